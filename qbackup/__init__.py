@@ -1,0 +1,147 @@
+"""qbackup restores Qubes OS backups on any machine: no Qubes, no scrypt program, no root.
+
+::
+
+    import qbackup
+
+    with qbackup.open("qubes-2024-09-17T101112", passphrase="...") as backup:
+        for qube in backup.qubes:
+            print(qube.name, qube.klass)
+        with backup.open("personal/private.img") as image:
+            image.read(512)
+        backup.restore("out", ["personal"])
+
+What the names below promise: no byte of plaintext leaves this package before the MAC over
+it was checked; a call that returns without raising means that all that was asked for is
+there and whole; every error is a `QBackupError`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from qbackup.archive import BackupArchive, Passphrase, Qube
+    from qbackup.chunk import EncryptedChunk
+    from qbackup.errors import (
+        AlreadyPassed,
+        ArchiveDamaged,
+        ChunkDamaged,
+        ChunkMissing,
+        Damaged,
+        FolderArchive,
+        HeaderAltered,
+        Incomplete,
+        Interrupted,
+        LimitExceeded,
+        MachineError,
+        NotABackup,
+        NotInBackup,
+        QBackupError,
+        Unlockable,
+        Unreadable,
+        UnsupportedFormat,
+        UsageError,
+        WrongPassphrase,
+    )
+    from qbackup.file import BackupFile
+    from qbackup.header import BackupHeader
+    from qbackup.inner import Entry, Extent
+    from qbackup.limits import Limits
+    from qbackup.restore.report import FileResult, Progress, Report
+    from qbackup.scrypt import ScryptParameters
+
+__version__ = "0.1.0"
+
+# where the public names live, the lightest modules first
+_MODULES = (
+    "errors",
+    "limits",
+    "header",
+    "restore.report",
+    "scrypt",
+    "inner",
+    "chunk",
+    "file",
+    "archive",
+)
+
+__all__ = [
+    "AlreadyPassed",
+    "ArchiveDamaged",
+    "BackupArchive",
+    "BackupFile",
+    "BackupHeader",
+    "ChunkDamaged",
+    "ChunkMissing",
+    "Damaged",
+    "EncryptedChunk",
+    "Entry",
+    "Extent",
+    "FileResult",
+    "FolderArchive",
+    "HeaderAltered",
+    "Incomplete",
+    "Interrupted",
+    "LimitExceeded",
+    "Limits",
+    "MachineError",
+    "NotABackup",
+    "NotInBackup",
+    "Progress",
+    "QBackupError",
+    "Qube",
+    "Report",
+    "ScryptParameters",
+    "Unlockable",
+    "Unreadable",
+    "UnsupportedFormat",
+    "UsageError",
+    "WrongPassphrase",
+    "__version__",
+    "open",
+]
+
+
+def open(
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    passphrase: Passphrase | None = None,
+    limits: Limits | None = None,
+    jobs: int | None = None,
+    memory: int | None = None,
+    compression_filter: str | None = None,
+) -> BackupArchive:
+    """Opens a backup: `BackupArchive` with the same arguments and errors.
+
+    Args:
+        source: a path, or a binary file object, seekable or not.
+        passphrase: str, bytes, or a callable that is asked once; without it nothing is
+            derived until `BackupArchive.unlock`.
+        limits: bounds on untrusted input.
+        jobs: scrypt lanes derived side by side; default: the cores there are.
+        memory: budget for derivations and held chunks, in bytes; default: half of RAM.
+        compression_filter: instead of the header's; ``none`` for no compression.
+    """
+    from qbackup.archive import BackupArchive
+
+    return BackupArchive(
+        source,
+        passphrase=passphrase,
+        limits=limits,
+        jobs=jobs,
+        memory=memory,
+        compression_filter=compression_filter,
+    )
+
+
+def __getattr__(name: str) -> Any:
+    """The public names, loaded when first used: importing qbackup stays cheap."""
+    if name in __all__:
+        for module in _MODULES:
+            value = getattr(importlib.import_module(f"qbackup.{module}"), name, None)
+            if value is not None:
+                return value
+    raise AttributeError(f"module 'qbackup' has no attribute {name!r}")

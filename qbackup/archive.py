@@ -1,0 +1,444 @@
+"""`BackupArchive`: the face that draws all of this together.
+
+Trust comes in three steps, and each is a different object: `untrusted_header` is what
+anybody could have written; `header` exists only after `unlock` has compared it with its
+authenticated copy; `qubes` only after ``qubes.xml`` was read under that header. Nothing is
+derived or read before it is asked for.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import BinaryIO, TypeAlias
+
+from qbackup.catalog import Catalog, PipeCatalog, SeekableCatalog
+from qbackup.chunk import EncryptedChunk
+from qbackup.compression import choose_filter
+from qbackup.container import StoredMember
+from qbackup.errors import (
+    Damaged,
+    HeaderAltered,
+    Incomplete,
+    LimitExceeded,
+    MachineError,
+    NotABackup,
+    NotInBackup,
+    QBackupError,
+    UnsupportedFormat,
+    UsageError,
+    WrongPassphrase,
+)
+from qbackup.file import BackupFile, Unlocked
+from qbackup.formats import choose_format
+from qbackup.formats.v4 import lock_header_copy
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
+from qbackup.keys import Deriver
+from qbackup.limits import Limits
+from qbackup.metadata import METADATA_PATH, QubeRecord, QubeTable, parse_qubes_xml
+from qbackup.names import ChunkName, display
+from qbackup.pipeline import Pipeline
+from qbackup.restore.plan import Plan
+from qbackup.restore.report import FileResult, OnProgress, Report
+from qbackup.restore.run import Run, check_space, write_metadata
+from qbackup.restore.writer import FolderWriter, NowhereWriter, Writer
+from qbackup.scrypt import HEADER_SIZE, OVERHEAD
+from qbackup.source import open_source
+
+Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
+
+_WARNINGS_LIMIT = 1000
+
+
+class Qube:
+    """A qube of the backup: what ``qubes.xml`` says of it, and its files.
+
+    Attributes:
+        name, klass, label, template, netvm, size: see `QubeRecord`.
+    """
+
+    def __init__(self, record: QubeRecord, catalog: Catalog, table: QubeTable) -> None:
+        self.name = record.name
+        self.klass = record.klass
+        self.label = record.label
+        self.template = record.template
+        self.netvm = record.netvm
+        self.size = record.size
+        self.required = record.required
+        self._catalog = catalog
+        self._table = table
+
+    def __repr__(self) -> str:
+        return f"<Qube {display(self.name)} ({display(self.klass)})>"
+
+    @property
+    def files(self) -> tuple[BackupFile, ...]:
+        """Its files in the archive; on a pipe, those that came so far."""
+        return tuple(
+            file
+            for file in self._catalog.seen_files()
+            if (self._table.owner(file.path) or ("",))[0] == self.name
+        )
+
+
+class BackupArchive:
+    """A Qubes OS backup. A context manager; `close` gives everything back.
+
+    Args:
+        source: a path, or a binary file object, seekable or not.
+        passphrase: unlocks at once; without it nothing is derived until `unlock`.
+        limits: bounds on untrusted input.
+        jobs: scrypt lanes derived side by side; default: the cores there are.
+        memory: budget for derivations and held chunks, in bytes; default: half of RAM.
+        compression_filter: instead of the header's; ``none`` for no compression. A name
+            that is not built in is a program of this machine, run as ``NAME -d``.
+
+    Raises:
+        NotABackup: there is no Qubes backup here.
+        UnsupportedFormat: a version that is not read.
+        HeaderAltered: the header is malformed.
+        Unlockable: with a passphrase, see `unlock`.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        passphrase: Passphrase | None = None,
+        limits: Limits | None = None,
+        jobs: int | None = None,
+        memory: int | None = None,
+        compression_filter: str | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.warnings: list[str] = []
+        self.deriver = Deriver()
+        self.pipeline = Pipeline(self.deriver, jobs=jobs, memory=memory)
+        self._filter_override = compression_filter
+        self._header: BackupHeader | None = None
+        self._unlocked: Unlocked | None = None
+        self._header_copy: bytes | None = None
+        self._table: QubeTable | None = None
+        self._metadata: bytes | None = None
+        self._metadata_error: QBackupError | None = None
+        self._source = open_source(source)
+        try:
+            make = SeekableCatalog if self._source.seekable else PipeCatalog
+            self.catalog: Catalog = make(
+                self._source, self.limits, self, self._make_chunk, self._warn
+            )
+            self._header_bytes = self._read_header()
+            self.untrusted_header = BackupHeader.parse(self._header_bytes, self.limits)
+            if passphrase is not None:
+                self.unlock(passphrase)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> BackupArchive:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes what was opened, abandons what runs. Never raises."""
+        self.pipeline.close()
+        self._source.close()
+
+    # What the archive is, before and after unlocking
+
+    @property
+    def header(self) -> BackupHeader:
+        """The authenticated header. Raises UsageError while the archive is locked."""
+        if self._header is None:
+            raise UsageError("the backup is locked: call unlock(passphrase) first")
+        return self._header
+
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether the passphrase was given and fits."""
+        return self._header is not None
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether files can be read in any order."""
+        return self._source.seekable
+
+    def unlock(self, passphrase: Passphrase) -> None:
+        """Authenticates the header with the passphrase; may be called again after a failure.
+
+        Raises:
+            WrongPassphrase: it does not fit.
+            HeaderAltered: it fits, but the header is not what was written.
+            LimitExceeded: the derivation would cost more than allowed; none was started.
+            UnsupportedFormat: the authenticated header names what is not read.
+        """
+        secret = passphrase() if callable(passphrase) else passphrase
+        data = secret if isinstance(secret, bytes) else secret.encode("utf-8", "surrogateescape")
+        header = self._authenticate(data)
+        decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
+        self._unlocked = Unlocked(choose_format(header, data, self.limits), decompress)
+        self._header = header
+
+    def _authenticate(self, passphrase: bytes) -> BackupHeader:
+        """The header, once its copy under the passphrase is the same."""
+        copy = self._read_header_copy()
+        try:
+            locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self.limits)
+            key = self.pipeline.derive(locked.derivation)
+            if not locked.header.fits(key):
+                raise WrongPassphrase(
+                    "the passphrase does not fit this backup. It is the one that was typed when"
+                    " the backup was made, not the disk's; mind the keyboard layout and Caps Lock"
+                )
+            body = memoryview(bytearray(copy[HEADER_SIZE:]))
+            plain = bytes(locked.open(key, body, self.pipeline.cipher.decrypt))
+        except Damaged as error:
+            raise HeaderAltered(
+                f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
+            ) from error
+        if not hmac.compare_digest(plain, self._header_bytes):
+            raise HeaderAltered(
+                "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
+            )
+        return BackupHeader.parse(plain, self.limits)
+
+    def _read_header(self) -> bytes:
+        member = self.catalog.header()
+        if member.name != HEADER_NAME:
+            if member.name.startswith(METADATA_PATH + "."):
+                raise UnsupportedFormat(
+                    "this looks like a backup of format 2 (without a header), which is not read yet"
+                )
+            raise NotABackup(
+                f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"
+            )
+        return self._read_member(member, self.limits.header)
+
+    def _read_header_copy(self) -> bytes:
+        """Read once and kept, so that the passphrase can be tried again, on a pipe too."""
+        if self._header_copy is None:
+            member = self.catalog.header_copy()
+            self._header_copy = self._read_member(member, self.limits.header + OVERHEAD)
+        return self._header_copy
+
+    def _read_member(self, member: StoredMember, limit: int) -> bytes:
+        if member.size > limit:
+            raise LimitExceeded(
+                f"it has {member.size} bytes, more than the {limit} allowed",
+                limit="header",
+                file=member.name,
+            )
+        buffer = bytearray(member.size)
+        count = self._source.read_into(member.offset, memoryview(buffer))
+        if count < member.size:
+            raise NotABackup("the file ends inside the backup's header", file=member.name)
+        return bytes(buffer)
+
+    def _make_chunk(self, name: ChunkName, offset: int, size: int) -> EncryptedChunk:
+        return EncryptedChunk(
+            name,
+            offset,
+            size,
+            source=self._source,
+            format_=lambda: self.unlocked().format,
+            pipeline=self.pipeline,
+            limits=self.limits,
+        )
+
+    def _warn(self, text: str) -> None:
+        if len(self.warnings) < _WARNINGS_LIMIT:
+            self.warnings.append(text)
+        elif len(self.warnings) == _WARNINGS_LIMIT:
+            self.warnings.append("more warnings follow, which are left out")
+
+    # What is in it
+
+    def unlocked(self) -> Unlocked:
+        """What reading needs. Raises UsageError while the archive is locked."""
+        if self._unlocked is None:
+            raise UsageError("the backup is locked: call unlock(passphrase) first")
+        return self._unlocked
+
+    @property
+    def metadata(self) -> bytes:
+        """``qubes.xml``, verified.
+
+        Raises:
+            Damaged: it is missing, or can't be believed.
+        """
+        self._load_metadata()
+        if self._metadata is None:
+            assert self._metadata_error is not None
+            raise self._metadata_error
+        return self._metadata
+
+    @property
+    def qubes(self) -> tuple[Qube, ...]:
+        """The qubes that ``qubes.xml`` says are in the backup.
+
+        Raises:
+            Damaged: it is missing, or can't be believed.
+        """
+        table = self._load_metadata()
+        if self._metadata_error is not None:
+            raise self._metadata_error
+        return tuple(Qube(record, self.catalog, table) for record in table.records)
+
+    def _load_metadata(self) -> QubeTable:
+        self.unlocked()
+        if self._table is None:
+            records = None
+            try:
+                self._metadata = self._read_metadata()
+                records = parse_qubes_xml(self._metadata, self.limits)
+            except (Damaged, LimitExceeded) as error:
+                error.file = METADATA_PATH
+                self._metadata_error = error
+            self._table = QubeTable(records)
+        return self._table
+
+    def _read_metadata(self) -> bytes:
+        file = self.catalog.metadata_file()
+        if file is None:
+            raise Damaged("it is not in the archive", file=METADATA_PATH)
+        with file.open() as stream:
+            data = stream.read(self.limits.metadata + 1)
+            if len(data) <= self.limits.metadata:
+                data += stream.read(1)  # the proof of the end
+        if len(data) > self.limits.metadata:
+            raise LimitExceeded("it is too long", limit="metadata", file=METADATA_PATH)
+        return data
+
+    def name_of(self, path: str) -> str:
+        """QUBE/FILE of a path in the archive; the path itself where no qube is known."""
+        owner = self._table.owner(path) if self._table is not None else None
+        return "/".join(owner) if owner else path
+
+    @property
+    def files(self) -> tuple[BackupFile, ...]:
+        """The files of all qubes; on a pipe, those that came so far."""
+        self._load_metadata()
+        return tuple(file for file in self.catalog.seen_files() if file.path != METADATA_PATH)
+
+    def file(self, name: str) -> BackupFile:
+        """The file called ``QUBE/FILE``, or by its path in the archive.
+
+        Raises:
+            NotInBackup: there is none.
+            AlreadyPassed: on a pipe, it went by.
+        """
+        table = self._load_metadata()
+        qube, _, rest = name.partition("/")
+        path = table.path_of(qube, rest) or name
+        file = self.catalog.find(path)
+        if file is None or path == METADATA_PATH:
+            raise NotInBackup(f"there is no file {display(name)!r} in this backup")
+        return file
+
+    def open(self, name: str) -> BinaryIO:
+        """The content of ``QUBE/FILE`` as a binary stream, see `BackupFile.open`."""
+        return self.file(name).open()
+
+    # What can be done with it
+
+    def restore(
+        self,
+        output: str | os.PathLike[str],
+        names: Sequence[str] = (),
+        *,
+        overwrite: bool = False,
+        progress: OnProgress | None = None,
+        check: bool = True,
+    ) -> Report:
+        """Writes ``output/QUBE/FILE`` for all that is asked for, and ``output/qubes.xml``.
+
+        Args:
+            output: the folder, made if it is not there.
+            names: ``QUBE`` or ``QUBE/FILE``; none means all.
+            overwrite: replace files that are there already.
+            progress: called after every chunk.
+            check: raise Incomplete unless all is there and whole.
+
+        Raises:
+            NotInBackup: a name that is not in the backup; nothing was written.
+            MachineError: this machine failed; its `report` says what was done.
+            Incomplete: with `check`, the report is not ok.
+        """
+        plan = self._plan(names)
+        writer = FolderWriter(output, overwrite=overwrite)
+        try:
+            return self._run(plan, writer, progress, check, keep_metadata=True)
+        finally:
+            writer.close()
+
+    def verify(
+        self,
+        names: Sequence[str] = (),
+        *,
+        progress: OnProgress | None = None,
+        check: bool = True,
+    ) -> Report:
+        """Everything that `restore` does but the writing; arguments and errors are the same."""
+        return self._run(self._plan(names), NowhereWriter(), progress, check, keep_metadata=False)
+
+    def _plan(self, names: Sequence[str]) -> Plan:
+        table = self._load_metadata()
+        paths = [file.path for file in self.catalog.seen_files()] if self._source.seekable else None
+        return Plan(table, names, paths)
+
+    def _run(
+        self,
+        plan: Plan,
+        writer: Writer,
+        progress: OnProgress | None,
+        check: bool,
+        *,
+        keep_metadata: bool,
+    ) -> Report:
+        total = self._stored_size(plan)
+        warning = check_space(writer, total or 0, plan.estimated_size())
+        if warning:
+            self._warn(warning)
+        run = Run(plan, writer, self.limits, total=total, on_progress=progress)
+        run.results.append(self._metadata_result(writer, keep_metadata))
+        try:
+            run.files(self.catalog.files(), self._ignored)
+        except MachineError as error:
+            error.report = self._report(run)
+            raise
+        report = self._report(run)
+        if check and not report.ok:
+            raise Incomplete(report)
+        return report
+
+    def _report(self, run: Run) -> Report:
+        errors = (str(self.catalog.error),) if self.catalog.error else ()
+        return Report(files=tuple(run.results), errors=errors, warnings=tuple(self.warnings))
+
+    def _stored_size(self, plan: Plan) -> int | None:
+        if not self._source.seekable:
+            return None
+        return sum(f.stored_size for f in self.catalog.seen_files() if plan.target(f.path))
+
+    def _ignored(self, file: BackupFile) -> None:
+        self._warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")
+
+    def _metadata_result(self, writer: Writer, keep: bool) -> FileResult:
+        """What came of qubes.xml, which was read before everything else."""
+        if self._metadata_error is not None or self._metadata is None:
+            error = self._metadata_error
+            reason = f"{error.reason}; files come out by their path" if error else ""
+            return FileResult(qube="", name=METADATA_PATH, status="damaged", error=reason)
+        size = len(self._metadata)
+        if not keep:
+            return FileResult(qube="", name=METADATA_PATH, status="ok", size=size)
+        return write_metadata(writer, self._metadata)

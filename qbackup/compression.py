@@ -1,0 +1,264 @@
+"""Compression filters: a name from the header → an incremental decompressor.
+
+A filter's name comes from the header, so it only ever picks one of the decoders below. A
+program is run only when the user named it himself (`external`).
+
+What every decoder keeps: the memory it takes is bounded, however the data were made; a
+stream that is cut off, and bytes after its end, are errors. Several streams one after
+another are one stream, as pbzip2 and ``cat`` make them and every decompressor reads them.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import subprocess
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from qbackup.errors import Damaged, MachineError, UnsupportedFormat, UsageError
+from qbackup.formats import Event, Lost
+from qbackup.limits import Limits
+
+NONE = "none"
+_INPUT_SIZE = 64 * 1024
+_OUTPUT_SIZE = 512 * 1024
+_GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+
+
+class Decoder(Protocol):
+    """One compressed stream, as the standard library's bz2 and lzma decompressors have it."""
+
+    @property
+    def eof(self) -> bool:
+        """The stream's end was seen."""
+        ...
+
+    @property
+    def needs_input(self) -> bool:
+        """No more output without more input."""
+        ...
+
+    @property
+    def unused_data(self) -> bytes:
+        """What follows the stream's end."""
+        ...
+
+    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes:
+        """Up to max_length bytes."""
+        ...
+
+
+class _GzipDecoder:
+    """zlib's decompressor with the interface of the others."""
+
+    def __init__(self) -> None:
+        self._zlib = zlib.decompressobj(_GZIP_WINDOW_BITS)
+        self.needs_input = True
+
+    @property
+    def eof(self) -> bool:
+        return self._zlib.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._zlib.unused_data
+
+    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes:
+        rest = self._zlib.unconsumed_tail
+        output = self._zlib.decompress(rest + data if rest else data, max_length)
+        # a full output may mean that more is held back, even with all input taken
+        self.needs_input = not self._zlib.unconsumed_tail and len(output) < max_length
+        return output
+
+
+def _gzip(limits: Limits) -> Decoder:
+    return _GzipDecoder()
+
+
+def _bzip2(limits: Limits) -> Decoder:
+    import bz2
+
+    return bz2.BZ2Decompressor()
+
+
+def _xz(limits: Limits) -> Decoder:
+    import lzma
+
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=limits.decoder_memory)
+
+
+def _lzma(limits: Limits) -> Decoder:
+    import lzma
+
+    return lzma.LZMADecompressor(lzma.FORMAT_ALONE, memlimit=limits.decoder_memory)
+
+
+def _zstd(limits: Limits) -> Decoder:
+    module = _zstd_module()
+    window_log_max = limits.decoder_memory.bit_length() - 1
+    options = {module.DecompressionParameter.window_log_max: min(window_log_max, 31)}
+    decoder: Decoder = module.ZstdDecompressor(options=options)
+    return decoder
+
+
+def _zstd_module() -> Any:
+    try:
+        from compression import zstd  # type: ignore[import-not-found,unused-ignore]
+    except ImportError:
+        try:
+            from backports import zstd  # type: ignore[import-not-found,unused-ignore,no-redef]
+        except ImportError:
+            raise UnsupportedFormat(
+                "the backup is compressed with zstd, which this Python can't read by itself;"
+                " install the missing part with: pip install 'qbackup[zstd]'"
+            ) from None
+    return zstd
+
+
+_DECODERS: dict[str, Callable[[Limits], Decoder]] = {
+    "gzip": _gzip,
+    "pigz": _gzip,
+    "bzip2": _bzip2,
+    "pbzip2": _bzip2,
+    "xz": _xz,
+    "lzma": _lzma,
+    "zstd": _zstd,
+    "zstdmt": _zstd,
+}
+KNOWN_FILTERS = (NONE, *_DECODERS)
+
+# chunks' events in → pieces of the decompressed stream out
+Decompress = Callable[[Iterable[Event]], Iterator[memoryview]]
+
+
+def choose_filter(from_header: str | None, override: str | None, limits: Limits) -> Decompress:
+    """How the files of a backup are decompressed.
+
+    Args:
+        from_header: the authenticated header's filter; None when not compressed.
+        override: what the user named instead; may be a program that works with ``-d``.
+        limits: bounds the decompressor's memory.
+
+    Raises:
+        UnsupportedFormat: the header names a filter that is not built in, or one that
+            needs a package which is not installed.
+        UsageError: the override is empty.
+    """
+    name = override if override is not None else (from_header or NONE)
+    if name == NONE:
+        return _raw
+    if name in _DECODERS:
+        make = _DECODERS[name]
+        make(limits)  # so that a missing package shows now
+        return lambda events: _decompress(lambda: make(limits), name, events)
+    if override is None:
+        raise UnsupportedFormat(
+            f"the backup was compressed with {name!r}, which is not built in. If you trust a"
+            f" program of that name on this machine, name it: --compression-filter {name}"
+        )
+    command = shlex.split(override)
+    if not command:
+        raise UsageError("the compression filter's name is empty")
+    return lambda events: _external([*command, "-d"], events)
+
+
+def _buffers(events: Iterable[Event]) -> Iterator[memoryview]:
+    """The chunks' plaintext. Each buffer is let go before the next chunk is asked for."""
+    for event in events:
+        if isinstance(event, Lost):
+            raise event.error
+        buffer = event.buffer
+        del event
+        yield buffer
+        del buffer
+
+
+def _slices(events: Iterable[Event], size: int) -> Iterator[memoryview]:
+    for buffer in _buffers(events):
+        for start in range(0, len(buffer), size):
+            yield buffer[start : start + size]
+        del buffer
+
+
+def _raw(events: Iterable[Event]) -> Iterator[memoryview]:
+    return _slices(events, _OUTPUT_SIZE)
+
+
+def _decompress(
+    make: Callable[[], Decoder], name: str, events: Iterable[Event]
+) -> Iterator[memoryview]:
+    decoder = make()
+    started = False
+    for piece in _slices(events, _INPUT_SIZE):
+        data: bytes | memoryview = piece
+        while len(data) or not (decoder.needs_input or decoder.eof):
+            if decoder.eof:
+                decoder = make()
+                started = False
+            try:
+                output = decoder.decompress(data, _OUTPUT_SIZE)
+            except MemoryError:
+                raise
+            except Exception as error:  # each library has an exception of its own
+                raise _stream_error(name, error) from error
+            started = True
+            data = decoder.unused_data if decoder.eof else b""
+            if output:
+                yield memoryview(output)
+        del piece, data  # views of the chunk, which must be free before the next one comes
+    if not started or not decoder.eof:
+        raise Damaged(f"the {name} stream is cut off: its end is missing")
+
+
+def _stream_error(name: str, error: Exception) -> Damaged:
+    if "limit" in str(error).lower() or "window" in str(error).lower():
+        return Damaged(f"the {name} stream asks for more memory than Limits.decoder_memory allows")
+    return Damaged(f"the {name} stream is broken, or something follows its end ({error})")
+
+
+def _external(command: list[str], events: Iterable[Event]) -> Iterator[memoryview]:
+    """Runs the user's own program as the filter, fed and drained by turns."""
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+        )
+    except OSError as error:
+        raise MachineError(f"can't run the filter {command[0]}: {error.strerror}") from error
+    try:
+        yield from _feed_and_drain(process, _slices(events, _INPUT_SIZE))
+        if process.wait() != 0:
+            raise Damaged(f"the filter {command[0]} ended with status {process.returncode}")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _feed_and_drain(
+    process: subprocess.Popen[bytes], pieces: Iterator[memoryview]
+) -> Iterator[memoryview]:
+    assert process.stdin is not None and process.stdout is not None
+    source, sink = process.stdout.fileno(), process.stdin.fileno()
+    os.set_blocking(sink, False)
+    pending: memoryview | None = next(pieces, None)
+    while True:
+        if pending is None and not process.stdin.closed:
+            process.stdin.close()
+        readable, writable, _ = select.select([source], [sink] if pending is not None else [], [])
+        if readable:
+            output = os.read(source, _OUTPUT_SIZE)
+            if output:
+                yield memoryview(output)
+            elif pending is None:
+                return
+            else:
+                raise Damaged("the filter ended before all its input was read")
+        if writable and pending is not None:
+            try:
+                pending = pending[os.write(sink, pending) :]
+            except BrokenPipeError:
+                raise Damaged("the filter ended before all its input was read") from None
+            if not len(pending):
+                pending = next(pieces, None)

@@ -1,0 +1,234 @@
+"""The outer archive: its members in order, from a file by seeking or from a pipe.
+
+Nothing in this layer is authenticated. What is learned here is only where a chunk's bytes
+are said to be; what they are is decided by the MAC over them. The rules:
+
+* A backup is a row of complete tar archives, so zero blocks may stand between members and
+  must stand at the end, as for GNU tar with ``-i``. An archive that ends without them was cut.
+* Every header must match its checksum. After one that does not, nothing is guessed: what
+  was found before stays usable, and the scan ends with `ArchiveDamaged`.
+* Only regular members with the name of a chunk, or of the header, count. Everything else
+  is passed over with a warning and never becomes a path.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from qbackup.errors import ArchiveDamaged, Damaged, LimitExceeded, NotABackup
+from qbackup.limits import Limits
+from qbackup.names import ChunkName, decode, display
+from qbackup.source import Source
+from qbackup.tar import (
+    BLOCK_SIZE,
+    MAGIC_OFFSET,
+    REGULAR_TYPES,
+    ZERO_BLOCK,
+    TarMember,
+    read_member,
+)
+
+RECORD_SIZE = 20 * BLOCK_SIZE  # what GNU tar pads an archive to
+_HEADERS_SIZE = 3 * BLOCK_SIZE  # a pax header, its records, the member's own header
+_END_BLOCKS = 2
+
+Warn = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMember:
+    """A regular member of the outer archive. Its name is the attacker's to choose.
+
+    Args:
+        name: as the tar header has it, undecodable bytes as surrogates.
+        offset: where its data start in the backup, in bytes.
+        size: length of its data in bytes, as the header says.
+    """
+
+    name: str
+    offset: int
+    size: int
+
+
+class _Window:
+    """The bytes at the scan's position. On a pipe never a byte more than asked for."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._buffer = b""
+        self._start = 0
+        self._ended = False
+        self.position = 0
+
+    def take(self, size: int, ahead: int = 0) -> bytes:
+        """The next bytes, fewer at the end; `ahead` more may be fetched with them."""
+        begin = self.position - self._start
+        if begin < 0 or (begin > len(self._buffer) - size and not self._ended):
+            self._fetch(size + ahead if self._source.seekable else size)
+            begin = 0
+        data = self._buffer[begin : begin + size]
+        self.position += len(data)
+        return data
+
+    def _fetch(self, size: int) -> None:
+        buffer = bytearray(size)
+        count = self._source.read_into(self.position, memoryview(buffer))
+        self._buffer = bytes(buffer[:count])
+        self._start = self.position
+        self._ended = count < size
+
+    def skip_zero_blocks(self) -> int:
+        """Passes the zero blocks that were fetched already; returns their number."""
+        rest = self._buffer[self.position - self._start :]
+        blocks = (len(rest) - len(rest.lstrip(b"\0"))) // BLOCK_SIZE
+        self.position += blocks * BLOCK_SIZE
+        return blocks
+
+
+def scan(source: Source, limits: Limits, warn: Warn) -> Iterator[StoredMember]:
+    """The regular members in order, each before its data is read.
+
+    On a pipe the data of a member are there to be read until the next one is asked for.
+
+    Raises:
+        NotABackup: the first block is no tar header.
+        ArchiveDamaged: the archive is cut off or broken; all members before were given.
+        LimitExceeded: more members, or longer headers, than allowed.
+    """
+    window = _Window(source)
+    check_first_block(window.take(BLOCK_SIZE, _HEADERS_SIZE - BLOCK_SIZE))
+    window.position = 0
+    archive_start = count = 0
+    while True:
+        member = _next_member(window, limits)
+        if member is None:
+            return
+        count += 1
+        if count > limits.members:
+            raise LimitExceeded(
+                f"the archive has more than {limits.members} members", limit="members"
+            )
+        offset, name = window.position, decode(member.name)
+        if member.type in REGULAR_TYPES:
+            yield StoredMember(name, offset, member.stored_size)
+        else:
+            warn(f"{display(name)}: not a regular file, ignored")
+        window.position = offset + member.stored_size + member.padding
+        archive_start = _pass_end_of_archive(window, archive_start, limits)
+
+
+def check_first_block(block: bytes) -> None:
+    """Tells what this is when it is no tar archive.
+
+    Raises:
+        NotABackup: saying what it looks like instead.
+    """
+    if not block:
+        raise NotABackup("the file is empty")
+    if block[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar":
+        raise NotABackup("this is not a Qubes backup: it does not begin with a tar header")
+
+
+def _next_member(window: _Window, limits: Limits) -> TarMember | None:
+    """The next member; None at the end of the backup."""
+    reader = read_member(limits, sparse=False)
+    start = window.position
+    try:
+        wanted = next(reader)
+        data = window.take(wanted, _HEADERS_SIZE - wanted)
+        if not data:
+            return None
+        while True:
+            if len(data) < wanted:
+                raise Damaged("the archive is cut off")
+            wanted = reader.send(data)
+            data = window.take(wanted)
+    except StopIteration as end:
+        member: TarMember | None = end.value
+        if member is None:
+            raise ArchiveDamaged(f"zeros where a member should begin, at byte {start}") from None
+        return member
+    except (Damaged, LimitExceeded) as error:
+        raise ArchiveDamaged(f"{error.reason}, at byte {start}") from error
+
+
+def _pass_end_of_archive(window: _Window, archive_start: int, limits: Limits) -> int:
+    """Passes the zero blocks after a member; returns where the archive that follows starts.
+
+    GNU tar pads an archive to whole records, so the place of the next header is known
+    beforehand and one read fetches both.
+    """
+    data_end = window.position
+    record_end = data_end + _END_BLOCKS * BLOCK_SIZE - archive_start
+    record_end += -record_end % RECORD_SIZE + archive_start
+    blocks = 0
+    while True:
+        data = window.take(
+            BLOCK_SIZE, max(0, record_end - window.position - BLOCK_SIZE) + _HEADERS_SIZE
+        )
+        if data != ZERO_BLOCK:
+            break
+        blocks += 1 + window.skip_zero_blocks()
+        if blocks * BLOCK_SIZE > limits.trailing_zeros:
+            raise ArchiveDamaged(f"nothing but zeros from byte {data_end} on")
+    if not data and blocks < _END_BLOCKS:
+        raise ArchiveDamaged(f"the archive is cut off at byte {window.position}")
+    window.position -= len(data)
+    return window.position
+
+
+class ChunkTable:
+    """Where the chunks of a backup are: name, offset and size, in the archive's order.
+
+    Chunks of one file mostly follow one another, so they are kept as runs: what a chunk
+    costs is 16 bytes, what a run costs is its name and twelve.
+    """
+
+    def __init__(self) -> None:
+        self._offsets = array("Q")
+        self._sizes = array("Q")
+        self._run_starts = array("I")
+        self._run_indexes = array("I")
+        self._name_ends = array("I")
+        self._names = bytearray()
+        self._path = ""
+        self._next_index = -1
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def add(self, name: ChunkName, member: StoredMember) -> None:
+        """Appends a chunk."""
+        if name.index != self._next_index or name.path != self._path:
+            self._run_starts.append(len(self._offsets))
+            self._run_indexes.append(name.index)
+            self._names += name.path.encode("utf-8", "surrogateescape")
+            self._name_ends.append(len(self._names))
+            self._path = name.path
+        self._next_index = name.index + 1
+        self._offsets.append(member.offset)
+        self._sizes.append(member.size)
+
+    def paths(self) -> Iterator[tuple[str, int]]:
+        """(path, run) of every run, in the archive's order."""
+        start = 0
+        for run, end in enumerate(self._name_ends):
+            yield decode(bytes(self._names[start:end])), run
+            start = end
+
+    def run_length(self, run: int) -> int:
+        """Number of chunks in a run."""
+        more = run + 1 < len(self._run_starts)
+        end = self._run_starts[run + 1] if more else len(self._offsets)
+        return end - self._run_starts[run]
+
+    def place(self, run: int, position: int) -> tuple[int, int, int]:
+        """(chunk index, offset, size) of one chunk of a run."""
+        where = self._run_starts[run] + position
+        return self._run_indexes[run] + position, self._offsets[where], self._sizes[where]
+
+    def run(self, run: int) -> Iterator[tuple[int, int, int]]:
+        """`place` of every chunk of a run."""
+        return (self.place(run, position) for position in range(self.run_length(run)))

@@ -1,0 +1,133 @@
+"""Every exception that a caller can see.
+
+All of them are QBackupError, which is deliberately not an OSError, EOFError or
+ValueError: code that swallows those must not swallow the news that data is lost.
+Each says what happened, to which file, and what can be done about it. Text that
+came out of a backup is made printable before it goes into a message.
+
+The classes under QBackupError stand for what the caller can do next, which is also
+what the command line's exit statuses stand for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qbackup.restore.report import Report
+
+
+class QBackupError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        reason: what happened, in one sentence, printable.
+        file: the file of the backup it happened to, as QUBE/FILE or member path; or None.
+        chunk: the member name of the chunk it happened to; or None.
+    """
+
+    def __init__(self, reason: str, *, file: str | None = None, chunk: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.file = file
+        self.chunk = chunk
+
+    def __str__(self) -> str:
+        place = self.chunk or self.file
+        return f"{place}: {self.reason}" if place else self.reason
+
+
+class UsageError(QBackupError):
+    """The call makes no sense: a wrong argument, or the wrong method for this file."""
+
+
+class NotInBackup(UsageError):
+    """A qube or file was asked for that this backup does not hold."""
+
+
+class AlreadyPassed(UsageError):
+    """The file went by already: a backup read from a pipe gives its files once, in order."""
+
+
+class FolderArchive(UsageError):
+    """The file is a folder (dom0's home, say), so it has entries() and no single stream."""
+
+
+class Unlockable(QBackupError):
+    """The backup could not be unlocked. Base of the two reasons below."""
+
+
+class WrongPassphrase(Unlockable):
+    """The passphrase does not fit the backup's header."""
+
+
+class HeaderAltered(Unlockable):
+    """The header's authenticated copy is damaged, missing, or differs from the header."""
+
+
+class Unreadable(QBackupError):
+    """Not a backup that this program can read. Base of the reasons below."""
+
+
+class NotABackup(Unreadable):
+    """There is no Qubes backup here."""
+
+
+class UnsupportedFormat(Unreadable):
+    """A version, filter or algorithm that this program does not have."""
+
+
+class LimitExceeded(Unreadable):
+    """Untrusted input asks for more than `qbackup.Limits` allows.
+
+    Attributes:
+        limit: the name of the field of Limits.
+    """
+
+    def __init__(
+        self, reason: str, *, limit: str, file: str | None = None, chunk: str | None = None
+    ) -> None:
+        super().__init__(reason, file=file, chunk=chunk)
+        self.limit = limit
+
+
+class Damaged(QBackupError):
+    """A part of the backup is not what was written: altered, cut off, missing or in disorder."""
+
+
+class ChunkDamaged(Damaged):
+    """One chunk fails its checks: nothing of it can be believed."""
+
+
+class ChunkMissing(Damaged):
+    """A chunk of a file is not in the archive."""
+
+
+class ArchiveDamaged(Damaged):
+    """The outer archive is cut off or broken, so what followed can't be found."""
+
+
+class Incomplete(QBackupError):
+    """A restore or verification ended, but not all that was asked for is there and whole.
+
+    Attributes:
+        report: the `Report` that says, file by file, what is and what is not.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report.summary())
+        self.report = report
+
+
+class MachineError(QBackupError):
+    """This machine failed: disk full, no permission, a drive that can't be read, no memory.
+
+    Attributes:
+        report: what was done until then, when it happened during a restore; else None.
+    """
+
+    report: Report | None = None
+
+
+class Interrupted(QBackupError):
+    """Work was asked for from something that has been closed."""

@@ -1,0 +1,184 @@
+"""`BackupFile`: one file of a qube, from its chunks to its verified content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, cast
+
+from qbackup.chunk import EncryptedChunk
+from qbackup.compression import Decompress
+from qbackup.errors import ChunkMissing, FolderArchive, QBackupError
+from qbackup.formats import Format
+from qbackup.inner import DOM0_HOME, Entry, Extent, InnerArchive
+from qbackup.limits import Limits
+from qbackup.names import display
+from qbackup.pipeline import Pipeline
+from qbackup.stream import VerifiedStream
+
+_ZEROS = memoryview(bytes(256 * 1024))
+
+# called with a chunk's stored size when its plaintext has been handed on
+OnChunk = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Unlocked:
+    """What reading needs once the passphrase is known."""
+
+    format: Format
+    decompress: Decompress
+
+
+class Access(Protocol):
+    """What a file needs of the archive it belongs to."""
+
+    limits: Limits
+    pipeline: Pipeline
+
+    def unlocked(self) -> Unlocked:
+        """Raises UsageError while the archive is locked."""
+        ...
+
+    def name_of(self, path: str) -> str:
+        """QUBE/FILE for people; the path itself where no qube is known."""
+        ...
+
+
+class BackupFile:
+    """One file of a backup. Nothing is read or derived before its content is asked for.
+
+    Attributes:
+        path: its name in the archive, chunk number left off: ``vm1/private.img``.
+        chunks: its chunks in order; on a pipe they can be gone through once, as they come.
+    """
+
+    def __init__(self, path: str, chunks: Iterable[EncryptedChunk], access: Access) -> None:
+        self.path = path
+        self.chunks = chunks
+        self._access = access
+
+    def __repr__(self) -> str:
+        return f"<BackupFile {display(self.name)}>"
+
+    @property
+    def name(self) -> str:
+        """``QUBE/FILE``, or the path in the archive where no qube is known."""
+        return self._access.name_of(self.path)
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes that its chunks take in the archive; on a pipe, those that came so far."""
+        size = getattr(self.chunks, "stored_size", None)
+        return size if size is not None else sum(chunk.size for chunk in self.chunks)
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of its chunks; on a pipe, those that came so far."""
+        return len(cast("Sequence[EncryptedChunk]", self.chunks))
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder archive, with `entries` and no single stream."""
+        return self.path.startswith(DOM0_HOME + "/")
+
+    def decode(self, on_chunk: OnChunk | None = None) -> InnerArchive:
+        """Its inner archive, read lazily: what `open`, `extents` and `entries` stand on.
+
+        Args:
+            on_chunk: told the stored size of each chunk when it is done with.
+        """
+        unlocked = self._access.unlocked()
+        events = self._access.pipeline.run(unlocked.format, self._in_order(on_chunk))
+        return InnerArchive(unlocked.decompress(events), self.path, self._access.limits)
+
+    def _in_order(self, on_chunk: OnChunk | None) -> Iterator[EncryptedChunk]:
+        """The chunks, as long as each is the next one."""
+        for expected, chunk in enumerate(self.chunks):
+            if chunk.index != expected:
+                raise ChunkMissing(
+                    "this chunk is missing", chunk=f"{display(self.path)}.{expected:03d}"
+                )
+            yield chunk
+            if on_chunk is not None:
+                on_chunk(chunk.size)
+
+    def extents(self) -> Iterator[Extent]:
+        """Data and holes of an image, in order, from the first byte to the last.
+
+        The iteration ends only when all of the file has been proven to be there.
+
+        Raises:
+            FolderArchive: it is a folder; see `entries`.
+            Damaged: at the place where its content can't be believed.
+        """
+        self._refuse_folder()
+        return self._extents()
+
+    def _extents(self) -> Iterator[Extent]:
+        with self.naming_errors():
+            inner = self.decode()
+            yield from inner.only_file().extents()
+            inner.finish()
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries of a folder archive, in order; each to be read before the next.
+
+        Raises:
+            Damaged: at the place where its content can't be believed.
+        """
+        with self.naming_errors():
+            yield from self.decode().entries()
+
+    def open(self) -> BinaryIO:
+        """Its content as a binary stream: verified, decompressed, holes filled with zeros.
+
+        Raises:
+            FolderArchive: it is a folder; see `entries`.
+        """
+        self._refuse_folder()
+        size = 0
+
+        def pieces() -> Iterator[memoryview]:
+            nonlocal size
+            with self.naming_errors():
+                inner = self.decode()
+                entry = inner.only_file()
+                size = entry.size
+                for extent in entry.extents():
+                    yield from _bytes_of(extent)
+                inner.finish()
+
+        limit = self._access.limits.read_all
+        return cast(BinaryIO, VerifiedStream(pieces(), size=lambda: size, limit=limit))
+
+    def _refuse_folder(self) -> None:
+        if self.is_folder:
+            raise FolderArchive("this is a folder: it has entries() and no stream", file=self.name)
+
+    def naming_errors(self) -> _Naming:
+        """Puts this file's name into errors that pass."""
+        return _Naming(self.name)
+
+
+class _Naming:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, QBackupError) and error.file is None:
+            error.file = display(self._name)
+
+
+def _bytes_of(extent: Extent) -> Iterator[memoryview]:
+    if extent.data is not None:
+        yield extent.data
+        return
+    left = extent.length
+    while left:
+        piece = _ZEROS[: min(left, len(_ZEROS))]
+        yield piece
+        left -= len(piece)

@@ -1,0 +1,282 @@
+"""The inner archive: a stream of verified bytes in, entries with extents out.
+
+One inner archive holds one file of a qube, or the whole tree of a folder. Its headers are
+authenticated, but what they say is still checked: a backup can be damaged before it was
+encrypted, and a stranger's backup comes with the stranger's passphrase.
+
+The end counts as much as the content. Qubes' own writer does not pad its data before the
+two zero blocks, so at least one zero block must be there and nothing but zeros may follow
+it; only then is it proven that no chunk was cut off the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from qbackup.errors import Damaged, LimitExceeded, UsageError
+from qbackup.limits import Limits
+from qbackup.names import decode, display, within
+from qbackup.tar import (
+    BLOCK_DEVICE,
+    CHARACTER_DEVICE,
+    DIRECTORY,
+    FIFO,
+    HARD_LINK,
+    REGULAR_TYPES,
+    SYMBOLIC_LINK,
+    TarMember,
+    read_member,
+)
+
+Kind = Literal["file", "folder", "symlink", "hardlink", "device", "pipe", "unknown"]
+
+_KINDS: dict[bytes, Kind] = {
+    **dict.fromkeys(REGULAR_TYPES, "file"),
+    HARD_LINK: "hardlink",
+    SYMBOLIC_LINK: "symlink",
+    CHARACTER_DEVICE: "device",
+    BLOCK_DEVICE: "device",
+    DIRECTORY: "folder",
+    FIFO: "pipe",
+}
+_EMPTY = memoryview(b"")
+DOM0_HOME = "dom0-home"
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """A run of a file: data, or a hole where data is None. Extents come in order, gapless.
+
+    Args:
+        offset: where it starts in the file, in bytes.
+        length: in bytes.
+        data: the content; a view that is valid until the next extent is asked for.
+    """
+
+    offset: int
+    length: int
+    data: memoryview | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file, folder or link of a folder archive.
+
+    Args:
+        path: below the folder, components joined by ``/``; ``.`` is the folder itself.
+        kind: what it is.
+        size: length in bytes, holes included.
+        mode: permission bits, with setuid, setgid and sticky.
+        mtime_ns: modification time, nanoseconds since 1970.
+        target: a symbolic link's text as it was in the home; a hard link's path below
+            the folder.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+    mode: int
+    mtime_ns: int
+    target: str
+    archive: InnerArchive
+
+    def extents(self) -> Iterator[Extent]:
+        """Its data and holes, until the next entry is asked for."""
+        return self.archive.extents(self)
+
+
+class _Bytes:
+    """A queue over the pieces of the stream."""
+
+    def __init__(self, pieces: Iterator[memoryview]) -> None:
+        self._pieces = pieces
+        self._piece = _EMPTY
+
+    def piece(self, size: int) -> memoryview:
+        """Some bytes, at most size; empty at the end of the stream."""
+        while not len(self._piece):
+            self._piece = _EMPTY
+            following = next(self._pieces, None)
+            if following is None:
+                return _EMPTY
+            self._piece = following
+        taken, self._piece = self._piece[:size], self._piece[size:]
+        return taken
+
+    def take(self, size: int) -> bytes:
+        """Exactly size bytes, fewer only at the end of the stream."""
+        taken = self.piece(size) if size else _EMPTY
+        if len(taken) == size:
+            return bytes(taken)
+        parts = [bytes(taken)]
+        missing = size - len(taken)
+        while missing:
+            taken = self.piece(missing)
+            if not len(taken):
+                break
+            parts.append(bytes(taken))
+            missing -= len(taken)
+        return b"".join(parts)
+
+
+class InnerArchive:
+    """Reads entries one by one. Every entry's data is passed before the next header."""
+
+    def __init__(self, pieces: Iterator[memoryview], path: str, limits: Limits) -> None:
+        self._bytes = _Bytes(pieces)
+        self._path = path
+        self._limits = limits
+        self._member: TarMember | None = None
+        self._current: Entry | None = None
+        self._left = 0
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries of a folder archive, until its proven end.
+
+        Raises:
+            Damaged: broken, cut off, followed by something, or with a name outside.
+            LimitExceeded: too many entries, or one that is too large.
+        """
+        count = 0
+        while (member := self._next_member()) is not None:
+            count += 1
+            if count > self._limits.tree_entries:
+                raise LimitExceeded(
+                    f"the folder has more than {self._limits.tree_entries} entries",
+                    limit="tree_entries",
+                )
+            yield self._entry(member, self._relative(decode(member.name)))
+
+    def only_file(self) -> Entry:
+        """The one regular file that this archive must hold, named as the backup's file.
+
+        Raises:
+            Damaged: something else is there.
+        """
+        member = self._next_member()
+        if member is None:
+            raise Damaged("the inner archive is empty")
+        name = decode(member.name)
+        if name != self._path:
+            raise Damaged(f"it holds another file: {display(name)}")
+        entry = self._entry(member, name.rpartition("/")[2])
+        if entry.kind != "file":
+            raise Damaged(f"it is a {entry.kind}, not a file")
+        return entry
+
+    def finish(self) -> None:
+        """Proves the end: nothing is left but the end-of-archive mark.
+
+        Raises:
+            Damaged: another entry, or no end, or something behind the end.
+        """
+        member = self._next_member()
+        if member is not None:
+            raise Damaged(f"it holds a second file: {display(decode(member.name))}")
+
+    def extents(self, entry: Entry) -> Iterator[Extent]:
+        """Data and holes of the current entry."""
+        member = self._member
+        if entry is not self._current or member is None:
+            raise UsageError("this entry's data went by: read it before the next entry")
+        position = 0
+        runs = member.sparse if member.sparse is not None else [(0, member.stored_size)]
+        for offset, length in runs:
+            if offset > position:
+                yield Extent(position, offset - position, None)
+            position = offset
+            while length:
+                data = self._data(length)
+                yield Extent(position, len(data), data)
+                position += len(data)
+                length -= len(data)
+        if position < member.size:
+            yield Extent(position, member.size - position, None)
+
+    def _data(self, size: int) -> memoryview:
+        data = self._bytes.piece(size)
+        if not len(data):
+            raise Damaged("its data are cut off")
+        self._left -= len(data)
+        return data
+
+    def _next_member(self) -> TarMember | None:
+        self._pass_rest()
+        reader = read_member(self._limits)
+        wanted = next(reader)
+        try:
+            while True:
+                data = self._bytes.take(wanted)
+                if len(data) < wanted:
+                    raise Damaged("the inner archive is cut off: its end is missing")
+                wanted = reader.send(data)
+        except StopIteration as end:
+            self._member = end.value
+        if self._member is None:
+            self._pass_zeros()
+            return None
+        if self._member.size > self._limits.file_size:
+            raise LimitExceeded(
+                f"a file of {self._member.size} bytes passes the limit file_size",
+                limit="file_size",
+            )
+        self._left = self._member.stored_size
+        return self._member
+
+    def _pass_rest(self) -> None:
+        """Passes what was not read of the current entry, and its padding."""
+        if self._member is None:
+            return
+        while self._left:
+            self._data(self._left)
+        padding = self._bytes.take(self._member.padding)
+        if len(padding) < self._member.padding or padding.strip(b"\0"):
+            raise Damaged("the inner archive is cut off or disordered after its data")
+        self._member = self._current = None
+
+    def _pass_zeros(self) -> None:
+        total = 0
+        while len(piece := self._bytes.piece(1 << 16)):
+            total += len(piece)
+            if bytes(piece).strip(b"\0"):
+                raise Damaged("something follows the end of the inner archive")
+            if total > self._limits.trailing_zeros:
+                raise LimitExceeded(
+                    "too much padding after the inner archive", limit="trailing_zeros"
+                )
+
+    def _entry(self, member: TarMember, path: str) -> Entry:
+        kind = _KINDS.get(member.type, "unknown")
+        target = decode(member.link)
+        if kind == "hardlink":
+            target = self._relative(target)
+        elif kind == "symlink":
+            target = _original_target(target, self._path)
+        self._current = Entry(
+            path, kind, member.size, member.mode, member.mtime_ns, target, archive=self
+        )
+        return self._current
+
+    def _relative(self, name: str) -> str:
+        """A name of the tree, below its folder."""
+        name = name.removesuffix("/")
+        if name == self._path:
+            return "."
+        below = within(name, self._path)
+        if below is None:
+            raise Damaged(f"it holds a name outside of its folder: {display(name)}")
+        return below
+
+
+def _original_target(target: str, path: str) -> str:
+    """Takes back what ``--xform`` did to a symbolic link of dom0's home.
+
+    The writer calls tar with ``s:^USER:dom0-home/USER:``, which changes the targets that
+    begin with USER as well; nothing in a home is called ``dom0-home``.
+    """
+    prefix = DOM0_HOME + "/"
+    if path.startswith(prefix) and target.startswith(path):
+        return target[len(prefix) :]
+    return target

@@ -1,0 +1,176 @@
+"""A chunk's key, derived from the passphrase: the backends, and which one to take.
+
+Pure calls: no threads are started here but those that a backend uses inside one call.
+Each backend computes scrypt as RFC 7914 defines it; they differ in speed only. Measured
+at N=2^20, r=8, p=1: pycryptodome 2.2-2.5 s, hashlib 5.4-6.3 s; pyscrypt takes 1 s at N=2^10.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from qbackup.errors import MachineError
+from qbackup.scrypt import KEY_SIZE, ScryptParameters
+
+_HASHLIB_MEMORY = 2**31 - 1  # OpenSSL's ceiling, an int in hashlib
+_LINE_LIMIT = 2047
+_LINE_END = re.compile(rb"[\0\r\n]")
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """One key to derive: all that a backend needs. The secret is kept out of repr."""
+
+    secret: bytes = field(repr=False)
+    salt: bytes
+    parameters: ScryptParameters
+
+
+# (derivation, threads) → 64 bytes
+DeriveFunction = Callable[[Derivation, int], bytes]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to compute scrypt.
+
+    Args:
+        name: of the library behind it.
+        derive: the computation; its second argument says how many lanes may run at once.
+        max_memory: the largest 128·N·(r + 2)-like figure it can do, in bytes; None: any.
+        threaded: it can run several lanes at once.
+        slow: so slow that a person must be told.
+    """
+
+    name: str
+    derive: DeriveFunction
+    max_memory: int | None = None
+    threaded: bool = False
+    slow: bool = False
+
+    def can(self, parameters: ScryptParameters) -> bool:
+        """Whether this backend can compute with these parameters."""
+        return self.max_memory is None or _memory(parameters) <= self.max_memory
+
+
+def _memory(parameters: ScryptParameters) -> int:
+    """What OpenSSL counts against its ceiling: B, and V with a block of work space."""
+    r, p = parameters.r, parameters.p
+    return 128 * r * p + 32 * r * (parameters.n + 2) * 4
+
+
+def secret_line(combined: bytes) -> bytes:
+    """What the scrypt program takes from a passphrase line.
+
+    It reads a C string into 2,048 bytes: the line ends at CR, LF or NUL, and at most
+    2,047 bytes of it count (tried with the program: 3,000 bytes give the same key).
+    """
+    return _LINE_END.split(combined[:_LINE_LIMIT], maxsplit=1)[0]
+
+
+def _pycryptodome() -> Backend:
+    import inspect
+
+    from Crypto.Protocol.KDF import scrypt
+
+    threaded = "threads" in inspect.signature(scrypt).parameters
+
+    def derive(job: Derivation, threads: int) -> bytes:
+        n, r, p = job.parameters.n, job.parameters.r, job.parameters.p
+        options = {"threads": threads} if threaded else {}
+        return cast(bytes, scrypt(job.secret, job.salt, KEY_SIZE, n, r, p, **options))
+
+    return Backend("pycryptodome", derive, threaded=threaded)
+
+
+def _hashlib() -> Backend:
+    from hashlib import scrypt  # not there when Python was built without OpenSSL
+
+    def derive(job: Derivation, threads: int) -> bytes:
+        n, r, p = job.parameters.n, job.parameters.r, job.parameters.p
+        return scrypt(
+            job.secret, salt=job.salt, n=n, r=r, p=p, maxmem=_HASHLIB_MEMORY, dklen=KEY_SIZE
+        )
+
+    return Backend("hashlib", derive, max_memory=_HASHLIB_MEMORY)
+
+
+def _pyscrypt() -> Backend:
+    import pyscrypt
+
+    def derive(job: Derivation, threads: int) -> bytes:
+        n, r, p = job.parameters.n, job.parameters.r, job.parameters.p
+        key: bytes = pyscrypt.hash(job.secret, job.salt, n, r, p, KEY_SIZE)
+        return key
+
+    return Backend("pyscrypt", derive, slow=True)
+
+
+LOADERS: tuple[Callable[[], Backend], ...] = (_pycryptodome, _hashlib, _pyscrypt)
+
+
+def load_backends() -> tuple[Backend, ...]:
+    """The backends that can be loaded here, fastest first.
+
+    Raises:
+        MachineError: there is none.
+    """
+    backends = []
+    for load in LOADERS:
+        try:
+            backends.append(load())
+        except (ImportError, OSError):
+            continue
+    if not backends:
+        raise MachineError("no scrypt on this machine: install pycryptodome")
+    return tuple(backends)
+
+
+class Deriver:
+    """Derives keys with the best backend that can do the parameters at hand.
+
+    The backends are loaded once, when the first key is asked for.
+    """
+
+    def __init__(self, backends: tuple[Backend, ...] | None = None) -> None:
+        self._backends = backends
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """What was found on this machine, fastest first."""
+        if self._backends is None:
+            self._backends = load_backends()
+        return self._backends
+
+    def backend_for(self, parameters: ScryptParameters) -> Backend:
+        """The first backend that can do these parameters.
+
+        Raises:
+            MachineError: none can.
+        """
+        for backend in self.backends:
+            if backend.can(parameters):
+                return backend
+        raise MachineError(f"no scrypt on this machine can do {parameters}: install pycryptodome")
+
+    def derive(self, job: Derivation, threads: int = 1) -> bytes:
+        """The 64 bytes of key.
+
+        Args:
+            job: what to derive.
+            threads: lanes that may run side by side, each with 128·N·r bytes.
+
+        Raises:
+            MachineError: no backend, or not enough memory.
+        """
+        backend = self.backend_for(job.parameters)
+        try:
+            return backend.derive(job, threads)
+        except (MemoryError, ValueError):  # both C libraries report a failed malloc as ValueError
+            need = job.parameters.lane_memory * (threads if backend.threaded else 1)
+            raise MachineError(
+                f"not enough memory to derive a key: {need // 2**20} MiB are needed"
+            ) from None

@@ -1,0 +1,61 @@
+"""Every bound on untrusted input, in one place.
+
+A backup may come from a damaged disk or from an enemy, so every size, count and
+parameter in it meets one of these bounds before it costs memory, time or a path. The
+defaults let through everything that Qubes OS is known to have written, with room to
+spare; the comment behind each gives its reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+TIB = 1024 * GIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Bounds on what a backup may ask for. Sizes are in bytes.
+
+    Args:
+        scrypt_memory: 128·N·r of one derivation lane.
+        scrypt_work: N·r·p of one derivation; time is proportional to it.
+        scrypt_lanes: r·p; the derivation holds 128·r·p bytes besides the lanes.
+        header: length of ``backup-header``.
+        metadata: length of ``qubes.xml``.
+        qubes: number of domains in ``qubes.xml``.
+        members: number of members of the outer archive.
+        chunk: stored length of one chunk.
+        name: length of a name of the outer archive, or of a path in an inner one.
+        depth: number of components of a path in a folder archive.
+        pax_header: length of one pax header.
+        sparse_entries: number of data extents of one sparse file.
+        file_size: length of one restored file, holes included.
+        tree_entries: number of entries of one folder archive.
+        tree_deferred: bytes of names and targets kept until the end of a folder archive.
+        trailing_zeros: bytes of padding after the end of an inner archive.
+        decoder_memory: memory of the decompressor.
+        read_all: length of what ``read()`` without a size returns at once.
+    """
+
+    scrypt_memory: int = 8 * GIB  # 2^23 at r=8; scrypt's defaults give 2^18 to 2^21
+    scrypt_work: int = 1 << 28  # 16 times N=2^21 r=8: a minute or two on a slow core
+    scrypt_lanes: int = 1 << 17  # 16 MiB besides the lanes; real backups have 8 to 56
+    header: int = 64 * KIB  # a real one has 150 bytes
+    metadata: int = 16 * MIB  # a hundred qubes take 300 KiB
+    qubes: int = 20_000  # Qubes' own identifiers end at 2^16, real systems have a hundred
+    members: int = 1_000_000  # 100 TiB in chunks of 100 MiB
+    chunk: int = 128 * MIB  # the writers cut at 100 MiB, and a chunk is held in memory
+    name: int = 4096  # PATH_MAX
+    depth: int = 256  # each level of the tree holds one open folder
+    pax_header: int = 64 * KIB  # a path of 4 KiB, three times and numbers
+    sparse_entries: int = 2_000_000  # 32 MiB of memory
+    file_size: int = 64 * TIB  # far past any volume of Qubes
+    tree_entries: int = 1_000_000  # a name's fingerprint costs about 60 bytes
+    tree_deferred: int = 16 * MIB  # 100,000 symbolic links
+    trailing_zeros: int = 1 * MIB  # tar's default record is 10 KiB
+    decoder_memory: int = 160 * MIB  # xz -9 takes 65 MiB, zstd --long=27 takes 128 MiB
+    read_all: int = 1 * GIB  # a mistake in a caller, not a wish

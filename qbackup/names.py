@@ -1,0 +1,140 @@
+"""The only way from an untrusted name to a path, a member or the screen.
+
+A name from a backup is held as str, decoded as UTF-8 with surrogateescape, so that any
+bytes survive the way in and out. Three questions are answered here and nowhere else:
+which chunk does a member's name stand for, may this name become a path, and what may a
+terminal be shown of it.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import unicodedata
+from dataclasses import dataclass
+
+ENCRYPTED_SUFFIX = ".enc"
+COMPONENT_LIMIT_BYTES = 255  # NAME_MAX of the usual file systems
+
+# At least three digits; more only past 999, so that each number is spelled in one way.
+_CHUNK_NAME = re.compile(r"(?P<path>.+)\.(?P<index>\d{3}|[1-9]\d{3,8})", re.ASCII | re.DOTALL)
+
+_INVISIBLE_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+
+def decode(name: bytes) -> str:
+    """A name's bytes as text; bytes that are not UTF-8 become lone surrogates."""
+    return name.decode("utf-8", "surrogateescape")
+
+
+def encode(name: str) -> bytes:
+    """The bytes that `decode` made this text from."""
+    return name.encode("utf-8", "surrogateescape")
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkName:
+    """The name of one chunk without its suffix: ``vm1/private.img`` and 0.
+
+    The chunk's place is in its name and, in format 4, under its MAC.
+    """
+
+    path: str
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.path}.{self.index:03d}"
+
+
+def parse_chunk_name(name: str) -> ChunkName | None:
+    """The chunk that a member's name (without suffix) stands for; None if it is no chunk's.
+
+    A path with a component that could lead elsewhere is nobody's chunk.
+    """
+    match = _CHUNK_NAME.fullmatch(name)
+    if not match or unsafe_reason(match["path"]):
+        return None
+    return ChunkName(match["path"], int(match["index"]))
+
+
+def unsafe_reason(path: str, *, any_byte: bool = False) -> str | None:
+    """Why this relative path must not be created below a folder; None if it may be.
+
+    Args:
+        path: components joined by ``/``.
+        any_byte: allow control characters, as ordinary files in a home may have them.
+    """
+    if not path:
+        return "the name is empty"
+    if path.startswith("/"):
+        return "the name is an absolute path"
+    for component in path.split("/"):
+        reason = _unsafe_component(component, any_byte)
+        if reason:
+            return reason
+    return None
+
+
+def _unsafe_component(component: str, any_byte: bool) -> str | None:
+    if component in ("", ".", ".."):
+        return "the name leads out of its folder" if component == ".." else "the name is not plain"
+    if "\0" in component:
+        return "the name holds a NUL character"
+    if not any_byte and any(ord(c) < 32 or ord(c) == 127 for c in component):
+        return "the name holds control characters"
+    if len(encode(component)) > COMPONENT_LIMIT_BYTES:
+        return f"the name is longer than {COMPONENT_LIMIT_BYTES} bytes"
+    return None
+
+
+def within(path: str, folder: str) -> str | None:
+    """What is left of path below folder, compared by component; None if it is not below.
+
+    ``vm12/private.img`` is not within ``vm1``. A slash at folder's end makes no difference.
+    """
+    prefix = folder.rstrip("/") + "/"
+    return path[len(prefix) :] if path.startswith(prefix) and len(path) > len(prefix) else None
+
+
+def display(text: str) -> str:
+    """Text from a backup as it may reach a terminal: one line, nothing invisible.
+
+    Control characters (C0, C1), bidirectional and zero-width ones, line separators,
+    unassigned ones and bytes that are not UTF-8 are shown as escapes.
+    """
+    if text.isascii() and text.isprintable() and "\\" not in text:
+        return text
+    return "".join(_display_character(c) for c in text)
+
+
+def _display_character(char: str) -> str:
+    if char == "\\":
+        return "\\\\"
+    if unicodedata.category(char) not in _INVISIBLE_CATEGORIES:
+        return char
+    code = ord(char)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def json_name(name: str) -> dict[str, str]:
+    """A name for a JSON document: ``name``, and ``name_bytes`` in base64 if not UTF-8."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return {"name": display(name), "name_bytes": base64.b64encode(encode(name)).decode()}
+    return {"name": name}
+
+
+def case_clashes(paths: list[str]) -> list[tuple[str, str]]:
+    """Pairs of paths that a file system which ignores case takes for the same."""
+    seen: dict[str, str] = {}
+    clashes = []
+    for path in paths:
+        first = seen.setdefault(unicodedata.normalize("NFC", path).casefold(), path)
+        if first != path:
+            clashes.append((first, path))
+    return clashes

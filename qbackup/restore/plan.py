@@ -1,0 +1,107 @@
+"""What is asked for, and what must be there: names in, targets and missing files out."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from qbackup.errors import NotInBackup
+from qbackup.metadata import METADATA_PATH, QubeTable
+from qbackup.names import display, unsafe_reason
+from qbackup.restore.report import FileResult
+
+NO_FILES = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file that is asked for, and where it goes: ``QUBE/FILE``, both checked."""
+
+    qube: str
+    name: str
+    unsafe: str | None
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"{self.qube}/{self.name}"
+
+
+class Plan:
+    """Which files of the archive are wanted.
+
+    Args:
+        table: whose file is whose.
+        names: ``QUBE`` or ``QUBE/FILE``; none means all.
+        paths: the files of the archive where they are known, None on a pipe.
+
+    Raises:
+        NotInBackup: a name that is neither in the metadata nor in the archive.
+    """
+
+    def __init__(
+        self, table: QubeTable, names: Sequence[str], paths: Collection[str] | None
+    ) -> None:
+        self._table = table
+        self._names = [name.rstrip("/") for name in names]
+        self._owners = {table.owner(path) for path in paths} if paths is not None else None
+        for name in self._names:
+            self._check(name)
+
+    def _check(self, name: str) -> None:
+        qube, slash, file = name.partition("/")
+        known = {record.name for record in self._table.records}
+        if self._owners is not None:
+            known |= {owner[0] for owner in self._owners if owner}
+        if qube not in known and not (self._table.by_path and self._owners is None):
+            raise NotInBackup(f"there is no qube {display(qube)!r} in this backup")
+        if not slash or self._owners is None:
+            return
+        if (qube, file) not in self._owners and (qube, file) not in self._required():
+            raise NotInBackup(f"the qube {display(qube)!r} has no file {display(file)!r} here")
+
+    def _wants(self, qube: str, file: str) -> bool:
+        return not self._names or qube in self._names or f"{qube}/{file}" in self._names
+
+    def target(self, path: str) -> Target | None:
+        """Where this file of the archive goes; None if it is not asked for."""
+        owner = self._table.owner(path)
+        if owner is None or not self._wants(*owner):
+            return None
+        qube, file = owner
+        return Target(qube, file, unsafe_reason(qube) or unsafe_reason(file))
+
+    def is_known(self, path: str) -> bool:
+        """Whether this file of the archive is some qube's, or the metadata."""
+        return path == METADATA_PATH or self._table.owner(path) is not None
+
+    def wants_whole(self, qube: str) -> bool:
+        """Whether all of a qube is asked for."""
+        return not self._names or qube in self._names
+
+    def estimated_size(self) -> int:
+        """Disk use of the qubes that are asked for as a whole, as the backup estimates it."""
+        return sum(r.size or 0 for r in self._table.records if self.wants_whole(r.name))
+
+    def _required(self) -> set[tuple[str, str]]:
+        return {(r.name, file) for r in self._table.records for file in r.required}
+
+    def missing(self, seen: set[tuple[str, str]]) -> list[FileResult]:
+        """What should be there and was not seen: images, whole qubes, files asked by name."""
+        wanted = {pair for pair in self._required() if self._wants(*pair)}
+        wanted |= {(q, f) for q, s, f in (n.partition("/") for n in self._names) if s}
+        with_files = {qube for qube, _ in seen | wanted}
+        for record in self._table.records:
+            if self.wants_whole(record.name) and record.name not in with_files:
+                wanted.add((record.name, NO_FILES))
+        return [
+            FileResult(
+                qube=qube,
+                name=file,
+                status="missing",
+                error="none of its files is in the archive"
+                if file == NO_FILES
+                else "it is not in the archive",
+            )
+            for qube, file in sorted(wanted - seen)
+        ]

@@ -1,0 +1,89 @@
+"""What came of a restore or a verification, file by file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "damaged", "missing", "kept", "exists"]
+GOOD: tuple[Status, ...] = ("ok", "kept")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileResult:
+    """One file.
+
+    Args:
+        qube: name of its qube; ``""`` for ``qubes.xml``.
+        name: of the file.
+        status: ``ok``, ``damaged``, ``missing``, ``kept`` (was there already, the same) or
+            ``exists`` (something of this name is in the way and was left alone).
+        error: what was wrong; None when good.
+        chunks: how many chunks were gone through.
+        size: length in bytes of what was restored, holes included.
+        notes: what was left out on purpose, setuid bits say.
+    """
+
+    qube: str
+    name: str
+    status: Status
+    error: str | None = None
+    chunks: int = 0
+    size: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is there and whole."""
+        return self.status in GOOD
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The outcome. `ok` is the only word for success.
+
+    Args:
+        files: everything that was asked for, and everything that should have been there.
+        errors: what was wrong with the archive as a whole.
+        warnings: what was passed over without harm.
+    """
+
+    files: tuple[FileResult, ...]
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether all that was asked for is there, verified and whole."""
+        return not self.errors and all(result.ok for result in self.files)
+
+    @property
+    def bad(self) -> tuple[FileResult, ...]:
+        """The files that are not."""
+        return tuple(result for result in self.files if not result.ok)
+
+    def summary(self) -> str:
+        """One sentence."""
+        if self.ok:
+            return f"all {len(self.files)} files are there and whole"
+        parts = [f"{len(self.bad)} of {len(self.files)} files are not whole"] if self.bad else []
+        return "; ".join([*parts, *self.errors])
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a restore is.
+
+    Args:
+        done: stored bytes that were gone through.
+        total: stored bytes in all; None on a pipe.
+        file: the file under way, ``QUBE/FILE``.
+    """
+
+    done: int
+    total: int | None
+    file: str
+
+
+OnProgress = Callable[[Progress], None]

@@ -1,0 +1,129 @@
+"""A folder archive, entry by entry: what is made, what is left out, and in which order.
+
+Symbolic links are made last, so that no entry can ever be reached through one; modes and
+times of folders after that, from the leaves up, so that a folder of mode 0500 can still be
+filled. A hard link may only lead to a file that this very archive has made. Devices and
+pipes are refused, and each refusal is a result of its own: the tree is not all there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from qbackup.errors import Damaged, LimitExceeded
+from qbackup.inner import Entry
+from qbackup.limits import Limits
+from qbackup.names import display, encode, unsafe_reason
+from qbackup.restore.writer import CannotWrite, TreeSink
+
+_SPECIAL_BITS = 0o6000
+_NOTES_LIMIT = 100
+
+
+@dataclass
+class TreeRestore:
+    """One folder archive under way.
+
+    Attributes:
+        size: bytes of all its files, holes included.
+        notes: what was changed on purpose, in words.
+        refused: (path, reason) of what was not made.
+    """
+
+    sink: TreeSink
+    limits: Limits
+    size: int = 0
+    notes: list[str] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    _files: set[int] = field(default_factory=set)
+    _links: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _folders: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _deferred: int = 0
+
+    def add(self, entry: Entry) -> None:
+        """Makes one entry, or notes it for later.
+
+        Raises:
+            Damaged: a name that leads out of the folder, or more than can be kept in mind.
+        """
+        self._check_path(entry)
+        if entry.mode & _SPECIAL_BITS and entry.kind in ("file", "folder"):
+            self._note(f"{display(entry.path)}: setuid or setgid dropped")
+        try:
+            self._make(entry)
+        except CannotWrite as error:
+            self._refuse(entry.path, str(error))
+
+    def finish(self) -> None:
+        """What has to come last, then the commit."""
+        for path, (target, mtime_ns) in self._links.items():
+            try:
+                self.sink.symbolic_link(path, target, mtime_ns)
+            except CannotWrite as error:
+                self._refuse(path, str(error))
+        for path in sorted(self._folders, key=lambda p: (p != ".", p.count("/")), reverse=True):
+            mode, mtime_ns = self._folders[path]
+            self.sink.finish_folder(path, mode, mtime_ns)
+        self.sink.commit()
+
+    def _check_path(self, entry: Entry) -> None:
+        if entry.path == ".":
+            if entry.kind != "folder":
+                raise Damaged(f"it is a {entry.kind}, not a folder")
+            return
+        reason = unsafe_reason(entry.path, any_byte=True)
+        if reason:
+            raise Damaged(f"{display(entry.path)}: {reason}")
+        if entry.path.count("/") >= self.limits.depth:
+            raise LimitExceeded(
+                f"{display(entry.path[:200])}: deeper than {self.limits.depth} folders",
+                limit="depth",
+            )
+
+    def _make(self, entry: Entry) -> None:
+        if entry.kind == "folder":
+            self.sink.folder(entry.path)
+            self._keep_in_mind(entry.path)
+            self._folders[entry.path] = (entry.mode, entry.mtime_ns)
+        elif entry.kind == "file":
+            self._make_file(entry)
+        elif entry.kind == "symlink":
+            self._keep_in_mind(entry.path + entry.target)
+            self._links[entry.path] = (entry.target, entry.mtime_ns)
+        elif entry.kind == "hardlink":
+            self._make_hard_link(entry)
+        else:
+            self._refuse(entry.path, f"a {entry.kind}, which is never made")
+
+    def _make_file(self, entry: Entry) -> None:
+        with self.sink.file(entry.path, entry.size, entry.mode, entry.mtime_ns) as file:
+            for extent in entry.extents():
+                if extent.data is not None:
+                    file.write(extent.offset, extent.data)
+            file.commit(entry.size)
+        self.size += entry.size
+        self._files.add(hash(encode(entry.path)))
+
+    def _make_hard_link(self, entry: Entry) -> None:
+        link = self._links.get(entry.target)
+        if link is not None:  # a second name of a symbolic link
+            self._keep_in_mind(entry.path + link[0])
+            self._links[entry.path] = link
+        elif hash(encode(entry.target)) in self._files:
+            self.sink.hard_link(entry.path, entry.target)
+            self._files.add(hash(encode(entry.path)))
+        else:
+            self._refuse(entry.path, "a hard link to something that is not in this folder")
+
+    def _keep_in_mind(self, text: str) -> None:
+        self._deferred += len(text) + 64
+        if self._deferred > self.limits.tree_deferred:
+            raise LimitExceeded("it has too many folders and links", limit="tree_deferred")
+
+    def _note(self, text: str) -> None:
+        if len(self.notes) < _NOTES_LIMIT:
+            self.notes.append(text)
+
+    def _refuse(self, path: str, reason: str) -> None:
+        if len(self.refused) < _NOTES_LIMIT:
+            self.refused.append((path, reason))

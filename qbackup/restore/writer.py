@@ -1,0 +1,495 @@
+"""Where restored files go. The only module that creates files.
+
+The rules, each kept by the system call and not by a look beforehand:
+
+* Nothing is created but below the output folder: every component of a path is opened
+  relative to the folder before it (``dir_fd``), never through a symbolic link
+  (``O_NOFOLLOW``), and every file is new (``O_EXCL``).
+* A file is ``NAME.part`` until it is whole and on the disk (fsync), then it is renamed.
+  What was there under the final name stays, unless the user asked to overwrite it.
+* Images are 0600, folders 0700, whatever the umask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import Protocol
+
+from qbackup.errors import MachineError
+from qbackup.names import decode, display, encode
+
+PART_SUFFIX = ".part"
+_OLD_SUFFIX = ".old.part"
+_FILE_MODE = 0o600
+_FOLDER_MODE = 0o700
+_KEPT_MODE = 0o1777  # setuid and setgid are dropped
+_BLOCK = 64 * 1024
+_ZEROS = bytes(_BLOCK)
+_NEW_FILE = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_EXCL
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+)
+_OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+# What is wrong with one file or name, and not with the machine.
+_OWN_FAULT = (
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ,
+    errno.EINVAL, errno.EFBIG, errno.ENOTEMPTY,
+)  # fmt: skip
+
+
+class InTheWay(Exception):
+    """Something of this name is there already. Inside this package only."""
+
+
+class CannotWrite(Exception):
+    """This one file can't be made here: its name or size does not fit. Inside only."""
+
+
+class FileSink(Protocol):
+    """A file under way."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Puts verified data at its place."""
+        ...
+
+    def commit(self, size: int) -> None:
+        """It is whole: gives it its length and its final name."""
+        ...
+
+
+class TreeSink(Protocol):
+    """A folder archive under way. Paths are relative to the folder, ``.`` is itself."""
+
+    def folder(self, path: str) -> None:
+        """Makes a folder."""
+        ...
+
+    def file(
+        self, path: str, size: int, mode: int, mtime_ns: int
+    ) -> contextlib.AbstractContextManager[FileSink]:
+        """Makes a file; its commit gives it mode and time."""
+        ...
+
+    def hard_link(self, path: str, target: str) -> None:
+        """Links to a file made before."""
+        ...
+
+    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
+        """Makes a symbolic link, its text as it is."""
+        ...
+
+    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
+        """Nothing will be made in it any more: gives it mode and time."""
+        ...
+
+    def commit(self) -> None:
+        """It is whole: gives the folder its final name."""
+        ...
+
+
+class Writer(Protocol):
+    """A place for restored files: a folder, or nowhere."""
+
+    def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
+        """A file of a qube; ``""`` as qube for one in the output folder itself.
+
+        Raises:
+            InTheWay: it is there already.
+        """
+        ...
+
+    def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
+        """A folder of a qube. Raises as `image`."""
+        ...
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """Whether the output folder has a file of exactly this content."""
+        ...
+
+    def free_space(self) -> int | None:
+        """Bytes that can be written; None where that means nothing."""
+        ...
+
+
+@contextlib.contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """System errors in the words of this package."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OWN_FAULT:
+            raise CannotWrite(f"can't be written here: {error.strerror}") from error
+        raise MachineError(f"can't write {display(what)}: {error.strerror}") from error
+
+
+class _OpenFile:
+    """Sparse writing: blocks of zeros are left out, the length is set at the end."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.fd = fd
+        self._name = name
+
+    def write(self, offset: int, data: memoryview) -> None:
+        with _translated(self._name):
+            start = 0
+            for block in range(0, len(data), _BLOCK):
+                piece = data[block : block + _BLOCK]
+                if piece == _ZEROS[: len(piece)]:
+                    self._write_all(offset + start, data[start:block])
+                    start = block + len(piece)
+            self._write_all(offset + start, data[start:])
+
+    def _write_all(self, offset: int, data: memoryview) -> None:
+        while len(data):
+            count = os.pwrite(self.fd, data, offset)
+            data, offset = data[count:], offset + count
+
+    def close_synced(self, size: int, mode: int, mtime_ns: int | None) -> None:
+        """Length, mode and time, then onto the disk."""
+        os.ftruncate(self.fd, size)
+        os.fchmod(self.fd, mode)
+        if mtime_ns is not None:
+            os.utime(self.fd, ns=(mtime_ns, mtime_ns))
+        os.fsync(self.fd)
+
+
+class _Image(_OpenFile):
+    def __init__(self, fd: int, name: str, folder: int, overwrite: bool) -> None:
+        super().__init__(fd, name)
+        self._folder = folder
+        self._overwrite = overwrite
+
+    def commit(self, size: int) -> None:
+        with _translated(self._name):
+            self.close_synced(size, _FILE_MODE, None)
+            _put_in_place(self._folder, self._name, self._overwrite)
+
+
+class FolderWriter:
+    """Writes below one folder, which it makes if it is not there.
+
+    Args:
+        path: of the output folder; the user's own, so symbolic links in it are followed.
+        overwrite: replace what is there under a final name.
+
+    Raises:
+        MachineError: the folder can't be made, or another restore is writing into it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        self._overwrite = overwrite
+        with _folder_errors(path):
+            os.makedirs(path, mode=_FOLDER_MODE, exist_ok=True)
+            self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            _lock_folder(self._root)
+        except BaseException:
+            os.close(self._root)
+            raise
+
+    def close(self) -> None:
+        """Lets the folder go."""
+        if self._root >= 0:
+            os.close(self._root)
+            self._root = -1
+
+    def free_space(self) -> int | None:
+        """See `Writer`."""
+        state = os.fstatvfs(self._root)
+        return state.f_bavail * state.f_frsize
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """See `Writer`."""
+        try:
+            fd = os.open(
+                encode(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._root
+            )
+        except OSError:
+            return False
+        with open(fd, "rb") as file:
+            return stat.S_ISREG(os.fstat(fd).st_mode) and file.read(len(data) + 1) == data
+
+    @contextlib.contextmanager
+    def image(self, qube: str, name: str) -> Iterator[FileSink]:
+        """See `Writer`."""
+        with self._folder_of(qube, name) as (folder, base):
+            with _translated(base):
+                _remove(folder, base + PART_SUFFIX)
+                fd = os.open(encode(base + PART_SUFFIX), _NEW_FILE, _FILE_MODE, dir_fd=folder)
+            try:
+                yield _Image(fd, base, folder, self._overwrite)
+            finally:
+                os.close(fd)
+                with contextlib.suppress(OSError):
+                    os.unlink(encode(base + PART_SUFFIX), dir_fd=folder)
+
+    @contextlib.contextmanager
+    def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
+        """See `Writer`."""
+        with self._folder_of(qube, name) as (folder, base):
+            with _translated(base):
+                _remove(folder, base + PART_SUFFIX)
+                os.mkdir(encode(base + PART_SUFFIX), _FOLDER_MODE, dir_fd=folder)
+                fd = os.open(encode(base + PART_SUFFIX), _OLD_FOLDER, dir_fd=folder)
+            try:
+                with contextlib.closing(_Folders(fd)) as folders:
+                    yield _Tree(folders, folder, base, self._overwrite)
+            finally:
+                with contextlib.suppress(OSError):
+                    _remove(folder, base + PART_SUFFIX)
+
+    @contextlib.contextmanager
+    def _folder_of(self, qube: str, name: str) -> Iterator[tuple[int, str]]:
+        """The open folder that a file goes into, and its last component."""
+        *parents, base = [*([qube] if qube else []), *name.split("/")]
+        with contextlib.closing(_Folders(os.dup(self._root))) as folders:
+            with _translated(base):
+                folder = folders.open(parents, create=True)
+                _check_free(folder, base, self._overwrite)
+            yield folder, base
+
+
+@contextlib.contextmanager
+def _folder_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(
+            f"can't use the output folder {display(os.fspath(path))}: {error.strerror}"
+        ) from error
+
+
+def _lock_folder(fd: int) -> None:
+    """Keeps a second restore out of the same folder, where the system can."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise MachineError("another restore is writing into this output folder") from None
+    except OSError:
+        return  # a file system without locks
+
+
+class _Folders:
+    """Folders below a root, opened one component at a time, never through a link.
+
+    The last path's folders stay open, as archives go through a tree in depth-first order.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._open: list[tuple[bytes, int]] = [(b"", root)]
+
+    def open(self, components: list[str], *, create: bool = False) -> int:
+        """The folder's descriptor, valid until the next call."""
+        wanted = [encode(component) for component in components]
+        common = 0
+        opened = [name for name, _ in self._open[1:]]
+        while common < min(len(wanted), len(opened)) and wanted[common] == opened[common]:
+            common += 1
+        while len(self._open) > common + 1:
+            os.close(self._open.pop()[1])
+        for name in wanted[common:]:
+            self._open.append((name, self._step(name, create)))
+        return self._open[-1][1]
+
+    def _step(self, name: bytes, create: bool) -> int:
+        parent = self._open[-1][1]
+        if create:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, _FOLDER_MODE, dir_fd=parent)
+        return os.open(name, _OLD_FOLDER, dir_fd=parent)
+
+    def parent(self, path: str) -> tuple[int, bytes]:
+        """The open folder of a path, made where it is not there, and the last component."""
+        *parents, base = path.split("/")
+        return self.open(parents, create=True), encode(base)
+
+    def close(self) -> None:
+        """Closes all, the root too."""
+        while self._open:
+            os.close(self._open.pop()[1])
+
+
+class _TreeFile(_OpenFile):
+    def __init__(self, fd: int, name: str, mode: int, mtime_ns: int) -> None:
+        super().__init__(fd, name)
+        self._mode = mode
+        self._mtime_ns = mtime_ns
+
+    def commit(self, size: int) -> None:
+        with _translated(self._name):
+            self.close_synced(size, self._mode & _KEPT_MODE, self._mtime_ns)
+
+
+class _Tree:
+    """See `TreeSink`."""
+
+    def __init__(self, folders: _Folders, parent: int, name: str, overwrite: bool) -> None:
+        self._folders = folders
+        self._parent = parent
+        self._name = name
+        self._overwrite = overwrite
+
+    def folder(self, path: str) -> None:
+        with _translated(path):
+            self._folders.open(_components(path), create=True)
+
+    @contextlib.contextmanager
+    def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
+        with _translated(path):
+            folder, base = self._folders.parent(path)
+            fd = os.open(base, _NEW_FILE, _FILE_MODE, dir_fd=folder)
+        try:
+            yield _TreeFile(fd, path, mode, mtime_ns)
+        finally:
+            os.close(fd)
+
+    def hard_link(self, path: str, target: str) -> None:
+        with _translated(path):
+            source_folder, source = self._folders.parent(target)
+            source_folder = os.dup(source_folder)  # the next path may close it
+            try:
+                folder, base = self._folders.parent(path)
+                os.link(
+                    source, base, src_dir_fd=source_folder, dst_dir_fd=folder, follow_symlinks=False
+                )
+            finally:
+                os.close(source_folder)
+
+    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
+        with _translated(path):
+            folder, base = self._folders.parent(path)
+            os.symlink(encode(target), base, dir_fd=folder)
+            with contextlib.suppress(NotImplementedError):
+                os.utime(base, ns=(mtime_ns, mtime_ns), dir_fd=folder, follow_symlinks=False)
+
+    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
+        with _translated(path):
+            fd = self._folders.open(_components(path))
+            os.fchmod(fd, mode & _KEPT_MODE)
+            os.utime(fd, ns=(mtime_ns, mtime_ns))
+            os.fsync(fd)
+
+    def commit(self) -> None:
+        with _translated(self._name):
+            _put_in_place(self._parent, self._name, self._overwrite)
+
+
+def _components(path: str) -> list[str]:
+    return [] if path == "." else path.split("/")
+
+
+def _exists(folder: int, name: str) -> bool:
+    try:
+        os.lstat(encode(name), dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _check_free(folder: int, name: str, overwrite: bool) -> None:
+    if not overwrite and _exists(folder, name):
+        raise InTheWay
+
+
+def _put_in_place(folder: int, name: str, overwrite: bool) -> None:
+    """Renames ``NAME.part`` to ``NAME``, and makes sure that the folder knows it."""
+    part, final, old = (encode(name + suffix) for suffix in (PART_SUFFIX, "", _OLD_SUFFIX))
+    if not (overwrite and _exists(folder, name)):
+        _rename_new(folder, part, final)
+    elif _is_folder(folder, part) or _is_folder(folder, final):
+        _remove(folder, name + _OLD_SUFFIX)
+        os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+        _remove(folder, name + _OLD_SUFFIX)
+    else:
+        os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
+def _is_folder(folder: int, name: bytes) -> bool:
+    return stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode)
+
+
+def _rename_new(folder: int, part: bytes, final: bytes) -> None:
+    """Renames without ever replacing: a hard link fails where something is already."""
+    if not _is_folder(folder, part):
+        try:
+            os.link(part, final, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            raise InTheWay from None
+        except OSError:
+            pass  # a file system without hard links: FAT, exFAT
+        else:
+            os.unlink(part, dir_fd=folder)
+            return
+    if _exists(folder, decode(final)):
+        raise InTheWay
+    os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def _remove(folder: int, name: str) -> None:
+    """Removes a file, or a folder with all in it, never following a link."""
+    path = encode(name)
+    try:
+        is_folder = _is_folder(folder, path)
+    except FileNotFoundError:
+        return
+    if not is_folder:
+        os.unlink(path, dir_fd=folder)
+        return
+    fd = os.open(path, _OLD_FOLDER, dir_fd=folder)
+    try:
+        os.fchmod(fd, _FOLDER_MODE)
+        for child in os.listdir(fd):
+            _remove(fd, child)
+    finally:
+        os.close(fd)
+    os.rmdir(path, dir_fd=folder)
+
+
+class _Nothing:
+    """A file or a tree that is not written. What is verified was verified before."""
+
+    def write(self, offset: int, data: memoryview) -> None: ...
+    def folder(self, path: str) -> None: ...
+    def hard_link(self, path: str, target: str) -> None: ...
+    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None: ...
+    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None: ...
+    def commit(self, size: int = 0) -> None: ...
+
+    def file(
+        self, path: str, size: int, mode: int, mtime_ns: int
+    ) -> contextlib.AbstractContextManager[FileSink]:
+        return contextlib.nullcontext(self)
+
+
+class NowhereWriter:
+    """Verifying: everything but the writing."""
+
+    def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
+        """See `Writer`."""
+        return contextlib.nullcontext(_Nothing())
+
+    def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
+        """See `Writer`."""
+        return contextlib.nullcontext(_Nothing())
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """See `Writer`."""
+        return False
+
+    def free_space(self) -> int | None:
+        """See `Writer`."""
+        return None

@@ -1,0 +1,153 @@
+"""Bytes of the backup: from a seekable file, or from a pipe as they come.
+
+Nothing is cached here, and nothing is read that was not asked for. Who needs bytes twice
+keeps them: a drive that answers differently the second time must gain nothing.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import threading
+from typing import BinaryIO, Protocol
+
+from qbackup.errors import MachineError, NotABackup, UsageError
+
+_SKIP_SIZE = 1024 * 1024
+
+
+class Source(Protocol):
+    """Where a backup's bytes come from."""
+
+    seekable: bool
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills buffer from offset on; returns the number of bytes, less only at the end.
+
+        On a pipe offset must not lie before what was read already; what lies between is
+        read and dropped.
+
+        Raises:
+            MachineError: the device could not be read.
+        """
+        ...
+
+    def close(self) -> None:
+        """Closes what this source opened itself. Never raises."""
+        ...
+
+
+class SeekableSource:
+    """A file that can be read anywhere. Several threads may read at once."""
+
+    seekable = True
+
+    def __init__(self, file: BinaryIO, *, owned: bool) -> None:
+        self._file = file
+        self._owned = owned
+        self._lock = threading.Lock()
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """See `Source`."""
+        with self._lock:
+            try:
+                self._file.seek(offset)
+                return _fill(self._file, buffer)
+            except OSError as error:
+                raise MachineError(f"reading the backup failed: {error.strerror}") from error
+
+    def close(self) -> None:
+        """See `Source`."""
+        if self._owned:
+            self._file.close()
+
+
+class PipeSource:
+    """A stream that goes one way."""
+
+    seekable = False
+
+    def __init__(self, file: BinaryIO, *, owned: bool) -> None:
+        self._file = file
+        self._owned = owned
+        self._position = 0
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """See `Source`."""
+        if offset < self._position:
+            raise AssertionError("a pipe can't go back")
+        try:
+            if not self._skip(offset - self._position):
+                return 0
+            count = _fill(self._file, buffer)
+        except OSError as error:
+            raise MachineError(f"reading the backup failed: {error.strerror}") from error
+        self._position += count
+        return count
+
+    def _skip(self, size: int) -> bool:
+        scratch = memoryview(bytearray(min(size, _SKIP_SIZE)))
+        while size:
+            count = _fill(self._file, scratch[: min(size, len(scratch))])
+            if not count:
+                return False
+            self._position += count
+            size -= count
+        return True
+
+    def close(self) -> None:
+        """See `Source`."""
+        if self._owned:
+            self._file.close()
+
+
+def _fill(file: BinaryIO, buffer: memoryview) -> int:
+    """Reads until buffer is full or the file ends: a raw read may give less than asked."""
+    done = 0
+    while done < len(buffer):
+        if isinstance(file, io.IOBase) and hasattr(file, "readinto"):
+            count = file.readinto(buffer[done:])
+        else:
+            data = file.read(len(buffer) - done)
+            count = len(data)
+            buffer[done : done + count] = data
+        if not count:
+            break
+        done += count
+    return done
+
+
+def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
+    """A source for a path, or for a binary file object, seekable or not.
+
+    A path may be a regular file, a block device or a named pipe. A file object stays its
+    owner's to close.
+
+    Raises:
+        NotABackup: a directory, or a device that is no disk.
+        UsageError: there is no such file.
+        MachineError: it can't be opened.
+    """
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        return _of_file(source, owned=False)
+    path = os.fsdecode(source)
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise NotABackup("this is a folder; a backup is a file in it", file=path)
+        if stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
+            raise NotABackup("this is a device or socket, no file", file=path)
+        return _of_file(open(path, "rb", buffering=0), owned=True)
+    except FileNotFoundError as error:
+        raise UsageError("there is no such file", file=path) from error
+    except OSError as error:
+        raise MachineError(f"can't open the backup: {error.strerror}", file=path) from error
+
+
+def _of_file(file: BinaryIO | io.FileIO, *, owned: bool) -> Source:
+    binary: BinaryIO = file
+    seekable = getattr(file, "seekable", None)
+    if seekable is not None and seekable():
+        return SeekableSource(binary, owned=owned)
+    return PipeSource(binary, owned=owned)
