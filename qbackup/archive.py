@@ -277,8 +277,7 @@ class BackupArchive:
         """
         self._load_metadata()
         if self._metadata is None:
-            assert self._metadata_error is not None
-            raise self._metadata_error
+            raise self._metadata_error or Damaged("it was not read", file=METADATA_PATH)
         return self._metadata
 
     @property

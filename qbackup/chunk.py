@@ -11,7 +11,7 @@ from qbackup.formats import Format
 from qbackup.limits import Limits
 from qbackup.names import ChunkName, display
 from qbackup.pipeline import Pipeline
-from qbackup.scrypt import EncryptedHeader, ScryptParameters
+from qbackup.scrypt import HEADER_SIZE, EncryptedHeader, ScryptParameters
 from qbackup.source import Source
 from qbackup.stream import VerifiedStream
 
@@ -69,7 +69,7 @@ class EncryptedChunk:
         Raises:
             ChunkDamaged: there is no such header.
         """
-        return EncryptedHeader.parse(self.read_head(self._format().head_size)).parameters
+        return EncryptedHeader.parse(self.read_head(HEADER_SIZE)).parameters
 
     def open(self) -> BinaryIO:
         """Its plaintext, derived, read and verified when the first byte is asked for.

@@ -16,7 +16,7 @@ import shlex
 import subprocess
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from qbackup.errors import Damaged, MachineError, UnsupportedFormat, UsageError
 from qbackup.formats import Event, Lost
@@ -239,13 +239,13 @@ def _external(command: list[str], events: Iterable[Event]) -> Iterator[memoryvie
 def _feed_and_drain(
     process: subprocess.Popen[bytes], pieces: Iterator[memoryview]
 ) -> Iterator[memoryview]:
-    assert process.stdin is not None and process.stdout is not None
-    source, sink = process.stdout.fileno(), process.stdin.fileno()
+    stdin, stdout = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
+    source, sink = stdout.fileno(), stdin.fileno()
     os.set_blocking(sink, False)
     pending: memoryview | None = next(pieces, None)
     while True:
-        if pending is None and not process.stdin.closed:
-            process.stdin.close()
+        if pending is None and not stdin.closed:
+            stdin.close()
         readable, writable, _ = select.select([source], [sink] if pending is not None else [], [])
         if readable:
             output = os.read(source, _OUTPUT_SIZE)

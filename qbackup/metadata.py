@@ -33,7 +33,8 @@ class QubeRecord:
         klass: AppVM, TemplateVM, StandaloneVM, DispVM or AdminVM.
         label: name of its colour, ``""`` where none is given.
         template: name of its template; None without one.
-        netvm: name of its network qube; None for no network, ``""`` for the default one.
+        netvm: name of its network qube; None where none is named, which means the default
+            one; ``""`` for no network.
         size: disk use when the backup was made, in bytes: an estimate; None if not given.
         backup_path: the folder of its files in the archive, no slash at the end.
         required: names of the files that must be there.
@@ -90,7 +91,7 @@ def _parse_xml(data: bytes) -> Element:
         def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
             raise Damaged("it has a DOCTYPE, which qubes.xml never has", file=METADATA_PATH)
 
-    parser: XMLParser[Any] = XMLParser(target=NoDoctype())  # noqa: S314: bounded, no DOCTYPE
+    parser: XMLParser[Any] = XMLParser(target=NoDoctype())  # noqa: S314
     try:
         parser.feed(data)
         root: Element = parser.close()
@@ -117,7 +118,7 @@ def _parse_domain(domain: Element, labels: dict[str, str]) -> QubeRecord | None:
         klass=klass,
         label=labels.get(label, labels.get(f"label-{label}", label)),
         template=properties.get("template") or None,
-        netvm=_netvm(properties),
+        netvm=properties.get("netvm"),
         size=_size(features.get("backup-size", "")),
         backup_path=path,
         required=(path.rpartition("/")[2],) if is_dom0 else tuple(_required_images(domain)),
@@ -127,13 +128,6 @@ def _parse_domain(domain: Element, labels: dict[str, str]) -> QubeRecord | None:
 def _named_texts(domain: Element, path: str) -> Iterator[tuple[str, str]]:
     for element in domain.iterfind(path):
         yield element.get("name", ""), (element.get("ref") or element.text or "").strip()
-
-
-def _netvm(properties: dict[str, str]) -> str | None:
-    """Absent means the default network qube, empty means none."""
-    if "netvm" not in properties:
-        return ""
-    return properties["netvm"] or None
 
 
 def _size(text: str) -> int | None:

@@ -111,27 +111,9 @@ def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
         Damaged: a header that is not one, or says something that can't be.
         LimitExceeded: a header or a map that is larger than allowed.
     """
-    pax: dict[str, bytes] = {}
-    long_name = long_link = None
-    while True:
-        block = yield BLOCK_SIZE
-        if block == ZERO_BLOCK:
-            if pax or long_name is not None or long_link is not None:
-                raise Damaged("an extended tar header has no member behind it")
-            return None
-        member = _parse_block(block)
-        if member.type == _PAX:
-            pax = parse_pax((yield from _payload(member, limits.pax_header, "pax_header")))
-        elif member.type == _LONG_NAME:
-            long_name = (yield from _payload(member, limits.name + 1, "name")).rstrip(b"\0")
-        elif member.type == _LONG_LINK:
-            long_link = (yield from _payload(member, limits.name + 1, "name")).rstrip(b"\0")
-        elif member.type == _PAX_GLOBAL:
-            raise Damaged("a global pax header, which no Qubes backup has")
-        else:
-            break
-    member = replace(member, name=long_name or member.name, link=long_link or member.link)
-    member = _apply_pax(member, pax) if pax else member
+    member, pax, block = yield from _read_named(limits)
+    if member is None:
+        return None
     if len(member.name) > limits.name:
         raise LimitExceeded(f"a name is longer than {limits.name} bytes", limit="name")
     if member.type == HARD_LINK:
@@ -143,6 +125,33 @@ def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
     if "GNU.sparse.major" in pax or any(key in pax for key in _OLD_SPARSE_VERSIONS):
         return (yield from _read_pax_map(member, pax, limits))
     return member
+
+
+def _read_named(
+    limits: Limits,
+) -> Generator[int, bytes, tuple[TarMember | None, dict[str, bytes], bytes]]:
+    """A header with all that was said before it applied: (member, pax records, block)."""
+    pax: dict[str, bytes] = {}
+    long: dict[bytes, bytes] = {}
+    while True:
+        block = yield BLOCK_SIZE
+        if block == ZERO_BLOCK:
+            if pax or long:
+                raise Damaged("an extended tar header has no member behind it")
+            return None, pax, block
+        member = _parse_block(block)
+        if member.type == _PAX:
+            pax = parse_pax((yield from _payload(member, limits.pax_header, "pax_header")))
+        elif member.type in (_LONG_NAME, _LONG_LINK):
+            long[member.type] = _text((yield from _payload(member, limits.name + 1, "name")))
+        elif member.type == _PAX_GLOBAL:
+            raise Damaged("a global pax header, which no Qubes backup has")
+        else:
+            break
+    if long:
+        name, link = long.get(_LONG_NAME, member.name), long.get(_LONG_LINK, member.link)
+        member = replace(member, name=name, link=link)
+    return (_apply_pax(member, pax) if pax else member), pax, block
 
 
 def parse_number(field: bytes, *, signed: bool = False) -> int:

@@ -1,0 +1,1 @@
+"""The command line: thin, and without knowledge of any format."""

@@ -1,0 +1,223 @@
+"""Where the passphrase comes from: a terminal, a file, a program, or the environment.
+
+Never an argument, which every process of the machine can read. A flag beats the
+environment; two sources at one level are a mistake, not a choice.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import select
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from qbackup.archive import BackupArchive
+from qbackup.errors import Unlockable, UsageError, WrongPassphrase
+from qbackup.names import display
+
+VARIABLE = "QBACKUP_PASSPHRASE"
+FILE_VARIABLE = "QBACKUP_PASSPHRASE_FILE"
+COMMAND_VARIABLE = "QBACKUP_PASSPHRASE_COMMAND"
+
+_SIZE_LIMIT = 64 * 1024
+_COMMAND_SECONDS = 300
+_TRIES = 3
+_OTHER_WAYS = (
+    f"give it with --passphrase-file FILE, --passphrase-command CMD or the environment's"
+    f" {VARIABLE}, {FILE_VARIABLE} or {COMMAND_VARIABLE}"
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the flags and the environment say. The values are kept out of repr.
+
+    Args:
+        file: ``--passphrase-file``.
+        command: ``--passphrase-command``.
+        environment: the three variables, as they were when the program started.
+        stdin_is_backup: the backup itself comes from standard input.
+    """
+
+    file: str | None
+    command: str | None
+    environment: dict[str, str]
+    stdin_is_backup: bool
+
+    def __repr__(self) -> str:
+        return "<passphrase request>"
+
+    @property
+    def is_given(self) -> bool:
+        """Whether a source is named, so that nobody has to be asked."""
+        return bool(self.file or self.command or self.environment)
+
+
+def take_environment(environ: MutableMapping[str, str]) -> dict[str, str]:
+    """Takes the variables out of the environment, so that no child gets them."""
+    names = (VARIABLE, FILE_VARIABLE, COMMAND_VARIABLE)
+    return {name: environ.pop(name) for name in names if name in environ}
+
+
+def check(request: Request) -> None:
+    """Refuses what can't be meant, before anything is read.
+
+    Raises:
+        UsageError: two sources at one level, or standard input for two things.
+    """
+    if request.file and request.command:
+        raise UsageError("both --passphrase-file and --passphrase-command are given: name one")
+    if not (request.file or request.command) and len(request.environment) > 1:
+        raise UsageError(f"the environment has {' and '.join(request.environment)}: set one")
+    if _file(request) == "-" and request.stdin_is_backup:
+        raise UsageError("standard input can't be the passphrase and the backup at once")
+
+
+def _file(request: Request) -> str | None:
+    if request.file or request.command:
+        return request.file
+    return request.environment.get(FILE_VARIABLE)
+
+
+def _command(request: Request) -> str | None:
+    if request.file or request.command:
+        return request.command
+    return request.environment.get(COMMAND_VARIABLE)
+
+
+def unlock(archive: BackupArchive, request: Request, say: Callable[[str], None]) -> None:
+    """Unlocks the backup with the first passphrase that fits.
+
+    Args:
+        archive: locked.
+        request: checked.
+        say: tells a person something.
+
+    Raises:
+        UsageError: there is no passphrase, or one that can't be a passphrase.
+        Unlockable: none fits, or the command failed.
+    """
+    last: WrongPassphrase | None = None
+    for passphrase, remark in _candidates(request, say):
+        try:
+            archive.unlock(passphrase)
+        except WrongPassphrase as error:
+            last = error
+            continue
+        if remark:
+            say(remark)
+        return
+    raise last or WrongPassphrase("no passphrase was given")
+
+
+def _candidates(request: Request, say: Callable[[str], None]) -> Iterator[tuple[bytes, str]]:
+    """(passphrase, what to say if it is the one)."""
+    file, command = _file(request), _command(request)
+    if file is not None:
+        yield from _from_text(_read_file(file), f"the passphrase file {display(file)}")
+    elif command is not None:
+        yield from _from_text(_run(command), "the passphrase command's output")
+    elif VARIABLE in request.environment:
+        text = os.fsencode(request.environment[VARIABLE])
+        yield _checked(text, f"the environment's {VARIABLE}"), ""
+    else:
+        yield from _from_terminal(say)
+
+
+def _from_text(data: bytes, what: str) -> Iterator[tuple[bytes, str]]:
+    """As it is without its line end; then without white space, as Qubes' tools strip it."""
+    text = data.removesuffix(b"\n").removesuffix(b"\r") if data.endswith(b"\n") else data
+    yield _checked(text, what), ""
+    stripped = text.rstrip()
+    if stripped and stripped != text:
+        yield stripped, f"white space at the end of {what} was left out: that fits"
+
+
+def _checked(text: bytes, what: str) -> bytes:
+    if not text:
+        raise UsageError(f"{what} is empty")
+    if any(end in text for end in (b"\n", b"\r", b"\0")):
+        raise UsageError(f"{what} has more than one line")
+    return text
+
+
+def _read_file(path: str) -> bytes:
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read(_SIZE_LIMIT + 1)
+        else:
+            with Path(path).open("rb") as file:
+                data = file.read(_SIZE_LIMIT + 1)
+    except OSError as error:
+        raise UsageError(
+            f"can't read the passphrase file {display(path)}: {error.strerror}"
+        ) from error
+    if len(data) > _SIZE_LIMIT:
+        raise UsageError(f"the passphrase file {display(path)} is longer than 64 KiB")
+    return data
+
+
+def _run(command: str) -> bytes:
+    """What the user's program prints. No shell, nothing on its standard input."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise UsageError(f"the passphrase command can't be split: {error}") from error
+    if not words:
+        raise UsageError("the passphrase command is empty")
+    try:
+        with subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
+        ) as process:
+            try:
+                data = _read_output(process)
+            finally:
+                process.kill()
+    except OSError as error:
+        raise Unlockable(f"the passphrase command can't be run: {error.strerror}") from error
+    if process.returncode != 0:
+        raise Unlockable(f"the passphrase command ended with status {process.returncode}")
+    return data
+
+
+def _read_output(process: subprocess.Popen[bytes]) -> bytes:
+    deadline = time.monotonic() + _COMMAND_SECONDS
+    data = b""
+    while process.stdout is not None:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+            raise Unlockable(f"the passphrase command took longer than {_COMMAND_SECONDS} s")
+        piece = os.read(process.stdout.fileno(), _SIZE_LIMIT)
+        data += piece
+        if len(data) > _SIZE_LIMIT:
+            raise Unlockable("the passphrase command printed more than 64 KiB")
+        if not piece:
+            break
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise Unlockable(f"the passphrase command took longer than {_COMMAND_SECONDS} s") from None
+    return data
+
+
+def _from_terminal(say: Callable[[str], None]) -> Iterator[tuple[bytes, str]]:
+    """Asks on the terminal itself, three times at most."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        raise UsageError(f"there is no terminal to ask for the passphrase; {_OTHER_WAYS}") from None
+    for attempt in range(_TRIES):
+        if attempt:
+            say("that passphrase does not fit; try again (Ctrl-C ends)")
+        try:
+            text = getpass.getpass("Passphrase of the backup: ")
+        except EOFError:
+            raise UsageError(f"no passphrase was typed; {_OTHER_WAYS}") from None
+        if text:
+            yield text.encode("utf-8", "surrogateescape"), ""

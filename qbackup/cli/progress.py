@@ -1,0 +1,71 @@
+"""Progress on standard error: one line that changes on a terminal, now and then a line else."""
+
+from __future__ import annotations
+
+import time
+from typing import TextIO
+
+from qbackup.restore.report import Progress
+
+_TERMINAL_SECONDS = 0.2
+_LOG_SECONDS = 10.0
+
+
+def human_size(size: float) -> str:
+    """Bytes in people's units: ``1.2 GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def human_time(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class ProgressLine:
+    """Tells a person where a restore is. Callable, as the library wants it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._terminal = stream.isatty()
+        self._start = time.monotonic()
+        self._next = self._start + (0 if self._terminal else _LOG_SECONDS)
+        self._shown = False
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows it, if the last time is long enough ago."""
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + (_TERMINAL_SECONDS if self._terminal else _LOG_SECONDS)
+        text = describe(progress, now - self._start)
+        self._stream.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
+        self._stream.flush()
+        self._shown = self._terminal
+
+    def clear(self) -> None:
+        """Takes the line away, so that other text can be shown."""
+        if self._shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._shown = False
+
+
+def describe(progress: Progress, seconds: float) -> str:
+    """Bytes, percent, rate, time left and the file under way, in one line."""
+    rate = progress.done / seconds if seconds > 0 else 0.0
+    done = human_size(progress.done)
+    speed = f"{human_size(rate)}/s"
+    if not progress.total:
+        return f"{done}  {speed}  {progress.file}"
+    percent = 100 * progress.done / progress.total
+    left = human_time((progress.total - progress.done) / rate) if rate else "-:--"
+    return (
+        f"{percent:3.0f} %  {done} of {human_size(progress.total)}  {speed}"
+        f"  {left} left  {progress.file}"
+    )

@@ -1,0 +1,203 @@
+"""What a person reads and what a program reads: tables, and JSON documents.
+
+Every text that came out of a backup passes `display` on its way to a terminal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from qbackup.archive import BackupArchive, Qube
+from qbackup.cli.progress import human_size, human_time
+from qbackup.cost import Cost
+from qbackup.errors import MachineError, QBackupError
+from qbackup.header import BackupHeader
+from qbackup.names import display, json_name
+from qbackup.restore.report import FileResult, Report
+
+Document: TypeAlias = dict[str, Any]
+SCHEMA = 1
+
+
+def to_json(document: Document) -> str:
+    """One JSON document, pure ASCII, with its schema's number."""
+    return json.dumps({"schema": SCHEMA, **document}, indent=1)
+
+
+def error_document(error: QBackupError, command: str) -> Document:
+    """What every failing command says; with what was done until then, where that is known."""
+    document: Document = {"ok": False, "error": str(error), "kind": type(error).__name__}
+    if isinstance(error, MachineError) and error.report is not None:
+        return {**report_document(error.report), **document}
+    if command in ("verify", "restore"):
+        document["files"] = []
+    return document
+
+
+def _header_document(header: BackupHeader) -> Document:
+    return dataclasses.asdict(header)
+
+
+# info
+
+
+def info_document(archive: BackupArchive, cost: Cost) -> Document:
+    """`info --json`."""
+    header = archive.header if archive.is_unlocked else archive.untrusted_header
+    return {
+        "authenticated": archive.is_unlocked,
+        "header": _header_document(header),
+        "members": archive.catalog.member_count(),
+        "chunks": cost.chunks,
+        "stored_size": cost.stored_size,
+        "unreadable_chunks": cost.unreadable,
+        "scrypt": [
+            {"log2_n": p.log2_n, "n": p.n, "r": p.r, "p": p.p, "chunks": count}
+            for p, count in cost.parameters.items()
+        ],
+        "estimate": {"seconds": round(cost.seconds, 1), "memory": cost.memory},
+        "warnings": list(archive.warnings),
+    }
+
+
+def info_text(archive: BackupArchive, cost: Cost) -> str:
+    """`info` for people."""
+    header = archive.header if archive.is_unlocked else archive.untrusted_header
+    trust = "authenticated" if archive.is_unlocked else "NOT authenticated: no passphrase was given"
+    rows = [
+        ("format", f"{header.version}  ({trust})"),
+        ("backup id", header.backup_id),
+        ("compression", header.compression_filter or "none"),
+        ("members", f"{archive.catalog.member_count()}, of which {cost.chunks} are chunks"),
+        ("stored", human_size(cost.stored_size)),
+    ]
+    rows += [("scrypt", f"{p}: {n} chunks") for p, n in cost.parameters.items()]
+    if cost.unreadable:
+        rows.append(("damaged", f"{cost.unreadable} chunks have no readable header"))
+    rows.append(
+        (
+            "a restore here",
+            f"about {human_time(cost.seconds)} and {human_size(cost.memory)} of memory",
+        )
+    )
+    return "\n".join(f"{name + ':':16}{display(value)}" for name, value in rows)
+
+
+# list
+
+
+def missing_files(qube: Qube) -> list[str]:
+    """What should be there of a qube and is not; ``*`` when nothing is."""
+    names = {_file_name(file.name) for file in qube.files}
+    missing = [name for name in qube.required if name not in names]
+    return missing or ([] if names else ["*"])
+
+
+def _file_name(name: str) -> str:
+    return name.partition("/")[2]
+
+
+def list_document(archive: BackupArchive, qubes: Sequence[Qube]) -> Document:
+    """`list --json`."""
+    return {
+        "header": _header_document(archive.header),
+        "qubes": [_qube_document(qube) for qube in qubes],
+        "warnings": list(archive.warnings),
+    }
+
+
+def _qube_document(qube: Qube) -> Document:
+    return {
+        "name": qube.name,
+        "class": qube.klass,
+        "label": qube.label,
+        "template": qube.template,
+        "netvm": qube.netvm,
+        "size": qube.size,
+        "files": [
+            {
+                **json_name(_file_name(file.name)),
+                "chunks": file.chunk_count,
+                "stored_size": file.stored_size,
+            }
+            for file in qube.files
+        ],
+        "missing": missing_files(qube),
+    }
+
+
+def list_text(qubes: Sequence[Qube]) -> str:
+    """`list` for people."""
+    rows = [("QUBE", "CLASS", "LABEL", "TEMPLATE", "SIZE", "FILES")]
+    for qube in qubes:
+        files = [_file_name(file.name) for file in qube.files]
+        files += [f"{name} IS MISSING" for name in missing_files(qube)]
+        size = human_size(qube.size) if qube.size is not None else "?"
+        rows.append(
+            (qube.name, qube.klass, qube.label, qube.template or "-", size, ", ".join(files))
+        )
+    return table(rows)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side, the first row as their heads."""
+    shown = [[display(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in shown)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+# verify and restore
+
+
+def report_document(report: Report) -> Document:
+    """`verify --json`, `restore --json`."""
+    document: Document = {
+        "ok": report.ok,
+        "files": [_result_document(result) for result in report.files],
+        "warnings": list(report.warnings),
+    }
+    if report.errors:
+        document["error"] = "; ".join(report.errors)
+    return document
+
+
+def _result_document(result: FileResult) -> Document:
+    document: Document = {
+        "qube": result.qube,
+        **json_name(result.name),
+        "status": result.status,
+        "error": result.error,
+        "chunks": result.chunks,
+        "size": result.size,
+    }
+    if result.notes:
+        document["notes"] = list(result.notes)
+    return document
+
+
+def report_text(report: Report) -> str:
+    """The final report for people: what is not whole first in words, then the sum."""
+    lines = []
+    for result in report.files:
+        name = display(f"{result.qube}/{result.name}" if result.qube else result.name)
+        lines += [f"{name}: {note}" for note in result.notes]
+        if not result.ok:
+            lines.append(f"{result.status.upper()}  {name}: {result.error}")
+    lines += [f"DAMAGED  the archive: {error}" for error in report.errors]
+    good = [result for result in report.files if result.ok]
+    total = human_size(sum(result.size for result in good))
+    if report.ok:
+        lines.append(f"All {len(good)} files are there, verified and whole ({total}).")
+    else:
+        bad = len(report.files) - len(good)
+        lines.append(f"NOT EVERYTHING IS THERE: {bad} not whole, {len(good)} whole ({total}).")
+    return "\n".join(lines)
+
+
+def warnings_text(warnings: Iterable[str]) -> str:
+    """The warnings, one a line."""
+    return "\n".join(f"warning: {warning}" for warning in warnings)

@@ -1,0 +1,69 @@
+"""What a restore will cost on this machine: a measurement and a sum, no promise.
+
+Nearly all of the time goes into key derivations, and what each will take is in the clear
+in the first 96 bytes of its chunk.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from qbackup.archive import BackupArchive
+from qbackup.errors import QBackupError
+from qbackup.keys import Derivation
+from qbackup.limits import MIB
+from qbackup.scrypt import ScryptParameters
+
+_PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a second
+_BASE_MEMORY = 64 * MIB
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate from unauthenticated headers.
+
+    Args:
+        chunks: number of chunks in the archive.
+        stored_size: their length in bytes.
+        unreadable: chunks whose header is damaged.
+        parameters: how many chunks have which scrypt parameters.
+        seconds: time for all derivations here.
+        memory: peak memory in bytes.
+    """
+
+    chunks: int
+    stored_size: int
+    unreadable: int
+    parameters: dict[ScryptParameters, int]
+    seconds: float
+    memory: int
+
+
+def estimate(archive: BackupArchive) -> Cost:
+    """Reads the 96 header bytes of every chunk and times one small derivation."""
+    parameters: Counter[ScryptParameters] = Counter()
+    unreadable = stored = largest = count = 0
+    for file in archive.catalog.files():
+        for chunk in file.chunks:
+            count += 1
+            stored += chunk.size
+            largest = max(largest, chunk.size)
+            try:
+                parameters[chunk.parameters] += 1
+            except QBackupError:
+                unreadable += 1
+    lanes = {p: archive.pipeline.threads_for(Derivation(b"", b"", p)) for p in parameters}
+    speed = _seconds_per_work(archive) if parameters else 0.0
+    seconds = sum(n * p.work / lanes[p] * speed for p, n in parameters.items())
+    held = max((p.lane_memory * lanes[p] for p in parameters), default=0)
+    memory = held + min(largest, archive.limits.chunk) + _BASE_MEMORY
+    return Cost(count, stored, unreadable, dict(parameters), seconds, memory)
+
+
+def _seconds_per_work(archive: BackupArchive) -> float:
+    """Time of one derivation on one core, divided by its N·r·p."""
+    start = time.perf_counter()
+    archive.deriver.derive(Derivation(b"probe", b"salt", _PROBE))
+    return (time.perf_counter() - start) / _PROBE.work
