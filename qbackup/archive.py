@@ -19,6 +19,7 @@ from qbackup.chunk import EncryptedChunk
 from qbackup.compression import choose_filter
 from qbackup.container import StoredMember
 from qbackup.errors import (
+    AlreadyPassed,
     Damaged,
     HeaderAltered,
     Incomplete,
@@ -369,6 +370,7 @@ class BackupArchive:
 
         Raises:
             NotInBackup: a name that is not in the backup; nothing was written.
+            AlreadyPassed: on a pipe, a file that is asked for went by; nothing was written.
             MachineError: this machine failed; its `report` says what was done.
             Incomplete: with `check`, the report is not ok.
         """
@@ -391,8 +393,12 @@ class BackupArchive:
 
     def _plan(self, names: Sequence[str]) -> Plan:
         table = self._load_metadata()
-        paths = [file.path for file in self.catalog.seen_files()] if self._source.seekable else None
-        return Plan(table, names, paths)
+        seen = [file.path for file in self.catalog.seen_files()]
+        plan = Plan(table, names, seen if self._source.seekable else None)
+        if not self._source.seekable:
+            for target in filter(None, map(plan.target, seen)):
+                raise AlreadyPassed("it went by on the pipe", file=display(target.label))
+        return plan
 
     def _run(
         self,
@@ -408,8 +414,8 @@ class BackupArchive:
         if warning:
             self._warn(warning)
         run = Run(plan, writer, self.limits, total=total, on_progress=progress)
-        run.results.append(self._metadata_result(writer, keep_metadata))
         try:
+            run.results.append(self._metadata_result(writer, keep_metadata))
             run.files(self.catalog.files(), self._ignored)
         except MachineError as error:
             error.report = self._report(run)

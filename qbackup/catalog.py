@@ -17,6 +17,7 @@ from qbackup.errors import (
     ArchiveDamaged,
     HeaderAltered,
     LimitExceeded,
+    MachineError,
     NotABackup,
     QBackupError,
 )
@@ -28,6 +29,10 @@ from qbackup.names import ENCRYPTED_SUFFIX, ChunkName, display, parse_chunk_name
 from qbackup.source import Source
 
 MakeChunk = Callable[[ChunkName, int, int], EncryptedChunk]
+
+# What ends the list of members: what came before stays usable. A drive that can't be read
+# at one header is among them, as it must not cost the files before it.
+_SCAN_ERRORS = (ArchiveDamaged, LimitExceeded, MachineError)
 
 
 class Catalog(Protocol):
@@ -122,6 +127,8 @@ class SeekableCatalog:
     def header_copy(self) -> StoredMember:
         """See `Catalog`."""
         self.table()
+        if self._copy is None and isinstance(self.error, MachineError):
+            raise self.error
         if self._copy is None:
             raise HeaderAltered("the header's authenticated copy is missing", file=HEADER_COPY_NAME)
         return self._copy
@@ -144,7 +151,7 @@ class SeekableCatalog:
                 name = classify(member, self._warn)
                 if name is not None:
                     table.add(name, member)
-        except (ArchiveDamaged, LimitExceeded) as error:
+        except _SCAN_ERRORS as error:
             self.error = error
         return table
 
@@ -270,6 +277,7 @@ class PassingChunks(Sequence[EncryptedChunk]):
         self._path = path
         self._catalog = catalog
         self.passed = 0
+        self.last = -1
         self.stored_size = 0
 
     def __len__(self) -> int:
@@ -283,6 +291,10 @@ class PassingChunks(Sequence[EncryptedChunk]):
         raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self._path))
 
     def __iter__(self) -> Iterator[EncryptedChunk]:
+        if self.passed:
+            raise AlreadyPassed(
+                "its chunks went by: on a pipe they come once", file=display(self._path)
+            )
         return self._catalog.chunks_of(self._path, self)
 
 
@@ -300,6 +312,7 @@ class PipeCatalog:
         self._count = 1
         self._waiting: tuple[ChunkName, StoredMember] | None = None
         self._current: BackupFile | None = None
+        self._passing: dict[str, PassingChunks] = {}
         self._seen: dict[str, BackupFile] = {}
         self._header = _first(self._members)
         self._copy: StoredMember | None = None
@@ -332,7 +345,7 @@ class PipeCatalog:
         while self._waiting is None:
             try:
                 member = self._next_member()
-            except (ArchiveDamaged, LimitExceeded) as error:
+            except _SCAN_ERRORS as error:
                 self.error = error
                 return None
             if member is None:
@@ -344,21 +357,26 @@ class PipeCatalog:
 
     def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[EncryptedChunk]:
         """The chunks of the current file, until another file begins."""
-        if self._current is None or self._current.path != path:
-            raise AlreadyPassed(
-                "it went by: on a pipe files come in order, once", file=display(path)
-            )
-        last = -1
-        while (waiting := self._peek()) is not None and waiting[0].path == path:
+        while True:
+            if self._current is None or self._current.path != path:
+                raise AlreadyPassed(
+                    "it went by: on a pipe files come in order, once", file=display(path)
+                )
+            waiting = self._peek()
+            if waiting is None or waiting[0].path != path:
+                return
             self._waiting = None
             name, member = waiting
-            if name.index == last:
-                self._warn(f"{display(str(name))}: here twice, the first one counts")
+            if name.index <= passing.last:
+                self._doubled(name)
                 continue
-            last = name.index
             passing.passed += 1
+            passing.last = name.index
             passing.stored_size += member.size
             yield self._make_chunk(name, member.offset, member.size)
+
+    def _doubled(self, name: ChunkName) -> None:
+        self._warn(f"{display(str(name))}: here twice, the first one counts")
 
     def files(self) -> Iterator[BackupFile]:
         """See `Catalog`."""
@@ -369,7 +387,8 @@ class PipeCatalog:
         """Lets the rest of the current file pass, then gives the one that begins."""
         while True:
             if self._current is not None:
-                for _ in self._current.chunks:
+                path = self._current.path
+                for _ in self.chunks_of(path, self._passing[path]):
                     pass
                 self._current = None
             waiting = self._peek()
@@ -379,14 +398,17 @@ class PipeCatalog:
             if path in self._seen:
                 self._late(waiting[0])
                 continue
-            self._current = BackupFile(path, PassingChunks(path, self), self._access)
+            self._passing[path] = PassingChunks(path, self)
+            self._current = BackupFile(path, self._passing[path], self._access)
             self._seen[path] = self._current
             return self._current
 
     def _late(self, name: ChunkName) -> None:
         """A chunk of a file that ended: its place on the pipe is lost, so it can't be checked."""
         self._waiting = None
-        if self.error is None:
+        if name.index <= self._passing[name.path].last:
+            self._doubled(name)
+        elif self.error is None:
             self.error = ArchiveDamaged(
                 "a chunk comes after its file: from a pipe it can't be put in its place; restore"
                 " from a file instead",

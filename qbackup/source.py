@@ -12,9 +12,10 @@ import stat
 import threading
 from typing import BinaryIO, Protocol
 
-from qbackup.errors import MachineError, NotABackup, UsageError
+from qbackup.errors import AlreadyPassed, Interrupted, MachineError, NotABackup, UsageError
 
 _SKIP_SIZE = 1024 * 1024
+_CLOSED = "the backup's file was closed"
 
 
 class Source(Protocol):
@@ -30,6 +31,8 @@ class Source(Protocol):
 
         Raises:
             MachineError: the device could not be read.
+            AlreadyPassed: on a pipe, these bytes went by.
+            Interrupted: it has been closed.
         """
         ...
 
@@ -56,6 +59,8 @@ class SeekableSource:
                 return _fill(self._file, buffer)
             except OSError as error:
                 raise MachineError(f"reading the backup failed: {error.strerror}") from error
+            except ValueError as error:  # what a closed file object raises
+                raise Interrupted(_CLOSED) from error
 
     def close(self) -> None:
         """See `Source`."""
@@ -76,13 +81,15 @@ class PipeSource:
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """See `Source`."""
         if offset < self._position:
-            raise AssertionError("a pipe can't go back")
+            raise AlreadyPassed("its bytes went by on the pipe")
         try:
             if not self._skip(offset - self._position):
                 return 0
             count = _fill(self._file, buffer)
         except OSError as error:
             raise MachineError(f"reading the backup failed: {error.strerror}") from error
+        except ValueError as error:
+            raise Interrupted(_CLOSED) from error
         self._position += count
         return count
 

@@ -9,6 +9,7 @@ from qbackup.errors import NotInBackup
 from qbackup.metadata import METADATA_PATH, QubeTable
 from qbackup.names import display, unsafe_reason
 from qbackup.restore.report import FileResult
+from qbackup.restore.writer import PART_SUFFIX
 
 NO_FILES = "*"
 
@@ -25,6 +26,22 @@ class Target:
     def label(self) -> str:
         """For messages."""
         return f"{self.qube}/{self.name}"
+
+
+def _unsafe_target(qube: str, file: str) -> str | None:
+    """Why this must not be created as ``QUBE/FILE``; None if it may be.
+
+    A name that ends as unfinished files do would be taken for one, and removed, when the file
+    without that ending is restored.
+    """
+    reason = unsafe_reason(qube) or unsafe_reason(file)
+    if reason:
+        return reason
+    if "/" in qube:
+        return "the qube's name holds a slash"
+    if any(part.lower().endswith(PART_SUFFIX) for part in (qube, *file.split("/"))):
+        return f"the name ends in {PART_SUFFIX}, as unfinished files do"
+    return None
 
 
 class Plan:
@@ -68,8 +85,7 @@ class Plan:
         owner = self._table.owner(path)
         if owner is None or not self._wants(*owner):
             return None
-        qube, file = owner
-        return Target(qube, file, unsafe_reason(qube) or unsafe_reason(file))
+        return Target(*owner, _unsafe_target(*owner))
 
     def is_known(self, path: str) -> bool:
         """Whether this file of the archive is some qube's, or the metadata."""

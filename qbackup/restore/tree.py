@@ -2,8 +2,10 @@
 
 Symbolic links are made last, so that no entry can ever be reached through one; modes and
 times of folders after that, from the leaves up, so that a folder of mode 0500 can still be
-filled. A hard link may only lead to a file that this very archive has made. Devices and
-pipes are refused, and each refusal is a result of its own: the tree is not all there.
+filled. A hard link may only lead to a file, or a symbolic link, that this very archive has
+made. Devices, pipes, a second entry of one name and entries below what is no folder are
+refused, and each refusal is a result of its own: the tree is not all there. All of this is
+decided here and not left to the writer, so that verifying says what restoring would.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from qbackup.restore.writer import CannotWrite, TreeSink
 
 _SPECIAL_BITS = 0o6000
 _NOTES_LIMIT = 100
+_REFUSED_LIMIT = 1000
 
 
 @dataclass
@@ -35,10 +38,13 @@ class TreeRestore:
     size: int = 0
     notes: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
-    _files: set[int] = field(default_factory=set)
+    _names: dict[int, bool] = field(default_factory=dict)  # no folders; True: a file, made
+    _parents: set[int] = field(default_factory=set)
     _links: dict[str, tuple[str, int]] = field(default_factory=dict)
+    _link_names: dict[str, str] = field(default_factory=dict)
     _folders: dict[str, tuple[int, int]] = field(default_factory=dict)
     _deferred: int = 0
+    _unnamed: int = 0
 
     def add(self, entry: Entry) -> None:
         """Makes one entry, or notes it for later.
@@ -47,6 +53,10 @@ class TreeRestore:
             Damaged: a name that leads out of the folder, or more than can be kept in mind.
         """
         self._check_path(entry)
+        clash = self._clash(entry)
+        if clash:
+            self._refuse(entry.path, clash)
+            return
         if entry.mode & _SPECIAL_BITS and entry.kind in ("file", "folder"):
             self._note(f"{display(entry.path)}: setuid or setgid dropped")
         try:
@@ -56,11 +66,13 @@ class TreeRestore:
 
     def finish(self) -> None:
         """What has to come last, then the commit."""
-        for path, (target, mtime_ns) in self._links.items():
-            try:
-                self.sink.symbolic_link(path, target, mtime_ns)
-            except CannotWrite as error:
-                self._refuse(path, str(error))
+        names: dict[str, list[str]] = {}
+        for path, first in self._link_names.items():
+            names.setdefault(first, []).append(path)
+        for path in self._links:
+            self._make_link(path, names.get(path, []))
+        if self._unnamed:
+            self.refused.append(("*", f"{self._unnamed} more, not named one by one"))
         for path in sorted(self._folders, key=lambda p: (p != ".", p.count("/")), reverse=True):
             mode, mtime_ns = self._folders[path]
             self.sink.finish_folder(path, mode, mtime_ns)
@@ -80,6 +92,24 @@ class TreeRestore:
                 limit="depth",
             )
 
+    def _clash(self, entry: Entry) -> str | None:
+        """Why this entry can't stand beside the earlier ones; if it can, its name is taken."""
+        name = hash(encode(entry.path))
+        if name in self._names or (entry.kind != "folder" and name in self._parents):
+            return "a second entry of this name"
+        above = entry.path.rpartition("/")[0]
+        while above and (parent := hash(encode(above))) not in self._parents:
+            if parent in self._names:
+                return "it is below something that is no folder"
+            self._keep_in_mind("")
+            self._parents.add(parent)
+            above = above.rpartition("/")[0]
+        if entry.kind == "folder":
+            self._parents.add(name)
+        else:
+            self._names[name] = False
+        return None
+
     def _make(self, entry: Entry) -> None:
         if entry.kind == "folder":
             self.sink.folder(entry.path)
@@ -88,6 +118,8 @@ class TreeRestore:
         elif entry.kind == "file":
             self._make_file(entry)
         elif entry.kind == "symlink":
+            if not entry.target or "\0" in entry.target:
+                raise CannotWrite("a symbolic link to nothing")
             self._keep_in_mind(entry.path + entry.target)
             self._links[entry.path] = (entry.target, entry.mtime_ns)
         elif entry.kind == "hardlink":
@@ -102,18 +134,30 @@ class TreeRestore:
                     file.write(extent.offset, extent.data)
             file.commit(entry.size)
         self.size += entry.size
-        self._files.add(hash(encode(entry.path)))
+        self._names[hash(encode(entry.path))] = True
 
     def _make_hard_link(self, entry: Entry) -> None:
-        link = self._links.get(entry.target)
-        if link is not None:  # a second name of a symbolic link
-            self._keep_in_mind(entry.path + link[0])
-            self._links[entry.path] = link
-        elif hash(encode(entry.target)) in self._files:
+        first = self._link_names.get(entry.target, entry.target)
+        if first in self._links:  # a second name of a symbolic link
+            self._keep_in_mind(entry.path + first)
+            self._link_names[entry.path] = first
+        elif self._names.get(hash(encode(entry.target))):
             self.sink.hard_link(entry.path, entry.target)
-            self._files.add(hash(encode(entry.path)))
+            self._names[hash(encode(entry.path))] = True
         else:
             self._refuse(entry.path, "a hard link to something that is not in this folder")
+
+    def _make_link(self, path: str, more_names: list[str]) -> None:
+        """A symbolic link, and its other names as hard links."""
+        target, mtime_ns = self._links[path]
+        left = [path, *more_names]
+        try:
+            self.sink.symbolic_link(path, target, mtime_ns)
+            while left := left[1:]:
+                self.sink.hard_link(left[0], path)
+        except CannotWrite as error:
+            for name in left:
+                self._refuse(name, str(error))
 
     def _keep_in_mind(self, text: str) -> None:
         self._deferred += len(text) + 64
@@ -125,5 +169,7 @@ class TreeRestore:
             self.notes.append(text)
 
     def _refuse(self, path: str, reason: str) -> None:
-        if len(self.refused) < _NOTES_LIMIT:
+        if len(self.refused) < _REFUSED_LIMIT:
             self.refused.append((path, reason))
+        else:
+            self._unnamed += 1

@@ -29,6 +29,7 @@ _FOLDER_MODE = 0o700
 _KEPT_MODE = 0o1777  # setuid and setgid are dropped
 _BLOCK = 64 * 1024
 _ZEROS = bytes(_BLOCK)
+_FARTHEST_TIME_NS = 10**9 << 62  # seconds are 64 bits with a sign
 _NEW_FILE = (
     os.O_WRONLY
     | os.O_CREAT
@@ -43,6 +44,8 @@ _OWN_FAULT = (
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ,
     errno.EINVAL, errno.EFBIG, errno.ENOTEMPTY,
 )  # fmt: skip
+# What a file system without links answers (FAT, exFAT): its fault, but only for links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class InTheWay(Exception):
@@ -120,12 +123,12 @@ class Writer(Protocol):
 
 
 @contextlib.contextmanager
-def _translated(what: str) -> Iterator[None]:
-    """System errors in the words of this package."""
+def _translated(what: str, *more: int) -> Iterator[None]:
+    """System errors in the words of this package; `more` are the file's own fault too."""
     try:
         yield
     except OSError as error:
-        if error.errno in _OWN_FAULT:
+        if error.errno in (*_OWN_FAULT, *more):
             raise CannotWrite(f"can't be written here: {error.strerror}") from error
         raise MachineError(f"can't write {display(what)}: {error.strerror}") from error
 
@@ -157,7 +160,7 @@ class _OpenFile:
         os.ftruncate(self.fd, size)
         os.fchmod(self.fd, mode)
         if mtime_ns is not None:
-            os.utime(self.fd, ns=(mtime_ns, mtime_ns))
+            os.utime(self.fd, ns=_times(mtime_ns))
         os.fsync(self.fd)
 
 
@@ -187,7 +190,7 @@ class FolderWriter:
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self._overwrite = overwrite
         with _folder_errors(path):
-            os.makedirs(path, mode=_FOLDER_MODE, exist_ok=True)
+            _make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             _lock_folder(self._root)
@@ -249,12 +252,25 @@ class FolderWriter:
     @contextlib.contextmanager
     def _folder_of(self, qube: str, name: str) -> Iterator[tuple[int, str]]:
         """The open folder that a file goes into, and its last component."""
-        *parents, base = [*([qube] if qube else []), *name.split("/")]
+        *parents, base = [*(qube.split("/") if qube else []), *name.split("/")]
         with contextlib.closing(_Folders(os.dup(self._root))) as folders:
             with _translated(base):
                 folder = folders.open(parents, create=True)
                 _check_free(folder, base, self._overwrite)
             yield folder, base
+
+
+def _make_folders(path: str | os.PathLike[str]) -> None:
+    """As `os.makedirs`, which leaves the folders above the last one to the umask."""
+    try:
+        os.mkdir(path, _FOLDER_MODE)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    except FileNotFoundError:
+        parent = os.path.dirname(os.path.abspath(path))
+        _make_folders(parent)
+        os.mkdir(path, _FOLDER_MODE)
 
 
 @contextlib.contextmanager
@@ -356,7 +372,7 @@ class _Tree:
             os.close(fd)
 
     def hard_link(self, path: str, target: str) -> None:
-        with _translated(path):
+        with _translated(path, *_NO_LINKS):
             source_folder, source = self._folders.parent(target)
             source_folder = os.dup(source_folder)  # the next path may close it
             try:
@@ -368,22 +384,28 @@ class _Tree:
                 os.close(source_folder)
 
     def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
-        with _translated(path):
+        with _translated(path, *_NO_LINKS):
             folder, base = self._folders.parent(path)
             os.symlink(encode(target), base, dir_fd=folder)
             with contextlib.suppress(NotImplementedError):
-                os.utime(base, ns=(mtime_ns, mtime_ns), dir_fd=folder, follow_symlinks=False)
+                os.utime(base, ns=_times(mtime_ns), dir_fd=folder, follow_symlinks=False)
 
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
         with _translated(path):
             fd = self._folders.open(_components(path))
             os.fchmod(fd, mode & _KEPT_MODE)
-            os.utime(fd, ns=(mtime_ns, mtime_ns))
+            os.utime(fd, ns=_times(mtime_ns))
             os.fsync(fd)
 
     def commit(self) -> None:
         with _translated(self._name):
             _put_in_place(self._parent, self._name, self._overwrite)
+
+
+def _times(mtime_ns: int) -> tuple[int, int]:
+    """Access and modification time; a time that no system has becomes the nearest it has."""
+    mtime_ns = max(-_FARTHEST_TIME_NS, min(mtime_ns, _FARTHEST_TIME_NS))
+    return mtime_ns, mtime_ns
 
 
 def _components(path: str) -> list[str]:

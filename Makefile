@@ -1,0 +1,40 @@
+# make demo   sets up .venv, restores the sample backup and shows what came out
+# make test   sets up .venv with the test extras and runs every test
+# make check  lint, format and types
+
+PYTHON ?= python3
+VENV ?= .venv
+# what gets installed: this folder, or a wheel
+PACKAGE ?= .
+BIN = $(VENV)/bin
+
+.PHONY: demo test check clean
+
+demo: $(VENV)/.demo
+	sh examples/demo.sh $(BIN)/qbackup
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet "$(PACKAGE)"
+	touch $@
+
+$(VENV)/.test: $(VENV)/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build dist demo-out *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
