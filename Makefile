@@ -4,8 +4,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# what gets installed: this folder, or a wheel
-PACKAGE ?= .
+# what the demo installs: this folder, or a wheel
+PACKAGE ?= --editable .
 BIN = $(VENV)/bin
 
 .PHONY: demo test check clean
@@ -25,7 +25,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.demo: $(VENV)/bin/python setup.cfg
-	$(BIN)/python -m pip install --quiet "$(PACKAGE)"
+	$(BIN)/python -m pip install --quiet $(PACKAGE)
 	touch $@
 
 $(VENV)/.test: $(VENV)/bin/python setup.cfg

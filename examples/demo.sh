@@ -22,5 +22,4 @@ step verify "$backup"
 step restore "$backup" -o "$output"
 printf '\nWhat came out (blocks on disk, mode, length, name):\n'
 (cd "$output" && find . -type f -exec ls -lsd {} +)
-printf '\n$ qbackup cat %s dom0/... is a folder; one file of it is now here:\n' "$backup"
-cat "$output/dom0/user/notes.txt"
+step cat "$backup" personal/firewall.xml

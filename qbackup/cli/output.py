@@ -1,0 +1,122 @@
+"""The standard streams: what goes where, in which characters, and what if nobody listens.
+
+What was asked for goes to standard output, all else that people read to standard error.
+Text gets the encoding that the stream has, and loses what a terminal would obey. Bytes of
+a restored file go out as they are, but made visible when a terminal is at the other end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable
+from typing import TextIO
+
+from qbackup.errors import MachineError, UsageError
+from qbackup.names import decode, display
+
+_TERMINAL_TEXT_LIMIT = 1 << 20
+
+
+def ready() -> None:
+    """Puts something in the place of standard streams that were closed from the start.
+
+    Otherwise the next file opened would get their numbers, and a child that writes to its
+    standard error would write into that file. Reading such an input gives nothing; writing
+    to such an output fails, as it is what was asked for; standard error goes nowhere.
+    """
+    for name, mode, flags in (
+        ("stdin", "r", os.O_RDONLY),
+        ("stdout", "w", os.O_RDONLY),
+        ("stderr", "w", os.O_WRONLY),
+    ):
+        if getattr(sys, name) is None:
+            stream = os.fdopen(os.open(os.devnull, flags), mode, errors="backslashreplace")
+            setattr(sys, name, stream)
+
+
+def say(text: str) -> None:
+    """Something for people, on standard error. That it can't be written is no reason to fail.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+    """
+    try:
+        sys.stderr.write(_for(sys.stderr, text) + "\n")
+        sys.stderr.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        return
+
+
+def show(text: str) -> None:
+    """Something asked for, on standard output.
+
+    Raises:
+        BrokenPipeError: nobody reads any more.
+        MachineError: it can't be written.
+    """
+    _write(lambda: sys.stdout.write(_for(sys.stdout, text) + "\n"))
+
+
+def flush() -> None:
+    """Writes what is still held back. Raises as `show`."""
+    _write(lambda: None)
+
+
+def copier() -> Callable[[bytes], None]:
+    """What writes a file's content to standard output, piece by piece. It raises as `show`."""
+    return _write_to_terminal if sys.stdout.isatty() else _write_bytes
+
+
+def drop() -> None:
+    """Nobody reads standard output: what is still held back goes nowhere, without a word."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def encodable(stream: TextIO, text: str) -> str:
+    """The text with escapes for what the stream's encoding does not have."""
+    encoding = stream.encoding or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _for(stream: TextIO, text: str) -> str:
+    return encodable(stream, _visible(text))
+
+
+def _visible(text: str) -> str:
+    """Text of several lines, with escapes for what is still invisible in them.
+
+    Names from a backup have come through `display` before they became part of the text; names
+    from the command line, and the system's own messages, have not.
+    """
+    if text.isascii() and text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c in "\n\\" else display(c) for c in text)
+
+
+def _write(write: Callable[[], object]) -> None:
+    try:
+        write()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop()
+        raise MachineError(f"can't write to standard output: {error.strerror}") from error
+
+
+def _write_bytes(data: bytes) -> None:
+    _write(lambda: sys.stdout.buffer.write(data))
+
+
+def _write_to_terminal(data: bytes) -> None:
+    if b"\0" in data or len(data) >= _TERMINAL_TEXT_LIMIT:
+        raise UsageError("this is no text for a terminal: send it to a file, > NAME")
+    for line in decode(data).splitlines(keepends=True):
+        end = "\n" if line.endswith("\n") else ""
+        shown = "\t".join(display(part) for part in line.rstrip("\r\n").split("\t")) + end
+        _write(lambda shown=shown: sys.stdout.write(encodable(sys.stdout, shown)))

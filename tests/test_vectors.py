@@ -1,0 +1,148 @@
+"""Every committed vector gives what its description says: by file, by pipe, as streams, as files.
+
+The vectors were made by the real tools and are kept, so these tests need no tool.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pytest
+
+import qbackup
+from qbackup import BackupArchive
+from tests import vectorfiles
+from tests.restored import statuses
+from tests.sources import ReadOnly, piped
+
+VECTORS = vectorfiles.names()
+
+
+@contextlib.contextmanager
+def opened(name: str, way: str) -> Iterator[BackupArchive]:
+    """A vector from its file, from a real pipe, or from an object that has only `read`."""
+    path = vectorfiles.backup_path(name)
+    passphrase = vectorfiles.load(name)["passphrase"]
+    with contextlib.ExitStack() as stack:
+        source: Any = path
+        if way == "pipe":
+            source = stack.enter_context(piped(path))
+        elif way == "read":
+            source = stack.enter_context(contextlib.closing(ReadOnly(path)))
+        yield stack.enter_context(qbackup.open(source, passphrase=passphrase))
+
+
+def digest_of(stream: BinaryIO) -> dict[str, object]:
+    """Size and SHA-256, as a description has them."""
+    digest, size = hashlib.sha256(), 0
+    while piece := stream.read(100_000):
+        digest.update(piece)
+        size += len(piece)
+    return {"size": size, "sha256": digest.hexdigest()}
+
+
+def restored_tree(tree: Path) -> list[dict[str, Any]]:
+    """A restored home as a description has it."""
+    return vectorfiles.describe_tree(tree)
+
+
+def expected_tree(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a restore must give: link targets as they were in dom0, no setuid and no setgid."""
+    result = []
+    for entry in entries:
+        entry = dict(entry)
+        source = entry.pop("source_target", None)
+        if source is not None:
+            entry["target"] = source
+            entry["target_base64"] = base64.b64encode(os.fsencode(source)).decode()
+        entry["mode"] = f"{int(entry['mode'], 8) & 0o1777:04o}"
+        result.append(entry)
+    return result
+
+
+@pytest.mark.parametrize("way", ["file", "pipe", "read"])
+@pytest.mark.parametrize("name", VECTORS)
+class TestEveryVector:
+    def test_restore_gives_the_files_back(self, name: str, way: str, tmp_path: Path) -> None:
+        expected = vectorfiles.load(name)
+        with opened(name, way) as backup:
+            report = backup.restore(tmp_path / "out")
+        assert report.ok
+        for file in expected["files"]:
+            path = tmp_path / "out" / file["qube"] / file["name"]
+            assert vectorfiles.describe_content(path) == {k: file[k] for k in ("size", "sha256")}
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        for home in expected["homes"]:
+            tree = tmp_path / "out/dom0" / home["user"]
+            assert restored_tree(tree) == expected_tree(home["entries"])
+        names = [f"{file['qube']}/{file['name']}" for file in expected["files"]]
+        names += [f"dom0/{home['user']}" for home in expected["homes"]]
+        assert statuses(report) == dict.fromkeys(["qubes.xml", *names], "ok")
+
+    def test_verify_finds_all_of_it_whole(self, name: str, way: str) -> None:
+        expected = vectorfiles.load(name)
+        with opened(name, way) as backup:
+            report = backup.verify()
+        sizes = {(r.qube, r.name): r.size for r in report.files if r.qube not in ("", "dom0")}
+        assert sizes == {(f["qube"], f["name"]): f["size"] for f in expected["files"]}
+        chunks = [r.chunks for r in report.files if r.qube]
+        described = [*expected["files"], *expected["homes"]]
+        assert chunks == [file["chunks"] for file in described]
+
+    def test_streams_give_the_same_bytes(self, name: str, way: str) -> None:
+        with opened(name, way) as backup:
+            for file in vectorfiles.load(name)["files"]:
+                with backup.open(f"{file['qube']}/{file['name']}") as stream:
+                    assert digest_of(stream) == {k: file[k] for k in ("size", "sha256")}
+                    assert cast(Any, stream).complete
+
+    def test_entries_of_homes_are_as_described(self, name: str, way: str) -> None:
+        with opened(name, way) as backup:
+            for home in vectorfiles.load(name)["homes"]:
+                found = {}
+                for entry in backup.file(f"dom0/{home['user']}").entries():
+                    data = b"".join(bytes(e.data or bytes(e.length)) for e in entry.extents())
+                    assert len(data) == entry.size
+                    found[entry.path] = (entry.kind, hashlib.sha256(data).hexdigest())
+                assert len(found) == len(home["entries"])
+                for entry in home["entries"]:
+                    path = base64.b64decode(entry["path_base64"]).decode("utf-8", "surrogateescape")
+                    kind, digest = found[path]
+                    kinds = {"directory": "folder"}.get(entry["type"], entry["type"])
+                    assert kind in (kinds, "hardlink")
+                    if kind == "file":
+                        assert digest == entry["sha256"]
+
+    def test_qubes_are_as_described(self, name: str, way: str) -> None:
+        expected = vectorfiles.load(name)
+        with opened(name, way) as backup:
+            found = [(q.name, q.klass, q.label, q.template, q.netvm) for q in backup.qubes]
+            netvms = {None: "", "": None}  # no property: the default one; an empty one: none
+        assert found == [
+            (q["name"], q["class"], q["label"], q["template"], netvms.get(q["netvm"], q["netvm"]))
+            for q in expected["qubes"]
+        ]
+
+    def test_the_header_is_the_stored_one(self, name: str, way: str) -> None:
+        expected = vectorfiles.load(name)
+        with opened(name, way) as backup:
+            assert backup.header == backup.untrusted_header
+            assert backup.header.version == 4
+            assert backup.header.backup_id == expected["backup_id"]
+            assert backup.header.compression_filter == expected["compression_filter"]
+            assert backup.header.compressed == (expected["compression_filter"] is not None)
+
+
+def test_a_vector_has_the_parameters_of_a_real_backup() -> None:
+    with opened("zstdmt-real-scrypt", "file") as backup:
+        (chunk,) = backup.file("sys-usb/notes.txt").chunks
+        assert str(chunk.parameters) == "N=2^18, r=8, p=5"
+        with chunk.open() as plaintext:
+            assert plaintext.read(4) == b"\x28\xb5\x2f\xfd"  # zstd's magic number
