@@ -85,7 +85,7 @@ class Pipeline:
     def threads_for(self, derivation: Derivation) -> int:
         """Lanes that this derivation may run at once, within jobs and memory; at least one."""
         parameters = derivation.parameters
-        admitted = self._memory // parameters.lane_memory
+        admitted = self._memory // max(1, parameters.lane_memory)
         return max(1, min(self._jobs, parameters.p, admitted))
 
     def derive(self, derivation: Derivation) -> bytes:
