@@ -113,8 +113,8 @@ def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
 
     Args:
         limits: bounds on extended headers and sparse maps.
-        sparse: understand sparse members. The outer archive has none, so there of a pax
-            header only path and size have a meaning.
+        sparse: understand sparse members. The outer archive has none, and there only name,
+            type and size have a meaning: mode and time are given as 0.
 
     Raises:
         Damaged: a header that is not one, or says something that can't be.
@@ -140,7 +140,7 @@ def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
             raise Damaged("a global pax header, which no Qubes backup has")
         else:
             break
-    member = _member(block, kind, pax, long, limits)
+    member = _member(block, kind, pax, long, limits, outer=not sparse)
     if not sparse:
         return member
     if kind == OLD_GNU_SPARSE:
@@ -257,6 +257,8 @@ def _member(
     pax: dict[bytes, bytes],
     long: dict[bytes, bytes],
     limits: Limits,
+    *,
+    outer: bool,
 ) -> TarMember:
     """The member of a header block, with what the headers before it said."""
     name = pax.get(b"path", long.get(_LONG_NAME))
@@ -264,19 +266,21 @@ def _member(
     link = pax.get(b"linkpath", long.get(_LONG_LINK))
     link = _text(block[157:257]) if link is None else _checked_name(link, limits)
     size = _check_size(_decimal(pax[b"size"])) if b"size" in pax else _size(block)
-    if b"mtime" in pax:
-        mtime_ns = parse_time(pax[b"mtime"])
-    else:
-        mtime_ns = parse_number(block[136:148], signed=True) * 1_000_000_000
     return TarMember(
         name=name,
         type=kind,
         size=size,
         stored_size=0 if kind == HARD_LINK else size,  # as GNU tar has it, whatever size says
-        mode=parse_number(block[100:108]) & 0o7777,
-        mtime_ns=mtime_ns,
+        mode=0 if outer else parse_number(block[100:108]) & 0o7777,
+        mtime_ns=0 if outer else _mtime_ns(block, pax),
         link=link,
     )
+
+
+def _mtime_ns(block: bytes, pax: dict[bytes, bytes]) -> int:
+    if b"mtime" in pax:
+        return parse_time(pax[b"mtime"])
+    return parse_number(block[136:148], signed=True) * 1_000_000_000
 
 
 def _name(block: bytes) -> bytes:

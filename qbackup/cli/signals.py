@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -67,5 +68,13 @@ def unwinding(*, is_program: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        if is_program:
+            sys.unraisablehook = _tell_unless_late
         for number, old in before.items():
             signal.signal(number, signal.SIG_IGN if is_program or old is None else old)
+
+
+def _tell_unless_late(unraisable: sys.UnraisableHookArgs) -> None:
+    """Python shows an OSError for a signal that comes while it is being ignored: of no use here."""
+    if not isinstance(unraisable.exc_value, OSError):
+        sys.__unraisablehook__(unraisable)
