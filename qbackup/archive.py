@@ -116,7 +116,6 @@ class BackupArchive:
         self.limits = limits or Limits()
         self.warnings: list[str] = []
         self.deriver = Deriver()
-        self.pipeline = Pipeline(self.deriver, jobs=jobs, memory=memory)
         self._filter_override = compression_filter
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
@@ -125,6 +124,9 @@ class BackupArchive:
         self._metadata: bytes | None = None
         self._metadata_error: QBackupError | None = None
         self._source = open_source(source)
+        self.pipeline = Pipeline(
+            self.deriver, jobs=jobs, memory=memory, seekable=self._source.seekable
+        )
         try:
             make = SeekableCatalog if self._source.seekable else PipeCatalog
             self.catalog: Catalog = make(
@@ -194,6 +196,7 @@ class BackupArchive:
         copy = self._read_header_copy()
         try:
             locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self.limits)
+            self._expect_metadata(passphrase)
             key = self.pipeline.derive(locked.derivation)
             if not locked.header.fits(key):
                 raise WrongPassphrase(
@@ -211,6 +214,23 @@ class BackupArchive:
                 "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
             )
         return BackupHeader.parse(plain, self.limits)
+
+    def _expect_metadata(self, passphrase: bytes) -> None:
+        """Has the key of qubes.xml derived beside the header's, as it is always needed next.
+
+        The header is not verified yet, so the key may turn out useless; nothing is opened
+        with it before.
+        """
+        file = self.catalog.metadata_file() if self.is_seekable else None
+        if file is None:
+            return
+        try:
+            format_ = choose_format(self.untrusted_header, passphrase, self.limits)
+            chunk = next(iter(file.chunks))
+            locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
+        except (Damaged, LimitExceeded, UnsupportedFormat):
+            return  # told when it is read
+        self.pipeline.expect(locked.derivation)
 
     def _read_header(self) -> bytes:
         member = self.catalog.header()
@@ -416,7 +436,12 @@ class BackupArchive:
         run = Run(plan, writer, self.limits, total=total, on_progress=progress)
         try:
             run.results.append(self._metadata_result(writer, keep_metadata))
-            run.files(self.catalog.files(), self._ignored)
+            format_ = self.unlocked().format
+            run.files(
+                self.catalog.files(),
+                lambda wanted: self.pipeline.session(format_, wanted),
+                self._ignored,
+            )
         except MachineError as error:
             error.report = self._report(run)
             raise

@@ -54,11 +54,11 @@ def estimate(archive: BackupArchive) -> Cost:
                 parameters[chunk.parameters] += 1
             except QBackupError:
                 unreadable += 1
-    lanes = {p: archive.pipeline.threads_for(Derivation(b"", b"", p)) for p in parameters}
+    lanes = {p: archive.pipeline.lanes_at_once(p) for p in parameters}
     speed = _seconds_per_work(archive) if parameters else 0.0
     seconds = sum(n * p.work / lanes[p] * speed for p, n in parameters.items())
     held = max((p.lane_memory * lanes[p] for p in parameters), default=0)
-    memory = held + min(largest, archive.limits.chunk) + _BASE_MEMORY
+    memory = held + 2 * min(largest, archive.limits.chunk) + _BASE_MEMORY
     return Cost(count, stored, unreadable, dict(parameters), seconds, memory)
 
 

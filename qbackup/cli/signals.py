@@ -9,9 +9,7 @@ from types import FrameType
 from typing import NoReturn
 
 # Those that end a program politely and that Python leaves alone; SIGINT is KeyboardInterrupt.
-_UNWINDING = [
-    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
+_UNWINDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Terminated(BaseException):

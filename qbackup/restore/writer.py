@@ -113,6 +113,10 @@ class Writer(Protocol):
         """A folder of a qube. Raises as `image`."""
         ...
 
+    def has_room(self, qube: str, name: str) -> bool:
+        """Whether it is worth reading the file: nothing of its name is in the way yet."""
+        ...
+
     def holds(self, name: str, data: bytes) -> bool:
         """Whether the output folder has a file of exactly this content."""
         ...
@@ -203,6 +207,13 @@ class FolderWriter:
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
+
+    def has_room(self, qube: str, name: str) -> bool:
+        """See `Writer`. What is found out when the file is made counts, this only saves time."""
+        try:
+            return self._overwrite or not _exists(self._root, f"{qube}/{name}")
+        except OSError:
+            return True
 
     def free_space(self) -> int | None:
         """See `Writer`."""
@@ -507,6 +518,10 @@ class NowhereWriter:
     def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
         """See `Writer`."""
         return contextlib.nullcontext(_Nothing())
+
+    def has_room(self, qube: str, name: str) -> bool:
+        """See `Writer`."""
+        return True
 
     def holds(self, name: str, data: bytes) -> bool:
         """See `Writer`."""
