@@ -56,7 +56,7 @@ class Schedule(Generic[Key]):
 
     def cancel(self, key: Key) -> None:
         """It is not wanted any more; without effect once it has started."""
-        self._waiting = deque(entry for entry in self._waiting if entry[0] is not key)
+        self._waiting = deque(entry for entry in self._waiting if entry[0] != key)
 
     def next(self) -> Start[Key] | None:
         """The next derivation that starts now; None while none may."""
