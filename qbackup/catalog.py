@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, overload
 
 from qbackup.chunk import EncryptedChunk
-from qbackup.container import ChunkTable, StoredMember, Warn, scan
+from qbackup.container import ChunkTable, RunsByPath, StoredMember, Warn, scan
 from qbackup.errors import (
     AlreadyPassed,
     ArchiveDamaged,
     HeaderAltered,
+    Interrupted,
     LimitExceeded,
     MachineError,
     NotABackup,
@@ -118,7 +119,9 @@ class SeekableCatalog:
         self._copy: StoredMember | None = None
         self._count = 1
         self._table: ChunkTable | None = None
-        self._files: dict[str, BackupFile] | None = None
+        self._broken_off = False
+        self._runs: RunsByPath | None = None
+        self._scattered: dict[str, BackupFile] = {}
 
     def header(self) -> StoredMember:
         """See `Catalog`."""
@@ -137,6 +140,9 @@ class SeekableCatalog:
         """Where all chunks are."""
         with self._lock:
             if self._table is None:
+                if self._broken_off:  # what the scan has passed is not known any more
+                    raise Interrupted("indexing the backup was broken off; open it again")
+                self._broken_off = True
                 self._table = self._read_table()
             return self._table
 
@@ -155,32 +161,35 @@ class SeekableCatalog:
             self.error = error
         return table
 
-    def _by_path(self) -> dict[str, BackupFile]:
+    def _by_path(self) -> RunsByPath:
         table = self.table()
         with self._lock:
-            if self._files is None:
-                runs: dict[str, list[int]] = {}
-                for path, run in table.paths():
-                    runs.setdefault(path, []).append(run)
-                self._files = {
-                    path: BackupFile(path, self._chunks(table, path, runs[path]), self._access)
-                    for path in runs
-                }
-            return self._files
+            if self._runs is None:
+                self._runs = RunsByPath(table)
+            return self._runs
 
-    def _chunks(self, table: ChunkTable, path: str, runs: list[int]) -> Sequence[EncryptedChunk]:
-        def duplicate(index: int) -> None:
-            self._warn(f"{display(str(ChunkName(path, index)))}: here twice, the first one counts")
-
-        return IndexedChunks(path, table, runs, self._make_chunk, duplicate)
+    def file_at(self, run: int) -> BackupFile:
+        """The file that this run belongs to."""
+        table = self.table()
+        path = table.path(run)
+        runs = self._by_path()[path]
+        with self._lock:
+            if len(runs) > 1 and path in self._scattered:
+                return self._scattered[path]
+            chunks = IndexedChunks(path, table, runs, self._make_chunk, self._warn)
+            file = BackupFile(path, chunks, self._access)
+            if len(runs) > 1:
+                self._scattered[path] = file  # sorted once, and warned of once
+            return file
 
     def files(self) -> Iterator[BackupFile]:
         """See `Catalog`."""
-        return iter(self._by_path().values())
+        return iter(self.seen_files())
 
     def find(self, path: str) -> BackupFile | None:
         """See `Catalog`."""
-        return self._by_path().get(path)
+        runs = self._by_path()[path]
+        return self.file_at(runs[0]) if runs else None
 
     def metadata_file(self) -> BackupFile | None:
         """See `Catalog`."""
@@ -192,12 +201,32 @@ class SeekableCatalog:
 
     def seen_files(self) -> Sequence[BackupFile]:
         """See `Catalog`."""
-        return tuple(self._by_path().values())
+        return IndexedFiles(self, self._by_path().first_runs)
 
     def member_count(self) -> int:
         """See `Catalog`."""
         self.table()
         return self._count
+
+
+class IndexedFiles(Sequence[BackupFile]):
+    """The files of a seekable backup in the archive's order, made when they are looked at."""
+
+    def __init__(self, catalog: SeekableCatalog, first_runs: Sequence[int]) -> None:
+        self._catalog = catalog
+        self._first_runs = first_runs
+
+    def __len__(self) -> int:
+        return len(self._first_runs)
+
+    @overload
+    def __getitem__(self, position: int) -> BackupFile: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[BackupFile]: ...
+    def __getitem__(self, position: int | slice) -> BackupFile | Sequence[BackupFile]:
+        if isinstance(position, slice):
+            return IndexedFiles(self._catalog, self._first_runs[position])
+        return self._catalog.file_at(self._first_runs[position])
 
 
 class IndexedChunks(Sequence[EncryptedChunk]):
@@ -209,7 +238,7 @@ class IndexedChunks(Sequence[EncryptedChunk]):
         table: ChunkTable,
         runs: list[int],
         make_chunk: MakeChunk,
-        duplicate: Callable[[int], None],
+        warn: Warn,
     ) -> None:
         self._path = path
         self._table = table
@@ -217,9 +246,9 @@ class IndexedChunks(Sequence[EncryptedChunk]):
         self._runs = runs
         self._order: array[int] | None = None
         if len(runs) > 1:  # out of order, or with gaps or doubles: rare
-            self._order = self._sort(duplicate)
+            self._order = self._sort(warn)
 
-    def _sort(self, duplicate: Callable[[int], None]) -> array[int]:
+    def _sort(self, warn: Warn) -> array[int]:
         """(run, position) pairs by chunk number, 8 bytes each; the first of a number counts."""
         pairs = array("I")
         for run in self._runs:
@@ -230,7 +259,8 @@ class IndexedChunks(Sequence[EncryptedChunk]):
         last = -1
         for i in sorted(range(len(numbers)), key=numbers.__getitem__):
             if numbers[i] == last:
-                duplicate(last)
+                name = display(str(ChunkName(self._path, last)))
+                warn(f"{name}: here twice, the first one counts")
                 continue
             last = numbers[i]
             ordered.extend(pairs[2 * i : 2 * i + 2])

@@ -18,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Protocol, cast
 
-from qbackup.errors import Damaged, MachineError, UnsupportedFormat, UsageError
+from qbackup.errors import Damaged, LimitExceeded, MachineError, UnsupportedFormat, UsageError
 from qbackup.formats import Event, Lost
 from qbackup.limits import Limits
 
@@ -213,9 +213,12 @@ def _decompress(
         raise Damaged(f"the {name} stream is cut off: its end is missing")
 
 
-def _stream_error(name: str, error: Exception) -> Damaged:
+def _stream_error(name: str, error: Exception) -> Damaged | LimitExceeded:
     if "limit" in str(error).lower() or "window" in str(error).lower():
-        return Damaged(f"the {name} stream asks for more memory than Limits.decoder_memory allows")
+        return LimitExceeded(
+            f"the {name} stream asks for more memory than Limits.decoder_memory allows",
+            limit="decoder_memory",
+        )
     return Damaged(f"the {name} stream is broken, or something follows its end ({error})")
 
 
@@ -233,7 +236,10 @@ def _external(command: list[str], events: Iterable[Event]) -> Iterator[memoryvie
             raise Damaged(f"the filter {command[0]} ended with status {process.returncode}")
     finally:
         process.kill()
-        process.communicate()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        process.wait()
 
 
 def _feed_and_drain(

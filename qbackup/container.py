@@ -14,6 +14,7 @@ are said to be; what they are is decided by the MAC over them. The rules:
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -75,7 +76,7 @@ class _Window:
     def _fetch(self, size: int) -> None:
         buffer = bytearray(size)
         count = self._source.read_into(self.position, memoryview(buffer))
-        self._buffer = bytes(buffer[:count])
+        self._buffer = bytes(memoryview(buffer)[:count])
         self._start = self.position
         self._ended = count < size
 
@@ -94,8 +95,9 @@ def scan(source: Source, limits: Limits, warn: Warn) -> Iterator[StoredMember]:
 
     Raises:
         NotABackup: the first block is no tar header.
-        ArchiveDamaged: the archive is cut off or broken; all members before were given.
-        LimitExceeded: more members, or longer headers, than allowed.
+        ArchiveDamaged: the archive is cut off or broken, or a header is longer than
+            allowed; all members before were given.
+        LimitExceeded: more members than allowed.
     """
     window = _Window(source)
     check_first_block(window.take(BLOCK_SIZE, _HEADERS_SIZE - BLOCK_SIZE))
@@ -155,10 +157,10 @@ def _next_member(window: _Window, limits: Limits) -> TarMember | None:
 
 
 def _pass_end_of_archive(window: _Window, archive_start: int, limits: Limits) -> int:
-    """Passes the zero blocks after a member; returns where the archive that follows starts.
+    """Passes the zero blocks after a member; returns where the current archive starts.
 
     GNU tar pads an archive to whole records, so the place of the next header is known
-    beforehand and one read fetches both.
+    beforehand and one read fetches both; and a backup that ends elsewhere was cut off.
     """
     data_end = window.position
     record_end = data_end + _END_BLOCKS * BLOCK_SIZE - archive_start
@@ -173,10 +175,10 @@ def _pass_end_of_archive(window: _Window, archive_start: int, limits: Limits) ->
         blocks += 1 + window.skip_zero_blocks()
         if blocks * BLOCK_SIZE > limits.trailing_zeros:
             raise ArchiveDamaged(f"nothing but zeros from byte {data_end} on")
-    if not data and blocks < _END_BLOCKS:
+    if not data and (blocks < _END_BLOCKS or window.position < record_end):
         raise ArchiveDamaged(f"the archive is cut off at byte {window.position}")
     window.position -= len(data)
-    return window.position
+    return window.position if blocks else archive_start
 
 
 class ChunkTable:
@@ -211,12 +213,14 @@ class ChunkTable:
         self._offsets.append(member.offset)
         self._sizes.append(member.size)
 
-    def paths(self) -> Iterator[tuple[str, int]]:
-        """(path, run) of every run, in the archive's order."""
-        start = 0
-        for run, end in enumerate(self._name_ends):
-            yield decode(bytes(self._names[start:end])), run
-            start = end
+    def run_count(self) -> int:
+        """Number of runs."""
+        return len(self._run_starts)
+
+    def path(self, run: int) -> str:
+        """The file that a run belongs to."""
+        start = self._name_ends[run - 1] if run else 0
+        return decode(bytes(self._names[start : self._name_ends[run]]))
 
     def run_length(self, run: int) -> int:
         """Number of chunks in a run."""
@@ -229,6 +233,34 @@ class ChunkTable:
         where = self._run_starts[run] + position
         return self._run_indexes[run] + position, self._offsets[where], self._sizes[where]
 
-    def run(self, run: int) -> Iterator[tuple[int, int, int]]:
-        """`place` of every chunk of a run."""
-        return (self.place(run, position) for position in range(self.run_length(run)))
+
+class RunsByPath:
+    """Which runs of a table belong to one file: mostly one, more where order is disturbed.
+
+    A sorted list of hashes: 12 bytes a run, where a dictionary of names takes 200.
+    """
+
+    def __init__(self, table: ChunkTable) -> None:
+        self._table = table
+        count = table.run_count()
+        hashes = array("q", (hash(table.path(run)) for run in range(count)))
+        self._order = array("I", sorted(range(count), key=hashes.__getitem__))
+        self._hashes = array("q", (hashes[run] for run in self._order))
+        self.first_runs = array("I", self._first_runs(hashes))
+
+    def _first_runs(self, hashes: array[int]) -> Iterator[int]:
+        """The run that each file begins with, in the archive's order."""
+        later: set[int] = set()
+        for place in range(1, len(self._hashes)):
+            if self._hashes[place] == self._hashes[place - 1]:
+                run = self._order[place]
+                if self[self._table.path(run)][0] != run:
+                    later.add(run)
+        return (run for run in range(len(hashes)) if run not in later)
+
+    def __getitem__(self, path: str) -> list[int]:
+        """The runs of a file in the archive's order; none if there is no such file."""
+        wanted = hash(path)
+        start = bisect_left(self._hashes, wanted)
+        end = bisect_right(self._hashes, wanted, lo=start)
+        return [run for run in self._order[start:end] if self._table.path(run) == path]

@@ -17,6 +17,7 @@ from qbackup.limits import MIB
 from qbackup.scrypt import ScryptParameters
 
 _PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a second
+_SLOW_PROBE = ScryptParameters(7, 8, 1)  # for pure Python, which would take a minute
 _BASE_MEMORY = 64 * MIB
 
 
@@ -64,6 +65,7 @@ def estimate(archive: BackupArchive) -> Cost:
 
 def _seconds_per_work(archive: BackupArchive) -> float:
     """Time of one derivation on one core, divided by its N·r·p."""
+    probe = _SLOW_PROBE if archive.deriver.backends[0].slow else _PROBE
     start = time.perf_counter()
-    archive.deriver.derive(Derivation(b"probe", b"salt", _PROBE))
-    return (time.perf_counter() - start) / _PROBE.work
+    archive.deriver.derive(Derivation(b"probe", b"salt", probe))
+    return (time.perf_counter() - start) / probe.work

@@ -17,7 +17,7 @@ from typing import Literal
 
 from qbackup.errors import Damaged, LimitExceeded, UsageError
 from qbackup.limits import Limits
-from qbackup.names import decode, display, within
+from qbackup.names import decode, display, unsafe_reason, within
 from qbackup.tar import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -265,7 +265,7 @@ class InnerArchive:
         if name == self._path:
             return "."
         below = within(name, self._path)
-        if below is None:
+        if below is None or unsafe_reason(below, any_byte=True):
             raise Damaged(f"it holds a name outside of its folder: {display(name)}")
         return below
 

@@ -19,6 +19,15 @@ COMPONENT_LIMIT_BYTES = 255  # NAME_MAX of the usual file systems
 # At least three digits; more only past 999, so that each number is spelled in one way.
 _CHUNK_NAME = re.compile(r"(?P<path>.+)\.(?P<index>\d{3}|[1-9]\d{3,8})", re.ASCII | re.DOTALL)
 
+# What nearly every path is: ASCII components, no longer than 255, not beginning with a dot.
+_ORDINARY_PATH = re.compile(r"[!-\-0-~][ -.0-~]{0,254}(?:/[!-\-0-~][ -.0-~]{0,254})*")
+_CONTROL = re.compile("[\0-\x1f\x7f]")
+# Characters that show nothing though their category says letter or mark (Unicode's
+# Default_Ignorable_Code_Point), and the empty Braille cell.
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 _INVISIBLE_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -64,6 +73,8 @@ def unsafe_reason(path: str, *, any_byte: bool = False) -> str | None:
         path: components joined by ``/``.
         any_byte: allow control characters, as ordinary files in a home may have them.
     """
+    if _ORDINARY_PATH.fullmatch(path):  # saves time only: what follows says the same
+        return None
     if not path:
         return "the name is empty"
     if path.startswith("/"):
@@ -80,7 +91,7 @@ def _unsafe_component(component: str, any_byte: bool) -> str | None:
         return "the name leads out of its folder" if component == ".." else "the name is not plain"
     if "\0" in component:
         return "the name holds a NUL character"
-    if not any_byte and any(ord(c) < 32 or ord(c) == 127 for c in component):
+    if not any_byte and _CONTROL.search(component):
         return "the name holds control characters"
     if len(encode(component)) > COMPONENT_LIMIT_BYTES:
         return f"the name is longer than {COMPONENT_LIMIT_BYTES} bytes"
@@ -110,7 +121,7 @@ def display(text: str) -> str:
 def _display_character(char: str) -> str:
     if char == "\\":
         return "\\\\"
-    if unicodedata.category(char) not in _INVISIBLE_CATEGORIES:
+    if unicodedata.category(char) not in _INVISIBLE_CATEGORIES and not _BLANK.match(char):
         return char
     code = ord(char)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that is not UTF-8

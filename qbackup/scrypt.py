@@ -17,7 +17,7 @@ last 32     HMAC-SHA-256 of everything before
 
 The order in this module is the order of trust: `EncryptedHeader.parse` believes nothing
 and costs nothing; `check_limits` says whether a derivation may be started;
-`check_passphrase` tells a wrong passphrase from damage; `open_in_place` releases data only
+`fits` tells a wrong passphrase from damage; `open_in_place` releases data only
 after the MAC over all of it. Every comparison of secrets takes constant time.
 """
 
@@ -108,7 +108,8 @@ class EncryptedHeader:
         parameters = self.parameters
         if not (1 <= parameters.log2_n <= 63 and parameters.r and parameters.p):
             raise ChunkDamaged(f"its scrypt parameters are impossible ({parameters})")
-        if parameters.r * parameters.p >= 1 << 30:
+        # RFC 7914: N < 2^(128 r / 8), which OpenSSL checks
+        if parameters.r * parameters.p >= 1 << 30 or parameters.log2_n >= 16 * parameters.r:
             raise ChunkDamaged(f"its scrypt parameters are impossible ({parameters})")
         for name, value in (
             ("scrypt_lanes", parameters.r * parameters.p),

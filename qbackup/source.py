@@ -6,8 +6,10 @@ keeps them: a drive that answers differently the second time must gain nothing.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import select
 import stat
 import threading
 from typing import BinaryIO, Protocol
@@ -15,6 +17,9 @@ from typing import BinaryIO, Protocol
 from qbackup.errors import AlreadyPassed, Interrupted, MachineError, NotABackup, UsageError
 
 _SKIP_SIZE = 1024 * 1024
+_OFFSET_END = 1 << 63  # of what the system can be asked for
+_PLAUSIBLE_END = 1 << 40  # file systems end between 2^41 and 2^63
+_PREADV = hasattr(os, "preadv")
 _CLOSED = "the backup's file was closed"
 
 
@@ -46,21 +51,39 @@ class SeekableSource:
 
     seekable = True
 
-    def __init__(self, file: BinaryIO, *, owned: bool) -> None:
+    def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool) -> None:
         self._file = file
         self._owned = owned
         self._lock = threading.Lock()
+        self._read_at = self._pread if type(file) is io.FileIO and _PREADV else self._seek_read
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """See `Source`."""
+        if offset >= _OFFSET_END:
+            return 0
+        try:
+            return self._read_at(offset, buffer)
+        except OSError as error:
+            if error.errno == errno.EINVAL and offset > _PLAUSIBLE_END:
+                return 0  # past what the file system can hold
+            raise _failed(error) from error
+        except ValueError as error:  # what a closed file object raises
+            raise Interrupted(_CLOSED) from error
+
+    def _pread(self, offset: int, buffer: memoryview) -> int:
+        """One call, no shared position: threads don't wait for each other."""
+        done = 0
+        while done < len(buffer):
+            count = os.preadv(self._file.fileno(), [buffer[done:]], offset + done)
+            if not count:
+                break
+            done += count
+        return done
+
+    def _seek_read(self, offset: int, buffer: memoryview) -> int:
         with self._lock:
-            try:
-                self._file.seek(offset)
-                return _fill(self._file, buffer)
-            except OSError as error:
-                raise MachineError(f"reading the backup failed: {error.strerror}") from error
-            except ValueError as error:  # what a closed file object raises
-                raise Interrupted(_CLOSED) from error
+            self._file.seek(offset)
+            return _fill(self._file, buffer)
 
     def close(self) -> None:
         """See `Source`."""
@@ -87,7 +110,7 @@ class PipeSource:
                 return 0
             count = _fill(self._file, buffer)
         except OSError as error:
-            raise MachineError(f"reading the backup failed: {error.strerror}") from error
+            raise _failed(error) from error
         except ValueError as error:
             raise Interrupted(_CLOSED) from error
         self._position += count
@@ -109,19 +132,27 @@ class PipeSource:
             self._file.close()
 
 
-def _fill(file: BinaryIO, buffer: memoryview) -> int:
+def _failed(error: OSError) -> MachineError:
+    return MachineError(f"reading the backup failed: {error.strerror or error}")
+
+
+def _fill(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
     """Reads until buffer is full or the file ends: a raw read may give less than asked."""
     done = 0
     while done < len(buffer):
+        count: int | None
         if isinstance(file, io.IOBase) and hasattr(file, "readinto"):
             count = file.readinto(buffer[done:])
         else:
             data = file.read(len(buffer) - done)
-            count = len(data)
-            buffer[done : done + count] = data
-        if not count:
+            count = None if data is None else len(data)
+            buffer[done : done + (count or 0)] = data or b""
+        if count is None:  # a pipe that was set not to wait
+            select.select([file], [], [])
+        elif not count:
             break
-        done += count
+        else:
+            done += count
     return done
 
 
@@ -146,7 +177,7 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
         if stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
             raise NotABackup("this is a device or socket, no file", file=path)
         return _of_file(open(path, "rb", buffering=0), owned=True)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL in its name
         raise UsageError("there is no such file", file=path) from error
     except OSError as error:
         raise MachineError(f"can't open the backup: {error.strerror}", file=path) from error

@@ -15,6 +15,8 @@ Format" and "Storing Sparse Files".
 
 from __future__ import annotations
 
+import re
+import zlib
 from array import array
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from qbackup.limits import Limits
 BLOCK_SIZE = 512
 ZERO_BLOCK = bytes(BLOCK_SIZE)
 MAGIC_OFFSET = 257
+TYPE_OFFSET = 156
 
 REGULAR_TYPES = (b"0", b"\0")
 HARD_LINK = b"1"
@@ -39,13 +42,19 @@ _PAX = b"x"
 _PAX_GLOBAL = b"g"
 _LONG_NAME = b"L"
 _LONG_LINK = b"K"
+_NEWLINE = 0x0A
 
 _SIZE_DIGITS = 20  # 2^64 has twenty
-_WANTED = frozenset(
-    ["path", "linkpath", "size", "mtime"]
-    + [f"GNU.sparse.{field}" for field in ("major", "minor", "name", "realsize")]
+_SIZE_END = 1 << 63  # where every file system and every C library ends
+_OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
+_OUTER_KEYWORDS = frozenset((b"path", b"size"))
+_OLD_SPARSE_KEYWORDS = frozenset((b"GNU.sparse.map", b"GNU.sparse.numblocks", b"GNU.sparse.size"))
+_KEYWORDS = (
+    _OUTER_KEYWORDS
+    | _OLD_SPARSE_KEYWORDS
+    | {b"linkpath", b"mtime"}
+    | {b"GNU.sparse.major", b"GNU.sparse.minor", b"GNU.sparse.name", b"GNU.sparse.realsize"}
 )
-_OLD_SPARSE_VERSIONS = ("GNU.sparse.map", "GNU.sparse.numblocks", "GNU.sparse.size")
 
 HeaderReader: TypeAlias = Generator[int, bytes, "TarMember | None"]
 
@@ -104,54 +113,40 @@ def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
 
     Args:
         limits: bounds on extended headers and sparse maps.
-        sparse: understand sparse members. The outer archive has none, so there their
-            records mean nothing.
+        sparse: understand sparse members. The outer archive has none, so there of a pax
+            header only path and size have a meaning.
 
     Raises:
         Damaged: a header that is not one, or says something that can't be.
         LimitExceeded: a header or a map that is larger than allowed.
     """
-    member, pax, block = yield from _read_named(limits)
-    if member is None:
-        return None
-    if len(member.name) > limits.name:
-        raise LimitExceeded(f"a name is longer than {limits.name} bytes", limit="name")
-    if member.type == HARD_LINK:
-        member = replace(member, stored_size=0)  # as GNU tar has it, whatever size says
-    if not sparse:
-        return member
-    if member.type == OLD_GNU_SPARSE:
-        return (yield from _read_old_gnu_map(member, block, limits))
-    if "GNU.sparse.major" in pax or any(key in pax for key in _OLD_SPARSE_VERSIONS):
-        return (yield from _read_pax_map(member, pax, limits))
-    return member
-
-
-def _read_named(
-    limits: Limits,
-) -> Generator[int, bytes, tuple[TarMember | None, dict[str, bytes], bytes]]:
-    """A header with all that was said before it applied: (member, pax records, block)."""
-    pax: dict[str, bytes] = {}
+    pax: dict[bytes, bytes] = {}
     long: dict[bytes, bytes] = {}
+    keywords = _KEYWORDS if sparse else _OUTER_KEYWORDS
     while True:
         block = yield BLOCK_SIZE
         if block == ZERO_BLOCK:
             if pax or long:
                 raise Damaged("an extended tar header has no member behind it")
-            return None, pax, block
-        member = _parse_block(block)
-        if member.type == _PAX:
-            pax = parse_pax((yield from _payload(member, limits.pax_header, "pax_header")))
-        elif member.type in (_LONG_NAME, _LONG_LINK):
-            long[member.type] = _text((yield from _payload(member, limits.name + 1, "name")))
-        elif member.type == _PAX_GLOBAL:
+            return None
+        _check_block(block)
+        kind = block[TYPE_OFFSET : TYPE_OFFSET + 1]
+        if kind == _PAX:
+            pax = parse_pax((yield from _payload(block, limits.pax_header, "pax_header")), keywords)
+        elif kind in (_LONG_NAME, _LONG_LINK):
+            long[kind] = _text((yield from _payload(block, limits.name + 1, "name")))
+        elif kind == _PAX_GLOBAL:
             raise Damaged("a global pax header, which no Qubes backup has")
         else:
             break
-    if long:
-        name, link = long.get(_LONG_NAME, member.name), long.get(_LONG_LINK, member.link)
-        member = replace(member, name=name, link=link)
-    return (_apply_pax(member, pax) if pax else member), pax, block
+    member = _member(block, kind, pax, long, limits)
+    if not sparse:
+        return member
+    if kind == OLD_GNU_SPARSE:
+        return (yield from _read_old_gnu_map(member, block, limits))
+    if b"GNU.sparse.major" in pax or not _OLD_SPARSE_KEYWORDS.isdisjoint(pax):
+        return (yield from _read_pax_map(member, pax, limits))
+    return member
 
 
 def parse_number(field: bytes, *, signed: bool = False) -> int:
@@ -167,16 +162,18 @@ def parse_number(field: bytes, *, signed: bool = False) -> int:
         if first == 0xFF and signed:
             return int.from_bytes(field, "big", signed=True)
         raise Damaged("a number in a tar header is negative or too large")
-    digits = field.split(b"\0", 1)[0].strip(b" ")
-    if not digits:
-        return 0
-    if digits.strip(b"01234567"):
+    octal = _OCTAL.fullmatch(field)
+    if octal is None:
         raise Damaged("a number in a tar header is not octal")
-    return int(digits, 8)
+    return int(octal[1] or b"0", 8)
 
 
-def parse_pax(data: bytes) -> dict[str, bytes]:
+def parse_pax(data: bytes, keywords: frozenset[bytes] = _KEYWORDS) -> dict[bytes, bytes]:
     """The records of a pax extended header that have a meaning here.
+
+    Args:
+        data: all records.
+        keywords: those that have a meaning.
 
     Returns:
         keyword to value; the last of a keyword counts, as POSIX has it.
@@ -188,13 +185,13 @@ def parse_pax(data: bytes) -> dict[str, bytes]:
     position = 0
     while position < len(data):
         space = data.find(b" ", position, position + 8)
-        length = _decimal(data[position:space]) if space > 0 else 0
-        end = position + length
+        length = data[position:space] if space > 0 else b""
+        end = position + int(length) if length.isdigit() else 0
         equals = data.find(b"=", space, end)
-        if end > len(data) or end <= space or equals < 0 or data[end - 1 : end] != b"\n":
+        if end > len(data) or equals < 0 or data[end - 1] != _NEWLINE:
             raise Damaged("a pax header is malformed")
-        keyword = data[space + 1 : equals].decode("ascii", "replace")
-        if keyword in _WANTED or keyword in _OLD_SPARSE_VERSIONS:
+        keyword = data[space + 1 : equals]
+        if keyword in keywords:
             records[keyword] = data[equals + 1 : end - 1]
         position = end
     return records
@@ -210,58 +207,86 @@ def _text(field: bytes) -> bytes:
     return field.split(b"\0", 1)[0]
 
 
-def _parse_block(block: bytes) -> TarMember:
-    magic = block[MAGIC_OFFSET : MAGIC_OFFSET + 8]
-    if magic[:5] != b"ustar":
-        raise Damaged("what should be a tar header is something else")
-    _check_sum(block)
-    name = _text(block[0:100])
-    if magic[5:6] == b"\0" and block[345]:  # ustar and pax; old GNU has other fields there
-        name = _text(block[345:500]) + b"/" + name
-    size = parse_number(block[124:136])
-    return TarMember(
-        name=name,
-        type=block[156:157],
-        size=size,
-        stored_size=size,
-        mode=parse_number(block[100:108]) & 0o7777,
-        mtime_ns=parse_number(block[136:148], signed=True) * 1_000_000_000,
-        link=_text(block[157:257]),
-    )
-
-
-def _check_sum(block: bytes) -> None:
+def _check_block(block: bytes) -> None:
     """The sum of all bytes, the sum's own field taken as spaces; old tars added signed."""
-    expected = parse_number(block[148:156])
-    rest = block[:148] + block[156:]
-    unsigned = sum(rest) + 8 * 32
-    if expected != unsigned:
-        signed = unsigned - 256 * sum(byte >= 128 for byte in rest)
-        if expected != signed:
+    if block[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar":
+        raise Damaged("what should be a tar header is something else")
+    field = block[148:156]
+    others = 8 * 32 - sum(field)
+    # Adler's first half is a sum modulo 65521, which 512 bytes below 128 can't reach
+    total = (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
+    expected = parse_number(field)
+    if expected != total + others:
+        signed = 256 * sum(byte >= 128 for byte in block[:148] + block[156:])
+        if expected != total + others - signed:
             raise Damaged("a tar header does not match its checksum")
 
 
-def _payload(member: TarMember, limit: int, name: str) -> Generator[int, bytes, bytes]:
-    if member.size > limit:
-        raise LimitExceeded(f"an extended tar header has {member.size} bytes", limit=name)
-    data = yield member.size + member.padding
-    return data[: member.size]
+def _payload(block: bytes, limit: int, name: str) -> Generator[int, bytes, bytes]:
+    size = _size(block)
+    if size > limit:
+        raise LimitExceeded(f"an extended tar header has {size} bytes", limit=name)
+    data = yield size + -size % BLOCK_SIZE
+    return data[:size]
 
 
-def _apply_pax(member: TarMember, pax: dict[str, bytes]) -> TarMember:
-    name = pax.get("path", member.name)
-    link = pax.get("linkpath", member.link)
-    if b"\0" in name or b"\0" in link:
+def _size(block: bytes) -> int:
+    return _check_size(parse_number(block[124:136]))
+
+
+def _check_size(size: int) -> int:
+    if size >= _SIZE_END:
+        raise Damaged("a size in a tar header passes 2^63")
+    return size
+
+
+def _member(
+    block: bytes,
+    kind: bytes,
+    pax: dict[bytes, bytes],
+    long: dict[bytes, bytes],
+    limits: Limits,
+) -> TarMember:
+    """The member of a header block, with what the headers before it said."""
+    name = pax.get(b"path", long.get(_LONG_NAME))
+    name = _name(block) if name is None else _checked_name(name, limits)
+    link = pax.get(b"linkpath", long.get(_LONG_LINK))
+    link = _text(block[157:257]) if link is None else _checked_name(link, limits)
+    size = _check_size(_decimal(pax[b"size"])) if b"size" in pax else _size(block)
+    if b"mtime" in pax:
+        mtime_ns = parse_time(pax[b"mtime"])
+    else:
+        mtime_ns = parse_number(block[136:148], signed=True) * 1_000_000_000
+    return TarMember(
+        name=name,
+        type=kind,
+        size=size,
+        stored_size=0 if kind == HARD_LINK else size,  # as GNU tar has it, whatever size says
+        mode=parse_number(block[100:108]) & 0o7777,
+        mtime_ns=mtime_ns,
+        link=link,
+    )
+
+
+def _name(block: bytes) -> bytes:
+    name = _text(block[0:100])
+    if block[MAGIC_OFFSET + 5] == 0 and block[345]:  # ustar and pax; old GNU has other fields
+        return _text(block[345:500]) + b"/" + name
+    return name
+
+
+def _checked_name(name: bytes, limits: Limits) -> bytes:
+    if len(name) > limits.name:
+        raise LimitExceeded(f"a name is longer than {limits.name} bytes", limit="name")
+    if b"\0" in name:
         raise Damaged("a name in a pax header holds a NUL byte")
-    size = _decimal(pax["size"]) if "size" in pax else member.size
-    mtime_ns = parse_time(pax["mtime"]) if "mtime" in pax else member.mtime_ns
-    return replace(member, name=name, link=link, size=size, stored_size=size, mtime_ns=mtime_ns)
+    return name
 
 
 def parse_time(text: bytes) -> int:
     """A pax time, seconds with a decimal fraction, in nanoseconds."""
     negative = text.startswith(b"-")
-    whole, _, fraction = text.lstrip(b"-").partition(b".")
+    whole, _, fraction = text.removeprefix(b"-").partition(b".")
     nanoseconds = _decimal(whole) * 1_000_000_000
     if fraction:
         nanoseconds += _decimal(fraction[:9].ljust(9, b"0"))
@@ -318,12 +343,15 @@ def _check_map_length(count: int, limits: Limits) -> None:
 
 
 def _read_pax_map(
-    member: TarMember, pax: dict[str, bytes], limits: Limits
+    member: TarMember, pax: dict[bytes, bytes], limits: Limits
 ) -> Generator[int, bytes, TarMember]:
     """The map of version 1.0 stands in front of the data and is counted in its size."""
-    version = (pax.get("GNU.sparse.major"), pax.get("GNU.sparse.minor"))
-    if version != (b"1", b"0") or "GNU.sparse.realsize" not in pax:
+    version = (pax.get(b"GNU.sparse.major"), pax.get(b"GNU.sparse.minor"))
+    if version != (b"1", b"0") or b"GNU.sparse.realsize" not in pax:
         raise Damaged("a sparse member is of a version other than 1.0")
+    if member.type not in REGULAR_TYPES:
+        raise Damaged("a sparse member is no regular file")
+    name = _checked_name(pax.get(b"GNU.sparse.name", member.name), limits)
     numbers = _MapNumbers(member.stored_size)
     count = yield from numbers.next()
     _check_map_length(count, limits)
@@ -331,8 +359,7 @@ def _read_pax_map(
     for _ in range(count):
         offset = yield from numbers.next()
         _append(offsets, lengths, offset, (yield from numbers.next()))
-    size = _decimal(pax["GNU.sparse.realsize"])
-    name = pax.get("GNU.sparse.name", member.name)
+    size = _decimal(pax[b"GNU.sparse.realsize"])
     stored = member.stored_size - numbers.consumed
     return _sparse_member(member, name, size, stored, SparseMap(offsets, lengths))
 

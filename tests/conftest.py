@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import qbackup
+from qbackup import BackupArchive
+from qbackup.keys import Derivation, Deriver
+from tests import librarybackup
 from tests.maker import BackupMaker, missing_tools
 
 MakerFactory = Callable[..., BackupMaker]
@@ -38,3 +42,30 @@ def maker(tools: None, tmp_path: Path) -> MakerFactory:
         return BackupMaker(tmp_path / f"maker-{next(numbers)}", **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def made(tools: None, tmp_path_factory: pytest.TempPathFactory) -> librarybackup.Made:
+    """The backup of `tests.librarybackup`, made once; nobody changes it."""
+    return librarybackup.make(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture
+def backup(made: librarybackup.Made) -> Iterator[BackupArchive]:
+    """The same, open and unlocked."""
+    with qbackup.open(made.path, passphrase=librarybackup.PASSPHRASE) as archive:
+        yield archive
+
+
+@pytest.fixture
+def derivations(monkeypatch: pytest.MonkeyPatch) -> list[Derivation]:
+    """Every key that is derived, in order; the real derivation runs."""
+    jobs: list[Derivation] = []
+    derive = Deriver.derive
+
+    def counted(self: Deriver, job: Derivation, threads: int = 1) -> bytes:
+        jobs.append(job)
+        return derive(self, job, threads)
+
+    monkeypatch.setattr(Deriver, "derive", counted)
+    return jobs

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +21,9 @@ def piped(path: Path) -> Iterator[BinaryIO]:
     read_end, write_end = os.pipe()
 
     def write() -> None:
-        # whoever reads may stop early; the rest is then nobody's
-        with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "wb", buffering=0) as pipe:
-            with path.open("rb") as file:
-                while piece := file.read(1 << 16):
-                    pipe.write(piece)
+        stop_early = contextlib.suppress(BrokenPipeError)
+        with stop_early, path.open("rb") as file, os.fdopen(write_end, "wb") as pipe:
+            shutil.copyfileobj(file, pipe)
 
     thread = threading.Thread(target=write, name="piped")
     thread.start()

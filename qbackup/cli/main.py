@@ -18,12 +18,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO, NoReturn
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from qbackup import __version__
+from qbackup.cli import output, signals
 from qbackup.errors import (
     Damaged,
     Incomplete,
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
     from qbackup.restore.report import Report
 
 EXIT_OK, EXIT_INCOMPLETE, EXIT_USAGE, EXIT_LOCKED, EXIT_UNREADABLE, EXIT_MACHINE = range(6)
-EXIT_INTERRUPTED, EXIT_OUTPUT_CLOSED, EXIT_TERMINATED = 130, 141, 143
+EXIT_INTERRUPTED, EXIT_OUTPUT_CLOSED = 130, 141
+EXIT_SIGNAL = 128  # and the signal's number: 143 for SIGTERM
 
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _COPY_SIZE = 1 << 20
-_TERMINAL_TEXT_LIMIT = 1 << 20
 
 _EXAMPLES = """\
 examples:
@@ -56,12 +56,14 @@ examples:
 """
 
 
-class Terminated(BaseException):
-    """SIGTERM arrived: unwinds like KeyboardInterrupt, so that no half-written file stays."""
-
-
 class _Parser(argparse.ArgumentParser):
-    """Mistakes become UsageError, so that they too are told in JSON where that is wanted."""
+    """Mistakes become UsageError, so that they too are told in JSON where that is wanted.
+
+    Options are spelled in full: `--json` must be known when the rest can't be parsed.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see: {self.prog} --help)")
@@ -96,10 +98,14 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_names(command: argparse.ArgumentParser, name: str) -> None:
     if name in ("verify", "restore"):
         command.add_argument(
-            "names", metavar="NAME", nargs="*", help="QUBE or QUBE/FILE; none means all"
+            "names",
+            metavar="NAME",
+            nargs="*",
+            type=_name,
+            help="QUBE or QUBE/FILE; none means all",
         )
     if name == "cat":
-        command.add_argument("name", metavar="QUBE/FILE", help="the file, or qubes.xml")
+        command.add_argument("name", metavar="QUBE/FILE", type=_name, help="the file, or qubes.xml")
     if name == "restore":
         command.add_argument(
             "-o", "--output", metavar="DIR", required=True, help="the folder to write into"
@@ -137,6 +143,14 @@ def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
     command.add_argument("-v", "--verbose", action="store_true", help="say what is used")
 
 
+def _name(text: str) -> str:
+    """A name as the backup's are held: UTF-8, also where the locale's encoding knows less."""
+    from qbackup.names import decode
+
+    unknown = any("\udc80" <= char <= "\udcff" for char in text)
+    return decode(os.fsencode(text)) if unknown else text
+
+
 def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
@@ -157,32 +171,62 @@ def _size(text: str) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status, whatever happens."""
+    """Runs the command line; returns the exit status, whatever happens.
+
+    Args:
+        arguments: None means the program's own, which ends after this.
+    """
+    is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    try:
-        with _sigterm_unwinds():
+    output.ready()
+    with signals.unwinding(is_program=is_program):
+        try:
             return _run(arguments)
-    except KeyboardInterrupt:
-        return _ended(arguments, "interrupted", EXIT_INTERRUPTED)
-    except Terminated:
-        return _ended(arguments, "terminated", EXIT_TERMINATED)
-    except BrokenPipeError:
-        _drop_stdout()
-        return EXIT_OUTPUT_CLOSED
+        except (KeyboardInterrupt, signals.Terminated) as end:
+            return _ended(arguments, end)
+        except BrokenPipeError:
+            return EXIT_OUTPUT_CLOSED
 
 
 def _run(arguments: list[str]) -> int:
     try:
-        options = build_parser().parse_args(arguments)
-        status: int = options.run(options)
-        sys.stdout.flush()
+        status = _command(arguments)
+        output.flush()
     except QBackupError as error:
-        return _failed(arguments, error, exit_status(error))
+        return _failed(arguments, error)
     except MemoryError:
-        return _failed(arguments, MachineError("out of memory"), EXIT_MACHINE)
+        return _failed(arguments, MachineError("out of memory"))
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _failed(arguments, MachineError(f"this machine failed: {error}"))
+    return status
+
+
+def _command(arguments: list[str]) -> int:
+    try:
+        options = parse(arguments)
     except SystemExit as end:  # argparse after --help and --version
         return int(end.code or 0)
+    status: int = options.run(options)
     return status
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options. NAMEs may stand anywhere, as in `restore BACKUP -o DIR NAME`.
+
+    Raises:
+        UsageError: they make no sense.
+    """
+    parser = build_parser()
+    options, rest = parser.parse_known_args(arguments)
+    end = rest.index("--") if "--" in rest else len(rest)
+    unknown = [text for text in rest[:end] if text.startswith("-") or "names" not in options]
+    if unknown:
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if rest:  # argparse itself takes only those beside BACKUP
+        options.names += [_name(text) for text in rest[:end] + rest[end + 1 :]]
+    return options
 
 
 def exit_status(error: QBackupError) -> int:
@@ -201,66 +245,36 @@ def exit_status(error: QBackupError) -> int:
 
 def _wants_json(arguments: Sequence[str]) -> bool:
     """Known even when the arguments could not be parsed."""
-    return "--json" in arguments
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    return "--json" in options
 
 
-def _failed(arguments: Sequence[str], error: QBackupError, status: int) -> int:
+def _failed(arguments: Sequence[str], error: QBackupError) -> int:
     if _wants_json(arguments):
         from qbackup.cli.show import error_document, to_json
 
-        _print(to_json(error_document(error, arguments[0])))
+        output.show(to_json(error_document(error, arguments[0])))
     if isinstance(error, MachineError) and error.report is not None:
         from qbackup.cli.show import report_text
 
-        _say(report_text(error.report))
-    _say(f"qbackup: {error}")
-    return status
+        _tell_warnings(error.report.warnings)
+        output.say(report_text(error.report, stopped=True))
+    output.say(f"qbackup: {error}")
+    return exit_status(error)
 
 
-def _ended(arguments: Sequence[str], how: str, status: int) -> int:
-    with contextlib.suppress(BrokenPipeError):
+def _ended(arguments: Sequence[str], end: BaseException) -> int:
+    """A signal came."""
+    how, status = "interrupted", EXIT_INTERRUPTED
+    if isinstance(end, signals.Terminated):
+        how, status = "terminated", EXIT_SIGNAL + end.number
+    with contextlib.suppress(BrokenPipeError, QBackupError):
         if _wants_json(arguments):
-            from qbackup.cli.show import to_json
+            from qbackup.cli.show import ended_document, to_json
 
-            _print(to_json({"ok": False, "error": how, "kind": how}))
-        _say(f"qbackup: {how}; no half-written file was left under a final name")
+            output.show(to_json(ended_document(how, arguments[0])))
+        output.say(f"qbackup: {how}; no half-written file was left under a final name")
     return status
-
-
-def _say(text: str) -> None:
-    """Something for people, on standard error; the wrong encoding is no reason to fail."""
-    stream = sys.stderr
-    encoding = stream.encoding or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    stream.flush()
-
-
-def _print(text: str) -> None:
-    """Something asked for, on standard output."""
-    encoding = sys.stdout.encoding or "utf-8"
-    print(text.encode(encoding, "backslashreplace").decode(encoding), flush=True)
-
-
-def _drop_stdout() -> None:
-    """Nobody reads: keeps the interpreter from failing over what is still buffered."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@contextlib.contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    def unwind(number: int, frame: object) -> NoReturn:
-        raise Terminated
-
-    try:
-        before = signal.signal(signal.SIGTERM, unwind)
-    except ValueError:  # not the main thread: somebody else's program, somebody else's signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # The commands
@@ -272,6 +286,8 @@ def _open(options: argparse.Namespace) -> BackupArchive:
 
     source: str | BinaryIO = options.backup
     if source == "-":
+        if sys.stdin.isatty():
+            raise UsageError("standard input is a terminal: send the backup to it, < BACKUP")
         source = sys.stdin.buffer
     return BackupArchive(
         source,
@@ -301,7 +317,7 @@ def _unlocked(options: argparse.Namespace) -> Iterator[BackupArchive]:
 
     request = _request(options)
     with _open(options) as archive:
-        unlock(archive, request, _say)
+        unlock(archive, request, output.say)
         _tell_backends(options, archive)
         yield archive
 
@@ -310,10 +326,10 @@ def _tell_backends(options: argparse.Namespace, archive: BackupArchive) -> None:
     fastest = archive.deriver.backends[0]
     if options.verbose:
         names = ", ".join(backend.name for backend in archive.deriver.backends)
-        _say(f"key derivation: {names}; AES: {archive.pipeline.cipher.name}")
-        _say(f"lanes side by side: {archive.pipeline.jobs}")
+        output.say(f"key derivation: {names}; AES: {archive.pipeline.cipher.name}")
+        output.say(f"lanes side by side: {archive.pipeline.jobs}")
     if fastest.slow:
-        _say(
+        output.say(
             "warning: only the slow pure-Python key derivation can be loaded here, which takes"
             " minutes or hours for each chunk; install pycryptodome"
         )
@@ -327,14 +343,15 @@ def _info(options: argparse.Namespace) -> int:
     request = _request(options)
     with _open(options) as archive:
         if request.is_given:
-            unlock(archive, request, _say)
+            unlock(archive, request, output.say)
+        _tell_backends(options, archive)
         cost = estimate(archive)
         _tell_warnings(archive.warnings)
         if options.json:
-            _print(show.to_json(show.info_document(archive, cost)))
+            output.show(show.to_json(show.info_document(archive, cost)))
         else:
-            _print(show.info_text(archive, cost))
-        return _archive_status(archive)
+            output.show(show.info_text(archive, cost))
+        return _tell_errors(show.archive_errors(archive))
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -343,24 +360,19 @@ def _list(options: argparse.Namespace) -> int:
     with _unlocked(options) as archive:
         qubes = archive.qubes
         archive.catalog.drain()
-        status = _archive_status(archive)
-        document = show.list_document(archive, qubes)
-        if archive.catalog.error:
-            document["error"] = str(archive.catalog.error)
         _tell_warnings(archive.warnings)
-        _print(show.to_json(document) if options.json else show.list_text(qubes))
-        if any(show.missing_files(qube) for qube in qubes):
-            _say("qbackup: files are missing from this backup")
-            status = EXIT_INCOMPLETE
-        return status
+        if options.json:
+            output.show(show.to_json(show.list_document(archive, qubes)))
+        else:
+            output.show(show.list_text(qubes))
+        return _tell_errors(show.list_errors(archive, qubes))
 
 
-def _archive_status(archive: BackupArchive) -> int:
+def _tell_errors(errors: Sequence[str]) -> int:
     """The status of a command that only looks at the archive."""
-    if archive.catalog.error is None:
-        return EXIT_OK
-    _say(f"qbackup: {archive.catalog.error}")
-    return EXIT_INCOMPLETE
+    for error in errors:
+        output.say(f"qbackup: {error}")
+    return EXIT_INCOMPLETE if errors else EXIT_OK
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -403,15 +415,15 @@ def _finish(options: argparse.Namespace, report: Report, progress: ProgressLine 
         progress.clear()
     _tell_warnings(report.warnings)
     if options.json:
-        _print(show.to_json(show.report_document(report)))
+        output.show(show.to_json(show.report_document(report)))
     else:
-        _print(show.report_text(report))
+        output.show(show.report_text(report))
     return EXIT_OK if report.ok else EXIT_INCOMPLETE
 
 
 def _tell_warnings(warnings: Sequence[str]) -> None:
     for warning in warnings:
-        _say(f"warning: {warning}")
+        output.say(f"warning: {warning}")
 
 
 def _cat(options: argparse.Namespace) -> int:
@@ -419,40 +431,11 @@ def _cat(options: argparse.Namespace) -> int:
 
     with _unlocked(options) as archive:
         if options.name == METADATA_PATH:
-            _copier()(archive.metadata)
+            output.copier()(archive.metadata)
         else:
-            copy = _copier()
+            copy = output.copier()
             with archive.open(options.name) as stream:
                 while data := stream.read(_COPY_SIZE):
                     copy(data)
         _tell_warnings(archive.warnings)
     return EXIT_OK
-
-
-def _copier() -> Callable[[bytes], None]:
-    """Writes to standard output: bytes as they are, but made visible on a terminal."""
-    if not sys.stdout.isatty():
-        return _write_bytes
-    return _write_to_terminal
-
-
-def _write_bytes(data: bytes) -> None:
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
-
-
-def _write_to_terminal(data: bytes) -> None:
-    from qbackup.names import decode, display
-
-    if b"\0" in data or len(data) >= _TERMINAL_TEXT_LIMIT:
-        raise UsageError("this is no text for a terminal: send it to a file, > NAME")
-    text = decode(data)
-    for line in text.splitlines(keepends=True):
-        end = "\n" if line.endswith("\n") else ""
-        _print_raw("\t".join(display(part) for part in line.rstrip("\r\n").split("\t")) + end)
-
-
-def _print_raw(text: str) -> None:
-    encoding = sys.stdout.encoding or "utf-8"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    sys.stdout.flush()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from qbackup.errors import MachineError, UsageError
@@ -42,13 +42,18 @@ def say(text: str) -> None:
     Raises:
         BrokenPipeError: nobody reads any more.
     """
+    tell(sys.stderr, _for(sys.stderr, text) + "\n")
+
+
+def tell(stream: TextIO, text: str) -> None:
+    """As `say`, exactly this text, into any stream."""
     try:
-        sys.stderr.write(_for(sys.stderr, text) + "\n")
-        sys.stderr.flush()
-    except BrokenPipeError:
-        raise
-    except OSError:
-        return
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        drop(stream)
+        if isinstance(error, BrokenPipeError):
+            raise
 
 
 def show(text: str) -> None:
@@ -58,12 +63,14 @@ def show(text: str) -> None:
         BrokenPipeError: nobody reads any more.
         MachineError: it can't be written.
     """
-    _write(lambda: sys.stdout.write(_for(sys.stdout, text) + "\n"))
+    with _writing() as stdout:
+        stdout.write(_for(stdout, text) + "\n")
 
 
 def flush() -> None:
     """Writes what is still held back. Raises as `show`."""
-    _write(lambda: None)
+    with _writing():
+        pass
 
 
 def copier() -> Callable[[bytes], None]:
@@ -71,10 +78,15 @@ def copier() -> Callable[[bytes], None]:
     return _write_to_terminal if sys.stdout.isatty() else _write_bytes
 
 
-def drop() -> None:
-    """Nobody reads standard output: what is still held back goes nowhere, without a word."""
+def drop(stream: TextIO) -> None:
+    """It can't be written any more: what is still held back goes nowhere, without a word.
+
+    Otherwise the interpreter would try again when it ends, and change the exit status.
+    """
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def encodable(stream: TextIO, text: str) -> str:
@@ -98,25 +110,29 @@ def _visible(text: str) -> str:
     return "".join(c if c in "\n\\" else display(c) for c in text)
 
 
-def _write(write: Callable[[], object]) -> None:
+@contextlib.contextmanager
+def _writing() -> Iterator[TextIO]:
+    """Standard output; what was written to it goes out at the end."""
     try:
-        write()
+        yield sys.stdout
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        drop()
+        drop(sys.stdout)
+        if isinstance(error, BrokenPipeError):
+            raise
         raise MachineError(f"can't write to standard output: {error.strerror}") from error
 
 
 def _write_bytes(data: bytes) -> None:
-    _write(lambda: sys.stdout.buffer.write(data))
+    with _writing() as stdout:
+        stdout.buffer.write(data)
 
 
 def _write_to_terminal(data: bytes) -> None:
     if b"\0" in data or len(data) >= _TERMINAL_TEXT_LIMIT:
         raise UsageError("this is no text for a terminal: send it to a file, > NAME")
-    for line in decode(data).splitlines(keepends=True):
-        end = "\n" if line.endswith("\n") else ""
-        shown = "\t".join(display(part) for part in line.rstrip("\r\n").split("\t")) + end
-        _write(lambda shown=shown: sys.stdout.write(encodable(sys.stdout, shown)))
+    with _writing() as stdout:
+        for line in decode(data).splitlines(keepends=True):
+            end = "\n" if line.endswith("\n") else ""
+            parts = line.rstrip("\r\n").split("\t")
+            stdout.write(encodable(stdout, "\t".join(map(display, parts)) + end))

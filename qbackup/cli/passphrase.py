@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from qbackup.archive import BackupArchive
 from qbackup.errors import Unlockable, UsageError, WrongPassphrase
@@ -54,9 +53,26 @@ class Request:
         return "<passphrase request>"
 
     @property
+    def _has_flag(self) -> bool:
+        return self.file is not None or self.command is not None
+
+    @property
+    def from_file(self) -> str | None:
+        """The passphrase file to read, ``-`` for standard input; None if another source is meant.
+
+        A flag beats the environment.
+        """
+        return self.file if self._has_flag else self.environment.get(FILE_VARIABLE)
+
+    @property
+    def from_command(self) -> str | None:
+        """The command to run; None if another source is meant."""
+        return self.command if self._has_flag else self.environment.get(COMMAND_VARIABLE)
+
+    @property
     def is_given(self) -> bool:
         """Whether a source is named, so that nobody has to be asked."""
-        return bool(self.file or self.command or self.environment)
+        return self._has_flag or bool(self.environment)
 
 
 def take_environment(environ: MutableMapping[str, str]) -> dict[str, str]:
@@ -71,24 +87,12 @@ def check(request: Request) -> None:
     Raises:
         UsageError: two sources at one level, or standard input for two things.
     """
-    if request.file and request.command:
+    if request.file is not None and request.command is not None:
         raise UsageError("both --passphrase-file and --passphrase-command are given: name one")
-    if not (request.file or request.command) and len(request.environment) > 1:
+    if request.file is None and request.command is None and len(request.environment) > 1:
         raise UsageError(f"the environment has {' and '.join(request.environment)}: set one")
-    if _file(request) == "-" and request.stdin_is_backup:
+    if request.from_file == "-" and request.stdin_is_backup:
         raise UsageError("standard input can't be the passphrase and the backup at once")
-
-
-def _file(request: Request) -> str | None:
-    if request.file or request.command:
-        return request.file
-    return request.environment.get(FILE_VARIABLE)
-
-
-def _command(request: Request) -> str | None:
-    if request.file or request.command:
-        return request.command
-    return request.environment.get(COMMAND_VARIABLE)
 
 
 def unlock(archive: BackupArchive, request: Request, say: Callable[[str], None]) -> None:
@@ -118,7 +122,7 @@ def unlock(archive: BackupArchive, request: Request, say: Callable[[str], None])
 
 def _candidates(request: Request, say: Callable[[str], None]) -> Iterator[tuple[bytes, str]]:
     """(passphrase, what to say if it is the one)."""
-    file, command = _file(request), _command(request)
+    file, command = request.from_file, request.from_command
     if file is not None:
         yield from _from_text(_read_file(file), f"the passphrase file {display(file)}")
     elif command is not None:
@@ -152,7 +156,7 @@ def _read_file(path: str) -> bytes:
         if path == "-":
             data = sys.stdin.buffer.read(_SIZE_LIMIT + 1)
         else:
-            with Path(path).open("rb") as file:
+            with open(path, "rb") as file:
                 data = file.read(_SIZE_LIMIT + 1)
     except OSError as error:
         raise UsageError(
@@ -212,12 +216,19 @@ def _from_terminal(say: Callable[[str], None]) -> Iterator[tuple[bytes, str]]:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
         raise UsageError(f"there is no terminal to ask for the passphrase; {_OTHER_WAYS}") from None
+    typed = False
     for attempt in range(_TRIES):
         if attempt:
             say("that passphrase does not fit; try again (Ctrl-C ends)")
         try:
             text = getpass.getpass("Passphrase of the backup: ")
         except EOFError:
-            raise UsageError(f"no passphrase was typed; {_OTHER_WAYS}") from None
+            break
+        except UnicodeDecodeError:
+            say("that is not in the characters of this terminal")
+            continue
         if text:
+            typed = True
             yield text.encode("utf-8", "surrogateescape"), ""
+    if not typed:
+        raise UsageError(f"no passphrase was typed; {_OTHER_WAYS}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from qbackup.archive import BackupArchive, Qube
@@ -29,12 +29,43 @@ def to_json(document: Document) -> str:
 
 def error_document(error: QBackupError, command: str) -> Document:
     """What every failing command says; with what was done until then, where that is known."""
-    document: Document = {"ok": False, "error": str(error), "kind": type(error).__name__}
+    kind = type(error).__name__
+    document = _failure(str(error), kind, command)
     if isinstance(error, MachineError) and error.report is not None:
-        return {**report_document(error.report), **document}
+        return {**document, **report_document(error.report), **_failure(str(error), kind, "")}
+    return document
+
+
+def ended_document(how: str, command: str) -> Document:
+    """What every command says that a signal ended."""
+    return _failure(how, how, command)
+
+
+def _failure(error: str, kind: str, command: str) -> Document:
+    document: Document = {"ok": False, "error": _text(error), "kind": kind}
     if command in ("verify", "restore"):
         document["files"] = []
     return document
+
+
+def _text(text: str) -> str:
+    """Text that is valid Unicode: a name from the command line need not be."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def archive_errors(archive: BackupArchive) -> list[str]:
+    """What keeps the archive from being whole, as far as looking at it tells."""
+    return [str(archive.catalog.error)] if archive.catalog.error else []
+
+
+def list_errors(archive: BackupArchive, qubes: Sequence[Qube]) -> list[str]:
+    """As `archive_errors`, and whether files are missing."""
+    missing = any(missing_files(qube) for qube in qubes)
+    return archive_errors(archive) + (["files are missing from this backup"] if missing else [])
+
+
+def _with_errors(document: Document, errors: Sequence[str]) -> Document:
+    return {**document, "error": "; ".join(errors)} if errors else document
 
 
 def _header_document(header: BackupHeader) -> Document:
@@ -47,7 +78,7 @@ def _header_document(header: BackupHeader) -> Document:
 def info_document(archive: BackupArchive, cost: Cost) -> Document:
     """`info --json`."""
     header = archive.header if archive.is_unlocked else archive.untrusted_header
-    return {
+    document: Document = {
         "authenticated": archive.is_unlocked,
         "header": _header_document(header),
         "members": archive.catalog.member_count(),
@@ -61,6 +92,7 @@ def info_document(archive: BackupArchive, cost: Cost) -> Document:
         "estimate": {"seconds": round(cost.seconds, 1), "memory": cost.memory},
         "warnings": list(archive.warnings),
     }
+    return _with_errors(document, archive_errors(archive))
 
 
 def info_text(archive: BackupArchive, cost: Cost) -> str:
@@ -102,11 +134,12 @@ def _file_name(name: str) -> str:
 
 def list_document(archive: BackupArchive, qubes: Sequence[Qube]) -> Document:
     """`list --json`."""
-    return {
+    document: Document = {
         "header": _header_document(archive.header),
         "qubes": [_qube_document(qube) for qube in qubes],
         "warnings": list(archive.warnings),
     }
+    return _with_errors(document, list_errors(archive, qubes))
 
 
 def _qube_document(qube: Qube) -> Document:
@@ -160,14 +193,12 @@ def report_document(report: Report) -> Document:
         "files": [_result_document(result) for result in report.files],
         "warnings": list(report.warnings),
     }
-    if report.errors:
-        document["error"] = "; ".join(report.errors)
-    return document
+    return _with_errors(document, report.errors)
 
 
 def _result_document(result: FileResult) -> Document:
     document: Document = {
-        "qube": result.qube,
+        "qube": json_name(result.qube)["name"],
         **json_name(result.name),
         "status": result.status,
         "error": result.error,
@@ -179,8 +210,13 @@ def _result_document(result: FileResult) -> Document:
     return document
 
 
-def report_text(report: Report) -> str:
-    """The final report for people: what is not whole first in words, then the sum."""
+def report_text(report: Report, *, stopped: bool = False) -> str:
+    """The final report for people: what is not whole first in words, then the sum.
+
+    Args:
+        report: what came of each file.
+        stopped: the run did not come to its end, so even a good report is no success.
+    """
     lines = []
     for result in report.files:
         name = display(f"{result.qube}/{result.name}" if result.qube else result.name)
@@ -190,14 +226,11 @@ def report_text(report: Report) -> str:
     lines += [f"DAMAGED  the archive: {error}" for error in report.errors]
     good = [result for result in report.files if result.ok]
     total = human_size(sum(result.size for result in good))
-    if report.ok:
+    bad = len(report.files) - len(good)
+    if stopped:
+        lines.append(f"STOPPED BEFORE THE END: {bad} not whole, {len(good)} whole ({total}).")
+    elif report.ok:
         lines.append(f"All {len(good)} files are there, verified and whole ({total}).")
     else:
-        bad = len(report.files) - len(good)
         lines.append(f"NOT EVERYTHING IS THERE: {bad} not whole, {len(good)} whole ({total}).")
     return "\n".join(lines)
-
-
-def warnings_text(warnings: Iterable[str]) -> str:
-    """The warnings, one a line."""
-    return "\n".join(f"warning: {warning}" for warning in warnings)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
 
-# Those that end a program politely and that Python leaves alone; SIGINT is KeyboardInterrupt.
-_UNWINDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_UNWINDING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+_BURST_SECONDS = 1.0
 
 
 class Terminated(BaseException):
-    """A signal asks the program to end. Unwinds like KeyboardInterrupt.
+    """SIGTERM or SIGHUP asks the program to end. Unwinds like KeyboardInterrupt.
 
     Attributes:
         number: of the signal.
@@ -24,32 +26,46 @@ class Terminated(BaseException):
         self.number = number
 
 
-def _unwind(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated(number)
+class _Handler:
+    """Raises for the first signal of a burst.
+
+    Ctrl-C is often pressed again and again; what unwinds must not be interrupted by that, and
+    must not end in a traceback. A later signal counts again, in case the first was in vain.
+    """
+
+    def __init__(self) -> None:
+        self._next = float("-inf")
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + _BURST_SECONDS
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise Terminated(number)
 
 
 @contextlib.contextmanager
-def unwinding() -> Iterator[None]:
-    """Within this context the signals raise Terminated, but not those that were ignored before.
+def unwinding(*, is_program: bool) -> Iterator[None]:
+    """Within this context the signals raise, but not those that were ignored before.
 
     Outside the main thread nothing changes: somebody else's program, somebody else's signals.
+
+    Args:
+        is_program: the whole program ends after this, so signals are ignored from then on;
+            otherwise they are what they were.
     """
     before = {}
+    handler = _Handler()
     try:
         for number in _UNWINDING:
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, _unwind)
+                before[number] = signal.signal(number, handler)
     except ValueError:
         before.clear()
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def ignore() -> None:
-    """For a program that is ending: a second Ctrl-C must not end in a traceback."""
-    with contextlib.suppress(ValueError):
-        for number in (signal.SIGINT, *_UNWINDING):
-            signal.signal(number, signal.SIG_IGN)
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_IGN if is_program or old is None else old)

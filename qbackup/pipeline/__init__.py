@@ -71,7 +71,7 @@ class Pipeline:
 
     def lanes_at_once(self, parameters: ScryptParameters) -> int:
         """How many lanes with these parameters can run side by side, of any derivations."""
-        return max(1, min(self._jobs, self._memory // parameters.lane_memory))
+        return max(1, min(self._jobs, self._memory // max(1, parameters.lane_memory)))
 
     def derive(self, derivation: Derivation) -> bytes:
         """The key, 64 bytes.

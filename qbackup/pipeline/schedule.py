@@ -77,7 +77,7 @@ class Schedule(Generic[Key]):
 
     def lanes_for(self, parameters: ScryptParameters, share: int, used: int = 0) -> int:
         """Lanes of one derivation that fit into a share of the jobs and into the budget."""
-        fitting = max(0, self._memory - used) // parameters.lane_memory
+        fitting = max(0, self._memory - used) // max(1, parameters.lane_memory)
         return min(share, parameters.p, fitting)
 
     def done(self, start: Start[Key]) -> None:

@@ -1,0 +1,413 @@
+"""How the program ends when it is not its own idea: signals, closed outputs, full disks, too little
+memory. No traceback, no half-written file, and the status that says so.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from qbackup.cli import signals
+from qbackup.cli.main import main
+from tests import alter, vectorfiles
+from tests.commandline import (
+    SAMPLE,
+    SAMPLE_FILE,
+    SAMPLE_SECRET,
+    SMALL,
+    SMALL_SECRET,
+    Terminal,
+    check_always,
+    command,
+    environment,
+    finish,
+    one_document,
+    run,
+    start,
+    wait_for,
+)
+from tests.conftest import MakerFactory
+
+KEY = ("-p", SAMPLE_FILE)
+SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
+IMAGE = "vm1/private.img.000.enc"
+REAL = vectorfiles.backup_path("zstdmt-real-scrypt")
+
+
+@pytest.fixture
+def endless(tmp_path: Path) -> Path:
+    """The sample, but vault's image asks for a derivation of minutes, just within the limits: a run
+    that ends soon has not waited for it.
+    """
+    return alter.with_parameters(
+        SAMPLE, tmp_path / "endless", "vm2/private.img.000.enc", 14, 8, 1 << 11
+    )
+
+
+def files_below(folder: Path) -> set[str]:
+    """All files, those under way too."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def derives(folder: Path) -> bool:
+    """Whether a restore into this folder is at the file that takes minutes."""
+    return (folder / "vault/private.img.part").exists()
+
+
+class TestSignals:
+    @pytest.mark.parametrize(
+        ("number", "status", "word"),
+        [
+            (signal.SIGINT, 130, "interrupted"),
+            (signal.SIGTERM, 143, "terminated"),
+            (signal.SIGHUP, 129, "terminated"),
+        ],
+    )
+    def test_in_the_middle_of_a_derivation(
+        self, number: int, status: int, word: str, endless: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        arguments = ("restore", endless, "-o", out, *KEY)
+        with start(*arguments) as process:
+            wait_for(lambda: derives(out))
+            process.send_signal(number)
+            ended = finish(process, arguments)
+        assert ended.status == status
+        assert ended.err == f"qbackup: {word}; no half-written file was left under a final name\n"
+        assert ended.out == ""
+        assert files_below(out) == {"qubes.xml", "personal/private.img", "personal/firewall.xml"}
+
+    def test_at_the_parameters_of_a_real_backup(self, tmp_path: Path) -> None:
+        arguments = ("restore", REAL, "-o", tmp_path)
+        with start(*arguments, env=SMALL_KEY) as process:
+            wait_for(lambda: (tmp_path / "sys-usb/notes.txt.part").exists())
+            process.send_signal(signal.SIGINT)
+            ended = finish(process, arguments)
+        assert ended.status == 130
+        assert files_below(tmp_path) == {"qubes.xml"}
+
+    def test_left_alone_the_real_parameters_give_the_file(self, tmp_path: Path) -> None:
+        assert run("restore", REAL, "-o", tmp_path, env=SMALL_KEY).status == 0
+        assert (tmp_path / "sys-usb/notes.txt").read_bytes() == b"Nothing to see here.\n"
+
+    def test_while_the_header_is_unlocked(self, tmp_path: Path) -> None:
+        path = alter.with_parameters(SAMPLE, tmp_path / "b", alter.HEADER_COPY, 14, 8, 1 << 11)
+        arguments = ("restore", path, "-o", tmp_path / "out", *KEY)
+        with start(*arguments) as process:
+            # more threads than one: a derivation runs
+            wait_for(lambda: len(os.listdir(f"/proc/{process.pid}/task")) > 1)
+            process.send_signal(signal.SIGINT)
+            assert finish(process, arguments).status == 130
+        assert not (tmp_path / "out").exists()
+
+    def test_ctrl_c_on_the_terminal(self, endless: Path, tmp_path: Path) -> None:
+        with Terminal("restore", endless, "-o", tmp_path / "out", *KEY) as terminal:
+            terminal.expect("left  vault/private.img")
+            terminal.send("\x03")
+            assert terminal.finish().status == 130
+        # the progress line has gone, and with it what the terminal echoes for Ctrl-C
+        assert terminal.seen.endswith(
+            "\r\x1b[Kqbackup: interrupted; no half-written file was left under a final name\r\n"
+        )
+        assert "vault/private.img" not in files_below(tmp_path / "out")
+
+    def test_ctrl_c_again_and_again(self, endless: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        arguments = ("restore", endless, "-o", out, *KEY)
+        with start(*arguments) as process:
+            wait_for(lambda: derives(out))
+            while process.poll() is None:
+                process.send_signal(signal.SIGINT)
+            ended = finish(process, arguments)
+        assert ended.status == 130
+        assert "vault/private.img" not in files_below(out)
+
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_while_a_pipe_gives_nothing(self, number: int, status: int) -> None:
+        arguments = ("verify", "-", "-v", *KEY)
+        with start(*arguments, stdin=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            process.stdin.write(SAMPLE.read_bytes()[:25_000])
+            process.stdin.flush()
+            assert process.stderr.readline().startswith(b"key derivation")  # it is unlocked
+            process.send_signal(number)
+            assert process.wait(120) == status
+            assert b"Traceback" not in process.stderr.read()
+
+    @pytest.mark.parametrize("name", ["verify", "restore"])
+    @pytest.mark.parametrize(
+        ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
+    )
+    def test_json_says_it_too(
+        self, name: str, number: int, word: str, endless: Path, tmp_path: Path
+    ) -> None:
+        more = ["-o", tmp_path / "out"] if name == "restore" else []
+        with Terminal(name, endless, "--json", *more, *KEY, stdout=subprocess.PIPE) as terminal:
+            terminal.expect("left  vault/private.img")
+            terminal.process.send_signal(number)
+            ended = terminal.finish()
+        assert one_document(ended.stdout) == {
+            "schema": 1,
+            "ok": False,
+            "error": word,
+            "kind": word,
+            "files": [],
+        }
+
+    def test_ignored_ones_stay_ignored(self, tmp_path: Path) -> None:
+        """As `nohup` has it."""
+        arguments = ("verify", REAL)
+        script = "trap '' HUP; exec \"$@\""
+        with subprocess.Popen(
+            ["sh", "-c", script, "sh", *command(*arguments, "-v")],
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(SMALL_KEY),
+        ) as process:
+            assert process.stderr is not None
+            process.stderr.readline()  # unlocked: the signals are set
+            process.send_signal(signal.SIGHUP)
+            assert process.wait(120) == 0
+
+    def test_a_caller_gets_its_handlers_back(self, capsys: pytest.CaptureFixture[str]) -> None:
+        before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        assert main(["info", str(SAMPLE)]) == 0
+        after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
+        assert before == after
+
+    def test_a_burst_counts_once_and_a_later_one_again(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        caught = []
+        with signals.unwinding(is_program=False):
+            for seconds in (60.0, 60.0, 0.0, 0.0):
+                monkeypatch.setattr(signals, "_BURST_SECONDS", seconds)
+                try:
+                    signal.raise_signal(signal.SIGTERM)
+                    caught.append(0)
+                except signals.Terminated as end:
+                    caught.append(end.number)
+        assert caught == [signal.SIGTERM, 0, 0, 0]
+        monkeypatch.setattr(signals, "_BURST_SECONDS", 0.0)
+        with signals.unwinding(is_program=False):
+            for _ in range(2):
+                with pytest.raises(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+
+    def test_in_process_the_statuses_are_the_same(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        line = f"sh -c 'kill -TERM {os.getpid()}; sleep 60'"
+        for name, status in (("TERM", 143), ("INT", 130), ("HUP", 129)):
+            arguments = ["list", "--json", str(SAMPLE), "--passphrase-command"]
+            assert main([*arguments, line.replace("TERM", name)]) == status
+            captured = capsys.readouterr()
+            assert one_document(captured.out.encode())["ok"] is False
+            assert "no half-written file" in captured.err
+
+    def test_the_passphrase_is_not_in_the_process_list(self, endless: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        arguments = ("restore", endless, "-o", out)
+        with start(*arguments, env={"QBACKUP_PASSPHRASE": SAMPLE_SECRET}) as process:
+            wait_for(lambda: derives(out))
+            line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+            process.terminate()
+            finish(process, arguments)
+        assert b"restore" in line
+        assert SAMPLE_SECRET.encode() not in line
+
+
+class TestClosedOutput:
+    def shell(self, script: str, *arguments: str | Path) -> tuple[int, str]:
+        """Status and standard error of a script in which "$@" is the program."""
+        done = subprocess.run(
+            ["bash", "-c", f"set -o pipefail; {script}", "sh", *command(*arguments)],
+            capture_output=True,
+            check=False,
+            env=environment(SMALL_KEY),
+        )
+        err = done.stderr.decode()
+        assert "Traceback" not in err
+        assert "Exception ignored" not in err
+        return done.returncode, err
+
+    def test_cat_into_a_program_that_wants_no_more(self) -> None:
+        assert self.shell('"$@" | head -c 10', "cat", SMALL, "personal/private.img") == (141, "")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("info", SMALL),
+            ("list", SMALL),
+            ("list", SMALL, "--json"),
+            ("verify", SMALL, "--json"),
+            ("cat", SMALL, "qubes.xml"),
+            ("--help",),
+            ("--version",),
+        ],
+        ids=lambda arguments: " ".join(map(str, arguments[::2])),
+    )
+    def test_a_reader_that_has_gone(self, arguments: tuple[str | Path, ...]) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        ended = run(*arguments, env=SMALL_KEY, stdout=writer)
+        os.close(writer)
+        assert ended.status == 141
+        assert ended.err == ""
+
+    def test_standard_error_into_a_program_that_wants_no_more(self) -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        ended = run("list", SMALL, "nonsense", env=SMALL_KEY, stderr=writer)
+        os.close(writer)
+        assert ended.status == 141
+
+    @pytest.mark.parametrize("arguments", [("list", SMALL), ("cat", SMALL, "personal/private.img")])
+    @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+    def test_an_output_that_cannot_be_written_is_status_5(
+        self, arguments: tuple[str | Path, ...], redirection: str
+    ) -> None:
+        status, err = self.shell(f'"$@" {redirection}', *arguments)
+        assert status == 5
+        assert "can't write to standard output" in err
+
+    def test_json_on_a_full_disk_is_status_5(self) -> None:
+        assert self.shell('"$@" >/dev/full', "verify", SMALL, "--json")[0] == 5
+
+    @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
+    def test_standard_error_is_no_reason_to_fail(self, redirection: str) -> None:
+        assert self.shell(f'"$@" {redirection}', "verify", SMALL, "-v")[0] == 0
+        assert self.shell(f'"$@" {redirection}', "verify", SMALL, "nobody")[0] == 2
+
+    def test_no_standard_streams_at_all(self, tmp_path: Path) -> None:
+        """The files of a restore must not get the numbers of the streams."""
+        script = (
+            f'"$@" --passphrase-command "sh -c \'echo x >&2; echo {SMALL_SECRET}\'" <&- >&- 2>&-'
+        )
+        done = subprocess.run(
+            ["bash", "-c", script, "sh", *command("restore", SMALL, "-o", tmp_path)],
+            check=False,
+            env=environment(),
+        )
+        assert done.returncode == 5
+        (expected,) = vectorfiles.load("gzip-published-header")["files"]
+        described = vectorfiles.describe_content(tmp_path / "personal/private.img")
+        assert described["sha256"] == expected["sha256"]
+
+
+class TestThisMachineFails:
+    @pytest.mark.parametrize("where", ["a file", "below a file", "not allowed"])
+    def test_no_output_folder(self, where: str, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("mine")
+        out = {
+            "a file": tmp_path / "file",
+            "below a file": tmp_path / "file/out",
+            "not allowed": Path("/proc/qbackup"),
+        }[where]
+        ended = run("restore", SAMPLE, "-o", out, *KEY)
+        assert ended.status == 5
+        assert f"can't use the output folder {out}" in ended.err
+        assert (tmp_path / "file").read_text() == "mine"
+
+    def test_a_drive_that_cannot_be_read(self) -> None:
+        ended = run("info", "/proc/self/mem")
+        assert ended.status == 5
+        assert "can't open" in ended.err or "reading the backup failed" in ended.err
+
+    def test_too_little_memory_for_a_derivation(self, tmp_path: Path) -> None:
+        path = alter.with_parameters(SAMPLE, tmp_path / "b", "vm2/private.img.000.enc", 22, 8, 1)
+        ended = run(
+            *("restore", path, "-o", tmp_path / "out", *KEY),
+            limits={resource.RLIMIT_AS: 2 << 30},
+        )
+        assert ended.status == 5
+        assert "qbackup: not enough memory to derive a key: 4096 MiB are needed\n" in ended.err
+        assert "vault/private.img" not in files_below(tmp_path / "out")
+
+    def test_too_little_memory_for_the_header(self, tmp_path: Path) -> None:
+        path = alter.with_parameters(SAMPLE, tmp_path / "b", alter.HEADER_COPY, 22, 8, 1)
+        ended = run("list", path, "--json", *KEY, limits={resource.RLIMIT_AS: 2 << 30})
+        assert ended.status == 5
+        assert ended.document["kind"] == "MachineError"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 2 MiB. Only root may mount one."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+class TestFullDisk:
+    def test_a_disk_that_fills_up(
+        self, small_disk: Path, maker: MakerFactory, tmp_path: Path
+    ) -> None:
+        backup = maker()
+        backup.add_qube("first", files={"private.img": b"x" * (1 << 20)})
+        backup.add_qube("second", files={"private.img": b"y" * (3 << 20)})
+        backup.add_qube("third", files={"private.img": b"z" * 1000})
+        path = backup.write(tmp_path / "b")
+        ended = run("restore", path, "-o", small_disk / "out", env=SMALL_KEY)
+        assert ended.status == 5
+        assert "qbackup: can't write private.img: No space left on device\n" in ended.err
+        assert "warning: this may not fit: " in ended.err
+        assert "STOPPED BEFORE THE END: 0 not whole, 2 whole (1.0 MiB).\n" in ended.err
+        assert "All " not in ended.err
+        assert files_below(small_disk / "out") == {"qubes.xml", "first/private.img"}
+        again = run("restore", path, "--json", "-o", small_disk / "again", env=SMALL_KEY)
+        assert again.status == 5
+        assert again.document["ok"] is False
+        assert "No space left" in again.document["error"]
+        assert again.document["kind"] == "MachineError"
+
+    def test_a_disk_that_is_too_small_from_the_start(
+        self, small_disk: Path, maker: MakerFactory, tmp_path: Path
+    ) -> None:
+        backup = maker()
+        backup.add_qube("work", files={"private.img": os.urandom(3 << 20)})
+        path = backup.write(tmp_path / "b")
+        ended = run("restore", path, "-o", small_disk / "out", env=SMALL_KEY)
+        assert ended.status == 5
+        assert "not enough room" in ended.err
+        assert files_below(small_disk) == set()
+
+    def test_a_disk_that_may_only_be_read(self, small_disk: Path) -> None:
+        (small_disk / "out").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+        for out in (small_disk / "new", small_disk / "out"):
+            ended = run("restore", SAMPLE, "-o", out, *KEY)
+            assert ended.status == 5
+            assert "Read-only file system" in ended.err
+
+
+def test_helpers_check_what_they_promise() -> None:
+    """A check that can't fail would prove nothing."""
+    from tests.commandline import Ended
+
+    for out, err in (
+        (b"", b"Traceback (most recent call last):"),
+        (b"", SAMPLE_SECRET.encode()),
+        (SMALL_SECRET.encode(), b""),
+        (b"\x1b[31m", b""),
+        ("\u202e".encode(), b""),
+    ):
+        with pytest.raises(AssertionError):
+            check_always(("list",), Ended(0, out, err))
+    for out in (b'{"schema": 1} {"schema": 1}', b'{"schema": 1}\nmore'):
+        with pytest.raises(ValueError, match="Extra data"):
+            check_always(("list", "--json"), Ended(0, out, b""))
+    assert sys.executable in command("list")

@@ -1,0 +1,172 @@
+"""``backup-header``: what is accepted, what is refused, and with which error."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qbackup.errors import HeaderAltered, LimitExceeded, QBackupError, UnsupportedFormat
+from qbackup.header import BackupHeader
+from qbackup.limits import Limits
+from tests.maker import published_header
+
+PLAIN = st.text("abcXYZ0189-", min_size=1, max_size=20)
+FIELDS = {
+    "version": "4",
+    "encrypted": "True",
+    "compressed": "True",
+    "compression-filter": "gzip",
+    "hmac-algorithm": "scrypt",
+    "backup-id": "20240917T101112-1234",
+}
+
+
+def text(**changes: str | None) -> bytes:
+    """A header with these keys changed, or left out; ``_`` stands for ``-``."""
+    fields: dict[str, str | None] = dict(FIELDS)
+    fields.update({key.replace("_", "-"): value for key, value in changes.items()})
+    lines = (f"{key}={value}\n" for key, value in fields.items() if value is not None)
+    return "".join(lines).encode()
+
+
+class TestAcceptedHeaders:
+    def test_the_writers_own(self) -> None:
+        assert BackupHeader.parse(text()) == BackupHeader(
+            version=4,
+            encrypted=True,
+            compressed=True,
+            compression_filter="gzip",
+            hmac_algorithm="scrypt",
+            crypto_algorithm=None,
+            backup_id="20240917T101112-1234",
+        )
+
+    def test_the_published_procedures_five_lines(self) -> None:
+        header = BackupHeader.parse(published_header())
+        assert header == BackupHeader.parse(text())
+
+    def test_are_frozen(self) -> None:
+        header = BackupHeader.parse(text())
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            header.backup_id = "other"  # type: ignore[misc]
+
+    def test_without_hmac_algorithm_format_4_means_scrypt(self) -> None:
+        assert BackupHeader.parse(text(hmac_algorithm=None)).hmac_algorithm == "scrypt"
+
+    @pytest.mark.parametrize("value", ["1", "true", "True", "TRUE", "yes", "Yes", "YES"])
+    def test_what_means_true(self, value: str) -> None:
+        assert BackupHeader.parse(text(compressed=value)).compressed
+        assert BackupHeader.parse(text(encrypted=value)).encrypted
+
+    @pytest.mark.parametrize("value", ["0", "false", "False", "no", "on", "y", "t", "11", "TrueX"])
+    def test_anything_else_means_false_and_then_no_filter_counts(self, value: str) -> None:
+        header = BackupHeader.parse(text(compressed=value))
+        assert not header.compressed
+        assert header.compression_filter is None
+
+    def test_unknown_keys_are_ignored_whatever_they_hold(self) -> None:
+        extra = b"new-key=1\nnew-key=2\nodd key!=\xc2\xa7?\n".replace(b"\xc2\xa7", b"$")
+        assert BackupHeader.parse(text() + extra) == BackupHeader.parse(text())
+
+    def test_line_ends_of_other_systems_and_empty_lines_do_no_harm(self) -> None:
+        plain = BackupHeader.parse(text())
+        assert BackupHeader.parse(text().replace(b"\n", b"\r\n")) == plain
+        assert BackupHeader.parse(b"\n" + text().replace(b"\n", b"\n\n").rstrip()) == plain
+
+    def test_crypto_algorithm_is_kept(self) -> None:
+        header = BackupHeader.parse(text(crypto_algorithm="aes-256-cbc"))
+        assert header.crypto_algorithm == "aes-256-cbc"
+
+    @given(PLAIN, PLAIN, st.sampled_from(["backup-id", "backup_id"]), st.randoms())
+    def test_plain_values_in_any_order(
+        self, backup_id: str, name: str, key: str, random: object
+    ) -> None:
+        fields = {**FIELDS, "compression-filter": name, key: backup_id}
+        if key == "backup_id":
+            del fields["backup-id"]
+        lines = [f"{k}={v}\n" for k, v in fields.items()]
+        random.shuffle(lines)  # type: ignore[attr-defined]
+        header = BackupHeader.parse("".join(lines).encode())
+        assert (header.backup_id, header.compression_filter) == (backup_id, name)
+
+
+class TestDamagedHeaders:
+    @pytest.mark.parametrize("key", ["encrypted", "compressed", "backup-id", "compression-filter"])
+    def test_a_required_key_is_missing(self, key: str) -> None:
+        with pytest.raises(HeaderAltered):
+            BackupHeader.parse(text(**{key: None}))
+
+    @pytest.mark.parametrize("key", FIELDS)
+    def test_a_known_key_twice(self, key: str) -> None:
+        with pytest.raises(HeaderAltered, match=f"{key} twice"):
+            BackupHeader.parse(text() + f"{key}={FIELDS[key]}\n".encode())
+
+    def test_the_id_in_both_spellings(self) -> None:
+        with pytest.raises(HeaderAltered, match="backup-id twice"):
+            BackupHeader.parse(text() + b"backup_id=20240917T101112-1234\n")
+
+    @pytest.mark.parametrize("key", FIELDS)
+    @pytest.mark.parametrize("value", ["", "a b", "a_b", "a/b", "a=b", "a.b", "a\x1b[2J", "a;b"])
+    def test_a_value_that_is_not_plain(self, key: str, value: str) -> None:
+        with pytest.raises(HeaderAltered) as caught:
+            BackupHeader.parse(text(**{key: value}))
+        assert "\x1b" not in str(caught.value)
+        assert caught.value.file == "backup-header"
+
+    @pytest.mark.parametrize("line", [b"no equals sign\n", b"version\n", b"\xc3\xa9=1\n", b"\0\n"])
+    def test_a_line_that_is_none(self, line: bytes) -> None:
+        with pytest.raises(HeaderAltered):
+            BackupHeader.parse(text() + line)
+
+    def test_longer_than_the_limit(self) -> None:
+        data = text() + b"x=" + b"y" * 70_000
+        with pytest.raises(LimitExceeded) as caught:
+            BackupHeader.parse(data)
+        assert caught.value.limit == "header"
+        assert BackupHeader.parse(data, Limits(header=100_000)).version == 4
+
+    @given(st.binary(max_size=300))
+    def test_any_bytes_give_a_header_or_an_error_of_ours(self, data: bytes) -> None:
+        with pytest.raises(QBackupError):
+            BackupHeader.parse(data)
+
+    @given(st.data())
+    def test_a_changed_header_never_means_another_id_unnoticed(self, data: st.DataObject) -> None:
+        changed = bytearray(text())
+        position = data.draw(st.integers(0, len(changed) - 1))
+        changed[position] = data.draw(st.integers(0, 255))
+        try:
+            header = BackupHeader.parse(bytes(changed))
+        except QBackupError:
+            return
+        assert header.version == 4
+        assert header.encrypted
+        assert header.hmac_algorithm == "scrypt"
+
+
+class TestOtherFormats:
+    @pytest.mark.parametrize("version", [2, 3])
+    def test_known_ones_that_are_not_read_name_the_published_procedure(self, version: int) -> None:
+        data = f"version={version}\nhmac-algorithm=SHA512\nencrypted=True\n".encode()
+        with pytest.raises(UnsupportedFormat, match=f"format {version}.*Emergency"):
+            BackupHeader.parse(data)
+
+    def test_a_header_without_a_version_is_format_2(self) -> None:
+        with pytest.raises(UnsupportedFormat, match="format 2"):
+            BackupHeader.parse(text(version=None))
+
+    @pytest.mark.parametrize("version", ["0", "1", "5", "44", "999999", "4a", "-4", "9" * 5000])
+    def test_unknown_ones_are_refused(self, version: str) -> None:
+        with pytest.raises(UnsupportedFormat, match="format"):
+            BackupHeader.parse(text(version=version))
+
+    def test_format_4_is_never_proved_by_an_hmac(self) -> None:
+        with pytest.raises(UnsupportedFormat, match="SHA512"):
+            BackupHeader.parse(text(hmac_algorithm="SHA512"))
+
+    def test_format_4_is_always_encrypted(self) -> None:
+        with pytest.raises(UnsupportedFormat, match="not encrypted"):
+            BackupHeader.parse(text(encrypted="False"))
