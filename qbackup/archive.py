@@ -175,8 +175,13 @@ class BackupArchive:
         """Whether files can be read in any order."""
         return self._source.seekable
 
-    def unlock(self, passphrase: Passphrase) -> None:
+    def unlock(self, passphrase: Passphrase, *, ahead: bool = False) -> None:
         """Authenticates the header with the passphrase; may be called again after a failure.
+
+        Args:
+            passphrase: str, bytes, or a callable that is asked once.
+            ahead: derive the key of ``qubes.xml`` at the same time, for who asks for the
+                qubes next. Nothing of it is used before the header is verified.
 
         Raises:
             WrongPassphrase: it does not fit.
@@ -186,17 +191,18 @@ class BackupArchive:
         """
         secret = passphrase() if callable(passphrase) else passphrase
         data = secret if isinstance(secret, bytes) else secret.encode("utf-8", "surrogateescape")
-        header = self._authenticate(data)
+        header = self._authenticate(data, ahead)
         decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
         self._unlocked = Unlocked(choose_format(header, data, self.limits), decompress)
         self._header = header
 
-    def _authenticate(self, passphrase: bytes) -> BackupHeader:
+    def _authenticate(self, passphrase: bytes, ahead: bool) -> BackupHeader:
         """The header, once its copy under the passphrase is the same."""
         copy = self._read_header_copy()
         try:
             locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self.limits)
-            self._expect_metadata(passphrase)
+            if ahead:
+                self._expect_metadata(passphrase)
             key = self.pipeline.derive(locked.derivation)
             if not locked.header.fits(key):
                 raise WrongPassphrase(
@@ -216,7 +222,7 @@ class BackupArchive:
         return BackupHeader.parse(plain, self.limits)
 
     def _expect_metadata(self, passphrase: bytes) -> None:
-        """Has the key of qubes.xml derived beside the header's, as it is always needed next.
+        """Has the key of qubes.xml derived beside the header's.
 
         The header is not verified yet, so the key may turn out useless; nothing is opened
         with it before.

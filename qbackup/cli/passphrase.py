@@ -110,7 +110,7 @@ def unlock(archive: BackupArchive, request: Request, say: Callable[[str], None])
     last: WrongPassphrase | None = None
     for passphrase, remark in _candidates(request, say):
         try:
-            archive.unlock(passphrase)
+            archive.unlock(passphrase, ahead=True)
         except WrongPassphrase as error:
             last = error
             continue

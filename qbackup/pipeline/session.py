@@ -54,7 +54,16 @@ class StoredChunk(Protocol):
 
 @dataclass(slots=True)
 class _Item(Generic[Tag]):
-    """What goes from stage to stage: a file begins, a chunk, a file or everything ends."""
+    """What goes from stage to stage: a file begins, a chunk, a file or everything ends.
+
+    Args:
+        number: of the file.
+        tag: a file begins.
+        chunk: a chunk of it; with what the stages find out, and at last its event.
+        held: bytes charged for it.
+        ends: the file ends.
+        is_last: everything ends, with an error or without.
+    """
 
     number: int
     tag: Tag | None = None
@@ -66,6 +75,7 @@ class _Item(Generic[Tag]):
     held: int = 0
     error: BaseException | None = None
     ends: bool = False
+    is_last: bool = False
 
 
 class _Queue(Generic[Tag]):
@@ -158,7 +168,10 @@ class Session(Generic[Tag]):
         self._unwanted = -1  # files up to this number are done with
         self._window = window
         self._eager = eager
-        self._prepared = self._asked = 0  # chunks
+        self._outstanding = 0  # chunks prepared and neither given to the caller nor dropped
+        self._asked = 0  # events that the caller has asked for
+        self._in_hand = 0  # bytes held of the chunk that the caller has
+        self._is_waiting = False  # for the last of them
         self._closed = False
         self._started = False
 
@@ -171,14 +184,15 @@ class Session(Generic[Tag]):
     def __iter__(self) -> Iterator[tuple[Tag, Iterator[Event]]]:
         """Each file with its events. What is left of a file is dropped with the next one."""
         self._start()
-        while (item := self._ready.get()) is not None:
+        while (item := self._take()) is not None:
             self._pool.release(item.held, self._holder)
             if item.error is not None:
                 raise item.error
-            if item.ends and item.number > self._unwanted:
+            if item.is_last:
                 return
             if item.tag is not None:
                 yield item.tag, self._events(item.number)
+                self._take_back()
                 self._give_up(item.number)
 
     def _events(self, number: int) -> Iterator[Event]:
@@ -187,20 +201,38 @@ class Session(Generic[Tag]):
                 raise item.error
             if item.ends:
                 return
-            event, held = item.event, item.held
+            event, self._in_hand = item.event, item.held
             del item
-            try:
-                if event is not None:
-                    yield event
-            finally:
-                del event  # the buffer is the receiver's; the next chunk needs the room
-                self._pool.release(held, self._holder)
+            if event is not None:
+                yield event
+            del event  # the buffer is the receiver's; the next chunk needs the room
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """The caller is done with the chunk that it was given last."""
+        held, self._in_hand = self._in_hand, 0
+        self._pool.release(held, self._holder)
 
     def _next_event(self) -> _Item[Tag] | None:
         with self._changed:
             self._asked += 1
+            self._is_waiting = True
             self._changed.notify_all()
-        return self._ready.get()
+        item = self._take()
+        self._is_waiting = False
+        return item
+
+    def _take(self) -> _Item[Tag] | None:
+        item = self._ready.get()
+        if item is not None and item.chunk is not None:
+            self._settle()
+        return item
+
+    def _settle(self) -> None:
+        """A chunk is not outstanding any more."""
+        with self._changed:
+            self._outstanding -= 1
+            self._changed.notify_all()
 
     def _give_up(self, number: int) -> None:
         """The caller is done with a file; what is left of it is not wanted."""
@@ -212,6 +244,7 @@ class Session(Generic[Tag]):
     def close(self) -> None:
         """Cancels what waits, abandons what runs. Never raises, never waits."""
         self._closed = True
+        self._take_back()
         self._give_up(self._unwanted)
         for item in (*self._coming.close(), *self._ready.close()):
             self._drop(item)
@@ -241,6 +274,7 @@ class Session(Generic[Tag]):
                 for expected, chunk in enumerate(chunks):
                     self._wait_for_turn(number)
                     if not self._is_wanted(number):
+                        self._settle()
                         break
                     item = self._prepare(number, chunk, expected)
                     if not self._coming.put(item):
@@ -249,20 +283,21 @@ class Session(Generic[Tag]):
                     if chunk.index != expected:
                         break
                 self._coming.put(_Item(number, ends=True))
-            self._coming.put(_Item(number + 1, ends=True))
+            self._coming.put(_Item(number + 1, is_last=True))
         except BaseException as error:  # handed over whole, raised where it is waited for
-            self._coming.put(_Item(number, error=error))
+            self._coming.put(_Item(number, error=error, is_last=True))
 
     def _wait_for_turn(self, number: int) -> None:
         """Waits until the next chunk is near enough to what the caller reads."""
         with self._changed:
-            while self._is_wanted(number) and self._prepared >= self._reach():
+            while self._is_wanted(number) and self._outstanding >= self._reach():
                 self._changed.wait()
-            self._prepared += 1
+            self._outstanding += 1
 
     def _reach(self) -> int:
-        ahead = self._window if self._eager else min(self._window, 2 * (self._asked - 1))
-        return self._asked + ahead
+        """Chunks that may be outstanding now."""
+        ahead = self._window if self._eager else min(self._window, 2 * max(0, self._asked - 1))
+        return ahead + self._is_waiting
 
     def _prepare(self, number: int, chunk: StoredChunk, expected: int) -> _Item[Tag]:
         item: _Item[Tag] = _Item(number, chunk=chunk)
@@ -291,10 +326,13 @@ class Session(Generic[Tag]):
             if item.chunk is not None:
                 if not self._is_wanted(item.number):
                     self._drop(item)
+                    self._settle()
                     continue
                 self._open(item, item.chunk)
             if not self._ready.put(item):
                 self._drop(item)
+            if item.is_last:
+                return
             self._ready.wait_for_room()  # the next body is read when this one is under way
 
     def _open(self, item: _Item[Tag], chunk: StoredChunk) -> None:
