@@ -87,10 +87,13 @@ def _pyscrypt() -> Cipher:
     from pyscrypt import aesctr
 
     def decrypt(key: bytes, buffer: memoryview) -> None:
-        stream = aesctr.AESCounterModeOfOperation(key)
-        for start in range(0, len(buffer), AES_BLOCK_SIZE * 4096):
-            piece = buffer[start : start + AES_BLOCK_SIZE * 4096]
-            piece[:] = stream.encrypt(bytes(piece))
+        # only its block cipher: its counter mode begins anew with every call
+        aes = aesctr.AES(key)
+        for start in range(0, len(buffer), AES_BLOCK_SIZE):
+            counter = (start // AES_BLOCK_SIZE).to_bytes(AES_BLOCK_SIZE, "big")
+            stream = aes.encrypt(list(counter))
+            block = buffer[start : start + AES_BLOCK_SIZE]
+            block[:] = bytes(a ^ b for a, b in zip(block, stream, strict=False))
 
     return Cipher("pyscrypt", decrypt)
 

@@ -145,7 +145,7 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
     Raises:
         UnsupportedFormat: the header names a filter that is not built in, or one that
             needs a package which is not installed.
-        UsageError: the override is empty.
+        UsageError: the override is empty, or has a quote without an end.
     """
     name = override if override is not None else (from_header or NONE)
     if name == NONE:
@@ -159,7 +159,10 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
             f"the backup was compressed with {name!r}, which is not built in. If you trust a"
             f" program of that name on this machine, name it: --compression-filter {name}"
         )
-    command = shlex.split(override)
+    try:
+        command = shlex.split(override)
+    except ValueError as error:
+        raise UsageError(f"the compression filter can't be understood: {error}") from None
     if not command:
         raise UsageError("the compression filter's name is empty")
     return lambda events: _external([*command, "-d"], events)
@@ -219,7 +222,8 @@ def _decompress(
 
 
 def _stream_error(name: str, error: Exception) -> Damaged | LimitExceeded:
-    if "limit" in str(error).lower() or "window" in str(error).lower():
+    words = str(error).lower()
+    if "limit" in words or "too much memory" in words:  # xz's and zstd's way to say it
         return LimitExceeded(
             f"the {name} stream asks for more memory than Limits.decoder_memory allows",
             limit="decoder_memory",
@@ -272,4 +276,5 @@ def _feed_and_drain(
             except BrokenPipeError:
                 raise Damaged("the filter ended before all its input was read") from None
             if not len(pending):
+                pending = None  # a view of the chunk, which must be free before the next one comes
                 pending = next(pieces, None)

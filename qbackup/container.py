@@ -244,7 +244,12 @@ class RunsByPath:
         self._table = table
         count = table.run_count()
         hashes = array("q", (hash(table.path(run)) for run in range(count)))
-        self._order = array("I", sorted(range(count), key=hashes.__getitem__))
+        parts = [array("I") for _ in range(16)]  # sorting needs a list, so a part at a time
+        for run, value in enumerate(hashes):
+            parts[(value >> 60) + 8].append(run)
+        self._order = array("I")
+        for part in parts:
+            self._order.extend(sorted(part, key=hashes.__getitem__))
         self._hashes = array("q", (hashes[run] for run in self._order))
         self.first_runs = array("I", self._first_runs(hashes))
 

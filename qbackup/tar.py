@@ -162,6 +162,8 @@ def parse_number(field: bytes, *, signed: bool = False) -> int:
         if first == 0xFF and signed:
             return int.from_bytes(field, "big", signed=True)
         raise Damaged("a number in a tar header is negative or too large")
+    if not field[-1] and field[:-1].isdigit() and b"8" not in field and b"9" not in field:
+        return int(field[:-1], 8)  # saves time only: what follows says the same
     octal = _OCTAL.fullmatch(field)
     if octal is None:
         raise Damaged("a number in a tar header is not octal")

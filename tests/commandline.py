@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 from unittest import mock
 
 import pytest
@@ -51,6 +51,17 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]"
 )
 _Stream = int | IO[bytes] | None
+
+
+def backup_command(
+    name: str, backup: str | Path, folder: Path, *options: str | Path
+) -> list[str | Path]:
+    """A command on a backup, with what it cannot do without; a restore goes to `folder/out`."""
+    needed: dict[str, list[str | Path]] = {
+        "restore": ["-o", folder / "out"],
+        "cat": ["personal/private.img"],
+    }
+    return [name, backup, *needed.get(name, []), *options]
 
 
 @dataclass(frozen=True)
@@ -89,7 +100,7 @@ def one_document(data: bytes) -> dict[str, Any]:
 
 def command(*arguments: str | Path) -> list[str]:
     """The command line of a run."""
-    return [sys.executable, "-m", "qbackup", *map(os.fspath, arguments)]
+    return [sys.executable, "-m", "qbackup", *(str(argument) for argument in arguments)]
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -152,18 +163,18 @@ def run(
 
 def call(*arguments: str | Path, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Ended:
     """As `run`, within this process: `main` with streams and an environment of its own."""
-    streams = [io.TextIOWrapper(io.BytesIO(data), "utf-8") for data in (stdin, b"", b"")]
+    buffers = [io.BytesIO(data) for data in (stdin, b"", b"")]
+    streams = [io.TextIOWrapper(buffer, "utf-8") for buffer in buffers]
     with (
         mock.patch.dict(os.environ, environment(env), clear=True),
         mock.patch.object(sys, "stdin", streams[0]),
         contextlib.redirect_stdout(streams[1]),
         contextlib.redirect_stderr(streams[2]),
     ):
-        status = main([os.fspath(argument) for argument in arguments])
+        status = main([str(argument) for argument in arguments])
         for stream in streams[1:]:
             stream.flush()
-    out, err = (cast(io.BytesIO, stream.buffer).getvalue() for stream in streams[1:])
-    ended = Ended(status, out, err)
+    ended = Ended(status, buffers[1].getvalue(), buffers[2].getvalue())
     check_always(arguments, ended)
     return ended
 

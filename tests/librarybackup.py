@@ -17,8 +17,8 @@ from tests.maker import BackupMaker, Member, assemble, make_sparse
 KIB = 1024
 CHUNK = 8 * KIB
 PASSPHRASE = "zażółć gęślą jaźń"
-LINES = [b"%05d Zwierzu, pozycz psu cukru.\n" % n for n in range(900)]
-TEXT = b"".join(LINES)
+LINES = [b"%05d Zwierzu, pozycz psu cukr.\n" % n for n in range(752)]
+TEXT = b"".join(LINES)  # with a header of 512 bytes just three chunks: only zeros in the fourth
 IMAGE_SIZE = 300 * KIB
 MIDDLE = random.Random(1).randbytes(20 * KIB)
 IMAGE = TEXT[: 4 * KIB] + bytes(96 * KIB) + MIDDLE + bytes(IMAGE_SIZE - 120 * KIB)

@@ -215,6 +215,12 @@ class TestHeaderCopy:
         with qbackup.open(OneWay(data)) as made, pytest.raises(HeaderAltered):
             made.catalog.header_copy()
 
+    @pytest.mark.parametrize("pipe", [False, True])
+    def test_is_the_same_however_often_it_is_asked_for(self, pipe: bool) -> None:
+        with backup(chunks("a.000"), pipe=pipe) as made:
+            assert made.catalog.header_copy() is made.catalog.header_copy()
+            assert made.catalog.metadata_file() is None
+
 
 class TestBrokenArchives:
     @pytest.mark.parametrize("pipe", [False, True])
@@ -298,6 +304,13 @@ class TestPipes:
             assert listing(made.catalog) == [("a", [0]), ("b", [0])]
             assert isinstance(made.catalog.error, ArchiveDamaged)
             assert made.catalog.error.chunk == "a.001"
+
+    def test_a_late_chunk_that_came_before_is_only_a_double(self) -> None:
+        with backup(chunks("a.000", "a.001", "b.000", "a.000"), pipe=True) as made:
+            made.catalog.header_copy()
+            assert listing(made.catalog) == [("a", [0, 1]), ("b", [0])]
+            assert made.catalog.error is None
+            assert made.warnings == ["a.000: here twice, the first one counts"]
 
     def test_a_doubled_chunk_is_passed_over_with_a_warning(self) -> None:
         with backup(chunks("a.000", "a.000", "a.001"), pipe=True) as made:

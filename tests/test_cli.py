@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import os
 import random
+import re
 import resource
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from tests.commandline import (
     SAMPLE_FILE,
     SMALL,
     SMALL_SECRET,
+    backup_command,
     call,
     command,
     environment,
@@ -34,14 +36,9 @@ KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
 COMMANDS = ("info", "list", "verify", "restore", "cat")
 IMAGE = "vm1/private.img.000.enc"
+REAL = vectorfiles.backup_path("zstdmt-real-scrypt")
 #: A run whose derivation would go on beyond this is ended by the system, with another status.
 NO_DERIVATION = {resource.RLIMIT_CPU: 20}
-
-
-def arguments_for(name: str, backup: str | Path, tmp_path: Path) -> list[str | Path]:
-    """A command with what it cannot do without."""
-    more = {"restore": ["-o", tmp_path / "out"], "cat": ["personal/private.img"]}
-    return [name, backup, *more.get(name, [])]
 
 
 def restored(folder: Path) -> set[str]:
@@ -158,8 +155,8 @@ class TestWrongUsage:
     def test_what_is_not_in_the_backup_is_said_before_anything_is_written(
         self, way: str, name: str, tmp_path: Path
     ) -> None:
-        output = ["-o", tmp_path / "out"] if way == "restore" else []
-        ended = call(way, SAMPLE, name, *output, *KEY)
+        (_, _, *more) = backup_command(way, SAMPLE, tmp_path) if way == "restore" else ("", "")
+        ended = call(way, SAMPLE, name, *more, *KEY)
         assert ended.status == 2
         assert "in this backup" in ended.err or "has no file" in ended.err
         assert ended.out == ""
@@ -228,7 +225,7 @@ class TestInfo:
         assert lines["format"].split()[0] == "4"
         assert lines["backup id"].strip() == "20240917T101112-1234"
         assert lines["compression"].strip() == "gzip"
-        assert lines["members"].strip() == "7, of which 5 are chunks"
+        assert lines["members"].strip() == "7, of them 5 chunks"
         assert lines["scrypt"].strip() == "N=2^14, r=8, p=1: 5 chunks"
         assert "MiB of memory" in lines["a restore here"]
 
@@ -257,13 +254,13 @@ class TestInfo:
     def test_a_chunk_without_a_header_is_counted(self, tmp_path: Path) -> None:
         damaged = alter.flipped(SAMPLE, tmp_path / "damaged", IMAGE, 50)
         ended = call("info", damaged)
-        assert "damaged:        1 chunks have no readable header" in ended.out
+        assert "damaged:        1 chunk without a readable header" in ended.out
 
     def test_parameters_beyond_all_bounds_are_only_told(self, tmp_path: Path) -> None:
         monster = alter.with_parameters(SAMPLE, tmp_path / "b", IMAGE, 255, 2**15 - 1, 2**15 - 1)
         ended = run("info", monster, limits=NO_DERIVATION)
         assert ended.status == 0
-        assert "N=2^255, r=32767, p=32767: 1 chunks" in ended.out
+        assert "N=2^255, r=32767, p=32767: 1 chunk\n" in ended.out
 
     def test_a_wrong_passphrase_is_status_3(self) -> None:
         assert call("info", SAMPLE, env=SMALL_KEY).status == 3
@@ -494,8 +491,8 @@ class TestCat:
 class TestPipe:
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_command_reads_standard_input(self, name: str, tmp_path: Path) -> None:
-        from_file = run(*arguments_for(name, SAMPLE, tmp_path / "file"), *KEY)
-        piped = run(*arguments_for(name, "-", tmp_path / "pipe"), *KEY, stdin=SAMPLE.read_bytes())
+        from_file = run(*backup_command(name, SAMPLE, tmp_path / "file"), *KEY)
+        piped = run(*backup_command(name, "-", tmp_path / "pipe"), *KEY, stdin=SAMPLE.read_bytes())
         assert piped.status == 0
         if name != "info":  # its estimate is a measurement
             assert piped.stdout == from_file.stdout
@@ -515,14 +512,14 @@ class TestPipe:
     @pytest.mark.parametrize("name", ["list", "verify", "restore"])
     def test_a_pipe_that_ends_early_is_status_1(self, name: str, tmp_path: Path) -> None:
         path = alter.cut(SAMPLE, tmp_path / "cut", "vm2/private.img.000.enc", 700)
-        ended = run(*arguments_for(name, "-", tmp_path), *KEY, stdin=path.read_bytes())
+        ended = run(*backup_command(name, "-", tmp_path), *KEY, stdin=path.read_bytes())
         assert ended.status == 1
 
 
 class TestNotABackup:
     @pytest.mark.parametrize("way", ["info", "list", "verify", "restore", "cat"])
     def test_nothing_at_all_on_standard_input(self, way: str, tmp_path: Path) -> None:
-        ended = run(*arguments_for(way, "-", tmp_path), *KEY, stdin=b"")
+        ended = run(*backup_command(way, "-", tmp_path), *KEY, stdin=b"")
         assert ended.status == 4
         assert not (tmp_path / "out").exists()
 
@@ -587,7 +584,7 @@ class TestNotABackup:
 class TestLocked:
     @pytest.mark.parametrize("way", ["list", "verify", "restore", "cat"])
     def test_a_wrong_passphrase(self, way: str, tmp_path: Path) -> None:
-        ended = call(*arguments_for(way, SAMPLE, tmp_path), env=SMALL_KEY)
+        ended = call(*backup_command(way, SAMPLE, tmp_path), env=SMALL_KEY)
         assert (ended.status, ended.stdout) == (3, b"")
         assert "the passphrase does not fit" in ended.err
         assert not (tmp_path / "out").exists()
@@ -654,6 +651,36 @@ class TestVerboseAndQuiet:
     def test_otherwise_nothing_is_said(self) -> None:
         assert call("verify", SAMPLE, *KEY).err == ""
         assert call("verify", SAMPLE, *KEY, "-q").err == ""
+
+
+class TestSlowMachine:
+    """No compiled key derivation can be loaded: it works, and says what that means."""
+
+    def run_slow(self, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        code = (
+            "import hashlib, sys; del hashlib.scrypt; sys.modules['Crypto.Protocol.KDF'] = None\n"
+            "from qbackup.cli.main import main; sys.exit(main())"
+        )
+        return subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)],
+            capture_output=True,
+            check=False,
+            env=environment(SMALL_KEY),
+            text=True,
+        )
+
+    def test_it_warns_and_does_it(self) -> None:
+        done = self.run_slow("list", SMALL, "-v")
+        assert done.returncode == 0
+        assert "personal" in done.stdout
+        assert "key derivation: pyscrypt; AES: " in done.stderr
+        assert "warning: only the slow pure-Python key derivation can be loaded" in done.stderr
+
+    def test_info_takes_a_small_measure(self) -> None:
+        done = self.run_slow("info", REAL)
+        assert done.returncode == 0
+        hours = re.search(r"about (\d+):\d\d:\d\d and", done.stdout)
+        assert hours  # where others take seconds
 
 
 class TestTextFromOutside:
@@ -724,7 +751,7 @@ class TestTextFromOutside:
         odd += forged_archive("vm1/\u202e\udcff.000.enc", b"x" * 200)
         path = alter.extended(SAMPLE, tmp_path / "b", odd)
         for name in ("info", "list", "verify", "restore"):
-            ended = call(*arguments_for(name, path, tmp_path), *KEY)
+            ended = call(*backup_command(name, path, tmp_path), *KEY)
             assert r"\x1b[31m\u202e\xff" in ended.err
             assert name == "info" or r"\u202e\xff" in ended.out
 

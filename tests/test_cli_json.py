@@ -16,7 +16,7 @@ from qbackup.cli import show
 from qbackup.errors import MachineError
 from qbackup.restore.report import FileResult, Report
 from tests import alter, vectorfiles
-from tests.commandline import SAMPLE, SAMPLE_FILE, SMALL, SMALL_SECRET, call, run
+from tests.commandline import SAMPLE, SAMPLE_FILE, SMALL, SMALL_SECRET, backup_command, call, run
 from tests.conftest import MakerFactory
 from tests.maker import forged_archive
 
@@ -38,7 +38,7 @@ FILE_KEYS = {"qube", "name", "status", "error", "chunks", "size"}
 
 def arguments_for(name: str, backup: str | Path, tmp_path: Path) -> list[str | Path]:
     """A command with what it cannot do without."""
-    return [name, backup, "--json", *(["-o", tmp_path / "out"] if name == "restore" else [])]
+    return backup_command(name, backup, tmp_path, "--json")
 
 
 def statuses(document: dict[str, Any]) -> dict[str, str]:

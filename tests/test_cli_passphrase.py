@@ -302,7 +302,7 @@ class TestEnvironment:
     @pytest.mark.parametrize("flag", ["file", "command"])
     def test_a_flag_beats_it(self, flag: str, tmp_path: Path) -> None:
         (tmp_path / "p").write_text(SMALL_SECRET)
-        flags = {
+        flags: dict[str, tuple[str | Path, ...]] = {
             "file": ("-p", tmp_path / "p"),
             "command": ("--passphrase-command", f"echo {SMALL_SECRET}"),
         }
@@ -425,7 +425,7 @@ class TestTerminal:
             assert terminal.finish().status == 130
             assert terminal.echoes
         assert "begun" not in terminal.seen
-        assert "qbackup: interrupted" in terminal.seen
+        assert "Passphrase of the backup: \r\nqbackup: interrupted" in terminal.seen
 
     def test_sigterm_gives_the_terminal_its_echo_back(self) -> None:
         with Terminal("list", SMALL) as terminal:
@@ -476,6 +476,19 @@ class TestTerminal:
             ended = terminal.finish()
         assert listed(ended)
         assert ended.err == "that passphrase does not fit; try again (Ctrl-C ends)\n"
+
+    def test_it_says_that_checking_takes_its_time(self) -> None:
+        with Terminal("list", SMALL) as terminal:
+            terminal.type_secret(f"{SMALL_SECRET}\n")
+            assert terminal.finish().status == 0
+        assert "\r\x1b[Kchecking the passphrase\r\x1b[K" in terminal.seen
+        assert "\r\x1b[Kreading the list of qubes\r\x1b[KQUBE " in terminal.seen
+
+    def test_quiet_does_not(self) -> None:
+        with Terminal("list", SMALL, "-q") as terminal:
+            terminal.type_secret(f"{SMALL_SECRET}\n")
+            assert terminal.finish().status == 0
+        assert terminal.seen.startswith("Passphrase of the backup: \r\nQUBE ")
 
     def test_info_does_not_ask(self) -> None:
         with Terminal("info", SMALL) as terminal:

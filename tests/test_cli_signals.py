@@ -25,6 +25,7 @@ from tests.commandline import (
     SMALL,
     SMALL_SECRET,
     Terminal,
+    backup_command,
     check_always,
     command,
     environment,
@@ -150,8 +151,8 @@ class TestSignals:
     def test_json_says_it_too(
         self, name: str, number: int, word: str, endless: Path, tmp_path: Path
     ) -> None:
-        more = ["-o", tmp_path / "out"] if name == "restore" else []
-        with Terminal(name, endless, "--json", *more, *KEY, stdout=subprocess.PIPE) as terminal:
+        arguments = backup_command(name, endless, tmp_path, "--json", *KEY)
+        with Terminal(*arguments, stdout=subprocess.PIPE) as terminal:
             terminal.expect("left  vault/private.img")
             terminal.process.send_signal(number)
             ended = terminal.finish()
@@ -212,7 +213,7 @@ class TestSignals:
             assert main([*arguments, line.replace("TERM", name)]) == status
             captured = capsys.readouterr()
             assert one_document(captured.out.encode())["ok"] is False
-            assert "no half-written file" in captured.err
+            assert captured.err in ("qbackup: interrupted\n", "qbackup: terminated\n")
 
     def test_the_passphrase_is_not_in_the_process_list(self, endless: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -338,6 +339,16 @@ class TestThisMachineFails:
         ended = run("list", path, "--json", *KEY, limits={resource.RLIMIT_AS: 2 << 30})
         assert ended.status == 5
         assert ended.document["kind"] == "MachineError"
+
+    def test_too_little_memory_for_a_chunk(self, maker: MakerFactory, tmp_path: Path) -> None:
+        backup = maker(compression_filter=None)
+        backup.add_qube("work", files={"private.img": os.urandom(80 << 20)})
+        path = backup.write(tmp_path / "b")
+        limits = {resource.RLIMIT_DATA: 80 << 20}
+        ended = run("restore", path, "-o", tmp_path / "out", env=SMALL_KEY, limits=limits)
+        assert ended.status == 5
+        assert "memory" in ended.err
+        assert files_below(tmp_path / "out") == {"qubes.xml"}
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.cli.progress import ProgressLine, describe, fit, human_size, human_time
+from qbackup.cli.output import fit
+from qbackup.cli.progress import ProgressLine, describe, human_size, human_time
 from qbackup.restore.report import Progress
 from tests import alter
 from tests.commandline import SAMPLE, SAMPLE_FILE, SMALL_SECRET, Terminal, run
@@ -193,20 +194,20 @@ class TestCat:
         return backup.write(tmp_path / "b")
 
     def test_text_is_made_visible(self, path: Path) -> None:
-        with Terminal("cat", path, "work/notes.txt", env=SMALL_KEY) as terminal:
+        with Terminal("cat", path, "work/notes.txt", "-q", env=SMALL_KEY) as terminal:
             assert terminal.finish().status == 0
         assert terminal.seen == (
             "one\ttab\r\nż \\x1b[31mred\\u202e\\u009b\r\n\r\nlast, no end\\xff"
         )
 
     def test_line_ends(self, path: Path) -> None:
-        with Terminal("cat", path, "work/crlf.txt", env=SMALL_KEY) as terminal:
+        with Terminal("cat", path, "work/crlf.txt", "-q", env=SMALL_KEY) as terminal:
             assert terminal.finish().status == 0
         assert terminal.seen.replace("\r\n", "\n") in ("a\nb\nc\n", "a\nbc\n", "a\nb\\x0dc\n")
 
     @pytest.mark.parametrize("name", ["private.img", "long.txt"])
     def test_what_is_no_text_for_a_terminal_is_refused(self, path: Path, name: str) -> None:
-        with Terminal("cat", path, f"work/{name}", env=SMALL_KEY) as terminal:
+        with Terminal("cat", path, f"work/{name}", "-q", env=SMALL_KEY) as terminal:
             assert terminal.finish().status == 2
         assert terminal.seen.startswith(
             "qbackup: this is no text for a terminal: send it to a file"
@@ -217,12 +218,12 @@ class TestCat:
         assert run("cat", path, "work/long.txt", env=SMALL_KEY).stdout.count(b"x") == (1 << 20) - 1
 
     def test_qubes_xml(self, path: Path) -> None:
-        with Terminal("cat", path, "qubes.xml", env=SMALL_KEY) as terminal:
+        with Terminal("cat", path, "qubes.xml", "-q", env=SMALL_KEY) as terminal:
             assert terminal.finish().status == 0
         assert terminal.seen.startswith("<qubes>\r\n")
 
     def test_a_file_altered_at_its_end_shows_nothing(self, path: Path, tmp_path: Path) -> None:
         damaged = alter.flipped(path, tmp_path / "d", "vm1/notes.txt.000.enc")
-        with Terminal("cat", damaged, "work/notes.txt", env=SMALL_KEY) as terminal:
+        with Terminal("cat", damaged, "work/notes.txt", "-q", env=SMALL_KEY) as terminal:
             assert terminal.finish().status == 1
         assert "tab" not in terminal.seen

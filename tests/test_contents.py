@@ -23,7 +23,7 @@ from qbackup import (
     UnsupportedFormat,
     UsageError,
 )
-from qbackup.keys import Derivation
+from qbackup.keys import Derivation, Deriver
 from tests.librarybackup import (
     CHUNK,
     IMAGE,
@@ -86,6 +86,14 @@ class TestWhatIsInIt:
 
     def test_metadata_is_the_document(self, made: Made, backup: BackupArchive) -> None:
         assert backup.metadata == made.maker.default_qubes_xml()
+
+    def test_each_has_a_printable_repr(self, backup: BackupArchive) -> None:
+        file = backup.file("vault/private.img")
+        assert repr(backup.qubes[1]) == "<Qube vault (StandaloneVM)>"
+        assert repr(file) == "<BackupFile vault/private.img>"
+        assert repr(next(iter(file.chunks))) == (
+            f"<EncryptedChunk vm2/private.img.000 of {CHUNK + 128} bytes>"
+        )
 
     def test_files_have_their_fields(self, made: Made, backup: BackupArchive) -> None:
         file = backup.file("vault/private.img")

@@ -25,15 +25,18 @@ from qbackup.keys import Derivation
 from qbackup.names import parse_chunk_name
 from qbackup.scrypt import ScryptParameters
 from tests.maker import (
+    FILTERS,
     BackupMaker,
     Member,
     append_bytes,
+    assemble,
     cut,
     drop,
     extend,
     flip_byte,
     forged_archive,
     get,
+    inner_tar,
     make_sparse,
     outer_member,
     rename,
@@ -745,7 +748,7 @@ class TestCutArchive:
         assert report.bad == ()
         assert snapshot(tmp_path / "out") == kit.whole()
 
-    @pytest.mark.parametrize("size", [0, 1, 511, 512, 1000, 1536, 10_239])
+    @pytest.mark.parametrize("size", [0, 1, 511, 512, 1000, 1536, 1600, 10_239])
     def test_inside_the_first_member(
         self, kit: Kit, whole: Path, tmp_path: Path, size: int
     ) -> None:
@@ -822,3 +825,72 @@ class TestBrokenArchive:
             report = archive.restore(tmp_path / "out", check=False)
         assert statuses(report)["work/private.img"] == "damaged"
         assert set(snapshot(tmp_path / "out")) == {"qubes.xml"}
+
+
+PROGRAMS = [name for name in FILTERS if name not in ("pigz", "zstdmt")]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+class TestFilter:
+    """Every chunk is authentic, and yet the compressed stream is not whole."""
+
+    @pytest.fixture
+    def restore_stream(
+        self, tools: None, program: str, tmp_path: Path
+    ) -> Callable[[Callable[[bytes], bytes]], Report]:
+        def run(change: Callable[[bytes], bytes]) -> Report:
+            maker = BackupMaker(tmp_path / "maker", compression_filter=program)
+            maker.add_qube("work", files={"private.img": noise(20 * KIB)})
+            maker.add_qube("vault", files={"private.img": noise(5 * KIB)})
+            maker.members()
+            (tmp_path / "private.img").write_bytes(noise(20 * KIB))
+            source = tmp_path / "private.img"
+            with inner_tar(source, "vm1/", compression_filter=program) as stream:
+                changed = change(stream.read())
+            chunk = maker.encrypt("vm1/private.img.000", changed)
+            members = [chunk if m.name == chunk.name else m for m in maker.members()]
+            path = assemble(members, tmp_path / "backup")
+            with qbackup.open(path, passphrase=maker.passphrase) as archive:
+                return archive.restore(tmp_path / "out", check=False)
+
+        return run
+
+    def test_unchanged(
+        self, restore_stream: Callable[[Callable[[bytes], bytes]], Report], tmp_path: Path
+    ) -> None:
+        assert restore_stream(bytes).ok
+        restored = tmp_path / "out/work/private.img"
+        assert restored.read_bytes() == noise(20 * KIB)
+
+    @pytest.mark.parametrize("missing", [1, 4, 5000])
+    def test_cut_short(
+        self,
+        restore_stream: Callable[[Callable[[bytes], bytes]], Report],
+        tmp_path: Path,
+        missing: int,
+    ) -> None:
+        """The last bytes hold nothing of the archive, only the proof that this was all."""
+        report = restore_stream(lambda data: data[:-missing])
+        assert "cut off" in errors(report)["work/private.img"]
+        assert set(snapshot(tmp_path / "out")) == {"qubes.xml", "vault/private.img"}
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda data: data + b"garbage",
+            lambda data: data + data,
+            lambda data: data[:2000] + b"garbage" + data[2007:],
+            lambda data: b"",
+            lambda data: b"garbage" + data,
+        ],
+        ids=["trailing data", "twice", "middle", "empty", "leading data"],
+    )
+    def test_something_else(
+        self,
+        restore_stream: Callable[[Callable[[bytes], bytes]], Report],
+        tmp_path: Path,
+        change: Callable[[bytes], bytes],
+    ) -> None:
+        report = restore_stream(change)
+        assert list(errors(report)) == ["work/private.img"]
+        assert set(snapshot(tmp_path / "out")) == {"qubes.xml", "vault/private.img"}

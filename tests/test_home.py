@@ -6,6 +6,7 @@ import io
 import os
 import stat
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -199,8 +200,7 @@ class TestOrdinaryHomes:
             pytest.skip("every other test runs as such a user already")
         restore(home)
         expected = vectorfiles.describe_tree(tmp_path / "out/dom0/user")
-        own = Path("/tmp") / f"qbackup-{os.getpid()}"
-        own.mkdir()
+        own = Path(tempfile.mkdtemp(prefix="qbackup-"))
         run(["cp", str(tmp_path / "backup"), str(own / "backup")])
         os.chown(own, 65534, 65534)
         try:

@@ -106,8 +106,9 @@ class TestOpening:
             (random.Random(3).randbytes(20_000), "tar"),
             (bytes(10_240), "tar"),
             (tar_of({"letter.txt": b"hello"}), "letter.txt"),
+            (tar_of({"let\x1b[2Jter": b"hello"}), r"let\\x1b\[2Jter"),
         ],
-        ids=["empty", "text", "random", "zeros", "tar"],
+        ids=["empty", "text", "random", "zeros", "tar", "tar with an odd name"],
     )
     def test_what_is_no_backup_is_said_to_be_none(
         self, tmp_path: Path, content: bytes, says: str
@@ -132,6 +133,11 @@ class TestOpening:
         path = assemble(replace(made.members, "backup-header", header), tmp_path / "b")
         with pytest.raises(UnsupportedFormat, match=f"format {version}"):
             qbackup.open(path)
+
+    def test_a_backup_with_no_header_is_told_to_be_of_format_2(self, tmp_path: Path) -> None:
+        (tmp_path / "b").write_bytes(tar_of({"qubes.xml.000": b"x", "qubes.xml.000.hmac": b"x"}))
+        with pytest.raises(UnsupportedFormat, match="format 2"):
+            qbackup.open(tmp_path / "b")
 
     def test_the_header_of_the_published_procedure_is_accepted(
         self, tools: None, tmp_path: Path
@@ -326,9 +332,9 @@ class TestLaziness:
 
     def test_opening_a_backup_loads_no_xml_and_no_rich(self, made: Made) -> None:
         code = (
-            "import sys, qbackup\n"
+            "import sys; before = set(sys.modules); import qbackup\n"
             f"with qbackup.open({str(made.path)!r}) as b: b.untrusted_header\n"
-            "print(*sys.modules)"
+            "print(*sorted(set(sys.modules) - before))"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
         roots = {name.partition(".")[0] for name in done.stdout.decode().split()}
@@ -391,6 +397,9 @@ except qbackup.WrongPassphrase:
         before = threading.active_count()
         with qbackup.open(made.path, passphrase=PASSPHRASE) as archive:
             archive.verify()
+        for thread in threading.enumerate():
+            if thread.name.startswith("qbackup"):
+                thread.join()  # it has handed over its key and is about to end
         assert threading.active_count() == before
 
     def test_a_closed_archive_says_so(self, made: Made, tmp_path: Path) -> None:

@@ -491,6 +491,56 @@ class TestMachine:
         assert len(os.listdir("/proc/self/fd")) == before
 
 
+class TestFileSystemsWithoutLinks:
+    """FAT and exFAT, as on a USB stick. No kernel for tests has them, so their answer is given by
+    the calls that would ask them; all else is real.
+    """
+
+    @pytest.fixture(autouse=True)
+    def no_links(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(*arguments: object, **options: object) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refuse)
+        monkeypatch.setattr(os, "symlink", refuse)
+
+    def test_images_come_out_all_the_same(
+        self, backup: BackupArchive, made: Made, out: Path
+    ) -> None:
+        assert backup.restore(out, ["personal", "vault"]).ok
+        assert snapshot(out) == without(whole(made), "dom0/")
+
+    def test_nothing_is_replaced(self, backup: BackupArchive, made: Made, out: Path) -> None:
+        def plant(progress: qbackup.Progress) -> None:
+            if progress.file == "vault/private.img" and (out / "vault").exists():
+                (out / "vault/private.img").write_bytes(b"precious")
+
+        report = backup.restore(out, ["vault"], progress=plant, check=False)
+        assert statuses(report)["vault/private.img"] == "exists"
+        assert snapshot(out)["vault/private.img"] == content(b"precious")
+
+    def test_links_of_a_home_are_named_and_the_rest_of_it_is_there(
+        self, tools: None, tmp_path: Path, out: Path
+    ) -> None:
+        home = tmp_path / "user"
+        home.mkdir()
+        (home / "file").write_bytes(b"data")
+        run(["ln", "-s", "file", str(home / "link")])
+        run(["ln", str(home / "file"), str(home / "second")])
+        run(["ln", "-P", str(home / "link"), str(home / "second-link")])
+        maker = BackupMaker(tmp_path / "maker")
+        maker.add_home("user", home)
+        path = maker.write(tmp_path / "backup")
+        with qbackup.open(path, passphrase=maker.passphrase) as archive:
+            report = archive.restore(out, check=False)
+        assert statuses(report)["dom0/user"] == "ok"
+        files = {"dom0/user/file", "dom0/user/second"}
+        (restored,) = files & set(snapshot(out))
+        assert set(errors(report)) == {"dom0/user/link", "dom0/user/second-link"} | files - {
+            restored
+        }
+
+
 class TestOrderOfThings:
     def test_a_file_is_on_the_disk_before_it_has_its_name(
         self, backup: BackupArchive, out: Path, monkeypatch: pytest.MonkeyPatch

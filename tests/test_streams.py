@@ -352,8 +352,20 @@ class TestDamagedStreams:
     ) -> None:
         # the last chunk has nothing of the file: the end of the inner archive stands in it
         stream = open_damaged(flip_byte(made.members, "vm1/text.003.enc", 100), "personal/text")
+        assert stream.read(len(TEXT)) == TEXT
+        assert not stream.complete
         with pytest.raises(ChunkDamaged):
-            stream.read()
+            stream.read(1)
+        assert not stream.complete
+
+    def test_a_missing_end_behind_the_content_shows(
+        self, made: Made, open_damaged: Callable[..., Any]
+    ) -> None:
+        stream = open_damaged(drop(made.members, "vm1/text.003.enc"), "personal/text")
+        assert stream.read(len(TEXT)) == TEXT
+        for _ in range(2):
+            with pytest.raises(Damaged, match="its end is missing"):
+                stream.read()
         assert not stream.complete
 
     def test_a_missing_end_shows(self, made: Made, open_damaged: Callable[..., Any]) -> None:

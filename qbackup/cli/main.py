@@ -273,7 +273,9 @@ def _ended(arguments: Sequence[str], end: BaseException) -> int:
             from qbackup.cli.show import ended_document, to_json
 
             output.show(to_json(ended_document(how, arguments[0])))
-        output.say(f"qbackup: {how}; no half-written file was left under a final name")
+        writes = arguments[:1] == ["restore"]
+        rest = "; no half-written file was left under a final name" if writes else ""
+        output.say(f"qbackup: {how}{rest}")
     return status
 
 
@@ -317,9 +319,19 @@ def _unlocked(options: argparse.Namespace) -> Iterator[BackupArchive]:
 
     request = _request(options)
     with _open(options) as archive:
-        unlock(archive, request, output.say)
+        unlock(archive, request, quiet=options.quiet)
         _tell_backends(options, archive)
+        _read_metadata(options, archive)
         yield archive
+
+
+def _read_metadata(options: argparse.Namespace, archive: BackupArchive) -> None:
+    """Reads qubes.xml; if it is damaged, what the command does next will say so."""
+    with (
+        output.working("reading the list of qubes", quiet=options.quiet),
+        contextlib.suppress(Damaged, Unreadable),
+    ):
+        _ = archive.metadata
 
 
 def _tell_backends(options: argparse.Namespace, archive: BackupArchive) -> None:
@@ -343,7 +355,7 @@ def _info(options: argparse.Namespace) -> int:
     request = _request(options)
     with _open(options) as archive:
         if request.is_given:
-            unlock(archive, request, output.say)
+            unlock(archive, request, quiet=options.quiet)
         _tell_backends(options, archive)
         cost = estimate(archive)
         _tell_warnings(archive.warnings)

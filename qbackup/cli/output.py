@@ -10,12 +10,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
 from qbackup.errors import MachineError, UsageError
 from qbackup.names import decode, display
 
+_CLEAR_LINE = "\r\x1b[K"
+_COLUMNS = 80
 _TERMINAL_TEXT_LIMIT = 1 << 20
 
 
@@ -32,8 +35,9 @@ def ready() -> None:
         ("stderr", "w", os.O_WRONLY),
     ):
         if getattr(sys, name) is None:
-            stream = os.fdopen(os.open(os.devnull, flags), mode, errors="backslashreplace")
-            setattr(sys, name, stream)
+            number = os.open(os.devnull, flags)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode, errors="backslashreplace"))
 
 
 def say(text: str) -> None:
@@ -54,6 +58,19 @@ def tell(stream: TextIO, text: str) -> None:
         drop(stream)
         if isinstance(error, BrokenPipeError):
             raise
+
+
+@contextlib.contextmanager
+def working(text: str, *, quiet: bool) -> Iterator[None]:
+    """While something takes its time, says so on a terminal, in a line that is taken away then."""
+    shown = not quiet and sys.stderr.isatty()
+    if shown:
+        replace_line(sys.stderr, text)
+    try:
+        yield
+    finally:
+        if shown:
+            replace_line(sys.stderr, "")
 
 
 def show(text: str) -> None:
@@ -93,6 +110,28 @@ def encodable(stream: TextIO, text: str) -> str:
     """The text with escapes for what the stream's encoding does not have."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def replace_line(stream: TextIO, text: str) -> None:
+    """Puts the text into a terminal's line in the place of what is there; "" takes that away."""
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    except (OSError, ValueError):
+        columns = _COLUMNS
+    tell(stream, _CLEAR_LINE + fit(encodable(stream, text), columns))
+
+
+def fit(text: str, columns: int) -> str:
+    """As much of the text as one line of a terminal holds: a line that wraps can't be taken away.
+
+    The last column stays free, as some terminals go to the next line when it is written.
+    """
+    width = 0
+    for i, char in enumerate(text):
+        width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
+        if width >= columns:
+            return text[:i]
+    return text
 
 
 def _for(stream: TextIO, text: str) -> str:

@@ -6,6 +6,7 @@ environment; two sources at one level are a mistake, not a choice.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import select
@@ -13,10 +14,11 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 
 from qbackup.archive import BackupArchive
+from qbackup.cli import output
 from qbackup.errors import Unlockable, UsageError, WrongPassphrase
 from qbackup.names import display
 
@@ -27,6 +29,7 @@ COMMAND_VARIABLE = "QBACKUP_PASSPHRASE_COMMAND"
 _SIZE_LIMIT = 64 * 1024
 _COMMAND_SECONDS = 300
 _TRIES = 3
+_TERMINAL = "/dev/tty"
 _OTHER_WAYS = (
     f"give it with --passphrase-file FILE, --passphrase-command CMD or the environment's"
     f" {VARIABLE}, {FILE_VARIABLE} or {COMMAND_VARIABLE}"
@@ -95,32 +98,33 @@ def check(request: Request) -> None:
         raise UsageError("standard input can't be the passphrase and the backup at once")
 
 
-def unlock(archive: BackupArchive, request: Request, say: Callable[[str], None]) -> None:
+def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
     """Unlocks the backup with the first passphrase that fits.
 
     Args:
         archive: locked.
         request: checked.
-        say: tells a person something.
+        quiet: don't tell that it takes its time.
 
     Raises:
         UsageError: there is no passphrase, or one that can't be a passphrase.
         Unlockable: none fits, or the command failed.
     """
     last: WrongPassphrase | None = None
-    for passphrase, remark in _candidates(request, say):
+    for passphrase, remark in _candidates(request):
         try:
-            archive.unlock(passphrase, ahead=True)
+            with output.working("checking the passphrase", quiet=quiet):
+                archive.unlock(passphrase, ahead=True)
         except WrongPassphrase as error:
             last = error
             continue
         if remark:
-            say(remark)
+            output.say(remark)
         return
     raise last or WrongPassphrase("no passphrase was given")
 
 
-def _candidates(request: Request, say: Callable[[str], None]) -> Iterator[tuple[bytes, str]]:
+def _candidates(request: Request) -> Iterator[tuple[bytes, str]]:
     """(passphrase, what to say if it is the one)."""
     file, command = request.from_file, request.from_command
     if file is not None:
@@ -131,7 +135,7 @@ def _candidates(request: Request, say: Callable[[str], None]) -> Iterator[tuple[
         text = os.fsencode(request.environment[VARIABLE])
         yield _checked(text, f"the environment's {VARIABLE}"), ""
     else:
-        yield from _from_terminal(say)
+        yield from _from_terminal()
 
 
 def _from_text(data: bytes, what: str) -> Iterator[tuple[bytes, str]]:
@@ -210,25 +214,34 @@ def _read_output(process: subprocess.Popen[bytes]) -> bytes:
     return data
 
 
-def _from_terminal(say: Callable[[str], None]) -> Iterator[tuple[bytes, str]]:
+def _from_terminal() -> Iterator[tuple[bytes, str]]:
     """Asks on the terminal itself, three times at most."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
     except OSError:
         raise UsageError(f"there is no terminal to ask for the passphrase; {_OTHER_WAYS}") from None
     typed = False
     for attempt in range(_TRIES):
         if attempt:
-            say("that passphrase does not fit; try again (Ctrl-C ends)")
+            output.say("that passphrase does not fit; try again (Ctrl-C ends)")
         try:
-            text = getpass.getpass("Passphrase of the backup: ")
+            text = _ask()
         except EOFError:
             break
         except UnicodeDecodeError:
-            say("that is not in the characters of this terminal")
+            output.say("that is not in the characters of this terminal")
             continue
         if text:
             typed = True
             yield text.encode("utf-8", "surrogateescape"), ""
     if not typed:
         raise UsageError(f"no passphrase was typed; {_OTHER_WAYS}")
+
+
+def _ask() -> str:
+    try:
+        return getpass.getpass("Passphrase of the backup: ")
+    except BaseException:  # Ctrl-C, say: what comes next shall not stand beside the prompt
+        with contextlib.suppress(OSError), open(_TERMINAL, "w") as terminal:
+            terminal.write("\n")
+        raise

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
-import unicodedata
 from typing import TextIO
 
-from qbackup.cli.output import encodable, tell
+from qbackup.cli.output import encodable, replace_line, tell
 from qbackup.restore.report import Progress
 
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 10.0
-_COLUMNS = 80
 
 
 def human_size(size: float) -> str:
@@ -52,37 +49,18 @@ class ProgressLine:
             return
         self._file = progress.file
         self._next = now + (_TERMINAL_SECONDS if self._terminal else _LOG_SECONDS)
-        text = encodable(self._stream, describe(progress, now - self._start))
+        text = describe(progress, now - self._start)
         if self._terminal:
-            tell(self._stream, f"\r\x1b[K{fit(text, self._columns())}")
+            replace_line(self._stream, text)
         else:
-            tell(self._stream, f"{text}\n")
+            tell(self._stream, encodable(self._stream, f"{text}\n"))
         self._shown = self._terminal
-
-    def _columns(self) -> int:
-        try:
-            return os.get_terminal_size(self._stream.fileno()).columns or _COLUMNS
-        except (OSError, ValueError):
-            return _COLUMNS
 
     def clear(self) -> None:
         """Takes the line away, so that other text can be shown."""
         if self._shown:
-            tell(self._stream, "\r\x1b[K")
+            replace_line(self._stream, "")
             self._shown = False
-
-
-def fit(text: str, columns: int) -> str:
-    """As much of the text as one line of a terminal holds: a line that wraps can't be taken away.
-
-    The last column stays free, as some terminals go to the next line when it is written.
-    """
-    width = 0
-    for i, char in enumerate(text):
-        width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
-        if width >= columns:
-            return text[:i]
-    return text
 
 
 def describe(progress: Progress, seconds: float) -> str:

@@ -103,12 +103,12 @@ def info_text(archive: BackupArchive, cost: Cost) -> str:
         ("format", f"{header.version}  ({trust})"),
         ("backup id", header.backup_id),
         ("compression", header.compression_filter or "none"),
-        ("members", f"{archive.catalog.member_count()}, of which {cost.chunks} are chunks"),
+        ("members", f"{archive.catalog.member_count()}, of them {_count(cost.chunks)}"),
         ("stored", human_size(cost.stored_size)),
     ]
-    rows += [("scrypt", f"{p}: {n} chunks") for p, n in cost.parameters.items()]
+    rows += [("scrypt", f"{p}: {_count(n)}") for p, n in cost.parameters.items()]
     if cost.unreadable:
-        rows.append(("damaged", f"{cost.unreadable} chunks have no readable header"))
+        rows.append(("damaged", f"{_count(cost.unreadable)} without a readable header"))
     rows.append(
         (
             "a restore here",
@@ -116,6 +116,10 @@ def info_text(archive: BackupArchive, cost: Cost) -> str:
         )
     )
     return "\n".join(f"{name + ':':16}{display(value)}" for name, value in rows)
+
+
+def _count(chunks: int) -> str:
+    return f"{chunks} chunk{'' if chunks == 1 else 's'}"
 
 
 # list

@@ -1,0 +1,397 @@
+"""The inner archive: the one file or the tree that it must hold, and its proven end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qbackup.errors import Damaged, LimitExceeded, QBackupError, UsageError
+from qbackup.inner import Entry, InnerArchive
+from qbackup.limits import Limits
+from tests import vectorfiles
+from tests.make_vectors import make_home
+from tests.maker import inner_tar, make_sparse, write_sparse_tar
+from tests.tarbytes import (
+    BLOCK,
+    ZEROS,
+    archive,
+    header,
+    old_gnu_sparse,
+    padded,
+    pax,
+    pax_sparse,
+)
+
+NAME = "vm1/private.img"
+BNAME = NAME.encode()
+HOME = "dom0-home/user"
+END = 2 * ZEROS
+
+
+def in_pieces(data: bytes, size: int) -> Iterator[memoryview]:
+    return (memoryview(data)[start : start + size] for start in range(0, len(data), size))
+
+
+def inner(
+    data: bytes, path: str = NAME, *, piece: int = 70_000, limits: Limits | None = None
+) -> InnerArchive:
+    return InnerArchive(in_pieces(data, piece), path, limits or Limits())
+
+
+def content(entry: Entry) -> bytes:
+    """The file, its holes filled; the extents are in order and without a gap."""
+    out = bytearray()
+    for extent in entry.extents():
+        assert extent.offset == len(out)
+        assert extent.length > 0
+        if extent.data is not None:
+            assert len(extent.data) == extent.length
+        out += bytes(extent.length) if extent.data is None else extent.data
+    assert len(out) == entry.size
+    return bytes(out)
+
+
+def whole(
+    data: bytes, path: str = NAME, *, piece: int = 70_000, limits: Limits | None = None
+) -> bytes:
+    """The one file, up to its proven end."""
+    opened = inner(data, path, piece=piece, limits=limits)
+    result = content(opened.only_file())
+    opened.finish()
+    return result
+
+
+def tree(data: bytes, path: str = HOME, **options: Limits | None) -> dict[str, Entry]:
+    """Every entry of a folder archive, its data passed."""
+    return {
+        entry.path: entry for entry in inner(data, path, limits=options.get("limits")).entries()
+    }
+
+
+def plain(data: bytes = b"content", name: bytes = BNAME) -> bytes:
+    return header(name, size=len(data)) + padded(data)
+
+
+class TestOneFile:
+    @pytest.mark.parametrize("piece", [1, 512, 1000, 70_000])
+    def test_is_given_whatever_the_pieces_it_comes_in(self, piece: int) -> None:
+        assert whole(archive(plain()), piece=piece) == b"content"
+
+    @pytest.mark.parametrize(
+        ("size", "parts"),
+        [
+            (0, {}),
+            (1, {0: b"x"}),
+            (2 << 20, {}),
+            (3 << 20, {0: b"start", 1 << 20: b"m" * 70_000, (3 << 20) - 5: b"endin"}),
+            ((1 << 20) + 77, {(1 << 20) + 70: b"seven b"}),
+        ],
+        ids=["empty", "one byte", "zeros", "data and holes", "odd length"],
+    )
+    def test_of_both_writers_comes_back(
+        self, tools: None, tmp_path: Path, size: int, parts: dict[int, bytes]
+    ) -> None:
+        image = make_sparse(tmp_path / "private.img", size, parts)
+        with inner_tar(image, "vm1/", compression_filter=None) as stream:
+            by_gnu_tar = stream.read()
+        out = io.BytesIO()
+        write_sparse_tar(image, NAME, out)
+        for data in (by_gnu_tar, out.getvalue()):
+            for piece in (1 << 20, 1021):
+                assert whole(data, piece=piece) == image.read_bytes()
+
+    def test_its_holes_are_extents_without_data(self) -> None:
+        parts = [(1000, 10), (5000, 20), (9000, 0)]
+        for front in (old_gnu_sparse(parts, 9000, BNAME), pax_sparse(parts, 9000, BNAME)):
+            opened = inner(archive(front, padded(b"a" * 10 + b"b" * 20)))
+            extents = [
+                (e.offset, e.length, None if e.data is None else bytes(e.data))
+                for e in opened.only_file().extents()
+            ]
+            assert extents == [
+                (0, 1000, None),
+                (1000, 10, b"a" * 10),
+                (1010, 3990, None),
+                (5000, 20, b"b" * 20),
+                (5020, 3980, None),
+            ]
+            opened.finish()
+
+    def test_20_gib_of_hole_cost_nothing(self) -> None:
+        size = 20 << 30
+        front = pax_sparse([(10 << 30, 3), (size, 0)], size, BNAME)
+        extents = list(inner(archive(front, padded(b"abc"))).only_file().extents())
+        assert [(e.offset, e.length) for e in extents] == [
+            (0, 10 << 30),
+            (10 << 30, 3),
+            ((10 << 30) + 3, (10 << 30) - 3),
+        ]
+
+    def test_what_is_not_read_is_passed_at_the_end(self) -> None:
+        opened = inner(archive(plain(b"x" * 100_000)), piece=1000)
+        opened.only_file()
+        opened.finish()
+        opened = inner(archive(plain(b"x" * 100_000)), piece=1000)
+        next(opened.only_file().extents())
+        opened.finish()
+
+    def test_its_data_go_by_with_the_entry(self) -> None:
+        opened = inner(archive(plain()))
+        entry = opened.only_file()
+        opened.finish()
+        with pytest.raises(UsageError, match="went by"):
+            list(entry.extents())
+
+
+class TestOtherContent:
+    @pytest.mark.parametrize(
+        "name",
+        [b"vm2/private.img", b"vm1/private.im", b"private.img", b"vm1/private.img/", b"x\x1b"],
+    )
+    def test_another_name_is_damage(self, name: bytes) -> None:
+        with pytest.raises(Damaged, match="holds another file") as caught:
+            whole(archive(plain(name=name)))
+        assert "\x1b" not in str(caught.value)
+
+    def test_a_sparse_members_real_name_counts(self) -> None:
+        front = pax_sparse([(5, 0)], 5, b"vm2/private.img")
+        with pytest.raises(Damaged, match=r"vm2/private\.img"):
+            whole(archive(front))
+
+    def test_a_second_file_is_damage(self) -> None:
+        with pytest.raises(Damaged, match="second file: other"):
+            whole(archive(plain(), plain(name=b"other")))
+
+    @pytest.mark.parametrize(
+        ("kind", "word"),
+        [
+            (tarfile.SYMTYPE, "symlink"),
+            (tarfile.CHRTYPE, "device"),
+            (tarfile.BLKTYPE, "device"),
+            (tarfile.FIFOTYPE, "pipe"),
+            (tarfile.DIRTYPE, "folder"),
+            (b"Z", "unknown"),
+            (b"M", "unknown"),
+        ],
+    )
+    def test_what_is_no_regular_file_is_damage(self, kind: bytes, word: str) -> None:
+        data = archive(header(BNAME, kind=kind, link=b"/etc/shadow"))
+        with pytest.raises(Damaged, match=f"it is a {word}"):
+            whole(data)
+
+    def test_a_hard_link_is_damage_wherever_it_leads(self) -> None:
+        for link in (b"/etc/shadow", BNAME + b"/x", b""):
+            with pytest.raises(Damaged):
+                whole(archive(header(BNAME, kind=tarfile.LNKTYPE, link=link)))
+
+    def test_an_empty_archive_is_damage(self) -> None:
+        for data in (END, archive()):
+            with pytest.raises(Damaged, match="empty"):
+                whole(data)
+
+    @pytest.mark.parametrize("data", [b"no tar at all" * 100, os.urandom(2000)])
+    def test_what_is_no_archive_is_damage(self, data: bytes) -> None:
+        with pytest.raises(Damaged):
+            whole(data)
+
+    def test_a_file_longer_than_the_limit_is_refused(self) -> None:
+        front = pax_sparse([(1001, 0)], 1001, BNAME)
+        assert len(whole(archive(front), limits=Limits(file_size=1001))) == 1001
+        with pytest.raises(LimitExceeded) as caught:
+            whole(archive(front), limits=Limits(file_size=1000))
+        assert caught.value.limit == "file_size"
+
+
+class TestTheEnd:
+    def test_cut_anywhere_before_it_is_damage(self) -> None:
+        data = archive(plain(b"x" * 700))
+        end = BLOCK + 1024 + BLOCK  # header, data, one zero block
+        for size in range(end):
+            with pytest.raises(Damaged, match=r"cut off|disordered"):
+                whole(data[:size])
+        for size in range(end, len(data) + 1):
+            assert whole(data[:size]) == b"x" * 700
+
+    def test_cut_inside_a_map_is_damage(self) -> None:
+        extents = [(n * 1000, 1) for n in range(200)]
+        for front in (old_gnu_sparse(extents, 10**6, BNAME), pax_sparse(extents, 10**6, BNAME)):
+            for size in range(0, len(front), 100):
+                with pytest.raises(Damaged, match="cut off"):
+                    whole(front[:size])
+
+    def test_qubes_own_writer_does_not_pad_its_data(self) -> None:
+        """So its two zero blocks can look like little more than one."""
+        for size in (1, 2, 511, 512, 513):
+            data = pax_sparse([(0, size)], size, BNAME) + b"x" * size + END
+            assert whole(data) == b"x" * size
+
+    def test_one_zero_block_is_enough(self) -> None:
+        assert whole(plain() + ZEROS) == b"content"
+
+    @pytest.mark.parametrize("blocks", [1, 2, 20])
+    @pytest.mark.parametrize("extra", [b"x", b"\0\0x", plain(name=b"other")])
+    def test_anything_behind_it_is_damage(self, blocks: int, extra: bytes) -> None:
+        with pytest.raises(Damaged, match="follows the end"):
+            whole(plain() + blocks * ZEROS + extra)
+
+    def test_padding_that_is_not_zero_is_damage(self) -> None:
+        data = bytearray(archive(plain(b"x" * 700)))
+        data[BLOCK + 700] = 1
+        with pytest.raises(Damaged, match="disordered"):
+            whole(bytes(data))
+
+    def test_zeros_without_an_end_are_given_up_on(self) -> None:
+        limits = Limits(trailing_zeros=100_000)
+        assert whole(plain() + bytes(100_000), limits=limits)
+        with pytest.raises(LimitExceeded) as caught:
+            whole(plain() + ZEROS + bytes(100_001), limits=limits)
+        assert caught.value.limit == "trailing_zeros"
+
+    @given(st.data())
+    def test_changed_bytes_give_the_file_or_an_error_of_ours(self, data: st.DataObject) -> None:
+        extents = [(n * 100, 7) for n in range(30)]
+        make = old_gnu_sparse if data.draw(st.booleans()) else pax_sparse
+        changed = bytearray(archive(make(extents, 5000, BNAME), padded(b"1234567" * 30)))
+        for _ in range(data.draw(st.integers(1, 3))):
+            changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+        with contextlib.suppress(QBackupError):
+            assert len(whole(bytes(changed))) >= 30 * 7
+
+
+class TestFolders:
+    def test_a_real_home_comes_back_with_all_that_tar_says(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        home = tmp_path / "user"
+        home.mkdir()
+        make_home(home)
+        with inner_tar(home, "dom0-home/", compression_filter=None, dereference=False) as stream:
+            data = stream.read()
+        found: dict[str, tuple[Entry, bytes]] = {}
+        opened = inner(data, HOME, piece=1021)
+        for entry in opened.entries():
+            found[entry.path] = (entry, content(entry) if entry.kind == "file" else b"")
+        expected = {
+            os.fsencode(described["path"]): described
+            for described in vectorfiles.describe_tree(home)
+            if "\\" not in described["path"]
+        }
+        for name, said in expected.items():
+            restored, data = found[os.fsdecode(name)]
+            assert restored.mtime_ns // 10**9 == said["mtime"]
+            if restored.kind == "hardlink":
+                assert found[restored.target][0].kind in ("file", "symlink")
+                continue
+            kinds = {"directory": "folder", "file": "file", "symlink": "symlink"}
+            assert restored.kind == kinds[said["type"]]
+            if restored.kind != "symlink":
+                assert f"{restored.mode:04o}" == said["mode"]
+            if restored.kind == "symlink":
+                assert restored.target == os.readlink(home / os.fsdecode(name))
+            if restored.kind == "file":
+                assert data == (home / os.fsdecode(name)).read_bytes()
+        assert found.keys() == {
+            os.path.relpath(os.path.join(folder, name), home)
+            for folder, folders, files in os.walk(home)
+            for name in [*folders, *files, "."]
+        }
+
+    def test_names_may_be_any_bytes(self) -> None:
+        entries = tree(archive(plain(name=HOME.encode() + b"/caf\xe9\n\x1b")))
+        assert list(entries) == ["caf\udce9\n\x1b"]
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            b"dom0-home/user2/x",
+            b"dom0-home/use",
+            b"dom0-home",
+            b"/dom0-home/user/x",
+            b"../x",
+            b"/etc/passwd",
+            b"x",
+            b"",
+            b"dom0-home/user/../x",
+            b"dom0-home/user/a/../../x",
+            b"dom0-home/user//x",
+            b"dom0-home/user/./x",
+            b"dom0-home/user//",
+            b"dom0-home/user/" + b"n" * 256,
+        ],
+    )
+    @pytest.mark.parametrize("kind", [b"0", b"5", b"2"])
+    def test_names_outside_are_damage(self, name: bytes, kind: bytes) -> None:
+        data = archive(pax({b"path": name}), header(kind=kind, link=b"t"))
+        with pytest.raises(Damaged, match="outside of its folder"):
+            tree(data)
+
+    def test_a_nul_in_a_name_is_damage(self) -> None:
+        with pytest.raises(Damaged):
+            tree(archive(pax({b"path": b"dom0-home/user/a\0b"}), header()))
+
+    @pytest.mark.parametrize("link", [b"/etc/passwd", b"dom0-home/user2/x", b"a", b"../x", b""])
+    def test_hard_links_outside_are_damage(self, link: bytes) -> None:
+        data = archive(header(HOME.encode() + b"/x", kind=b"1", link=link))
+        with pytest.raises(Damaged, match="outside of its folder"):
+            tree(data)
+
+    def test_hard_links_lead_to_paths_below(self) -> None:
+        data = archive(header(HOME.encode() + b"/x", kind=b"1", link=HOME.encode() + b"/a/b"))
+        assert tree(data)["x"].target == "a/b"
+
+    @pytest.mark.parametrize(
+        ("stored", "target"),
+        [
+            ("dom0-home/user/Documents", "user/Documents"),
+            ("dom0-home/user", "user"),
+            ("dom0-home/username/x", "username/x"),
+            ("dom0-home/other", "dom0-home/other"),
+            ("Documents/letter", "Documents/letter"),
+            ("/home/user/x", "/home/user/x"),
+            ("../../etc/passwd", "../../etc/passwd"),
+        ],
+    )
+    def test_what_xform_did_to_symbolic_links_is_taken_back(self, stored: str, target: str) -> None:
+        data = archive(header(HOME.encode() + b"/x", kind=b"2", link=stored.encode()))
+        assert tree(data)["x"].target == target
+
+    def test_in_other_folders_targets_stay(self) -> None:
+        data = archive(header(b"vm9/x", kind=b"2", link=b"vm9/y"))
+        assert tree(data, "vm9")["x"].target == "vm9/y"
+
+    def test_devices_and_pipes_are_named_as_such(self) -> None:
+        kinds = {b"3": "device", b"4": "device", b"6": "pipe", b"Z": "unknown"}
+        for kind, word in kinds.items():
+            assert tree(archive(header(HOME.encode() + b"/x", kind=kind)))["x"].kind == word
+
+    def test_more_entries_than_the_limit_are_refused(self) -> None:
+        data = archive(*(plain(name=f"{HOME}/{n}".encode()) for n in range(5)))
+        assert len(tree(data, limits=Limits(tree_entries=5))) == 5
+        with pytest.raises(LimitExceeded) as caught:
+            tree(data, limits=Limits(tree_entries=4))
+        assert caught.value.limit == "tree_entries"
+
+    def test_the_end_is_proven_here_too(self) -> None:
+        data = plain(name=HOME.encode() + b"/x")
+        with pytest.raises(Damaged, match="cut off"):
+            tree(data)
+        with pytest.raises(Damaged, match="follows"):
+            tree(archive(data) + b"x")
+        assert list(tree(archive(data))) == ["x"]
+
+    def test_an_entrys_data_go_by_with_the_next_entry(self) -> None:
+        parts = [plain(name=f"{HOME}/{n}".encode()) for n in range(2)]
+        entries = inner(archive(*parts), HOME).entries()
+        first = next(entries)
+        second = next(entries)
+        with pytest.raises(UsageError):
+            list(first.extents())
+        assert content(second) == b"content"

@@ -1,0 +1,254 @@
+"""From stored chunks to verified plaintext: in order, one at a time, and not to be held up."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from qbackup.errors import ChunkDamaged, Interrupted, LimitExceeded, MachineError
+from qbackup.formats import Data, Event, Lost
+from qbackup.formats.v4 import Format4
+from qbackup.keys import Backend, Derivation, Deriver
+from qbackup.limits import GIB, MIB, Limits
+from qbackup.pipeline import Pipeline, default_memory
+from qbackup.scrypt import ScryptParameters
+from tests.maker import scrypt_encrypt
+
+ID = "20240917T101112-1234"
+SECRET = b"secret"
+FORMAT = Format4(ID, SECRET, Limits())
+COUNT = 4
+
+
+@dataclass
+class Chunk:
+    """Bytes of a real chunk, and which parts of it were asked for."""
+
+    name: str
+    stored: bytes
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def index(self) -> int:
+        return int(self.name.rpartition(".")[2])
+
+    @property
+    def size(self) -> int:
+        return len(self.stored)
+
+    def read_head(self, size: int) -> bytes:
+        self.asked.append(f"head of {self.name}")
+        return self.stored[:size]
+
+    def read_body(self, start: int) -> memoryview:
+        self.asked.append(f"body of {self.name}")
+        return memoryview(bytearray(self.stored[start:]))
+
+
+@pytest.fixture(scope="module")
+def stored(tools: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Chunks by the real scrypt program: name to stored bytes."""
+    folder = tmp_path_factory.mktemp("chunks")
+    made = {}
+    for number in range(COUNT):
+        name = f"vm1/private.img.{number:03d}"
+        secret = f"{ID}!{name}!".encode() + SECRET
+        made[name] = scrypt_encrypt(b"%d" % number * 100, folder / "chunk", secret).read_bytes()
+    return made
+
+
+@pytest.fixture
+def chunks(stored: dict[str, bytes]) -> list[Chunk]:
+    return [Chunk(name, data) for name, data in stored.items()]
+
+
+def results(events: Iterator[Event]) -> list[bytes | Lost]:
+    return [e if isinstance(e, Lost) else bytes(e.buffer) for e in events]
+
+
+class TestOrder:
+    def test_chunks_come_back_one_by_one_in_order(self, chunks: list[Chunk]) -> None:
+        found = results(Pipeline(Deriver()).run(FORMAT, chunks))
+        assert found == [b"%d" % number * 100 for number in range(COUNT)]
+
+    def test_nothing_is_read_before_it_is_asked_for(self, chunks: list[Chunk]) -> None:
+        """Not even the second chunk for the first one's bytes; then it reads ahead."""
+        asked: list[str] = []
+        for chunk in chunks:
+            chunk.asked = asked
+        events = Pipeline(Deriver()).run(FORMAT, chunks)
+        assert asked == []
+        next(events)
+        assert asked == ["head of vm1/private.img.000", "body of vm1/private.img.000"]
+        next(events)
+        assert asked[2] == "head of vm1/private.img.001"
+        assert results(events) == [b"2" * 100, b"3" * 100]
+        assert len(asked) == len(set(asked)) == 2 * COUNT
+
+    def test_no_more_than_two_buffers_are_alive(self, chunks: list[Chunk]) -> None:
+        """The one that the caller has, and the one that is made ready meanwhile."""
+
+        class Buffer(bytearray):
+            """One that can be watched."""
+
+        alive: list[weakref.ref[Buffer]] = []
+        most = [0]
+
+        class Watched(Chunk):
+            def read_body(self, start: int) -> memoryview:
+                buffer = Buffer(self.stored[start:])
+                alive.append(weakref.ref(buffer))
+                most.append(sum(one() is not None for one in alive))
+                return memoryview(buffer)
+
+        watched = [Watched(chunk.name, chunk.stored) for chunk in chunks]
+        count = 0
+        for event in Pipeline(Deriver()).run(FORMAT, watched):
+            count += isinstance(event, Data)
+            del event
+        assert count == COUNT
+        assert max(most) <= 2
+
+    def test_one_chunk_alone(self, chunks: list[Chunk]) -> None:
+        assert bytes(Pipeline(Deriver()).open_chunk(FORMAT, chunks[2])) == b"2" * 100
+
+
+class TestDamage:
+    @pytest.mark.parametrize("position", [0, 20, 50, 70, 100, -1])
+    def test_costs_its_chunk_and_no_other(self, chunks: list[Chunk], position: int) -> None:
+        data = bytearray(chunks[1].stored)
+        data[position] ^= 1
+        chunks[1].stored = bytes(data)
+        found = results(Pipeline(Deriver()).run(FORMAT, chunks))
+        lost = found.pop(1)
+        assert isinstance(lost, Lost)
+        assert (lost.chunk, lost.size) == ("vm1/private.img.001", 100)
+        assert isinstance(lost.error, ChunkDamaged)
+        assert lost.error.chunk == lost.chunk
+        assert found == [b"0" * 100, b"2" * 100, b"3" * 100]
+
+    def test_a_swapped_pair_is_lost_both(self, chunks: list[Chunk]) -> None:
+        chunks[0].stored, chunks[1].stored = chunks[1].stored, chunks[0].stored
+        found = results(Pipeline(Deriver()).run(FORMAT, chunks))
+        assert [isinstance(one, Lost) for one in found] == [True, True, False, False]
+
+    def test_a_chunk_cut_short_is_lost_with_no_negative_size(self, chunks: list[Chunk]) -> None:
+        for size in (0, 95, 96, 127, 128):
+            chunk = Chunk(chunks[0].name, chunks[0].stored[:size])
+            (lost,) = Pipeline(Deriver()).run(FORMAT, [chunk])
+            assert isinstance(lost, Lost)
+            assert lost.size == 0
+
+    def test_parameters_over_a_limit_are_lost_before_anything_is_derived(
+        self, chunks: list[Chunk]
+    ) -> None:
+        def never(job: Derivation, threads: int) -> bytes:
+            raise AssertionError
+
+        pipeline = Pipeline(Deriver((Backend("none", never),)))
+        format_ = Format4(ID, SECRET, Limits(scrypt_memory=1000))
+        (lost,) = pipeline.run(format_, chunks[:1])
+        assert isinstance(lost, Lost)
+        assert isinstance(lost.error, LimitExceeded)
+        assert chunks[0].asked == ["head of vm1/private.img.000"]
+
+    def test_a_body_is_not_read_when_the_key_does_not_fit(self, chunks: list[Chunk]) -> None:
+        format_ = Format4(ID, b"wrong", Limits())
+        (lost,) = Pipeline(Deriver()).run(format_, chunks[:1])
+        assert isinstance(lost, Lost)
+        assert chunks[0].asked == ["head of vm1/private.img.000"]
+
+    def test_a_machine_that_fails_is_no_damage(self, chunks: list[Chunk]) -> None:
+        def fail(job: Derivation, threads: int) -> bytes:
+            raise MemoryError
+
+        pipeline = Pipeline(Deriver((Backend("none", fail),)))
+        with pytest.raises(MachineError, match="not enough memory"):
+            next(pipeline.run(FORMAT, chunks))
+
+
+class TestThreads:
+    def test_impossible_parameters_make_no_trouble(self) -> None:
+        """As an unauthenticated header may name them."""
+        for parameters in (ScryptParameters(10, 0, 0), ScryptParameters(255, 2**32 - 1, 2**32 - 1)):
+            assert Pipeline(Deriver(), jobs=4).lanes_at_once(parameters) >= 1
+
+    def test_the_backend_is_told_how_many(self, chunks: list[Chunk]) -> None:
+        told: list[int] = []
+
+        def record(job: Derivation, threads: int) -> bytes:
+            told.append(threads)
+            return bytes(64)
+
+        pipeline = Pipeline(Deriver((Backend("test", record),)), jobs=3)
+        pipeline.derive(Derivation(b"", b"", ScryptParameters(10, 8, 5)))
+        assert told == [3]
+
+    def test_by_default_the_machine_says(self) -> None:
+        pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        assert default_memory() == pages * size // 2
+        assert Pipeline(Deriver()).jobs == os.cpu_count()
+
+    def test_where_the_machine_does_not_say_2_gib_are_taken(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr("os.sysconf")
+        assert default_memory() == 2 * GIB
+
+
+class TestClosing:
+    def test_work_asked_for_afterwards_is_interrupted(self, chunks: list[Chunk]) -> None:
+        pipeline = Pipeline(Deriver())
+        events = pipeline.run(FORMAT, chunks)
+        next(events)
+        pipeline.close()
+        pipeline.close()
+        with pytest.raises(Interrupted):
+            next(events)
+
+    def test_a_derivation_runs_in_a_thread_that_does_not_keep_the_process(self) -> None:
+        daemons: list[bool] = []
+
+        def look(job: Derivation, threads: int) -> bytes:
+            daemons.append(threading.current_thread().daemon)
+            return bytes(64)
+
+        job = Derivation(b"", b"", ScryptParameters(10, 8, 1))
+        Pipeline(Deriver((Backend("test", look),))).derive(job)
+        assert daemons == [True]
+
+    def test_a_signal_ends_the_wait_and_the_process_while_a_key_is_derived(
+        self,
+    ) -> None:
+        """The derivation would take hours and can't be stopped: nobody waits for it."""
+        program = (
+            "import sys\n"
+            "from qbackup.keys import Derivation, Deriver\n"
+            "from qbackup.pipeline import Pipeline\n"
+            "from qbackup.scrypt import ScryptParameters\n"
+            "pipeline = Pipeline(Deriver(), jobs=1)\n"
+            "pipeline.derive(Derivation(b'', b'', ScryptParameters(4, 1, 1)))\n"
+            "try:\n"
+            "    print('ready', flush=True)\n"
+            "    pipeline.derive(Derivation(b'', b'', ScryptParameters(18, 8, 10_000)))\n"
+            "except KeyboardInterrupt:\n"
+            "    print('interrupted', flush=True)\n"
+            "    pipeline.close()\n"
+        )
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+        )
+        with process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+            assert process.stdout.read() == "interrupted\n"
+        assert process.returncode == 0
