@@ -436,7 +436,7 @@ class BackupArchive:
         keep_metadata: bool,
     ) -> Report:
         total = self._stored_size(plan)
-        warning = check_space(writer, total or 0, plan.estimated_size())
+        warning = check_space(writer, self._needed(plan, writer), plan.estimated_size())
         if warning:
             self._warn(warning)
         run = Run(plan, writer, self.limits, total=total, on_progress=progress)
@@ -464,6 +464,13 @@ class BackupArchive:
         if not self._source.seekable:
             return None
         return sum(f.stored_size for f in self.catalog.seen_files() if plan.target(f.path))
+
+    def _needed(self, plan: Plan, writer: Writer) -> int:
+        """Stored bytes of the files that will be written; 0 where they are not known yet."""
+        if not self._source.seekable:
+            return 0
+        targets = ((file, plan.target(file.path)) for file in self.catalog.seen_files())
+        return sum(f.stored_size for f, t in targets if t and writer.has_room(t.qube, t.name))
 
     def _ignored(self, file: BackupFile) -> None:
         self._warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")

@@ -55,7 +55,8 @@ def estimate(archive: BackupArchive) -> Cost:
                 parameters[chunk.parameters] += 1
             except QBackupError:
                 unreadable += 1
-    lanes = {p: archive.pipeline.lanes_at_once(p) for p in parameters}
+    slow = archive.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores
+    lanes = {p: 1 if slow else archive.pipeline.lanes_at_once(p) for p in parameters}
     speed = _seconds_per_work(archive) if parameters else 0.0
     seconds = sum(n * p.work / lanes[p] * speed for p, n in parameters.items())
     held = max((p.lane_memory * lanes[p] for p in parameters), default=0)

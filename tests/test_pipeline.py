@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from qbackup.errors import ChunkDamaged, Interrupted, LimitExceeded, MachineError
+from qbackup.errors import ChunkDamaged, Interrupted, LimitExceeded, MachineError, NotEnoughMemory
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v4 import Format4
 from qbackup.keys import Backend, Derivation, Deriver
-from qbackup.limits import GIB, MIB, Limits
+from qbackup.limits import GIB, Limits
 from qbackup.pipeline import Pipeline, default_memory
 from qbackup.scrypt import ScryptParameters
 from tests.maker import scrypt_encrypt
@@ -171,8 +171,18 @@ class TestDamage:
             raise MemoryError
 
         pipeline = Pipeline(Deriver((Backend("none", fail),)))
-        with pytest.raises(MachineError, match="not enough memory"):
-            next(pipeline.run(FORMAT, chunks))
+        (lost, *_) = pipeline.run(FORMAT, chunks)
+        assert isinstance(lost, Lost)
+        assert isinstance(lost.error, NotEnoughMemory)
+        assert "not enough memory" in lost.error.reason
+
+    def test_a_machine_without_any_backend_ends_it(self, chunks: list[Chunk]) -> None:
+        class None_(Deriver):
+            def derive(self, job: Derivation, threads: int = 1) -> bytes:
+                raise MachineError("no scrypt on this machine")
+
+        with pytest.raises(MachineError, match="no scrypt"):
+            next(Pipeline(None_()).run(FORMAT, chunks))
 
 
 class TestThreads:

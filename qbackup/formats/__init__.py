@@ -26,7 +26,7 @@ class Data:
     """
 
     buffer: memoryview
-    stored_size: int
+    stored_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Lost:
     chunk: str
     size: int | None
     error: QBackupError
-    stored_size: int
+    stored_size: int = 0
 
 
 Event: TypeAlias = Data | Lost

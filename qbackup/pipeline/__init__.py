@@ -11,11 +11,13 @@ neither Ctrl-C nor `close` may wait for it. What it took stays charged until it 
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from qbackup.ciphers import Cipher, choose_cipher
 from qbackup.formats import Event, Format
-from qbackup.keys import Derivation, Deriver
+from qbackup.keys import Derivation, Deriver, physical_memory
 from qbackup.pipeline.pool import KeyPool
 from qbackup.pipeline.session import Session, StoredChunk, Tag
 from qbackup.scrypt import ScryptParameters
@@ -27,10 +29,8 @@ _DEFAULT_MEMORY = 2 * 1024**3
 
 def default_memory() -> int:
     """Half of this machine's memory, in bytes."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-    except (AttributeError, ValueError, OSError):
-        return _DEFAULT_MEMORY
+    there = physical_memory()
+    return _DEFAULT_MEMORY if there is None else there // 2
 
 
 class Pipeline:
@@ -56,6 +56,7 @@ class Pipeline:
         self._pool = KeyPool(deriver, self._jobs, self._memory)
         self._seekable = seekable
         self._cipher: Cipher | None = None
+        self._sessions: weakref.WeakSet[Session[Any]] = weakref.WeakSet()
 
     @property
     def jobs(self) -> int:
@@ -112,7 +113,7 @@ class Pipeline:
         *,
         eager: bool,
     ) -> Session[Tag]:
-        return Session(
+        session = Session(
             files,
             format_,
             self._pool,
@@ -122,6 +123,8 @@ class Pipeline:
             hold_bodies=not self._seekable,
             eager=eager,
         )
+        self._sessions.add(session)
+        return session
 
     def run(self, format_: Format, chunks: Iterable[StoredChunk]) -> Iterator[Event]:
         """The events of one file, in order, made ahead as far as the caller reads on."""
@@ -132,3 +135,5 @@ class Pipeline:
     def close(self) -> None:
         """Abandons what runs. Never raises, never waits."""
         self._pool.close()
+        for session in list(self._sessions):
+            session.close()

@@ -15,7 +15,14 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from qbackup.ciphers import Cipher
-from qbackup.errors import ChunkMissing, Damaged, LimitExceeded, QBackupError
+from qbackup.errors import (
+    ChunkMissing,
+    Damaged,
+    Interrupted,
+    LimitExceeded,
+    NotEnoughMemory,
+    QBackupError,
+)
 from qbackup.formats import Data, Event, Format, LockedChunk, Lost
 from qbackup.names import display
 from qbackup.pipeline.pool import Holder, KeyPool, Ticket
@@ -184,7 +191,8 @@ class Session(Generic[Tag]):
     def __iter__(self) -> Iterator[tuple[Tag, Iterator[Event]]]:
         """Each file with its events. What is left of a file is dropped with the next one."""
         self._start()
-        while (item := self._take()) is not None:
+        while True:
+            item = self._take()
             self._pool.release(item.held, self._holder)
             if item.error is not None:
                 raise item.error
@@ -196,7 +204,8 @@ class Session(Generic[Tag]):
                 self._give_up(item.number)
 
     def _events(self, number: int) -> Iterator[Event]:
-        while self._unwanted < number and (item := self._next_event()) is not None:
+        while self._unwanted < number:
+            item = self._next_event()
             if item.error is not None:
                 raise item.error
             if item.ends:
@@ -213,7 +222,7 @@ class Session(Generic[Tag]):
         held, self._in_hand = self._in_hand, 0
         self._pool.release(held, self._holder)
 
-    def _next_event(self) -> _Item[Tag] | None:
+    def _next_event(self) -> _Item[Tag]:
         with self._changed:
             self._asked += 1
             self._is_waiting = True
@@ -222,9 +231,11 @@ class Session(Generic[Tag]):
         self._is_waiting = False
         return item
 
-    def _take(self) -> _Item[Tag] | None:
+    def _take(self) -> _Item[Tag]:
         item = self._ready.get()
-        if item is not None and item.chunk is not None:
+        if item is None:
+            raise Interrupted("the backup was closed")
+        if item.chunk is not None:
             self._settle()
         return item
 
@@ -346,7 +357,7 @@ class Session(Generic[Tag]):
             if item.body is not None:
                 plaintext = item.locked.open(key, item.body, self._cipher.decrypt)
                 item.event = Data(plaintext, chunk.size)
-        except (Damaged, LimitExceeded) as error:
+        except (Damaged, LimitExceeded, NotEnoughMemory) as error:
             item.event = self._lost(chunk, error)
         except BaseException as error:  # handed over whole, raised where it is waited for
             item.error = error

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from qbackup.chunk import EncryptedChunk
-from qbackup.errors import Damaged, LimitExceeded, MachineError
+from qbackup.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory
 from qbackup.file import BackupFile
 from qbackup.formats import Event
 from qbackup.limits import Limits
@@ -73,7 +73,9 @@ class Run:
         with open_session(self._wanted(files, ignored)) as session:
             for (file, target), events in session:
                 seen.add((target.qube, target.name))
+                start = self._done
                 self.results.extend(self._file(file, target, events))
+                self._done = max(self._done, start + file.stored_size)  # also if given up
         self.results.extend(self._plan.missing(seen))
 
     def _wanted(
@@ -101,9 +103,8 @@ class Run:
                 return self._tree(file, target, events)
             return [self._image(file, target, events)]
         except InTheWay:
-            self._tell(file.stored_size, target)
             return [self._result(file, target, "exists", _IN_THE_WAY)]
-        except (Damaged, LimitExceeded) as error:
+        except (Damaged, LimitExceeded, NotEnoughMemory) as error:
             place = f"{error.chunk}: " if error.chunk else ""
             return [self._result(file, target, "damaged", place + error.reason)]
         except CannotWrite as error:
