@@ -132,7 +132,8 @@ def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
         _check_block(block)
         kind = block[TYPE_OFFSET : TYPE_OFFSET + 1]
         if kind == _PAX:
-            pax = parse_pax((yield from _payload(block, limits.pax_header, "pax_header")), keywords)
+            data = yield from _payload(block, limits.pax_header, "pax_header")
+            pax = parse_pax(data, keywords) if sparse or _names_outer_keyword(data) else {}
         elif kind in (_LONG_NAME, _LONG_LINK):
             long[kind] = _text((yield from _payload(block, limits.name + 1, "name")))
         elif kind == _PAX_GLOBAL:
@@ -207,6 +208,14 @@ def _decimal(digits: bytes) -> int:
 
 def _text(field: bytes) -> bytes:
     return field.split(b"\0", 1)[0]
+
+
+def _names_outer_keyword(data: bytes) -> bool:
+    """Whether a pax header can say anything of a member of the outer archive.
+
+    Nearly all of them give times only, and there are as many as chunks.
+    """
+    return b"path=" in data or b"size=" in data
 
 
 def _check_block(block: bytes) -> None:

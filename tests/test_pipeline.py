@@ -177,12 +177,12 @@ class TestDamage:
         assert "not enough memory" in lost.error.reason
 
     def test_a_machine_without_any_backend_ends_it(self, chunks: list[Chunk]) -> None:
-        class None_(Deriver):
+        class WithoutBackends(Deriver):
             def derive(self, job: Derivation, threads: int = 1) -> bytes:
                 raise MachineError("no scrypt on this machine")
 
         with pytest.raises(MachineError, match="no scrypt"):
-            next(Pipeline(None_()).run(FORMAT, chunks))
+            next(Pipeline(WithoutBackends()).run(FORMAT, chunks))
 
 
 class TestThreads:

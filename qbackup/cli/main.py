@@ -20,10 +20,10 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, BinaryIO
 
-from qbackup import __version__
 from qbackup.cli import output, signals
+from qbackup.cli.options import parse
 from qbackup.errors import (
     Damaged,
     Incomplete,
@@ -44,128 +44,7 @@ EXIT_OK, EXIT_INCOMPLETE, EXIT_USAGE, EXIT_LOCKED, EXIT_UNREADABLE, EXIT_MACHINE
 EXIT_INTERRUPTED, EXIT_OUTPUT_CLOSED = 130, 141
 EXIT_SIGNAL = 128  # and the signal's number: 143 for SIGTERM
 
-_SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _COPY_SIZE = 1 << 20
-
-_EXAMPLES = """\
-examples:
-  qbackup list /media/usb/qubes-2024-09-17T101112
-  qbackup restore /media/usb/qubes-2024-09-17T101112 -o restored
-  qbackup restore BACKUP personal vault/private.img -o restored
-  qbackup cat BACKUP work/notes.txt
-"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """Mistakes become UsageError, so that they too are told in JSON where that is wanted.
-
-    Options are spelled in full: `--json` must be known when the rest can't be parsed.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(allow_abbrev=False, **options)
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see: {self.prog} --help)")
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """All commands and options."""
-    parser = _Parser(
-        prog="qbackup",
-        description="Restores Qubes OS backups on any machine, without Qubes.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"qbackup {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, run, text, json in (
-        ("info", _info, "what the backup says of itself, and what a restore will cost here", True),
-        ("list", _list, "the qubes in the backup and their files", True),
-        ("verify", _verify, "everything that restore does but the writing", True),
-        ("restore", _restore, "write DIR/QUBE/FILE for all that is asked for", True),
-        ("cat", _cat, "one file's content to standard output", False),
-    ):
-        command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=run, json=False)
-        command.add_argument("backup", metavar="BACKUP", help="the file; - for standard input")
-        _add_names(command, name)
-        _add_passphrase(command)
-        _add_common(command, json)
-    return parser
-
-
-def _add_names(command: argparse.ArgumentParser, name: str) -> None:
-    if name in ("verify", "restore"):
-        command.add_argument(
-            "names",
-            metavar="NAME",
-            nargs="*",
-            type=_name,
-            help="QUBE or QUBE/FILE; none means all",
-        )
-    if name == "cat":
-        command.add_argument("name", metavar="QUBE/FILE", type=_name, help="the file, or qubes.xml")
-    if name == "restore":
-        command.add_argument(
-            "-o", "--output", metavar="DIR", required=True, help="the folder to write into"
-        )
-        command.add_argument(
-            "--overwrite", action="store_true", help="replace files that are there already"
-        )
-
-
-def _add_passphrase(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group(
-        "passphrase",
-        "Asked on the terminal, or from the environment: QBACKUP_PASSPHRASE,"
-        " QBACKUP_PASSPHRASE_FILE, QBACKUP_PASSPHRASE_COMMAND.",
-    )
-    group.add_argument("-p", "--passphrase-file", metavar="FILE", help="- for standard input")
-    group.add_argument("--passphrase-command", metavar="CMD", help="a program that prints it")
-
-
-def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
-    if json:
-        command.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    command.add_argument(
-        "--jobs", metavar="N", type=_positive, help="lanes derived side by side (default: cores)"
-    )
-    command.add_argument(
-        "--memory", metavar="SIZE", type=_size, help="budget, 400M say (default: half of RAM)"
-    )
-    command.add_argument(
-        "--compression-filter",
-        metavar="NAME",
-        help="instead of the header's; none for no compression, or a program that takes -d",
-    )
-    command.add_argument("-q", "--quiet", action="store_true", help="no progress")
-    command.add_argument("-v", "--verbose", action="store_true", help="say what is used")
-
-
-def _name(text: str) -> str:
-    """A name as the backup's are held: UTF-8, also where the locale's encoding knows less."""
-    from qbackup.names import decode
-
-    unknown = any("\udc80" <= char <= "\udcff" for char in text)
-    return decode(os.fsencode(text)) if unknown else text
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
-    return int(text)
-
-
-def _size(text: str) -> int:
-    digits = text.upper().removesuffix("IB").removesuffix("B")
-    unit = digits[-1:] if digits[-1:] in _SIZE_UNITS else ""
-    if unit:
-        digits = digits[:-1]
-    if not digits.isascii() or not digits.isdigit() or not int(digits):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 400M or 2G")
-    return int(digits) * _SIZE_UNITS[unit]
-
 
 # Running a command
 
@@ -208,25 +87,7 @@ def _command(arguments: list[str]) -> int:
         options = parse(arguments)
     except SystemExit as end:  # argparse after --help and --version
         return int(end.code or 0)
-    status: int = options.run(options)
-    return status
-
-
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options. NAMEs may stand anywhere, as in `restore BACKUP -o DIR NAME`.
-
-    Raises:
-        UsageError: they make no sense.
-    """
-    parser = build_parser()
-    options, rest = parser.parse_known_args(arguments)
-    end = rest.index("--") if "--" in rest else len(rest)
-    unknown = [text for text in rest[:end] if text.startswith("-") or "names" not in options]
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
-    if rest:  # argparse itself takes only those beside BACKUP
-        options.names += [_name(text) for text in rest[:end] + rest[end + 1 :]]
-    return options
+    return _COMMANDS[options.command](options)
 
 
 def exit_status(error: QBackupError) -> int:
@@ -451,3 +312,12 @@ def _cat(options: argparse.Namespace) -> int:
                     copy(data)
         _tell_warnings(archive.warnings)
     return EXIT_OK
+
+
+_COMMANDS = {
+    "info": _info,
+    "list": _list,
+    "verify": _verify,
+    "restore": _restore,
+    "cat": _cat,
+}
