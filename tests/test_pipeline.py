@@ -10,6 +10,7 @@ import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
@@ -116,6 +117,16 @@ class TestOrder:
             del event
         assert count == COUNT
         assert max(most) <= 2
+
+    def test_a_block_size_of_one_that_the_scrypt_program_allows(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        """RFC 7914 asks for N < 2^16 here; the program, and so a backup, does not."""
+        secret = f"{ID}!vm1/a.000!".encode() + SECRET
+        options = ("--logN", "17", "-r", "1", "-p", "1")
+        path = scrypt_encrypt(b"content", tmp_path / "chunk", secret, options)
+        chunk = Chunk("vm1/a.000", path.read_bytes())
+        assert bytes(Pipeline(Deriver()).open_chunk(FORMAT, chunk)) == b"content"
 
     def test_one_chunk_alone(self, chunks: list[Chunk]) -> None:
         assert bytes(Pipeline(Deriver()).open_chunk(FORMAT, chunks[2])) == b"2" * 100
