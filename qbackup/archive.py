@@ -116,7 +116,6 @@ class BackupArchive:
         self.limits = limits or Limits()
         self.warnings: list[str] = []
         self.deriver = Deriver()
-        self.pipeline = Pipeline(self.deriver, jobs=jobs, memory=memory)
         self._filter_override = compression_filter
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
@@ -125,6 +124,9 @@ class BackupArchive:
         self._metadata: bytes | None = None
         self._metadata_error: QBackupError | None = None
         self._source = open_source(source)
+        self.pipeline = Pipeline(
+            self.deriver, jobs=jobs, memory=memory, seekable=self._source.seekable
+        )
         try:
             make = SeekableCatalog if self._source.seekable else PipeCatalog
             self.catalog: Catalog = make(
@@ -173,8 +175,13 @@ class BackupArchive:
         """Whether files can be read in any order."""
         return self._source.seekable
 
-    def unlock(self, passphrase: Passphrase) -> None:
+    def unlock(self, passphrase: Passphrase, *, ahead: bool = False) -> None:
         """Authenticates the header with the passphrase; may be called again after a failure.
+
+        Args:
+            passphrase: str, bytes, or a callable that is asked once.
+            ahead: derive the key of ``qubes.xml`` at the same time, for who asks for the
+                qubes next. Nothing of it is used before the header is verified.
 
         Raises:
             WrongPassphrase: it does not fit.
@@ -184,16 +191,18 @@ class BackupArchive:
         """
         secret = passphrase() if callable(passphrase) else passphrase
         data = secret if isinstance(secret, bytes) else secret.encode("utf-8", "surrogateescape")
-        header = self._authenticate(data)
+        header = self._authenticate(data, ahead)
         decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
         self._unlocked = Unlocked(choose_format(header, data, self.limits), decompress)
         self._header = header
 
-    def _authenticate(self, passphrase: bytes) -> BackupHeader:
+    def _authenticate(self, passphrase: bytes, ahead: bool) -> BackupHeader:
         """The header, once its copy under the passphrase is the same."""
         copy = self._read_header_copy()
         try:
             locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self.limits)
+            if ahead:
+                self._expect_metadata(passphrase)
             key = self.pipeline.derive(locked.derivation)
             if not locked.header.fits(key):
                 raise WrongPassphrase(
@@ -211,6 +220,23 @@ class BackupArchive:
                 "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
             )
         return BackupHeader.parse(plain, self.limits)
+
+    def _expect_metadata(self, passphrase: bytes) -> None:
+        """Has the key of qubes.xml derived beside the header's.
+
+        The header is not verified yet, so the key may turn out useless; nothing is opened
+        with it before.
+        """
+        file = self.catalog.metadata_file() if self.is_seekable else None
+        if file is None:
+            return
+        try:
+            format_ = choose_format(self.untrusted_header, passphrase, self.limits)
+            chunk = next(iter(file.chunks))
+            locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
+        except (Damaged, LimitExceeded, UnsupportedFormat):
+            return  # told when it is read
+        self.pipeline.expect(locked.derivation)
 
     def _read_header(self) -> bytes:
         member = self.catalog.header()
@@ -410,13 +436,18 @@ class BackupArchive:
         keep_metadata: bool,
     ) -> Report:
         total = self._stored_size(plan)
-        warning = check_space(writer, total or 0, plan.estimated_size())
+        warning = check_space(writer, self._needed(plan, writer), plan.estimated_size())
         if warning:
             self._warn(warning)
         run = Run(plan, writer, self.limits, total=total, on_progress=progress)
         try:
             run.results.append(self._metadata_result(writer, keep_metadata))
-            run.files(self.catalog.files(), self._ignored)
+            format_ = self.unlocked().format
+            run.files(
+                self.catalog.files(),
+                lambda wanted: self.pipeline.session(format_, wanted),
+                self._ignored,
+            )
         except MachineError as error:
             error.report = self._report(run)
             raise
@@ -433,6 +464,13 @@ class BackupArchive:
         if not self._source.seekable:
             return None
         return sum(f.stored_size for f in self.catalog.seen_files() if plan.target(f.path))
+
+    def _needed(self, plan: Plan, writer: Writer) -> int:
+        """Stored bytes of the files that will be written; 0 where they are not known yet."""
+        if not self._source.seekable:
+            return 0
+        targets = ((file, plan.target(file.path)) for file in self.catalog.seen_files())
+        return sum(f.stored_size for f, t in targets if t and writer.has_room(t.qube, t.name))
 
     def _ignored(self, file: BackupFile) -> None:
         self._warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")

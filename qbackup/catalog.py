@@ -335,6 +335,7 @@ class PipeCatalog:
         self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
     ) -> None:
         self.error: QBackupError | None = None
+        self._lock = threading.RLock()  # a session goes through the files on its own thread
         self._members = scan(source, limits, warn)
         self._access = access
         self._make_chunk = make_chunk
@@ -387,23 +388,28 @@ class PipeCatalog:
 
     def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[EncryptedChunk]:
         """The chunks of the current file, until another file begins."""
-        while True:
-            if self._current is None or self._current.path != path:
-                raise AlreadyPassed(
-                    "it went by: on a pipe files come in order, once", file=display(path)
-                )
-            waiting = self._peek()
-            if waiting is None or waiting[0].path != path:
-                return
-            self._waiting = None
-            name, member = waiting
-            if name.index <= passing.last:
+        while (chunk := self._next_chunk(path, passing)) is not None:
+            yield chunk
+
+    def _next_chunk(self, path: str, passing: PassingChunks) -> EncryptedChunk | None:
+        with self._lock:
+            while True:
+                if self._current is None or self._current.path != path:
+                    raise AlreadyPassed(
+                        "it went by: on a pipe files come in order, once", file=display(path)
+                    )
+                waiting = self._peek()
+                if waiting is None or waiting[0].path != path:
+                    return None
+                self._waiting = None
+                name, member = waiting
+                if name.index > passing.last:
+                    break
                 self._doubled(name)
-                continue
             passing.passed += 1
             passing.last = name.index
             passing.stored_size += member.size
-            yield self._make_chunk(name, member.offset, member.size)
+            return self._make_chunk(name, member.offset, member.size)
 
     def _doubled(self, name: ChunkName) -> None:
         self._warn(f"{display(str(name))}: here twice, the first one counts")
@@ -415,6 +421,10 @@ class PipeCatalog:
 
     def _next_file(self) -> BackupFile | None:
         """Lets the rest of the current file pass, then gives the one that begins."""
+        with self._lock:
+            return self._begin_next_file()
+
+    def _begin_next_file(self) -> BackupFile | None:
         while True:
             if self._current is not None:
                 path = self._current.path
@@ -457,9 +467,10 @@ class PipeCatalog:
 
     def metadata_file(self) -> BackupFile | None:
         """See `Catalog`. Another file that comes first keeps its turn."""
-        waiting = self._peek()
-        is_next = waiting is not None and waiting[0].path == METADATA_PATH
-        return self._next_file() if is_next else None
+        with self._lock:
+            waiting = self._peek()
+            is_next = waiting is not None and waiting[0].path == METADATA_PATH
+            return self._next_file() if is_next else None
 
     def drain(self) -> None:
         """See `Catalog`."""

@@ -172,7 +172,12 @@ def _buffers(events: Iterable[Event]) -> Iterator[memoryview]:
     """The chunks' plaintext. Each buffer is let go before the next chunk is asked for."""
     for event in events:
         if isinstance(event, Lost):
-            raise event.error
+            error = event.error
+            del event
+            try:
+                raise error
+            finally:
+                del error  # no cycle through its own traceback, which would keep the chunk
         buffer = event.buffer
         del event
         yield buffer

@@ -55,19 +55,13 @@ def estimate(archive: BackupArchive) -> Cost:
                 parameters[chunk.parameters] += 1
             except QBackupError:
                 unreadable += 1
-    lanes = {p: _lanes(archive, p) for p in parameters}
+    slow = archive.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores
+    lanes = {p: 1 if slow else archive.pipeline.lanes_at_once(p) for p in parameters}
     speed = _seconds_per_work(archive) if parameters else 0.0
     seconds = sum(n * p.work / lanes[p] * speed for p, n in parameters.items())
     held = max((p.lane_memory * lanes[p] for p in parameters), default=0)
-    memory = held + min(largest, archive.limits.chunk) + _BASE_MEMORY
+    memory = held + 2 * min(largest, archive.limits.chunk) + _BASE_MEMORY
     return Cost(count, stored, unreadable, dict(parameters), seconds, memory)
-
-
-def _lanes(archive: BackupArchive, parameters: ScryptParameters) -> int:
-    """How many lanes of one derivation run at once here."""
-    if not archive.deriver.backends[0].threaded:
-        return 1
-    return archive.pipeline.threads_for(Derivation(b"", b"", parameters))
 
 
 def _seconds_per_work(archive: BackupArchive) -> float:

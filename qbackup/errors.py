@@ -129,5 +129,9 @@ class MachineError(QBackupError):
     report: Report | None = None
 
 
+class NotEnoughMemory(MachineError):
+    """A key can't be derived in this machine's memory. Costs the chunk's file, not the others."""
+
+
 class Interrupted(QBackupError):
     """Work was asked for from something that has been closed."""

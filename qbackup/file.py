@@ -8,8 +8,8 @@ from typing import BinaryIO, Protocol, cast
 
 from qbackup.chunk import EncryptedChunk
 from qbackup.compression import Decompress
-from qbackup.errors import ChunkMissing, FolderArchive, QBackupError
-from qbackup.formats import Format
+from qbackup.errors import FolderArchive, QBackupError
+from qbackup.formats import Event, Format
 from qbackup.inner import DOM0_HOME, Entry, Extent, InnerArchive
 from qbackup.limits import Limits
 from qbackup.names import display
@@ -82,26 +82,21 @@ class BackupFile:
         """Whether it is a folder archive, with `entries` and no single stream."""
         return self.path.startswith(DOM0_HOME + "/")
 
-    def decode(self, on_chunk: OnChunk | None = None) -> InnerArchive:
+    def decode(
+        self, events: Iterator[Event] | None = None, on_chunk: OnChunk | None = None
+    ) -> InnerArchive:
         """Its inner archive, read lazily: what `open`, `extents` and `entries` stand on.
 
         Args:
+            events: of its chunks, when they come from a session over many files.
             on_chunk: told the stored size of each chunk when it is done with.
         """
         unlocked = self._access.unlocked()
-        events = self._access.pipeline.run(unlocked.format, self._in_order(on_chunk))
+        if events is None:
+            events = self._access.pipeline.run(unlocked.format, self.chunks)
+        if on_chunk is not None:
+            events = _counted(events, on_chunk)
         return InnerArchive(unlocked.decompress(events), self.path, self._access.limits)
-
-    def _in_order(self, on_chunk: OnChunk | None) -> Iterator[EncryptedChunk]:
-        """The chunks, as long as each is the next one."""
-        for expected, chunk in enumerate(self.chunks):
-            if chunk.index != expected:
-                raise ChunkMissing(
-                    "this chunk is missing", chunk=f"{display(self.path)}.{expected:03d}"
-                )
-            yield chunk
-            if on_chunk is not None:
-                on_chunk(chunk.size)
 
     def extents(self) -> Iterator[Extent]:
         """Data and holes of an image, in order, from the first byte to the last.
@@ -159,6 +154,14 @@ class BackupFile:
     def naming_errors(self) -> _Naming:
         """Puts this file's name into errors that pass."""
         return _Naming(self.name)
+
+
+def _counted(events: Iterator[Event], on_chunk: OnChunk) -> Iterator[Event]:
+    for event in events:
+        size = event.stored_size
+        yield event
+        del event
+        on_chunk(size)
 
 
 class _Naming:

@@ -7,12 +7,13 @@ at N=2^20, r=8, p=1: pycryptodome 2.2-2.5 s, hashlib 5.4-6.3 s; pyscrypt takes 1
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import cast
 
-from qbackup.errors import MachineError
+from qbackup.errors import MachineError, NotEnoughMemory
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
 
 _HASHLIB_MEMORY = 2**31 - 1  # OpenSSL's ceiling, an int in hashlib
@@ -43,6 +44,7 @@ class Backend:
         max_memory: the largest 128·N·(r + 2)-like figure it can do, in bytes; None: any.
         threaded: it can run several lanes at once.
         slow: so slow that a person must be told.
+        strict: it keeps RFC 7914's rule that N < 2^(16·r); the scrypt program does not.
     """
 
     name: str
@@ -50,9 +52,12 @@ class Backend:
     max_memory: int | None = None
     threaded: bool = False
     slow: bool = False
+    strict: bool = False
 
     def can(self, parameters: ScryptParameters) -> bool:
         """Whether this backend can compute with these parameters."""
+        if self.strict and parameters.log2_n >= 16 * parameters.r:
+            return False
         return self.max_memory is None or _memory(parameters) <= self.max_memory
 
 
@@ -95,7 +100,7 @@ def _hashlib() -> Backend:
             job.secret, salt=job.salt, n=n, r=r, p=p, maxmem=_HASHLIB_MEMORY, dklen=KEY_SIZE
         )
 
-    return Backend("hashlib", derive, max_memory=_HASHLIB_MEMORY)
+    return Backend("hashlib", derive, max_memory=_HASHLIB_MEMORY, strict=True)
 
 
 def _pyscrypt() -> Backend:
@@ -164,13 +169,27 @@ class Deriver:
             threads: lanes that may run side by side, each with 128·N·r bytes.
 
         Raises:
-            MachineError: no backend, or not enough memory.
+            MachineError: no backend can do it.
+            NotEnoughMemory: the machine has not enough memory for this key.
         """
         backend = self.backend_for(job.parameters)
+        need = job.parameters.lane_memory * (threads if backend.threaded else 1)
+        there = physical_memory()
+        if there is not None and job.parameters.lane_memory > there:
+            raise NotEnoughMemory(  # where memory is overcommitted, asking would end the process
+                f"a key needs {need // 2**20} MiB, this machine has {there // 2**20} MiB"
+            )
         try:
             return backend.derive(job, threads)
         except (MemoryError, ValueError):  # both C libraries report a failed malloc as ValueError
-            need = job.parameters.lane_memory * (threads if backend.threaded else 1)
-            raise MachineError(
+            raise NotEnoughMemory(
                 f"not enough memory to derive a key: {need // 2**20} MiB are needed"
             ) from None
+
+
+def physical_memory() -> int | None:
+    """This machine's memory in bytes; None where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

@@ -140,12 +140,6 @@ def json_name(name: str) -> dict[str, str]:
     return {"name": name}
 
 
-def case_clashes(paths: list[str]) -> list[tuple[str, str]]:
-    """Pairs of paths that a file system which ignores case takes for the same."""
-    seen: dict[str, str] = {}
-    clashes = []
-    for path in paths:
-        first = seen.setdefault(unicodedata.normalize("NFC", path).casefold(), path)
-        if first != path:
-            clashes.append((first, path))
-    return clashes
+def folded(path: str) -> str:
+    """The same text for all paths that a file system which ignores case takes for one."""
+    return unicodedata.normalize("NFC", path).casefold()

@@ -108,8 +108,7 @@ class EncryptedHeader:
         parameters = self.parameters
         if not (1 <= parameters.log2_n <= 63 and parameters.r and parameters.p):
             raise ChunkDamaged(f"its scrypt parameters are impossible ({parameters})")
-        # RFC 7914: N < 2^(128 r / 8), which OpenSSL checks
-        if parameters.r * parameters.p >= 1 << 30 or parameters.log2_n >= 16 * parameters.r:
+        if parameters.r * parameters.p >= 1 << 30:
             raise ChunkDamaged(f"its scrypt parameters are impossible ({parameters})")
         for name, value in (
             ("scrypt_lanes", parameters.r * parameters.p),

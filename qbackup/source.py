@@ -46,6 +46,42 @@ class Source(Protocol):
         ...
 
 
+class _Use:
+    """A file in use: it is closed when nobody reads it any more.
+
+    Closing it under a read would let the read end up in whatever file gets its number next;
+    waiting for the read would hang on a dying disk or an idle pipe.
+    """
+
+    def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool) -> None:
+        self._file = file
+        self._owned = owned
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._closed = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise Interrupted(_CLOSED)
+            self._readers += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            self._close_if_idle()
+
+    def close(self) -> None:
+        """Lets nobody read any more; closes the file if it is this package's own."""
+        with self._lock:
+            self._closed = True
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if self._closed and self._owned and not self._readers:
+            self._file.close()
+
+
 class SeekableSource:
     """A file that can be read anywhere. Several threads may read at once."""
 
@@ -53,7 +89,7 @@ class SeekableSource:
 
     def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool) -> None:
         self._file = file
-        self._owned = owned
+        self._use = _Use(file, owned=owned)
         self._lock = threading.Lock()
         self._read_at = self._pread if type(file) is io.FileIO and _PREADV else self._seek_read
 
@@ -62,7 +98,8 @@ class SeekableSource:
         if offset >= _OFFSET_END:
             return 0
         try:
-            return self._read_at(offset, buffer)
+            with self._use:
+                return self._read_at(offset, buffer)
         except OSError as error:
             if error.errno == errno.EINVAL and offset > _PLAUSIBLE_END:
                 return 0  # past what the file system can hold
@@ -87,8 +124,7 @@ class SeekableSource:
 
     def close(self) -> None:
         """See `Source`."""
-        if self._owned:
-            self._file.close()
+        self._use.close()
 
 
 class PipeSource:
@@ -98,21 +134,30 @@ class PipeSource:
 
     def __init__(self, file: BinaryIO, *, owned: bool) -> None:
         self._file = file
-        self._owned = owned
+        self._use = _Use(file, owned=owned)
+        self._lock = threading.Lock()
         self._position = 0
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """See `Source`."""
+        with self._lock:
+            return self._read_next(offset, buffer)
+
+    def _read_next(self, offset: int, buffer: memoryview) -> int:
         if offset < self._position:
             raise AlreadyPassed("its bytes went by on the pipe")
         try:
-            if not self._skip(offset - self._position):
-                return 0
-            count = _fill(self._file, buffer)
+            with self._use:
+                return self._pass(offset, buffer)
         except OSError as error:
             raise _failed(error) from error
         except ValueError as error:
             raise Interrupted(_CLOSED) from error
+
+    def _pass(self, offset: int, buffer: memoryview) -> int:
+        if not self._skip(offset - self._position):
+            return 0
+        count = _fill(self._file, buffer)
         self._position += count
         return count
 
@@ -128,8 +173,7 @@ class PipeSource:
 
     def close(self) -> None:
         """See `Source`."""
-        if self._owned:
-            self._file.close()
+        self._use.close()
 
 
 def _failed(error: OSError) -> MachineError:

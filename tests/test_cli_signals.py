@@ -330,15 +330,17 @@ class TestThisMachineFails:
             *("restore", path, "-o", tmp_path / "out", *KEY),
             limits={resource.RLIMIT_AS: 2 << 30},
         )
-        assert ended.status == 5
-        assert "qbackup: not enough memory to derive a key: 4096 MiB are needed\n" in ended.err
+        assert ended.status == 1
+        told = "vault/private.img: not enough memory to derive a key: 4096 MiB are needed"
+        assert told in ended.stdout.decode()
         assert "vault/private.img" not in files_below(tmp_path / "out")
+        assert "personal/private.img" in files_below(tmp_path / "out"), "it costs its file only"
 
     def test_too_little_memory_for_the_header(self, tmp_path: Path) -> None:
         path = alter.with_parameters(SAMPLE, tmp_path / "b", alter.HEADER_COPY, 22, 8, 1)
         ended = run("list", path, "--json", *KEY, limits={resource.RLIMIT_AS: 2 << 30})
         assert ended.status == 5
-        assert ended.document["kind"] == "MachineError"
+        assert ended.document["kind"] == "NotEnoughMemory"
 
     def test_too_little_memory_for_a_chunk(self, maker: MakerFactory, tmp_path: Path) -> None:
         backup = maker(compression_filter=None)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from qbackup.names import (
     ChunkName,
-    case_clashes,
     decode,
     display,
     encode,
+    folded,
     json_name,
     parse_chunk_name,
     unsafe_reason,
@@ -207,7 +207,8 @@ class TestJsonNames:
         assert base64.b64decode(shown["name_bytes"]) == b"caf\xe9"
 
 
-class TestCaseClashes:
+class TestFolded:
     def test_names_that_a_file_system_may_take_for_the_same(self) -> None:
-        paths = ["Work/a", "work/a", "vault", "cafe\u0301", "caf\u00e9", "vault"]
-        assert case_clashes(paths) == [("Work/a", "work/a"), ("cafe\u0301", "caf\u00e9")]
+        assert folded("Work/a") == folded("work/A")
+        assert folded("cafe\u0301") == folded("caf\u00e9")
+        assert folded("vault") != folded("vault1")

@@ -231,8 +231,6 @@ class TestParameters:
             (10, 8, 0),
             (10, 1 << 15, 1 << 15),
             (10, 2**32 - 1, 2**32 - 1),
-            (16, 1, 1),
-            (32, 2, 1),
         ],
     )
     def test_that_scrypt_does_not_have_are_damage(self, log2_n: int, r: int, p: int) -> None:

@@ -151,7 +151,7 @@ def _open(options: argparse.Namespace) -> BackupArchive:
     if source == "-":
         if sys.stdin.isatty():
             raise UsageError("standard input is a terminal: send the backup to it, < BACKUP")
-        source = sys.stdin.buffer
+        source = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)  # no lock at the end
     return BackupArchive(
         source,
         jobs=options.jobs,

@@ -114,7 +114,7 @@ def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
     for passphrase, remark in _candidates(request):
         try:
             with output.working("checking the passphrase", quiet=quiet):
-                archive.unlock(passphrase)
+                archive.unlock(passphrase, ahead=True)
         except WrongPassphrase as error:
             last = error
             continue

@@ -18,9 +18,15 @@ from qbackup.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Verified plaintext of one chunk, in its place. The buffer belongs to the receiver."""
+    """Verified plaintext of one chunk, in its place. The buffer belongs to the receiver.
+
+    Args:
+        buffer: the plaintext.
+        stored_size: bytes that the chunk takes in the backup.
+    """
 
     buffer: memoryview
+    stored_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +37,13 @@ class Lost:
         chunk: its member name without suffix.
         size: plaintext bytes that are missing, where that is known.
         error: what was wrong.
+        stored_size: bytes that the chunk takes in the backup.
     """
 
     chunk: str
     size: int | None
     error: QBackupError
+    stored_size: int = 0
 
 
 Event: TypeAlias = Data | Lost

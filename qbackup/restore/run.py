@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeAlias
 
-from qbackup.errors import Damaged, LimitExceeded, MachineError
+from qbackup.chunk import EncryptedChunk
+from qbackup.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory
 from qbackup.file import BackupFile
+from qbackup.formats import Event
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import display
+from qbackup.pipeline import Session
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.report import FileResult, OnProgress, Progress
 from qbackup.restore.tree import TreeRestore
 from qbackup.restore.writer import CannotWrite, InTheWay, Writer
 
 _IN_THE_WAY = "something of this name is there already; it was left alone (see --overwrite)"
+
+
+_Wanted: TypeAlias = tuple[tuple[BackupFile, Target], Iterable[EncryptedChunk]]
+OpenSession: TypeAlias = Callable[[Iterable[_Wanted]], Session[tuple[BackupFile, Target]]]
 
 
 class Run:
@@ -45,45 +53,66 @@ class Run:
         self._done = 0
         self._on_progress = on_progress
 
-    def files(self, files: Iterable[BackupFile], ignored: Callable[[BackupFile], None]) -> None:
+    def files(
+        self,
+        files: Iterable[BackupFile],
+        open_session: OpenSession,
+        ignored: Callable[[BackupFile], None],
+    ) -> None:
         """Goes through all files; at the end adds what should have been there.
 
         Args:
             files: in the archive's order.
+            open_session: the pipeline over all of them.
             ignored: told of files that belong to no qube.
 
         Raises:
             MachineError: this machine can't go on; `results` has what was done until then.
         """
         seen: set[tuple[str, str]] = set()
+        with open_session(self._wanted(files, ignored)) as session:
+            for (file, target), events in session:
+                seen.add((target.qube, target.name))
+                start = self._done
+                self.results.extend(self._file(file, target, events))
+                self._done = max(self._done, start + file.stored_size)  # also if given up
+        self.results.extend(self._plan.missing(seen))
+
+    def _wanted(
+        self, files: Iterable[BackupFile], ignored: Callable[[BackupFile], None]
+    ) -> Iterator[_Wanted]:
+        """The files that are asked for, with the chunks that have to be read for them.
+
+        The pipeline goes through this ahead of the restore, on a thread of its own.
+        """
         for file in files:
             target = self._plan.target(file.path)
             if target is not None:
-                seen.add((target.qube, target.name))
-                self.results.extend(self._file(file, target))
+                needed = not target.unsafe and self._writer.has_room(target.qube, target.name)
+                yield (file, target), file.chunks if needed else ()
             elif not self._plan.is_known(file.path):
                 ignored(file)
-        self.results.extend(self._plan.missing(seen))
 
-    def _file(self, file: BackupFile, target: Target) -> list[FileResult]:
+    def _file(self, file: BackupFile, target: Target, events: Iterator[Event]) -> list[FileResult]:
         """One file's result, and one for each thing in a folder that was refused."""
         if target.unsafe:
             return [self._result(file, target, "damaged", f"refused: {target.unsafe}")]
         self._tell(0, target)
         try:
-            return self._tree(file, target) if file.is_folder else [self._image(file, target)]
+            if file.is_folder:
+                return self._tree(file, target, events)
+            return [self._image(file, target, events)]
         except InTheWay:
-            self._tell(file.stored_size, target)
             return [self._result(file, target, "exists", _IN_THE_WAY)]
-        except (Damaged, LimitExceeded) as error:
+        except (Damaged, LimitExceeded, NotEnoughMemory) as error:
             place = f"{error.chunk}: " if error.chunk else ""
             return [self._result(file, target, "damaged", place + error.reason)]
         except CannotWrite as error:
             return [self._result(file, target, "damaged", str(error))]
 
-    def _image(self, file: BackupFile, target: Target) -> FileResult:
+    def _image(self, file: BackupFile, target: Target, events: Iterator[Event]) -> FileResult:
         with self._writer.image(target.qube, target.name) as sink:
-            inner = file.decode(lambda size: self._tell(size, target))
+            inner = file.decode(events, lambda size: self._tell(size, target))
             entry = inner.only_file()
             for extent in entry.extents():
                 if extent.data is not None:
@@ -92,10 +121,11 @@ class Run:
             sink.commit(entry.size)
         return self._result(file, target, "ok", size=entry.size)
 
-    def _tree(self, file: BackupFile, target: Target) -> list[FileResult]:
+    def _tree(self, file: BackupFile, target: Target, events: Iterator[Event]) -> list[FileResult]:
         with self._writer.tree(target.qube, target.name) as sink:
             restore = TreeRestore(sink, self._limits)
-            for entry in file.decode(lambda size: self._tell(size, target)).entries():
+            inner = file.decode(events, lambda size: self._tell(size, target))
+            for entry in inner.entries():
                 restore.add(entry)
             restore.finish()
         result = self._result(file, target, "ok", size=restore.size, notes=tuple(restore.notes))

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from qbackup.errors import MachineError
-from qbackup.names import decode, display, encode
+from qbackup.names import decode, display, encode, folded
 
 PART_SUFFIX = ".part"
 _OLD_SUFFIX = ".old.part"
@@ -113,6 +113,10 @@ class Writer(Protocol):
         """A folder of a qube. Raises as `image`."""
         ...
 
+    def has_room(self, qube: str, name: str) -> bool:
+        """Whether it is worth reading the file: nothing of its name is in the way yet."""
+        ...
+
     def holds(self, name: str, data: bytes) -> bool:
         """Whether the output folder has a file of exactly this content."""
         ...
@@ -189,6 +193,7 @@ class FolderWriter:
 
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self._overwrite = overwrite
+        self._written: dict[str, str] = {}
         with _folder_errors(path):
             _make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -203,6 +208,13 @@ class FolderWriter:
         if self._root >= 0:
             os.close(self._root)
             self._root = -1
+
+    def has_room(self, qube: str, name: str) -> bool:
+        """See `Writer`. What is found out when the file is made counts, this only saves time."""
+        try:
+            return self._overwrite or not _exists(self._root, f"{qube}/{name}")
+        except OSError:
+            return True
 
     def free_space(self) -> int | None:
         """See `Writer`."""
@@ -223,12 +235,12 @@ class FolderWriter:
     @contextlib.contextmanager
     def image(self, qube: str, name: str) -> Iterator[FileSink]:
         """See `Writer`."""
-        with self._folder_of(qube, name) as (folder, base):
+        with self._folder_of(qube, name) as (folder, base, overwrite):
             with _translated(base):
                 _remove(folder, base + PART_SUFFIX)
                 fd = os.open(encode(base + PART_SUFFIX), _NEW_FILE, _FILE_MODE, dir_fd=folder)
             try:
-                yield _Image(fd, base, folder, self._overwrite)
+                yield _Image(fd, base, folder, overwrite)
             finally:
                 os.close(fd)
                 with contextlib.suppress(OSError):
@@ -237,27 +249,33 @@ class FolderWriter:
     @contextlib.contextmanager
     def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
         """See `Writer`."""
-        with self._folder_of(qube, name) as (folder, base):
+        with self._folder_of(qube, name) as (folder, base, overwrite):
             with _translated(base):
                 _remove(folder, base + PART_SUFFIX)
                 os.mkdir(encode(base + PART_SUFFIX), _FOLDER_MODE, dir_fd=folder)
                 fd = os.open(encode(base + PART_SUFFIX), _OLD_FOLDER, dir_fd=folder)
             try:
                 with contextlib.closing(_Folders(fd)) as folders:
-                    yield _Tree(folders, folder, base, self._overwrite)
+                    yield _Tree(folders, folder, base, overwrite)
             finally:
                 with contextlib.suppress(OSError):
                     _remove(folder, base + PART_SUFFIX)
 
     @contextlib.contextmanager
-    def _folder_of(self, qube: str, name: str) -> Iterator[tuple[int, str]]:
-        """The open folder that a file goes into, and its last component."""
+    def _folder_of(self, qube: str, name: str) -> Iterator[tuple[int, str, bool]]:
+        """The open folder that a file goes into, its last component, and whether to overwrite.
+
+        What this very restore has written is never overwritten: where the file system
+        ignores case, two files of the backup can have one name.
+        """
+        path = f"{qube}/{name}"
+        overwrite = self._overwrite and self._written.setdefault(folded(path), path) == path
         *parents, base = [*(qube.split("/") if qube else []), *name.split("/")]
         with contextlib.closing(_Folders(os.dup(self._root))) as folders:
             with _translated(base):
                 folder = folders.open(parents, create=True)
-                _check_free(folder, base, self._overwrite)
-            yield folder, base
+                _check_free(folder, base, overwrite)
+            yield folder, base, overwrite
 
 
 def _make_folders(path: str | os.PathLike[str]) -> None:
@@ -324,6 +342,7 @@ class _Folders:
         if create:
             with contextlib.suppress(FileExistsError):
                 os.mkdir(name, _FOLDER_MODE, dir_fd=parent)
+                os.fsync(parent)
         return os.open(name, _OLD_FOLDER, dir_fd=parent)
 
     def parent(self, path: str) -> tuple[int, bytes]:
@@ -507,6 +526,10 @@ class NowhereWriter:
     def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
         """See `Writer`."""
         return contextlib.nullcontext(_Nothing())
+
+    def has_room(self, qube: str, name: str) -> bool:
+        """See `Writer`."""
+        return True
 
     def holds(self, name: str, data: bytes) -> bool:
         """See `Writer`."""

@@ -1,0 +1,368 @@
+"""Verified plaintext of one file after the other, made ahead of need.
+
+Three stages run side by side: one thread looks ahead, reads the coming chunks' heads and
+asks for their keys; the `KeyPool` derives them; one thread opens chunks, that is reads,
+authenticates and decrypts the next one while the caller inflates and writes the one
+before. From a pipe, whole chunks are read by the first thread.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from qbackup.ciphers import Cipher
+from qbackup.errors import (
+    ChunkMissing,
+    Damaged,
+    Interrupted,
+    LimitExceeded,
+    NotEnoughMemory,
+    QBackupError,
+)
+from qbackup.formats import Data, Event, Format, LockedChunk, Lost
+from qbackup.names import display
+from qbackup.pipeline.pool import Holder, KeyPool, Ticket
+
+_READY_LIMIT = 1  # opened chunks that wait for the caller
+
+Tag = TypeVar("Tag")
+
+
+class StoredChunk(Protocol):
+    """A chunk as the pipeline needs it: a name, a place, a size, and its bytes when asked."""
+
+    @property
+    def name(self) -> str:
+        """Member name without suffix."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """Its place in the file, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Stored length in bytes."""
+        ...
+
+    def read_head(self, size: int) -> bytes:
+        """The first bytes, read once and kept."""
+        ...
+
+    def read_body(self, start: int) -> memoryview:
+        """All bytes from start on, in a buffer of its own."""
+        ...
+
+
+@dataclass(slots=True)
+class _Item(Generic[Tag]):
+    """What goes from stage to stage: a file begins, a chunk, a file or everything ends.
+
+    Args:
+        number: of the file.
+        tag: a file begins.
+        chunk: a chunk of it; with what the stages find out, and at last its event.
+        held: bytes charged for it.
+        ends: the file ends.
+        is_last: everything ends, with an error or without.
+    """
+
+    number: int
+    tag: Tag | None = None
+    chunk: StoredChunk | None = None
+    locked: LockedChunk | None = None
+    ticket: Ticket | None = None
+    body: memoryview | None = None
+    event: Event | None = None
+    held: int = 0
+    error: BaseException | None = None
+    ends: bool = False
+    is_last: bool = False
+
+
+class _Queue(Generic[Tag]):
+    """Items between two stages; closing it wakes everybody."""
+
+    def __init__(self, limit: int, changed: threading.Condition) -> None:
+        self._items: deque[_Item[Tag]] = deque()
+        self._limit = limit
+        self._changed = changed
+        self._closed = False
+
+    def put(self, item: _Item[Tag]) -> bool:
+        """Waits for room; False when closed. Only chunks count against the limit."""
+        with self._changed:
+            if item.chunk is not None:
+                self.wait_for_room()
+            if self._closed:
+                return False
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def wait_for_room(self) -> None:
+        """Waits until a chunk could be put."""
+        with self._changed:
+            while not self._closed and self._chunks() >= self._limit:
+                self._changed.wait()
+
+    def _chunks(self) -> int:
+        return sum(item.chunk is not None for item in self._items)
+
+    def get(self) -> _Item[Tag] | None:
+        """The next item; None when closed. A signal ends the wait."""
+        with self._changed:
+            while not self._closed and not self._items:
+                self._changed.wait()
+            if self._closed:
+                return None
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> list[_Item[Tag]]:
+        """Nobody waits any longer. Returns what was left."""
+        with self._changed:
+            self._closed = True
+            left = list(self._items)
+            self._items.clear()
+            self._changed.notify_all()
+            return left
+
+
+class Session(Generic[Tag]):
+    """Verified plaintext of one file after the other, made ahead of need.
+
+    Args:
+        files: (tag, chunks in order) of each file; gone through on another thread.
+        format_: how chunks are locked and opened.
+        pool: derives the keys.
+        decrypt: AES-256-CTR in place.
+        window: chunks looked ahead.
+        chunks: whole chunks held at once.
+        hold_bodies: read whole chunks ahead, as a pipe needs it.
+        eager: look ahead from the start; else only as far as the caller reads on, like a
+            file system's read-ahead: nothing but the first chunk for the first bytes.
+    """
+
+    def __init__(
+        self,
+        files: Iterable[tuple[Tag, Iterable[StoredChunk]]],
+        format_: Format,
+        pool: KeyPool,
+        cipher: Cipher,
+        *,
+        window: int,
+        chunks: int,
+        hold_bodies: bool,
+        eager: bool,
+    ) -> None:
+        self._files = files
+        self._format = format_
+        self._pool = pool
+        self._cipher = cipher
+        self._hold_bodies = hold_bodies
+        self._changed = threading.Condition()
+        self._coming: _Queue[Tag] = _Queue(window, self._changed)
+        self._ready: _Queue[Tag] = _Queue(_READY_LIMIT, self._changed)
+        self._holder = Holder(chunks, lambda: self._is_wanted(self._reading))
+        self._reading = 0  # the file whose chunk waits to be held
+        self._unwanted = -1  # files up to this number are done with
+        self._window = window
+        self._eager = eager
+        self._outstanding = 0  # chunks prepared and neither given to the caller nor dropped
+        self._asked = 0  # events that the caller has asked for
+        self._in_hand = 0  # bytes held of the chunk that the caller has
+        self._is_waiting = False  # for the last of them
+        self._closed = False
+        self._started = False
+
+    def __enter__(self) -> Session[Tag]:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[tuple[Tag, Iterator[Event]]]:
+        """Each file with its events. What is left of a file is dropped with the next one."""
+        self._start()
+        while True:
+            item = self._take()
+            self._pool.release(item.held, self._holder)
+            if item.error is not None:
+                raise item.error
+            if item.is_last:
+                return
+            if item.tag is not None:
+                yield item.tag, self._events(item.number)
+                self._take_back()
+                self._give_up(item.number)
+
+    def _events(self, number: int) -> Iterator[Event]:
+        while self._unwanted < number:
+            item = self._next_event()
+            if item.error is not None:
+                raise item.error
+            if item.ends:
+                return
+            event, self._in_hand = item.event, item.held
+            del item
+            if event is not None:
+                yield event
+            del event  # the buffer is the receiver's; the next chunk needs the room
+            self._take_back()
+
+    def _take_back(self) -> None:
+        """The caller is done with the chunk that it was given last."""
+        held, self._in_hand = self._in_hand, 0
+        self._pool.release(held, self._holder)
+
+    def _next_event(self) -> _Item[Tag]:
+        with self._changed:
+            self._asked += 1
+            self._is_waiting = True
+            self._changed.notify_all()
+        item = self._take()
+        self._is_waiting = False
+        return item
+
+    def _take(self) -> _Item[Tag]:
+        item = self._ready.get()
+        if item is None:
+            raise Interrupted("the backup was closed")
+        if item.chunk is not None:
+            self._settle()
+        return item
+
+    def _settle(self) -> None:
+        """A chunk is not outstanding any more."""
+        with self._changed:
+            self._outstanding -= 1
+            self._changed.notify_all()
+
+    def _give_up(self, number: int) -> None:
+        """The caller is done with a file; what is left of it is not wanted."""
+        with self._changed:
+            self._unwanted = number
+            self._changed.notify_all()
+        self._pool.wake()
+
+    def close(self) -> None:
+        """Cancels what waits, abandons what runs. Never raises, never waits."""
+        self._closed = True
+        self._take_back()
+        self._give_up(self._unwanted)
+        for item in (*self._coming.close(), *self._ready.close()):
+            self._drop(item)
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            for stage in (self._look_ahead, self._open_chunks):
+                threading.Thread(target=stage, name="qbackup-stage", daemon=True).start()
+
+    def _is_wanted(self, number: int) -> bool:
+        return not self._closed and number > self._unwanted
+
+    def _drop(self, item: _Item[Tag]) -> None:
+        if item.ticket is not None:
+            item.ticket.cancel()
+        self._pool.release(item.held, self._holder)
+        item.held = 0
+
+    # First stage: what comes
+
+    def _look_ahead(self) -> None:
+        number = -1
+        try:
+            for number, (tag, chunks) in enumerate(self._files):
+                self._coming.put(_Item(number, tag=tag))
+                for expected, chunk in enumerate(chunks):
+                    self._wait_for_turn(number)
+                    if not self._is_wanted(number):
+                        self._settle()
+                        break
+                    item = self._prepare(number, chunk, expected)
+                    if not self._coming.put(item):
+                        self._drop(item)
+                        return
+                    if chunk.index != expected:
+                        break
+                self._coming.put(_Item(number, ends=True))
+            self._coming.put(_Item(number + 1, is_last=True))
+        except BaseException as error:  # handed over whole, raised where it is waited for
+            self._coming.put(_Item(number, error=error, is_last=True))
+
+    def _wait_for_turn(self, number: int) -> None:
+        """Waits until the next chunk is near enough to what the caller reads."""
+        with self._changed:
+            while self._is_wanted(number) and self._outstanding >= self._reach():
+                self._changed.wait()
+            self._outstanding += 1
+
+    def _reach(self) -> int:
+        """Chunks that may be outstanding now."""
+        ahead = self._window if self._eager else min(self._window, 2 * max(0, self._asked - 1))
+        return ahead + self._is_waiting
+
+    def _prepare(self, number: int, chunk: StoredChunk, expected: int) -> _Item[Tag]:
+        item: _Item[Tag] = _Item(number, chunk=chunk)
+        try:
+            if chunk.index != expected:
+                name = display(f"{chunk.name.rpartition('.')[0]}.{expected:03d}")
+                raise ChunkMissing("this chunk is missing", chunk=name)
+            item.locked = self._format.lock(chunk.name, chunk.read_head(self._format.head_size))
+            item.ticket = self._pool.start(item.locked.derivation)
+            if self._hold_bodies:
+                self._read(item, chunk)
+        except (Damaged, LimitExceeded) as error:
+            item.event = self._lost(chunk, error)
+        return item
+
+    def _read(self, item: _Item[Tag], chunk: StoredChunk) -> None:
+        self._reading = item.number
+        if self._pool.hold(chunk.size, self._holder):
+            item.held = chunk.size
+            item.body = chunk.read_body(self._format.head_size)
+
+    # Second stage: open
+
+    def _open_chunks(self) -> None:
+        while (item := self._coming.get()) is not None:
+            if item.chunk is not None:
+                if not self._is_wanted(item.number):
+                    self._drop(item)
+                    self._settle()
+                    continue
+                self._open(item, item.chunk)
+            if not self._ready.put(item):
+                self._drop(item)
+            if item.is_last:
+                return
+            self._ready.wait_for_room()  # the next body is read when this one is under way
+
+    def _open(self, item: _Item[Tag], chunk: StoredChunk) -> None:
+        if item.event is not None or item.locked is None or item.ticket is None:
+            return
+        try:
+            key = item.ticket.wait()
+            item.locked.check_key(key)
+            if item.body is None:
+                self._read(item, chunk)
+            if item.body is not None:
+                plaintext = item.locked.open(key, item.body, self._cipher.decrypt)
+                item.event = Data(plaintext, chunk.size)
+        except (Damaged, LimitExceeded, NotEnoughMemory) as error:
+            item.event = self._lost(chunk, error)
+        except BaseException as error:  # handed over whole, raised where it is waited for
+            item.error = error
+        item.body = None
+
+    def _lost(self, chunk: StoredChunk, error: QBackupError) -> Lost:
+        size = max(0, chunk.size - self._format.overhead)
+        return Lost(chunk.name, size, error, chunk.size)
