@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -127,6 +128,7 @@ class TestSignals:
             wait_for(lambda: derives(out))
             while process.poll() is None:
                 process.send_signal(signal.SIGINT)
+                time.sleep(0.001)
             ended = finish(process, arguments)
         assert ended.status == 130
         assert "vault/private.img" not in files_below(out)

@@ -149,6 +149,17 @@ class TestHashlibsCeiling:
             deriver.derive(job)
 
 
+class TestOpensslsOtherBound:
+    def test_n_of_2_to_the_16_r_is_left_to_the_others(self) -> None:
+        """RFC 7914 has N < 2^(16 r); the scrypt program and pycryptodome don't look."""
+        allowed, refused = ScryptParameters(15, 1, 1), ScryptParameters(16, 1, 1)
+        names = [backend.name for backend in BACKENDS.values() if backend.can(refused)]
+        assert names == ["pycryptodome", "pyscrypt"]
+        keys = {BACKENDS[n].derive(Derivation(b"", b"", allowed), 1) for n in COMPILED}
+        assert len(keys) == 1
+        assert len(BACKENDS["pycryptodome"].derive(Derivation(b"", b"", refused), 1)) == 64
+
+
 class TestChoice:
     @pytest.mark.parametrize(
         ("blocked", "names"),
@@ -210,6 +221,16 @@ class TestMemory:
         )
         out = subprocess.check_output([sys.executable, "-c", program], text=True)
         assert out == "not enough memory to derive a key: 1024 MiB are needed\n"
+
+    def test_that_the_machine_does_not_have_is_not_asked_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job = Derivation(b"", b"", ScryptParameters(40, 8, 1))
+        with pytest.raises(MachineError, match="this machine has"):
+            Deriver((BACKENDS["pycryptodome"],)).derive(job)
+        monkeypatch.delattr("os.sysconf")  # a system that does not say
+        small = Derivation(b"", b"", ScryptParameters(4, 1, 1))
+        assert Deriver((BACKENDS["pycryptodome"],)).derive(small).hex() == RFC_7914[0][5]
 
 
 class TestSecretLine:
