@@ -23,7 +23,7 @@ import os
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 if TYPE_CHECKING:
-    from qbackup.archive import BackupArchive, Passphrase, Qube
+    from qbackup.archive import BackupArchive, Passphrase
     from qbackup.chunk import EncryptedChunk
     from qbackup.errors import (
         AlreadyPassed,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from qbackup.header import BackupHeader
     from qbackup.inner import Entry, Extent
     from qbackup.limits import Limits
+    from qbackup.qube import Qube
     from qbackup.restore.report import FileResult, Progress, Report
     from qbackup.scrypt import ScryptParameters
 
@@ -66,6 +67,7 @@ _MODULES = (
     "inner",
     "chunk",
     "file",
+    "qube",
     "archive",
 )
 

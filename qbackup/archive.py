@@ -38,50 +38,21 @@ from qbackup.formats.v4 import lock_header_copy
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
 from qbackup.keys import Deriver
 from qbackup.limits import Limits
-from qbackup.metadata import METADATA_PATH, QubeRecord, QubeTable, parse_qubes_xml
+from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
 from qbackup.names import ChunkName, display
 from qbackup.pipeline import Pipeline
+from qbackup.qube import Qube
 from qbackup.restore.plan import Plan
 from qbackup.restore.report import FileResult, OnProgress, Report
 from qbackup.restore.run import Run, check_space, write_metadata
-from qbackup.restore.writer import FolderWriter, NowhereWriter, Writer
+from qbackup.restore.sinks import NowhereWriter, Writer
+from qbackup.restore.writer import FolderWriter
 from qbackup.scrypt import HEADER_SIZE, OVERHEAD
 from qbackup.source import open_source
 
 Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 
 _WARNINGS_LIMIT = 1000
-
-
-class Qube:
-    """A qube of the backup: what ``qubes.xml`` says of it, and its files.
-
-    Attributes:
-        name, klass, label, template, netvm, size: see `QubeRecord`.
-    """
-
-    def __init__(self, record: QubeRecord, catalog: Catalog, table: QubeTable) -> None:
-        self.name = record.name
-        self.klass = record.klass
-        self.label = record.label
-        self.template = record.template
-        self.netvm = record.netvm
-        self.size = record.size
-        self.required = record.required
-        self._catalog = catalog
-        self._table = table
-
-    def __repr__(self) -> str:
-        return f"<Qube {display(self.name)} ({display(self.klass)})>"
-
-    @property
-    def files(self) -> tuple[BackupFile, ...]:
-        """Its files in the archive; on a pipe, those that came so far."""
-        return tuple(
-            file
-            for file in self._catalog.seen_files()
-            if (self._table.owner(file.path) or ("",))[0] == self.name
-        )
 
 
 class BackupArchive:

@@ -10,12 +10,13 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from qbackup.archive import BackupArchive, Qube
+from qbackup.archive import BackupArchive
 from qbackup.cli.progress import human_size, human_time
 from qbackup.cost import Cost
 from qbackup.errors import MachineError, QBackupError
 from qbackup.header import BackupHeader
 from qbackup.names import display, json_name
+from qbackup.qube import Qube
 from qbackup.restore.report import FileResult, Report
 
 Document: TypeAlias = dict[str, Any]

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from qbackup.errors import NotInBackup
 from qbackup.metadata import METADATA_PATH, QubeTable
 from qbackup.names import display, unsafe_reason
+from qbackup.restore.folders import PART_SUFFIX
 from qbackup.restore.report import FileResult
-from qbackup.restore.writer import PART_SUFFIX
 
 NO_FILES = "*"
 

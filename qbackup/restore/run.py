@@ -15,8 +15,8 @@ from qbackup.names import display
 from qbackup.pipeline import Session
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.report import FileResult, OnProgress, Progress
+from qbackup.restore.sinks import CannotWrite, InTheWay, Writer
 from qbackup.restore.tree import TreeRestore
-from qbackup.restore.writer import CannotWrite, InTheWay, Writer
 
 _IN_THE_WAY = "something of this name is there already; it was left alone (see --overwrite)"
 

@@ -16,7 +16,7 @@ from qbackup.errors import Damaged, LimitExceeded
 from qbackup.inner import Entry
 from qbackup.limits import Limits
 from qbackup.names import display, encode, unsafe_reason
-from qbackup.restore.writer import CannotWrite, TreeSink
+from qbackup.restore.sinks import CannotWrite, TreeSink
 
 _SPECIAL_BITS = 0o6000
 _NOTES_LIMIT = 100

@@ -1,4 +1,4 @@
-"""Where restored files go. The only module that creates files.
+"""Where restored files go: with `folders`, the only place that creates anything.
 
 The rules, each kept by the system call and not by a look beforehand:
 
@@ -17,15 +17,23 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from typing import Protocol
 
 from qbackup.errors import MachineError
-from qbackup.names import decode, display, encode, folded
+from qbackup.names import display, encode, folded
+from qbackup.restore.folders import (
+    FOLDER_MODE,
+    OLD_FOLDER,
+    PART_SUFFIX,
+    Folders,
+    exists,
+    lock_folder,
+    make_folders,
+    put_in_place,
+    remove,
+)
+from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink
 
-PART_SUFFIX = ".part"
-_OLD_SUFFIX = ".old.part"
 _FILE_MODE = 0o600
-_FOLDER_MODE = 0o700
 _KEPT_MODE = 0o1777  # setuid and setgid are dropped
 _BLOCK = 64 * 1024
 _ZEROS = bytes(_BLOCK)
@@ -37,7 +45,6 @@ _NEW_FILE = (
     | getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_CLOEXEC", 0)
 )
-_OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 # What is wrong with one file or name, and not with the machine.
 _OWN_FAULT = (
@@ -46,84 +53,6 @@ _OWN_FAULT = (
 )  # fmt: skip
 # What a file system without links answers (FAT, exFAT): its fault, but only for links.
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-
-
-class InTheWay(Exception):
-    """Something of this name is there already. Inside this package only."""
-
-
-class CannotWrite(Exception):
-    """This one file can't be made here: its name or size does not fit. Inside only."""
-
-
-class FileSink(Protocol):
-    """A file under way."""
-
-    def write(self, offset: int, data: memoryview) -> None:
-        """Puts verified data at its place."""
-        ...
-
-    def commit(self, size: int) -> None:
-        """It is whole: gives it its length and its final name."""
-        ...
-
-
-class TreeSink(Protocol):
-    """A folder archive under way. Paths are relative to the folder, ``.`` is itself."""
-
-    def folder(self, path: str) -> None:
-        """Makes a folder."""
-        ...
-
-    def file(
-        self, path: str, size: int, mode: int, mtime_ns: int
-    ) -> contextlib.AbstractContextManager[FileSink]:
-        """Makes a file; its commit gives it mode and time."""
-        ...
-
-    def hard_link(self, path: str, target: str) -> None:
-        """Links to a file made before."""
-        ...
-
-    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
-        """Makes a symbolic link, its text as it is."""
-        ...
-
-    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
-        """Nothing will be made in it any more: gives it mode and time."""
-        ...
-
-    def commit(self) -> None:
-        """It is whole: gives the folder its final name."""
-        ...
-
-
-class Writer(Protocol):
-    """A place for restored files: a folder, or nowhere."""
-
-    def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
-        """A file of a qube; ``""`` as qube for one in the output folder itself.
-
-        Raises:
-            InTheWay: it is there already.
-        """
-        ...
-
-    def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
-        """A folder of a qube. Raises as `image`."""
-        ...
-
-    def has_room(self, qube: str, name: str) -> bool:
-        """Whether it is worth reading the file: nothing of its name is in the way yet."""
-        ...
-
-    def holds(self, name: str, data: bytes) -> bool:
-        """Whether the output folder has a file of exactly this content."""
-        ...
-
-    def free_space(self) -> int | None:
-        """Bytes that can be written; None where that means nothing."""
-        ...
 
 
 @contextlib.contextmanager
@@ -177,7 +106,7 @@ class _Image(_OpenFile):
     def commit(self, size: int) -> None:
         with _translated(self._name):
             self.close_synced(size, _FILE_MODE, None)
-            _put_in_place(self._folder, self._name, self._overwrite)
+            put_in_place(self._folder, self._name, self._overwrite)
 
 
 class FolderWriter:
@@ -195,10 +124,10 @@ class FolderWriter:
         self._overwrite = overwrite
         self._written: dict[str, str] = {}
         with _folder_errors(path):
-            _make_folders(path)
+            make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            _lock_folder(self._root)
+            lock_folder(self._root)
         except BaseException:
             os.close(self._root)
             raise
@@ -212,7 +141,7 @@ class FolderWriter:
     def has_room(self, qube: str, name: str) -> bool:
         """See `Writer`. What is found out when the file is made counts, this only saves time."""
         try:
-            return self._overwrite or not _exists(self._root, f"{qube}/{name}")
+            return self._overwrite or not exists(self._root, f"{qube}/{name}")
         except OSError:
             return True
 
@@ -237,7 +166,7 @@ class FolderWriter:
         """See `Writer`."""
         with self._folder_of(qube, name) as (folder, base, overwrite):
             with _translated(base):
-                _remove(folder, base + PART_SUFFIX)
+                remove(folder, base + PART_SUFFIX)
                 fd = os.open(encode(base + PART_SUFFIX), _NEW_FILE, _FILE_MODE, dir_fd=folder)
             try:
                 yield _Image(fd, base, folder, overwrite)
@@ -251,15 +180,15 @@ class FolderWriter:
         """See `Writer`."""
         with self._folder_of(qube, name) as (folder, base, overwrite):
             with _translated(base):
-                _remove(folder, base + PART_SUFFIX)
-                os.mkdir(encode(base + PART_SUFFIX), _FOLDER_MODE, dir_fd=folder)
-                fd = os.open(encode(base + PART_SUFFIX), _OLD_FOLDER, dir_fd=folder)
+                remove(folder, base + PART_SUFFIX)
+                os.mkdir(encode(base + PART_SUFFIX), FOLDER_MODE, dir_fd=folder)
+                fd = os.open(encode(base + PART_SUFFIX), OLD_FOLDER, dir_fd=folder)
             try:
-                with contextlib.closing(_Folders(fd)) as folders:
+                with contextlib.closing(Folders(fd)) as folders:
                     yield _Tree(folders, folder, base, overwrite)
             finally:
                 with contextlib.suppress(OSError):
-                    _remove(folder, base + PART_SUFFIX)
+                    remove(folder, base + PART_SUFFIX)
 
     @contextlib.contextmanager
     def _folder_of(self, qube: str, name: str) -> Iterator[tuple[int, str, bool]]:
@@ -271,24 +200,11 @@ class FolderWriter:
         path = f"{qube}/{name}"
         overwrite = self._overwrite and self._written.setdefault(folded(path), path) == path
         *parents, base = [*(qube.split("/") if qube else []), *name.split("/")]
-        with contextlib.closing(_Folders(os.dup(self._root))) as folders:
+        with contextlib.closing(Folders(os.dup(self._root))) as folders:
             with _translated(base):
                 folder = folders.open(parents, create=True)
                 _check_free(folder, base, overwrite)
             yield folder, base, overwrite
-
-
-def _make_folders(path: str | os.PathLike[str]) -> None:
-    """As `os.makedirs`, which leaves the folders above the last one to the umask."""
-    try:
-        os.mkdir(path, _FOLDER_MODE)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-    except FileNotFoundError:
-        parent = os.path.dirname(os.path.abspath(path))
-        _make_folders(parent)
-        os.mkdir(path, _FOLDER_MODE)
 
 
 @contextlib.contextmanager
@@ -299,61 +215,6 @@ def _folder_errors(path: str | os.PathLike[str]) -> Iterator[None]:
         raise MachineError(
             f"can't use the output folder {display(os.fspath(path))}: {error.strerror}"
         ) from error
-
-
-def _lock_folder(fd: int) -> None:
-    """Keeps a second restore out of the same folder, where the system can."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise MachineError("another restore is writing into this output folder") from None
-    except OSError:
-        return  # a file system without locks
-
-
-class _Folders:
-    """Folders below a root, opened one component at a time, never through a link.
-
-    The last path's folders stay open, as archives go through a tree in depth-first order.
-    """
-
-    def __init__(self, root: int) -> None:
-        self._open: list[tuple[bytes, int]] = [(b"", root)]
-
-    def open(self, components: list[str], *, create: bool = False) -> int:
-        """The folder's descriptor, valid until the next call."""
-        wanted = [encode(component) for component in components]
-        common = 0
-        opened = [name for name, _ in self._open[1:]]
-        while common < min(len(wanted), len(opened)) and wanted[common] == opened[common]:
-            common += 1
-        while len(self._open) > common + 1:
-            os.close(self._open.pop()[1])
-        for name in wanted[common:]:
-            self._open.append((name, self._step(name, create)))
-        return self._open[-1][1]
-
-    def _step(self, name: bytes, create: bool) -> int:
-        parent = self._open[-1][1]
-        if create:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, _FOLDER_MODE, dir_fd=parent)
-                os.fsync(parent)
-        return os.open(name, _OLD_FOLDER, dir_fd=parent)
-
-    def parent(self, path: str) -> tuple[int, bytes]:
-        """The open folder of a path, made where it is not there, and the last component."""
-        *parents, base = path.split("/")
-        return self.open(parents, create=True), encode(base)
-
-    def close(self) -> None:
-        """Closes all, the root too."""
-        while self._open:
-            os.close(self._open.pop()[1])
 
 
 class _TreeFile(_OpenFile):
@@ -370,7 +231,7 @@ class _TreeFile(_OpenFile):
 class _Tree:
     """See `TreeSink`."""
 
-    def __init__(self, folders: _Folders, parent: int, name: str, overwrite: bool) -> None:
+    def __init__(self, folders: Folders, parent: int, name: str, overwrite: bool) -> None:
         self._folders = folders
         self._parent = parent
         self._name = name
@@ -418,7 +279,7 @@ class _Tree:
 
     def commit(self) -> None:
         with _translated(self._name):
-            _put_in_place(self._parent, self._name, self._overwrite)
+            put_in_place(self._parent, self._name, self._overwrite)
 
 
 def _times(mtime_ns: int) -> tuple[int, int]:
@@ -431,110 +292,6 @@ def _components(path: str) -> list[str]:
     return [] if path == "." else path.split("/")
 
 
-def _exists(folder: int, name: str) -> bool:
-    try:
-        os.lstat(encode(name), dir_fd=folder)
-    except FileNotFoundError:
-        return False
-    return True
-
-
 def _check_free(folder: int, name: str, overwrite: bool) -> None:
-    if not overwrite and _exists(folder, name):
+    if not overwrite and exists(folder, name):
         raise InTheWay
-
-
-def _put_in_place(folder: int, name: str, overwrite: bool) -> None:
-    """Renames ``NAME.part`` to ``NAME``, and makes sure that the folder knows it."""
-    part, final, old = (encode(name + suffix) for suffix in (PART_SUFFIX, "", _OLD_SUFFIX))
-    if not (overwrite and _exists(folder, name)):
-        _rename_new(folder, part, final)
-    elif _is_folder(folder, part) or _is_folder(folder, final):
-        _remove(folder, name + _OLD_SUFFIX)
-        os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
-        os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
-        _remove(folder, name + _OLD_SUFFIX)
-    else:
-        os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
-    os.fsync(folder)
-
-
-def _is_folder(folder: int, name: bytes) -> bool:
-    return stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode)
-
-
-def _rename_new(folder: int, part: bytes, final: bytes) -> None:
-    """Renames without ever replacing: a hard link fails where something is already."""
-    if not _is_folder(folder, part):
-        try:
-            os.link(part, final, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
-        except FileExistsError:
-            raise InTheWay from None
-        except OSError:
-            pass  # a file system without hard links: FAT, exFAT
-        else:
-            os.unlink(part, dir_fd=folder)
-            return
-    if _exists(folder, decode(final)):
-        raise InTheWay
-    os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
-
-
-def _remove(folder: int, name: str) -> None:
-    """Removes a file, or a folder with all in it, never following a link."""
-    path = encode(name)
-    try:
-        is_folder = _is_folder(folder, path)
-    except FileNotFoundError:
-        return
-    if not is_folder:
-        os.unlink(path, dir_fd=folder)
-        return
-    fd = os.open(path, _OLD_FOLDER, dir_fd=folder)
-    try:
-        os.fchmod(fd, _FOLDER_MODE)
-        for child in os.listdir(fd):
-            _remove(fd, child)
-    finally:
-        os.close(fd)
-    os.rmdir(path, dir_fd=folder)
-
-
-class _Nothing:
-    """A file or a tree that is not written. What is verified was verified before."""
-
-    def write(self, offset: int, data: memoryview) -> None: ...
-    def folder(self, path: str) -> None: ...
-    def hard_link(self, path: str, target: str) -> None: ...
-    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None: ...
-    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None: ...
-    def commit(self, size: int = 0) -> None: ...
-
-    def file(
-        self, path: str, size: int, mode: int, mtime_ns: int
-    ) -> contextlib.AbstractContextManager[FileSink]:
-        return contextlib.nullcontext(self)
-
-
-class NowhereWriter:
-    """Verifying: everything but the writing."""
-
-    def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
-        """See `Writer`."""
-        return contextlib.nullcontext(_Nothing())
-
-    def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
-        """See `Writer`."""
-        return contextlib.nullcontext(_Nothing())
-
-    def has_room(self, qube: str, name: str) -> bool:
-        """See `Writer`."""
-        return True
-
-    def holds(self, name: str, data: bytes) -> bool:
-        """See `Writer`."""
-        return False
-
-    def free_space(self) -> int | None:
-        """See `Writer`."""
-        return None

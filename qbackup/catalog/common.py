@@ -1,0 +1,92 @@
+"""What every catalog says, and how members of the outer archive are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from qbackup.chunk import EncryptedChunk
+from qbackup.container import StoredMember, Warn
+from qbackup.errors import (
+    ArchiveDamaged,
+    LimitExceeded,
+    MachineError,
+    NotABackup,
+    QBackupError,
+)
+from qbackup.file import BackupFile
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
+from qbackup.names import ENCRYPTED_SUFFIX, ChunkName, display, parse_chunk_name
+
+MakeChunk = Callable[[ChunkName, int, int], EncryptedChunk]
+
+# What ends the list of members: what came before stays usable. A drive that can't be read
+# at one header is among them, as it must not cost the files before it.
+SCAN_ERRORS = (ArchiveDamaged, LimitExceeded, MachineError)
+
+
+class Catalog(Protocol):
+    """The files of a backup."""
+
+    error: QBackupError | None
+    """What keeps the archive from being whole: it is cut off or broken. None if nothing."""
+
+    def header(self) -> StoredMember:
+        """The first member, whatever its name."""
+        ...
+
+    def header_copy(self) -> StoredMember:
+        """``backup-header.hmac``. Raises HeaderAltered when it is not there."""
+        ...
+
+    def files(self) -> Iterator[BackupFile]:
+        """All files in the archive's order; on a pipe, those that have not passed."""
+        ...
+
+    def find(self, path: str) -> BackupFile | None:
+        """The file with this path; on a pipe the files before it pass. None if there is none.
+
+        Raises:
+            AlreadyPassed: on a pipe, it went by.
+        """
+        ...
+
+    def metadata_file(self) -> BackupFile | None:
+        """``qubes.xml``; on a pipe only if it is what comes next. None if it is not there."""
+        ...
+
+    def drain(self) -> None:
+        """On a pipe, lets everything pass, so that `seen_files` is the whole list."""
+        ...
+
+    def seen_files(self) -> Sequence[BackupFile]:
+        """The files that are known: all of them, or on a pipe those that came so far."""
+        ...
+
+    def member_count(self) -> int:
+        """Number of members that are known."""
+        ...
+
+
+def classify(member: StoredMember, warn: Warn) -> ChunkName | None:
+    """The chunk that a member of the outer archive is; None, and a warning, for all else."""
+    name = member.name
+    if name in (HEADER_NAME, HEADER_COPY_NAME):
+        warn(f"{name}: a second member of this name, ignored")
+        return None
+    if name.endswith(ENCRYPTED_SUFFIX):
+        chunk = parse_chunk_name(name[: -len(ENCRYPTED_SUFFIX)])
+        if chunk is not None:
+            return chunk
+    warn(f"{display(name)}: no part of a backup has such a name, ignored")
+    return None
+
+
+def first_member(members: Iterator[StoredMember]) -> StoredMember:
+    """The member that a backup begins with."""
+    try:
+        return next(members)
+    except StopIteration:
+        raise NotABackup("this is a tar archive with nothing in it that a backup has") from None
+    except (ArchiveDamaged, LimitExceeded) as error:
+        raise NotABackup(f"the first tar header can't be read: {error.reason}") from error

@@ -1,0 +1,210 @@
+"""The files of a backup on a pipe: they come in order, once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, classify, first_member
+from qbackup.chunk import EncryptedChunk
+from qbackup.container import StoredMember, Warn, scan
+from qbackup.errors import (
+    AlreadyPassed,
+    ArchiveDamaged,
+    HeaderAltered,
+    LimitExceeded,
+    QBackupError,
+)
+from qbackup.file import Access, BackupFile
+from qbackup.header import HEADER_COPY_NAME
+from qbackup.limits import Limits
+from qbackup.metadata import METADATA_PATH
+from qbackup.names import ChunkName, display
+from qbackup.source import Source
+
+
+class PassingChunks(Sequence[EncryptedChunk]):
+    """The chunks of one file on a pipe: gone through once, while they come."""
+
+    def __init__(self, path: str, catalog: PipeCatalog) -> None:
+        self._path = path
+        self._catalog = catalog
+        self.passed = 0
+        self.last = -1
+        self.stored_size = 0
+
+    def __len__(self) -> int:
+        return self.passed
+
+    @overload
+    def __getitem__(self, position: int) -> EncryptedChunk: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[EncryptedChunk]: ...
+    def __getitem__(self, position: int | slice) -> EncryptedChunk | Sequence[EncryptedChunk]:
+        raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self._path))
+
+    def __iter__(self) -> Iterator[EncryptedChunk]:
+        if self.passed:
+            raise AlreadyPassed(
+                "its chunks went by: on a pipe they come once", file=display(self._path)
+            )
+        return self._catalog.chunks_of(self._path, self)
+
+
+class PipeCatalog:
+    """A backup on a pipe: what has passed is known, what comes is not."""
+
+    def __init__(
+        self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
+    ) -> None:
+        self.error: QBackupError | None = None
+        self._lock = threading.RLock()  # a session goes through the files on its own thread
+        self._members = scan(source, limits, warn)
+        self._access = access
+        self._make_chunk = make_chunk
+        self._warn = warn
+        self._count = 1
+        self._waiting: tuple[ChunkName, StoredMember] | None = None
+        self._current: BackupFile | None = None
+        self._passing: dict[str, PassingChunks] = {}
+        self._seen: dict[str, BackupFile] = {}
+        self._header = first_member(self._members)
+        self._copy: StoredMember | None = None
+
+    def _next_member(self) -> StoredMember | None:
+        member = next(self._members, None)
+        self._count += member is not None
+        return member
+
+    def header(self) -> StoredMember:
+        """See `Catalog`."""
+        return self._header
+
+    def header_copy(self) -> StoredMember:
+        """See `Catalog`. The second member, or there is none."""
+        if self._copy is None:
+            try:
+                member = self._next_member()
+            except (ArchiveDamaged, LimitExceeded):
+                member = None
+            if member is None or member.name != HEADER_COPY_NAME:
+                raise HeaderAltered(
+                    "the header's authenticated copy is missing", file=HEADER_COPY_NAME
+                )
+            self._copy = member
+        return self._copy
+
+    def _peek(self) -> tuple[ChunkName, StoredMember] | None:
+        """The next chunk, which is then waiting; None at the end."""
+        while self._waiting is None:
+            try:
+                member = self._next_member()
+            except SCAN_ERRORS as error:
+                self.error = error
+                return None
+            if member is None:
+                return None
+            name = classify(member, self._warn)
+            if name is not None:
+                self._waiting = (name, member)
+        return self._waiting
+
+    def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[EncryptedChunk]:
+        """The chunks of the current file, until another file begins."""
+        while (chunk := self._next_chunk(path, passing)) is not None:
+            yield chunk
+
+    def _next_chunk(self, path: str, passing: PassingChunks) -> EncryptedChunk | None:
+        with self._lock:
+            while True:
+                if self._current is None or self._current.path != path:
+                    raise AlreadyPassed(
+                        "it went by: on a pipe files come in order, once", file=display(path)
+                    )
+                waiting = self._peek()
+                if waiting is None or waiting[0].path != path:
+                    return None
+                self._waiting = None
+                name, member = waiting
+                if name.index > passing.last:
+                    break
+                self._doubled(name)
+            passing.passed += 1
+            passing.last = name.index
+            passing.stored_size += member.size
+            return self._make_chunk(name, member.offset, member.size)
+
+    def _doubled(self, name: ChunkName) -> None:
+        self._warn(f"{display(str(name))}: here twice, the first one counts")
+
+    def files(self) -> Iterator[BackupFile]:
+        """See `Catalog`."""
+        while (file := self._next_file()) is not None:
+            yield file
+
+    def _next_file(self) -> BackupFile | None:
+        """Lets the rest of the current file pass, then gives the one that begins."""
+        with self._lock:
+            return self._begin_next_file()
+
+    def _begin_next_file(self) -> BackupFile | None:
+        while True:
+            if self._current is not None:
+                path = self._current.path
+                for _ in self.chunks_of(path, self._passing[path]):
+                    pass
+                self._current = None
+            waiting = self._peek()
+            if waiting is None:
+                return None
+            path = waiting[0].path
+            if path in self._seen:
+                self._late(waiting[0])
+                continue
+            self._passing[path] = PassingChunks(path, self)
+            self._current = BackupFile(path, self._passing[path], self._access)
+            self._seen[path] = self._current
+            return self._current
+
+    def _late(self, name: ChunkName) -> None:
+        """A chunk of a file that ended: its place on the pipe is lost, so it can't be checked."""
+        self._waiting = None
+        if name.index <= self._passing[name.path].last:
+            self._doubled(name)
+        elif self.error is None:
+            self.error = ArchiveDamaged(
+                "a chunk comes after its file: from a pipe it can't be put in its place; restore"
+                " from a file instead",
+                chunk=display(str(name)),
+            )
+
+    def find(self, path: str) -> BackupFile | None:
+        """See `Catalog`."""
+        if self._current is not None and self._current.path == path:
+            return self._current
+        if path in self._seen:
+            raise AlreadyPassed(
+                "it went by: on a pipe files come in order, once", file=display(path)
+            )
+        return next((file for file in self.files() if file.path == path), None)
+
+    def metadata_file(self) -> BackupFile | None:
+        """See `Catalog`. Another file that comes first keeps its turn."""
+        with self._lock:
+            waiting = self._peek()
+            is_next = waiting is not None and waiting[0].path == METADATA_PATH
+            return self._next_file() if is_next else None
+
+    def drain(self) -> None:
+        """See `Catalog`."""
+        for _ in self.files():
+            pass
+
+    def seen_files(self) -> Sequence[BackupFile]:
+        """See `Catalog`."""
+        return tuple(self._seen.values())
+
+    def member_count(self) -> int:
+        """See `Catalog`."""
+        return self._count

@@ -1,0 +1,39 @@
+"""`Qube`: what ``qubes.xml`` says of a qube, with its files."""
+
+from __future__ import annotations
+
+from qbackup.catalog import Catalog
+from qbackup.file import BackupFile
+from qbackup.metadata import QubeRecord, QubeTable
+from qbackup.names import display
+
+
+class Qube:
+    """A qube of the backup: what ``qubes.xml`` says of it, and its files.
+
+    Attributes:
+        name, klass, label, template, netvm, size: see `QubeRecord`.
+    """
+
+    def __init__(self, record: QubeRecord, catalog: Catalog, table: QubeTable) -> None:
+        self.name = record.name
+        self.klass = record.klass
+        self.label = record.label
+        self.template = record.template
+        self.netvm = record.netvm
+        self.size = record.size
+        self.required = record.required
+        self._catalog = catalog
+        self._table = table
+
+    def __repr__(self) -> str:
+        return f"<Qube {display(self.name)} ({display(self.klass)})>"
+
+    @property
+    def files(self) -> tuple[BackupFile, ...]:
+        """Its files in the archive; on a pipe, those that came so far."""
+        return tuple(
+            file
+            for file in self._catalog.seen_files()
+            if (self._table.owner(file.path) or ("",))[0] == self.name
+        )

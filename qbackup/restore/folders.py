@@ -1,0 +1,153 @@
+"""Names below an open folder: walking, renaming and removing, never through a link.
+
+Every call here is relative to a folder's descriptor (``dir_fd``) and looks at one component
+at a time, so that nobody who can write into the output folder can lead it elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+
+from qbackup.errors import MachineError
+from qbackup.names import decode, encode
+from qbackup.restore.sinks import InTheWay
+
+PART_SUFFIX = ".part"
+_OLD_SUFFIX = ".old.part"
+FOLDER_MODE = 0o700
+OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def make_folders(path: str | os.PathLike[str]) -> None:
+    """As `os.makedirs`, which leaves the folders above the last one to the umask."""
+    try:
+        os.mkdir(path, FOLDER_MODE)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    except FileNotFoundError:
+        parent = os.path.dirname(os.path.abspath(path))
+        make_folders(parent)
+        os.mkdir(path, FOLDER_MODE)
+
+
+def lock_folder(fd: int) -> None:
+    """Keeps a second restore out of the same folder, where the system can."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise MachineError("another restore is writing into this output folder") from None
+    except OSError:
+        return  # a file system without locks
+
+
+class Folders:
+    """Folders below a root, opened one component at a time, never through a link.
+
+    The last path's folders stay open, as archives go through a tree in depth-first order.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._open: list[tuple[bytes, int]] = [(b"", root)]
+
+    def open(self, components: list[str], *, create: bool = False) -> int:
+        """The folder's descriptor, valid until the next call."""
+        wanted = [encode(component) for component in components]
+        common = 0
+        opened = [name for name, _ in self._open[1:]]
+        while common < min(len(wanted), len(opened)) and wanted[common] == opened[common]:
+            common += 1
+        while len(self._open) > common + 1:
+            os.close(self._open.pop()[1])
+        for name in wanted[common:]:
+            self._open.append((name, self._step(name, create)))
+        return self._open[-1][1]
+
+    def _step(self, name: bytes, create: bool) -> int:
+        parent = self._open[-1][1]
+        if create:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, FOLDER_MODE, dir_fd=parent)
+                os.fsync(parent)
+        return os.open(name, OLD_FOLDER, dir_fd=parent)
+
+    def parent(self, path: str) -> tuple[int, bytes]:
+        """The open folder of a path, made where it is not there, and the last component."""
+        *parents, base = path.split("/")
+        return self.open(parents, create=True), encode(base)
+
+    def close(self) -> None:
+        """Closes all, the root too."""
+        while self._open:
+            os.close(self._open.pop()[1])
+
+
+def exists(folder: int, name: str) -> bool:
+    """Whether there is anything of this name, a dangling link too."""
+    try:
+        os.lstat(encode(name), dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def put_in_place(folder: int, name: str, overwrite: bool) -> None:
+    """Renames ``NAME.part`` to ``NAME``, and makes sure that the folder knows it."""
+    part, final, old = (encode(name + suffix) for suffix in (PART_SUFFIX, "", _OLD_SUFFIX))
+    if not (overwrite and exists(folder, name)):
+        _rename_new(folder, part, final)
+    elif _is_folder(folder, part) or _is_folder(folder, final):
+        remove(folder, name + _OLD_SUFFIX)
+        os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+        remove(folder, name + _OLD_SUFFIX)
+    else:
+        os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+    os.fsync(folder)
+
+
+def _is_folder(folder: int, name: bytes) -> bool:
+    return stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode)
+
+
+def _rename_new(folder: int, part: bytes, final: bytes) -> None:
+    """Renames without ever replacing: a hard link fails where something is already."""
+    if not _is_folder(folder, part):
+        try:
+            os.link(part, final, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            raise InTheWay from None
+        except OSError:
+            pass  # a file system without hard links: FAT, exFAT
+        else:
+            os.unlink(part, dir_fd=folder)
+            return
+    if exists(folder, decode(final)):
+        raise InTheWay
+    os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+
+
+def remove(folder: int, name: str) -> None:
+    """Removes a file, or a folder with all in it, never following a link."""
+    path = encode(name)
+    try:
+        is_folder = _is_folder(folder, path)
+    except FileNotFoundError:
+        return
+    if not is_folder:
+        os.unlink(path, dir_fd=folder)
+        return
+    fd = os.open(path, OLD_FOLDER, dir_fd=folder)
+    try:
+        os.fchmod(fd, FOLDER_MODE)
+        for child in os.listdir(fd):
+            remove(fd, child)
+    finally:
+        os.close(fd)
+    os.rmdir(path, dir_fd=folder)

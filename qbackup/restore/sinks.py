@@ -1,0 +1,127 @@
+"""Where restored content goes, as the restore sees it: files, trees, and nowhere.
+
+What really writes is `qbackup.restore.writer`; `NowhereWriter` is how a backup is verified.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Protocol
+
+
+class InTheWay(Exception):
+    """Something of this name is there already. Inside this package only."""
+
+
+class CannotWrite(Exception):
+    """This one file can't be made here: its name or size does not fit. Inside only."""
+
+
+class FileSink(Protocol):
+    """A file under way."""
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Puts verified data at its place."""
+        ...
+
+    def commit(self, size: int) -> None:
+        """It is whole: gives it its length and its final name."""
+        ...
+
+
+class TreeSink(Protocol):
+    """A folder archive under way. Paths are relative to the folder, ``.`` is itself."""
+
+    def folder(self, path: str) -> None:
+        """Makes a folder."""
+        ...
+
+    def file(
+        self, path: str, size: int, mode: int, mtime_ns: int
+    ) -> contextlib.AbstractContextManager[FileSink]:
+        """Makes a file; its commit gives it mode and time."""
+        ...
+
+    def hard_link(self, path: str, target: str) -> None:
+        """Links to a file made before."""
+        ...
+
+    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
+        """Makes a symbolic link, its text as it is."""
+        ...
+
+    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
+        """Nothing will be made in it any more: gives it mode and time."""
+        ...
+
+    def commit(self) -> None:
+        """It is whole: gives the folder its final name."""
+        ...
+
+
+class Writer(Protocol):
+    """A place for restored files: a folder, or nowhere."""
+
+    def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
+        """A file of a qube; ``""`` as qube for one in the output folder itself.
+
+        Raises:
+            InTheWay: it is there already.
+        """
+        ...
+
+    def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
+        """A folder of a qube. Raises as `image`."""
+        ...
+
+    def has_room(self, qube: str, name: str) -> bool:
+        """Whether it is worth reading the file: nothing of its name is in the way yet."""
+        ...
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """Whether the output folder has a file of exactly this content."""
+        ...
+
+    def free_space(self) -> int | None:
+        """Bytes that can be written; None where that means nothing."""
+        ...
+
+
+class _Nothing:
+    """A file or a tree that is not written. What is verified was verified before."""
+
+    def write(self, offset: int, data: memoryview) -> None: ...
+    def folder(self, path: str) -> None: ...
+    def hard_link(self, path: str, target: str) -> None: ...
+    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None: ...
+    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None: ...
+    def commit(self, size: int = 0) -> None: ...
+
+    def file(
+        self, path: str, size: int, mode: int, mtime_ns: int
+    ) -> contextlib.AbstractContextManager[FileSink]:
+        return contextlib.nullcontext(self)
+
+
+class NowhereWriter:
+    """Verifying: everything but the writing."""
+
+    def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
+        """See `Writer`."""
+        return contextlib.nullcontext(_Nothing())
+
+    def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
+        """See `Writer`."""
+        return contextlib.nullcontext(_Nothing())
+
+    def has_room(self, qube: str, name: str) -> bool:
+        """See `Writer`."""
+        return True
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """See `Writer`."""
+        return False
+
+    def free_space(self) -> int | None:
+        """See `Writer`."""
+        return None
