@@ -14,7 +14,7 @@ from qbackup.archive import BackupArchive
 from qbackup.errors import QBackupError
 from qbackup.keys import Derivation
 from qbackup.limits import MIB
-from qbackup.scrypt import ScryptParameters
+from qbackup.scrypt import HEADER_SIZE, EncryptedHeader, ScryptParameters
 
 _PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a second
 _SLOW_PROBE = ScryptParameters(7, 8, 1)  # for pure Python, which would take a minute
@@ -28,7 +28,7 @@ class Cost:
     Args:
         chunks: number of chunks in the archive.
         stored_size: their length in bytes.
-        unreadable: chunks whose header is damaged.
+        unreadable: chunks whose header is damaged, or asks for more than the limits allow.
         parameters: how many chunks have which scrypt parameters.
         seconds: time for all derivations here.
         memory: peak memory in bytes.
@@ -52,7 +52,9 @@ def estimate(archive: BackupArchive) -> Cost:
             stored += chunk.size
             largest = max(largest, chunk.size)
             try:
-                parameters[chunk.parameters] += 1
+                header = EncryptedHeader.parse(chunk.read_head(HEADER_SIZE))
+                header.check_limits(archive.limits)
+                parameters[header.parameters] += 1
             except QBackupError:
                 unreadable += 1
     slow = archive.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores

@@ -20,7 +20,7 @@ from qbackup.names import display
 HEADER_NAME = "backup-header"
 HEADER_COPY_NAME = "backup-header.hmac"
 SUPPORTED_VERSIONS = (4,)
-KNOWN_VERSIONS = (1, 2, 3, 4)
+OLDER_VERSIONS = (2, 3)
 
 _TRUE = ("1", "true", "yes")
 _PLAIN = re.compile(r"[A-Za-z0-9-]*", re.ASCII)
@@ -147,7 +147,7 @@ def _check_version(values: dict[str, str]) -> int:
     version = int(text) if text.isdigit() and len(text) <= 4 else None
     if version is not None and version in SUPPORTED_VERSIONS:
         return version
-    if version in KNOWN_VERSIONS:
+    if version in OLDER_VERSIONS:
         raise UnsupportedFormat(
             f"this is a backup of format {version}, which is not read yet; Qubes OS publishes a"
             f" procedure for it ('Emergency Backup Recovery without Qubes (v{version})')",
