@@ -14,7 +14,7 @@ from qbackup.archive import BackupArchive
 from qbackup.errors import QBackupError
 from qbackup.keys import Derivation
 from qbackup.limits import MIB
-from qbackup.scrypt import HEADER_SIZE, EncryptedHeader, ScryptParameters
+from qbackup.scrypt import EncryptedHeader, ScryptParameters
 
 _PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a second
 _SLOW_PROBE = ScryptParameters(7, 8, 1)  # for pure Python, which would take a minute
@@ -28,9 +28,9 @@ class Cost:
     Args:
         chunks: number of chunks in the archive.
         stored_size: their length in bytes.
-        unreadable: chunks whose header is damaged, or asks for more than the limits allow.
+        unreadable: chunks whose header is damaged.
         parameters: how many chunks have which scrypt parameters.
-        seconds: time for all derivations here.
+        seconds: time for all derivations here that the limits allow.
         memory: peak memory in bytes.
     """
 
@@ -52,18 +52,25 @@ def estimate(archive: BackupArchive) -> Cost:
             stored += chunk.size
             largest = max(largest, chunk.size)
             try:
-                header = EncryptedHeader.parse(chunk.read_head(HEADER_SIZE))
-                header.check_limits(archive.limits)
-                parameters[header.parameters] += 1
+                parameters[chunk.parameters] += 1
             except QBackupError:
                 unreadable += 1
     slow = archive.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores
-    lanes = {p: 1 if slow else archive.pipeline.lanes_at_once(p) for p in parameters}
-    speed = _seconds_per_work(archive) if parameters else 0.0
-    seconds = sum(n * p.work / lanes[p] * speed for p, n in parameters.items())
-    held = max((p.lane_memory * lanes[p] for p in parameters), default=0)
+    allowed = [p for p in parameters if _is_allowed(p, archive)]
+    lanes = {p: 1 if slow else archive.pipeline.lanes_at_once(p) for p in allowed}
+    speed = _seconds_per_work(archive) if allowed else 0.0
+    seconds = sum(parameters[p] * p.work / lanes[p] * speed for p in allowed)
+    held = max((p.lane_memory * lanes[p] for p in allowed), default=0)
     memory = held + 2 * min(largest, archive.limits.chunk) + _BASE_MEMORY
     return Cost(count, stored, unreadable, dict(parameters), seconds, memory)
+
+
+def _is_allowed(parameters: ScryptParameters, archive: BackupArchive) -> bool:
+    try:
+        EncryptedHeader(parameters, b"", b"").check_limits(archive.limits)
+    except QBackupError:
+        return False
+    return True
 
 
 def _seconds_per_work(archive: BackupArchive) -> float:

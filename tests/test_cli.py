@@ -236,7 +236,7 @@ class TestInfo:
         assert "(authenticated)" in ended.out
 
     def test_the_cost_grows_with_the_parameters(self, tmp_path: Path) -> None:
-        costly = alter.with_parameters(SAMPLE, tmp_path / "costly", IMAGE, 20, 8, 512)
+        costly = alter.with_parameters(SAMPLE, tmp_path / "costly", IMAGE, 20, 8, 32)
         plain, dear = (
             call("info", path, "--json").document["estimate"] for path in (SAMPLE, costly)
         )
@@ -262,6 +262,7 @@ class TestInfo:
         ended = run("info", monster, limits=NO_DERIVATION)
         assert ended.status == 0
         assert "N=2^255, r=32767, p=32767: 1 chunk\n" in ended.out
+        assert "about 0:0" in ended.out, "nobody will derive that key"
 
     def test_a_wrong_passphrase_is_status_3(self) -> None:
         assert call("info", SAMPLE, env=SMALL_KEY).status == 3
