@@ -8,6 +8,7 @@ before. From a pipe, whole chunks are read by the first thread.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -253,7 +254,13 @@ class Session(Generic[Tag]):
         self._pool.wake()
 
     def close(self) -> None:
-        """Cancels what waits, abandons what runs. Never raises, never waits."""
+        """Cancels what waits, abandons what runs. Never raises, never waits.
+
+        When the interpreter ends, threads are stopped wherever they are, with locks held: a
+        stream that is collected only then must not ask for one.
+        """
+        if self._closed or sys.is_finalizing():
+            return
         self._closed = True
         self._take_back()
         self._give_up(self._unwanted)
