@@ -277,18 +277,23 @@ class TestClosing:
     def test_a_program_that_closes_nothing_ends_all_the_same(self) -> None:
         """Its streams are collected when the threads have been stopped, with locks held."""
         program = (
-            "import sys, qbackup\n"
-            "for _ in range(20):\n"
-            "    backup = qbackup.open(sys.argv[1], passphrase=sys.argv[2])\n"
-            "    streams = [backup.open(file.name) for file in backup.files]\n"
-            "    for stream in streams:\n"
-            "        stream.read(100)\n"
-            "    backup.kept = (backup, streams)\n"  # a cycle, so only the very end collects it
+            "import sys, threading, time, qbackup\n"
+            "backup = qbackup.open(sys.argv[1], passphrase=sys.argv[2])\n"
+            "stream = backup.open(backup.files[0].name)\n"
+            "stream.read(100)\n"
+            "backup.kept = (backup, stream)\n"  # a cycle, so only the very end collects it
+            "held = threading.Event()\n"
+            "def hold():\n"
+            "    with backup.pipeline._pool._changed:\n"
+            "        held.set()\n"
+            "        time.sleep(1000)\n"
+            "threading.Thread(target=hold, daemon=True).start()\n"
+            "held.wait()\n"
         )
         vector = Path(__file__).parent / "vectors" / "xz-many-chunks.qbackup"
         ended = subprocess.run(
             [sys.executable, "-c", program, str(vector), "correct horse battery staple"],
-            timeout=120,
+            timeout=60,
             check=False,
         )
         assert ended.returncode == 0
