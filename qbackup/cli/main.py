@@ -77,8 +77,12 @@ def _run(arguments: list[str]) -> int:
         return _failed(arguments, MachineError("out of memory"))
     except BrokenPipeError:
         raise
-    except OSError as error:
+    except (OSError, ImportError) as error:  # a module that can't be loaded for want of memory
         return _failed(arguments, MachineError(f"this machine failed: {error}"))
+    except RuntimeError as error:
+        if "start new thread" not in str(error):
+            raise
+        return _failed(arguments, MachineError("no memory for a thread"))
     return status
 
 

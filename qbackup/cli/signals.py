@@ -54,8 +54,8 @@ def unwinding(*, is_program: bool) -> Iterator[None]:
     Outside the main thread nothing changes: somebody else's program, somebody else's signals.
 
     Args:
-        is_program: the whole program ends after this, so signals are ignored from then on;
-            otherwise they are what they were.
+        is_program: the whole program ends after this, so nothing is unwound any more;
+            otherwise the signals are what they were.
     """
     before = {}
     handler = _Handler()
@@ -71,7 +71,12 @@ def unwinding(*, is_program: bool) -> Iterator[None]:
         if is_program:
             sys.unraisablehook = _tell_unless_late
         for number, old in before.items():
-            signal.signal(number, signal.SIG_IGN if is_program or old is None else old)
+            signal.signal(number, _at_the_end(number) if is_program or old is None else old)
+
+
+def _at_the_end(number: int) -> signal.Handlers:
+    """Ctrl-C once more changes nothing; the others end the program at once, whatever it does."""
+    return signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL
 
 
 def _tell_unless_late(unraisable: sys.UnraisableHookArgs) -> None:
