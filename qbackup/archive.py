@@ -11,6 +11,7 @@ from __future__ import annotations
 import hmac
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
@@ -53,6 +54,7 @@ from qbackup.source import open_source
 Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 
 _WARNINGS_LIMIT = 1000
+_NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
 
 
 class BackupArchive:
@@ -172,10 +174,12 @@ class BackupArchive:
         copy = self._read_header_copy()
         try:
             locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self.limits)
+            ticket = self.pipeline.request(locked.derivation)
             if ahead:
-                self._expect_metadata(passphrase)
-            key = self.pipeline.derive(locked.derivation)
+                self._expect_metadata(passphrase, locked.derivation.parameters.work)
+            key = ticket.wait()
             if not locked.header.fits(key):
+                self.pipeline.forget_expected()
                 raise WrongPassphrase(
                     "the passphrase does not fit this backup. It is the one that was typed when"
                     " the backup was made, not the disk's; mind the keyboard layout and Caps Lock"
@@ -192,8 +196,8 @@ class BackupArchive:
             )
         return BackupHeader.parse(plain, self.limits)
 
-    def _expect_metadata(self, passphrase: bytes) -> None:
-        """Has the key of qubes.xml derived beside the header's.
+    def _expect_metadata(self, passphrase: bytes, most_work: int) -> None:
+        """Has the key of qubes.xml derived beside the header's, if it costs no more than that.
 
         The header is not verified yet, so the key may turn out useless; nothing is opened
         with it before.
@@ -207,7 +211,8 @@ class BackupArchive:
             locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
         except (Damaged, LimitExceeded, UnsupportedFormat):
             return  # told when it is read
-        self.pipeline.expect(locked.derivation)
+        if locked.derivation.parameters.work <= most_work:
+            self.pipeline.expect(locked.derivation)
 
     def _read_header(self) -> bytes:
         member = self.catalog.header()
@@ -428,8 +433,15 @@ class BackupArchive:
         return report
 
     def _report(self, run: Run) -> Report:
-        errors = (str(self.catalog.error),) if self.catalog.error else ()
-        return Report(files=tuple(run.results), errors=errors, warnings=tuple(self.warnings))
+        errors: tuple[str, ...] = ()
+        results = run.results
+        if self.catalog.error is not None:
+            errors = (str(self.catalog.error),)
+            results = [
+                replace(r, error=_NOT_REACHED) if r.status == "missing" and not r.chunks else r
+                for r in results
+            ]
+        return Report(files=tuple(results), errors=errors, warnings=tuple(self.warnings))
 
     def _stored_size(self, plan: Plan) -> int | None:
         if not self._source.seekable:

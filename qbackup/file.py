@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
@@ -14,7 +16,7 @@ from qbackup.inner import DOM0_HOME, Entry, Extent, InnerArchive
 from qbackup.limits import Limits
 from qbackup.names import display
 from qbackup.pipeline import Pipeline
-from qbackup.stream import VerifiedStream
+from qbackup.stream import VerifiedStream, close_quietly
 
 _ZEROS = memoryview(bytes(256 * 1024))
 
@@ -92,11 +94,13 @@ class BackupFile:
             on_chunk: told the stored size of each chunk when it is done with.
         """
         unlocked = self._access.unlocked()
+        on_close = None
         if events is None:
-            events = self._access.pipeline.run(unlocked.format, self.chunks)
+            events = run = self._access.pipeline.run(unlocked.format, self.chunks)
+            on_close = functools.partial(close_quietly, run)
         if on_chunk is not None:
             events = _counted(events, on_chunk)
-        return InnerArchive(unlocked.decompress(events), self.path, self._access.limits)
+        return InnerArchive(unlocked.decompress(events), self.path, self._access.limits, on_close)
 
     def extents(self) -> Iterator[Extent]:
         """Data and holes of an image, in order, from the first byte to the last.
@@ -111,8 +115,7 @@ class BackupFile:
         return self._extents()
 
     def _extents(self) -> Iterator[Extent]:
-        with self.naming_errors():
-            inner = self.decode()
+        with self.naming_errors(), closing(self.decode()) as inner:
             yield from inner.only_file().extents()
             inner.finish()
 
@@ -122,8 +125,8 @@ class BackupFile:
         Raises:
             Damaged: at the place where its content can't be believed.
         """
-        with self.naming_errors():
-            yield from self.decode().entries()
+        with self.naming_errors(), closing(self.decode()) as inner:
+            yield from inner.entries()
 
     def open(self) -> BinaryIO:
         """Its content as a binary stream: verified, decompressed, holes filled with zeros.
@@ -136,8 +139,7 @@ class BackupFile:
 
         def pieces() -> Iterator[memoryview]:
             nonlocal size
-            with self.naming_errors():
-                inner = self.decode()
+            with self.naming_errors(), closing(self.decode()) as inner:
                 entry = inner.only_file()
                 size = entry.size
                 for extent in entry.extents():

@@ -11,7 +11,7 @@ it; only then is it proven that no chunk was cut off the end.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -124,13 +124,25 @@ class _Bytes:
 class InnerArchive:
     """Reads entries one by one. Every entry's data is passed before the next header."""
 
-    def __init__(self, pieces: Iterator[memoryview], path: str, limits: Limits) -> None:
+    def __init__(
+        self,
+        pieces: Iterator[memoryview],
+        path: str,
+        limits: Limits,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self._on_close = on_close
         self._bytes = _Bytes(pieces)
         self._path = path
         self._limits = limits
         self._member: TarMember | None = None
         self._current: Entry | None = None
         self._left = 0
+
+    def close(self) -> None:
+        """Gives back what the stream stands on, also after damage. Never raises."""
+        if self._on_close is not None:
+            self._on_close()
 
     def entries(self) -> Iterator[Entry]:
         """The entries of a folder archive, until its proven end.

@@ -112,6 +112,7 @@ class VerifiedStream(io.BufferedIOBase):
         """Gives everything back. Never raises."""
         if not self.closed:
             self._piece = _EMPTY
+            self._error = None  # its traceback holds what was read
             close_quietly(self._pieces)
         super().close()
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.commandline import (
     SMALL_SECRET,
     Terminal,
     backup_command,
+    call,
     check_always,
     command,
     environment,
@@ -59,9 +61,17 @@ def files_below(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
-def derives(folder: Path) -> bool:
-    """Whether a restore into this folder is at the file that takes minutes."""
-    return (folder / "vault/private.img.part").exists()
+def wait_for_derivation(process: subprocess.Popen[bytes], part: Path) -> None:
+    """Waits until a restore is at this file, and then only burns time: a key is derived."""
+    wait_for(part.exists)
+    start_seconds = cpu_seconds(process)
+    wait_for(lambda: cpu_seconds(process) > start_seconds + 0.1)
+
+
+def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+    """What a process has taken of the processors so far."""
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class TestSignals:
@@ -79,7 +89,7 @@ class TestSignals:
         out = tmp_path / "out"
         arguments = ("restore", endless, "-o", out, *KEY)
         with start(*arguments) as process:
-            wait_for(lambda: derives(out))
+            wait_for_derivation(process, out / "vault/private.img.part")
             process.send_signal(number)
             ended = finish(process, arguments)
         assert ended.status == status
@@ -90,7 +100,7 @@ class TestSignals:
     def test_at_the_parameters_of_a_real_backup(self, tmp_path: Path) -> None:
         arguments = ("restore", REAL, "-o", tmp_path)
         with start(*arguments, env=SMALL_KEY) as process:
-            wait_for(lambda: (tmp_path / "sys-usb/notes.txt.part").exists())
+            wait_for_derivation(process, tmp_path / "sys-usb/notes.txt.part")
             process.send_signal(signal.SIGINT)
             ended = finish(process, arguments)
         assert ended.status == 130
@@ -125,7 +135,7 @@ class TestSignals:
         out = tmp_path / "out"
         arguments = ("restore", endless, "-o", out, *KEY)
         with start(*arguments) as process:
-            wait_for(lambda: derives(out))
+            wait_for_derivation(process, out / "vault/private.img.part")
             while process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 time.sleep(0.001)
@@ -221,7 +231,7 @@ class TestSignals:
         out = tmp_path / "out"
         arguments = ("restore", endless, "-o", out)
         with start(*arguments, env={"QBACKUP_PASSPHRASE": SAMPLE_SECRET}) as process:
-            wait_for(lambda: derives(out))
+            wait_for_derivation(process, out / "vault/private.img.part")
             line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
             process.terminate()
             finish(process, arguments)
@@ -333,10 +343,27 @@ class TestThisMachineFails:
             limits={resource.RLIMIT_AS: 2 << 30},
         )
         assert ended.status == 1
-        told = "vault/private.img: not enough memory to derive a key: 4096 MiB are needed"
-        assert told in ended.stdout.decode()
+        (line,) = (line for line in ended.out.splitlines() if "4096 MiB are needed" in line)
+        assert "vault/private.img: " in line
+        assert "not enough memory to derive a key" in line
         assert "vault/private.img" not in files_below(tmp_path / "out")
         assert "personal/private.img" in files_below(tmp_path / "out"), "it costs its file only"
+
+    def test_no_room_for_a_thread(self) -> None:
+        """Threads of this process get stacks that are larger than what it may still take."""
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        allowed = pages * resource.getpagesize() + (128 << 20)
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        threading.stack_size(256 << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (allowed, before[1]))
+        try:
+            ended = call("verify", SAMPLE, "--json", *KEY)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, before)
+            threading.stack_size(0)
+        assert ended.status == 5
+        assert ended.document["kind"] == "MachineError"
+        assert "thread" in ended.document["error"]
 
     def test_too_little_memory_for_the_header(self, tmp_path: Path) -> None:
         path = alter.with_parameters(SAMPLE, tmp_path / "b", alter.HEADER_COPY, 22, 8, 1)

@@ -298,3 +298,33 @@ class TestClosing:
         still_waits = closing.is_alive()
         ended.set()
         assert not still_waits
+
+    def test_memory_that_others_had_costs_no_chunk(self, chunks: list[Chunk]) -> None:
+        """A key that can't be derived beside others is derived alone, and fits."""
+        lock = threading.Lock()
+
+        class Tight(Deriver):
+            def derive(self, job: Derivation, threads: int = 1) -> bytes:
+                if not lock.acquire(blocking=False):
+                    raise NotEnoughMemory("another one has it")
+                try:
+                    return super().derive(job, threads)
+                finally:
+                    lock.release()
+
+        tight = Pipeline(Tight(), jobs=4)
+        with tight.session(FORMAT, [("file", chunks)]) as session:
+            for _, events in session:
+                assert results(events) == [b"%d" % number * 100 for number in range(COUNT)]
+
+    def test_where_no_thread_can_be_started_it_says_so(
+        self, chunks: list[Chunk], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(MachineError, match="thread"):
+            next(Pipeline(Deriver()).run(FORMAT, chunks))
+        with pytest.raises(MachineError, match="thread"):
+            Pipeline(Deriver()).open_chunk(FORMAT, chunks[0])

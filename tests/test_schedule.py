@@ -143,3 +143,36 @@ def test_every_derivation_starts_in_order_within_jobs_and_budget(
             running.append(start)
             started.append(start.key)
     assert started == list(range(len(work)))
+
+
+def test_what_failed_for_want_of_memory_runs_again_alone() -> None:
+    schedule: Schedule[str] = Schedule(4, 1 << 40)
+    for name in "abc":
+        schedule.submit(name, LANE)
+    a, b = schedule.next(), schedule.next()
+    assert a is not None
+    assert b is not None
+    assert schedule.again(a), "others ran beside it"
+    assert schedule.next() is None, "it is the next one, and waits until nothing else runs"
+    schedule.done(b)
+    alone = schedule.next()
+    assert alone is not None
+    assert (alone.key, alone.lanes) == ("a", 1)
+    assert not schedule.again(alone), "there is nothing more to try"
+    last = schedule.next()
+    assert last is not None
+    assert last.key == "c"
+
+
+def test_one_that_could_not_be_started_is_the_next_again() -> None:
+    schedule: Schedule[str] = Schedule(1, 1 << 40)
+    schedule.submit("a", LANE)
+    schedule.submit("b", LANE)
+    start = schedule.next()
+    assert start is not None
+    schedule.done(start)
+    assert schedule.is_idle()
+    schedule.put_back(start)
+    following = schedule.next()
+    assert following is not None
+    assert following.key == "a"

@@ -79,10 +79,6 @@ def _run(arguments: list[str]) -> int:
         raise
     except (OSError, ImportError) as error:  # a module that can't be loaded for want of memory
         return _failed(arguments, MachineError(f"this machine failed: {error}"))
-    except RuntimeError as error:
-        if "start new thread" not in str(error):
-            raise
-        return _failed(arguments, MachineError("no memory for a thread"))
     return status
 
 

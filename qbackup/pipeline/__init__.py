@@ -18,7 +18,7 @@ from typing import Any
 from qbackup.ciphers import Cipher, choose_cipher
 from qbackup.formats import Event, Format
 from qbackup.keys import Derivation, Deriver, physical_memory
-from qbackup.pipeline.pool import KeyPool
+from qbackup.pipeline.pool import KeyPool, Ticket
 from qbackup.pipeline.session import Session, StoredChunk, Tag
 from qbackup.scrypt import ScryptParameters
 
@@ -73,6 +73,14 @@ class Pipeline:
     def lanes_at_once(self, parameters: ScryptParameters) -> int:
         """How many lanes with these parameters can run side by side, of any derivations."""
         return max(1, min(self._jobs, self._memory // max(1, parameters.lane_memory)))
+
+    def request(self, derivation: Derivation) -> Ticket:
+        """Asks for a key, to be waited for later."""
+        return self._pool.start(derivation)
+
+    def forget_expected(self) -> None:
+        """What `expect` started is not needed after all."""
+        self._pool.forget_speculated()
 
     def derive(self, derivation: Derivation) -> bytes:
         """The key, 64 bytes.

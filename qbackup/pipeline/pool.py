@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qbackup.errors import Interrupted
+from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
 from qbackup.keys import Derivation, Deriver
 from qbackup.pipeline.schedule import Schedule, Start
 
@@ -87,19 +87,35 @@ class KeyPool:
     def _dispatch(self) -> None:
         """Starts what may start. The lock is held."""
         while not self._closed and (start := self._schedule.next()) is not None:
-            threading.Thread(
+            worker = threading.Thread(
                 target=self._derive, args=(start,), name="qbackup-derive", daemon=True
-            ).start()
+            )
+            try:
+                worker.start()
+            except RuntimeError:  # no memory for a thread
+                self._schedule.done(start)
+                if self._schedule.is_idle():
+                    start.key.error = MachineError("this machine can't start a thread")
+                    self._changed.notify_all()
+                else:
+                    self._schedule.put_back(start)  # one that runs goes on with it
+                    return
 
     def _derive(self, start: Start[Ticket] | None) -> None:
         while start is not None:
             ticket = start.key
+            error: Exception | None = None
             try:
                 ticket.key = self._deriver.derive(ticket.derivation, start.lanes)
-            except Exception as error:  # handed over whole, raised in `wait`
-                ticket.error = error
+            except Exception as failure:  # handed over whole, raised in `wait`
+                error = failure
             with self._changed:
-                self._schedule.done(start)
+                # memory that others had was short: acceptance must not depend on them
+                if not isinstance(error, NotEnoughMemory):
+                    self._schedule.done(start)
+                elif self._schedule.again(start):
+                    error = None
+                ticket.error = error
                 start = None if self._closed else self._schedule.next()
                 self._dispatch()
                 self._changed.notify_all()
@@ -116,6 +132,14 @@ class KeyPool:
         if ticket.key is None:
             raise Interrupted("the backup was closed")
         return ticket.key
+
+    def forget_speculated(self) -> None:
+        """What was asked for on speculation is not needed."""
+        with self._changed:
+            for ticket in self._speculated.values():
+                self._schedule.cancel(ticket)
+            self._speculated.clear()
+            self._dispatch()
 
     def cancel(self, ticket: Ticket) -> None:
         """See `Ticket.cancel`."""

@@ -26,11 +26,13 @@ class Start(Generic[Key]):
 
     Args:
         key: what the caller called it.
+        parameters: what it costs.
         lanes: how many of its p lanes run side by side.
         memory: bytes that it is charged until it ends.
     """
 
     key: Key
+    parameters: ScryptParameters
     lanes: int
     memory: int
 
@@ -47,6 +49,8 @@ class Schedule(Generic[Key]):
         self._jobs = jobs
         self._memory = memory
         self._waiting: deque[tuple[Key, ScryptParameters]] = deque()
+        self._alone: list[Key] = []  # those that may only run alone
+        self._lone = False  # one of them runs
         self._running_lanes = 0
         self._used = 0
 
@@ -61,16 +65,17 @@ class Schedule(Generic[Key]):
     def next(self) -> Start[Key] | None:
         """The next derivation that starts now; None while none may."""
         idle = self._jobs - self._running_lanes
-        if not self._waiting or idle < 1:
+        if not self._waiting or idle < 1 or self._lone:
             return None
         key, parameters = self._waiting[0]
         lanes = self.lanes_for(parameters, max(1, idle // len(self._waiting)), self._used)
-        if lanes < 1:
+        if lanes < 1 or key in self._alone:
             if self._running_lanes:
                 return None
             lanes = 1
         self._waiting.popleft()
-        start = Start(key, lanes, lanes * parameters.lane_memory)
+        self._lone = key in self._alone
+        start = Start(key, parameters, lanes, lanes * parameters.lane_memory)
         self._running_lanes += start.lanes
         self._used += start.memory
         return start
@@ -80,10 +85,35 @@ class Schedule(Generic[Key]):
         fitting = max(0, self._memory - used) // max(1, parameters.lane_memory)
         return min(share, parameters.p, fitting)
 
+    def again(self, start: Start[Key]) -> bool:
+        """A derivation failed for want of memory: it waits until it can run alone.
+
+        Returns:
+            False when it did run alone, so that there is nothing more to try.
+        """
+        was_alone = start.key in self._alone
+        self.done(start)
+        if was_alone:
+            return False
+        self._alone.append(start.key)
+        self.put_back(start)
+        return True
+
+    def put_back(self, start: Start[Key]) -> None:
+        """A derivation that could not be started is the next one again."""
+        self._waiting.appendleft((start.key, start.parameters))
+
+    def is_idle(self) -> bool:
+        """Whether nothing runs."""
+        return not self._running_lanes
+
     def done(self, start: Start[Key]) -> None:
         """A derivation has ended, or was abandoned and has ended at last."""
         self._running_lanes -= start.lanes
         self._used -= start.memory
+        if start.key in self._alone:
+            self._alone.remove(start.key)
+            self._lone = False
 
     def fits(self, size: int) -> bool:
         """Whether this many bytes are left of the budget."""

@@ -21,6 +21,7 @@ from qbackup.errors import (
     Damaged,
     Interrupted,
     LimitExceeded,
+    MachineError,
     NotEnoughMemory,
     QBackupError,
 )
@@ -29,6 +30,7 @@ from qbackup.names import display
 from qbackup.pipeline.pool import Holder, KeyPool, Ticket
 
 _READY_LIMIT = 1  # opened chunks that wait for the caller
+_MARKS_LIMIT = 64  # beginnings and ends of files, besides the chunks
 
 Tag = TypeVar("Tag")
 
@@ -92,16 +94,20 @@ class _Queue(Generic[Tag]):
     def __init__(self, limit: int, changed: threading.Condition) -> None:
         self._items: deque[_Item[Tag]] = deque()
         self._limit = limit
+        self._chunks = 0
         self._changed = changed
         self._closed = False
 
     def put(self, item: _Item[Tag]) -> bool:
-        """Waits for room; False when closed. Only chunks count against the limit."""
+        """Waits for room; False when closed. The limit is for chunks; marks have some more."""
         with self._changed:
+            while not self._closed and len(self._items) >= self._limit + _MARKS_LIMIT:
+                self._changed.wait()
             if item.chunk is not None:
                 self.wait_for_room()
             if self._closed:
                 return False
+            self._chunks += item.chunk is not None
             self._items.append(item)
             self._changed.notify_all()
             return True
@@ -109,11 +115,8 @@ class _Queue(Generic[Tag]):
     def wait_for_room(self) -> None:
         """Waits until a chunk could be put."""
         with self._changed:
-            while not self._closed and self._chunks() >= self._limit:
+            while not self._closed and self._chunks >= self._limit:
                 self._changed.wait()
-
-    def _chunks(self) -> int:
-        return sum(item.chunk is not None for item in self._items)
 
     def get(self) -> _Item[Tag] | None:
         """The next item; None when closed. A signal ends the wait."""
@@ -123,6 +126,7 @@ class _Queue(Generic[Tag]):
             if self._closed:
                 return None
             item = self._items.popleft()
+            self._chunks -= item.chunk is not None
             self._changed.notify_all()
             return item
 
@@ -180,6 +184,7 @@ class Session(Generic[Tag]):
         self._asked = 0  # events that the caller has asked for
         self._in_hand = 0  # bytes held of the chunk that the caller has
         self._is_waiting = False  # for the last of them
+        self._failed: BaseException | None = None  # what ended the session, told for ever
         self._closed = False
         self._started = False
 
@@ -195,8 +200,6 @@ class Session(Generic[Tag]):
         while True:
             item = self._take()
             self._pool.release(item.held, self._holder)
-            if item.error is not None:
-                raise item.error
             if item.is_last:
                 return
             if item.tag is not None:
@@ -207,8 +210,6 @@ class Session(Generic[Tag]):
     def _events(self, number: int) -> Iterator[Event]:
         while self._unwanted < number:
             item = self._next_event()
-            if item.error is not None:
-                raise item.error
             if item.ends:
                 return
             event, self._in_hand = item.event, item.held
@@ -233,11 +234,17 @@ class Session(Generic[Tag]):
         return item
 
     def _take(self) -> _Item[Tag]:
+        if self._failed is not None:
+            raise self._failed
         item = self._ready.get()
         if item is None:
             raise Interrupted("the backup was closed")
         if item.chunk is not None:
             self._settle()
+        if item.error is not None:
+            self._failed = item.error
+            self._pool.release(item.held, self._holder)
+            raise item.error
         return item
 
     def _settle(self) -> None:
@@ -270,8 +277,12 @@ class Session(Generic[Tag]):
     def _start(self) -> None:
         if not self._started:
             self._started = True
-            for stage in (self._look_ahead, self._open_chunks):
-                threading.Thread(target=stage, name="qbackup-stage", daemon=True).start()
+            try:
+                for stage in (self._look_ahead, self._open_chunks):
+                    threading.Thread(target=stage, name="qbackup-stage", daemon=True).start()
+            except RuntimeError as error:
+                self.close()
+                raise MachineError("this machine can't start a thread") from error
 
     def _is_wanted(self, number: int) -> bool:
         return not self._closed and number > self._unwanted
@@ -288,7 +299,8 @@ class Session(Generic[Tag]):
         number = -1
         try:
             for number, (tag, chunks) in enumerate(self._files):
-                self._coming.put(_Item(number, tag=tag))
+                if not self._coming.put(_Item(number, tag=tag)):
+                    return
                 for expected, chunk in enumerate(chunks):
                     self._wait_for_turn(number)
                     if not self._is_wanted(number):
@@ -364,6 +376,8 @@ class Session(Generic[Tag]):
             if item.body is not None:
                 plaintext = item.locked.open(key, item.body, self._cipher.decrypt)
                 item.event = Data(plaintext, chunk.size)
+            elif self._is_wanted(item.number):
+                item.error = Interrupted("the backup was closed")
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
             item.event = self._lost(chunk, error)
         except BaseException as error:  # handed over whole, raised where it is waited for

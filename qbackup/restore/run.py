@@ -106,7 +106,9 @@ class Run:
             return [self._result(file, target, "exists", _IN_THE_WAY)]
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
             place = f"{error.chunk}: " if error.chunk else ""
-            return [self._result(file, target, "damaged", place + error.reason)]
+            # where memory is short nothing is known to be wrong with the file
+            status = "missing" if isinstance(error, NotEnoughMemory) else "damaged"
+            return [self._result(file, target, status, place + error.reason)]
         except CannotWrite as error:
             return [self._result(file, target, "damaged", str(error))]
 
