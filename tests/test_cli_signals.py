@@ -4,6 +4,7 @@ memory. No traceback, no half-written file, and the status that says so.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import shutil
@@ -96,6 +97,20 @@ class TestSignals:
         assert ended.err == f"qbackup: {word}; no half-written file was left under a final name\n"
         assert ended.out == ""
         assert files_below(out) == {"qubes.xml", "personal/private.img", "personal/firewall.xml"}
+
+    @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_one_that_wakes_nobody(
+        self, number: int, status: int, endless: Path, tmp_path: Path
+    ) -> None:
+        """As one does that comes just before the wait: given to another thread, it is the same."""
+        out = tmp_path / "out"
+        arguments = ("restore", endless, "-o", out, *KEY)
+        with start(*arguments) as process:
+            wait_for_derivation(process, out / "vault/private.img.part")
+            threads = (int(name) for name in os.listdir(f"/proc/{process.pid}/task"))
+            other = next(thread for thread in threads if thread != process.pid)
+            assert ctypes.CDLL(None).tgkill(process.pid, other, number) == 0
+            assert finish(process, arguments).status == status
 
     def test_at_the_parameters_of_a_real_backup(self, tmp_path: Path) -> None:
         arguments = ("restore", REAL, "-o", tmp_path)
@@ -196,6 +211,19 @@ class TestSignals:
         assert main(["info", str(SAMPLE)]) == 0
         after = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)]
         assert before == after
+
+    def test_a_lock_that_a_signal_found_half_taken(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        def command(arguments: list[str]) -> int:
+            try:
+                raise KeyboardInterrupt
+            finally:
+                threading.Condition().release()  # a RuntimeError, while the interrupt unwinds
+
+        monkeypatch.setattr("qbackup.cli.main._command", command)
+        assert main(["info", str(SAMPLE)]) == 130
+        assert capsys.readouterr().err == "qbackup: interrupted\n"
 
     def test_a_burst_counts_once_and_a_later_one_again(
         self, monkeypatch: pytest.MonkeyPatch

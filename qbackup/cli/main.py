@@ -65,6 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _ended(arguments, end)
         except BrokenPipeError:
             return EXIT_OUTPUT_CLOSED
+        except RuntimeError as error:  # a lock that a signal found half taken
+            if not isinstance(error.__context__, KeyboardInterrupt | signals.Terminated):
+                raise
+            return _ended(arguments, error.__context__)
 
 
 def _run(arguments: list[str]) -> int:

@@ -11,6 +11,11 @@ from qbackup.keys import Derivation, Deriver
 from qbackup.pipeline.schedule import Schedule, Start
 
 
+# A signal that comes between the last look for signals and the wait is only seen when the
+# wait ends, so no wait of a caller's thread may be longer than this.
+SIGNAL_SECONDS = 0.2
+
+
 @dataclass(slots=True)
 class Holder:
     """Somebody who holds chunks.
@@ -126,7 +131,7 @@ class KeyPool:
             while ticket.key is None and ticket.error is None:
                 if self._closed:
                     raise Interrupted("the backup was closed")
-                self._changed.wait()
+                self._changed.wait(SIGNAL_SECONDS)
         if ticket.error is not None:
             raise ticket.error
         if ticket.key is None:

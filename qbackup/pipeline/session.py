@@ -27,7 +27,7 @@ from qbackup.errors import (
 )
 from qbackup.formats import Data, Event, Format, LockedChunk, Lost
 from qbackup.names import display
-from qbackup.pipeline.pool import Holder, KeyPool, Ticket
+from qbackup.pipeline.pool import SIGNAL_SECONDS, Holder, KeyPool, Ticket
 
 _READY_LIMIT = 1  # opened chunks that wait for the caller
 _MARKS_LIMIT = 64  # beginnings and ends of files, besides the chunks
@@ -122,7 +122,7 @@ class _Queue(Generic[Tag]):
         """The next item; None when closed. A signal ends the wait."""
         with self._changed:
             while not self._closed and not self._items:
-                self._changed.wait()
+                self._changed.wait(SIGNAL_SECONDS)
             if self._closed:
                 return None
             item = self._items.popleft()
