@@ -312,6 +312,33 @@ class TestPipes:
             assert made.catalog.error is None
             assert made.warnings == ["a.000: here twice, the first one counts"]
 
+    @pytest.mark.parametrize("pipe", [False, True])
+    def test_a_stray_copy_inside_another_file_costs_nothing(self, pipe: bool) -> None:
+        data = chunks("a.000", "a.001", "b.000", "a.001", "b.001", "c.000", "a.000", "b.000")
+        with backup(data, pipe=pipe) as made:
+            made.catalog.header_copy()
+            assert listing(made.catalog) == [("a", [0, 1]), ("b", [0, 1]), ("c", [0])]
+            assert made.catalog.error is None
+            assert sorted(made.warnings) == [
+                f"{name}: here twice, the first one counts" for name in ("a.000", "a.001", "b.000")
+            ]
+
+    def test_a_late_chunk_inside_another_file_costs_that_file_nothing(self) -> None:
+        with backup(chunks("a.000", "b.000", "a.001", "b.001", "c.000"), pipe=True) as made:
+            made.catalog.header_copy()
+            assert listing(made.catalog) == [("a", [0]), ("b", [0, 1]), ("c", [0])]
+            assert isinstance(made.catalog.error, ArchiveDamaged)
+            assert made.catalog.error.chunk == "a.001"
+
+    @pytest.mark.parametrize("names", [("a.000", "a.002", "a.001"), ("a.001", "b.000", "a.000")])
+    def test_a_chunk_after_its_gap_was_not_here_twice(self, names: tuple[str, ...]) -> None:
+        with backup(chunks(*names), pipe=True) as made:
+            made.catalog.header_copy()
+            made.catalog.drain()
+            assert made.warnings == []
+            assert isinstance(made.catalog.error, ArchiveDamaged)
+            assert made.catalog.error.chunk == names[-1]
+
     def test_a_doubled_chunk_is_passed_over_with_a_warning(self) -> None:
         with backup(chunks("a.000", "a.000", "a.001"), pipe=True) as made:
             made.catalog.header_copy()

@@ -147,6 +147,20 @@ class TestPipe:
                 report = archive.verify()
             assert any("private.img.003" in text and "twice" in text for text in report.warnings)
 
+    def test_a_stray_copy_of_another_files_chunk_costs_nothing(
+        self, made: Made, tmp_path: Path
+    ) -> None:
+        members = made.members
+        stray = next(m for m in members if m.name == "vm1/private.img.000.enc")
+        place = next(i for i, m in enumerate(members) if m.name == "vm2/private.img.003.enc")
+        path = assemble([*members[:place], stray, *members[place:]], tmp_path / "b")
+        with qbackup.open(path, passphrase=PASSPHRASE) as archive:
+            seekable = archive.verify()
+        with piped(path) as file, qbackup.open(file, passphrase=PASSPHRASE) as archive:
+            report = archive.verify()
+        assert report == seekable
+        assert report.warnings == ("vm1/private.img.000: here twice, the first one counts",)
+
     def test_a_late_chunk_is_an_error_of_the_archive(self, made: Made, tmp_path: Path) -> None:
         last = next(m for m in made.members if m.name == "vm2/private.img.006.enc")
         path = assemble([*drop(made.members, last.name), last], tmp_path / "b")

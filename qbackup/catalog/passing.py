@@ -111,7 +111,7 @@ class PipeCatalog:
         return self._waiting
 
     def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[EncryptedChunk]:
-        """The chunks of the current file, until another file begins."""
+        """The chunks of the current file, until a file begins that was not here yet."""
         while (chunk := self._next_chunk(path, passing)) is not None:
             yield chunk
 
@@ -123,20 +123,34 @@ class PipeCatalog:
                         "it went by: on a pipe files come in order, once", file=display(path)
                     )
                 waiting = self._peek()
-                if waiting is None or waiting[0].path != path:
+                if waiting is None:
+                    return None
+                name, member = waiting
+                if name.path != path and name.path not in self._seen:
                     return None
                 self._waiting = None
-                name, member = waiting
-                if name.index > passing.last:
+                if name.path == path and name.index > passing.last:
                     break
-                self._doubled(name)
+                self._out_of_place(name)
             passing.passed += 1
             passing.last = name.index
             passing.stored_size += member.size
             return self._make_chunk(name, member.offset, member.size)
 
-    def _doubled(self, name: ChunkName) -> None:
-        self._warn(f"{display(str(name))}: here twice, the first one counts")
+    def _out_of_place(self, name: ChunkName) -> None:
+        """Drops a chunk that came before, or whose place on the pipe is lost.
+
+        Whatever it is, it costs nothing but its own file: the one that is passing goes on.
+        """
+        passing = self._passing[name.path]
+        if name.index <= passing.last and passing.passed > passing.last:  # no gap: it was here
+            self._warn(f"{display(str(name))}: here twice, the first one counts")
+        elif self.error is None:
+            self.error = ArchiveDamaged(
+                "a chunk comes after its place: from a pipe it can't be put there; restore from a"
+                " file instead",
+                chunk=display(str(name)),
+            )
 
     def files(self) -> Iterator[BackupFile]:
         """See `Catalog`."""
@@ -149,35 +163,19 @@ class PipeCatalog:
             return self._begin_next_file()
 
     def _begin_next_file(self) -> BackupFile | None:
-        while True:
-            if self._current is not None:
-                path = self._current.path
-                for _ in self.chunks_of(path, self._passing[path]):
-                    pass
-                self._current = None
-            waiting = self._peek()
-            if waiting is None:
-                return None
-            path = waiting[0].path
-            if path in self._seen:
-                self._late(waiting[0])
-                continue
-            self._passing[path] = PassingChunks(path, self)
-            self._current = BackupFile(path, self._passing[path], self._access)
-            self._seen[path] = self._current
-            return self._current
-
-    def _late(self, name: ChunkName) -> None:
-        """A chunk of a file that ended: its place on the pipe is lost, so it can't be checked."""
-        self._waiting = None
-        if name.index <= self._passing[name.path].last:
-            self._doubled(name)
-        elif self.error is None:
-            self.error = ArchiveDamaged(
-                "a chunk comes after its file: from a pipe it can't be put in its place; restore"
-                " from a file instead",
-                chunk=display(str(name)),
-            )
+        if self._current is not None:
+            path = self._current.path
+            for _ in self.chunks_of(path, self._passing[path]):
+                pass
+            self._current = None
+        waiting = self._peek()
+        if waiting is None:
+            return None
+        path = waiting[0].path  # a new one: `chunks_of` leaves no other waiting
+        self._passing[path] = PassingChunks(path, self)
+        self._current = BackupFile(path, self._passing[path], self._access)
+        self._seen[path] = self._current
+        return self._current
 
     def find(self, path: str) -> BackupFile | None:
         """See `Catalog`."""
