@@ -1,19 +1,43 @@
 """The backup that the benchmarks restore: made once by the real tools, at real parameters.
 
 1.2 GiB of image data in two qubes, about 310 MiB stored, N=2^18, r=8, p=5, ten derivations
-besides the header's: what a small Qubes system with a 4 GiB dom0 gives.
+with the header's: what a small Qubes system with a 4 GiB dom0 gives.
 """
 
 from __future__ import annotations
 
+import filecmp
 import random
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
+from qbackup.scrypt import ScryptParameters
 from tests.maker import BackupMaker
 
 PASSPHRASE = "correct horse battery staple"
-SCRYPT = ("--logN", "18", "-r", "8", "-p", "5")
 MIB = 1 << 20
+GIB = 1 << 30
+_IMAGES = {"work": 1, "vault": 2}  # the qubes, and the seed of each one's image
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How large the backup is.
+
+    Args:
+        parameters: of every derivation.
+        data: MiB of data in each qube's image.
+        lengths: of each image in bytes, holes included.
+    """
+
+    parameters: ScryptParameters
+    data: tuple[int, int]
+    lengths: tuple[int, int]
+
+
+FULL = Workload(ScryptParameters(18, 8, 5), (700, 520), (10 * GIB, 4 * GIB))
+SMALL = Workload(ScryptParameters(10, 8, 5), (3, 2), (20 * MIB, 10 * MIB))
 
 
 def make_image(path: Path, length: int, data_mib: int, seed: int) -> None:
@@ -30,15 +54,25 @@ def make_image(path: Path, length: int, data_mib: int, seed: int) -> None:
             offset += MIB if left % 37 else 50 * MIB
 
 
-def make_backup(folder: Path) -> Path:
+def make_backup(folder: Path, workload: Workload = FULL) -> Path:
     """The backup below folder; kept from an earlier run if it is there."""
     backup = folder / "backup"
     if backup.exists():
         return backup
+    shutil.rmtree(folder / "maker", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
-    make_image(folder / "work.img", 10 << 30, 700, 1)
-    make_image(folder / "vault.img", 4 << 30, 520, 2)
-    maker = BackupMaker(folder / "maker", passphrase=PASSPHRASE, scrypt_options=SCRYPT)
+    for name, length, data in zip(_IMAGES, workload.lengths, workload.data, strict=True):
+        make_image(folder / f"{name}.img", length, data, _IMAGES[name])
+    part = _maker(folder, workload.parameters).write(folder / "backup.part")
+    (folder / "passphrase").write_text(PASSPHRASE + "\n")
+    part.rename(backup)
+    return backup
+
+
+def _maker(folder: Path, parameters: ScryptParameters) -> BackupMaker:
+    costs = {"--logN": parameters.log2_n, "-r": parameters.r, "-p": parameters.p}
+    options = [word for name, value in costs.items() for word in (name, str(value))]
+    maker = BackupMaker(folder / "maker", passphrase=PASSPHRASE, scrypt_options=options)
     maker.add_qube(
         "work",
         files={
@@ -50,7 +84,11 @@ def make_backup(folder: Path) -> Path:
     maker.add_qube(
         "vault", files={"private.img": folder / "vault.img", "firewall.xml": b"<firewall/>\n"}
     )
-    part = maker.write(folder / "backup.part")
-    part.rename(backup)
-    (folder / "passphrase").write_text(PASSPHRASE + "\n")
-    return backup
+    return maker
+
+
+def check_restored(folder: Path, output: Path) -> None:
+    """The restored images are the originals, byte for byte. Raises SystemExit."""
+    for name in _IMAGES:
+        if not filecmp.cmp(folder / f"{name}.img", output / name / "private.img", shallow=False):
+            raise SystemExit(f"{name}: the restored image differs")

@@ -1,0 +1,107 @@
+"""How much work a backup is: read once from the backup itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import qbackup
+from qbackup.file import BackupFile
+from qbackup.inner import InnerArchive
+from qbackup.scrypt import ScryptParameters
+
+_BLOCK = 64 * 1024  # the writer leaves out blocks of zeros of this size
+_ZEROS = bytes(_BLOCK)
+
+
+@dataclass(frozen=True)
+class FileCounts:
+    """One file, in bytes.
+
+    Args:
+        derivations: keys, one for each chunk.
+        stored: read, authenticated and decrypted.
+        plaintext: inflated.
+        written: data that reach the disk.
+    """
+
+    path: str
+    derivations: int
+    stored: int
+    plaintext: int
+    written: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """All files of a backup, and the parameters of their derivations."""
+
+    files: tuple[FileCounts, ...]
+    parameters: ScryptParameters
+
+    @property
+    def derivations(self) -> int:
+        """Keys, the header's included."""
+        return 1 + sum(file.derivations for file in self.files)
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all chunks."""
+        return sum(file.stored for file in self.files)
+
+    @property
+    def plaintext(self) -> int:
+        """Bytes of all inner archives."""
+        return sum(file.plaintext for file in self.files)
+
+    @property
+    def written(self) -> int:
+        """Bytes of data, holes left out."""
+        return sum(file.written for file in self.files)
+
+    @property
+    def largest(self) -> FileCounts:
+        """The file that takes longest to inflate."""
+        return max(self.files, key=lambda file: file.plaintext)
+
+
+def count(backup: Path, passphrase: str, stream: Path) -> Counts:
+    """Decodes the whole backup once.
+
+    Args:
+        backup: with the same scrypt parameters in all its chunks.
+        passphrase: of the backup.
+        stream: gets the first chunk of the largest file, decrypted: the beginning of a gzip stream.
+    """
+    with qbackup.open(str(backup), passphrase=passphrase) as archive:
+        files = archive.catalog.seen_files()
+        parameters = next(iter(files[0].chunks)).parameters
+        counts = Counts(tuple(_count(archive, file) for file in files), parameters)
+        largest = next(file for file in files if file.path == counts.largest.path)
+        with next(iter(largest.chunks)).open() as plaintext:
+            stream.write_bytes(plaintext.read())
+    return counts
+
+
+def _count(archive: qbackup.BackupArchive, file: BackupFile) -> FileCounts:
+    unlocked = archive.unlocked()
+    plaintext = 0
+
+    def counted() -> Iterator[memoryview]:
+        nonlocal plaintext
+        for piece in unlocked.decompress(archive.pipeline.run(unlocked.format, file.chunks)):
+            plaintext += len(piece)
+            yield piece
+
+    inner = InnerArchive(counted(), file.path, archive.limits)
+    extents = inner.only_file().extents()
+    written = sum(_data(extent.data) for extent in extents if extent.data is not None)
+    inner.finish()
+    return FileCounts(file.path, file.chunk_count, file.stored_size, plaintext, written)
+
+
+def _data(piece: memoryview) -> int:
+    """Bytes of a piece that are no blocks of zeros."""
+    blocks = (piece[start : start + _BLOCK] for start in range(0, len(piece), _BLOCK))
+    return sum(len(block) for block in blocks if block != _ZEROS[: len(block)])
