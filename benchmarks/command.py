@@ -1,7 +1,12 @@
-"""A whole command, measured."""
+"""A whole command, measured.
+
+Who measures must stay small: what a process has at its peak counts for the commands it starts
+too (Linux keeps the figure over exec). So everything large is done in a process of its own.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import tempfile
@@ -9,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 PROJECT = Path(__file__).resolve().parent.parent
 MIB = 1 << 20
@@ -45,3 +50,8 @@ def run(command: Sequence[str], output: BinaryIO | None = None) -> Run:
             said = os.fsdecode(log.read())
             raise SystemExit(f"{' '.join(command)}: status {process.returncode}\n{said}")
     return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / MIB)
+
+
+def ask(command: Sequence[str]) -> Any:
+    """Runs a command in the project's folder; what it printed as JSON."""
+    return json.loads(subprocess.check_output(command, cwd=PROJECT))

@@ -1,106 +1,187 @@
-"""qbackup against the published procedure, in turn, in one run.
+"""qbackup against the published procedure, by turns, in one run.
 
-    python -m benchmarks.compare [--runs 3] [--folder DIR]
+    python -m benchmarks.compare [--runs 3] [--folder DIR] [--python LABEL=PATH ...]
 
-Makes the workload with the real tools (kept in DIR), then runs by turns: the procedure as a
-shell script, `qbackup restore`, `verify` and `list`. Prints medians, ratios to the
-procedure's time, CPU time and peak memory. The restored images are compared once.
+Makes the workload with the real tools (kept in DIR). One turn is: the procedure as a shell
+script, two derivations side by side by pycryptodome, and `restore`, `verify` and `list` in each
+setup. A setup is a Python: without `--python` it is this one, with the extras it has hidden and
+then not. Prints medians, ratios with their targets, CPU time and peak memory. Each setup's
+restored images are compared with the originals once.
 """
 
 from __future__ import annotations
 
 import argparse
-import filecmp
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.workload import PASSPHRASE, make_backup
+from benchmarks.command import Run, ask, run
+from benchmarks.machine import Setup, describe, installed_setups
+from benchmarks.table import markdown
+from benchmarks.workload import (
+    FULL,
+    PASSPHRASE,
+    SMALL,
+    Workload,
+    check_restored,
+    make_backup,
+)
 
 HERE = Path(__file__).parent
+PROCEDURE = "procedure"
+TWO_KEYS = "two derivations"
+COMMANDS = ("restore", "verify", "list")
+VERIFY_TARGET = 0.38
+LIST_TARGET = 1.10
 
 
 @dataclass(frozen=True)
-class Run:
-    """One whole command: wall clock and CPU in seconds, peak memory in MiB."""
+class Row:
+    """What is run in every turn.
 
-    wall: float
-    cpu: float
-    memory: float
+    Args:
+        setup: None for what is compared with.
+        name: of the command.
+    """
 
-
-def run(command: list[str], log: Path) -> Run:
-    """Runs a command to its end. Raises CalledProcessError if it fails."""
-    start = time.perf_counter()
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, log.read_bytes())
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    setup: Setup | None
+    name: str
 
 
-def commands(backup: Path, folder: Path, output: Path) -> dict[str, list[str]]:
-    """What is compared, by name."""
-    qbackup = [sys.executable, "-m", "qbackup"]
-    secret = ["-p", str(folder / "passphrase"), "-q"]
-    return {
-        "procedure": ["sh", str(HERE / "procedure.sh"), str(backup), PASSPHRASE, str(output)],
-        "restore": [*qbackup, "restore", str(backup), "-o", str(output), *secret],
-        "verify": [*qbackup, "verify", str(backup), *secret],
-        "list": [*qbackup, "list", str(backup), *secret],
-    }
+class Comparison:
+    """All runs so far.
+
+    Args:
+        setups: which are compared.
+        folder: of the workload.
+        workload: what is in it.
+    """
+
+    def __init__(self, setups: Iterable[Setup], folder: Path, workload: Workload) -> None:
+        self._folder = folder
+        self._output = folder / "output"
+        self._backup = make_backup(folder, workload)
+        self._parameters = workload.parameters
+        self._seen: dict[Row, list[Run]] = {Row(None, PROCEDURE): [], Row(None, TWO_KEYS): []}
+        self._seen |= {Row(setup, name): [] for setup in setups for name in COMMANDS}
+
+    def warm_up(self) -> None:
+        """Compiles what is compiled once and kept on disk."""
+        for setup in {row.setup for row in self._seen}:
+            if setup is not None:
+                run(setup.module("benchmarks.derivation"))
+
+    def take_turn(self) -> None:
+        """Runs everything once."""
+        for row, runs in self._seen.items():
+            shutil.rmtree(self._output, ignore_errors=True)
+            os.sync()  # nobody pays for what the one before has written
+            runs.append(self._run(row))
+            if row.name == "restore" and len(runs) == 1:
+                check_restored(self._folder, self._output)
+        shutil.rmtree(self._output, ignore_errors=True)
+
+    def _run(self, row: Row) -> Run:
+        backup, output = str(self._backup), str(self._output)
+        if row.name == TWO_KEYS:
+            return Run(self._two_keys(), 0, 0)
+        if row.setup is None:
+            return run(["sh", str(HERE / "procedure.sh"), backup, PASSPHRASE, output])
+        target = ["-o", output] if row.name == "restore" else []
+        secret = ["-p", str(self._folder / "passphrase"), "-q"]
+        return run(row.setup.module("qbackup", row.name, backup, *target, *secret))
+
+    def _two_keys(self) -> float:
+        p = self._parameters
+        numbers = map(str, (p.log2_n, p.r, p.p, 2, 2))
+        return float(ask(Setup("").module("benchmarks.derivation", *numbers))["wall"])
+
+    def table(self) -> str:
+        """One line a command."""
+        header = ["", "median s", "min", "max", "ratio", "target", "CPU s", "peak MiB"]
+        return markdown(header, [self._line(row, runs) for row, runs in self._seen.items()])
+
+    def _line(self, row: Row, runs: list[Run]) -> list[str]:
+        walls = [run.wall for run in runs]
+        cpu = statistics.median(run.cpu for run in runs)
+        memory = max(run.memory for run in runs)
+        label = row.name if row.setup is None else f"{row.name}, {row.setup.label}"
+        return [
+            label,
+            *(f"{wall:.2f}" for wall in (statistics.median(walls), min(walls), max(walls))),
+            *self._ratio(row),
+            f"{cpu:.1f}" if cpu else "",
+            f"{memory:.0f}" if memory else "",
+        ]
+
+    def _ratio(self, row: Row) -> tuple[str, str]:
+        """The ratio to what the command is compared with, and what it should be at most."""
+        if row.setup is None:
+            return "", ""
+        base = self._median(Row(None, TWO_KEYS if row.name == "list" else PROCEDURE))
+        return f"{self._median(row) / base:.2f}", f"{target(row.setup, row.name):.2f}"
+
+    def _median(self, row: Row) -> float:
+        return statistics.median(run.wall for run in self._seen[row])
 
 
-def check(folder: Path, output: Path) -> None:
-    """The restored images are the originals, byte for byte."""
-    for name in ("work", "vault"):
-        if not filecmp.cmp(folder / f"{name}.img", output / name / "private.img", shallow=False):
-            raise SystemExit(f"{name}: the restored image differs")
+def target(setup: Setup, command: str) -> float:
+    """What a command may take: `list` of two derivations' time, the others of the procedure's."""
+    if command == "list":
+        return LIST_TARGET
+    if command == "verify":
+        return VERIFY_TARGET
+    if setup.has("isal"):
+        return 0.24 if setup.has("numba") else 0.37
+    return 0.40
 
 
 def main() -> None:
     """Runs, and prints a table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options = arguments()
+    setups = options.python or installed_setups()
+    workload = SMALL if options.small else FULL
+    comparison = Comparison(setups, options.folder, workload)
+    comparison.warm_up()
+    for _ in range(options.runs):
+        comparison.take_turn()
+    print(f"{describe([setup.python for setup in setups])} {options.runs} turns.\n")
+    print(comparison.table())
+    print(
+        "\nThe ratio of `list` is to two derivations side by side (pycryptodome, a thread each),"
+        " that of all others to the procedure."
+    )
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument(
         "--folder", type=Path, default=Path(tempfile.gettempdir()) / "qbackup-bench"
     )
-    options = parser.parse_args()
-    backup = make_backup(options.folder)
-    output = options.folder / "output"
-    seen: dict[str, list[Run]] = {}
-    for turn in range(options.runs):
-        for name, command in commands(backup, options.folder, output).items():
-            shutil.rmtree(output, ignore_errors=True)
-            seen.setdefault(name, []).append(run(command, options.folder / f"{name}.log"))
-            if name == "restore" and not turn:
-                check(options.folder, output)
-    shutil.rmtree(output, ignore_errors=True)
-    report(seen)
+    parser.add_argument(
+        "--python",
+        type=labelled,
+        action="append",
+        metavar="LABEL=PATH",
+        help="a Python with qbackup's dependencies; more than once for more of them",
+    )
+    parser.add_argument("--small", action="store_true", help="a tiny backup, to try this script")
+    return parser.parse_args()
 
 
-def report(seen: dict[str, list[Run]]) -> None:
-    """One line a command."""
-    base = statistics.median(run.wall for run in seen["procedure"])
-    print(f"{'':10} {'median s':>9} {'min':>7} {'max':>7} {'ratio':>6} {'CPU s':>7} {'MiB':>6}")
-    for name, runs in seen.items():
-        walls = [run.wall for run in runs]
-        median = statistics.median(walls)
-        cpu = statistics.median(run.cpu for run in runs)
-        memory = max(run.memory for run in runs)
-        print(
-            f"{name:10} {median:9.1f} {min(walls):7.1f} {max(walls):7.1f}"
-            f" {median / base:6.2f} {cpu:7.1f} {memory:6.0f}"
-        )
+def labelled(text: str) -> Setup:
+    """A setup from LABEL=PATH."""
+    label, separator, path = text.partition("=")
+    if not separator or not os.access(path, os.X_OK):
+        raise argparse.ArgumentTypeError(f"{text!r}: LABEL=PATH of a Python is needed")
+    return Setup(label, python=path)
 
 
 if __name__ == "__main__":

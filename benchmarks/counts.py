@@ -1,12 +1,19 @@
-"""How much work a backup is: read once from the backup itself."""
+"""How much work a backup is: read once from the backup itself.
+
+A process of its own: run by `benchmarks.floor`, prints JSON.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import qbackup
+from benchmarks.workload import PASSPHRASE
 from qbackup.file import BackupFile
 from qbackup.inner import InnerArchive
 from qbackup.scrypt import ScryptParameters
@@ -41,8 +48,8 @@ class Counts:
     parameters: ScryptParameters
 
     @property
-    def derivations(self) -> int:
-        """Keys, the header's included."""
+    def keys(self) -> int:
+        """Derivations, the header's included."""
         return 1 + sum(file.derivations for file in self.files)
 
     @property
@@ -60,10 +67,21 @@ class Counts:
         """Bytes of data, holes left out."""
         return sum(file.written for file in self.files)
 
+    @classmethod
+    def load(cls, values: dict[str, Any]) -> Counts:
+        """From what `asdict` made of it."""
+        files = tuple(FileCounts(**file) for file in values["files"])
+        return cls(files, ScryptParameters(**values["parameters"]))
+
     @property
     def largest(self) -> FileCounts:
         """The file that takes longest to inflate."""
         return max(self.files, key=lambda file: file.plaintext)
+
+
+def main(backup: Path, stream: Path) -> None:
+    """Counts, and prints it."""
+    print(json.dumps(asdict(count(backup, PASSPHRASE, stream))))
 
 
 def count(backup: Path, passphrase: str, stream: Path) -> Counts:
@@ -105,3 +123,7 @@ def _data(piece: memoryview) -> int:
     """Bytes of a piece that are no blocks of zeros."""
     blocks = (piece[start : start + _BLOCK] for start in range(0, len(piece), _BLOCK))
     return sum(len(block) for block in blocks if block != _ZEROS[: len(block)])
+
+
+if __name__ == "__main__":
+    main(*map(Path, sys.argv[1:]))

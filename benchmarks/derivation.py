@@ -1,17 +1,26 @@
-"""What a key costs with all cores busy: by the product's own way, and by pycryptodome's."""
+"""What a key costs with all cores busy: by the product's own way, and by pycryptodome's.
+
+    python -m benchmarks.derivation [LOG2_N R P COUNT [CORES]]
+
+Compiles the lane kernel and keeps it on disk. With parameters it derives COUNT keys by
+pycryptodome, on CORES threads (all there are), and prints what one of them takes as JSON.
+"""
 
 from __future__ import annotations
 
 import importlib
+import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from Crypto.Protocol.KDF import scrypt
 
+from benchmarks.machine import cores
 from qbackup.keys import Derivation, Deriver
 from qbackup.pipeline import Pipeline
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
@@ -23,7 +32,7 @@ class Cost:
 
     Args:
         cpu: processor time of all its lanes.
-        wall: what one takes on the clock, time by cores over derivations.
+        wall: what one takes on the clock, time by threads over derivations.
     """
 
     cpu: float
@@ -39,9 +48,9 @@ def prepare_kernel() -> bool:
     return lanes.load_kernel() is not None
 
 
-def by_product(parameters: ScryptParameters, cores: int, count: int) -> Cost:
+def by_product(parameters: ScryptParameters, jobs: int, count: int) -> Cost:
     """Keys through the product's pipeline, with whatever it derives them with."""
-    pipeline = Pipeline(Deriver(), jobs=cores)
+    pipeline = Pipeline(Deriver(), jobs=jobs)
 
     def derive(number: int) -> None:
         salts = [os.urandom(32) for _ in range(number)]
@@ -50,28 +59,28 @@ def by_product(parameters: ScryptParameters, cores: int, count: int) -> Cost:
             ticket.wait()
 
     prepare_kernel()
-    derive(cores)  # the first ones load libraries and touch fresh memory
+    derive(jobs)  # the first ones load libraries and touch fresh memory
     try:
-        return _timed(lambda: derive(count), cores, count)
+        return _timed(lambda: derive(count), jobs, count)
     finally:
         pipeline.close()
 
 
-def by_pycryptodome(parameters: ScryptParameters, cores: int, count: int) -> Cost:
-    """Keys by pycryptodome, one for each core at a time."""
+def by_pycryptodome(parameters: ScryptParameters, threads: int, count: int) -> Cost:
+    """Keys by pycryptodome, one on each thread at a time."""
 
     def derive() -> None:
-        for _ in range(count // cores):
+        for _ in range(count // threads):
             plain_scrypt(parameters)
 
-    def all_cores() -> None:
-        threads = [threading.Thread(target=derive) for _ in range(cores)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+    def derive_all() -> None:
+        workers = [threading.Thread(target=derive) for _ in range(threads)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
 
-    return _timed(all_cores, cores, count // cores * cores)
+    return _timed(derive_all, threads, count // threads * threads)
 
 
 def plain_scrypt(parameters: ScryptParameters) -> None:
@@ -79,13 +88,8 @@ def plain_scrypt(parameters: ScryptParameters) -> None:
     scrypt(b"secret", os.urandom(32), KEY_SIZE, parameters.n, parameters.r, parameters.p)
 
 
-def side_by_side(parameters: ScryptParameters, count: int = 2) -> float:
-    """Seconds on the clock for this many derivations at once, each on a thread of its own."""
-    return by_pycryptodome(parameters, count, count).wall
-
-
 @contextmanager
-def busy(parameters: ScryptParameters, cores: int) -> Iterator[None]:
+def busy(parameters: ScryptParameters, threads: int) -> Iterator[None]:
     """Keeps this many cores deriving, one lane at a time, as a restore does to its other work."""
     lane = ScryptParameters(parameters.log2_n, parameters.r, 1)
     stopped = threading.Event()
@@ -94,19 +98,32 @@ def busy(parameters: ScryptParameters, cores: int) -> Iterator[None]:
         while not stopped.is_set():
             plain_scrypt(lane)
 
-    threads = [threading.Thread(target=work) for _ in range(cores)]
-    for thread in threads:
-        thread.start()
+    workers = [threading.Thread(target=work) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
     try:
         yield
     finally:
         stopped.set()
-        for thread in threads:
-            thread.join()
+        for worker in workers:
+            worker.join()
 
 
-def _timed(work: Callable[[], None], cores: int, count: int) -> Cost:
+def main(log2_n: int, r: int, p: int, count: int, threads: int = cores()) -> Cost:
+    """Keys by pycryptodome, once to warm up and then measured."""
+    parameters = ScryptParameters(log2_n, r, p)
+    by_pycryptodome(ScryptParameters(10, 8, 1), threads, threads)
+    return by_pycryptodome(parameters, threads, count)
+
+
+def _timed(work: Callable[[], None], jobs: int, count: int) -> Cost:
     start, start_cpu = time.perf_counter(), time.process_time()
     work()
     wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
-    return Cost(cpu / count, wall * cores / count)
+    return Cost(cpu / count, wall * jobs / count)
+
+
+if __name__ == "__main__":
+    prepare_kernel()
+    if len(sys.argv) > 1:
+        print(json.dumps(asdict(main(*map(int, sys.argv[1:])))))

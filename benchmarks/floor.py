@@ -17,22 +17,20 @@ one run; `--turbo` and `--no-turbo` take one of them.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shutil
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.command import MIB, PROJECT, Run, run
-from benchmarks.counts import Counts, count
+from benchmarks.command import MIB, Run, ask, run
+from benchmarks.counts import Counts
 from benchmarks.machine import Setup, cores, describe, installed_setups
 from benchmarks.rates import Rates
 from benchmarks.table import markdown
-from benchmarks.workload import FULL, PASSPHRASE, SMALL, Workload, check_restored, make_backup
+from benchmarks.workload import FULL, SMALL, Workload, check_restored, make_backup
 
 TARGET = 1.15  # restore against the floor
 KERNEL_TARGET = 2.0  # lanes per second against pycryptodome
@@ -78,7 +76,7 @@ def floor(counts: Counts, turn: Turn) -> Floor:
     rounds = math.ceil(counts.parameters.p / cores())
     return Floor(
         parts={
-            "derivations": counts.derivations * rates.derivation,
+            "derivations": counts.keys * rates.derivation,
             "reading": counts.stored * rates.read,
             "HMAC-SHA-256": counts.stored * rates.mac,
             "AES-256-CTR": counts.stored * rates.aes,
@@ -101,7 +99,8 @@ def main() -> None:
     options = arguments()
     workload = SMALL if options.small else FULL
     backup = make_backup(options.folder, workload)
-    counts = count(backup, PASSPHRASE, options.folder / "stream.gz")
+    stream = options.folder / "stream.gz"
+    counts = Counts.load(ask(Setup("").module("benchmarks.counts", str(backup), str(stream))))
     print(f"{describe()}\n\n{counted(counts)}")
     chosen = [setup for setup in installed_setups() if options.turbo in (None, is_turbo(setup))]
     if not chosen:
@@ -110,7 +109,7 @@ def main() -> None:
     for _ in range(options.runs):
         for setup, turns in seen.items():
             turns.append(take_turn(setup, options.folder, workload, small=options.small))
-    (options.folder / "stream.gz").unlink()
+    stream.unlink()
     for setup, turns in seen.items():
         report(setup, counts, turns)
 
@@ -140,7 +139,7 @@ def take_turn(setup: Setup, folder: Path, workload: Workload, *, small: bool) ->
     command = setup.module(
         "benchmarks.rates", str(backup), str(folder / "stream.gz"), *numbers, *sizes
     )
-    rates = Rates(**json.loads(subprocess.check_output(command, cwd=PROJECT)))
+    rates = Rates(**ask(command))
     start = run(setup.module("qbackup", "--version"))
     shutil.rmtree(output, ignore_errors=True)
     secret = ["-p", str(folder / "passphrase"), "-q"]
@@ -153,7 +152,7 @@ def take_turn(setup: Setup, folder: Path, workload: Workload, *, small: bool) ->
 def counted(counts: Counts) -> str:
     """What is in the backup, in one line."""
     return (
-        f"The backup: {counts.derivations} derivations at {counts.parameters},"
+        f"The backup: {counts.keys} derivations at {counts.parameters},"
         f" {counts.stored / MIB:.0f} MiB stored, {counts.plaintext / MIB:.0f} MiB inflated,"
         f" {counts.written / MIB:.0f} MiB written."
     )
@@ -186,7 +185,7 @@ def disturbance(rates: Sequence[Rates]) -> str:
 def parts_table(counts: Counts, turns: Sequence[Turn], floors: Sequence[Floor]) -> str:
     """Each part's amount, rate and processor time, medians of all turns."""
     amounts = {
-        "derivations": f"{counts.derivations}",
+        "derivations": f"{counts.keys}",
         "reading": f"{counts.stored / MIB:.0f} MiB",
         "HMAC-SHA-256": f"{counts.stored / MIB:.0f} MiB",
         "AES-256-CTR": f"{counts.stored / MIB:.0f} MiB",

@@ -1,6 +1,6 @@
 """Time and memory of indexing an archive of 100,000 members.
 
-    python benchmarks/index.py [--members N] [--runs N] [--folder DIR]
+    python -m benchmarks.index [--members N] [--runs N] [--folder DIR]
 
 Three archives are made, each as a row of complete tar archives with a pax header for each
 member, as Qubes writes them: all chunks of one file, 100 files, and every member a file of
@@ -16,7 +16,6 @@ import argparse
 import json
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import qbackup
+from benchmarks.command import ask
 
 MIB = 1 << 20
 BLOCK = 512
@@ -119,8 +119,8 @@ def report(shape: str, path: Path, runs: int) -> None:
 
 def run(path: Path, *options: str) -> dict[str, float]:
     """One measurement, in a process of its own."""
-    command = [sys.executable, __file__, "--measure", str(path), *options]
-    answer: dict[str, float] = json.loads(subprocess.check_output(command))
+    command = [sys.executable, "-m", "benchmarks.index", "--measure", str(path), *options]
+    answer: dict[str, float] = ask(command)
     return answer
 
 
