@@ -2,8 +2,8 @@
 
     python -m benchmarks.derivation [LOG2_N R P COUNT [CORES]]
 
-Compiles the lane kernel and keeps it on disk. With parameters it derives COUNT keys by
-pycryptodome, on CORES threads (all there are), and prints what one of them takes as JSON.
+Derives COUNT keys by pycryptodome, on CORES threads (all there are), and prints what one of
+them takes as JSON. Without parameters it compiles the lane kernel and keeps it on disk.
 """
 
 from __future__ import annotations
@@ -124,6 +124,7 @@ def _timed(work: Callable[[], None], jobs: int, count: int) -> Cost:
 
 
 if __name__ == "__main__":
-    prepare_kernel()
     if len(sys.argv) > 1:
         print(json.dumps(asdict(main(*map(int, sys.argv[1:])))))
+    else:
+        prepare_kernel()

@@ -18,11 +18,11 @@ there and whole; every error is a `QBackupError`.
 
 from __future__ import annotations
 
-import importlib
-import os
-from typing import TYPE_CHECKING, Any, BinaryIO
-
+TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
+    import os
+    from typing import Any, BinaryIO
+
     from qbackup.archive import BackupArchive, Passphrase
     from qbackup.chunk import EncryptedChunk
     from qbackup.errors import (
@@ -144,6 +144,8 @@ def open(
 def __getattr__(name: str) -> Any:
     """The public names, loaded when first used: importing qbackup stays cheap."""
     if name in __all__:
+        import importlib
+
         for module in _MODULES:
             value = getattr(importlib.import_module(f"qbackup.{module}"), name, None)
             if value is not None:

@@ -11,8 +11,7 @@ what the command line's exit statuses stand for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
     from qbackup.restore.report import Report
 

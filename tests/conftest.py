@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,11 @@ from tests import librarybackup
 from tests.maker import BackupMaker, missing_tools
 
 MakerFactory = Callable[..., BackupMaker]
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works in every test, also where a shell's background job began with it ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import qbackup.__main__
 from qbackup import __version__
 from qbackup.cli.main import main
 from qbackup.cli.options import build_parser
@@ -57,7 +58,7 @@ class TestProgram:
 
     def test_module_and_program_are_the_same(self) -> None:
         (entry,) = importlib.metadata.entry_points(group="console_scripts", name="qbackup")
-        assert entry.load() is main
+        assert entry.load() is qbackup.__main__.main
 
     def test_help_names_every_command(self) -> None:
         ended = run("--help")
@@ -94,6 +95,22 @@ class TestProgram:
         )
         if "COVERAGE_PROCESS_CONFIG" not in os.environ:  # coverage itself imports some
             assert (done.returncode, done.stderr) == (0, b"")
+
+    def test_the_version_needs_only_what_argparse_needs(self) -> None:
+        """Loading these takes longer than all the rest; site must not have loaded them before."""
+        root = str(Path(qbackup.__file__).parent.parent)
+        code = (
+            f"import sys; sys.path.insert(0, {root!r}); sys.argv[1:] = ['--version']\n"
+            "from qbackup.__main__ import main\n"
+            "main(); sys.exit(' '.join({'typing', 'dataclasses', 'inspect'} & sys.modules.keys()))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", code], capture_output=True, check=False
+        )
+        assert (done.stdout, done.stderr.strip()) == (
+            f"qbackup {qbackup.__version__}\n".encode(),
+            b"",
+        )
 
 
 class TestWrongUsage:

@@ -4,6 +4,7 @@ memory. No traceback, no half-written file, and the status that says so.
 
 from __future__ import annotations
 
+import configparser
 import ctypes
 import os
 import resource
@@ -27,6 +28,7 @@ from tests.commandline import (
     SAMPLE_SECRET,
     SMALL,
     SMALL_SECRET,
+    Ended,
     Terminal,
     backup_command,
     call,
@@ -267,6 +269,74 @@ class TestSignals:
         assert SAMPLE_SECRET.encode() not in line
 
 
+ENTRIES = {
+    "module": "import runpy; runpy.run_module('qbackup', run_name='__main__', alter_sys=True)",
+    "script": "import sys; from {} import {} as entry; sys.exit(entry())",
+}
+
+
+def console_script() -> str:
+    """What the installed script `qbackup` does, from the package's own description."""
+    setup = configparser.ConfigParser()
+    setup.read(Path(__file__).parent.parent / "setup.cfg")
+    entry = setup["options.entry_points"]["console_scripts"].partition("=")[2].strip()
+    return ENTRIES["script"].format(*entry.split(":"))
+
+
+class TestSignalsAtTheStart:
+    """They come while modules are loaded: when one of them is looked for."""
+
+    @pytest.fixture(params=["module", "script"])
+    def entry(self, request: pytest.FixtureRequest) -> str:
+        return console_script() if request.param == "script" else ENTRIES["module"]
+
+    def run(
+        self, entry: str, *arguments: str | Path, module: str, number: int, times: int
+    ) -> Ended:
+        """Runs with signals that come when this module is looked for."""
+        code = (
+            "import os, sys\n"
+            "class Finder:\n"
+            "    def find_spec(name, *rest):\n"
+            f"        for _ in range({times} * (name == {module!r})):\n"
+            f"            os.kill(os.getpid(), {number})\n"
+            "sys.meta_path.insert(0, Finder)\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code + entry, *map(str, arguments)],
+            capture_output=True,
+            check=False,
+            env=environment(),
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
+        ended = Ended(done.returncode, done.stdout, done.stderr)
+        check_always(arguments, ended)
+        return ended
+
+    @pytest.mark.parametrize("module", ["qbackup.cli", "qbackup.cli.options"])
+    @pytest.mark.parametrize(
+        ("number", "status", "word"),
+        [
+            (signal.SIGINT, 130, "interrupted"),
+            (signal.SIGTERM, 143, "terminated"),
+            (signal.SIGHUP, 129, "terminated"),
+        ],
+    )
+    def test_end_it_as_later_ones_do(
+        self, entry: str, module: str, number: int, status: int, word: str
+    ) -> None:
+        arguments = ("verify", SAMPLE, "--json", *KEY)
+        ended = self.run(entry, *arguments, module=module, number=number, times=1)
+        assert (ended.status, ended.err) == (status, f"qbackup: {word}\n")
+        assert ended.document["kind"] == word
+
+    def test_twice_end_it_at_once(self, entry: str) -> None:
+        module = "qbackup.cli.options"
+        ended = self.run(entry, "--version", module=module, number=signal.SIGINT, times=2)
+        assert ended == Ended(130, b"", b"")
+
+
 class TestClosedOutput:
     def shell(self, script: str, *arguments: str | Path) -> tuple[int, str]:
         """Status and standard error of a script in which "$@" is the program."""
@@ -466,8 +536,6 @@ class TestFullDisk:
 
 def test_helpers_check_what_they_promise() -> None:
     """A check that can't fail would prove nothing."""
-    from tests.commandline import Ended
-
     for out, err in (
         (b"", b"Traceback (most recent call last):"),
         (b"", SAMPLE_SECRET.encode()),

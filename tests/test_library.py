@@ -330,6 +330,17 @@ class TestLaziness:
         assert "qbackup" in roots
         assert roots & heavy == set()
 
+    def test_importing_qbackup_imports_nothing_at_all(self) -> None:
+        """No site: what that loads would hide what qbackup does."""
+        root = str(Path(qbackup.__file__).parent.parent)
+        code = (
+            f"import sys; sys.path.insert(0, {root!r}); before = set(sys.modules); import qbackup;"
+            "print(*sorted(set(sys.modules) - before))"
+        )
+        command = [sys.executable, "-I", "-S", "-c", code]
+        done = subprocess.run(command, capture_output=True, check=True)
+        assert done.stdout.split() == [b"__future__", b"qbackup"]
+
     def test_opening_a_backup_loads_no_xml_and_no_rich(self, made: Made) -> None:
         code = (
             "import sys; before = set(sys.modules); import qbackup\n"

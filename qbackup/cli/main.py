@@ -18,9 +18,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, BinaryIO
 
 from qbackup.cli import output, signals
 from qbackup.cli.options import parse
@@ -34,7 +34,10 @@ from qbackup.errors import (
     UsageError,
 )
 
+TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from qbackup.archive import BackupArchive
     from qbackup.cli.passphrase import Request
     from qbackup.cli.progress import ProgressLine
@@ -49,17 +52,20 @@ _COPY_SIZE = 1 << 20
 # Running a command
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, held: Sequence[int] = ()) -> int:
     """Runs the command line; returns the exit status, whatever happens.
 
     Args:
         arguments: None means the program's own, which ends after this.
+        held: numbers of signals that came before, while this was being loaded.
     """
     is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     output.ready()
     with signals.unwinding(is_program=is_program):
         try:
+            for number in held:
+                signal.raise_signal(number)
             return _run(arguments)
         except (KeyboardInterrupt, signals.Terminated) as end:
             return _ended(arguments, end)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
-from typing import Any, NoReturn
 
 from qbackup import __version__
 from qbackup.errors import UsageError
+
+TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

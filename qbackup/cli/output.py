@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
-from typing import TextIO
 
 from qbackup.errors import MachineError, UsageError
-from qbackup.names import decode, display
+
+TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
+if TYPE_CHECKING:
+    from typing import TextIO
 
 _CLEAR_LINE = "\r\x1b[K"
 _COLUMNS = 80
@@ -126,6 +127,8 @@ def fit(text: str, columns: int) -> str:
 
     The last column stays free, as some terminals go to the next line when it is written.
     """
+    import unicodedata
+
     width = 0
     for i, char in enumerate(text):
         width += 2 if unicodedata.east_asian_width(char) in "WF" else 1
@@ -146,6 +149,8 @@ def _visible(text: str) -> str:
     """
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
+    from qbackup.names import display
+
     return "".join(c if c in "\n\\" else display(c) for c in text)
 
 
@@ -170,6 +175,8 @@ def _write_bytes(data: bytes) -> None:
 def _write_to_terminal(data: bytes) -> None:
     if b"\0" in data or len(data) >= _TERMINAL_TEXT_LIMIT:
         raise UsageError("this is no text for a terminal: send it to a file, > NAME")
+    from qbackup.names import decode, display
+
     with _writing() as stdout:
         for line in decode(data).splitlines(keepends=True):
             end = "\n" if line.endswith("\n") else ""

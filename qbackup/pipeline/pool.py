@@ -10,7 +10,6 @@ from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
 from qbackup.keys import Derivation, Deriver
 from qbackup.pipeline.schedule import Schedule, Start
 
-
 # A signal that comes between the last look for signals and the wait is only seen when the
 # wait ends, so no wait of a caller's thread may be longer than this.
 SIGNAL_SECONDS = 0.2
