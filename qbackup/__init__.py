@@ -21,6 +21,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
     import os
+    from concurrent.futures import Executor
     from typing import Any, BinaryIO
 
     from qbackup.archive import BackupArchive, Passphrase
@@ -116,6 +117,7 @@ def open(
     limits: Limits | None = None,
     jobs: int | None = None,
     memory: int | None = None,
+    executor: Executor | None = None,
     compression_filter: str | None = None,
 ) -> BackupArchive:
     """Opens a backup: `BackupArchive` with the same arguments and errors.
@@ -127,6 +129,8 @@ def open(
         limits: bounds on untrusted input.
         jobs: scrypt lanes derived side by side; default: the cores there are.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
+        executor: a `concurrent.futures.Executor` that derives keys besides, on other machines
+            say; see docs/security.md for what it learns. It is not shut down.
         compression_filter: instead of the header's; ``none`` for no compression.
     """
     from qbackup.archive import BackupArchive
@@ -137,6 +141,7 @@ def open(
         limits=limits,
         jobs=jobs,
         memory=memory,
+        executor=executor,
         compression_filter=compression_filter,
     )
 

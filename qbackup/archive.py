@@ -8,9 +8,11 @@ derived or read before it is asked for.
 
 from __future__ import annotations
 
+import functools
 import hmac
 import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO, TypeAlias
@@ -66,6 +68,9 @@ class BackupArchive:
         limits: bounds on untrusted input.
         jobs: scrypt lanes derived side by side; default: the cores there are.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
+        executor: derives keys besides, on other machines say; any Executor of
+            `concurrent.futures` whose workers have qbackup installed. It is told neither the
+            passphrase nor a key nor any data, see docs/security.md. It is not shut down.
         compression_filter: instead of the header's; ``none`` for no compression. A name
             that is not built in is a program of this machine, run as ``NAME -d``.
 
@@ -84,6 +89,7 @@ class BackupArchive:
         limits: Limits | None = None,
         jobs: int | None = None,
         memory: int | None = None,
+        executor: Executor | None = None,
         compression_filter: str | None = None,
     ) -> None:
         self.limits = limits or Limits()
@@ -98,7 +104,11 @@ class BackupArchive:
         self._metadata_error: QBackupError | None = None
         self._source = open_source(source)
         self.pipeline = Pipeline(
-            self.deriver, jobs=jobs, memory=memory, seekable=self._source.seekable
+            self.deriver,
+            jobs=jobs,
+            memory=memory,
+            seekable=self._source.seekable,
+            executor=executor,
         )
         try:
             make = SeekableCatalog if self._source.seekable else PipeCatalog
@@ -417,13 +427,9 @@ class BackupArchive:
             self._warn(warning)
         run = Run(plan, writer, self.limits, total=total, on_progress=progress)
         try:
-            run.results.append(self._metadata_result(writer, keep_metadata))
-            format_ = self.unlocked().format
-            run.files(
-                self.catalog.files(),
-                lambda wanted: self.pipeline.session(format_, wanted),
-                self._ignored,
-            )
+            run.metadata(self._metadata_result(writer, keep_metadata))
+            unpack = functools.partial(self.pipeline.unpack, self.unlocked().format)
+            run.files(self.catalog.files(), unpack, self._ignored)
         except MachineError as error:
             error.report = self._report(run)
             raise

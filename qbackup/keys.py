@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from qbackup.errors import MachineError, NotEnoughMemory
+from qbackup.lanes import LaneKernel, load_kernel, numba_is_installed
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
 
 _HASHLIB_MEMORY = 2**31 - 1  # OpenSSL's ceiling, an int in hashlib
@@ -138,10 +139,19 @@ class Deriver:
     """Derives keys with the best backend that can do the parameters at hand.
 
     The backends are loaded once, when the first key is asked for.
+
+    Args:
+        backends: instead of those that are found.
+        load_kernel: how the lane kernel is loaded.
     """
 
-    def __init__(self, backends: tuple[Backend, ...] | None = None) -> None:
+    def __init__(
+        self,
+        backends: tuple[Backend, ...] | None = None,
+        load_kernel: Callable[[], LaneKernel] = load_kernel,
+    ) -> None:
         self._backends = backends
+        self._load_kernel = load_kernel
 
     @property
     def backends(self) -> tuple[Backend, ...]:
@@ -160,6 +170,18 @@ class Deriver:
             if backend.can(parameters):
                 return backend
         raise MachineError(f"no scrypt on this machine can do {parameters}: install pycryptodome")
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether it is worth trying to load the lane kernel: numba is installed."""
+        return self._load_kernel is not load_kernel or numba_is_installed()
+
+    def load_kernel(self) -> LaneKernel | None:
+        """The lane kernel, after half a second or more; None where it can't be used."""
+        try:
+            return self._load_kernel()
+        except Exception:  # numba has many ways to fail; none is a reason to fail here
+            return None
 
     def derive(self, job: Derivation, threads: int = 1) -> bytes:
         """The 64 bytes of key.

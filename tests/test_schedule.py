@@ -16,17 +16,37 @@ SINGLE = ScryptParameters(20, 8, 1)  # 1 GiB
 
 
 def lanes(start: Start[str] | None) -> int:
+    """Of a backend."""
     assert start is not None
-    return start.lanes
+    assert not start.by_kernel
+    return start.jobs
+
+
+def name(start: Start[str] | None) -> str:
+    """What a backend is to derive."""
+    assert start is not None
+    assert not start.by_kernel
+    (share,) = start.shares
+    assert share.is_whole
+    return share.key
+
+
+def shares(start: Start[str] | None) -> list[tuple[str, int, int]]:
+    """What is in a pass of the kernel."""
+    assert start is not None
+    assert start.by_kernel
+    assert start.jobs == 1
+    assert start.memory == sum(s.count * s.parameters.lane_memory for s in start.shares)
+    return [(share.key, share.first, share.end) for share in start.shares]
 
 
 def test_derivations_start_in_the_order_they_were_asked_for() -> None:
     schedule: Schedule[str] = Schedule(1, 1 << 40)
-    for name in "abc":
-        schedule.submit(name, LANE)
+    for key in "abc":
+        schedule.submit(key, LANE)
     seen = []
     while (start := schedule.next()) is not None:
-        seen.append(start.key)
+        seen.append(name(start))
         assert schedule.next() is None, "one job, one lane"
         schedule.done(start)
     assert seen == ["a", "b", "c"]
@@ -40,8 +60,8 @@ def test_a_lone_derivation_gets_all_lanes_it_has_use_for() -> None:
 
 def test_waiting_derivations_share_the_jobs() -> None:
     schedule: Schedule[str] = Schedule(4, 1 << 40)
-    for name in "abc":
-        schedule.submit(name, LANE)
+    for key in "abc":
+        schedule.submit(key, LANE)
     assert [lanes(schedule.next()) for _ in range(3)] == [1, 1, 2]
     assert schedule.next() is None
 
@@ -64,7 +84,7 @@ def test_the_oldest_is_admitted_although_it_passes_the_budget() -> None:
     schedule.submit("small", ScryptParameters(10, 8, 1))
     start = schedule.next()
     assert start is not None
-    assert (start.key, start.lanes) == ("large", 1)
+    assert (name(start), lanes(start)) == ("large", 1)
     assert schedule.next() is None, "nothing fits beside it"
     schedule.done(start)
     assert lanes(schedule.next()) == 1
@@ -95,16 +115,15 @@ def test_held_chunks_are_charged_to_the_same_budget() -> None:
 
 def test_a_cancelled_derivation_never_starts() -> None:
     schedule: Schedule[str] = Schedule(1, 1 << 40)
-    for name in "abc":
-        schedule.submit(name, LANE)
+    for key in "abc":
+        schedule.submit(key, LANE)
     schedule.cancel("b")
     first = schedule.next()
     assert first is not None
     schedule.cancel("a")  # too late: it runs
     schedule.done(first)
     following = schedule.next()
-    assert following is not None
-    assert following.key == "c"
+    assert name(following) == "c"
 
 
 @given(
@@ -130,9 +149,10 @@ def test_every_derivation_starts_in_order_within_jobs_and_budget(
             schedule.done(running.pop(choice % len(running)))
         while (start := schedule.next()) is not None:
             running.append(start)
-            started.append(start.key)
-            assert 1 <= start.lanes <= work[start.key].p
-        assert sum(start.lanes for start in running) <= jobs
+            (share,) = start.shares
+            started.append(share.key)
+            assert 1 <= start.jobs <= work[share.key].p
+        assert sum(start.jobs for start in running) <= jobs
         assert len(running) < 2 or sum(start.memory for start in running) <= memory
     while waiting or running:
         if waiting:
@@ -141,14 +161,14 @@ def test_every_derivation_starts_in_order_within_jobs_and_budget(
             schedule.done(running.pop())
         while (start := schedule.next()) is not None:
             running.append(start)
-            started.append(start.key)
+            started.append(start.shares[0].key)
     assert started == list(range(len(work)))
 
 
 def test_what_failed_for_want_of_memory_runs_again_alone() -> None:
     schedule: Schedule[str] = Schedule(4, 1 << 40)
-    for name in "abc":
-        schedule.submit(name, LANE)
+    for key in "abc":
+        schedule.submit(key, LANE)
     a, b = schedule.next(), schedule.next()
     assert a is not None
     assert b is not None
@@ -157,22 +177,201 @@ def test_what_failed_for_want_of_memory_runs_again_alone() -> None:
     schedule.done(b)
     alone = schedule.next()
     assert alone is not None
-    assert (alone.key, alone.lanes) == ("a", 1)
+    assert (name(alone), lanes(alone)) == ("a", 1)
     assert not schedule.again(alone), "there is nothing more to try"
-    last = schedule.next()
-    assert last is not None
-    assert last.key == "c"
+    assert name(schedule.next()) == "c"
+
+
+def test_what_is_to_run_alone_can_be_cancelled() -> None:
+    schedule: Schedule[str] = Schedule(2, 1 << 40)
+    for key in "ab":
+        schedule.submit(key, LANE)
+    first, second = schedule.next(), schedule.next()
+    assert first is not None
+    assert second is not None
+    assert schedule.again(first)
+    schedule.cancel("a")
+    schedule.submit("c", LANE)
+    assert name(schedule.next()) == "c"
 
 
 def test_one_that_could_not_be_started_is_the_next_again() -> None:
+    schedule: Schedule[str] = Schedule(2, 1 << 40)
+    schedule.submit("a", SINGLE)
+    schedule.submit("b", SINGLE)
+    first, second = schedule.next(), schedule.next()
+    assert first is not None
+    assert second is not None
+    assert schedule.refused(second), "the first one runs, and something starts when it ends"
+    assert name(schedule.next()) == "b"
+
+
+def test_one_that_could_not_be_started_alone_has_nothing_to_wait_for() -> None:
     schedule: Schedule[str] = Schedule(1, 1 << 40)
     schedule.submit("a", LANE)
-    schedule.submit("b", LANE)
     start = schedule.next()
     assert start is not None
-    schedule.done(start)
-    assert schedule.is_idle()
-    schedule.put_back(start)
-    following = schedule.next()
-    assert following is not None
-    assert following.key == "a"
+    assert not schedule.refused(start)
+    assert schedule.next() is None
+
+
+class TestTakenElsewhere:
+    def test_the_oldest_that_suits_is_taken(self) -> None:
+        schedule: Schedule[str] = Schedule(1, 1 << 40)
+        for key in "abc":
+            schedule.submit(key, LANE)
+        assert schedule.take("bc".__contains__) == "b"
+        assert schedule.take("xyz".__contains__) is None
+        assert schedule.take(lambda key: True) == "a"
+        schedule.put_first("b", LANE)
+        assert name(schedule.next()) == "b"
+
+    def test_not_one_that_has_begun(self) -> None:
+        schedule = with_kernel(jobs=1)
+        schedule.submit("a", LANE)
+        schedule.submit("b", LANE)
+        assert shares(schedule.next()) == [("a", 0, 5), ("b", 0, 3)]
+        assert schedule.take(lambda key: True) is None
+
+
+def with_kernel(jobs: int, memory: int = 1 << 40, width: int = 8) -> Schedule[str]:
+    schedule: Schedule[str] = Schedule(jobs, memory)
+    schedule.use_kernel(lambda parameters: width if parameters.r == 8 else 0)
+    return schedule
+
+
+class TestLaneKernel:
+    def test_a_pass_is_filled_with_lanes_of_neighbours(self) -> None:
+        schedule = with_kernel(jobs=1)
+        for key in "abc":
+            schedule.submit(key, LANE)
+        seen = []
+        while (start := schedule.next()) is not None:
+            seen.append(shares(start))
+            schedule.done(start)
+        assert seen == [
+            [("a", 0, 5), ("b", 0, 3)],
+            [("b", 3, 5), ("c", 0, 5)],
+        ]
+
+    def test_cores_share_what_waits_and_no_derivation_is_divided_for_it(self) -> None:
+        schedule = with_kernel(jobs=2)
+        for key in "ab":
+            schedule.submit(key, LANE)
+        assert shares(schedule.next()) == [("a", 0, 5)]
+        assert shares(schedule.next()) == [("b", 0, 5)]
+
+    def test_only_lanes_of_the_same_size_go_side_by_side(self) -> None:
+        schedule = with_kernel(jobs=1)
+        schedule.submit("a", LANE)
+        schedule.submit("b", ScryptParameters(17, 8, 5))
+        assert shares(schedule.next()) == [("a", 0, 5)]
+
+    def test_more_lanes_than_a_pass_has_take_several(self) -> None:
+        schedule = with_kernel(jobs=1)
+        schedule.submit("a", ScryptParameters(14, 8, 20))
+        seen = []
+        while (start := schedule.next()) is not None:
+            seen += shares(start)
+            schedule.done(start)
+        assert seen == [("a", 0, 8), ("a", 8, 16), ("a", 16, 20)]
+
+    def test_a_narrow_budget_makes_narrow_passes(self) -> None:
+        schedule = with_kernel(jobs=1, memory=4 * 256 * MIB)
+        schedule.submit("a", LANE)
+        start = schedule.next()
+        assert shares(start) == [("a", 0, 4)]
+        assert start is not None
+        schedule.done(start)
+        assert shares(schedule.next()) == [("a", 4, 5)]
+
+    def test_what_it_has_begun_it_ends_although_the_budget_is_used_up(self) -> None:
+        schedule = with_kernel(jobs=2, memory=4 * 256 * MIB)
+        schedule.submit("a", LANE)
+        start = schedule.next()
+        assert start is not None
+        schedule.charge(1 << 40)
+        assert schedule.next() is None
+        schedule.done(start)
+        assert shares(schedule.next()) == [("a", 4, 5)], "nothing else runs"
+
+    def test_a_pass_that_would_be_nearly_empty_is_a_backends(self) -> None:
+        schedule = with_kernel(jobs=1)
+        schedule.submit("a", ScryptParameters(18, 8, 2))
+        assert (name(schedule.next()), schedule.next()) == ("a", None)
+        narrow = with_kernel(jobs=1, memory=600 * MIB)
+        narrow.submit("a", LANE)
+        assert lanes(narrow.next()) == 1
+
+    def test_where_every_lane_can_have_a_core_a_backend_is_sooner(self) -> None:
+        schedule = with_kernel(jobs=8)
+        schedule.submit("a", LANE)
+        assert lanes(schedule.next()) == 5
+
+    def test_other_parameters_are_a_backends(self) -> None:
+        schedule = with_kernel(jobs=1)
+        schedule.submit("a", ScryptParameters(18, 4, 10))
+        assert name(schedule.next()) == "a"
+
+    def test_when_it_fails_what_it_has_begun_is_begun_anew(self) -> None:
+        schedule = with_kernel(jobs=2)
+        for key in "abc":
+            schedule.submit(key, ScryptParameters(14, 8, 6))
+        first, second = schedule.next(), schedule.next()
+        assert shares(first) == [("a", 0, 6), ("b", 0, 2)]
+        assert shares(second) == [("b", 2, 6), ("c", 0, 4)]
+        assert second is not None
+        schedule.failed(second)
+        assert first is not None
+        schedule.failed(first)
+        seen = []
+        while (start := schedule.next()) is not None:
+            seen.append(name(start))
+            schedule.done(start)
+        assert set(seen) == {"a", "b", "c"}
+        assert len(seen) == 3
+
+    def test_a_cancelled_derivation_is_in_no_further_pass(self) -> None:
+        schedule = with_kernel(jobs=1)
+        schedule.submit("a", ScryptParameters(14, 8, 12))
+        schedule.submit("b", ScryptParameters(14, 8, 6))
+        start = schedule.next()
+        assert start is not None
+        schedule.cancel("a")
+        schedule.done(start)
+        assert shares(schedule.next()) == [("b", 0, 6)]
+
+    @given(
+        jobs=st.integers(1, 16),
+        memory=st.integers(1, 1 << 30),
+        work=st.lists(
+            st.builds(
+                ScryptParameters, st.integers(10, 12), st.sampled_from([4, 8]), st.integers(1, 20)
+            ),
+            max_size=20,
+        ),
+        choices=st.lists(st.integers(0, 1 << 30), min_size=100, max_size=100),
+    )
+    def test_every_lane_starts_once_in_order_within_jobs_and_budget(
+        self, jobs: int, memory: int, work: list[ScryptParameters], choices: list[int]
+    ) -> None:
+        schedule: Schedule[int] = Schedule(jobs, memory)
+        schedule.use_kernel(lambda parameters: 8 if parameters.r == 8 else 0)
+        waiting = deque(enumerate(work))
+        running: list[Start[int]] = []
+        started: list[tuple[int, int]] = []
+        chances = iter(choices)
+        while waiting or running:
+            choice = next(chances, 0)
+            if waiting and (choice % 2 or not running):
+                schedule.submit(*waiting.popleft())
+            elif running:
+                schedule.done(running.pop(choice % len(running)))
+            while (start := schedule.next()) is not None:
+                running.append(start)
+                for share in start.shares:
+                    started += [(share.key, lane) for lane in range(share.first, share.end)]
+                assert sum(share.count for share in start.shares) <= 8 or not start.by_kernel
+            assert sum(start.jobs for start in running) <= jobs
+            assert len(running) < 2 or sum(start.memory for start in running) <= memory
+        assert started == [(key, lane) for key, p in enumerate(work) for lane in range(p.p)]

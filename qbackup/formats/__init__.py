@@ -57,6 +57,10 @@ class LockedChunk(Protocol):
         """Which key."""
         ...
 
+    def fits(self, key: bytes) -> bool:
+        """Whether this is the key."""
+        ...
+
     def check_key(self, key: bytes) -> None:
         """Says whether this is the key, before the body is read.
 

@@ -26,9 +26,13 @@ class ScryptChunk:
     header: EncryptedHeader
     derivation: Derivation
 
+    def fits(self, key: bytes) -> bool:
+        """See `qbackup.formats.LockedChunk`."""
+        return self.header.fits(key)
+
     def check_key(self, key: bytes) -> None:
         """See `qbackup.formats.LockedChunk`."""
-        if not self.header.fits(key):
+        if not self.fits(key):
             raise ChunkDamaged(
                 "it does not fit this backup's passphrase: it belongs to another backup or another"
                 " place, or its header was altered",

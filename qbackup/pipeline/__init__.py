@@ -1,8 +1,9 @@
 """What is derived, read and held ahead. The only place with threads.
 
 `schedule` decides which derivation may start, without threads or a clock; `pool` derives
-keys; `session` turns the chunks of many files into verified plaintext; `Pipeline` is what
-an archive has of them.
+keys, `remote` has other machines help; `session` turns the chunks of many files into verified
+plaintext, `lines` unpacks several of them side by side; `Pipeline` is what an archive has of
+them.
 
 All threads are daemons and nothing joins them: a derivation is one long call into C, and
 neither Ctrl-C nor `close` may wait for it. What it took stays charged until it has ended.
@@ -12,25 +13,36 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from typing import Any
 
 from qbackup.ciphers import Cipher, choose_cipher
 from qbackup.formats import Event, Format
 from qbackup.keys import Derivation, Deriver, physical_memory
+from qbackup.pipeline.lines import Lines, Message, Shared, Work
 from qbackup.pipeline.pool import KeyPool, Ticket
+from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.session import Session, StoredChunk, Tag
 from qbackup.scrypt import ScryptParameters
 
-__all__ = ["Pipeline", "Session", "StoredChunk", "default_memory"]
+__all__ = ["Pipeline", "Session", "StoredChunk", "available_cores", "default_memory"]
 
 _DEFAULT_MEMORY = 2 * 1024**3
+_LINES_LIMIT = 16
 
 
 def default_memory() -> int:
     """Half of this machine's memory, in bytes."""
     there = physical_memory()
     return _DEFAULT_MEMORY if there is None else there // 2
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Pipeline:
@@ -41,6 +53,7 @@ class Pipeline:
         jobs: lanes derived side by side; default: the cores there are.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
         seekable: chunks can be read when they are needed; else they are held.
+        executor: derives keys on other machines too.
     """
 
     def __init__(
@@ -50,10 +63,13 @@ class Pipeline:
         jobs: int | None = None,
         memory: int | None = None,
         seekable: bool = True,
+        executor: Executor | None = None,
     ) -> None:
-        self._jobs = jobs or os.cpu_count() or 1
+        self._jobs = jobs or available_cores()
         self._memory = memory or default_memory()
-        self._pool = KeyPool(deriver, self._jobs, self._memory)
+        remote: RemoteMixing[Ticket] | None = RemoteMixing(executor) if executor else None
+        self._pool = KeyPool(deriver, self._jobs, self._memory, remote)
+        self._window = 4 * self._jobs + 8 + (remote.limit if remote else 0)
         self._seekable = seekable
         self._cipher: Cipher | None = None
         self._sessions: weakref.WeakSet[Session[Any]] = weakref.WeakSet()
@@ -69,6 +85,15 @@ class Pipeline:
         if self._cipher is None:
             self._cipher = choose_cipher()
         return self._cipher
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether the lane kernel is in use."""
+        return self._pool.has_kernel
+
+    def warm_up(self) -> None:
+        """Loads what deriving keys is faster with, beside what the caller does next."""
+        self._pool.warm_up()
 
     def lanes_at_once(self, parameters: ScryptParameters) -> int:
         """How many lanes with these parameters can run side by side, of any derivations."""
@@ -112,27 +137,58 @@ class Pipeline:
         self, format_: Format, files: Iterable[tuple[Tag, Iterable[StoredChunk]]]
     ) -> Session[Tag]:
         """A session that looks ahead from the start, when the first file is asked for."""
-        return self._session(format_, files, eager=True)
+        return self._session(format_, files)
 
     def _session(
         self,
         format_: Format,
         files: Iterable[tuple[Tag, Iterable[StoredChunk]]],
         *,
-        eager: bool,
+        eager: bool = True,
+        lines: int = 1,
     ) -> Session[Tag]:
         session = Session(
             files,
             format_,
             self._pool,
             self.cipher,
-            window=4 * self._jobs + 8,
+            window=max(2, self._window // lines),
             chunks=2 if self._seekable else max(2, self._jobs),
             hold_bodies=not self._seekable,
             eager=eager,
         )
         self._sessions.add(session)
         return session
+
+    def unpack(
+        self,
+        format_: Format,
+        files: Iterable[tuple[Tag, Iterable[StoredChunk]]],
+        work: Work[Tag, Message],
+        tell: Callable[[Message], None],
+    ) -> None:
+        """Does work with every file; several side by side when there are four jobs or more.
+
+        Two files are open for four jobs, and so on: at most two chunks are held for each, so
+        no more than there are jobs. From a pipe they come one after the other.
+
+        Args:
+            format_: how chunks are opened.
+            files: (tag, chunks in order) of each; gone through on other threads.
+            work: gets a tag, the file's events, and a function that takes what is to be told.
+                With one file at a time it runs on the caller's thread, else on others.
+            tell: is told, always on the caller's thread; of one file in its order.
+        """
+        count = min(self._jobs // 2, _LINES_LIMIT) if self._seekable else 1
+        if count < 2:
+            with self._session(format_, files) as session:
+                for tag, events in session:
+                    work(tag, events, tell)
+            return
+        shared = Shared(files)
+        sessions = [self._session(format_, shared, lines=count) for _ in range(count)]
+        for message in Lines(sessions, work):
+            tell(message)
 
     def run(self, format_: Format, chunks: Iterable[StoredChunk]) -> Iterator[Event]:
         """The events of one file, in order, made ahead as far as the caller reads on."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -238,7 +238,7 @@ class Session(Generic[Tag]):
             raise self._failed
         item = self._ready.get()
         if item is None:
-            raise Interrupted("the backup was closed")
+            raise self._failed or Interrupted("the backup was closed")
         if item.chunk is not None:
             self._settle()
         if item.error is not None:
@@ -279,10 +279,21 @@ class Session(Generic[Tag]):
             self._started = True
             try:
                 for stage in (self._look_ahead, self._open_chunks):
-                    threading.Thread(target=stage, name="qbackup-stage", daemon=True).start()
-            except RuntimeError as error:
+                    threading.Thread(
+                        target=self._run, args=(stage,), name="qbackup-stage", daemon=True
+                    ).start()
+            except (RuntimeError, MemoryError) as error:
                 self.close()
                 raise MachineError("this machine can't start a thread") from error
+
+    def _run(self, stage: Callable[[], None]) -> None:
+        """A stage that ends where nobody can be told, as for want of memory, ends the session."""
+        try:
+            stage()
+        except BaseException as error:
+            self._failed = self._failed or error
+            self._coming.close()
+            self._ready.close()
 
     def _is_wanted(self, number: int) -> bool:
         return not self._closed and number > self._unwanted
@@ -336,7 +347,7 @@ class Session(Generic[Tag]):
                 name = display(f"{chunk.name.rpartition('.')[0]}.{expected:03d}")
                 raise ChunkMissing("this chunk is missing", chunk=name)
             item.locked = self._format.lock(chunk.name, chunk.read_head(self._format.head_size))
-            item.ticket = self._pool.start(item.locked.derivation)
+            item.ticket = self._pool.start(item.locked.derivation, proves=item.locked.fits)
             if self._hold_bodies:
                 self._read(item, chunk)
         except (Damaged, LimitExceeded) as error:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from qbackup.chunk import EncryptedChunk
 from qbackup.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory
-from qbackup.file import BackupFile
+from qbackup.file import BackupFile, OnChunk
 from qbackup.formats import Event
+from qbackup.inner import InnerArchive
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import display
-from qbackup.pipeline import Session
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.report import FileResult, OnProgress, Progress
 from qbackup.restore.sinks import CannotWrite, InTheWay, Writer
@@ -21,8 +23,42 @@ from qbackup.restore.tree import TreeRestore
 _IN_THE_WAY = "something of this name is there already; it was left alone (see --overwrite)"
 
 
-_Wanted: TypeAlias = tuple[tuple[BackupFile, Target], Iterable[EncryptedChunk]]
-OpenSession: TypeAlias = Callable[[Iterable[_Wanted]], Session[tuple[BackupFile, Target]]]
+@dataclass(frozen=True)
+class Task:
+    """A file that is asked for.
+
+    Args:
+        number: in the archive's order.
+        file: its chunks.
+        target: where it goes.
+    """
+
+    number: int
+    file: BackupFile
+    target: Target
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is told of a task under way.
+
+    Args:
+        task: which.
+        stored: bytes of the backup that are done with since the last step.
+        results: what came of it, at its end.
+    """
+
+    task: Task
+    stored: int = 0
+    results: tuple[FileResult, ...] = ()
+
+
+Tell: TypeAlias = Callable[[Step], None]
+_Wanted: TypeAlias = tuple[Task, Iterable[EncryptedChunk]]
+# does the work with every file, several side by side perhaps, and tells on the caller's thread
+Unpack: TypeAlias = Callable[
+    [Iterable[_Wanted], Callable[[Task, Iterator[Event], Tell], None], Tell], None
+]
 
 
 class Run:
@@ -45,63 +81,92 @@ class Run:
         total: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
-        self.results: list[FileResult] = []
         self._plan = plan
         self._writer = writer
         self._limits = limits
         self._total = total
         self._done = 0
         self._on_progress = on_progress
+        self._metadata: list[FileResult] = []
+        self._results: dict[int, tuple[FileResult, ...]] = {}
+        self._seen: set[tuple[str, str]] = set()
+        self._missing: list[FileResult] = []
+
+    @property
+    def results(self) -> list[FileResult]:
+        """What came of the files so far, in the archive's order; then what is missing."""
+        in_order = [self._results[number] for number in sorted(self._results)]
+        return [*self._metadata, *itertools.chain.from_iterable(in_order), *self._missing]
+
+    def metadata(self, result: FileResult) -> None:
+        """What came of ``qubes.xml``, which stands before all others."""
+        self._metadata = [result]
 
     def files(
-        self,
-        files: Iterable[BackupFile],
-        open_session: OpenSession,
-        ignored: Callable[[BackupFile], None],
+        self, files: Iterable[BackupFile], unpack: Unpack, ignored: Callable[[BackupFile], None]
     ) -> None:
         """Goes through all files; at the end adds what should have been there.
 
         Args:
             files: in the archive's order.
-            open_session: the pipeline over all of them.
+            unpack: the pipeline.
             ignored: told of files that belong to no qube.
 
         Raises:
             MachineError: this machine can't go on; `results` has what was done until then.
         """
-        seen: set[tuple[str, str]] = set()
-        with open_session(self._wanted(files, ignored)) as session:
-            for (file, target), events in session:
-                seen.add((target.qube, target.name))
-                start = self._done
-                self.results.extend(self._file(file, target, events))
-                self._done = max(self._done, start + file.stored_size)  # also if given up
-        self.results.extend(self._plan.missing(seen))
+        unpack(self._wanted(files, ignored), self._unpack_file, self._take)
+        self._missing = self._plan.missing(self._seen)
+
+    def _take(self, step: Step) -> None:
+        """A step was made."""
+        target = step.task.target
+        self._seen.add((target.qube, target.name))
+        self._done += step.stored
+        if step.results:
+            self._results[step.task.number] = step.results
+        if self._on_progress is not None and not target.unsafe:
+            self._on_progress(Progress(self._done, self._total, display(target.label)))
 
     def _wanted(
         self, files: Iterable[BackupFile], ignored: Callable[[BackupFile], None]
     ) -> Iterator[_Wanted]:
         """The files that are asked for, with the chunks that have to be read for them.
 
-        The pipeline goes through this ahead of the restore, on a thread of its own.
+        The pipeline goes through this ahead of the restore, on threads of its own.
         """
-        for file in files:
+        for number, file in enumerate(files):
             target = self._plan.target(file.path)
             if target is not None:
                 needed = not target.unsafe and self._writer.has_room(target.qube, target.name)
-                yield (file, target), file.chunks if needed else ()
+                yield Task(number, file, target), file.chunks if needed else ()
             elif not self._plan.is_known(file.path):
                 ignored(file)
 
-    def _file(self, file: BackupFile, target: Target, events: Iterator[Event]) -> list[FileResult]:
+    def _unpack_file(self, task: Task, events: Iterator[Event], tell: Tell) -> None:
+        """Everything that is done with one file; runs beside others' perhaps."""
+        told = 0
+
+        def on_chunk(size: int) -> None:
+            nonlocal told
+            told += size
+            tell(Step(task, size))
+
+        tell(Step(task))
+        results = self._file(task, events, on_chunk)
+        left = max(0, task.file.stored_size - told)  # also if it was given up
+        tell(Step(task, left, tuple(results)))
+
+    def _file(self, task: Task, events: Iterator[Event], on_chunk: OnChunk) -> list[FileResult]:
         """One file's result, and one for each thing in a folder that was refused."""
+        file, target = task.file, task.target
         if target.unsafe:
             return [self._result(file, target, "damaged", f"refused: {target.unsafe}")]
-        self._tell(0, target)
         try:
+            inner = file.decode(events, on_chunk)
             if file.is_folder:
-                return self._tree(file, target, events)
-            return [self._image(file, target, events)]
+                return self._tree(file, target, inner)
+            return [self._image(file, target, inner)]
         except InTheWay:
             return [self._result(file, target, "exists", _IN_THE_WAY)]
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
@@ -112,9 +177,8 @@ class Run:
         except CannotWrite as error:
             return [self._result(file, target, "damaged", str(error))]
 
-    def _image(self, file: BackupFile, target: Target, events: Iterator[Event]) -> FileResult:
+    def _image(self, file: BackupFile, target: Target, inner: InnerArchive) -> FileResult:
         with self._writer.image(target.qube, target.name) as sink:
-            inner = file.decode(events, lambda size: self._tell(size, target))
             entry = inner.only_file()
             for extent in entry.extents():
                 if extent.data is not None:
@@ -123,10 +187,9 @@ class Run:
             sink.commit(entry.size)
         return self._result(file, target, "ok", size=entry.size)
 
-    def _tree(self, file: BackupFile, target: Target, events: Iterator[Event]) -> list[FileResult]:
+    def _tree(self, file: BackupFile, target: Target, inner: InnerArchive) -> list[FileResult]:
         with self._writer.tree(target.qube, target.name) as sink:
             restore = TreeRestore(sink, self._limits)
-            inner = file.decode(events, lambda size: self._tell(size, target))
             for entry in inner.entries():
                 restore.add(entry)
             restore.finish()
@@ -152,11 +215,6 @@ class Run:
             size=size,
             notes=notes,
         )
-
-    def _tell(self, size: int, target: Target) -> None:
-        self._done += size
-        if self._on_progress is not None:
-            self._on_progress(Progress(self._done, self._total, display(target.label)))
 
 
 def _refused(target: Target, path: str, reason: str) -> FileResult:

@@ -16,6 +16,7 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 from collections.abc import Iterator
 
 from qbackup.errors import MachineError
@@ -123,6 +124,8 @@ class FolderWriter:
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         self._overwrite = overwrite
         self._written: dict[str, str] = {}
+        self._being_written: set[str] = set()
+        self._changed = threading.Condition()
         with _folder_errors(path):
             make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -200,11 +203,31 @@ class FolderWriter:
         path = f"{qube}/{name}"
         overwrite = self._overwrite and self._written.setdefault(folded(path), path) == path
         *parents, base = [*(qube.split("/") if qube else []), *name.split("/")]
-        with contextlib.closing(Folders(os.dup(self._root))) as folders:
+        with (
+            self._turn(folded(path)),
+            contextlib.closing(Folders(os.dup(self._root))) as folders,
+        ):
             with _translated(base):
                 folder = folders.open(parents, create=True)
                 _check_free(folder, base, overwrite)
             yield folder, base, overwrite
+
+    @contextlib.contextmanager
+    def _turn(self, name: str) -> Iterator[None]:
+        """Keeps two files apart that can be one on the disk, when several are written at once.
+
+        The second one would take the first one's ``.part`` for a leftover.
+        """
+        with self._changed:
+            while name in self._being_written:
+                self._changed.wait()
+            self._being_written.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._being_written.discard(name)
+                self._changed.notify_all()
 
 
 @contextlib.contextmanager

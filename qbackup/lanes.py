@@ -1,0 +1,203 @@
+"""Eight scrypt lanes at once: the door to the lane kernel of the extra ``turbo``.
+
+scrypt is PBKDF2, then scryptROMix on each of p lanes, then PBKDF2 again (RFC 7914, section 6).
+The lanes, of one key or of several with the same N and r, know nothing of each other, so the
+wide registers of a processor can work on eight of them. `LaneKernel` does the part between the
+two PBKDF2; `LaneMemory` keeps the memory that it works in.
+
+Importing this module imports nothing heavy; `load_kernel` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import mmap
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from qbackup.errors import MachineError, NotEnoughMemory
+from qbackup.scrypt import ScryptParameters
+
+WIDTH = 8  # lanes side by side
+
+_R = 8
+_LANE_SIZE = 128 * _R
+_MAX_LOG2_N = 32  # row numbers are taken from one 32-bit word
+
+# RFC 7914, section 12, the second vector
+_KNOWN_PARAMETERS = ScryptParameters(10, _R, 16)
+_KNOWN_KEY = bytes.fromhex(
+    "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
+    "2eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640"
+)
+
+RomixFunction = Callable[[Any, Any, int, int], None]
+
+
+class LaneMemory:
+    """V of up to `WIDTH` lanes, allocated once and used again. One thread at a time.
+
+    The first touch of fresh memory is dear, above all in virtual machines, so what has been
+    reserved stays with the process until less is asked for, or `close`.
+    """
+
+    def __init__(self) -> None:
+        self._map: mmap.mmap | None = None
+        self._used = 0  # bytes that may have been touched
+
+    def reserve(self, size: int) -> Any:
+        """Memory of this many bytes, with any content, as a numpy array of uint32.
+
+        Replaces what was reserved before: what lies above `size` goes back to the system.
+
+        Args:
+            size: bytes, a multiple of 4.
+
+        Raises:
+            NotEnoughMemory: the system does not give that much.
+        """
+        import numpy as np
+
+        if self._map is None or size > len(self._map) or not self._give_back(size):
+            self.close()
+            self._map = _mapped(size)
+        self._used = size
+        return np.frombuffer(self._map, np.uint32, size // 4)
+
+    def close(self) -> None:
+        """Gives all of it back. May be called twice, and reserved from again.
+
+        An array that is still held keeps its memory until it goes.
+        """
+        if self._map is not None:
+            with contextlib.suppress(BufferError):
+                self._map.close()
+        self._map = None
+        self._used = 0
+
+    def _give_back(self, size: int) -> bool:
+        """Returns the pages above size bytes; False where only a new mapping does that."""
+        start = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        if self._map is None or start >= self._used:
+            return True
+        if sys.platform != "linux":
+            return False
+        self._map.madvise(mmap.MADV_DONTNEED, start)
+        return True
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """A private anonymous mapping, in huge pages where there are any.
+
+    V is read in no order at all: with pages of 4 KiB every row costs a walk through the page
+    tables, which is twice as long in a virtual machine.
+    """
+    try:
+        if sys.platform == "win32":
+            return mmap.mmap(-1, size)
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, MemoryError, OverflowError):
+        raise NotEnoughMemory(
+            f"not enough memory to derive keys: {size // 2**20} MiB are needed"
+        ) from None
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+    return mapping
+
+
+class LaneKernel:
+    """scryptROMix on up to `WIDTH` lanes at once. Several threads may use one kernel.
+
+    Args:
+        romix: the compiled function of `qbackup._romix`.
+    """
+
+    def __init__(self, romix: RomixFunction) -> None:
+        self._romix = romix
+
+    def width(self, parameters: ScryptParameters) -> int:
+        """Lanes of these parameters in one pass; 0: it is not made for them (r = 8 only)."""
+        fits = parameters.r == _R and 1 <= parameters.log2_n <= _MAX_LOG2_N
+        return WIDTH if fits else 0
+
+    def romix(
+        self,
+        blocks: bytes | bytearray | memoryview,
+        parameters: ScryptParameters,
+        memory: LaneMemory,
+    ) -> bytes:
+        """scryptROMix (RFC 7914, section 5) of each lane; Python's lock is free meanwhile.
+
+        Args:
+            blocks: 1 to `WIDTH` lanes of 128·r bytes, one after another. They need not
+                belong to one key.
+            parameters: N and r; p does not matter here.
+            memory: this thread's own; 128·N·r bytes are reserved for each lane that is there.
+
+        Returns:
+            The lanes in the same order.
+
+        Raises:
+            ValueError: parameters that it is not made for, or no whole number of lanes.
+            NotEnoughMemory: the memory can't be reserved.
+        """
+        import numpy as np
+
+        from qbackup import _romix
+
+        lanes, rest = divmod(len(blocks), _LANE_SIZE)
+        if rest or not 1 <= lanes <= self.width(parameters):
+            raise ValueError(f"no {len(blocks)} bytes of lanes with {parameters}")
+        v = memory.reserve(lanes * parameters.lane_memory)
+        work: Any = np.zeros(_romix.WORK_WORDS, np.uint32)
+        x = work[_romix.X : _romix.Y].reshape(_romix.ROW, WIDTH)[:, :lanes]
+        x[:] = np.frombuffer(blocks, "<u4").reshape(lanes, _romix.ROW).T
+        self._romix(work, v, parameters.n, lanes)
+        mixed: bytes = x.T.astype("<u4").tobytes()
+        return mixed
+
+
+def numba_is_installed() -> bool:
+    """Without importing it."""
+    return importlib.util.find_spec("numba") is not None
+
+
+def load_kernel() -> LaneKernel:
+    """Imports numba and compiles the kernel, or loads what was compiled before.
+
+    Takes a second or a few the first time. The machine code is kept on disk where numba finds
+    a folder that can be written to; where it finds none, or what lies there is broken, the
+    kernel is compiled for this process only. It is handed out after it has computed a known
+    answer.
+
+    Raises:
+        ImportError: numba is not installed.
+        MachineError: the kernel gives wrong keys here.
+        Exception: whatever a broken numba may raise; the caller does without a kernel.
+    """
+    from qbackup import _romix
+
+    try:
+        return _checked(_romix.compiled(cache=True))
+    except Exception:
+        return _checked(_romix.compiled(cache=False))
+
+
+def _checked(romix: RomixFunction) -> LaneKernel:
+    """The kernel, after a test with eight lanes and with fewer; the first call compiles."""
+    kernel, memory = LaneKernel(romix), LaneMemory()
+    parameters = _KNOWN_PARAMETERS
+    size = _LANE_SIZE * parameters.p
+    untested = hashlib.pbkdf2_hmac("sha256", b"password", b"NaCl", 1, size)
+    mixed = b"".join(
+        kernel.romix(untested[start * _LANE_SIZE : end * _LANE_SIZE], parameters, memory)
+        for start, end in ((0, 8), (8, 13), (13, 16))
+    )
+    memory.close()
+    if hashlib.pbkdf2_hmac("sha256", b"password", mixed, 1, len(_KNOWN_KEY)) != _KNOWN_KEY:
+        raise MachineError("the lane kernel gives wrong keys on this machine")
+    return kernel

@@ -1,0 +1,119 @@
+"""The middle step of derivations, on other machines, by an executor.
+
+What travels is a derivation's blocks and N and r; the passphrase and the data stay here, and
+the key is made here (`qbackup.mixing`). Nothing that comes back is believed: who gets it
+proves the key. An executor that can't be called is not asked again; what it had is done here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import CancelledError, Executor, Future
+from typing import Generic, TypeVar
+
+from qbackup.mixing import mix
+from qbackup.scrypt import ScryptParameters
+
+_UNKNOWN_WORKERS = 64
+
+Key = TypeVar("Key", bound=Hashable)
+
+# told what came of it: the mixed blocks, or None when it has to be done here
+OnMixed = Callable[[Key, "bytes | None"], None]
+
+
+class RemoteMixing(Generic[Key]):
+    """Derivations that an executor has. It is its owner's, and never shut down here.
+
+    Args:
+        executor: any; its processes must have qbackup installed.
+        limit: derivations that it is given at once; default: two for each of its workers,
+            64 where it does not say how many it has.
+    """
+
+    def __init__(self, executor: Executor, limit: int | None = None) -> None:
+        self._executor = executor
+        self._limit = limit or 2 * getattr(executor, "_max_workers", _UNKNOWN_WORKERS // 2)
+        self._lock = threading.Lock()
+        self._futures: dict[Key, Future[bytes] | None] = {}
+        self.works = True
+
+    @property
+    def limit(self) -> int:
+        """Derivations that it is given at once."""
+        return self._limit
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it can be given another one."""
+        return len(self._futures) < self._limit
+
+    def has(self, key: Key) -> bool:
+        """Whether it is here."""
+        return key in self._futures
+
+    def expect(self, key: Key) -> None:
+        """It will be launched next."""
+        with self._lock:
+            self._futures[key] = None
+
+    def launch(
+        self, key: Key, blocks: bytes, parameters: ScryptParameters, on_mixed: OnMixed[Key]
+    ) -> None:
+        """Hands one over that was expected. Call it with no lock that `on_mixed` takes.
+
+        Args:
+            key: what the caller calls it.
+            blocks: p blocks of 128·r bytes.
+            parameters: N and r.
+            on_mixed: called once, on any thread, unless it was forgotten.
+        """
+
+        def done(future: Future[bytes]) -> None:
+            with self._lock:
+                if key not in self._futures:
+                    return
+            on_mixed(key, _result(future, len(blocks)))
+
+        try:
+            future = self._executor.submit(mix, blocks, parameters.log2_n, parameters.r)
+        except Exception:  # broken or shut down: each kind of executor has its own exception
+            self.works = False
+            on_mixed(key, None)
+            return
+        with self._lock:
+            wanted = key in self._futures
+            if wanted:
+                self._futures[key] = future
+        if wanted:
+            future.add_done_callback(done)
+        else:
+            future.cancel()
+
+    def forget(self, key: Key) -> bool:
+        """It is not wanted from here any more; False if it was not here."""
+        with self._lock:
+            if key not in self._futures:
+                return False
+            future = self._futures.pop(key)
+        if future is not None:
+            future.cancel()
+        return True
+
+    def close(self) -> None:
+        """Nothing is wanted any more. Does not wait."""
+        with self._lock:
+            futures = list(self._futures.values())
+            self._futures.clear()
+        for future in futures:
+            if future is not None:
+                future.cancel()
+
+
+def _result(future: Future[bytes], size: int) -> bytes | None:
+    try:
+        mixed: object = future.result()
+    except (Exception, CancelledError):
+        return None
+    return mixed if isinstance(mixed, bytes) and len(mixed) == size else None
