@@ -118,6 +118,7 @@ def open(
     jobs: int | None = None,
     memory: int | None = None,
     executor: Executor | None = None,
+    executor_jobs: int | None = None,
     compression_filter: str | None = None,
 ) -> BackupArchive:
     """Opens a backup: `BackupArchive` with the same arguments and errors.
@@ -131,6 +132,7 @@ def open(
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
         executor: a `concurrent.futures.Executor` that derives keys besides, on other machines
             say; see docs/security.md for what it learns. It is not shut down.
+        executor_jobs: derivations that it is given at once; default: what it has workers for.
         compression_filter: instead of the header's; ``none`` for no compression.
     """
     from qbackup.archive import BackupArchive
@@ -142,6 +144,7 @@ def open(
         jobs=jobs,
         memory=memory,
         executor=executor,
+        executor_jobs=executor_jobs,
         compression_filter=compression_filter,
     )
 

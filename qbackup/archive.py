@@ -71,6 +71,8 @@ class BackupArchive:
         executor: derives keys besides, on other machines say; any Executor of
             `concurrent.futures` whose workers have qbackup installed. It is told neither the
             passphrase nor a key nor any data, see docs/security.md. It is not shut down.
+        executor_jobs: derivations that it is given at once; default: its workers and some
+            more, 16 where it does not say how many it has.
         compression_filter: instead of the header's; ``none`` for no compression. A name
             that is not built in is a program of this machine, run as ``NAME -d``.
 
@@ -90,6 +92,7 @@ class BackupArchive:
         jobs: int | None = None,
         memory: int | None = None,
         executor: Executor | None = None,
+        executor_jobs: int | None = None,
         compression_filter: str | None = None,
     ) -> None:
         self.limits = limits or Limits()
@@ -109,6 +112,7 @@ class BackupArchive:
             memory=memory,
             seekable=self._source.seekable,
             executor=executor,
+            executor_jobs=executor_jobs,
         )
         try:
             make = SeekableCatalog if self._source.seekable else PipeCatalog

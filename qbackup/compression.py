@@ -75,7 +75,18 @@ class _GzipDecoder:
 
 
 def _gzip(limits: Limits) -> Decoder:
-    return _GzipDecoder()
+    """isal's where it is installed (the extra ``fast``): a quarter faster or more."""
+    try:
+        from isal import igzip_lib
+    except (ImportError, OSError):
+        return _GzipDecoder()
+    decoder: Decoder = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    return decoder
+
+
+def gzip_library() -> str:
+    """The name of what inflates gzip here, for people."""
+    return "zlib" if isinstance(_gzip(Limits()), _GzipDecoder) else "isal"
 
 
 def _bzip2(limits: Limits) -> Decoder:

@@ -36,6 +36,7 @@ from qbackup.errors import (
 
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from typing import BinaryIO
 
     from qbackup.archive import BackupArchive
@@ -153,7 +154,21 @@ def _ended(arguments: Sequence[str], end: BaseException) -> int:
 # The commands
 
 
-def _open(options: argparse.Namespace) -> BackupArchive:
+@contextlib.contextmanager
+def _opened(options: argparse.Namespace) -> Iterator[BackupArchive]:
+    """The backup, with the cluster that helps to read it."""
+    from qbackup.cli.cluster import connected
+
+    with (
+        connected(getattr(options, "dask", None)) as (executor, jobs),
+        _open(options, executor, jobs) as archive,
+    ):
+        yield archive
+
+
+def _open(
+    options: argparse.Namespace, executor: Executor | None = None, executor_jobs: int | None = None
+) -> BackupArchive:
     """Opens the backup; standard input when it is called ``-``."""
     from qbackup.archive import BackupArchive
 
@@ -166,6 +181,8 @@ def _open(options: argparse.Namespace) -> BackupArchive:
         source,
         jobs=options.jobs,
         memory=options.memory,
+        executor=executor,
+        executor_jobs=executor_jobs,
         compression_filter=options.compression_filter,
     )
 
@@ -189,7 +206,7 @@ def _unlocked(options: argparse.Namespace) -> Iterator[BackupArchive]:
     from qbackup.cli.passphrase import unlock
 
     request = _request(options)
-    with _open(options) as archive:
+    with _opened(options) as archive:
         unlock(archive, request, quiet=options.quiet)
         _tell_backends(options, archive)
         _read_metadata(options, archive)
@@ -208,9 +225,13 @@ def _read_metadata(options: argparse.Namespace, archive: BackupArchive) -> None:
 def _tell_backends(options: argparse.Namespace, archive: BackupArchive) -> None:
     fastest = archive.deriver.backends[0]
     if options.verbose:
+        from qbackup.compression import gzip_library
+
         names = ", ".join(backend.name for backend in archive.deriver.backends)
         output.say(f"key derivation: {names}; AES: {archive.pipeline.cipher.name}")
         output.say(f"lanes side by side: {archive.pipeline.jobs}")
+        kernel = "used when it is ready" if archive.deriver.has_kernel else "not installed"
+        output.say(f"lane kernel: {kernel}; gzip: {gzip_library()}")
     if fastest.slow:
         output.say(
             "warning: only the slow pure-Python key derivation can be loaded here, which takes"

@@ -74,6 +74,12 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
         )
     if name == "cat":
         command.add_argument("name", metavar="QUBE/FILE", type=_name, help="the file, or qubes.xml")
+    if name in ("verify", "restore"):
+        command.add_argument(
+            "--dask",
+            metavar="ADDRESS",
+            help="derive keys on this Dask cluster too, tls://HOST:8786 say",
+        )
     if name == "restore":
         command.add_argument(
             "-o", "--output", metavar="DIR", required=True, help="the folder to write into"

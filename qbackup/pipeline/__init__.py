@@ -54,6 +54,7 @@ class Pipeline:
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
         seekable: chunks can be read when they are needed; else they are held.
         executor: derives keys on other machines too.
+        executor_jobs: how many it is given at once.
     """
 
     def __init__(
@@ -64,12 +65,15 @@ class Pipeline:
         memory: int | None = None,
         seekable: bool = True,
         executor: Executor | None = None,
+        executor_jobs: int | None = None,
     ) -> None:
         self._jobs = jobs or available_cores()
         self._memory = memory or default_memory()
-        remote: RemoteMixing[Ticket] | None = RemoteMixing(executor) if executor else None
+        remote: RemoteMixing[Ticket] | None = None
+        if executor is not None:
+            remote = RemoteMixing(executor, executor_jobs)
         self._pool = KeyPool(deriver, self._jobs, self._memory, remote)
-        self._window = 4 * self._jobs + 8 + (remote.limit if remote else 0)
+        self._window = 4 * self._jobs + 8 + (2 * remote.jobs if remote else 0)
         self._seekable = seekable
         self._cipher: Cipher | None = None
         self._sessions: weakref.WeakSet[Session[Any]] = weakref.WeakSet()

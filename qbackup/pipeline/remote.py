@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from qbackup.mixing import mix
 from qbackup.scrypt import ScryptParameters
 
-_UNKNOWN_WORKERS = 64
+_UNKNOWN_JOBS = 16
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -28,26 +28,27 @@ class RemoteMixing(Generic[Key]):
 
     Args:
         executor: any; its processes must have qbackup installed.
-        limit: derivations that it is given at once; default: two for each of its workers,
-            64 where it does not say how many it has.
+        jobs: derivations that it is given at once; default: its workers and some more, so
+            that none has to wait for the next one; 16 where it does not say how many it has.
     """
 
-    def __init__(self, executor: Executor, limit: int | None = None) -> None:
+    def __init__(self, executor: Executor, jobs: int | None = None) -> None:
         self._executor = executor
-        self._limit = limit or 2 * getattr(executor, "_max_workers", _UNKNOWN_WORKERS // 2)
+        workers = getattr(executor, "_max_workers", None)
+        self._jobs = jobs or (workers + 1 + workers // 4 if workers else _UNKNOWN_JOBS)
         self._lock = threading.Lock()
         self._futures: dict[Key, Future[bytes] | None] = {}
         self.works = True
 
     @property
-    def limit(self) -> int:
+    def jobs(self) -> int:
         """Derivations that it is given at once."""
-        return self._limit
+        return self._jobs
 
     @property
     def has_room(self) -> bool:
         """Whether it can be given another one."""
-        return len(self._futures) < self._limit
+        return len(self._futures) < self._jobs
 
     def has(self, key: Key) -> bool:
         """Whether it is here."""
