@@ -8,7 +8,6 @@ them takes as JSON. Without parameters it compiles the lane kernel and keeps it 
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -41,11 +40,8 @@ class Cost:
 
 def prepare_kernel() -> bool:
     """Compiles the lane kernel and keeps it on disk; False where there is none."""
-    try:
-        lanes = importlib.import_module("qbackup.lanes")
-    except ImportError:
-        return False
-    return lanes.load_kernel() is not None
+    deriver = Deriver()
+    return deriver.has_kernel and deriver.load_kernel() is not None
 
 
 def by_product(parameters: ScryptParameters, jobs: int, count: int) -> Cost:
@@ -58,7 +54,8 @@ def by_product(parameters: ScryptParameters, jobs: int, count: int) -> Cost:
         for ticket in tickets:
             ticket.wait()
 
-    prepare_kernel()
+    if prepare_kernel():
+        pipeline.warm_up()
     derive(jobs)  # the first ones load libraries and touch fresh memory
     try:
         return _timed(lambda: derive(count), jobs, count)

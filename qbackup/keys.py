@@ -7,6 +7,7 @@ at N=2^20, r=8, p=1: pycryptodome 2.2-2.5 s, hashlib 5.4-6.3 s; pyscrypt takes 1
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
@@ -14,10 +15,11 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from qbackup.errors import MachineError, NotEnoughMemory
-from qbackup.lanes import LaneKernel, load_kernel, numba_is_installed
+from qbackup.lanes import LaneKernel, LaneMix, lane_mix, load_kernel, numba_is_installed
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
 
 _HASHLIB_MEMORY = 2**31 - 1  # OpenSSL's ceiling, an int in hashlib
+PYCRYPTODOME = "pycryptodome"
 _LINE_LIMIT = 2047
 _LINE_END = re.compile(rb"[\0\r\n]")
 
@@ -89,7 +91,7 @@ def _pycryptodome() -> Backend:
         options = {"threads": threads} if threaded else {}
         return cast(bytes, scrypt(job.secret, job.salt, KEY_SIZE, n, r, p, **options))
 
-    return Backend("pycryptodome", derive, threaded=threaded)
+    return Backend(PYCRYPTODOME, derive, threaded=threaded)
 
 
 def _hashlib() -> Backend:
@@ -171,6 +173,16 @@ class Deriver:
                 return backend
         raise MachineError(f"no scrypt on this machine can do {parameters}: install pycryptodome")
 
+    @functools.cached_property
+    def lane_mix(self) -> LaneMix | None:
+        """The ROMix of the fastest backend; None where lanes can't be had singly."""
+        if self.backends[0].name != PYCRYPTODOME:
+            return None
+        try:
+            return lane_mix()
+        except MachineError:
+            return None
+
     @property
     def has_kernel(self) -> bool:
         """Whether it is worth trying to load the lane kernel: numba is installed."""
@@ -196,17 +208,26 @@ class Deriver:
         """
         backend = self.backend_for(job.parameters)
         need = job.parameters.lane_memory * (threads if backend.threaded else 1)
-        there = physical_memory()
-        if there is not None and job.parameters.lane_memory > there:
-            raise NotEnoughMemory(  # where memory is overcommitted, asking would end the process
-                f"a key needs {need // 2**20} MiB, this machine has {there // 2**20} MiB"
-            )
+        check_memory(job.parameters)
         try:
             return backend.derive(job, threads)
         except (MemoryError, ValueError):  # both C libraries report a failed malloc as ValueError
             raise NotEnoughMemory(
                 f"not enough memory to derive a key: {need // 2**20} MiB are needed"
             ) from None
+
+
+def check_memory(parameters: ScryptParameters) -> None:
+    """Where memory is overcommitted, asking for more than there is would end the process.
+
+    Raises:
+        NotEnoughMemory: this machine has less than one lane needs.
+    """
+    need, there = parameters.lane_memory, physical_memory()
+    if there is not None and need > there:
+        raise NotEnoughMemory(
+            f"a key needs {need // 2**20} MiB, this machine has {there // 2**20} MiB"
+        )
 
 
 def physical_memory() -> int | None:

@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.pipeline.schedule import Schedule, Start
+from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.scrypt import ScryptParameters
 
 MIB = 1 << 20
@@ -18,14 +18,14 @@ SINGLE = ScryptParameters(20, 8, 1)  # 1 GiB
 def lanes(start: Start[str] | None) -> int:
     """Of a backend."""
     assert start is not None
-    assert not start.by_kernel
+    assert start.way is Way.WHOLE
     return start.jobs
 
 
 def name(start: Start[str] | None) -> str:
     """What a backend is to derive."""
     assert start is not None
-    assert not start.by_kernel
+    assert start.way is Way.WHOLE
     (share,) = start.shares
     assert share.is_whole
     return share.key
@@ -34,7 +34,7 @@ def name(start: Start[str] | None) -> str:
 def shares(start: Start[str] | None) -> list[tuple[str, int, int]]:
     """What is in a pass of the kernel."""
     assert start is not None
-    assert start.by_kernel
+    assert start.way is Way.KERNEL
     assert start.jobs == 1
     assert start.memory == sum(s.count * s.parameters.lane_memory for s in start.shares)
     return [(share.key, share.first, share.end) for share in start.shares]
@@ -371,7 +371,85 @@ class TestLaneKernel:
                 running.append(start)
                 for share in start.shares:
                     started += [(share.key, lane) for lane in range(share.first, share.end)]
-                assert sum(share.count for share in start.shares) <= 8 or not start.by_kernel
+                assert sum(share.count for share in start.shares) <= 8 or start.way is Way.WHOLE
             assert sum(start.jobs for start in running) <= jobs
             assert len(running) < 2 or sum(start.memory for start in running) <= memory
         assert started == [(key, lane) for key, p in enumerate(work) for lane in range(p.p)]
+
+
+def singly(jobs: int, memory: int = 1 << 40) -> Schedule[str]:
+    schedule: Schedule[str] = Schedule(jobs, memory)
+    schedule.use_lanes()
+    return schedule
+
+
+def part(start: Start[str] | None) -> tuple[str, int, int]:
+    """Lanes that one job goes through one after the other."""
+    assert start is not None
+    assert start.way is Way.SINGLY
+    (share,) = start.shares
+    assert (start.jobs, start.memory) == (1, share.parameters.lane_memory)
+    return share.key, share.first, share.end
+
+
+class TestLanesSingly:
+    def test_a_job_takes_a_whole_derivation_while_enough_wait(self) -> None:
+        schedule = singly(jobs=2)
+        for key in "ab":
+            schedule.submit(key, LANE)
+        assert part(schedule.next()) == ("a", 0, 5)
+
+    def test_the_last_one_is_divided_so_that_all_jobs_are_busy_to_the_end(self) -> None:
+        schedule = singly(jobs=2)
+        schedule.submit("a", LANE)
+        first, second = schedule.next(), schedule.next()
+        assert (part(first), part(second)) == (("a", 0, 3), ("a", 3, 4))
+        assert first is not None
+        schedule.done(first)
+        assert part(schedule.next()) == ("a", 4, 5)
+
+    def test_a_derivation_of_one_lane_is_a_backends(self) -> None:
+        schedule = singly(jobs=4)
+        schedule.submit("a", SINGLE)
+        assert name(schedule.next()) == "a"
+
+    def test_the_budget_counts_one_lane_for_a_job(self) -> None:
+        schedule = singly(jobs=8, memory=600 * MIB)
+        schedule.submit("a", LANE)
+        assert part(schedule.next()) == ("a", 0, 1)
+        assert part(schedule.next()) == ("a", 1, 2)
+        assert schedule.next() is None
+
+    def test_with_too_little_memory_the_derivation_is_begun_anew_alone(self) -> None:
+        schedule = singly(jobs=3)
+        schedule.submit("a", LANE)
+        schedule.submit("b", SINGLE)
+        first, second = schedule.next(), schedule.next()
+        assert (part(first), part(second)) == (("a", 0, 2), ("a", 2, 4))
+        assert first is not None
+        assert second is not None
+        assert schedule.again(first)
+        assert schedule.again(second), "it waits already"
+        assert name(alone := schedule.next()) == "a"
+        assert alone is not None
+        assert schedule.next() is None
+        assert not schedule.again(alone)
+        assert name(schedule.next()) == "b"
+
+    def test_what_the_kernel_began_can_be_gone_on_with_singly(self) -> None:
+        schedule = singly(jobs=1, memory=4 * 256 * MIB)
+        schedule.use_kernel(lambda parameters: 8)
+        schedule.submit("a", LANE)
+        start = schedule.next()
+        assert shares(start) == [("a", 0, 4)]
+        assert start is not None
+        schedule.done(start)
+        assert part(schedule.next()) == ("a", 4, 5)
+
+    def test_when_it_fails_a_backend_begins_anew(self) -> None:
+        schedule = singly(jobs=2)
+        schedule.submit("a", LANE)
+        start = schedule.next()
+        assert start is not None
+        schedule.failed(start)
+        assert name(schedule.next()) == "a"

@@ -15,11 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
-from qbackup.keys import Derivation, Deriver
+from qbackup.keys import Derivation, Deriver, check_memory
 from qbackup.lanes import LaneKernel, LaneMemory
 from qbackup.mixing import expand, finish
 from qbackup.pipeline.remote import RemoteMixing
-from qbackup.pipeline.schedule import Schedule, Start
+from qbackup.pipeline.schedule import Schedule, Start, Way
 
 # A signal that comes between the last look for signals and the wait is only seen when the
 # wait ends, so no wait of a caller's thread may be longer than this.
@@ -133,6 +133,8 @@ class KeyPool:
             if speculative:
                 self._speculated[derivation] = ticket
             if not self._closed:
+                if self._deriver.lane_mix is not None:
+                    self._schedule.use_lanes()
                 self._schedule.submit(ticket, derivation.parameters)
                 if self._schedule.waiting_work() >= _WORTH_A_KERNEL:
                     self.warm_up()
@@ -334,11 +336,12 @@ class KeyPool:
         """A worker: goes on as long as there is something that may start."""
         memory = LaneMemory()
         while start is not None:
-            if start.by_kernel:
-                self._mix(start, memory)
-            else:
+            if start.way is not Way.KERNEL:
                 memory.close()
+            if start.way is Way.WHOLE:
                 self._derive(start)
+            else:
+                self._mix(start, memory)
             with self._changed:
                 start = None if self._closed else self._schedule.next()
                 self._dispatch()
@@ -362,18 +365,20 @@ class KeyPool:
             self._settle(ticket, key=key, error=error)
 
     def _mix(self, start: Start[Ticket], memory: LaneMemory) -> None:
-        """One pass of the kernel; if it fails, never again by it."""
-        parameters = start.shares[0].parameters
-        size = 128 * parameters.r
+        """Lanes of one or more derivations; if it fails, never again in this way."""
+        size = 128 * start.shares[0].parameters.r
         blocks = b"".join(s.key.blocks[s.first * size : s.end * size] for s in start.shares)
-        kernel = self._kernel
         try:
-            if kernel is None:
-                raise MachineError("another worker found that it fails")
-            mixed = kernel.romix(blocks, parameters, memory)
-        except Exception:  # of whatever kind: a backend does it
+            mixed = self._mixed(start, blocks, memory)
+        except NotEnoughMemory:
             with self._changed:
-                self._kernel = None
+                if start.way is Way.KERNEL:
+                    self._schedule.failed(start)
+                else:
+                    self._schedule.again(start)
+            return
+        except Exception:  # of whatever kind: it is done in another way
+            with self._changed:
                 self._schedule.failed(start)
             return
         with self._changed:
@@ -384,6 +389,16 @@ class KeyPool:
                 range(share.first, share.end), itertools.islice(lanes, share.count), strict=True
             )
             self._add_lanes(share.key, dict(own))
+
+    def _mixed(self, start: Start[Ticket], blocks: bytes, memory: LaneMemory) -> bytes:
+        parameters = start.shares[0].parameters
+        mix = self._deriver.lane_mix
+        if start.way is Way.KERNEL and self._kernel is not None:
+            return self._kernel.romix(blocks, parameters, memory)
+        if mix is None:
+            raise MachineError("this way is not to be had")
+        check_memory(parameters)
+        return mix(blocks, 128 * parameters.r, parameters.n)
 
     def _add_lanes(self, ticket: Ticket, lanes: dict[int, bytes]) -> None:
         """The last of a derivation's lanes make its key."""

@@ -6,12 +6,14 @@ chunks take that are held. The rules:
 * Derivations start in the order they were asked for; none overtakes another, so none starves.
 * The oldest one is always admitted once nothing else runs, so a small budget slows a
   restore down and can't stop it. Who charges a held chunk sees to the same for chunks.
-* Where the lane kernel is, lanes start rather than derivations: as many as fit into one pass of
-  it, of neighbours with the same N and r too. A pass takes one core, and about as long for few
-  lanes as for many.
-* A backend derives a key whole: where there is no kernel for it, where a pass would be nearly
-  empty, and where every lane that waits can have a core of its own. When fewer derivations
-  wait than there are cores, each gets more of them.
+* A job takes lanes rather than a derivation, when fewer derivations wait than there are jobs, so
+  that they are all busy to the end. Lanes of one derivation go through the same memory one
+  after the other: memory that is fresh each time costs a third more.
+* Where the lane kernel is, a job takes as many lanes as fit into one pass of it, of neighbours
+  with the same N and r too. A pass takes one core, and about as long for few lanes as for many;
+  so not where it would be nearly empty, nor where every lane that waits can have a core.
+* A backend derives a key whole where neither is to be had, with as many lanes side by side as
+  there are cores for it; and where memory is short, alone.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Generic, TypeVar
 
 from qbackup.scrypt import ScryptParameters
@@ -57,21 +60,29 @@ class Share(Generic[Key]):
         return self.count == self.parameters.p
 
 
+class Way(Enum):
+    """How lanes are gone through."""
+
+    WHOLE = "one derivation, by a backend"
+    SINGLY = "lanes of one derivation, one after the other"
+    KERNEL = "lanes of one or more derivations, side by side by the lane kernel"
+
+
 @dataclass(frozen=True, slots=True)
 class Start(Generic[Key]):
     """What starts now.
 
     Args:
-        shares: lanes for one pass of the kernel; or one whole derivation for a backend.
-        jobs: jobs that it takes; for a backend, lanes that it runs side by side.
+        shares: which lanes; of one derivation but for the kernel.
+        way: how.
+        jobs: jobs that it takes; for a whole derivation, lanes that are run side by side.
         memory: bytes that it is charged until it ends.
-        by_kernel: whether the lane kernel is to do it.
     """
 
     shares: tuple[Share[Key], ...]
+    way: Way
     jobs: int
     memory: int
-    by_kernel: bool
 
 
 class Schedule(Generic[Key]):
@@ -87,6 +98,7 @@ class Schedule(Generic[Key]):
         self._memory = memory
         self._waiting: deque[Share[Key]] = deque()
         self._width: Callable[[ScryptParameters], int] = _no_lanes
+        self._singly = False  # lanes can be gone through singly
         self._alone: list[Key] = []  # those that may only run alone
         self._lone = False  # one of them runs
         self._running_jobs = 0
@@ -120,21 +132,29 @@ class Schedule(Generic[Key]):
         """N·r for each lane that waits."""
         return sum(share.parameters.n * share.parameters.r * share.count for share in self._waiting)
 
-    # The lane kernel
+    # The ways there are
+
+    def use_lanes(self) -> None:
+        """Lanes can be gone through singly."""
+        self._singly = True
 
     def use_kernel(self, width: Callable[[ScryptParameters], int]) -> None:
-        """There is one.
+        """There is a lane kernel.
 
         Args:
             width: how many lanes of these parameters it goes through in one pass; 0: none.
         """
         self._width = width
 
-    def drop_kernel(self) -> None:
-        """There is none any more: what it has begun is begun anew, by a backend."""
-        self._width = _no_lanes
-        shares = {share.key: _whole(share) for share in reversed(self._waiting)}
-        self._waiting = deque(reversed(shares.values()))
+    def _drop(self, way: Way) -> None:
+        """A way has failed, and is not taken again."""
+        if way is Way.KERNEL:
+            self._width = _no_lanes
+        else:
+            self._singly = False
+        if not self._singly:  # what was begun can't be gone on with
+            shares = {share.key: _whole(share) for share in reversed(self._waiting)}
+            self._waiting = deque(reversed(shares.values()))
 
     # What runs
 
@@ -146,15 +166,22 @@ class Schedule(Generic[Key]):
         head = self._waiting[0]
         if head.key in self._alone:
             return None if self._running_jobs else self._begin_whole(head, 1)
-        lanes = self._pass_lanes(head, idle)
-        if lanes:
-            return self._begin_pass(head.parameters, lanes)
-        if not head.is_whole:
+        if lanes := self._pass_lanes(head, idle):
+            return self._begin_lanes(Way.KERNEL, lanes, width=lanes)
+        if not self._room(head.parameters, self._used) and self._running_jobs:
             return None
-        jobs = self.lanes_for(head.parameters, max(1, idle // len(self._waiting)), self._used)
-        if jobs < 1 and self._running_jobs:
-            return None
-        return self._begin_whole(head, max(1, jobs))
+        return self._begin_head(head, idle)
+
+    def _begin_head(self, head: Share[Key], idle: int) -> Start[Key]:
+        """Starts the oldest: some of its lanes, or all of it."""
+        if self._singly and head.parameters.p > 1:
+            return self._begin_lanes(Way.SINGLY, self._part_of(head), width=1)
+        if not head.is_whole:  # begun by the kernel, which ends it
+            room = self._room(head.parameters, self._used)
+            lanes = max(1, min(head.count, room, self._width(head.parameters)))
+            return self._begin_lanes(Way.KERNEL, lanes, width=lanes)
+        share = max(1, idle // len(self._waiting))
+        return self._begin_whole(head, max(1, self.lanes_for(head.parameters, share, self._used)))
 
     def lanes_for(self, parameters: ScryptParameters, share: int, used: int = 0) -> int:
         """Lanes of one derivation that fit into a share of the jobs and into the budget."""
@@ -171,34 +198,43 @@ class Schedule(Generic[Key]):
             return 0
         waiting = 0
         for share in self._waiting:
-            if waiting >= width * idle or not _alike(share.parameters, head.parameters):
+            if waiting >= width * idle or not self._joins(share, head.parameters):
                 break
             waiting += share.count
         # a derivation is not divided between cores: each pass would take as long
         lanes = min(width, max(-(-waiting // idle), head.count))
         lanes = min(lanes, self._room(head.parameters, self._used))
-        if not head.is_whole:  # only the kernel can go on with it
-            return lanes if lanes or self._running_jobs else 1
         return lanes if waiting > idle and lanes >= _WORTH_A_PASS else 0
+
+    def _joins(self, share: Share[Key], parameters: ScryptParameters) -> bool:
+        """Whether lanes of it can go side by side with lanes of these parameters."""
+        own = share.parameters
+        alike = (own.log2_n, own.r) == (parameters.log2_n, parameters.r)
+        return alike and share.key not in self._alone
+
+    def _part_of(self, head: Share[Key]) -> int:
+        """Lanes that one job takes: all of it while enough waits to keep the others busy."""
+        waiting = sum(share.count for share in self._waiting)
+        return min(head.count, -(-waiting // self._jobs))
 
     def _begin_whole(self, head: Share[Key], jobs: int) -> Start[Key]:
         self._waiting.popleft()
         self._lone = head.key in self._alone
-        memory = jobs * head.parameters.lane_memory
-        return self._begin(Start((head,), jobs, memory, by_kernel=False))
+        return self._begin(Start((head,), Way.WHOLE, jobs, jobs * head.parameters.lane_memory))
 
-    def _begin_pass(self, parameters: ScryptParameters, lanes: int) -> Start[Key]:
+    def _begin_lanes(self, way: Way, lanes: int, width: int) -> Start[Key]:
+        """Takes lanes from the waiting line; width of them are in memory at once."""
+        parameters = self._waiting[0].parameters
         shares: list[Share[Key]] = []
         left = lanes
-        while left and self._waiting and _alike(self._waiting[0].parameters, parameters):
+        while left and self._waiting and self._joins(self._waiting[0], parameters):
             share = self._waiting.popleft()
             taken = replace(share, end=min(share.end, share.first + left))
             if taken.end < share.end:
                 self._waiting.appendleft(replace(share, first=taken.end))
             shares.append(taken)
             left -= taken.count
-        memory = (lanes - left) * parameters.lane_memory
-        return self._begin(Start(tuple(shares), 1, memory, by_kernel=True))
+        return self._begin(Start(tuple(shares), way, 1, width * parameters.lane_memory))
 
     def _begin(self, start: Start[Key]) -> Start[Key]:
         self._running_jobs += start.jobs
@@ -210,22 +246,23 @@ class Schedule(Generic[Key]):
         self._running_jobs -= start.jobs
         self._used -= start.memory
         key = start.shares[0].key
-        if not start.by_kernel and key in self._alone:
+        if start.way is Way.WHOLE and key in self._alone:
             self._alone.remove(key)
             self._lone = False
 
     def again(self, start: Start[Key]) -> bool:
-        """A backend had not enough memory: the derivation is done, and waits to run alone.
+        """There was not enough memory: the derivation waits to run whole and alone.
 
         Returns:
             False when it did run alone, so that there is nothing more to try.
         """
-        key = start.shares[0].key
-        was_alone = key in self._alone
+        share = start.shares[0]
+        was_alone = start.way is Way.WHOLE and share.key in self._alone
         self.done(start)
-        if not was_alone:
-            self._alone.append(key)
-            self._put_back(start)
+        if not was_alone and share.key not in self._alone:
+            self.cancel(share.key)
+            self._alone.append(share.key)
+            self._waiting.appendleft(_whole(share))
         return not was_alone
 
     def refused(self, start: Start[Key]) -> bool:
@@ -241,13 +278,13 @@ class Schedule(Generic[Key]):
         return True
 
     def failed(self, start: Start[Key]) -> None:
-        """The kernel failed: what it was to do is done, and waits for a backend."""
+        """It failed for a reason that is its way's: its lanes wait for another way."""
         self.done(start)
         self._put_back(start)
-        self.drop_kernel()
+        self._drop(start.way)
 
     def _put_back(self, start: Start[Key]) -> None:
-        self._waiting.extendleft(reversed(start.shares))
+        self._waiting.extendleft(s for s in reversed(start.shares) if s.key not in self._alone)
 
     # Chunks held
 
@@ -266,11 +303,6 @@ class Schedule(Generic[Key]):
 
 def _no_lanes(parameters: ScryptParameters) -> int:
     return 0
-
-
-def _alike(one: ScryptParameters, other: ScryptParameters) -> bool:
-    """Whether lanes of both can go side by side."""
-    return (one.log2_n, one.r) == (other.log2_n, other.r)
 
 
 def _whole(share: Share[Key]) -> Share[Key]:
