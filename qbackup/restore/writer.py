@@ -37,6 +37,7 @@ from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink
 _FILE_MODE = 0o600
 _KEPT_MODE = 0o1777  # setuid and setgid are dropped
 _BLOCK = 64 * 1024
+_BEGIN_SYNC = 32 << 20
 _ZEROS = bytes(_BLOCK)
 _FARTHEST_TIME_NS = 10**9 << 62  # seconds are 64 bits with a sign
 _NEW_FILE = (
@@ -73,6 +74,7 @@ class _OpenFile:
     def __init__(self, fd: int, name: str) -> None:
         self.fd = fd
         self._name = name
+        self._begun = 0  # up to here the system was told to bring it onto the disk
 
     def write(self, offset: int, data: memoryview) -> None:
         with _translated(self._name):
@@ -88,6 +90,15 @@ class _OpenFile:
         while len(data):
             count = os.pwrite(self.fd, data, offset)
             data, offset = data[count:], offset + count
+        if offset - self._begun >= _BEGIN_SYNC:
+            self._begin_sync(offset)
+
+    def _begin_sync(self, end: int) -> None:
+        """Has the system write meanwhile, or it waits for fsync with all that it has room for."""
+        if hasattr(os, "posix_fadvise"):
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self.fd, self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
+        self._begun = end
 
     def close_synced(self, size: int, mode: int, mtime_ns: int | None) -> None:
         """Length, mode and time, then onto the disk."""
