@@ -55,7 +55,7 @@ def by_product(parameters: ScryptParameters, jobs: int, count: int) -> Cost:
             ticket.wait()
 
     if prepare_kernel():
-        pipeline.warm_up()
+        pipeline.expect_keys(parameters, 1_000_000)
     derive(jobs)  # the first ones load libraries and touch fresh memory
     try:
         return _timed(lambda: derive(count), jobs, count)

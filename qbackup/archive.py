@@ -50,12 +50,13 @@ from qbackup.restore.report import FileResult, OnProgress, Report
 from qbackup.restore.run import Run, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.restore.writer import FolderWriter
-from qbackup.scrypt import HEADER_SIZE, OVERHEAD
+from qbackup.scrypt import HEADER_SIZE, OVERHEAD, EncryptedHeader
 from qbackup.source import open_source
 
 Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 
 _WARNINGS_LIMIT = 1000
+_MANY_CHUNKS = 64  # on a pipe nobody knows
 _NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
 
 
@@ -182,6 +183,19 @@ class BackupArchive:
         decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
         self._unlocked = Unlocked(choose_format(header, data, self.limits), decompress)
         self._header = header
+
+    def expect_all(self) -> None:
+        """Says that all of it is going to be read, before or after `unlock`.
+
+        What makes that faster is loaded meanwhile, if it is installed and pays.
+        """
+        count = self.catalog.member_count() if self.is_seekable else _MANY_CHUNKS
+        try:
+            header = EncryptedHeader.parse(self._read_header_copy()[:HEADER_SIZE])
+            header.check_limits(self.limits)
+        except (QBackupError, OSError):
+            return  # told when it is unlocked
+        self.pipeline.expect_keys(header.parameters, count)
 
     def _authenticate(self, passphrase: bytes, ahead: bool) -> BackupHeader:
         """The header, once its copy under the passphrase is the same."""
@@ -425,6 +439,7 @@ class BackupArchive:
         *,
         keep_metadata: bool,
     ) -> Report:
+        self.expect_all()
         total = self._stored_size(plan)
         warning = check_space(writer, self._needed(plan, writer), plan.estimated_size())
         if warning:

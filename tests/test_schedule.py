@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.pipeline.schedule import Schedule, Start, Way
+from qbackup.pipeline.schedule import Schedule, Start, Way, best_width
 from qbackup.scrypt import ScryptParameters
 
 MIB = 1 << 20
@@ -228,9 +228,10 @@ class TestTakenElsewhere:
 
     def test_not_one_that_has_begun(self) -> None:
         schedule = with_kernel(jobs=1)
-        schedule.submit("a", LANE)
-        schedule.submit("b", LANE)
+        for key in "abc":
+            schedule.submit(key, LANE)
         assert shares(schedule.next()) == [("a", 0, 5), ("b", 0, 3)]
+        assert schedule.take(lambda key: True) == "c"
         assert schedule.take(lambda key: True) is None
 
 
@@ -260,6 +261,19 @@ class TestLaneKernel:
             schedule.submit(key, LANE)
         assert shares(schedule.next()) == [("a", 0, 5)]
         assert shares(schedule.next()) == [("b", 0, 5)]
+
+    def test_a_pass_is_no_wider_than_what_waits_has_use_for(self) -> None:
+        schedule = with_kernel(jobs=1)
+        for key in "ab":
+            schedule.submit(key, LANE)
+        assert shares(schedule.next()) == [("a", 0, 5)], "two passes it is in any case"
+
+    def test_where_fresh_memory_is_dear_it_must_be_worth_it(self) -> None:
+        def width(lanes: int, touched: int = 0) -> int:
+            return best_width(lanes, 2, 8, touched=touched, touch=0.6)
+
+        assert [width(lanes) for lanes in (10, 25, 35, 80, 1000)] == [0, 0, 6, 8, 8]
+        assert width(10, touched=5) == 5, "what is there costs nothing"
 
     def test_only_lanes_of_the_same_size_go_side_by_side(self) -> None:
         schedule = with_kernel(jobs=1)
@@ -315,11 +329,11 @@ class TestLaneKernel:
 
     def test_when_it_fails_what_it_has_begun_is_begun_anew(self) -> None:
         schedule = with_kernel(jobs=2)
-        for key in "abc":
-            schedule.submit(key, ScryptParameters(14, 8, 6))
+        for key in "abcdef":
+            schedule.submit(key, ScryptParameters(14, 8, 5))
         first, second = schedule.next(), schedule.next()
-        assert shares(first) == [("a", 0, 6), ("b", 0, 2)]
-        assert shares(second) == [("b", 2, 6), ("c", 0, 4)]
+        assert shares(first) == [("a", 0, 5), ("b", 0, 3)]
+        assert shares(second) == [("b", 3, 5), ("c", 0, 4)]
         assert second is not None
         schedule.failed(second)
         assert first is not None
@@ -328,8 +342,7 @@ class TestLaneKernel:
         while (start := schedule.next()) is not None:
             seen.append(name(start))
             schedule.done(start)
-        assert set(seen) == {"a", "b", "c"}
-        assert len(seen) == 3
+        assert sorted(seen) == list("abcdef")
 
     def test_a_cancelled_derivation_is_in_no_further_pass(self) -> None:
         schedule = with_kernel(jobs=1)

@@ -207,6 +207,8 @@ def _unlocked(options: argparse.Namespace) -> Iterator[BackupArchive]:
 
     request = _request(options)
     with _opened(options) as archive:
+        if getattr(options, "names", None) == []:
+            archive.expect_all()
         unlock(archive, request, quiet=options.quiet)
         _tell_backends(options, archive)
         _read_metadata(options, archive)

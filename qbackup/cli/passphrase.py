@@ -111,8 +111,6 @@ def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
         Unlockable: none fits, or the command failed.
     """
     last: WrongPassphrase | None = None
-    if not request.is_given or request.from_command is not None:
-        archive.pipeline.warm_up()  # while somebody types, or the program runs
     for passphrase, remark in _candidates(request):
         try:
             with output.working("checking the passphrase", quiet=quiet):

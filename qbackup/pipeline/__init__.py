@@ -20,9 +20,11 @@ from typing import Any
 from qbackup.ciphers import Cipher, choose_cipher
 from qbackup.formats import Event, Format
 from qbackup.keys import Derivation, Deriver, physical_memory
+from qbackup.lanes import PASS_SECONDS, WIDTH
 from qbackup.pipeline.lines import Lines, Message, Shared, Work
 from qbackup.pipeline.pool import KeyPool, Ticket
 from qbackup.pipeline.remote import RemoteMixing
+from qbackup.pipeline.schedule import BACKEND_LANE
 from qbackup.pipeline.session import Session, StoredChunk, Tag
 from qbackup.scrypt import ScryptParameters
 
@@ -30,6 +32,7 @@ __all__ = ["Pipeline", "Session", "StoredChunk", "available_cores", "default_mem
 
 _DEFAULT_MEMORY = 2 * 1024**3
 _LINES_LIMIT = 16
+_WORTH_LOADING_SECONDS = 2.0  # what the kernel must save; loading it takes half of a second
 
 
 def default_memory() -> int:
@@ -95,9 +98,15 @@ class Pipeline:
         """Whether the lane kernel is in use."""
         return self._pool.has_kernel
 
-    def warm_up(self) -> None:
-        """Loads what deriving keys is faster with, beside what the caller does next."""
-        self._pool.warm_up()
+    def expect_keys(self, parameters: ScryptParameters, count: int) -> None:
+        """Says how many keys will be asked for: the lane kernel is loaded if that pays.
+
+        Returns at once; it is loaded beside what the caller does next.
+        """
+        lanes = count * parameters.p
+        passes = lanes * BACKEND_LANE / self._jobs - lanes / (WIDTH * self._jobs)
+        if passes * PASS_SECONDS * parameters.n * parameters.r >= _WORTH_LOADING_SECONDS:
+            self._pool.warm_up(parameters)
 
     def lanes_at_once(self, parameters: ScryptParameters) -> int:
         """How many lanes with these parameters can run side by side, of any derivations."""

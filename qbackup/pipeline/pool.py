@@ -16,17 +16,19 @@ from dataclasses import dataclass
 
 from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
 from qbackup.keys import Derivation, Deriver, check_memory
-from qbackup.lanes import LaneKernel, LaneMemory
+from qbackup.lanes import PASS_SECONDS, WIDTH, LaneKernel, LaneMemory
 from qbackup.mixing import expand, finish
 from qbackup.pipeline.remote import RemoteMixing
-from qbackup.pipeline.schedule import Schedule, Start, Way
+from qbackup.pipeline.schedule import Schedule, Start, Way, best_width
+from qbackup.scrypt import ScryptParameters
 
 # A signal that comes between the last look for signals and the wait is only seen when the
 # wait ends, so no wait of a caller's thread may be longer than this.
 SIGNAL_SECONDS = 0.2
 
-_WORTH_A_KERNEL = 2 << 21  # N·r·p of a backup's first keys: two lanes of N=2^18, r=8, a second
+_TRIAL_SECONDS = 0.15  # touches a GiB or more where memory is cheap
 _KERNEL_SECONDS = 0.8  # a kernel that was compiled before is loaded in half of that
+_LINGER_SECONDS = 3.0
 _REMOTE_SECONDS = 20.0  # then what somebody waits for is derived here too
 
 
@@ -83,6 +85,19 @@ class Ticket:
         self._pool.cancel(self)
 
 
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A thread that derives.
+
+    Args:
+        start: what it does; None while it has nothing to do.
+        memory: for the lane kernel's passes.
+    """
+
+    start: Start[Ticket] | None
+    memory: LaneMemory
+
+
 class KeyPool:
     """Derives keys side by side, within one budget, in the order they are asked for.
 
@@ -97,6 +112,8 @@ class KeyPool:
         self, deriver: Deriver, jobs: int, memory: int, remote: RemoteMixing[Ticket] | None = None
     ) -> None:
         self._deriver = deriver
+        self._jobs = jobs
+        self._memory = memory
         self._schedule: Schedule[Ticket] = Schedule(jobs, memory)
         self._changed = threading.Condition()
         self._speculated: dict[Derivation, Ticket] = {}
@@ -105,6 +122,8 @@ class KeyPool:
         self._kernel: LaneKernel | None = None
         self._kernel_awaited_until = 0.0  # while it is loaded; 0.0: it is not
         self._kernel_asked_for = False
+        self._spare: LaneMemory | None = None  # touched in advance, for the first pass
+        self._idle: list[_Worker] = []  # that keep their memory for a while
         self._remote = remote
         self._feeds_remote = False
 
@@ -136,8 +155,6 @@ class KeyPool:
                 if self._deriver.lane_mix is not None:
                     self._schedule.use_lanes()
                 self._schedule.submit(ticket, derivation.parameters)
-                if self._schedule.waiting_work() >= _WORTH_A_KERNEL:
-                    self.warm_up()
                 self._feed_remote()
                 self._dispatch()
         return ticket
@@ -234,27 +251,50 @@ class KeyPool:
         """Whether the lane kernel is in use."""
         return self._kernel is not None
 
-    def warm_up(self) -> None:
-        """Loads the lane kernel on a thread of its own, once; it is used as soon as it is ready.
+    def warm_up(self, parameters: ScryptParameters) -> None:
+        """Loads the lane kernel on a thread of its own, once, for keys with these parameters.
 
-        What is asked for meanwhile waits for it, but not for long: one that was never
-        compiled takes seconds, in which backends can do the first keys.
+        What is asked for meanwhile waits for it where memory is cheap, and not for long: one
+        that was never compiled takes seconds, in which backends can do the first keys.
         """
         with self._changed:
             if self._kernel_asked_for or self._closed or not self._deriver.has_kernel:
                 return
             self._kernel_asked_for = True
-            self._kernel_awaited_until = time.monotonic() + _KERNEL_SECONDS
-        if not self._start_thread(self._load_kernel, "qbackup-kernel"):
+            self._kernel_awaited_until = time.monotonic() + _TRIAL_SECONDS + _KERNEL_SECONDS
+        load = functools.partial(self._load_kernel, parameters)
+        if not self._start_thread(load, "qbackup-kernel"):
             self._kernel_awaited_until = 0.0
 
-    def _load_kernel(self) -> None:
+    def _load_kernel(self, parameters: ScryptParameters) -> None:
+        touch = self._try_memory(parameters)
+        if best_width(2 * parameters.p, self._jobs, WIDTH, touch=touch) == 0:
+            self._go_on_without_kernel()
         kernel = self._deriver.load_kernel()
         with self._changed:
-            self._kernel_awaited_until = 0.0
             self._kernel = kernel
             if kernel is not None:
-                self._schedule.use_kernel(kernel.width)
+                self._schedule.use_kernel(kernel.width, touch)
+        self._go_on_without_kernel()
+
+    def _try_memory(self, parameters: ScryptParameters) -> float:
+        """What fresh memory for a lane costs, in passes. What is touched for it is used later."""
+        memory = LaneMemory()
+        lanes = min(parameters.p, WIDTH, self._memory // 4 // parameters.lane_memory)
+        try:
+            seconds = memory.touch(lanes * parameters.lane_memory, _TRIAL_SECONDS) if lanes else 0.0
+        except NotEnoughMemory:
+            return 0.0
+        # what is touched first is what the system had at hand, and no other thread did the same
+        touch = 2 * seconds * parameters.lane_memory / (PASS_SECONDS * parameters.n * parameters.r)
+        with self._changed:
+            self._spare = memory
+        return touch
+
+    def _go_on_without_kernel(self) -> None:
+        """Nothing waits for it any longer."""
+        with self._changed:
+            self._kernel_awaited_until = 0.0
             self._dispatch()
 
     # Other machines
@@ -325,28 +365,47 @@ class KeyPool:
         if time.monotonic() < self._kernel_awaited_until:
             return
         while not self._closed and (start := self._schedule.next()) is not None:
-            if self._start_thread(functools.partial(self._work, start), "qbackup-derive"):
+            if self._idle:
+                self._idle.pop().start = start
+                self._changed.notify_all()
+                continue
+            worker = _Worker(start, self._spare or LaneMemory())
+            self._spare = None
+            if self._start_thread(functools.partial(self._work, worker), "qbackup-derive"):
                 continue
             if self._schedule.refused(start):
                 return  # one that runs goes on with it
             for share in start.shares:
                 self._settle(share.key, error=MachineError("this machine can't start a thread"))
 
-    def _work(self, start: Start[Ticket] | None) -> None:
-        """A worker: goes on as long as there is something that may start."""
-        memory = LaneMemory()
-        while start is not None:
+    def _work(self, worker: _Worker) -> None:
+        """A worker's thread: goes on as long as there is something for it."""
+        while (start := worker.start) is not None:
             if start.way is not Way.KERNEL:
-                memory.close()
+                worker.memory.close()
             if start.way is Way.WHOLE:
                 self._derive(start)
             else:
-                self._mix(start, memory)
+                self._mix(start, worker.memory)
             with self._changed:
-                start = None if self._closed else self._schedule.next()
+                worker.start = None if self._closed else self._schedule.next()
                 self._dispatch()
                 self._changed.notify_all()
-        memory.close()
+                if worker.start is None and start.way is Way.KERNEL:
+                    self._linger(worker, start.memory)
+        worker.memory.close()
+
+    def _linger(self, worker: _Worker, memory: int) -> None:
+        """Keeps the kernel's memory for a while, charged: touching it anew is dear."""
+        end = time.monotonic() + _LINGER_SECONDS
+        self._idle.append(worker)
+        self._schedule.charge(memory)
+        while worker.start is None and not self._closed and time.monotonic() < end:
+            self._changed.wait(end - time.monotonic())
+        self._schedule.release(memory)
+        if worker.start is None and worker in self._idle:
+            self._idle.remove(worker)
+        self._dispatch()
 
     def _derive(self, start: Start[Ticket]) -> None:
         """One derivation, by a backend."""

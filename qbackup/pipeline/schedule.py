@@ -9,9 +9,11 @@ chunks take that are held. The rules:
 * A job takes lanes rather than a derivation, when fewer derivations wait than there are jobs, so
   that they are all busy to the end. Lanes of one derivation go through the same memory one
   after the other: memory that is fresh each time costs a third more.
-* Where the lane kernel is, a job takes as many lanes as fit into one pass of it, of neighbours
-  with the same N and r too. A pass takes one core, and about as long for few lanes as for many;
-  so not where it would be nearly empty, nor where every lane that waits can have a core.
+* Where the lane kernel is, a job takes lanes for one pass of it, of neighbours with the same N
+  and r too. A pass takes one core, and about as long for few lanes as for many; so not where it
+  would be nearly empty, nor where every lane that waits can have a core. Fresh memory can be
+  dear (two seconds for a GiB were seen in a virtual machine), so passes get no wider than what
+  waits is worth.
 * A backend derives a key whole where neither is to be had, with as many lanes side by side as
   there are cores for it; and where memory is short, alone.
 """
@@ -26,9 +28,10 @@ from typing import Generic, TypeVar
 
 from qbackup.scrypt import ScryptParameters
 
-# Lanes of a pass below which a backend is no slower: measured at N=2^18, r=8 with both cores
-# busy, a pass takes 0.9 s whether it has one lane or eight, a backend 0.5 to 0.7 s a lane.
+# Measured at N=2^18, r=8 with both cores busy: a pass takes 0.9 s whether it has one lane or
+# eight, a backend 0.4 to 0.7 s a lane. So a pass of fewer lanes than this is no faster.
 _WORTH_A_PASS = 3
+BACKEND_LANE = 0.45  # of a pass
 
 Key = TypeVar("Key")
 
@@ -98,6 +101,8 @@ class Schedule(Generic[Key]):
         self._memory = memory
         self._waiting: deque[Share[Key]] = deque()
         self._width: Callable[[ScryptParameters], int] = _no_lanes
+        self._touch = 0.0  # what fresh memory for a lane costs, in passes
+        self._touched = 0  # lanes of the widest pass so far
         self._singly = False  # lanes can be gone through singly
         self._alone: list[Key] = []  # those that may only run alone
         self._lone = False  # one of them runs
@@ -128,23 +133,21 @@ class Schedule(Generic[Key]):
         """A derivation that somebody else was to do is the next one."""
         self._waiting.appendleft(Share(key, parameters, 0, parameters.p))
 
-    def waiting_work(self) -> int:
-        """N·r for each lane that waits."""
-        return sum(share.parameters.n * share.parameters.r * share.count for share in self._waiting)
-
     # The ways there are
 
     def use_lanes(self) -> None:
         """Lanes can be gone through singly."""
         self._singly = True
 
-    def use_kernel(self, width: Callable[[ScryptParameters], int]) -> None:
+    def use_kernel(self, width: Callable[[ScryptParameters], int], touch: float = 0.0) -> None:
         """There is a lane kernel.
 
         Args:
             width: how many lanes of these parameters it goes through in one pass; 0: none.
+            touch: what fresh memory for a lane costs, in passes.
         """
         self._width = width
+        self._touch = touch
 
     def _drop(self, way: Way) -> None:
         """A way has failed, and is not taken again."""
@@ -198,13 +201,19 @@ class Schedule(Generic[Key]):
             return 0
         waiting = 0
         for share in self._waiting:
-            if waiting >= width * idle or not self._joins(share, head.parameters):
+            if not self._joins(share, head.parameters):
                 break
             waiting += share.count
+        if waiting <= idle:
+            return 0
+        widest = min(width, self._room(head.parameters, self._used))
+        best = best_width(waiting, self._jobs, widest, touched=self._touched, touch=self._touch)
+        if not best:
+            return 0
         # a derivation is not divided between cores: each pass would take as long
-        lanes = min(width, max(-(-waiting // idle), head.count))
-        lanes = min(lanes, self._room(head.parameters, self._used))
-        return lanes if waiting > idle and lanes >= _WORTH_A_PASS else 0
+        lanes = min(max(best, min(head.count, widest)), max(-(-waiting // idle), head.count))
+        self._touched = max(self._touched, lanes)
+        return lanes if lanes >= _WORTH_A_PASS else 0
 
     def _joins(self, share: Share[Key], parameters: ScryptParameters) -> bool:
         """Whether lanes of it can go side by side with lanes of these parameters."""
@@ -299,6 +308,24 @@ class Schedule(Generic[Key]):
     def release(self, size: int) -> None:
         """It is not held any more."""
         self._used -= size
+
+
+def best_width(lanes: int, jobs: int, widest: int, *, touched: int = 0, touch: float = 0.0) -> int:
+    """Lanes of a pass with which all that waits is done soonest; 0: a backend is sooner.
+
+    Args:
+        lanes: how many wait.
+        jobs: that go through them.
+        widest: lanes that a pass can have.
+        touched: lanes that each job has memory for.
+        touch: what fresh memory for one more costs, in passes.
+    """
+    best, soonest = 0, lanes * BACKEND_LANE / jobs
+    for width in range(_WORTH_A_PASS, widest + 1):
+        time = max(0, width - touched) * touch + -(-lanes // (width * jobs))
+        if time < soonest:
+            best, soonest = width, time
+    return best
 
 
 def _no_lanes(parameters: ScryptParameters) -> int:
