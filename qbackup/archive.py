@@ -9,7 +9,6 @@ derived or read before it is asked for.
 from __future__ import annotations
 
 import functools
-import hmac
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -20,25 +19,21 @@ from typing import BinaryIO, TypeAlias
 from qbackup.catalog import Catalog, PipeCatalog, SeekableCatalog
 from qbackup.chunk import EncryptedChunk
 from qbackup.compression import choose_filter
-from qbackup.container import StoredMember
 from qbackup.errors import (
     AlreadyPassed,
     Damaged,
-    HeaderAltered,
     Incomplete,
     LimitExceeded,
     MachineError,
-    NotABackup,
     NotInBackup,
     QBackupError,
     UnsupportedFormat,
     UsageError,
-    WrongPassphrase,
 )
 from qbackup.file import BackupFile, Unlocked
 from qbackup.formats import choose_format
-from qbackup.formats.v4 import lock_header_copy
-from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
+from qbackup.front import Front
+from qbackup.header import BackupHeader
 from qbackup.keys import Deriver
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
@@ -50,7 +45,7 @@ from qbackup.restore.report import FileResult, OnProgress, Report
 from qbackup.restore.run import Run, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.restore.writer import FolderWriter
-from qbackup.scrypt import HEADER_SIZE, OVERHEAD, EncryptedHeader
+from qbackup.scrypt import ScryptParameters
 from qbackup.source import open_source
 
 Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
@@ -102,7 +97,6 @@ class BackupArchive:
         self._filter_override = compression_filter
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
-        self._header_copy: bytes | None = None
         self._table: QubeTable | None = None
         self._metadata: bytes | None = None
         self._metadata_error: QBackupError | None = None
@@ -120,8 +114,7 @@ class BackupArchive:
             self.catalog: Catalog = make(
                 self._source, self.limits, self, self._make_chunk, self._warn
             )
-            self._header_bytes = self._read_header()
-            self.untrusted_header = BackupHeader.parse(self._header_bytes, self.limits)
+            self._front = Front(self._source, self.catalog, self.limits)
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
@@ -145,6 +138,11 @@ class BackupArchive:
         self._source.close()
 
     # What the archive is, before and after unlocking
+
+    @property
+    def untrusted_header(self) -> BackupHeader:
+        """The header as anybody could have written it."""
+        return self._front.untrusted_header
 
     @property
     def header(self) -> BackupHeader:
@@ -179,7 +177,8 @@ class BackupArchive:
         """
         secret = passphrase() if callable(passphrase) else passphrase
         data = secret if isinstance(secret, bytes) else secret.encode("utf-8", "surrogateescape")
-        header = self._authenticate(data, ahead)
+        meanwhile = functools.partial(self._expect_metadata, data) if ahead else None
+        header = self._front.authenticate(data, self.pipeline, meanwhile)
         decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
         self._unlocked = Unlocked(choose_format(header, data, self.limits), decompress)
         self._header = header
@@ -190,41 +189,11 @@ class BackupArchive:
         What makes that faster is loaded meanwhile, if it is installed and pays.
         """
         count = self.catalog.member_count() if self.is_seekable else _MANY_CHUNKS
-        try:
-            header = EncryptedHeader.parse(self._read_header_copy()[:HEADER_SIZE])
-            header.check_limits(self.limits)
-        except (QBackupError, OSError):
-            return  # told when it is unlocked
-        self.pipeline.expect_keys(header.parameters, count)
+        parameters = self._front.untrusted_parameters
+        if parameters is not None:
+            self.pipeline.expect_keys(parameters, count)
 
-    def _authenticate(self, passphrase: bytes, ahead: bool) -> BackupHeader:
-        """The header, once its copy under the passphrase is the same."""
-        copy = self._read_header_copy()
-        try:
-            locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self.limits)
-            ticket = self.pipeline.request(locked.derivation)
-            if ahead:
-                self._expect_metadata(passphrase, locked.derivation.parameters.work)
-            key = ticket.wait()
-            if not locked.header.fits(key):
-                self.pipeline.forget_expected()
-                raise WrongPassphrase(
-                    "the passphrase does not fit this backup. It is the one that was typed when"
-                    " the backup was made, not the disk's; mind the keyboard layout and Caps Lock"
-                )
-            body = memoryview(bytearray(copy[HEADER_SIZE:]))
-            plain = bytes(locked.open(key, body, self.pipeline.cipher.decrypt))
-        except Damaged as error:
-            raise HeaderAltered(
-                f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
-            ) from error
-        if not hmac.compare_digest(plain, self._header_bytes):
-            raise HeaderAltered(
-                "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
-            )
-        return BackupHeader.parse(plain, self.limits)
-
-    def _expect_metadata(self, passphrase: bytes, most_work: int) -> None:
+    def _expect_metadata(self, passphrase: bytes, most: ScryptParameters) -> None:
         """Has the key of qubes.xml derived beside the header's, if it costs no more than that.
 
         The header is not verified yet, so the key may turn out useless; nothing is opened
@@ -239,40 +208,8 @@ class BackupArchive:
             locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
         except (Damaged, LimitExceeded, UnsupportedFormat):
             return  # told when it is read
-        if locked.derivation.parameters.work <= most_work:
+        if locked.derivation.parameters.work <= most.work:
             self.pipeline.expect(locked.derivation)
-
-    def _read_header(self) -> bytes:
-        member = self.catalog.header()
-        if member.name != HEADER_NAME:
-            if member.name.startswith(METADATA_PATH + "."):
-                raise UnsupportedFormat(
-                    "this looks like a backup of format 2 (without a header), which is not read yet"
-                )
-            raise NotABackup(
-                f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"
-            )
-        return self._read_member(member, self.limits.header)
-
-    def _read_header_copy(self) -> bytes:
-        """Read once and kept, so that the passphrase can be tried again, on a pipe too."""
-        if self._header_copy is None:
-            member = self.catalog.header_copy()
-            self._header_copy = self._read_member(member, self.limits.header + OVERHEAD)
-        return self._header_copy
-
-    def _read_member(self, member: StoredMember, limit: int) -> bytes:
-        if member.size > limit:
-            raise LimitExceeded(
-                f"it has {member.size} bytes, more than the {limit} allowed",
-                limit="header",
-                file=member.name,
-            )
-        buffer = bytearray(member.size)
-        count = self._source.read_into(member.offset, memoryview(buffer))
-        if count < member.size:
-            raise NotABackup("the file ends inside the backup's header", file=member.name)
-        return bytes(buffer)
 
     def _make_chunk(self, name: ChunkName, offset: int, size: int) -> EncryptedChunk:
         return EncryptedChunk(

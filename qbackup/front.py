@@ -1,0 +1,139 @@
+"""The front of a backup: its header, and the copy that the passphrase proves it with.
+
+What anybody could have written becomes what the passphrase's owner wrote in one place,
+`Front.authenticate`. Every byte is read once, and kept: a passphrase can be tried again, on a
+pipe too.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+
+from qbackup.catalog import Catalog
+from qbackup.container import StoredMember
+from qbackup.errors import (
+    Damaged,
+    HeaderAltered,
+    LimitExceeded,
+    NotABackup,
+    QBackupError,
+    UnsupportedFormat,
+    WrongPassphrase,
+)
+from qbackup.formats.v4 import lock_header_copy
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
+from qbackup.limits import Limits
+from qbackup.metadata import METADATA_PATH
+from qbackup.names import display
+from qbackup.pipeline import Pipeline
+from qbackup.scrypt import HEADER_SIZE, OVERHEAD, EncryptedHeader, ScryptParameters
+from qbackup.source import Source
+
+
+class Front:
+    """``backup-header`` and ``backup-header.hmac``.
+
+    Args:
+        source: of the backup's bytes.
+        catalog: says where the two are.
+        limits: bounds on what they say.
+
+    Raises:
+        NotABackup: there is no Qubes backup here.
+        UnsupportedFormat: a version that is not read.
+        HeaderAltered: the header is malformed.
+    """
+
+    def __init__(self, source: Source, catalog: Catalog, limits: Limits) -> None:
+        self._source = source
+        self._catalog = catalog
+        self._limits = limits
+        self._copy: bytes | None = None
+        self._header = self._read_header()
+        self.untrusted_header = BackupHeader.parse(self._header, limits)
+
+    @property
+    def untrusted_parameters(self) -> ScryptParameters | None:
+        """What the header's key costs; None where its copy can't be read or is over a limit."""
+        try:
+            header = EncryptedHeader.parse(self._read_copy()[:HEADER_SIZE])
+            header.check_limits(self._limits)
+        except QBackupError:
+            return None  # told when it is authenticated
+        return header.parameters
+
+    def authenticate(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None = None,
+    ) -> BackupHeader:
+        """The header, once its copy under the passphrase is the same.
+
+        Args:
+            passphrase: the backup's.
+            pipeline: derives the key.
+            meanwhile: called while that is under way, with what it costs; may start to derive
+                what is expected next.
+
+        Raises:
+            WrongPassphrase: it does not fit.
+            HeaderAltered: it fits, but the header is not what was written.
+            LimitExceeded: the derivation would cost more than allowed; none was started.
+        """
+        copy = self._read_copy()
+        try:
+            locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self._limits)
+            ticket = pipeline.request(locked.derivation)
+            if meanwhile is not None:
+                meanwhile(locked.derivation.parameters)
+            key = ticket.wait()
+            if not locked.fits(key):
+                pipeline.forget_expected()
+                raise WrongPassphrase(
+                    "the passphrase does not fit this backup. It is the one that was typed when"
+                    " the backup was made, not the disk's; mind the keyboard layout and Caps Lock"
+                )
+            body = memoryview(bytearray(copy[HEADER_SIZE:]))
+            plain = bytes(locked.open(key, body, pipeline.cipher.decrypt))
+        except Damaged as error:
+            raise HeaderAltered(
+                f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
+            ) from error
+        if not hmac.compare_digest(plain, self._header):
+            raise HeaderAltered(
+                "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
+            )
+        return BackupHeader.parse(plain, self._limits)
+
+    def _read_header(self) -> bytes:
+        member = self._catalog.header()
+        if member.name != HEADER_NAME:
+            if member.name.startswith(METADATA_PATH + "."):
+                raise UnsupportedFormat(
+                    "this looks like a backup of format 2 (without a header), which is not read yet"
+                )
+            raise NotABackup(
+                f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"
+            )
+        return self._read_member(member, self._limits.header)
+
+    def _read_copy(self) -> bytes:
+        if self._copy is None:
+            member = self._catalog.header_copy()
+            self._copy = self._read_member(member, self._limits.header + OVERHEAD)
+        return self._copy
+
+    def _read_member(self, member: StoredMember, limit: int) -> bytes:
+        if member.size > limit:
+            raise LimitExceeded(
+                f"it has {member.size} bytes, more than the {limit} allowed",
+                limit="header",
+                file=member.name,
+            )
+        buffer = bytearray(member.size)
+        count = self._source.read_into(member.offset, memoryview(buffer))
+        if count < member.size:
+            raise NotABackup("the file ends inside the backup's header", file=member.name)
+        return bytes(buffer)
