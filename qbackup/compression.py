@@ -27,6 +27,7 @@ NONE = "none"
 _INPUT_SIZE = 32 * 1024
 _OUTPUT_SIZE = 128 * 1024  # more are given back to the system each time, and faulted in again
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+_GZIP_FLAGS_AT = 3  # RFC 1952, section 2.3
 
 
 class Decoder(Protocol):
@@ -47,8 +48,8 @@ class Decoder(Protocol):
         """What follows the stream's end."""
         ...
 
-    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes:
-        """Up to max_length bytes."""
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
+        """Up to max_length bytes, which is at least one."""
         ...
 
 
@@ -69,7 +70,7 @@ class ZlibDecoder:
         """See `Decoder`."""
         return self._zlib.unused_data
 
-    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes:
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
         """See `Decoder`."""
         rest = self._zlib.unconsumed_tail
         output = self._zlib.decompress(rest + data if rest else data, max_length)
@@ -84,32 +85,45 @@ class IsalDecoder:
     It leaves the upper halves of the vector registers in use (seen with isal 1.9.1), which slows
     whatever this thread, and each thread that it starts, then does in older vector instructions:
     scrypt in pycryptodome took 0.34 s for 0.21. OpenSSL's SHA-512 sets them free again.
+
+    zlib reads the streams whose header has flags, which gzip and pigz fed by a pipe don't write:
+    isal (1.9.1 too) takes a header with its checksum, or with two optional fields, for damaged when
+    it comes in pieces, and lets the flags through that RFC 1952 reserves.
     """
 
     def __init__(self) -> None:
         from isal import igzip_lib
 
-        self._isal = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        self._decoder: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        self._front: bytes | None = b""  # what comes up to the flags; None once they were seen
 
     @property
     def eof(self) -> bool:
         """See `Decoder`."""
-        return bool(self._isal.eof)
+        return bool(self._decoder.eof)
 
     @property
     def needs_input(self) -> bool:
         """See `Decoder`."""
-        return bool(self._isal.needs_input)
+        return bool(self._decoder.needs_input)
 
     @property
     def unused_data(self) -> bytes:
         """See `Decoder`."""
-        return bytes(self._isal.unused_data)
+        return bytes(self._decoder.unused_data)
 
-    def decompress(self, data: bytes | memoryview, max_length: int = -1) -> bytes:
+    def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
         """See `Decoder`."""
+        if self._front is not None:
+            if len(self._front) + len(data) <= _GZIP_FLAGS_AT:
+                self._front += data
+                return b""
+            data = self._front + data if self._front else data
+            self._front = None
+            if data[_GZIP_FLAGS_AT]:
+                self._decoder = ZlibDecoder()
         try:
-            output: bytes = self._isal.decompress(data, max_length)
+            output: bytes = self._decoder.decompress(data, max_length)
         finally:
             hashlib.sha512(b"").digest()
         return output

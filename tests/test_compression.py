@@ -1,9 +1,14 @@
-"""Filters: what the real programs write is read, and an end that is missing is never silent."""
+"""Filters: what the real programs write is read, and an end that is missing is never silent.
+
+All of it holds for gzip with isal, and where that is not installed.
+"""
 
 from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
+import importlib.util
 import io
 import lzma
 import os
@@ -17,10 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qbackup.compression import KNOWN_FILTERS, choose_filter
+from qbackup import compression
+from qbackup.compression import (
+    KNOWN_FILTERS,
+    Decoder,
+    IsalDecoder,
+    ZlibDecoder,
+    choose_filter,
+    gzip_library,
+)
 from qbackup.errors import (
     ChunkDamaged,
     Damaged,
@@ -71,7 +84,56 @@ def small(tools: None) -> dict[str, bytes]:
     return {name: compress(name, SMALL) for name in FILTERS}
 
 
-each_filter = pytest.mark.parametrize("name", FILTERS)
+def need_isal() -> None:
+    """Skips where it is not installed; in continuous integration (`CI` is set) that is a
+    failure.
+    """
+    if importlib.util.find_spec("isal") is not None:
+        return
+    if os.environ.get("CI"):
+        pytest.fail("not installed: isal")
+    pytest.skip("not installed: isal")
+
+
+def use_library(library: str, patch: pytest.MonkeyPatch) -> None:
+    """Has gzip inflated by isal or, as where that is missing, by zlib."""
+    if library == "isal":
+        need_isal()
+    else:
+        patch.setitem(sys.modules, "isal", None)
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A filter's name; those of gzip come with each library that inflates them."""
+    filter_name, _, library = str(request.param).partition(" by ")
+    if library:
+        use_library(library, monkeypatch)
+    return filter_name
+
+
+@pytest.fixture(params=["isal", "zlib"])
+def library(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What inflates gzip."""
+    use_library(request.param, monkeypatch)
+    return str(request.param)
+
+
+def by_each_library(*names: str) -> list[str]:
+    return [
+        f"{name} by {library}" if library else name
+        for name in names
+        for library in (["isal", "zlib"] if name in {"gzip", "pigz"} else [""])
+    ]
+
+
+each_example_alike = settings(
+    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+each_any_filter = pytest.mark.parametrize(
+    "name", by_each_library("gzip", "bzip2", "xz"), indirect=True
+)
+each_filter = pytest.mark.parametrize("name", by_each_library(*FILTERS), indirect=True)
 
 
 class TestRealPrograms:
@@ -121,9 +183,10 @@ class TestRealPrograms:
         assert unpack("gzip", small["xz"], override="xz") == SMALL
         assert unpack("no-such-filter", SMALL, override="none") == SMALL
 
-    @given(st.binary(max_size=300), st.integers(1, 60), st.sampled_from(["gzip", "bzip2", "xz"]))
-    @settings(deadline=None)
-    def test_any_content_in_any_chunks(self, data: bytes, chunk: int, name: str) -> None:
+    @each_any_filter
+    @given(data=st.binary(max_size=300), chunk=st.integers(1, 60))
+    @each_example_alike
+    def test_any_content_in_any_chunks(self, name: str, data: bytes, chunk: int) -> None:
         """The standard library's compressors make the input here, as they are quick to call."""
         make: dict[str, Callable[[bytes], bytes]] = {
             "gzip": gzip.compress,
@@ -206,7 +269,7 @@ class TestCutAndExtended:
 class TestLostChunks:
     LOST = Lost("a.001", 10, ChunkDamaged("altered", chunk="a.001"))
 
-    @pytest.mark.parametrize("name", [*KNOWN_FILTERS])
+    @pytest.mark.parametrize("name", by_each_library(*KNOWN_FILTERS), indirect=True)
     def test_raise_their_own_error_where_they_are_missed(self, name: str) -> None:
         def events() -> Iterator[Event]:
             yield self.LOST
@@ -224,7 +287,9 @@ class TestLostChunks:
 
 
 class TestMemory:
-    @pytest.mark.parametrize("name", ["gzip", "bzip2", "xz", "lzma", "zstd"])
+    @pytest.mark.parametrize(
+        "name", by_each_library("gzip", "bzip2", "xz", "lzma", "zstd"), indirect=True
+    )
     def test_a_bomb_comes_in_small_pieces(self, tools: None, name: str) -> None:
         size = 64 * MIB
         stored = compress(name, bytes(size))
@@ -237,6 +302,7 @@ class TestMemory:
         lengths = [len(piece) for piece in pieces(None, bytes(3 << 20), chunk=3 << 20)]
         assert (sum(lengths), max(lengths)) == (3 << 20, 128 * 1024)
 
+    @pytest.mark.usefixtures("library")
     def test_a_chunk_is_let_go_before_the_next_one_is_asked_for(self, tools: None) -> None:
         stored = compress("gzip", os.urandom(300_000))
         for name, override in ((None, None), ("gzip", None), (None, "/usr/bin/env gzip")):
@@ -400,25 +466,19 @@ class TestExternalPrograms:
 
 
 class TestHostileInput:
-    @given(st.sampled_from(KNOWN_FILTERS), st.binary(max_size=200))
-    @settings(deadline=None)
+    @pytest.mark.parametrize("name", by_each_library(*KNOWN_FILTERS), indirect=True)
+    @given(data=st.binary(max_size=200))
+    @each_example_alike
     def test_any_bytes_give_content_or_an_error_of_ours(self, name: str, data: bytes) -> None:
         try:
             unpack(name, data)
         except QBackupError as error:
             assert isinstance(error, (Damaged, LimitExceeded))
 
+    @pytest.mark.usefixtures("library")
     def test_thousands_of_empty_streams_cost_no_memory(self) -> None:
         data = gzip.compress(b"", mtime=0) * 20_000 + gzip.compress(SMALL)
         assert list(map(bytes, pieces("gzip", data))) == [SMALL]
-
-    def test_a_gzip_header_with_every_optional_field(self) -> None:
-        raw = zlib.compressobj(wbits=-15)
-        body = raw.compress(SMALL) + raw.flush()
-        front = b"\x1f\x8b\x08\x1e" + bytes(6) + b"\x02\0xx" + b"name\0" + b"comment\0"
-        front += (zlib.crc32(front) & 0xFFFF).to_bytes(2, "little")
-        end = zlib.crc32(SMALL).to_bytes(4, "little") + len(SMALL).to_bytes(4, "little")
-        assert unpack("gzip", front + body + end) == SMALL
 
     def test_an_inner_archive_goes_through_every_filter(self, tools: None) -> None:
         out = io.BytesIO()
@@ -428,3 +488,233 @@ class TestHostileInput:
             tar.addfile(info, io.BytesIO(TEXT))
         for name in FILTERS:
             assert unpack(name, compress(name, out.getvalue())) == out.getvalue()
+
+
+def member(
+    content: bytes = SMALL,
+    *,
+    flags: int = 0,
+    extra: bytes | None = None,
+    file_name: bytes | None = None,
+    comment: bytes | None = None,
+    header_sum: int | None = None,
+    method: int = 8,
+    crc: int | None = None,
+    length: int | None = None,
+) -> bytes:
+    """A gzip stream as RFC 1952 has it, section 2.3, right but for what is named.
+
+    Args:
+        header_sum: None: the header has no checksum; 0: the right one; else XORed with it.
+    """
+    raw = zlib.compressobj(wbits=-15)
+    body = raw.compress(content) + raw.flush()
+    fields = b""
+    if extra is not None:
+        flags, fields = flags | 4, len(extra).to_bytes(2, "little") + extra
+    if file_name is not None:
+        flags, fields = flags | 8, fields + file_name + b"\0"
+    if comment is not None:
+        flags, fields = flags | 16, fields + comment + b"\0"
+    flags |= 0 if header_sum is None else 2
+    front = b"\x1f\x8b" + bytes([method, flags]) + bytes(6) + fields
+    if header_sum is not None:
+        front += (zlib.crc32(front) & 0xFFFF ^ header_sum).to_bytes(2, "little")
+    crc = zlib.crc32(content) if crc is None else crc
+    length = len(content) if length is None else length
+    return front + body + crc.to_bytes(4, "little") + length.to_bytes(4, "little")
+
+
+optional_field = st.none() | st.binary(max_size=40).map(lambda text: text.replace(b"\0", b"0"))
+
+
+@pytest.mark.usefixtures("library")
+class TestGzip:
+    """What RFC 1952 says of it, by each library and wherever the chunks are cut."""
+
+    PIECES = (1, 2, 3, 5, 11, 100_000)
+
+    @given(
+        content=st.binary(max_size=100),
+        flags=st.integers(0, 1),
+        extra=optional_field,
+        file_name=optional_field,
+        comment=optional_field,
+        header_sum=st.sampled_from([None, 0]),
+        chunk=st.integers(1, 60),
+    )
+    @each_example_alike
+    def test_a_header_may_have_any_field(self, content: bytes, chunk: int, **fields: Any) -> None:
+        stored = member(content, **fields)
+        assert gzip.decompress(stored) == content
+        assert unpack("gzip", stored, chunk=chunk) == content
+        assert unpack("gzip", member(SMALL) + 2 * stored, chunk=chunk) == SMALL + 2 * content
+
+    def test_a_header_may_be_longer_than_what_is_read_at_once(self) -> None:
+        stored = member(extra=bytes(65_535), file_name=b"n" * 100_000, comment=b"c" * 100_000)
+        assert unpack("gzip", stored) == SMALL
+
+    @pytest.mark.parametrize("piece", PIECES)
+    @pytest.mark.parametrize(
+        "stored",
+        [
+            member(crc=zlib.crc32(SMALL) ^ 1),
+            member(crc=0),
+            member(length=len(SMALL) + 1),
+            member(length=0),
+            member(header_sum=1),
+            member(header_sum=0x8000),
+            member(method=0),
+            member(method=9),
+            member(flags=0x20),
+            member(flags=0x40),
+            member(flags=0x80),
+            b"\x1f\x8c" + member()[2:],
+            b"\x1e" + member()[1:],
+        ],
+        ids=[
+            "checksum",
+            "no checksum",
+            "length",
+            "no length",
+            "header's checksum",
+            "header's checksum, high",
+            "method 0",
+            "method 9",
+            "flag 5",
+            "flag 6",
+            "flag 7",
+            "second byte",
+            "first byte",
+        ],
+    )
+    def test_what_is_wrong_in_a_stream_is_damage(self, stored: bytes, piece: int) -> None:
+        """Also after a stream that is right."""
+        for data in (stored, member() + stored, stored + member()):
+            with pytest.raises(Damaged, match="the gzip stream is"):
+                unpack("gzip", data, chunk=piece)
+
+    def test_the_end_of_a_stream_may_be_cut_between_chunks(self) -> None:
+        for stored in (member(), member(header_sum=0), member(b""), member(file_name=b"n")):
+            for cut in range(len(stored) + 1):
+                events = [
+                    Data(memoryview(bytearray(part)))
+                    for part in (stored + stored[:cut], stored[cut:])
+                ]
+                assert unpack("gzip", events) == 2 * gzip.decompress(stored)
+
+    def test_what_is_not_compressed_at_all_is_damage(self) -> None:
+        for data in (SMALL, TEXT, bytes(100), b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x08"):
+            with pytest.raises(Damaged):
+                unpack("gzip", data)
+
+
+@pytest.mark.usefixtures("library")
+class TestGzipDecoders:
+    """One stream, called as the filter calls them."""
+
+    @pytest.fixture
+    def decoder(self, library: str) -> Decoder:
+        return IsalDecoder() if library == "isal" else ZlibDecoder()
+
+    def test_the_one_that_is_there_is_used(self, library: str) -> None:
+        assert gzip_library() == library
+        kind = {"isal": IsalDecoder, "zlib": ZlibDecoder}[library]
+        assert type(compression._gzip(Limits())) is kind
+
+    @pytest.mark.parametrize("header_sum", [None, 0])
+    @pytest.mark.parametrize("length", [1, 7, 1000, 1 << 17])
+    def test_gives_no_more_than_was_asked_for(
+        self, decoder: Decoder, length: int, header_sum: int | None
+    ) -> None:
+        content = TEXT[:5000] + bytes(200_000 if length > 100 else 100)
+        data = member(content, header_sum=header_sum) + b"rest"
+        out = []
+        while not decoder.eof:
+            out.append(decoder.decompress(data, length))
+            data = b""
+            assert len(out[-1]) <= length
+            assert not decoder.needs_input
+        assert b"".join(out) == content
+        assert decoder.unused_data == b"rest"
+
+    def test_says_when_it_needs_input(self, decoder: Decoder) -> None:
+        stored = member(TEXT)
+        assert decoder.needs_input
+        out = b""
+        for at in range(0, len(stored), 1000):
+            out += decoder.decompress(memoryview(stored)[at : at + 1000], 1 << 20)
+            assert decoder.needs_input or decoder.eof
+        assert decoder.eof
+        assert out == TEXT
+        assert decoder.unused_data == b""
+
+    def test_takes_nothing_for_nothing(self, decoder: Decoder) -> None:
+        stored = member()
+        out = b""
+        for at in range(len(stored)):
+            assert decoder.needs_input
+            assert not decoder.eof
+            assert decoder.decompress(b"", 100) == b""
+            out += decoder.decompress(stored[at : at + 1], 100)
+        assert decoder.eof
+        assert out == SMALL
+
+    def test_what_follows_the_end_is_left(self, decoder: Decoder) -> None:
+        rest = b"\0what follows" * 1000
+        assert decoder.decompress(memoryview(bytearray(member() + rest)), 100) == SMALL
+        assert decoder.eof
+        assert decoder.unused_data == rest
+
+
+class TestIsal:
+    @pytest.fixture(autouse=True)
+    def is_here(self) -> None:
+        need_isal()
+
+    @pytest.fixture
+    def cleared(self, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+        """What SHA-512 was computed of: that is what frees the vector registers."""
+        calls: list[bytes] = []
+        sha512 = hashlib.sha512
+
+        def counted(data: bytes) -> Any:
+            calls.append(data)
+            return sha512(data)
+
+        monkeypatch.setattr(hashlib, "sha512", counted)
+        return calls
+
+    def test_leaves_no_vector_register_in_use(self, cleared: list[bytes]) -> None:
+        decoder = IsalDecoder()
+        stored = member(bytes(1000))
+        for count in range(1, 11):
+            decoder.decompress(stored if count == 1 else b"", 100)
+            assert len(cleared) == count
+
+    def test_leaves_none_when_it_fails(self, cleared: list[bytes]) -> None:
+        decoder = IsalDecoder()
+        with pytest.raises(Exception, match="rror"):
+            decoder.decompress(b"no gzip at all", 100)
+        assert len(cleared) == 1
+
+    @pytest.mark.parametrize("error", [ImportError, OSError])
+    def test_that_can_not_be_loaded_is_not_missed(
+        self, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    ) -> None:
+        def broken() -> None:
+            raise error("igzip_lib.so: cannot open shared object file")
+
+        monkeypatch.setattr("isal.igzip_lib.IgzipDecompressor", lambda flag: broken())
+        assert gzip_library() == "zlib"
+        assert unpack("gzip", gzip.compress(SMALL)) == SMALL
+
+    def test_is_not_imported_before_it_is_needed(self) -> None:
+        program = (
+            "import sys, qbackup.compression as c\n"
+            "print('isal' in sys.modules)\n"
+            "c.choose_filter('gzip', None, c.Limits())\n"
+            "print('isal' in sys.modules)\n"
+        )
+        out = subprocess.check_output([sys.executable, "-c", program], text=True)
+        assert out.split() == ["False", "True"]
