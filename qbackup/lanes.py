@@ -95,6 +95,8 @@ class LaneMemory:
     def touch(self, size: int, seconds: float) -> float:
         """Reserves this much and touches it for a while, to see how dear fresh memory is.
 
+        At least one page is touched, however short the while.
+
         Returns:
             Seconds for a byte.
 
@@ -103,20 +105,24 @@ class LaneMemory:
         """
         words = self.reserve(size)
         start = time.perf_counter()
-        taken, end = 0.0, 0
-        while end < size and taken < seconds:
-            words[end // 4] = 0
-            end += _HUGE_PAGE
+        for at in range(0, size, _HUGE_PAGE):
+            words[at // 4] = 0
             taken = time.perf_counter() - start
-        return taken / min(end, size)
+            if taken >= seconds:
+                break
+        return taken / min(at + _HUGE_PAGE, size)
 
     def _grow(self, size: int) -> None:
-        """Keeps the pages that there are, where the system can."""
+        """Keeps the pages that there are, where the system can.
+
+        Elsewhere Python can't, or, on Windows before 3.11, loses the mapping when it tries.
+        """
+        if self._map is None or sys.platform != "linux":
+            return
         try:
-            if self._map is not None:
-                self._map.resize(size)
-                _ask_for_huge_pages(self._map)
-        except (BufferError, OSError, SystemError, ValueError):
+            self._map.resize(size)
+            _ask_for_huge_pages(self._map)
+        except (BufferError, OSError, OverflowError, SystemError, ValueError):
             return  # a new mapping it is, then
 
     def close(self) -> None:
@@ -270,11 +276,12 @@ def lane_mix() -> LaneMix:
     """
     try:
         mix = _pycryptodome_mix()
-        if mix(2 * _KNOWN_BLOCK, len(_KNOWN_BLOCK), 16) == 2 * _KNOWN_RESULT:
-            return mix
-    except (ImportError, AttributeError, TypeError, ValueError, OSError):
-        pass
-    raise MachineError("no ROMix on this machine: install qbackup[turbo] or pycryptodome")
+        is_right = mix(2 * _KNOWN_BLOCK, len(_KNOWN_BLOCK), 16) == 2 * _KNOWN_RESULT
+    except Exception:  # what nobody promised can fail in any way
+        is_right = False
+    if not is_right:
+        raise MachineError("no ROMix on this machine: install qbackup[turbo] or pycryptodome")
+    return mix
 
 
 def _pycryptodome_mix() -> LaneMix:

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import os
 
-from qbackup.keys import Derivation, physical_memory
+from qbackup.keys import Derivation, check_memory, physical_memory
 from qbackup.lanes import LaneKernel, LaneMemory, lane_mix, load_kernel
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
 
@@ -48,6 +48,7 @@ def mix(blocks: bytes, log2_n: int, r: int) -> bytes:
     """
     size = 128 * r
     parameters = ScryptParameters(log2_n, r, len(blocks) // size)
+    check_memory(parameters)
     width = min(parameters.p, _lanes_that_fit(parameters))
     kernel = _kernel() if width >= _WORTH_A_PASS else None
     if kernel is None or not kernel.width(parameters):
