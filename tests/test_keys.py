@@ -10,8 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbackup.errors import MachineError
-from qbackup.keys import Backend, Derivation, Deriver, load_backends, secret_line
+from qbackup.errors import MachineError, NotEnoughMemory
+from qbackup.keys import (
+    Backend,
+    Derivation,
+    Deriver,
+    check_memory,
+    load_backends,
+    physical_memory,
+    secret_line,
+)
+from qbackup.lanes import LaneKernel, lane_mix, numba_is_installed
 from qbackup.limits import MIB
 from qbackup.scrypt import EncryptedHeader, ScryptParameters
 from tests.maker import scrypt_encrypt
@@ -231,6 +240,138 @@ class TestMemory:
         monkeypatch.delattr("os.sysconf")  # a system that does not say
         small = Derivation(b"", b"", ScryptParameters(4, 1, 1))
         assert Deriver((BACKENDS["pycryptodome"],)).derive(small).hex() == RFC_7914[0][5]
+
+    @pytest.mark.parametrize(
+        ("memory", "enough"), [(2**20 - 1, False), (2**20, True), (2**40, True), (None, True)]
+    )
+    def test_must_hold_one_lane_and_no_more_than_that_is_asked(
+        self, monkeypatch: pytest.MonkeyPatch, memory: int | None, enough: bool
+    ) -> None:
+        """A lane of a MiB, and sixteen of them."""
+        monkeypatch.setattr("qbackup.keys.physical_memory", lambda: memory)
+        for p in (1, 16):
+            if enough:
+                check_memory(ScryptParameters(10, 8, p))
+            else:
+                with pytest.raises(NotEnoughMemory, match=r"a key needs 1 MiB, .* has 0 MiB"):
+                    check_memory(ScryptParameters(10, 8, p))
+
+    def test_is_this_machines(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        there = physical_memory()
+        assert there is not None
+        assert 64 * MIB < there < 2**50
+        for error in (ValueError, OSError, AttributeError):
+
+            def fail(name: str, error: type[Exception] = error) -> int:
+                raise error(name)
+
+            monkeypatch.setattr("os.sysconf", fail)
+            assert physical_memory() is None
+
+    def test_that_a_backend_runs_out_of_is_told_with_the_lanes_it_took(self) -> None:
+        """Both C libraries say ValueError; a backend with threads takes a lane for each."""
+        job = Derivation(b"", b"", ScryptParameters(10, 8, 4))
+        for error in (MemoryError, ValueError):
+
+            def fail(job: Derivation, threads: int, error: type[Exception] = error) -> bytes:
+                raise error("malloc")
+
+            for threaded, need in ((True, 3), (False, 1)):
+                deriver = Deriver((Backend("test", fail, threaded=threaded),))
+                with pytest.raises(NotEnoughMemory, match=f"key: {need} MiB are needed"):
+                    deriver.derive(job, 3)
+
+
+class TestLanes:
+    """What a deriver has for lanes that are to be had singly."""
+
+    def test_are_mixed_by_pycryptodome_where_it_is_the_fastest(self) -> None:
+        assert Deriver().lane_mix is lane_mix()
+        assert Deriver((BACKENDS["pycryptodome"], BACKENDS["hashlib"])).lane_mix is lane_mix()
+
+    @pytest.mark.parametrize("name", ["hashlib", "pyscrypt"])
+    def test_are_not_to_be_had_of_other_backends(self, name: str) -> None:
+        assert Deriver((BACKENDS[name],)).lane_mix is None
+        assert Deriver((BACKENDS[name], BACKENDS["pycryptodome"])).lane_mix is None
+
+    def test_are_not_to_be_had_of_a_pycryptodome_that_is_not_known(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It stays a backend for whole keys."""
+        lane_mix.cache_clear()
+        monkeypatch.setattr("Crypto.version_info", (5, 0, "0"))
+        deriver = Deriver()
+        assert deriver.lane_mix is None
+        job = Derivation(b"", b"", ScryptParameters(4, 1, 1))
+        assert deriver.derive(job).hex() == RFC_7914[0][5]
+
+    def test_are_looked_for_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        deriver = Deriver()
+        mix = deriver.lane_mix
+        monkeypatch.setattr("qbackup.keys.lane_mix", lambda: pytest.fail("again"))
+        assert deriver.lane_mix is mix
+
+
+class TestKernel:
+    KERNEL = LaneKernel(lambda work, memory, n, lanes: None)
+
+    def test_is_worth_a_try_where_numba_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert Deriver().has_kernel == numba_is_installed()
+        for installed in (True, False):
+            monkeypatch.setattr(
+                "qbackup.keys.numba_is_installed", lambda installed=installed: installed
+            )
+            assert Deriver().has_kernel is installed
+
+    def test_is_worth_a_try_where_the_caller_has_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("qbackup.keys.numba_is_installed", lambda: False)
+        deriver = Deriver(load_kernel=lambda: self.KERNEL)
+        assert deriver.has_kernel
+        assert deriver.load_kernel() is self.KERNEL
+
+    def test_is_not_loaded_to_tell_that(self) -> None:
+        deriver = Deriver(load_kernel=lambda: pytest.fail("loaded"))
+        assert deriver.has_kernel
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ImportError("No module named 'numba'"),
+            MachineError("the lane kernel gives wrong keys on this machine"),
+            RuntimeError("cannot cache function"),
+            MemoryError(),
+            OSError(28, "No space left on device"),
+            SystemError(),
+            KeyError("x"),
+        ],
+    )
+    def test_that_can_not_be_loaded_is_none(self, error: Exception) -> None:
+        def fail() -> LaneKernel:
+            raise error
+
+        assert Deriver(load_kernel=fail).load_kernel() is None
+
+    def test_that_is_interrupted_is_not_taken_for_missing(self) -> None:
+        def interrupted() -> LaneKernel:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            Deriver(load_kernel=interrupted).load_kernel()
+
+    def test_is_missing_where_numba_is(self) -> None:
+        """Keys are derived all the same."""
+        program = (
+            "import sys\n"
+            "for name in ('numba', 'numpy', 'llvmlite'):\n"
+            "    sys.modules[name] = None\n"
+            "from qbackup.keys import Derivation, Deriver\n"
+            "from qbackup.scrypt import ScryptParameters\n"
+            "deriver = Deriver()\n"
+            "print(deriver.has_kernel, deriver.load_kernel())\n"
+            "print(deriver.derive(Derivation(b'', b'', ScryptParameters(4, 1, 1))).hex())\n"
+        )
+        out = subprocess.check_output([sys.executable, "-c", program], text=True)
+        assert out.splitlines() == ["False None", RFC_7914[0][5]]
 
 
 class TestSecretLine:
