@@ -1,0 +1,129 @@
+"""What is simulated: speeds, a machine, a backup, and what comes out of it."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import cast
+
+from qbackup.lanes import PASS_SECONDS, WIDTH
+from qbackup.pipeline import _LINES_LIMIT, _WORTH_LOADING_SECONDS
+from qbackup.pipeline.remote import RemoteMixing
+from qbackup.pipeline.schedule import BACKEND_LANE
+from qbackup.scrypt import ScryptParameters
+
+MIB = 1 << 20
+CHUNK = 100 * MIB
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Seconds of one core, or of a disk.
+
+    Args:
+        lane: one lane by a backend, for each N·r.
+        kernel: a pass of the lane kernel, for each N·r; None: there is none.
+        open: a stored byte read into memory, authenticated and decrypted.
+        inflate: a byte of output.
+        write: a byte handed to the system.
+        source: a stored byte, by the disk.
+        output: a byte of output, by the disk.
+        start: until the first key is asked for.
+    """
+
+    lane: float
+    kernel: float | None
+    open: float
+    inflate: float
+    write: float
+    source: float
+    output: float
+    start: float
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What restores.
+
+    Args:
+        cores: which are as many jobs.
+        memory: the budget in bytes.
+        remote: workers of an executor, on cores like these.
+        window: chunks looked ahead; None: as the product has it.
+        lines: files side by side at most; None: as the product has it.
+    """
+
+    cores: int
+    memory: int
+    remote: int = 0
+    window: int | None = None
+    lines: int | None = None
+
+    @property
+    def remote_jobs(self) -> int:
+        """Derivations that the executor is given at once."""
+        if not self.remote:
+            return 0
+        executor = cast(Executor, SimpleNamespace(_max_workers=self.remote))
+        return RemoteMixing[int](executor).jobs
+
+    @property
+    def lines_at_once(self) -> int:
+        """As in `Pipeline.unpack`."""
+        return self.lines or max(1, min(self.cores // 2, _LINES_LIMIT))
+
+    @property
+    def chunks_ahead(self) -> int:
+        """As in `Pipeline`."""
+        return self.window or 4 * self.cores + 8 + 2 * self.remote_jobs
+
+    def kernel_pays(self, backup: Backup) -> bool:
+        """Whether it is loaded at all; as in `Pipeline.expect_keys`."""
+        lanes = backup.chunks * backup.parameters.p
+        passes = lanes * BACKEND_LANE / self.cores - lanes / (WIDTH * self.cores)
+        work = backup.parameters.n * backup.parameters.r
+        return passes * PASS_SECONDS * work >= _WORTH_LOADING_SECONDS
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What is restored.
+
+    Args:
+        parameters: of every derivation.
+        files: stored bytes of each.
+        ratio: bytes of output for each stored byte.
+    """
+
+    parameters: ScryptParameters
+    files: tuple[int, ...]
+    ratio: float
+
+    @property
+    def stored(self) -> int:
+        """Bytes of all files."""
+        return sum(self.files)
+
+    @property
+    def chunks(self) -> int:
+        """Of all files."""
+        return sum(-(-size // CHUNK) for size in self.files)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it.
+
+    Args:
+        seconds: until everything is on the disk.
+        memory: the most that was charged to the budget, in bytes.
+        work: seconds of cores for keys (of other machines' too) and for the rest.
+        limits: seconds, by what was waited for: "derivations", "cores" (busy with anything),
+            "inflating", "source disk", "output disk", "memory budget", "window", "last keys".
+    """
+
+    seconds: float
+    memory: int
+    work: tuple[float, float]
+    limits: dict[str, float]
