@@ -13,12 +13,12 @@ from benchmarks.workload import FULL, SMALL, make_backup
 from qbackup.lanes import WIDTH
 from qbackup.scrypt import ScryptParameters
 
-# Seen by benchmarks.floor on two cores of a server (x86_64), both busy; seconds a lane, a pass
-# of the lane kernel, then MiB/s.
+# Round figures near what benchmarks.floor shows on two cores of a server (x86_64), both busy:
+# seconds a lane (0.35 to 0.42), a pass of the lane kernel (0.9 to 1.07), then MiB/s.
 _LANE, _PASS = 0.38, 1.0
 _READ, _MAC, _AES, _ZLIB, _ISAL, _WRITE = 1150, 1700, 2950, 800, 1000, 2300
 _START = 0.3
-SEEN_SECONDS = 11.5  # seconds that a restore of benchmarks.workload took there
+SEEN_SECONDS = 11.5  # about what a restore of benchmarks.workload took there
 _WORK = (1 << 18) * 8  # N·r of what was measured
 
 
