@@ -30,6 +30,7 @@ _TRIAL_SECONDS = 0.15  # touches a GiB or more where memory is cheap
 _KERNEL_SECONDS = 0.8  # a kernel that was compiled before is loaded in half of that
 _LINGER_SECONDS = 3.0
 _REMOTE_SECONDS = 20.0  # then what somebody waits for is derived here too
+_BROKEN = "this machine failed: out of memory"
 
 
 @dataclass(slots=True)
@@ -92,10 +93,12 @@ class _Worker:
     Args:
         start: what it does; None while it has nothing to do.
         memory: for the lane kernel's passes.
+        kept: bytes of it that are kept while there is nothing to do.
     """
 
     start: Start[Ticket] | None
     memory: LaneMemory
+    kept: int = 0
 
 
 class KeyPool:
@@ -124,6 +127,8 @@ class KeyPool:
         self._kernel_asked_for = False
         self._spare: LaneMemory | None = None  # touched in advance, for the first pass
         self._idle: list[_Worker] = []  # that keep their memory for a while
+        self._knows_lanes = False
+        self._is_short = False  # of memory: there was less than the budget
         self._remote = remote
         self._feeds_remote = False
 
@@ -152,12 +157,19 @@ class KeyPool:
             if speculative:
                 self._speculated[derivation] = ticket
             if not self._closed:
-                if self._deriver.lane_mix is not None:
-                    self._schedule.use_lanes()
+                self._use_lanes()
                 self._schedule.submit(ticket, derivation.parameters)
                 self._feed_remote()
                 self._dispatch()
+                self._changed.notify_all()
         return ticket
+
+    def _use_lanes(self) -> None:
+        """Once, when it is known which backend is the fastest: the way may fail later."""
+        if not self._knows_lanes:
+            self._knows_lanes = True
+            if self._deriver.lane_mix is not None:
+                self._schedule.use_lanes()
 
     def wait(self, ticket: Ticket) -> bytes:
         """See `Ticket.wait`."""
@@ -165,13 +177,13 @@ class KeyPool:
         with self._changed:
             while not ticket.is_settled:
                 if self._broken is not None:
-                    raise MachineError("this machine failed: out of memory") from self._broken
+                    raise MachineError(_BROKEN) from self._broken
                 if self._closed:
                     raise Interrupted("the backup was closed")
                 self._changed.wait(SIGNAL_SECONDS)
                 self._dispatch()
                 if time.monotonic() > patience:
-                    self._derive_here_too(ticket)
+                    self._give_up_waiting(ticket)
         if ticket.error is not None:
             raise ticket.error
         if ticket.key is None:
@@ -196,9 +208,12 @@ class KeyPool:
         """Nothing more is started, and nobody waits any longer."""
         with self._changed:
             self._closed = True
+            if self._remote is not None:
+                self._remote.close()
+            if self._spare is not None:
+                self._spare.close()
+                self._spare = None
             self._changed.notify_all()
-        if self._remote is not None:
-            self._remote.close()
 
     def _settle(
         self, ticket: Ticket, *, key: bytes | None = None, error: Exception | None = None
@@ -220,12 +235,18 @@ class KeyPool:
 
         A holder's first chunk is always admitted: streams that nobody reads right now
         can't keep another one from going on.
+
+        Raises:
+            MachineError: no key will be derived any more, so none will be released.
         """
         with self._changed:
-            while holder.wants() and not self._closed and self._broken is None:
+            while holder.wants() and not self._closed:
+                if self._broken is not None:
+                    raise MachineError(_BROKEN) from self._broken
                 if not holder.count or (holder.count < holder.limit and self._schedule.fits(size)):
                     holder.count += 1
                     self._schedule.charge(size)
+                    self._make_room()
                     return True
                 self._changed.wait()
         return False
@@ -267,10 +288,13 @@ class KeyPool:
             self._kernel_awaited_until = 0.0
 
     def _load_kernel(self, parameters: ScryptParameters) -> None:
-        touch = self._try_memory(parameters)
-        if best_width(2 * parameters.p, self._jobs, WIDTH, touch=touch) == 0:
-            self._go_on_without_kernel()
-        kernel = self._deriver.load_kernel()
+        try:
+            touch = self._try_memory(parameters)
+            if best_width(2 * parameters.p, self._jobs, WIDTH, touch=touch) == 0:
+                self._go_on_without_kernel()
+            kernel = self._deriver.load_kernel()
+        except Exception:  # numpy that can't be loaded, say: no reason to fail
+            kernel = None
         with self._changed:
             self._kernel = kernel
             if kernel is not None:
@@ -288,7 +312,10 @@ class KeyPool:
         # what is touched first is what the system had at hand, and no other thread did the same
         touch = 2 * seconds * parameters.lane_memory / (PASS_SECONDS * parameters.n * parameters.r)
         with self._changed:
-            self._spare = memory
+            if self._closed:
+                memory.close()
+            else:
+                self._spare = memory
         return touch
 
     def _go_on_without_kernel(self) -> None:
@@ -305,21 +332,30 @@ class KeyPool:
             self._feeds_remote = self._start_thread(self._feed, "qbackup-remote")
 
     def _feed(self) -> None:
-        """Without the lock while the executor is called, which may call back at once."""
-        while (feeding := self._next_remote()) is not None:
-            remote, ticket = feeding
-            remote.launch(ticket, ticket.blocks, ticket.derivation.parameters, self._mixed_remotely)
+        """Without the lock while the executor is called: it may call back at once, or wait for a
+        thread that calls back.
+        """
+        remote, goes_on = self._remote, True
+        while remote is not None and goes_on:
+            goes_on, ticket = self._next_remote(remote)
+            remote.cancel_forgotten()
+            if ticket is not None:
+                parameters = ticket.derivation.parameters
+                remote.launch(ticket, ticket.blocks, parameters, self._mixed_remotely)
 
-    def _next_remote(self) -> tuple[RemoteMixing[Ticket], Ticket] | None:
+    def _next_remote(self, remote: RemoteMixing[Ticket]) -> tuple[bool, Ticket | None]:
+        """Waits until there is something to hand over or to cancel; False when closed."""
         with self._changed:
-            while self._remote is not None and self._remote.works and not self._closed:
-                if self._remote.has_room:
+            while not self._closed:
+                if remote.has_forgotten:
+                    return True, None
+                if remote.works and remote.has_room:
                     ticket = self._schedule.take(_may_travel)
                     if ticket is not None:
-                        self._remote.expect(ticket)
-                        return self._remote, ticket
+                        remote.expect(ticket)
+                        return True, ticket
                 self._changed.wait()
-        return None
+        return False, None
 
     def _mixed_remotely(self, ticket: Ticket, mixed: bytes | None) -> None:
         """An executor's thread says what came of a derivation; None: nothing."""
@@ -340,6 +376,13 @@ class KeyPool:
                 ticket.is_late = True
                 self._schedule.put_first(ticket, ticket.derivation.parameters)
                 self._dispatch()
+
+    def _give_up_waiting(self, ticket: Ticket) -> None:
+        """Other machines say nothing: until they do, all that they have is derived here too."""
+        if self._remote is not None and self._remote.has(ticket) and not ticket.is_late:
+            self._remote.is_silent = True
+            for other in reversed(self._remote.keys):
+                self._derive_here_too(other)
 
     # Workers
 
@@ -366,17 +409,27 @@ class KeyPool:
             return
         while not self._closed and (start := self._schedule.next()) is not None:
             if self._idle:
-                self._idle.pop().start = start
+                worker = self._idle.pop()
+                worker.start = start
+                self._make_room()
                 self._changed.notify_all()
                 continue
-            worker = _Worker(start, self._spare or LaneMemory())
-            self._spare = None
+            self._make_room()
+            worker = _Worker(start, LaneMemory())
+            self._take_spare(worker)
             if self._start_thread(functools.partial(self._work, worker), "qbackup-derive"):
                 continue
+            worker.memory.close()
             if self._schedule.refused(start):
                 return  # one that runs goes on with it
             for share in start.shares:
                 self._settle(share.key, error=MachineError("this machine can't start a thread"))
+
+    def _take_spare(self, worker: _Worker) -> None:
+        """What was touched in advance is for the next that starts. The lock is held."""
+        if self._spare is not None:
+            worker.memory.close()
+            worker.memory, self._spare = self._spare, None
 
     def _work(self, worker: _Worker) -> None:
         """A worker's thread: goes on as long as there is something for it."""
@@ -384,70 +437,102 @@ class KeyPool:
             if start.way is not Way.KERNEL:
                 worker.memory.close()
             if start.way is Way.WHOLE:
-                self._derive(start)
+                error = self._derive(start)
             else:
-                self._mix(start, worker.memory)
+                error = self._mix(start, worker.memory)
             with self._changed:
+                self._conclude(start, error)
                 worker.start = None if self._closed else self._schedule.next()
+                if worker.start is not None:
+                    self._take_spare(worker)
+                elif start.way is Way.KERNEL and error is None and not self._is_short:
+                    worker.kept = start.memory
+                    self._idle.append(worker)
+                self._make_room()
                 self._dispatch()
                 self._changed.notify_all()
-                if worker.start is None and start.way is Way.KERNEL:
-                    self._linger(worker, start.memory)
+                self._linger(worker)
         worker.memory.close()
 
-    def _linger(self, worker: _Worker, memory: int) -> None:
-        """Keeps the kernel's memory for a while, charged: touching it anew is dear."""
+    def _linger(self, worker: _Worker) -> None:
+        """Keeps the kernel's memory for a while: touching it anew is dear. The lock is held."""
         end = time.monotonic() + _LINGER_SECONDS
-        self._idle.append(worker)
-        self._schedule.charge(memory)
-        while worker.start is None and not self._closed and time.monotonic() < end:
+        while worker in self._idle and not self._closed and time.monotonic() < end:
             self._changed.wait(end - time.monotonic())
-        self._schedule.release(memory)
-        if worker.start is None and worker in self._idle:
+        self._send_away(worker)
+
+    def _send_away(self, worker: _Worker) -> None:
+        """A worker that has nothing to do ends, and its memory goes back. The lock is held."""
+        if worker in self._idle:
             self._idle.remove(worker)
-        self._dispatch()
+            worker.memory.close()
+            self._changed.notify_all()
 
-    def _derive(self, start: Start[Ticket]) -> None:
-        """One derivation, by a backend."""
+    def _make_room(self) -> None:
+        """What is kept stays within the budget, and gives way to all else. The lock is held."""
+        while self._idle and not self._schedule.fits(sum(worker.kept for worker in self._idle)):
+            self._send_away(self._idle[0])
+
+    def _derive(self, start: Start[Ticket]) -> Exception | None:
+        """One derivation, by a backend. What it fails with is raised in `wait`."""
         ticket = start.shares[0].key
-        key, error = None, None
         try:
-            key = self._deriver.derive(ticket.derivation, start.jobs)
-        except Exception as failure:  # handed over whole, raised in `wait`
-            error = failure
-        with self._changed:
-            # memory that others had was short: acceptance must not depend on them
-            if not isinstance(error, NotEnoughMemory):
-                self._schedule.done(start)
-            elif self._schedule.again(start):
-                return
-            self._settle(ticket, key=key, error=error)
+            key = self._derived(ticket.derivation, start.jobs)
+        except Exception as error:  # handed over whole
+            return error
+        self._settle(ticket, key=key)
+        return None
 
-    def _mix(self, start: Start[Ticket], memory: LaneMemory) -> None:
-        """Lanes of one or more derivations; if it fails, never again in this way."""
+    def _derived(self, derivation: Derivation, lanes: int) -> bytes:
+        try:
+            return self._deriver.derive(derivation, lanes)
+        except RuntimeError:  # the backend could not start a thread for each lane
+            if lanes == 1:
+                raise
+            return self._deriver.derive(derivation, 1)
+
+    def _mix(self, start: Start[Ticket], memory: LaneMemory) -> Exception | None:
+        """Lanes of one or more derivations. If it fails, it is done in another way."""
         size = 128 * start.shares[0].parameters.r
         blocks = b"".join(s.key.blocks[s.first * size : s.end * size] for s in start.shares)
         try:
             mixed = self._mixed(start, blocks, memory)
-        except NotEnoughMemory:
-            with self._changed:
-                if start.way is Way.KERNEL:
-                    self._schedule.failed(start)
-                else:
-                    self._schedule.again(start)
-            return
-        except Exception:  # of whatever kind: it is done in another way
-            with self._changed:
-                self._schedule.failed(start)
-            return
-        with self._changed:
-            self._schedule.done(start)
+        except Exception as error:  # of whatever kind
+            return error
         lanes = (mixed[at : at + size] for at in range(0, len(mixed), size))
         for share in start.shares:
             own = zip(
                 range(share.first, share.end), itertools.islice(lanes, share.count), strict=True
             )
             self._add_lanes(share.key, dict(own))
+        return None
+
+    def _conclude(self, start: Start[Ticket], error: Exception | None) -> None:
+        """What has started has ended. The lock is held until the worker has its next start: to
+        others it must not look as if nothing ran.
+        """
+        if isinstance(error, NotEnoughMemory):
+            self._is_short = True
+            while self._idle:
+                self._send_away(self._idle[0])
+        if error is None:
+            self._schedule.done(start)
+        elif isinstance(error, NotEnoughMemory) and start.way is not Way.KERNEL:
+            # memory that others had was short: acceptance must not depend on them
+            if not self._schedule.again(start):
+                self._settle(start.shares[0].key, error=error)
+        elif start.way is Way.WHOLE:
+            self._schedule.done(start)
+            self._settle(start.shares[0].key, error=error)
+        else:  # never again in this way
+            self._schedule.failed(start)
+        self._forget_settled(start)
+
+    def _forget_settled(self, start: Start[Ticket]) -> None:
+        """Nobody wants them any more, so they need not be done in another way."""
+        for share in start.shares:
+            if share.key.is_settled:
+                self._schedule.cancel(share.key)
 
     def _mixed(self, start: Start[Ticket], blocks: bytes, memory: LaneMemory) -> bytes:
         parameters = start.shares[0].parameters

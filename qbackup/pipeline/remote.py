@@ -7,6 +7,7 @@ proves the key. An executor that can't be called is not asked again; what it had
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Executor, Future
@@ -38,7 +39,9 @@ class RemoteMixing(Generic[Key]):
         self._jobs = jobs or (workers + 1 + workers // 4 if workers else _UNKNOWN_JOBS)
         self._lock = threading.Lock()
         self._futures: dict[Key, Future[bytes] | None] = {}
+        self._forgotten: list[Future[bytes]] = []
         self.works = True
+        self.is_silent = False  # nothing came of what it has, for too long
 
     @property
     def jobs(self) -> int:
@@ -48,7 +51,18 @@ class RemoteMixing(Generic[Key]):
     @property
     def has_room(self) -> bool:
         """Whether it can be given another one."""
-        return len(self._futures) < self._jobs
+        return not self.is_silent and len(self._futures) < self._jobs
+
+    @property
+    def keys(self) -> list[Key]:
+        """What it has, the oldest first."""
+        with self._lock:
+            return list(self._futures)
+
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether `cancel_forgotten` has something to do."""
+        return bool(self._forgotten)
 
     def has(self, key: Key) -> bool:
         """Whether it is here."""
@@ -72,10 +86,13 @@ class RemoteMixing(Generic[Key]):
         """
 
         def done(future: Future[bytes]) -> None:
+            mixed = _result(future, len(blocks))
             with self._lock:
+                if mixed is not None:
+                    self.is_silent = False
                 if key not in self._futures:
                     return
-            on_mixed(key, _result(future, len(blocks)))
+            on_mixed(key, mixed)
 
         try:
             future = self._executor.submit(mix, blocks, parameters.log2_n, parameters.r)
@@ -92,24 +109,28 @@ class RemoteMixing(Generic[Key]):
         else:
             future.cancel()
 
-    def forget(self, key: Key) -> bool:
-        """It is not wanted from here any more; False if it was not here."""
+    def forget(self, key: Key) -> None:
+        """It is not wanted from here any more."""
         with self._lock:
-            if key not in self._futures:
-                return False
-            future = self._futures.pop(key)
-        if future is not None:
-            future.cancel()
-        return True
+            future = self._futures.pop(key, None)
+            if future is not None:
+                self._forgotten.append(future)
+
+    def cancel_forgotten(self) -> None:
+        """Tells the executor of what is not wanted any more.
+
+        Call it with no lock that `on_mixed` takes: Dask's waits for the thread that calls it.
+        """
+        with self._lock:
+            futures, self._forgotten = self._forgotten, []
+        for future in futures:
+            with contextlib.suppress(Exception):  # of an executor that has ended
+                future.cancel()
 
     def close(self) -> None:
-        """Nothing is wanted any more. Does not wait."""
-        with self._lock:
-            futures = list(self._futures.values())
-            self._futures.clear()
-        for future in futures:
-            if future is not None:
-                future.cancel()
+        """Nothing is wanted any more."""
+        for key in self.keys:
+            self.forget(key)
 
 
 def _result(future: Future[bytes], size: int) -> bytes | None:
