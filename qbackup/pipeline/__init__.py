@@ -11,6 +11,7 @@ neither Ctrl-C nor `close` may wait for it. What it took stays charged until it 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -200,8 +201,9 @@ class Pipeline:
             return
         shared = Shared(files)
         sessions = [self._session(format_, shared, lines=count) for _ in range(count)]
-        for message in Lines(sessions, work):
-            tell(message)
+        with contextlib.closing(iter(Lines(sessions, work))) as messages:
+            for message in messages:
+                tell(message)
 
     def run(self, format_: Format, chunks: Iterable[StoredChunk]) -> Iterator[Event]:
         """The events of one file, in order, made ahead as far as the caller reads on."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -67,8 +67,8 @@ class Lines(Generic[Tag, Message]):
         self._stopped = False
         self._running = 0
 
-    def __iter__(self) -> Iterator[Message]:
-        """The messages, in the order in which they come. An error ends all lines."""
+    def __iter__(self) -> Generator[Message, None, None]:
+        """The messages, in the order in which they come. An error, or `close`, ends all lines."""
         try:
             self._start()
             while self._running:

@@ -221,7 +221,8 @@ class Session(Generic[Tag]):
 
     def _take_back(self) -> None:
         """The caller is done with the chunk that it was given last."""
-        held, self._in_hand = self._in_hand, 0
+        with self._changed:
+            held, self._in_hand = self._in_hand, 0
         self._pool.release(held, self._holder)
 
     def _next_event(self) -> _Item[Tag]:
@@ -266,11 +267,16 @@ class Session(Generic[Tag]):
         When the interpreter ends, threads are stopped wherever they are, with locks held: a
         stream that is collected only then must not ask for one.
         """
-        if self._closed or sys.is_finalizing():
+        if sys.is_finalizing():
+            return
+        self._take_back()  # also when another thread has closed it meanwhile
+        if self._closed:
             return
         self._closed = True
-        self._take_back()
         self._give_up(self._unwanted)
+        self._drop_all()
+
+    def _drop_all(self) -> None:
         for item in (*self._coming.close(), *self._ready.close()):
             self._drop(item)
 
@@ -292,8 +298,7 @@ class Session(Generic[Tag]):
             stage()
         except BaseException as error:
             self._failed = self._failed or error
-            self._coming.close()
-            self._ready.close()
+            self._drop_all()
 
     def _is_wanted(self, number: int) -> bool:
         return not self._closed and number > self._unwanted
