@@ -74,12 +74,15 @@ class Simulation:
 
     def _begin(self) -> None:
         """The header's key and that of ``qubes.xml``; neither leaves this machine."""
+        self._schedule.expect_more(1)
         for _ in range(self._first_keys):
             self._submit(Chunk(0, self._parameters.p, None))
+        self._no_more()
 
     def _begin_files(self) -> None:
         for line in self._lines:
             line.chunks = self._chunks(line)
+            self._schedule.expect_more(1)
         while sum(self._ask(line) for line in self._lines):
             pass  # the threads that look ahead run side by side
         for line in self._lines:
@@ -102,6 +105,7 @@ class Simulation:
         chunk = next(line.chunks, None)
         if chunk is None:
             line.is_exhausted = True
+            self._no_more()
             self._note(line)
             return False
         line.outstanding += 1
@@ -110,6 +114,11 @@ class Simulation:
         return True
 
     # Keys
+
+    def _no_more(self) -> None:
+        """A look-ahead is at its end: what waits is dealt out among all."""
+        self._schedule.expect_more(-1)
+        self._dispatch()
 
     def _submit(self, chunk: Chunk) -> None:
         self._schedule.submit(chunk, self._parameters)

@@ -7,6 +7,7 @@ pipe too.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import Callable
 
@@ -85,9 +86,10 @@ class Front:
         copy = self._read_copy()
         try:
             locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self._limits)
-            ticket = pipeline.request(locked.derivation)
-            if meanwhile is not None:
-                meanwhile(locked.derivation.parameters)
+            with pipeline.more_to_come() if meanwhile else contextlib.nullcontext():
+                ticket = pipeline.request(locked.derivation)
+                if meanwhile is not None:
+                    meanwhile(locked.derivation.parameters)
             key = ticket.wait()
             if not locked.fits(key):
                 pipeline.forget_expected()

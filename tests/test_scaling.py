@@ -133,8 +133,9 @@ def test_nothing_is_faster_than_the_longest_file_or_the_disks(
 
 
 def test_more_workers_are_no_slower(backup: Backup, rates: Rates) -> None:
+    """But for the first keys, which come a second or two later where many are derived at once."""
     seconds = [run(cores, backup, rates).seconds for cores in CORES]
-    assert all(more <= fewer * 1.01 for fewer, more in itertools.pairwise(seconds))
+    assert all(more <= fewer * 1.03 for fewer, more in itertools.pairwise(seconds))
 
 
 def test_other_machines_help(parameters: ScryptParameters) -> None:

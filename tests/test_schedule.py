@@ -268,6 +268,13 @@ class TestLaneKernel:
             schedule.submit(key, LANE)
         assert shares(schedule.next()) == [("a", 0, 5)], "two passes it is in any case"
 
+    def test_while_more_is_to_come_it_is_as_wide_as_there_is(self) -> None:
+        schedule = with_kernel(jobs=1)
+        schedule.expect_more(1)
+        for key in "ab":
+            schedule.submit(key, LANE)
+        assert shares(schedule.next()) == [("a", 0, 5), ("b", 0, 3)]
+
     def test_where_fresh_memory_is_dear_it_must_be_worth_it(self) -> None:
         def width(lanes: int, touched: int = 0) -> int:
             return best_width(lanes, 2, 8, touched=touched, touch=0.6)
@@ -420,6 +427,15 @@ class TestLanesSingly:
         assert first is not None
         schedule.done(first)
         assert part(schedule.next()) == ("a", 4, 5)
+
+    def test_it_is_not_divided_while_more_is_to_come(self) -> None:
+        schedule = singly(jobs=2)
+        schedule.expect_more(1)
+        schedule.submit("a", LANE)
+        assert part(schedule.next()) == ("a", 0, 5)
+        schedule.expect_more(-1)
+        schedule.submit("b", LANE)
+        assert part(schedule.next()) == ("b", 0, 3)
 
     def test_a_derivation_of_one_lane_is_a_backends(self) -> None:
         schedule = singly(jobs=4)

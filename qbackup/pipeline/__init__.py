@@ -117,6 +117,10 @@ class Pipeline:
         """Asks for a key, to be waited for later."""
         return self._pool.start(derivation)
 
+    def more_to_come(self) -> contextlib.AbstractContextManager[None]:
+        """For who asks for several keys in a row: each then gets one job rather than all."""
+        return self._pool.more_to_come()
+
     def forget_expected(self) -> None:
         """What `expect` started is not needed after all."""
         self._pool.forget_speculated()

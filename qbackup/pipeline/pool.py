@@ -7,11 +7,12 @@ or third way is done again on the first, so neither can cost a chunk.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
@@ -170,6 +171,19 @@ class KeyPool:
             self._knows_lanes = True
             if self._deriver.lane_mix is not None:
                 self._schedule.use_lanes()
+
+    @contextlib.contextmanager
+    def more_to_come(self) -> Iterator[None]:
+        """Within this context, what is asked for is not yet dealt out as if it were the last."""
+        with self._changed:
+            self._schedule.expect_more(1)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._schedule.expect_more(-1)
+                self._dispatch()
+                self._changed.notify_all()
 
     def wait(self, ticket: Ticket) -> bytes:
         """See `Ticket.wait`."""

@@ -32,6 +32,7 @@ from qbackup.scrypt import ScryptParameters
 # eight, a backend 0.4 to 0.7 s a lane. So a pass of fewer lanes than this is no faster.
 _WORTH_A_PASS = 3
 BACKEND_LANE = 0.45  # of a pass
+_MANY_PASSES = 8  # of each job, while nobody knows how many there will be
 
 Key = TypeVar("Key")
 
@@ -108,12 +109,17 @@ class Schedule(Generic[Key]):
         self._lone = False  # one of them runs
         self._running_jobs = 0
         self._used = 0
+        self._more = 0  # of those who ask, how many will ask for more in a moment
 
     # What waits
 
     def submit(self, key: Key, parameters: ScryptParameters) -> None:
         """A derivation is wanted."""
         self._waiting.append(Share(key, parameters, 0, parameters.p))
+
+    def expect_more(self, count: int) -> None:
+        """So many (-1: one fewer) are about to ask for more: nothing is the last one yet."""
+        self._more += count
 
     def cancel(self, key: Key) -> None:
         """It is not wanted any more; without effect on what has started."""
@@ -207,7 +213,8 @@ class Schedule(Generic[Key]):
         if waiting <= idle:
             return 0
         widest = min(width, self._room(head.parameters, self._used))
-        best = best_width(waiting, self._jobs, widest, touched=self._touched, touch=self._touch)
+        total = max(waiting, _MANY_PASSES * width * self._jobs) if self._more else waiting
+        best = best_width(total, self._jobs, widest, touched=self._touched, touch=self._touch)
         if not best:
             return 0
         # a derivation is not divided between cores: each pass would take as long
@@ -224,7 +231,7 @@ class Schedule(Generic[Key]):
     def _part_of(self, head: Share[Key]) -> int:
         """Lanes that one job takes: all of it while enough waits to keep the others busy."""
         waiting = sum(share.count for share in self._waiting)
-        return min(head.count, -(-waiting // self._jobs))
+        return head.count if self._more else min(head.count, -(-waiting // self._jobs))
 
     def _begin_whole(self, head: Share[Key], jobs: int) -> Start[Key]:
         self._waiting.popleft()

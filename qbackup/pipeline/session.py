@@ -8,6 +8,7 @@ before. From a pipe, whole chunks are read by the first thread.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections import deque
@@ -312,6 +313,10 @@ class Session(Generic[Tag]):
     # First stage: what comes
 
     def _look_ahead(self) -> None:
+        with self._pool.more_to_come() if self._eager else contextlib.nullcontext():
+            self._ask_for_all()
+
+    def _ask_for_all(self) -> None:
         number = -1
         try:
             for number, (tag, chunks) in enumerate(self._files):
