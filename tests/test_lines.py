@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
@@ -21,6 +23,7 @@ from tests import alter, librarybackup, restored
 from tests.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_for
 from tests.conftest import MakerFactory
 from tests.maker.backup import PASSPHRASE
+from tests.sources import piped
 from tests.test_cli_signals import files_below, small_disk, wait_for_derivation
 from tests.test_pool import check_at_rest, threads
 
@@ -38,7 +41,7 @@ def opened() -> Iterator[Opener]:
     made: list[BackupArchive] = []
 
     def make(
-        path: Path, passphrase: str = librarybackup.PASSPHRASE, jobs: int = 8
+        path: Path | BinaryIO, passphrase: str = librarybackup.PASSPHRASE, jobs: int = 8
     ) -> BackupArchive:
         made.append(qbackup.open(path, passphrase=passphrase, jobs=jobs))
         return made[-1]
@@ -225,6 +228,7 @@ class TestEnds:
 
     @pytest.mark.parametrize("stage", ["_look_ahead", "_open_chunks"])
     @pytest.mark.parametrize("jobs", [1, 8])
+    @pytest.mark.parametrize("from_a_pipe", [False, True])
     def test_a_stage_that_dies_ends_it(
         self,
         many: Path,
@@ -232,24 +236,31 @@ class TestEnds:
         monkeypatch: pytest.MonkeyPatch,
         stage: str,
         jobs: int,
+        from_a_pipe: bool,
     ) -> None:
-        """As where memory runs out while an error is handed over."""
-        archive = opened(many, PASSPHRASE, jobs)
-        _ = archive.metadata
-        works = getattr(Session, stage)
-        room = Session._settle
+        """As where memory runs out while an error is handed over: what waits is given back."""
+        begin = getattr(Session, stage)
+        is_ill = threading.Event()
 
         def die(self: Session[object]) -> None:
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(self._coming, "_limit", 2)
-                threading.Timer(0.1, lambda: room(self)).start()
-            works(self)
+            if not is_ill.is_set():
+                begin(self)
+                return
+            if stage == "_open_chunks":
+                coming = self._coming
+                wait_for(lambda: coming._closed or coming._chunks > 0)
             raise MemoryError
 
         monkeypatch.setattr(Session, stage, die)
-        with pytest.raises(MemoryError):
-            for _ in range(3):
+        with contextlib.ExitStack() as stack:
+            source = stack.enter_context(piped(many)) if from_a_pipe else many
+            archive = opened(source, PASSPHRASE, jobs)
+            _ = archive.metadata
+            is_ill.set()
+            with pytest.raises(MemoryError):
                 archive.verify()
+            pool = archive.pipeline._pool
+            wait_for(lambda: pool._schedule._used == 0)
 
 
 class TestShared:

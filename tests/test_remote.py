@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hmac
 import multiprocessing
 import pickle
 from collections.abc import Callable, Iterator
@@ -122,9 +124,12 @@ def start(pool: KeyPool, derivation: Derivation) -> Ticket:
 
 
 def check_keys(pool: KeyPool, count: int = COUNT) -> None:
-    jobs = [job(number) for number in range(count)]
-    tickets = [start(pool, one) for one in jobs]
-    assert [ticket.wait() for ticket in tickets] == [key_of(one) for one in jobs]
+    right = {one: key_of(one) for one in (job(number) for number in range(count))}
+    tickets = [
+        pool.start(one, proves=functools.partial(hmac.compare_digest, key))
+        for one, key in right.items()
+    ]
+    assert [ticket.wait() for ticket in tickets] == list(right.values())
 
 
 def busy(pool: KeyPool) -> Ticket:
