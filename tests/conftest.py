@@ -14,7 +14,7 @@ import pytest
 import qbackup
 from qbackup import BackupArchive
 from qbackup.keys import Derivation, Deriver
-from tests import librarybackup
+from tests import atrest, librarybackup
 from tests.maker import BackupMaker, missing_tools
 
 MakerFactory = Callable[..., BackupMaker]
@@ -23,6 +23,12 @@ MakerFactory = Callable[..., BackupMaker]
 def pytest_configure() -> None:
     """Ctrl-C works in every test, also where a shell's background job began with it ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def own_threads() -> None:
+    """Tests that count threads count their own."""
+    atrest.forget_others()
 
 
 @pytest.fixture(scope="session")

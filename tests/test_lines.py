@@ -20,12 +20,12 @@ from qbackup.pipeline.lines import Lines, Shared
 from qbackup.pipeline.session import Session
 from qbackup.restore.writer import FolderWriter
 from tests import alter, librarybackup, restored
+from tests.atrest import check_at_rest, threads
 from tests.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_for
 from tests.conftest import MakerFactory
 from tests.maker.backup import PASSPHRASE
 from tests.sources import piped
 from tests.test_cli_signals import files_below, small_disk, wait_for_derivation
-from tests.test_pool import check_at_rest, threads
 
 __all__ = ["small_disk"]
 

@@ -22,6 +22,7 @@ from qbackup.lanes import LaneKernel, LaneMemory, LaneMix, lane_mix, load_kernel
 from qbackup.pipeline import pool as pool_module
 from qbackup.pipeline.pool import Holder, KeyPool, Ticket
 from qbackup.scrypt import ScryptParameters
+from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
 
 MIB = 1 << 20
@@ -161,20 +162,6 @@ def pools() -> Iterator[Callable[..., KeyPool]]:
     for pool in made:
         pool.close()
         check_at_rest(pool)
-
-
-def check_at_rest(pool: KeyPool) -> None:
-    """Nothing runs, nothing is charged, no thread waits for anything."""
-    wait_for(lambda: not threads())
-    schedule = pool._schedule
-    assert (schedule._running_jobs, schedule._used, schedule._lone) == (0, 0, False)
-    assert not pool._idle
-    assert pool._spare is None
-
-
-def threads() -> list[str]:
-    """This package's threads that are alive."""
-    return [t.name for t in threading.enumerate() if t.name.startswith("qbackup-")]
 
 
 def ready(pool: KeyPool, parameters: ScryptParameters = LANES) -> KeyPool:

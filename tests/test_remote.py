@@ -23,8 +23,9 @@ from qbackup.pipeline.pool import KeyPool, Ticket
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.scrypt import ScryptParameters
 from tests import alter, librarybackup, restored
+from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
-from tests.test_pool import Gate, Watched, check_at_rest, job, key_of, threads
+from tests.test_pool import Gate, Watched, job, key_of
 
 COUNT = 12
 
