@@ -339,6 +339,19 @@ class TestMemory:
         assert caught.value.limit == "decoder_memory"
         assert len(unpack(name, stored, limits=Limits(decoder_memory=1 << 32))) == 1000
 
+    def test_that_runs_out_is_no_damage(
+        self, library: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The backup is as good as it was."""
+
+        def fail(self: Decoder, data: bytes, max_length: int) -> bytes:
+            raise MemoryError
+
+        kind = IsalDecoder if library == "isal" else ZlibDecoder
+        monkeypatch.setattr(kind, "decompress", fail)
+        with pytest.raises(MemoryError):
+            unpack("gzip", gzip.compress(SMALL))
+
     @each_filter
     def test_the_programs_own_greatest_levels_are_within_the_default(
         self, tools: None, name: str
@@ -648,6 +661,21 @@ class TestGzipDecoders:
         assert decoder.eof
         assert out == TEXT
         assert decoder.unused_data == b""
+
+    @pytest.mark.parametrize("header_sum", [None, 0])
+    def test_gives_all_that_it_can_before_it_asks_for_more(
+        self, library: str, header_sum: int | None
+    ) -> None:
+        """One byte of input may stand for hundreds of output, of which some are held back."""
+        make = IsalDecoder if library == "isal" else ZlibDecoder
+        stored = member(bytes(1000) + TEXT[:100], header_sum=header_sum)
+        for cut in range(len(stored)):
+            at_once = make().decompress(stored[:cut], 10_000)
+            decoder = make()
+            out = decoder.decompress(stored[:cut], 1)
+            while not decoder.needs_input:
+                out += decoder.decompress(b"", 1)
+            assert out == at_once
 
     def test_takes_nothing_for_nothing(self, decoder: Decoder) -> None:
         stored = member()
