@@ -116,7 +116,8 @@ class Scaling:
         self, machine: Machine, shape: str, parameters: ScryptParameters, stored: int, rates: Rates
     ) -> Outcome:
         make = SHAPES[shape]
-        enough = max(600, 2 * machine.chunks_ahead) // QUBES * QUBES * CHUNK
+        window = machine.chunks_ahead(make(parameters, stored), kernel=rates.kernel is not None)
+        enough = max(600, 2 * window) // QUBES * QUBES * CHUNK
         if self._exact or stored <= 2 * enough:
             return self._simulate(machine, make(parameters, stored), rates)
         # the second is a whole number of the first's parts, so that both end alike

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import cast
 
-from qbackup.lanes import PASS_SECONDS, WIDTH
+from qbackup.passes import WIDTH, kernel_saves
 from qbackup.pipeline import _LINES_LIMIT, _WORTH_LOADING_SECONDS
 from qbackup.pipeline.remote import RemoteMixing
-from qbackup.pipeline.schedule import BACKEND_LANE
 from qbackup.scrypt import ScryptParameters
 
 MIB = 1 << 20
@@ -73,17 +72,18 @@ class Machine:
         """As in `Pipeline.unpack`."""
         return self.lines or max(1, min(self.cores // 2, _LINES_LIMIT))
 
-    @property
-    def chunks_ahead(self) -> int:
+    def chunks_ahead(self, backup: Backup, *, kernel: bool) -> int:
         """As in `Pipeline`."""
-        return self.window or 4 * self.cores + 8 + 2 * self.remote_jobs
+        if self.window:
+            return self.window
+        chunks = 4 * self.cores + 2 * self.remote_jobs
+        lanes = (WIDTH + WIDTH // 2) * self.cores if kernel else 0
+        return max(chunks, -(-lanes // backup.parameters.p)) + 8
 
     def kernel_pays(self, backup: Backup) -> bool:
         """Whether it is loaded at all; as in `Pipeline.expect_keys`."""
         lanes = backup.chunks * backup.parameters.p
-        passes = lanes * BACKEND_LANE / self.cores - lanes / (WIDTH * self.cores)
-        work = backup.parameters.n * backup.parameters.r
-        return passes * PASS_SECONDS * work >= _WORTH_LOADING_SECONDS
+        return kernel_saves(lanes, self.cores, backup.parameters) >= _WORTH_LOADING_SECONDS
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from collections.abc import Callable, Iterator
 from benchmarks.clock import Clock, Shared
 from benchmarks.parts import Chunk, Idle, Line, Memory, RemoteWorkers
 from benchmarks.scenario import CHUNK, MIB, Backup, Machine, Outcome, Rates
-from qbackup.lanes import WIDTH
+from qbackup.passes import GAPS, WIDTH, kernel_width
 from qbackup.pipeline.pool import _LINGER_SECONDS
-from qbackup.pipeline.schedule import _WORTH_A_PASS, Schedule, Start, Way
+from qbackup.pipeline.schedule import Schedule, Start, Way
 
 _HELD = 2  # chunks of a session, where the backup can be read anywhere
 _BEGIN_SYNC = 32 * MIB  # what is written goes on its way to the disk in pieces of this size
@@ -46,8 +46,9 @@ class Simulation:
         self._dirty = machine.memory // _DIRTY * rates.output  # seconds that it may be behind
         self._schedule: Schedule[Chunk] = Schedule(machine.cores, machine.memory)
         self._schedule.use_lanes()
-        if rates.kernel is not None and machine.kernel_pays(backup):
-            self._schedule.use_kernel(lambda parameters: WIDTH if parameters.r == 8 else 0)
+        has_kernel = rates.kernel is not None and machine.kernel_pays(backup)
+        if has_kernel:
+            self._schedule.use_kernel(kernel_width)
         self._waiting_lanes = 0  # asked for and not begun
         self._running = 0  # jobs
         self._idle: list[Idle] = []
@@ -55,7 +56,7 @@ class Simulation:
         self._remote = RemoteWorkers(self._clock, machine.remote, jobs, self._remote_seconds)
         self._files = iter(backup.files)
         self._lines = [Line() for _ in range(machine.lines_at_once)]
-        self._window = max(2, machine.chunks_ahead // len(self._lines))
+        self._window = max(2, machine.chunks_ahead(backup, kernel=has_kernel) // len(self._lines))
         self._wants_to_hold: deque[Line] = deque()
         self._memory = Memory()
         self._key_work = self._other_work = 0.0
@@ -144,7 +145,7 @@ class Simulation:
         """Seconds of a core, for each thread."""
         size = self._parameters.n * self._parameters.r
         if start.way is Way.KERNEL and self._rates.kernel is not None:
-            return [self._rates.kernel * size]
+            return [self._rates.kernel * size * GAPS[start.gap]]
         lanes = sum(share.count for share in start.shares)
         threads = start.jobs
         return [self._rates.lane * size * len(range(i, lanes, threads)) for i in range(threads)]
@@ -212,8 +213,9 @@ class Simulation:
     def _remote_derivation(self) -> float:
         """Seconds that `qbackup.mixing.mix` takes for one key."""
         size, p = self._parameters.n * self._parameters.r, self._parameters.p
-        if self._rates.kernel is not None and p >= _WORTH_A_PASS and self._parameters.r == 8:
-            return self._rates.kernel * size * -(-p // WIDTH)
+        passed = -(-p // WIDTH) * (self._rates.kernel or 0.0)
+        if kernel_width(self._parameters) and 0.0 < passed < p * self._rates.lane:
+            return passed * size
         return self._rates.lane * size * p
 
     def _remote_done(self, chunk: Chunk) -> None:

@@ -10,7 +10,7 @@ from benchmarks.floor import Turn, take_turn
 from benchmarks.machine import Setup, installed_setups
 from benchmarks.scenario import MIB, Rates
 from benchmarks.workload import FULL, SMALL, make_backup
-from qbackup.lanes import WIDTH
+from qbackup.passes import WIDTH
 from qbackup.scrypt import ScryptParameters
 
 # Round figures near what benchmarks.floor shows on two cores of a server (x86_64), both busy:

@@ -5,11 +5,17 @@ compiled stands in this one file: numba's cache on disk is renewed when its cont
 
 The work is done on three arrays of 32-bit words:
 
-* `work` holds T (the block that Salsa20/8 chains), X and Y, 16 blocks each. They are vertical:
-  the words w of the eight lanes are adjacent, so that one vector instruction serves them all.
+* `work` holds T (the block that Salsa20/8 chains), X, Y and Z, 16 blocks each, and the masks. They
+  are vertical: the words w of the eight lanes are adjacent, so that one vector instruction serves
+  them all.
 * `memory` is V: one lane after another, each with n rows of 16 blocks in the usual order of
   words, as the lanes read different rows.
 * `lines` is the way between the two: one block (64 bytes, a cache line) of each lane.
+
+Memory can be saved at the price of time: V may hold every second row only, or every fourth. What
+is not there is computed again, from the row before it, while X waits in Z. A lane does that when
+its own row is missing, whatever the others do: in a step one lane mixes X and its neighbour makes
+a row, and each gets to its end on its own.
 
 What the compiler would not vectorise by itself, or can't be told in Python, is an *operation*: its
 body says in numpy what it does, and is what runs without numba's compiler; its emitter gives the
@@ -35,7 +41,13 @@ ROW = LINE * BLOCKS  # words of one row of V
 T = 0
 X = BLOCK
 Y = X + BLOCKS * BLOCK
-WORK_WORDS = Y + BLOCKS * BLOCK
+Z = Y + BLOCKS * BLOCK
+# masks of what a lane does in a step, all ones or none
+KEEP = Z + BLOCKS * BLOCK  # X goes in
+RECALL = KEEP + WIDTH  # Z goes in
+READ = RECALL + WIDTH  # a row of V goes in
+SAVE = READ + WIDTH  # Z becomes X
+WORK_WORDS = SAVE + WIDTH
 LAST = (BLOCKS - 1) * BLOCK
 
 # one double round of Salsa20 (RFC 7914, section 3): the words of each quarter round
@@ -65,6 +77,10 @@ class _Place(NamedTuple):
         """Points to a word, counted from the start."""
         index = self.builder.add(self.start, ir.IntType(64)(word))
         return self.builder.bitcast(self.builder.gep(self.array, [index]), kind.as_pointer())
+
+    def from_start(self) -> _Place:
+        """The first word of the same array."""
+        return self._replace(start=ir.IntType(64)(0))
 
     def load(self, word: int) -> Value:
         """Eight words; any address will do."""
@@ -116,7 +132,7 @@ def _operation(emit: Emitter) -> Callable[[Operation], Operation]:
 
 
 def _emit_salsa(builder: Any, to: _Place, source: _Place) -> None:
-    chained = to._replace(start=ir.IntType(64)(T))
+    chained = to.from_start()
     before = [
         builder.xor(chained.load(WIDTH * word), source.load(WIDTH * word)) for word in range(LINE)
     ]
@@ -179,17 +195,39 @@ def to_lines(to: Words, at: int, source: Words, start: int) -> None:
 
 
 def _emit_mix_lines(builder: Any, to: _Place, source: _Place) -> None:
+    read = to.from_start().load(READ)
     for half in range(0, LINE, WIDTH):
         rows = [source.load(LINE * lane + half) for lane in range(WIDTH)]
         for word, row in enumerate(_transposed(builder, rows), half):
-            to.store(WIDTH * word, builder.xor(to.load(WIDTH * word), row))
+            mixed = builder.xor(to.load(WIDTH * word), builder.and_(row, read))
+            to.store(WIDTH * word, mixed)
 
 
 @_operation(_emit_mix_lines)
 def mix_lines(to: Words, at: int, source: Words, start: int) -> None:
-    """A vertical block is XORed with a line of each lane."""
+    """A vertical block is XORed with a line of each lane that reads."""
     lines = source[start : start + BLOCK].reshape(WIDTH, LINE)
-    to[at : at + BLOCK] ^= lines.T.ravel()
+    to[at : at + BLOCK] ^= (lines.T & to[READ : READ + WIDTH]).ravel()
+
+
+def _emit_recall(builder: Any, to: _Place, source: _Place) -> None:
+    masks = to.from_start()
+    keep, recalled, save = masks.load(KEEP), masks.load(RECALL), masks.load(SAVE)
+    for word in range(0, BLOCK, WIDTH):
+        x, z = to.load(word), source.load(word)
+        kept = builder.and_(x, keep)
+        to.store(word, builder.xor(kept, builder.and_(z, recalled)))
+        source.store(word, builder.xor(z, builder.and_(builder.xor(x, z), save)))
+
+
+@_operation(_emit_recall)
+def recall(to: Words, at: int, source: Words, start: int) -> None:
+    """What goes in of a block of X and of Z, by lane; then X is saved as Z where it waits."""
+    x = to[at : at + BLOCK].reshape(LINE, WIDTH)
+    z = source[start : start + BLOCK].reshape(LINE, WIDTH)
+    saved = z ^ ((x ^ z) & to[SAVE : SAVE + WIDTH])
+    x[:] = (x & to[KEEP : KEEP + WIDTH]) ^ (z & to[RECALL : RECALL + WIDTH])
+    z[:] = saved
 
 
 def _emit_copy_line(builder: Any, to: _Place, source: _Place) -> None:
@@ -248,33 +286,102 @@ def _start_chain(work: Words, here: int) -> None:
         copy_line(work, T + word, work, here + LAST + word)
 
 
-def _fill(work: Words, lines: Words, memory: Words, n: int, lanes: int) -> None:
+def _fill(work: Words, lines: Words, memory: Words, n: int, lanes: int, gap: int) -> None:
     """The first loop of scryptROMix: V[i] = X, X = scryptBlockMix(X)."""
     here, there = X, Y
+    lane_words = n // gap * ROW
+    row = 0
     for i in range(n):
+        is_kept = i & (gap - 1) == 0
         _start_chain(work, here)
         for block in range(BLOCKS):
             start = here + BLOCK * block
-            to_lines(lines, 0, work, start)
-            for lane in range(lanes):
-                stream_line(memory, (lane * n + i) * ROW + LINE * block, lines, LINE * lane)
+            if is_kept:
+                to_lines(lines, 0, work, start)
+                for lane in range(lanes):
+                    at = lane * lane_words + row + LINE * block
+                    stream_line(memory, at, lines, LINE * lane)
             salsa(work, there + _place_of(block), work, start)
+        if is_kept:
+            row += ROW
         here, there = there, here
+
+
+def _fetch_rows(rows: Words, lines: Words, memory: Words, lanes: int) -> None:
+    """Has a row of V fetched for each lane.
+
+    The lines come in the order in which scryptBlockMix needs them: the last one first.
+    """
+    for lane in range(lanes):
+        prefetch_line(lines, 0, memory, rows[lane] + ROW - LINE)
+    for block in range(BLOCKS - 1):
+        for lane in range(lanes):
+            prefetch_line(lines, 0, memory, rows[lane] + LINE * block)
+
+
+def _fetch_row(lines: Words, memory: Words, row: int) -> None:
+    """The same for one lane that reads while others don't."""
+    prefetch_line(lines, 0, memory, row + ROW - LINE)
+    for block in range(BLOCKS - 1):
+        prefetch_line(lines, 0, memory, row + LINE * block)
+
+
+def _set_masks(work: Words, lane: int, keep: bool, recalls: bool, read: bool, save: bool) -> None:
+    ones = np.uint32(0xFFFFFFFF)
+    none = np.uint32(0)
+    work[KEEP + lane] = ones if keep else none
+    work[RECALL + lane] = ones if recalls else none
+    work[READ + lane] = ones if read else none
+    work[SAVE + lane] = ones if save else none
+
+
+def _choose_steps(
+    work: Words,
+    here: int,
+    rows: Words,
+    todo: Words,
+    missing: Words,
+    lines: Words,
+    memory: Words,
+    n: int,
+    lanes: int,
+    gap: int,
+    shift: int,
+) -> int:
+    """What each lane does next; how many have anything to do.
+
+    A lane that begins an iteration reads row j = Integerify(X) mod n, or the nearest before it
+    that V holds. Where that is not j itself, X waits in Z until the row has been made.
+    """
+    busy = 0
+    lane_words = n // gap * ROW
+    for lane in range(lanes):
+        if missing[lane] > 0:  # rows between the last that it has and j
+            missing[lane] -= 1
+            last = missing[lane] == 0
+            _set_masks(work, lane, True, last, False, False)
+            busy += 1
+        elif todo[lane] > 0:
+            todo[lane] -= 1
+            j = np.int64(work[here + LAST + lane]) & (n - 1)
+            missing[lane] = j & (gap - 1)
+            rows[lane] = lane * lane_words + (j >> shift) * ROW
+            _fetch_row(lines, memory, rows[lane])
+            _set_masks(work, lane, missing[lane] == 0, False, True, missing[lane] > 0)
+            busy += 1
+        else:  # the result waits in Z for those that are not done yet
+            _set_masks(work, lane, False, False, False, todo[lane] == 0)
+            todo[lane] = -1
+    return busy
 
 
 def _choose_rows(
     work: Words, here: int, rows: Words, lines: Words, memory: Words, n: int, lanes: int
 ) -> None:
-    """Sets the row of V that each lane reads, Integerify(X) mod n, and has them all fetched.
-
-    The lines come in the order in which scryptBlockMix needs them: the last one first.
-    """
+    """The row of V that each lane reads when there are no gaps: Integerify(X) mod n."""
     for lane in range(lanes):
         rows[lane] = (lane * n + (np.int64(work[here + LAST + lane]) & (n - 1))) * ROW
-        prefetch_line(lines, 0, memory, rows[lane] + ROW - LINE)
-    for block in range(BLOCKS - 1):
-        for lane in range(lanes):
-            prefetch_line(lines, 0, memory, rows[lane] + LINE * block)
+    _fetch_rows(rows, lines, memory, lanes)
 
 
 def _mix_block(
@@ -286,9 +393,18 @@ def _mix_block(
     mix_lines(work, here + BLOCK * block, lines, 0)
 
 
+def _mix_or_recall(
+    work: Words, here: int, rows: Words, lines: Words, memory: Words, block: int, lanes: int
+) -> None:
+    """What goes into a lane's step, for one block."""
+    recall(work, here + BLOCK * block, work, Z + BLOCK * block)
+    _mix_block(work, here, rows, lines, memory, block, lanes)
+
+
 def _mix(work: Words, rows: Words, lines: Words, memory: Words, n: int, lanes: int) -> None:
     """The second loop of scryptROMix: j = Integerify(X) mod n, X = scryptBlockMix(X xor V[j])."""
     here, there = X, Y
+    work[READ : READ + WIDTH] = np.uint32(0xFFFFFFFF)
     for _ in range(n):
         _choose_rows(work, here, rows, lines, memory, n, lanes)
         _mix_block(work, here, rows, lines, memory, BLOCKS - 1, lanes)
@@ -298,28 +414,65 @@ def _mix(work: Words, rows: Words, lines: Words, memory: Words, n: int, lanes: i
                 _mix_block(work, here, rows, lines, memory, block, lanes)
             salsa(work, there + _place_of(block), work, here + BLOCK * block)
         here, there = there, here
+    for word in range(0, BLOCKS * BLOCK, LINE):
+        copy_line(work, Z + word, work, here + word)
 
 
-for _function in (_place_of, _start_chain, _fill, _choose_rows, _mix_block, _mix):
+def _mix_with_gaps(
+    work: Words,
+    rows: Words,
+    todo: Words,
+    missing: Words,
+    lines: Words,
+    memory: Words,
+    n: int,
+    lanes: int,
+    gap: int,
+) -> None:
+    """The same as `_mix`, where rows of V are missing; each lane in steps of its own."""
+    here, there = X, Y
+    shift = 1 if gap == 2 else 2
+    busy = lanes
+    while busy:
+        busy = _choose_steps(work, here, rows, todo, missing, lines, memory, n, lanes, gap, shift)
+        _mix_or_recall(work, here, rows, lines, memory, BLOCKS - 1, lanes)
+        _start_chain(work, here)
+        for block in range(BLOCKS):
+            if block < BLOCKS - 1:
+                _mix_or_recall(work, here, rows, lines, memory, block, lanes)
+            salsa(work, there + _place_of(block), work, here + BLOCK * block)
+        here, there = there, here
+
+
+_STEPS_OF_LANES = (_fetch_row, _fetch_rows, _set_masks, _choose_rows, _choose_steps)
+_STEPS_OF_BLOCKS = (_place_of, _start_chain, _mix_block, _mix_or_recall)
+for _function in (*_STEPS_OF_LANES, *_STEPS_OF_BLOCKS, _fill, _mix, _mix_with_gaps):
     _inlined(_function)
 
 
-def romix(work: Words, memory: Words, n: int, lanes: int) -> None:
-    """X = scryptROMix(X) in every lane; also right, only slow, when numba does not compile it.
+def romix(work: Words, memory: Words, n: int, lanes: int, gap: int) -> None:
+    """Z = scryptROMix(X) in every lane; also right, only slow, when numba does not compile it.
 
     Args:
-        work: `WORK_WORDS` words; X in vertical order, of absent lanes anything.
-        memory: V, at least lanes · n · `ROW` words, at an address that is a multiple of 64.
+        work: `WORK_WORDS` words; X in vertical order, of absent lanes anything, the rest zeros.
+        memory: V, at least lanes · (n // gap) · `ROW` words, at an address that is a multiple
+            of 64.
         n: N, a power of two, at least 2 and at most 2^32.
         lanes: how many are there, 1 to `WIDTH`; the others are computed, but have no V.
+        gap: V holds the rows whose number is a multiple of it; 1, 2 or 4, at most n.
     """
     lines: Words = np.zeros(BLOCK, np.uint32)
     rows: Words = np.zeros(WIDTH, np.int64)
-    _fill(work, lines, memory, n, lanes)
-    _mix(work, rows, lines, memory, n, lanes)
+    missing: Words = np.zeros(WIDTH, np.int64)
+    todo: Words = np.full(WIDTH, n, np.int64)
+    _fill(work, lines, memory, n, lanes, gap)
+    if gap == 1:
+        _mix(work, rows, lines, memory, n, lanes)
+    else:
+        _mix_with_gaps(work, rows, todo, missing, lines, memory, n, lanes, gap)
 
 
-def compiled(*, cache: bool) -> Callable[[Words, Words, int, int], None]:
+def compiled(*, cache: bool) -> Callable[[Words, Words, int, int, int], None]:
     """`romix`, compiled when it is first called; it runs without Python's lock.
 
     Args:
@@ -327,5 +480,5 @@ def compiled(*, cache: bool) -> Callable[[Words, Words, int, int], None]:
             RuntimeError when it finds none.
     """
     options = {"nogil": True, "cache": cache, "boundscheck": False, "error_model": "numpy"}
-    function: Callable[[Words, Words, int, int], None] = njit(**options)(romix)
+    function: Callable[[Words, Words, int, int, int], None] = njit(**options)(romix)
     return function

@@ -9,8 +9,9 @@ derived or read before it is asked for.
 from __future__ import annotations
 
 import functools
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from concurrent.futures import Executor
 from dataclasses import replace
 from types import TracebackType
@@ -96,6 +97,7 @@ class BackupArchive:
         self.deriver = Deriver()
         self._filter_override = compression_filter
         self._header: BackupHeader | None = None
+        self._expects_all = False
         self._unlocked: Unlocked | None = None
         self._table: QubeTable | None = None
         self._metadata: bytes | None = None
@@ -177,7 +179,7 @@ class BackupArchive:
         """
         secret = passphrase() if callable(passphrase) else passphrase
         data = secret if isinstance(secret, bytes) else secret.encode("utf-8", "surrogateescape")
-        meanwhile = functools.partial(self._expect_metadata, data) if ahead else None
+        meanwhile = functools.partial(self._expect_first, data) if ahead else None
         header = self._front.authenticate(data, self.pipeline, meanwhile)
         decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
         self._unlocked = Unlocked(choose_format(header, data, self.limits), decompress)
@@ -188,28 +190,39 @@ class BackupArchive:
 
         What makes that faster is loaded meanwhile, if it is installed and pays.
         """
-        count = self.catalog.member_count() if self.is_seekable else _MANY_CHUNKS
+        self._expects_all = True
+        # each member has a key but the header
+        self._expect_keys(self.catalog.member_count() - 1 if self.is_seekable else _MANY_CHUNKS)
+
+    def _expect_keys(self, count: int) -> None:
         parameters = self._front.untrusted_parameters
         if parameters is not None:
             self.pipeline.expect_keys(parameters, count)
 
-    def _expect_metadata(self, passphrase: bytes, most: ScryptParameters) -> None:
-        """Has the key of qubes.xml derived beside the header's, if it costs no more than that.
+    def _expect_first(self, passphrase: bytes, most: ScryptParameters) -> None:
+        """Has the keys that are wanted next derived beside the header's and after it.
 
-        The header is not verified yet, so the key may turn out useless; nothing is opened
-        with it before.
+        That of qubes.xml, and of one chunk for each job if all of them are going to be read;
+        none that costs more than the header's. The header is not verified yet, so a key may
+        turn out useless; nothing is opened with it before.
         """
-        file = self.catalog.metadata_file() if self.is_seekable else None
-        if file is None:
+        if not self.is_seekable:
             return
+        first = self.catalog.metadata_file()
+        files = [first] if first is not None else []
+        count = len(files)
+        if self._expects_all:
+            files.extend(itertools.islice(self.catalog.files(), self.pipeline.jobs + count))
+            count += self.pipeline.jobs
+        seen = {file.path: file.chunks for file in files}
         try:
             format_ = choose_format(self.untrusted_header, passphrase, self.limits)
-            chunk = next(iter(file.chunks))
-            locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
+            for chunk in itertools.islice(itertools.chain.from_iterable(seen.values()), count):
+                locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
+                if locked.derivation.parameters.work <= most.work:
+                    self.pipeline.expect(locked.derivation)
         except (Damaged, LimitExceeded, UnsupportedFormat):
             return  # told when it is read
-        if locked.derivation.parameters.work <= most.work:
-            self.pipeline.expect(locked.derivation)
 
     def _make_chunk(self, name: ChunkName, offset: int, size: int) -> EncryptedChunk:
         return EncryptedChunk(
@@ -376,7 +389,7 @@ class BackupArchive:
         *,
         keep_metadata: bool,
     ) -> Report:
-        self.expect_all()
+        self._expect_keys(self._chunk_count(plan))
         total = self._stored_size(plan)
         warning = check_space(writer, self._needed(plan, writer), plan.estimated_size())
         if warning:
@@ -409,6 +422,12 @@ class BackupArchive:
         if not self._source.seekable:
             return None
         return sum(f.stored_size for f in self.catalog.seen_files() if plan.target(f.path))
+
+    def _chunk_count(self, plan: Plan) -> int:
+        if not self._source.seekable:
+            return _MANY_CHUNKS
+        chunks = (f.chunks for f in self.catalog.seen_files() if plan.target(f.path))
+        return sum(len(several) for several in chunks if isinstance(several, Sized))
 
     def _needed(self, plan: Plan, writer: Writer) -> int:
         """Stored bytes of the files that will be written; 0 where they are not known yet."""

@@ -23,15 +23,12 @@ from collections.abc import Callable
 from typing import Any
 
 from qbackup.errors import MachineError, NotEnoughMemory
+from qbackup.passes import GAPS, WIDTH, kernel_width
 from qbackup.scrypt import ScryptParameters
-
-WIDTH = 8  # lanes side by side
-PASS_SECONDS = 4.3e-7  # a pass for each N·r, measured at N=2^18, r=8 with both cores busy
 
 _R = 8
 _LANE_SIZE = 128 * _R
 _HUGE_PAGE = 2 << 20
-_MAX_LOG2_N = 32  # row numbers are taken from one 32-bit word
 
 # RFC 7914, section 12, the second vector
 _KNOWN_PARAMETERS = ScryptParameters(10, _R, 16)
@@ -57,7 +54,7 @@ _KNOWN_RESULT = bytes.fromhex(
     "ae12fd4438f203a0e4e1c47ec314861f4e9087cb33396a6873e8f9d2539a4b8e"
 )
 
-RomixFunction = Callable[[Any, Any, int, int], None]
+RomixFunction = Callable[[Any, Any, int, int, int], None]
 
 
 class LaneMemory:
@@ -183,14 +180,14 @@ class LaneKernel:
 
     def width(self, parameters: ScryptParameters) -> int:
         """Lanes of these parameters in one pass; 0: it is not made for them (r = 8 only)."""
-        fits = parameters.r == _R and 1 <= parameters.log2_n <= _MAX_LOG2_N
-        return WIDTH if fits else 0
+        return kernel_width(parameters)
 
     def romix(
         self,
         blocks: bytes | bytearray | memoryview,
         parameters: ScryptParameters,
         memory: LaneMemory,
+        gap: int = 1,
     ) -> bytes:
         """scryptROMix (RFC 7914, section 5) of each lane; Python's lock is free meanwhile.
 
@@ -198,7 +195,9 @@ class LaneKernel:
             blocks: 1 to `WIDTH` lanes of 128·r bytes, one after another. They need not
                 belong to one key.
             parameters: N and r; p does not matter here.
-            memory: this thread's own; 128·N·r bytes are reserved for each lane that is there.
+            memory: this thread's own; 128·N·r bytes, divided by the gap, are reserved for each
+                lane that is there.
+            gap: every row of V is kept, or every second, or every fourth: `qbackup.passes`.
 
         Returns:
             The lanes in the same order.
@@ -212,14 +211,17 @@ class LaneKernel:
         from qbackup import _romix
 
         lanes, rest = divmod(len(blocks), _LANE_SIZE)
-        if rest or not 1 <= lanes <= self.width(parameters):
+        if rest or not 1 <= lanes <= self.width(parameters) or gap not in GAPS:
             raise ValueError(f"no {len(blocks)} bytes of lanes with {parameters}")
-        v = memory.reserve(lanes * parameters.lane_memory)
+        v = memory.reserve(lanes * parameters.lane_memory // gap)
         work: Any = np.zeros(_romix.WORK_WORDS, np.uint32)
-        x = work[_romix.X : _romix.Y].reshape(_romix.ROW, WIDTH)[:, :lanes]
+        x, z = (
+            work[start : start + WIDTH * _romix.ROW].reshape(_romix.ROW, WIDTH)[:, :lanes]
+            for start in (_romix.X, _romix.Z)
+        )
         x[:] = np.frombuffer(blocks, "<u4").reshape(lanes, _romix.ROW).T
-        self._romix(work, v, parameters.n, lanes)
-        mixed: bytes = x.T.astype("<u4").tobytes()
+        self._romix(work, v, parameters.n, lanes, gap)
+        mixed: bytes = z.T.astype("<u4").tobytes()
         return mixed
 
 
@@ -250,14 +252,16 @@ def load_kernel() -> LaneKernel:
 
 
 def _checked(romix: RomixFunction) -> LaneKernel:
-    """The kernel, after a test with eight lanes and with fewer; the first call compiles."""
+    """The kernel, after a test with eight lanes and with fewer, with and without gaps; the first
+    call compiles.
+    """
     kernel, memory = LaneKernel(romix), LaneMemory()
     parameters = _KNOWN_PARAMETERS
     size = _LANE_SIZE * parameters.p
     untested = hashlib.pbkdf2_hmac("sha256", b"password", b"NaCl", 1, size)
     mixed = b"".join(
-        kernel.romix(untested[start * _LANE_SIZE : end * _LANE_SIZE], parameters, memory)
-        for start, end in ((0, 8), (8, 13), (13, 16))
+        kernel.romix(untested[start * _LANE_SIZE : end * _LANE_SIZE], parameters, memory, gap)
+        for start, end, gap in ((0, 8, 4), (8, 13, 1), (13, 16, 2))
     )
     memory.close()
     if hashlib.pbkdf2_hmac("sha256", b"password", mixed, 1, len(_KNOWN_KEY)) != _KNOWN_KEY:

@@ -14,9 +14,9 @@ import os
 
 from qbackup.keys import Derivation, check_memory, physical_memory
 from qbackup.lanes import LaneKernel, LaneMemory, lane_mix, load_kernel
+from qbackup.passes import WIDTH, is_worth_it, kernel_width, narrowest_gap
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
 
-_WORTH_A_PASS = 3  # lanes; see qbackup.pipeline.schedule
 _UNKNOWN_MEMORY = 4 << 30
 
 
@@ -49,23 +49,22 @@ def mix(blocks: bytes, log2_n: int, r: int) -> bytes:
     size = 128 * r
     parameters = ScryptParameters(log2_n, r, len(blocks) // size)
     check_memory(parameters)
-    width = min(parameters.p, _lanes_that_fit(parameters))
-    kernel = _kernel() if width >= _WORTH_A_PASS else None
-    if kernel is None or not kernel.width(parameters):
+    one = narrowest_gap(min(parameters.p, WIDTH), parameters, _memory_of_one_worker())
+    kernel = _kernel() if kernel_width(parameters) and is_worth_it(one) else None
+    if kernel is None:
         return lane_mix()(blocks, size, parameters.n)
     memory = LaneMemory()
     try:
-        step = min(width, kernel.width(parameters)) * size
+        step = one.lanes * size
         pieces = (blocks[at : at + step] for at in range(0, len(blocks), step))
-        return b"".join(kernel.romix(piece, parameters, memory) for piece in pieces)
+        return b"".join(kernel.romix(piece, parameters, memory, one.gap) for piece in pieces)
     finally:
         memory.close()
 
 
-def _lanes_that_fit(parameters: ScryptParameters) -> int:
-    """Lanes for one of as many workers as there are cores, in half of the memory."""
-    there = physical_memory() or _UNKNOWN_MEMORY
-    return there // 2 // (os.cpu_count() or 1) // parameters.lane_memory
+def _memory_of_one_worker() -> int:
+    """Half of the memory, for as many workers as there are cores."""
+    return (physical_memory() or _UNKNOWN_MEMORY) // 2 // (os.cpu_count() or 1)
 
 
 @functools.cache

@@ -313,7 +313,7 @@ class TestLanes:
 
 
 class TestKernel:
-    KERNEL = LaneKernel(lambda work, memory, n, lanes: None)
+    KERNEL = LaneKernel(lambda work, memory, n, lanes, gap: None)
 
     def test_is_worth_a_try_where_numba_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         assert Deriver().has_kernel == numba_is_installed()

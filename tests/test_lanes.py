@@ -25,9 +25,10 @@ from hypothesis import strategies as st
 from qbackup import lanes
 from qbackup.errors import MachineError, NotEnoughMemory
 from qbackup.keys import Derivation
-from qbackup.lanes import WIDTH, LaneKernel, LaneMemory, lane_mix, load_kernel, numba_is_installed
+from qbackup.lanes import LaneKernel, LaneMemory, lane_mix, load_kernel, numba_is_installed
 from qbackup.limits import GIB, MIB
 from qbackup.mixing import expand, finish
+from qbackup.passes import GAPS, WIDTH
 from qbackup.scrypt import ScryptParameters
 
 LANE = 1024  # bytes of a lane with r = 8
@@ -129,23 +130,29 @@ class TestKernel:
         mixed = b"".join(kernel.romix(piece, job.parameters, memory) for piece in passes)
         assert finish(job, mixed).hex() == key
 
-    @given(st.binary(max_size=50), st.binary(max_size=50), st.integers(1, 12), st.integers(1, 8))
-    @settings(deadline=None, max_examples=40)
+    @given(
+        st.binary(max_size=50),
+        st.binary(max_size=50),
+        st.integers(2, 12),
+        st.integers(1, 8),
+        st.sampled_from(list(GAPS)),
+    )
+    @settings(deadline=None, max_examples=60)
     def test_gives_the_keys_of_openssl(
-        self, kernel: LaneKernel, secret: bytes, salt: bytes, log2_n: int, p: int
+        self, kernel: LaneKernel, secret: bytes, salt: bytes, log2_n: int, p: int, gap: int
     ) -> None:
         job = Derivation(secret, salt, ScryptParameters(log2_n, 8, p))
-        mixed = kernel.romix(expand(job), job.parameters, LaneMemory())
+        mixed = kernel.romix(expand(job), job.parameters, LaneMemory(), gap)
         assert finish(job, mixed) == key_of(job)
 
-    @given(st.integers(0), st.integers(1, 12), st.integers(1, 8))
-    @settings(deadline=None, max_examples=40)
+    @given(st.integers(0), st.integers(2, 12), st.integers(1, 8), st.sampled_from(list(GAPS)))
+    @settings(deadline=None, max_examples=60)
     def test_mixes_any_blocks_as_pycryptodome_does(
-        self, kernel: LaneKernel, seed: int, log2_n: int, count: int
+        self, kernel: LaneKernel, seed: int, log2_n: int, count: int, gap: int
     ) -> None:
         blocks = blocks_of(count, seed)
         parameters = ScryptParameters(log2_n, 8, count)
-        mixed = kernel.romix(blocks, parameters, LaneMemory())
+        mixed = kernel.romix(blocks, parameters, LaneMemory(), gap)
         assert mixed == lane_mix()(blocks, LANE, parameters.n)
 
     @pytest.mark.parametrize("fill", [b"\0", b"\xff", b"\x80\0\0\0", b"\1\0\0\0"])
@@ -178,7 +185,7 @@ class TestKernel:
 
     def test_what_the_memory_held_before_changes_nothing(self, kernel: LaneKernel) -> None:
         memory = LaneMemory()
-        for log2_n, count in ((9, 3), (4, 8), (9, 8), (1, 1), (9, 2)):
+        for log2_n, count in ((9, 3), (4, 8), (9, 8), (2, 1), (9, 2)):
             blocks, parameters = blocks_of(count, log2_n), ScryptParameters(log2_n, 8, 1)
             mixed = kernel.romix(blocks, parameters, memory)
             assert mixed == lane_mix()(blocks, LANE, parameters.n)
@@ -240,10 +247,19 @@ class TestKernel:
 class TestKernelsBounds:
     @pytest.mark.parametrize(
         ("log2_n", "r", "width"),
-        [(1, 8, 8), (18, 8, 8), (32, 8, 8), (0, 8, 0), (33, 8, 0), (18, 7, 0), (18, 16, 0)],
+        [
+            (1, 8, 0),
+            (2, 8, 8),
+            (18, 8, 8),
+            (32, 8, 8),
+            (0, 8, 0),
+            (33, 8, 0),
+            (18, 7, 0),
+            (18, 16, 0),
+        ],
     )
     def test_width_tells_what_it_is_made_for(self, log2_n: int, r: int, width: int) -> None:
-        kernel = LaneKernel(lambda work, memory, n, count: None)
+        kernel = LaneKernel(lambda work, memory, n, count, gap: None)
         assert kernel.width(ScryptParameters(log2_n, r, 5)) == width
 
     @pytest.mark.parametrize("size", [0, 1, LANE - 1, LANE + 1, 9 * LANE, 16 * LANE])
@@ -266,7 +282,7 @@ class TestKernelsBounds:
             "from qbackup.scrypt import ScryptParameters\n"
             "kernel, memory = LaneKernel(_romix.romix), LaneMemory()\n"
             f"resource.setrlimit(resource.RLIMIT_AS, ({4 * GIB}, {4 * GIB}))\n"
-            "for log2_n in (1, 20, 1):\n"
+            "for log2_n in (2, 20, 2):\n"
             "    try:\n"
             "        mixed = kernel.romix(bytes(4096), ScryptParameters(log2_n, 8, 1), memory)\n"
             "        print(len(mixed))\n"
@@ -281,12 +297,13 @@ class TestKernelsBounds:
 class TestPlainPython:
     """The kernel's source as it stands, run without the compiler."""
 
-    @pytest.mark.parametrize(("log2_n", "p"), [(1, 8), (2, 3), (4, 1)])
-    def test_the_whole_gives_the_keys_of_openssl(self, log2_n: int, p: int) -> None:
+    @pytest.mark.parametrize("gap", GAPS)
+    @pytest.mark.parametrize(("log2_n", "p"), [(2, 8), (3, 3), (4, 1)])
+    def test_the_whole_gives_the_keys_of_openssl(self, log2_n: int, p: int, gap: int) -> None:
         from qbackup import _romix
 
         job = Derivation(b"password", b"NaCl", ScryptParameters(log2_n, 8, p))
-        mixed = LaneKernel(_romix.romix).romix(expand(job), job.parameters, LaneMemory())
+        mixed = LaneKernel(_romix.romix).romix(expand(job), job.parameters, LaneMemory(), gap)
         assert finish(job, mixed) == key_of(job)
 
     def test_salsa_gives_the_vector_of_rfc_7914(self) -> None:
@@ -311,7 +328,8 @@ class TestPlainPython:
         assert not work[_romix.X : _romix.Y].any()
 
     @pytest.mark.parametrize(
-        "name", ["salsa", "to_lines", "mix_lines", "copy_line", "stream_line", "prefetch_line"]
+        "name",
+        ["salsa", "to_lines", "recall", "mix_lines", "copy_line", "stream_line", "prefetch_line"],
     )
     def test_each_operation_does_what_its_instructions_do(self, name: str) -> None:
         """At several places; nothing around what it writes is touched."""
@@ -326,17 +344,19 @@ class TestPlainPython:
         def compiled(to: Any, at: int, source: Any, start: int) -> None:
             operation(to, at, source, start)
 
-        size = 4 * _romix.BLOCK
+        size = _romix.WORK_WORDS
         words = np.random.default_rng(7).integers(0, 1 << 32, 2 * size, np.uint32)
         for at, start in ((128, 0), (256, 16), (384, 240)):
             to, source = words[:size].copy(), words[size:].copy()
             # `stream_line` wants an address that is a multiple of 64
             aligned = np.frombuffer(mmap.mmap(-1, 4 * size), np.uint32)
             aligned[:] = to
+            other = source.copy()
             operation(to, at, source, start)
-            compiled(aligned, at, source, start)
+            compiled(aligned, at, other, start)
             assert (aligned == to).all()
-            assert (source == words[size:]).all()
+            assert (source == other).all()
+            assert (source == words[size:]).all() == (name != "recall")
             assert (to == words[:size]).all() == (name == "prefetch_line")
 
     def test_lines_are_the_lanes_of_a_block(self) -> None:
@@ -344,12 +364,16 @@ class TestPlainPython:
 
         from qbackup import _romix
 
-        block: Any = np.arange(_romix.BLOCK, dtype=np.uint32)
+        work: Any = np.zeros(_romix.WORK_WORDS, np.uint32)
+        block = work[_romix.X : _romix.X + _romix.BLOCK]
+        block[:] = np.arange(_romix.BLOCK, dtype=np.uint32)
+        work[_romix.READ : _romix.READ + WIDTH - 1] = 0xFFFFFFFF
         lines: Any = np.zeros(_romix.BLOCK, np.uint32)
-        _romix.to_lines(lines, 0, block, 0)
+        _romix.to_lines(lines, 0, work, _romix.X)
         assert lines[: _romix.LINE].tolist() == list(range(0, _romix.BLOCK, WIDTH))
-        _romix.mix_lines(block, 0, lines, 0)
-        assert not block.any()
+        _romix.mix_lines(work, _romix.X, lines, 0)
+        assert not block.reshape(_romix.LINE, WIDTH)[:, : WIDTH - 1].any()
+        assert block[WIDTH - 1 :: WIDTH].all(), "the last lane did not read"
 
 
 class TestLoading:
@@ -432,10 +456,10 @@ class TestLoading:
 
         asked = []
 
-        def wrong(work: Any, memory: Any, n: int, lanes: int) -> None:
-            kernel._romix(work, memory, n, lanes)
+        def wrong(work: Any, memory: Any, n: int, lanes: int, gap: int) -> None:
+            kernel._romix(work, memory, n, lanes, gap)
             if lanes == count:
-                work[_romix.X + lanes - 1] ^= 1
+                work[_romix.Z + lanes - 1] ^= 1
 
         def compiled(*, cache: bool) -> lanes.RomixFunction:
             asked.append(cache)
@@ -452,7 +476,10 @@ class TestLoading:
         from qbackup import _romix
 
         def compiled(*, cache: bool) -> lanes.RomixFunction:
-            return (lambda work, memory, n, lanes: None) if cache else kernel._romix
+            def nothing(work: Any, memory: Any, n: int, lanes: int, gap: int) -> None:
+                pass
+
+            return nothing if cache else kernel._romix
 
         monkeypatch.setattr(_romix, "compiled", compiled)
         assert load_kernel()._romix is kernel._romix

@@ -53,16 +53,19 @@ class CountingKernel(LaneKernel):
         super().__init__(real._romix)
         self.passes: list[int] = []
         self.memories: list[LaneMemory] = []
+        self.sizes: list[int] = []
 
     def romix(
         self,
         blocks: bytes | bytearray | memoryview,
         parameters: ScryptParameters,
         memory: LaneMemory,
+        gap: int = 1,
     ) -> bytes:
         self.passes.append(len(blocks) // 1024)
         self.memories.append(memory)
-        return super().romix(blocks, parameters, memory)
+        self.sizes.append(len(blocks) // 1024 * parameters.lane_memory // gap)
+        return super().romix(blocks, parameters, memory, gap)
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +136,11 @@ class TestKeys:
         lanes: int,
     ) -> None:
         size = lanes * job.parameters.lane_memory
-        monkeypatch.setattr(mixing, "_lanes_that_fit", lambda parameters: lanes)
+        monkeypatch.setattr(mixing, "_memory_of_one_worker", lambda: size)
         kernel.passes.clear()
+        kernel.sizes.clear()
         assert mixed_key(job) == key_of(job)
-        assert max(kernel.passes, default=0) * job.parameters.lane_memory <= size
+        assert max(kernel.sizes, default=0) <= size
 
     def test_mix_of_any_blocks_is_romix_of_each(self, kernel: CountingKernel) -> None:
         blocks = random.Random(3).randbytes(11 * 1024)
@@ -178,9 +182,9 @@ class TestPasses:
         ("lanes", "passes"),
         [
             (0, []),
-            (2, []),
-            (3, [3, 3, 3, 1]),
-            (5, [5, 5]),
+            (1, []),  # four with gaps, which are no sooner
+            (2, [8, 2]),
+            (5, [8, 2]),
             (8, [8, 2]),
             (100, [8, 2]),
             (None, [8, 2]),
@@ -224,11 +228,11 @@ class TestPasses:
 class TestMachines:
     def test_the_kernel_is_looked_for_once(self, no_kernel: list[str]) -> None:
         for _ in range(3):
-            mix(bytes(8 * 1024), 1, 8)
+            mix(bytes(8 * 1024), 2, 8)
         assert no_kernel == ["numba"]
 
     def test_the_kernel_is_not_looked_for_where_it_does_not_pay(self, no_kernel: list[str]) -> None:
-        mix(bytes(2 * 1024), 1, 8)
+        mix(bytes(2 * 1024), 2, 8)
         assert no_kernel == []
 
     @pytest.mark.parametrize("error", [MachineError("wrong keys"), RuntimeError(), OSError()])
@@ -248,7 +252,7 @@ class TestMachines:
         lane_mix.cache_clear()
         monkeypatch.delattr("Crypto.Protocol.KDF._raw_scrypt_lib")
         with pytest.raises(MachineError, match="no ROMix on this machine"):
-            mix(bytes(8 * 1024), 1, 8)
+            mix(bytes(8 * 1024), 2, 8)
 
     @pytest.mark.parametrize("p", [1, 8])
     def test_more_memory_than_there_is_is_not_asked_for(

@@ -19,6 +19,7 @@ import pytest
 from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
 from qbackup.keys import Backend, Derivation, Deriver, load_backends
 from qbackup.lanes import LaneKernel, LaneMemory, LaneMix, lane_mix, load_kernel
+from qbackup.passes import Pass
 from qbackup.pipeline import pool as pool_module
 from qbackup.pipeline.pool import Holder, KeyPool, Ticket
 from qbackup.scrypt import ScryptParameters
@@ -122,9 +123,16 @@ class WatchedKernel(LaneKernel):
         blocks: bytes | bytearray | memoryview,
         parameters: ScryptParameters,
         memory: LaneMemory,
+        gap: int = 1,
     ) -> bytes:
         self._begin("kernel", len(blocks) // (128 * parameters.r))
-        return super().romix(blocks, parameters, memory)
+        return super().romix(blocks, parameters, memory, gap)
+
+
+@pytest.fixture(autouse=True)
+def memory_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh memory costs what the trial says, however little."""
+    monkeypatch.setattr(pool_module, "_LEAST_TOUCH", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +347,7 @@ class TestLoadingTheKernel:
         self, pools: Pools, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pool_module, "_KERNEL_SECONDS", 600.0)
-        monkeypatch.setattr(pool_module, "best_width", lambda *_, **__: 8)  # memory is cheap
+        monkeypatch.setattr(pool_module, "best_pass", lambda *_, **__: Pass(8, 1))
         gate = Gate()
 
         def load() -> LaneKernel:
@@ -386,7 +394,7 @@ class TestLoadingTheKernel:
         self, pools: Pools, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(pool_module, "_KERNEL_SECONDS", 600.0)
-        monkeypatch.setattr(pool_module, "best_width", lambda *_, **__: 0)
+        monkeypatch.setattr(pool_module, "best_pass", lambda *_, **__: None)
         gate = Gate()
 
         def load() -> LaneKernel:
@@ -456,9 +464,10 @@ class TestLoadingTheKernel:
                 blocks: bytes | bytearray | memoryview,
                 parameters: ScryptParameters,
                 memory: LaneMemory,
+                gap: int = 1,
             ) -> bytes:
                 used.append(memory)
-                return super().romix(blocks, parameters, memory)
+                return super().romix(blocks, parameters, memory, gap)
 
         pool = ready(pools(Deriver(load_kernel=lambda: Kernel(kernel._romix)), 1))
         touched = pool._spare

@@ -71,8 +71,10 @@ def pipeline() -> Iterator[Pipeline]:
 
 
 def test_the_window_is_the_pipelines(pipeline: Pipeline) -> None:
-    assert Machine(12, BUDGET, remote=5).chunks_ahead == pipeline._window
-    assert Machine(12, BUDGET).chunks_ahead == Pipeline(Deriver(), jobs=12)._window
+    backup = one_file(TYPICAL, 80 * CHUNK)
+    assert Machine(12, BUDGET, remote=5).chunks_ahead(backup, kernel=False) == pipeline._window
+    alone = Pipeline(Deriver(), jobs=12)
+    assert Machine(12, BUDGET).chunks_ahead(backup, kernel=False) == alone._window
 
 
 @pytest.mark.parametrize("cores", [1, 2, 8, 64])

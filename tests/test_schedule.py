@@ -7,7 +7,8 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.pipeline.schedule import Schedule, Start, Way, best_width
+from qbackup.passes import Pass, best_pass
+from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.scrypt import ScryptParameters
 
 MIB = 1 << 20
@@ -36,7 +37,9 @@ def shares(start: Start[str] | None) -> list[tuple[str, int, int]]:
     assert start is not None
     assert start.way is Way.KERNEL
     assert start.jobs == 1
-    assert start.memory == sum(s.count * s.parameters.lane_memory for s in start.shares)
+    assert (
+        start.memory == sum(s.count * s.parameters.lane_memory for s in start.shares) // start.gap
+    )
     return [(share.key, share.first, share.end) for share in start.shares]
 
 
@@ -276,11 +279,11 @@ class TestLaneKernel:
         assert shares(schedule.next()) == [("a", 0, 5), ("b", 0, 3)]
 
     def test_where_fresh_memory_is_dear_it_must_be_worth_it(self) -> None:
-        def width(lanes: int, touched: int = 0) -> int:
-            return best_width(lanes, 2, 8, touched=touched, touch=0.6)
+        def best(lanes: int, touched: int = 0) -> Pass | None:
+            return best_pass(lanes, 2, LANE, 1 << 40, touched=touched, touch=0.8)
 
-        assert [width(lanes) for lanes in (10, 25, 35, 80, 1000)] == [0, 0, 6, 8, 8]
-        assert width(10, touched=5) == 5, "what is there costs nothing"
+        assert [best(lanes) for lanes in (10, 35, 1000)] == [None, Pass(6, 4), Pass(8, 1)]
+        assert best(10, touched=5 * LANE.lane_memory) == Pass(5, 1), "what is there costs nothing"
 
     def test_only_lanes_of_the_same_size_go_side_by_side(self) -> None:
         schedule = with_kernel(jobs=1)
@@ -297,30 +300,69 @@ class TestLaneKernel:
             schedule.done(start)
         assert seen == [("a", 0, 8), ("a", 8, 16), ("a", 16, 20)]
 
-    def test_a_narrow_budget_makes_narrow_passes(self) -> None:
-        schedule = with_kernel(jobs=1, memory=4 * 256 * MIB)
-        schedule.submit("a", LANE)
+    def test_a_narrow_budget_leaves_rows_out(self) -> None:
+        schedule = with_kernel(jobs=1, memory=512 * MIB)
+        for key in "abcdefgh":
+            schedule.submit(key, LANE)
         start = schedule.next()
-        assert shares(start) == [("a", 0, 4)]
+        assert shares(start) == [("a", 0, 5), ("b", 0, 3)]
+        assert start is not None
+        assert (start.gap, start.memory) == (4, 512 * MIB)
+
+    def test_jobs_that_wait_for_work_share_the_budget(self) -> None:
+        schedule = with_kernel(jobs=4, memory=4 * 512 * MIB)
+        schedule.expect(1000)
+        for key in "abcdefgh":
+            schedule.submit(key, LANE)
+        passes = [schedule.next() for _ in range(4)]
+        assert [(one.gap, one.memory) for one in passes if one] == [(4, 512 * MIB)] * 4
+
+    def test_a_budget_too_narrow_for_that_makes_narrow_passes(self) -> None:
+        schedule = with_kernel(jobs=1, memory=320 * MIB)
+        for key in "ab":
+            schedule.submit(key, LANE)
+        start = schedule.next()
+        assert shares(start) == [("a", 0, 5)]
         assert start is not None
         schedule.done(start)
-        assert shares(schedule.next()) == [("a", 4, 5)]
+        assert shares(schedule.next()) == [("b", 0, 5)]
 
     def test_what_it_has_begun_it_ends_although_the_budget_is_used_up(self) -> None:
-        schedule = with_kernel(jobs=2, memory=4 * 256 * MIB)
-        schedule.submit("a", LANE)
-        start = schedule.next()
+        schedule = with_kernel(jobs=2)
+        for key in "ab":
+            schedule.submit(key, ScryptParameters(18, 8, 12))
+        start, other = schedule.next(), schedule.next()
+        assert shares(start) == [("a", 0, 8)]
         assert start is not None
-        schedule.charge(1 << 40)
-        assert schedule.next() is None
+        assert other is not None
+        schedule.charge(1 << 42)
         schedule.done(start)
-        assert shares(schedule.next()) == [("a", 4, 5)], "nothing else runs"
+        assert schedule.next() is None
+        schedule.done(other)
+        last = schedule.next()
+        assert shares(last) == [("b", 2, 3)], "nothing else runs"
+        assert last is not None
+        assert last.gap == 4
+
+    def test_lanes_that_are_expected_make_passes_wider(self) -> None:
+        schedule = with_kernel(jobs=1)
+        schedule.expect(15)
+        for key in "ab":
+            schedule.submit(key, LANE)
+        assert shares(schedule.next()) == [("a", 0, 5), ("b", 0, 3)]
+
+    def test_expected_lanes_that_were_asked_for_are_not_expected_any_more(self) -> None:
+        schedule = with_kernel(jobs=1)
+        schedule.expect(10)
+        for key in "ab":
+            schedule.submit(key, LANE)
+        assert shares(schedule.next()) == [("a", 0, 5)]
 
     def test_a_pass_that_would_be_nearly_empty_is_a_backends(self) -> None:
         schedule = with_kernel(jobs=1)
         schedule.submit("a", ScryptParameters(18, 8, 2))
         assert (name(schedule.next()), schedule.next()) == ("a", None)
-        narrow = with_kernel(jobs=1, memory=600 * MIB)
+        narrow = with_kernel(jobs=1, memory=300 * MIB)
         narrow.submit("a", LANE)
         assert lanes(narrow.next()) == 1
 
@@ -340,7 +382,7 @@ class TestLaneKernel:
             schedule.submit(key, ScryptParameters(14, 8, 5))
         first, second = schedule.next(), schedule.next()
         assert shares(first) == [("a", 0, 5), ("b", 0, 3)]
-        assert shares(second) == [("b", 3, 5), ("c", 0, 4)]
+        assert shares(second) == [("b", 3, 5), ("c", 0, 5), ("d", 0, 1)]
         assert second is not None
         schedule.failed(second)
         assert first is not None
@@ -466,14 +508,14 @@ class TestLanesSingly:
         assert name(schedule.next()) == "b"
 
     def test_what_the_kernel_began_can_be_gone_on_with_singly(self) -> None:
-        schedule = singly(jobs=1, memory=4 * 256 * MIB)
+        schedule = singly(jobs=1)
         schedule.use_kernel(lambda parameters: 8)
-        schedule.submit("a", LANE)
+        schedule.submit("a", ScryptParameters(18, 8, 9))
         start = schedule.next()
-        assert shares(start) == [("a", 0, 4)]
+        assert shares(start) == [("a", 0, 8)]
         assert start is not None
         schedule.done(start)
-        assert part(schedule.next()) == ("a", 4, 5)
+        assert part(schedule.next()) == ("a", 8, 9)
 
     def test_when_it_fails_a_backend_begins_anew(self) -> None:
         schedule = singly(jobs=2)

@@ -21,11 +21,10 @@ from typing import Any
 from qbackup.ciphers import Cipher, choose_cipher
 from qbackup.formats import Event, Format
 from qbackup.keys import Derivation, Deriver, physical_memory
-from qbackup.lanes import PASS_SECONDS, WIDTH
+from qbackup.passes import WIDTH, kernel_saves
 from qbackup.pipeline.lines import Lines, Message, Shared, Work
 from qbackup.pipeline.pool import KeyPool, Ticket
 from qbackup.pipeline.remote import RemoteMixing
-from qbackup.pipeline.schedule import BACKEND_LANE
 from qbackup.pipeline.session import Session, StoredChunk, Tag
 from qbackup.scrypt import ScryptParameters
 
@@ -102,12 +101,15 @@ class Pipeline:
     def expect_keys(self, parameters: ScryptParameters, count: int) -> None:
         """Says how many keys will be asked for: the lane kernel is loaded if that pays.
 
-        Returns at once; it is loaded beside what the caller does next.
+        Returns at once; it is loaded beside what the caller does next. What was said before
+        does not count any more.
         """
-        lanes = count * parameters.p
-        passes = lanes * BACKEND_LANE / self._jobs - lanes / (WIDTH * self._jobs)
-        if passes * PASS_SECONDS * parameters.n * parameters.r >= _WORTH_LOADING_SECONDS:
+        self._pool.expect_lanes(count * parameters.p)
+        if kernel_saves(count * parameters.p, self._jobs, parameters) >= _WORTH_LOADING_SECONDS:
             self._pool.warm_up(parameters)
+            # so that there is always a full pass for each job, and half of another
+            lanes = (WIDTH + WIDTH // 2) * self._jobs
+            self._window = max(self._window, -(-lanes // parameters.p) + 8)
 
     def lanes_at_once(self, parameters: ScryptParameters) -> int:
         """How many lanes with these parameters can run side by side, of any derivations."""

@@ -17,16 +17,18 @@ from dataclasses import dataclass
 
 from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
 from qbackup.keys import Derivation, Deriver, check_memory
-from qbackup.lanes import PASS_SECONDS, WIDTH, LaneKernel, LaneMemory
+from qbackup.lanes import LaneKernel, LaneMemory
 from qbackup.mixing import expand, finish
+from qbackup.passes import PASS_SECONDS, WIDTH, best_pass
 from qbackup.pipeline.remote import RemoteMixing
-from qbackup.pipeline.schedule import Schedule, Start, Way, best_width
+from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.scrypt import ScryptParameters
 
 # A signal that comes between the last look for signals and the wait is only seen when the
 # wait ends, so no wait of a caller's thread may be longer than this.
 SIGNAL_SECONDS = 0.2
 
+_LEAST_TOUCH = 0.3  # of a pass, for a lane
 _TRIAL_SECONDS = 0.15  # touches a GiB or more where memory is cheap
 _KERNEL_SECONDS = 0.8  # a kernel that was compiled before is loaded in half of that
 _LINGER_SECONDS = 3.0
@@ -172,6 +174,12 @@ class KeyPool:
             if self._deriver.lane_mix is not None:
                 self._schedule.use_lanes()
 
+    def expect_lanes(self, count: int) -> None:
+        """So many lanes, of what was not asked for but on speculation, will be wanted."""
+        with self._changed:
+            asked = sum(ticket.derivation.parameters.p for ticket in self._speculated.values())
+            self._schedule.expect(max(0, count - asked))
+
     @contextlib.contextmanager
     def more_to_come(self) -> Iterator[None]:
         """Within this context, what is asked for is not yet dealt out as if it were the last."""
@@ -304,7 +312,8 @@ class KeyPool:
     def _load_kernel(self, parameters: ScryptParameters) -> None:
         try:
             touch = self._try_memory(parameters)
-            if best_width(2 * parameters.p, self._jobs, WIDTH, touch=touch) == 0:
+            room = self._memory // self._jobs
+            if best_pass(2 * parameters.p, self._jobs, parameters, room, touch=touch) is None:
                 self._go_on_without_kernel()
             kernel = self._deriver.load_kernel()
         except Exception:  # numpy that can't be loaded, say: no reason to fail
@@ -323,8 +332,10 @@ class KeyPool:
             seconds = memory.touch(lanes * parameters.lane_memory, _TRIAL_SECONDS) if lanes else 0.0
         except NotEnoughMemory:
             return 0.0
-        # what is touched first is what the system had at hand, and no other thread did the same
+        # no other thread did the same meanwhile
         touch = 2 * seconds * parameters.lane_memory / (PASS_SECONDS * parameters.n * parameters.r)
+        # what is touched first is what the system had at hand, and what follows can be dear
+        touch = max(touch, _LEAST_TOUCH)
         with self._changed:
             if self._closed:
                 memory.close()
@@ -552,7 +563,7 @@ class KeyPool:
         parameters = start.shares[0].parameters
         mix = self._deriver.lane_mix
         if start.way is Way.KERNEL and self._kernel is not None:
-            return self._kernel.romix(blocks, parameters, memory)
+            return self._kernel.romix(blocks, parameters, memory, start.gap)
         if mix is None:
             raise MachineError("this way is not to be had")
         check_memory(parameters)

@@ -11,9 +11,8 @@ chunks take that are held. The rules:
   after the other: memory that is fresh each time costs a third more.
 * Where the lane kernel is, a job takes lanes for one pass of it, of neighbours with the same N
   and r too. A pass takes one core, and about as long for few lanes as for many; so not where it
-  would be nearly empty, nor where every lane that waits can have a core. Fresh memory can be
-  dear (two seconds for a GiB were seen in a virtual machine), so passes get no wider than what
-  waits is worth.
+  would be nearly empty, nor where every lane that waits can have a core. How wide, and with how
+  much memory, `qbackup.passes` tells.
 * A backend derives a key whole where neither is to be had, with as many lanes side by side as
   there are cores for it; and where memory is short, alone.
 """
@@ -26,12 +25,9 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, TypeVar
 
+from qbackup.passes import Pass, best_pass, is_worth_it, narrowest_gap
 from qbackup.scrypt import ScryptParameters
 
-# Measured at N=2^18, r=8 with both cores busy: a pass takes 0.9 s whether it has one lane or
-# eight, a backend 0.4 to 0.7 s a lane. So a pass of fewer lanes than this is no faster.
-_WORTH_A_PASS = 3
-BACKEND_LANE = 0.45  # of a pass
 _MANY_PASSES = 8  # of each job, while nobody knows how many there will be
 
 Key = TypeVar("Key")
@@ -81,12 +77,14 @@ class Start(Generic[Key]):
         way: how.
         jobs: jobs that it takes; for a whole derivation, lanes that are run side by side.
         memory: bytes that it is charged until it ends.
+        gap: of the rows that the kernel keeps.
     """
 
     shares: tuple[Share[Key], ...]
     way: Way
     jobs: int
     memory: int
+    gap: int = 1
 
 
 class Schedule(Generic[Key]):
@@ -103,12 +101,13 @@ class Schedule(Generic[Key]):
         self._waiting: deque[Share[Key]] = deque()
         self._width: Callable[[ScryptParameters], int] = _no_lanes
         self._touch = 0.0  # what fresh memory for a lane costs, in passes
-        self._touched = 0  # lanes of the widest pass so far
+        self._touched = 0  # bytes of the largest pass so far
         self._singly = False  # lanes can be gone through singly
         self._alone: list[Key] = []  # those that may only run alone
         self._lone = False  # one of them runs
         self._running_jobs = 0
         self._used = 0
+        self._expected = 0  # lanes that will be asked for
         self._more = 0  # of those who ask, how many will ask for more in a moment
 
     # What waits
@@ -116,9 +115,14 @@ class Schedule(Generic[Key]):
     def submit(self, key: Key, parameters: ScryptParameters) -> None:
         """A derivation is wanted."""
         self._waiting.append(Share(key, parameters, 0, parameters.p))
+        self._expected = max(0, self._expected - parameters.p)
+
+    def expect(self, lanes: int) -> None:
+        """So many lanes will be asked for, sooner or later."""
+        self._expected = lanes
 
     def expect_more(self, count: int) -> None:
-        """So many (-1: one fewer) are about to ask for more: nothing is the last one yet."""
+        """So many callers (-1: one fewer) are about to ask for more: none is the last one yet."""
         self._more += count
 
     def cancel(self, key: Key) -> None:
@@ -175,8 +179,8 @@ class Schedule(Generic[Key]):
         head = self._waiting[0]
         if head.key in self._alone:
             return None if self._running_jobs else self._begin_whole(head, 1)
-        if lanes := self._pass_lanes(head, idle):
-            return self._begin_lanes(Way.KERNEL, lanes, width=lanes)
+        if one := self._next_pass(head, idle):
+            return self._begin_pass(one)
         if not self._room(head.parameters, self._used) and self._running_jobs:
             return None
         return self._begin_head(head, idle)
@@ -184,11 +188,11 @@ class Schedule(Generic[Key]):
     def _begin_head(self, head: Share[Key], idle: int) -> Start[Key]:
         """Starts the oldest: some of its lanes, or all of it."""
         if self._singly and head.parameters.p > 1:
-            return self._begin_lanes(Way.SINGLY, self._part_of(head), width=1)
+            memory = head.parameters.lane_memory
+            return self._begin_lanes(Way.SINGLY, self._part_of(head), memory)
         if not head.is_whole:  # begun by the kernel, which ends it
-            room = self._room(head.parameters, self._used)
-            lanes = max(1, min(head.count, room, self._width(head.parameters)))
-            return self._begin_lanes(Way.KERNEL, lanes, width=lanes)
+            lanes = min(head.count, self._width(head.parameters))
+            return self._begin_pass(narrowest_gap(lanes, head.parameters, self._left))
         share = max(1, idle // len(self._waiting))
         return self._begin_whole(head, max(1, self.lanes_for(head.parameters, share, self._used)))
 
@@ -200,27 +204,45 @@ class Schedule(Generic[Key]):
         """Lanes that fit into the budget."""
         return max(0, self._memory - used) // max(1, parameters.lane_memory)
 
-    def _pass_lanes(self, head: Share[Key], idle: int) -> int:
-        """Lanes of the kernel's next pass; 0 for a backend, or where nothing fits now."""
+    @property
+    def _left(self) -> int:
+        """Bytes of the budget."""
+        return max(0, self._memory - self._used)
+
+    def _next_pass(self, head: Share[Key], idle: int) -> Pass | None:
+        """The kernel's next pass; None for a backend, or where nothing fits now."""
         width = self._width(head.parameters)
         if not width:
-            return 0
+            return None
         waiting = 0
         for share in self._waiting:
             if not self._joins(share, head.parameters):
                 break
             waiting += share.count
         if waiting <= idle:
-            return 0
-        widest = min(width, self._room(head.parameters, self._used))
-        total = max(waiting, _MANY_PASSES * width * self._jobs) if self._more else waiting
-        best = best_width(total, self._jobs, widest, touched=self._touched, touch=self._touch)
-        if not best:
-            return 0
+            return None
+        # one job must leave room for the others: all narrow is sooner than one wide and one none
+        room = self._left // idle
+        total = waiting + self._expected
+        if self._more and not self._expected:
+            total = max(waiting, _MANY_PASSES * width * self._jobs)
+        best = best_pass(
+            total,
+            (idle + self._jobs) / 2,  # on average those that run have half of it before them
+            head.parameters,
+            room,
+            width=width,
+            touched=self._touched,
+            touch=self._touch,
+        )
+        if best is None:
+            return None
         # a derivation is not divided between cores: each pass would take as long
-        lanes = min(max(best, min(head.count, widest)), max(-(-waiting // idle), head.count))
-        self._touched = max(self._touched, lanes)
-        return lanes if lanes >= _WORTH_A_PASS else 0
+        widest = min(width, room * best.gap // head.parameters.lane_memory)
+        lanes = min(max(best.lanes, min(head.count, widest)), max(-(-waiting // idle), head.count))
+        one = replace(best, lanes=lanes)
+        self._touched = max(self._touched, one.memory(head.parameters))
+        return one if is_worth_it(one) else None
 
     def _joins(self, share: Share[Key], parameters: ScryptParameters) -> bool:
         """Whether lanes of it can go side by side with lanes of these parameters."""
@@ -238,8 +260,12 @@ class Schedule(Generic[Key]):
         self._lone = head.key in self._alone
         return self._begin(Start((head,), Way.WHOLE, jobs, jobs * head.parameters.lane_memory))
 
-    def _begin_lanes(self, way: Way, lanes: int, width: int) -> Start[Key]:
-        """Takes lanes from the waiting line; width of them are in memory at once."""
+    def _begin_pass(self, one: Pass) -> Start[Key]:
+        memory = one.memory(self._waiting[0].parameters)
+        return self._begin_lanes(Way.KERNEL, one.lanes, memory, one.gap)
+
+    def _begin_lanes(self, way: Way, lanes: int, memory: int, gap: int = 1) -> Start[Key]:
+        """Takes lanes from the waiting line."""
         parameters = self._waiting[0].parameters
         shares: list[Share[Key]] = []
         left = lanes
@@ -250,7 +276,7 @@ class Schedule(Generic[Key]):
                 self._waiting.appendleft(replace(share, first=taken.end))
             shares.append(taken)
             left -= taken.count
-        return self._begin(Start(tuple(shares), way, 1, width * parameters.lane_memory))
+        return self._begin(Start(tuple(shares), way, 1, memory, gap))
 
     def _begin(self, start: Start[Key]) -> Start[Key]:
         self._running_jobs += start.jobs
@@ -315,24 +341,6 @@ class Schedule(Generic[Key]):
     def release(self, size: int) -> None:
         """It is not held any more."""
         self._used -= size
-
-
-def best_width(lanes: int, jobs: int, widest: int, *, touched: int = 0, touch: float = 0.0) -> int:
-    """Lanes of a pass with which all that waits is done soonest; 0: a backend is sooner.
-
-    Args:
-        lanes: how many wait.
-        jobs: that go through them.
-        widest: lanes that a pass can have.
-        touched: lanes that each job has memory for.
-        touch: what fresh memory for one more costs, in passes.
-    """
-    best, soonest = 0, lanes * BACKEND_LANE / jobs
-    for width in range(_WORTH_A_PASS, widest + 1):
-        time = max(0, width - touched) * touch + -(-lanes // (width * jobs))
-        if time < soonest:
-            best, soonest = width, time
-    return best
 
 
 def _no_lanes(parameters: ScryptParameters) -> int:

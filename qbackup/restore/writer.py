@@ -75,6 +75,7 @@ class _OpenFile:
         self.fd = fd
         self._name = name
         self._begun = 0  # up to here the system was told to bring it onto the disk
+        self._dropped = 0  # and up to here, some time ago
 
     def write(self, offset: int, data: memoryview) -> None:
         with _translated(self._name):
@@ -94,11 +95,15 @@ class _OpenFile:
             self._begin_sync(offset)
 
     def _begin_sync(self, end: int) -> None:
-        """Has the system write meanwhile, or it waits for fsync with all that it has room for."""
+        """Has the system write meanwhile, or it waits for fsync with all that it has room for.
+
+        What is on the disk by now need not stay in memory: that is wanted for keys.
+        """
         if hasattr(os, "posix_fadvise"):
+            start = self._dropped
             with contextlib.suppress(OSError):
-                os.posix_fadvise(self.fd, self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
-        self._begun = end
+                os.posix_fadvise(self.fd, start, end - start, os.POSIX_FADV_DONTNEED)
+        self._dropped, self._begun = self._begun, end
 
     def close_synced(self, size: int, mode: int, mtime_ns: int | None) -> None:
         """Length, mode and time, then onto the disk."""
