@@ -17,25 +17,28 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from qbackup.errors import MachineError
 from qbackup.names import display, encode, folded
 from qbackup.restore.folders import (
     FOLDER_MODE,
+    OLD_FILE,
     OLD_FOLDER,
     PART_SUFFIX,
     Folders,
+    clear_up,
     exists,
-    lock_folder,
     make_folders,
     put_in_place,
     remove,
+    take_back,
 )
-from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink
+from qbackup.restore.lock import FolderLock
+from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, TreeSink
 
 _FILE_MODE = 0o600
-_KEPT_MODE = 0o1777  # setuid and setgid are dropped
+KEPT_MODE = 0o1777  # setuid and setgid are dropped
 _BLOCK = 64 * 1024
 _BEGIN_SYNC = 32 << 20
 _ZEROS = bytes(_BLOCK)
@@ -115,7 +118,7 @@ class _Image(_OpenFile):
         self._folder = folder
         self._overwrite = overwrite
 
-    def commit(self, size: int) -> None:
+    def commit(self, size: int, chunks: int = 0) -> None:
         with _translated(self._name):
             self.close_synced(size, _FILE_MODE, None)
             put_in_place(self._folder, self._name, self._overwrite)
@@ -141,23 +144,53 @@ class FolderWriter:
             make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            lock_folder(self._root)
+            with _folder_errors(path):
+                self._lock = FolderLock(self._root)
         except BaseException:
             os.close(self._root)
             raise
 
+    @property
+    def folder(self) -> int:
+        """The descriptor of the output folder."""
+        return self._root
+
     def close(self) -> None:
         """Lets the folder go."""
         if self._root >= 0:
+            self._lock.release()
             os.close(self._root)
             self._root = -1
 
     def has_room(self, qube: str, name: str) -> bool:
         """See `Writer`. What is found out when the file is made counts, this only saves time."""
         try:
-            return self._overwrite or not exists(self._root, f"{qube}/{name}")
+            return self._overwrite or not self.is_there(qube, name)
         except OSError:
             return True
+
+    def is_there(self, qube: str, name: str) -> bool:
+        """Whether anything has this name. Raises OSError where that can't be seen."""
+        return exists(self._root, f"{qube}/{name}")
+
+    def is_needed(self, qube: str, name: str) -> bool:
+        """See `Writer`."""
+        return self.has_room(qube, name)
+
+    def found(self, qube: str, name: str) -> Found:
+        """See `Writer`. Without a journal nothing is known."""
+        return Found()
+
+    def claim(self, qube: str, name: str) -> bool:
+        """Takes a name; False if a file that the disk may take for the same was there first."""
+        path = f"{qube}/{name}"
+        return self._written.setdefault(folded(path), path) == path
+
+    def clear_up(self, qube: str, name: str) -> None:
+        """Ends what a killed run has left undone after a file got its name."""
+        *parents, base = f"{qube}/{name}".split("/")
+        with _translated(base), contextlib.closing(Folders(os.dup(self._root))) as folders:
+            clear_up(folders.open(parents), base)
 
     def free_space(self) -> int | None:
         """See `Writer`."""
@@ -167,9 +200,7 @@ class FolderWriter:
     def holds(self, name: str, data: bytes) -> bool:
         """See `Writer`."""
         try:
-            fd = os.open(
-                encode(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._root
-            )
+            fd = os.open(encode(name), os.O_RDONLY | OLD_FILE, dir_fd=self._root)
         except OSError:
             return False
         with open(fd, "rb") as file:
@@ -212,7 +243,7 @@ class FolderWriter:
         ignores case, two files of the backup can have one name.
         """
         path = f"{qube}/{name}"
-        overwrite = self._overwrite and self._written.setdefault(folded(path), path) == path
+        overwrite = self._overwrite and self.claim(qube, name)
         *parents, base = [*(qube.split("/") if qube else []), *name.split("/")]
         with (
             self._turn(folded(path)),
@@ -220,6 +251,7 @@ class FolderWriter:
         ):
             with _translated(base):
                 folder = folders.open(parents, create=True)
+                take_back(folder, base)
                 _check_free(folder, base, overwrite)
             yield folder, base, overwrite
 
@@ -257,9 +289,9 @@ class _TreeFile(_OpenFile):
         self._mode = mode
         self._mtime_ns = mtime_ns
 
-    def commit(self, size: int) -> None:
+    def commit(self, size: int, chunks: int = 0) -> None:
         with _translated(self._name):
-            self.close_synced(size, self._mode & _KEPT_MODE, self._mtime_ns)
+            self.close_synced(size, self._mode & KEPT_MODE, self._mtime_ns)
 
 
 class _Tree:
@@ -282,6 +314,9 @@ class _Tree:
             fd = os.open(base, _NEW_FILE, _FILE_MODE, dir_fd=folder)
         try:
             yield _TreeFile(fd, path, mode, mtime_ns)
+        except BaseException:
+            os.unlink(base, dir_fd=folder)  # the rest of the tree may get its name
+            raise
         finally:
             os.close(fd)
 
@@ -307,11 +342,13 @@ class _Tree:
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
         with _translated(path):
             fd = self._folders.open(_components(path))
-            os.fchmod(fd, mode & _KEPT_MODE)
+            os.fchmod(fd, mode & KEPT_MODE)
             os.utime(fd, ns=_times(mtime_ns))
             os.fsync(fd)
 
-    def commit(self) -> None:
+    def commit(
+        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+    ) -> None:
         with _translated(self._name):
             put_in_place(self._parent, self._name, self._overwrite)
 
