@@ -817,9 +817,11 @@ class TestEncodings:
         env = {**SMALL_KEY, **more}
         listed = run("list", path, env=env)
         restored_ = run("restore", path, "żółw-日本", "-o", tmp_path / "out-ż", env=env)
+        image = tmp_path / "out-ż/żółw-日本/private.img"
+        assert image.read_bytes() == b"data" * 1000
+        image.write_bytes(b"changed")
         again = run("restore", path, "-o", tmp_path / "out-ż", env=env)
         assert (listed.status, restored_.status, again.status) == (0, 0, 1)
-        assert (tmp_path / "out-ż/żółw-日本/private.img").read_bytes() == b"data" * 1000
         name = "żółw-日本" if more.get("LC_ALL") in ("C", "C.UTF-8") else "w-"
         assert name in listed.out
         assert name in again.out

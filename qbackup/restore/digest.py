@@ -16,10 +16,9 @@ from __future__ import annotations
 import hashlib
 
 from qbackup.names import encode
+from qbackup.restore.zeros import BLOCK_SIZE, ZEROS, is_zeros
 
-BLOCK_SIZE = 64 * 1024
-_ZEROS = bytes(BLOCK_SIZE)
-_ZERO_HASH = hashlib.sha256(_ZEROS).digest()
+_ZERO_HASH = hashlib.sha256(ZEROS).digest()
 _HASH_SIZE = 32
 _PLAIN_FOLDER_MODE = 0o700
 ENTRIES_LIMIT = 200_000  # about 160 bytes each; a larger folder is not journaled
@@ -54,7 +53,7 @@ class ContentHash:
         return self._blocks.hexdigest()
 
     def _add(self, piece: memoryview) -> None:
-        if len(piece) == BLOCK_SIZE and not piece[0] | piece[-1] and bytes(piece) == _ZEROS:
+        if len(piece) == BLOCK_SIZE and is_zeros(piece):
             self._number += 1  # a whole block of zeros counts as a hole
             return
         self._block.update(piece)
@@ -63,7 +62,7 @@ class ContentHash:
             self._next_block(self._number + 1)
 
     def _fill(self, end: int) -> None:
-        self._block.update(_ZEROS[: end - self._filled])
+        self._block.update(ZEROS[: end - self._filled])
         self._filled = end
 
     def _next_block(self, number: int) -> None:

@@ -36,12 +36,11 @@ from qbackup.restore.folders import (
 )
 from qbackup.restore.lock import FolderLock
 from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, TreeSink
+from qbackup.restore.zeros import BLOCK_SIZE, is_zeros
 
 _FILE_MODE = 0o600
 KEPT_MODE = 0o1777  # setuid and setgid are dropped
-_BLOCK = 64 * 1024
 _BEGIN_SYNC = 32 << 20
-_ZEROS = bytes(_BLOCK)
 _FARTHEST_TIME_NS = 10**9 << 62  # seconds are 64 bits with a sign
 _NEW_FILE = (
     os.O_WRONLY
@@ -82,9 +81,9 @@ class _OpenFile:
     def write(self, offset: int, data: memoryview) -> None:
         with _translated(self._name):
             start = 0
-            for block in range(0, len(data), _BLOCK):
-                piece = data[block : block + _BLOCK]
-                if piece == _ZEROS[: len(piece)]:
+            for block in range(0, len(data), BLOCK_SIZE):
+                piece = data[block : block + BLOCK_SIZE]
+                if is_zeros(piece):
                     self._write_all(offset + start, data[start:block])
                     start = block + len(piece)
             self._write_all(offset + start, data[start:])
