@@ -121,7 +121,10 @@ class Writer(Protocol):
         ...
 
     def holds(self, name: str, data: bytes) -> bool:
-        """Whether the output folder has a file of exactly this content."""
+        """Whether the output folder has a file of exactly this content.
+
+        What a run that was killed has left beside it is then removed.
+        """
         ...
 
     def free_space(self) -> int | None:

@@ -187,7 +187,7 @@ class FolderWriter:
 
     def clear_up(self, qube: str, name: str) -> None:
         """Ends what a killed run has left undone after a file got its name."""
-        *parents, base = f"{qube}/{name}".split("/")
+        *parents, base = _path(qube, name)
         with _translated(base), contextlib.closing(Folders(os.dup(self._root))) as folders:
             clear_up(folders.open(parents), base)
 
@@ -203,7 +203,10 @@ class FolderWriter:
         except OSError:
             return False
         with open(fd, "rb") as file:
-            return stat.S_ISREG(os.fstat(fd).st_mode) and file.read(len(data) + 1) == data
+            same = stat.S_ISREG(os.fstat(fd).st_mode) and file.read(len(data) + 1) == data
+        if same and exists(self._root, name + PART_SUFFIX):
+            self.clear_up("", name)
+        return same
 
     @contextlib.contextmanager
     def image(self, qube: str, name: str) -> Iterator[FileSink]:
@@ -243,7 +246,7 @@ class FolderWriter:
         """
         path = f"{qube}/{name}"
         overwrite = self._overwrite and self.claim(qube, name)
-        *parents, base = [*(qube.split("/") if qube else []), *name.split("/")]
+        *parents, base = _path(qube, name)
         with (
             self._turn(folded(path)),
             contextlib.closing(Folders(os.dup(self._root))) as folders,
@@ -356,6 +359,11 @@ def _times(mtime_ns: int) -> tuple[int, int]:
     """Access and modification time; a time that no system has becomes the nearest it has."""
     mtime_ns = max(-_FARTHEST_TIME_NS, min(mtime_ns, _FARTHEST_TIME_NS))
     return mtime_ns, mtime_ns
+
+
+def _path(qube: str, name: str) -> list[str]:
+    """The components of a file's path in the output folder."""
+    return [*(qube.split("/") if qube else []), *name.split("/")]
 
 
 def _components(path: str) -> list[str]:
