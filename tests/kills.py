@@ -26,6 +26,7 @@ from typing import Any
 import qbackup
 from tests import librarybackup
 from tests.commandline import finish, run, start
+from tests.maker import BackupMaker, make_sparse
 from tests.restored import Snapshot, snapshot
 
 SEED = 20240917
@@ -66,7 +67,7 @@ class Scene:
     """A backup, and a folder that is restored into, again and again.
 
     Args:
-        backup: of `tests.librarybackup`.
+        backup: with `vault/private.img` and `dom0/user` in it.
         folder: for all that is made.
         overwrite: other files stand in the folder before, and are to be replaced.
     """
@@ -230,17 +231,30 @@ def _report_again(scene: Scene, final: Snapshot, killed: Killed) -> None:
         os._exit(status)
 
 
+def small_backup(folder: Path) -> Path:
+    """An image with a hole, and a home: one of each way to get a name."""
+    maker = BackupMaker(folder / "maker", passphrase=librarybackup.PASSPHRASE)
+    image = make_sparse(folder / "image", 300_000, {0: b"data", 200_000: b"more"})
+    maker.add_qube("vault", files={"private.img": image})
+    home = folder / "user"
+    (home / "Documents").mkdir(parents=True)
+    (home / "Documents/letter").write_bytes(b"Zwierzu, pozycz psu cukr.")
+    (home / "link").symlink_to("Documents/letter")
+    maker.add_home("user", home)
+    return maker.write(folder / "backup")
+
+
 def main(arguments: list[str]) -> None:
-    """See above."""
-    with tempfile.TemporaryDirectory() as folder:
-        made = librarybackup.make(Path(folder))
-        for overwrite in (False, True):
-            scene = Scene(made.path, Path(folder), overwrite)
-            if arguments:
-                killed = at_random(scene, int(arguments[0]))
-            else:
-                killed = at_every_call(scene)
-            print("overwriting:" if overwrite else "into an empty folder:", killed)
+    """See above. `calls` and `overwriting` as arguments are one half of what is done without."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        number = next(filter(str.isdigit, arguments), None)
+        backup = librarybackup.make(folder).path if number else small_backup(folder)
+        for overwrite, word in ((False, "calls"), (True, "overwriting")):
+            if arguments in ([], [number]) or word in arguments:
+                scene = Scene(backup, folder, overwrite)
+                killed = at_random(scene, int(number)) if number else at_every_call(scene)
+                print("overwriting:" if overwrite else "into an empty folder:", killed)
 
 
 if __name__ == "__main__":

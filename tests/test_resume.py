@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -65,7 +66,8 @@ class TestKept:
             derivations.clear()
             with qbackup.open(made.path, passphrase=PASSPHRASE) as archive:
                 assert archive.restore(out).ok
-            assert (len(derivations) == 2) is kept, "the header's, and that of qubes.xml"
+            front = [d for d in derivations if b"backup-header!" in d.secret or b"xml" in d.secret]
+            assert (derivations == front) is kept
 
     def test_it_is_not_touched(self, backup: BackupArchive, out: Path) -> None:
         backup.restore(out)
@@ -272,7 +274,7 @@ def _split(path: Path) -> None:
 
 
 class TestHome:
-    CHANGES: dict[str, Callable[[Path], object]] = {
+    CHANGES: ClassVar[dict[str, Callable[[Path], object]]] = {
         "content": lambda user: (user / "script").write_bytes(b"#!/bin/no\n"),
         "mode": lambda user: (user / "Documents/letter").chmod(0o644),
         "setuid": lambda user: (user / "script").chmod(0o4755),
@@ -409,13 +411,13 @@ class TestKills:
             print(f"\n{killed}")
         assert killed.kills == count
 
-    def test_before_every_call_that_changes_something(self, made: Made, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("where", ["calls", "overwriting"])
+    def test_before_every_call_that_changes_something(self, tools: None, where: str) -> None:
         """In a process of its own, which has no threads before it forks."""
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.kills"], capture_output=True, check=False, text=True
-        )
+        command = [sys.executable, "-m", "tests.kills", where]
+        done = subprocess.run(command, capture_output=True, check=False, text=True)
         assert done.returncode == 0, done.stderr
-        assert done.stdout.count("no wrong byte under a final name") == 2
+        assert "no wrong byte under a final name" in done.stdout
 
 
 class TestTwoAtOnce:

@@ -77,8 +77,8 @@ class Codec:
     def parse(self, line: bytes) -> tuple[State, Record] | None:
         """The record of a line without its end; None if it can't be believed."""
         text = line[_HEAD_SIZE:]
-        mac = line[_ID_SIZE + 1 : _HEAD_SIZE - 1]
-        if not self.is_own(line) or not hmac.compare_digest(mac, self._mac(text)):
+        mac = line[_ID_SIZE + 1 : _HEAD_SIZE]
+        if not self.is_own(line) or not hmac.compare_digest(mac, self._mac(text) + b" "):
             return None
         fields: dict[str, Any] = json.loads(text)
         state: State = fields.pop("state")

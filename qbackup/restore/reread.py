@@ -126,7 +126,7 @@ def hash_file(fd: int, size: int) -> str | None:
                 return None
             content.update(start, buffer[:count])
             start += count
-    return content.finish(size)
+    return content.finish(size) if os.fstat(fd).st_size == size else None
 
 
 def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:
