@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qbackup.limits import Limits
-from qbackup.restore import digest
+from qbackup.restore import digest, reread
 from qbackup.restore.digest import ContentHash, TreeHash
 from qbackup.restore.reread import hash_file, hash_tree
 from qbackup.restore.zeros import is_zeros
@@ -130,10 +130,10 @@ class TestFile:
             assert hash_file(file.fileno(), len(NOISE) + 1) is None
 
 
-def hash_of(folder: Path) -> str | None:
+def hash_of(folder: Path, size: int = 0) -> str | None:
     parent = os.open(folder.parent, os.O_RDONLY)
     try:
-        return hash_tree(parent, folder.name, Limits())
+        return hash_tree(parent, folder.name, size, Limits())
     finally:
         os.close(parent)
 
@@ -156,7 +156,8 @@ class TestFolder:
             made.hard_link("a second name", "sub/file")
             made.folder("sub", 0o750)
         second.symbolic_link("sub/link", "file")
-        assert hash_of(tree) == first.finish() == second.finish()
+        assert hash_of(tree, len(NOISE)) == first.finish() == second.finish()
+        assert hash_of(tree, len(NOISE) - 1) is None
 
     def test_names_may_hold_any_bytes(self, tmp_path: Path) -> None:
         tree = tmp_path / "tree"
@@ -165,6 +166,18 @@ class TestFolder:
         made = TreeHash()
         made.symbolic_link("\udcff\n", "\udcfe")
         assert hash_of(tree) == made.finish()
+
+    def test_one_with_more_in_it_than_a_restore_makes_is_not_gone_through(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reread, "ENTRIES_LIMIT", 10)
+        tree = tmp_path / "tree"
+        tree.mkdir()
+        for number in range(10):
+            (tree / f"{number}").touch()
+        assert hash_of(tree) is not None
+        (tree / "10").touch()
+        assert hash_of(tree) is None
 
     def test_one_that_is_too_large_has_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(digest, "ENTRIES_LIMIT", 10)

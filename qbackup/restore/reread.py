@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from qbackup.limits import Limits
 from qbackup.names import decode, encode
-from qbackup.restore.digest import ContentHash, TreeHash
+from qbackup.restore.digest import ENTRIES_LIMIT, ContentHash, TreeHash
 from qbackup.restore.folders import OLD_FILE, OLD_FOLDER, Folders, is_trusted
 
 _PIECE_SIZE = 1 << 20
@@ -37,11 +37,11 @@ def hash_image(root: int, path: str, size: int) -> str | None:
         return None
 
 
-def hash_tree(root: int, path: str, limits: Limits) -> str | None:
-    """The hash of the folder at this path below an open folder."""
+def hash_tree(root: int, path: str, size: int, limits: Limits) -> str | None:
+    """The hash of the folder at this path below an open folder, if its files have this length."""
     try:
         with closing(Folders(os.dup(root))) as folders:
-            walk = _Walk(root, limits)
+            walk = _Walk(root, size, limits)
             walk.go(folders.open(path.split("/")), "", 0)
             return walk.hash.finish()
     except (OSError, _NotOurs):
@@ -54,24 +54,37 @@ class _NotOurs(Exception):
 
 @dataclass
 class _Walk:
-    """Through a folder, a level at a time; at most `Limits.depth` folders are open."""
+    """Through a folder, a level at a time; at most `Limits.depth` folders are open.
+
+    It ends as soon as there is more than a restore can have made.
+    """
 
     root: int
+    size: int  # of all files together, bytes that may still come
     limits: Limits
     hash: TreeHash = field(default_factory=TreeHash)
     _linked: dict[tuple[int, int], str] = field(default_factory=dict)
+    _listed: int = 0
 
     def go(self, folder: int, path: str, depth: int) -> None:
         """One folder, open as `folder`, and all below."""
         state = os.fstat(folder)
-        if depth > self.limits.depth or self.hash.is_too_large or not is_trusted(state, self.root):
+        if depth > self.limits.depth or not is_trusted(state, self.root):
             raise _NotOurs
         self.hash.folder(path or ".", state.st_mode & _FOLDER_BITS)
-        with os.scandir(folder) as entries:
-            names = [os.fsencode(entry.name) for entry in entries]
-        for name in names:
+        for name in self._names(folder):
             below = decode(name)
             self._entry(folder, name, f"{path}/{below}" if path else below, depth)
+
+    def _names(self, folder: int) -> list[bytes]:
+        names = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self._listed += 1
+                if self._listed > ENTRIES_LIMIT:
+                    raise _NotOurs
+                names.append(os.fsencode(entry.name))
+        return names
 
     def _entry(self, folder: int, name: bytes, path: str, depth: int) -> None:
         state = os.lstat(name, dir_fd=folder)
@@ -93,8 +106,11 @@ class _Walk:
         node = (state.st_dev, state.st_ino)
         content = self._linked.get(node)
         if content is None:
+            self.size -= state.st_size
+            if self.size < 0 or not is_trusted(state, self.root):
+                raise _NotOurs
             content = _hash_file(folder, name, state)
-            if content is None or not is_trusted(state, self.root):
+            if content is None:
                 raise _NotOurs
             if state.st_nlink > 1:
                 self._linked[node] = content

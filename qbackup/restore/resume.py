@@ -119,7 +119,7 @@ class ResumingWriter:
         if record.kind == "file":
             content = hash_image(root, path, record.size)
         else:
-            content = hash_tree(root, path, self._limits)
+            content = hash_tree(root, path, record.size, self._limits)
         if content != record.sha256:
             return Found(is_known=True)
         if not self._journal.is_whole(record):
