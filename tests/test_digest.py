@@ -130,10 +130,10 @@ class TestFile:
             assert hash_file(file.fileno(), len(NOISE) + 1) is None
 
 
-def hash_of(folder: Path, size: int = 0) -> str | None:
+def hash_of(folder: Path, size: int = 0, limits: Limits | None = None) -> str | None:
     parent = os.open(folder.parent, os.O_RDONLY)
     try:
-        return hash_tree(parent, folder.name, size, Limits())
+        return hash_tree(parent, folder.name, size, limits or Limits())
     finally:
         os.close(parent)
 
@@ -178,6 +178,11 @@ class TestFolder:
         assert hash_of(tree) is not None
         (tree / "10").touch()
         assert hash_of(tree) is None
+
+    def test_one_that_is_deeper_than_allowed_is_not_gone_through(self, tmp_path: Path) -> None:
+        (tmp_path / "tree/a/b/c").mkdir(parents=True)
+        assert hash_of(tmp_path / "tree", limits=Limits(depth=3)) is not None
+        assert hash_of(tmp_path / "tree", limits=Limits(depth=2)) is None
 
     def test_one_that_is_too_large_has_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(digest, "ENTRIES_LIMIT", 10)

@@ -6,6 +6,7 @@ kept is what the backup holds, what is not is left alone and named, and nothing 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -58,6 +59,29 @@ def fields(line: bytes) -> dict[str, object]:
 
 def not_kept(report: Report) -> dict[str, str]:
     return {name: status for name, status in statuses(report).items() if status != "kept"}
+
+
+def make_device(path: Path) -> None:
+    """The null device, under this name."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 3))
+    except PermissionError:
+        pytest.skip("only root can make devices")
+
+
+@contextlib.contextmanager
+def opened_names() -> Iterator[set[str]]:
+    """The last components of all that is opened meanwhile."""
+    names: set[str] = set()
+    real = os.open
+
+    def recorded(path: str | bytes, *arguments: int, **options: int) -> int:
+        names.add(os.path.basename(os.fsdecode(path)))
+        return real(path, *arguments, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "open", recorded)
+        yield names
 
 
 class TestFile:
@@ -299,6 +323,16 @@ class TestPlantedContent:
         os.rename(out / "aside", out / "vault/private.img")
         report = backup.restore(out, check=False)
         assert set(not_kept(report)) == {"personal/text", "vault/private.img"}
+
+    @pytest.mark.parametrize("name", ["vault/private.img", "dom0/user/link"])
+    def test_a_device_is_not_opened(self, backup: BackupArchive, out: Path, name: str) -> None:
+        """That alone can have effects."""
+        (out / name).unlink()
+        make_device(out / name)
+        with opened_names() as opened:
+            report = backup.restore(out, [name.split("/")[0]], check=False)
+        assert list(not_kept(report).values()) == ["exists"]
+        assert Path(name).name not in opened
 
 
 class TestForgedRecords:
@@ -588,19 +622,8 @@ class TestSomethingElse:
     def test_a_device_is_not_opened(self, backup: BackupArchive, tmp_path: Path) -> None:
         out = tmp_path / "out"
         out.mkdir()
-        try:
-            os.mknod(out / JOURNAL, stat.S_IFCHR | 0o600, os.makedev(1, 3))
-        except PermissionError:
-            pytest.skip("only root can make devices")
-        opened: list[object] = []
-        real = os.open
-
-        def recorded(path: object, *arguments: object, **options: object) -> int:
-            opened.append(path)
-            return real(path, *arguments, **options)  # type: ignore[arg-type]
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(os, "open", recorded)
+        make_device(out / JOURNAL)
+        with opened_names() as opened:
             assert backup.restore(out).ok
         assert JOURNAL not in opened
 

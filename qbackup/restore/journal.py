@@ -56,6 +56,8 @@ class Journal:
         self._lock = threading.Lock()
         with self._telling("can't be read, so nothing in the folder is known from it"):
             self._open()
+        if not self._is_usable:
+            self._records.clear()
 
     def close(self) -> None:
         """Lets it go. Never raises."""
@@ -113,7 +115,7 @@ class Journal:
 
     def _create(self) -> None:
         self._fd = os.open(JOURNAL_NAME, _NEW_FILE, _MODE, dir_fd=self._folder)
-        os.fchmod(self._fd, _MODE)  # whatever the umask
+        self._make_private()
         os.fsync(self._folder)
 
     def _open(self) -> None:
@@ -138,6 +140,11 @@ class Journal:
         if state.st_size > self._limit:
             raise _Unusable(f"it has more than {self._limit} bytes")
         if stat.S_IMODE(state.st_mode) != _MODE:
+            self._make_private()
+
+    def _make_private(self) -> None:
+        """Whatever the umask, and where the file system has modes."""
+        with contextlib.suppress(PermissionError):
             os.fchmod(self._fd, _MODE)
 
     def _read(self) -> None:
