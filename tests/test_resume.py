@@ -199,6 +199,17 @@ class TestOverwriting:
         assert snapshot(out, folders=True) == final
         assert set(statuses(backup.restore(out)).values()) == {"kept"}
 
+    def test_a_file_where_the_folder_of_a_qube_was_costs_that_qube(
+        self, backup: BackupArchive, out: Path
+    ) -> None:
+        backup.restore(out)
+        shutil.rmtree(out / "vault")
+        (out / "vault").write_bytes(b"precious")
+        for overwrite in (False, True):
+            report = backup.restore(out, overwrite=overwrite, check=False)
+            assert list(errors(report)) == ["vault/private.img"]
+            assert (out / "vault").read_bytes() == b"precious"
+
     def test_files_that_are_known_need_no_room(
         self, backup: BackupArchive, out: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -105,8 +105,12 @@ class ResumingWriter:
 
     def _is_expected(self, qube: str, name: str) -> bool:
         """Whether it is probably there and whole; a look at the name, not at the content."""
-        known = self._journal.find(qube, name) is not None
-        return known and self._writer.is_there(qube, name)
+        if self._journal.find(qube, name) is None:
+            return False
+        try:
+            return self._writer.is_there(qube, name)
+        except OSError:
+            return False
 
     def _refuse_whole(self, qube: str, name: str) -> None:
         """What is whole is not replaced, nor by another file that the disk takes for it."""
