@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
 from qbackup.catalog import Catalog, PipeCatalog, SeekableCatalog
-from qbackup.chunk import EncryptedChunk
+from qbackup.chunk import EncryptedChunk, StoredHash
 from qbackup.compression import choose_filter
 from qbackup.errors import (
     AlreadyPassed,
@@ -43,9 +43,9 @@ from qbackup.pipeline import Pipeline
 from qbackup.qube import Qube
 from qbackup.restore.plan import Plan
 from qbackup.restore.report import FileResult, OnProgress, Report
+from qbackup.restore.resume import ResumingWriter
 from qbackup.restore.run import Run, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
-from qbackup.restore.writer import FolderWriter
 from qbackup.scrypt import ScryptParameters
 from qbackup.source import open_source
 
@@ -102,6 +102,7 @@ class BackupArchive:
         self._table: QubeTable | None = None
         self._metadata: bytes | None = None
         self._metadata_error: QBackupError | None = None
+        self._metadata_stored = StoredHash()
         self._source = open_source(source)
         self.pipeline = Pipeline(
             self.deriver,
@@ -233,6 +234,7 @@ class BackupArchive:
             format_=lambda: self.unlocked().format,
             pipeline=self.pipeline,
             limits=self.limits,
+            stored=self._metadata_stored if name.path == METADATA_PATH else None,
         )
 
     def _warn(self, text: str) -> None:
@@ -341,10 +343,13 @@ class BackupArchive:
     ) -> Report:
         """Writes ``output/QUBE/FILE`` for all that is asked for, and ``output/qubes.xml``.
 
+        What an earlier run has restored from this very backup is read again, and kept if it is
+        still the same. Everything else that is there is left alone, or replaced on demand.
+
         Args:
             output: the folder, made if it is not there.
             names: ``QUBE`` or ``QUBE/FILE``; none means all.
-            overwrite: replace files that are there already.
+            overwrite: replace files that are there already and are not the same.
             progress: called after every chunk.
             check: raise Incomplete unless all is there and whole.
 
@@ -355,11 +360,28 @@ class BackupArchive:
             Incomplete: with `check`, the report is not ok.
         """
         plan = self._plan(names)
-        writer = FolderWriter(output, overwrite=overwrite)
+        writer = ResumingWriter(
+            output,
+            key=self._journal_key(),
+            limits=self.limits,
+            overwrite=overwrite,
+            warn=self._warn,
+        )
         try:
             return self._run(plan, writer, progress, check, keep_metadata=True)
         finally:
             writer.close()
+
+    def _journal_key(self) -> bytes:
+        """The key of this backup's records in an output folder; see docs/security.md.
+
+        It is bound to all that decides what a file is called and what is in it: the header, the
+        list of qubes as it is stored (none where it is damaged: files are then called by their
+        path), and the filter.
+        """
+        stored = self._metadata_stored.digest() if self._metadata is not None else b""
+        filter_ = (self._filter_override or self.header.compression_filter or "").encode()
+        return self._front.root_key.derive("journal 1", self._front.digest, stored, filter_)
 
     def verify(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, cast
@@ -16,6 +17,23 @@ from qbackup.source import Source
 from qbackup.stream import VerifiedStream
 
 
+class StoredHash:
+    """SHA-256 over a file's stored bytes, taken of its chunks as they are read."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[int, bytes] = {}
+
+    def add(self, index: int, head: bytes, body: memoryview) -> None:
+        """A chunk was read."""
+        chunk = hashlib.sha256(head)
+        chunk.update(body)
+        self._chunks[index] = chunk.digest()
+
+    def digest(self) -> bytes:
+        """Of the chunks' hashes, in order."""
+        return hashlib.sha256(b"".join(self._chunks[i] for i in sorted(self._chunks))).digest()
+
+
 class EncryptedChunk:
     """One chunk of a file: at most 100 MiB, encrypted and authenticated on its own.
 
@@ -25,6 +43,9 @@ class EncryptedChunk:
     Attributes:
         index: its place in the file, from 0.
         size: its stored length in bytes.
+
+    Args:
+        stored: told of the stored bytes when they are read.
     """
 
     def __init__(
@@ -37,6 +58,7 @@ class EncryptedChunk:
         format_: Callable[[], Format],
         pipeline: Pipeline,
         limits: Limits,
+        stored: StoredHash | None = None,
     ) -> None:
         self._name = name
         self._offset = offset
@@ -45,6 +67,7 @@ class EncryptedChunk:
         self._format = format_
         self._pipeline = pipeline
         self._limits = limits
+        self._stored = stored
         self._head: bytes | None = None
         self._taken = False
         self._lock = threading.Lock()
@@ -108,6 +131,8 @@ class EncryptedChunk:
         count = self._read_into(self._offset + start, body)
         if count < len(body):
             raise ChunkDamaged("the archive ends inside of it", chunk=display(self.name))
+        if self._stored is not None:
+            self._stored.add(self.index, self.read_head(start), body)
         return body
 
     def _check_size(self) -> None:

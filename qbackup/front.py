@@ -8,6 +8,7 @@ pipe too.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import hmac
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ from qbackup.errors import (
     NotABackup,
     QBackupError,
     UnsupportedFormat,
+    UsageError,
     WrongPassphrase,
 )
 from qbackup.formats.v4 import lock_header_copy
@@ -30,6 +32,7 @@ from qbackup.names import display
 from qbackup.pipeline import Pipeline
 from qbackup.scrypt import HEADER_SIZE, OVERHEAD, EncryptedHeader, ScryptParameters
 from qbackup.source import Source
+from qbackup.subkeys import RootKey
 
 
 class Front:
@@ -53,6 +56,19 @@ class Front:
         self._copy: bytes | None = None
         self._header = self._read_header()
         self.untrusted_header = BackupHeader.parse(self._header, limits)
+        self._root_key: RootKey | None = None
+
+    @property
+    def root_key(self) -> RootKey:
+        """For keys of this program's own. Raises UsageError before the header is authentic."""
+        if self._root_key is None:
+            raise UsageError("the backup is locked: call unlock(passphrase) first")
+        return self._root_key
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the header."""
+        return hashlib.sha256(self._header).digest()
 
     @property
     def untrusted_parameters(self) -> ScryptParameters | None:
@@ -107,7 +123,9 @@ class Front:
             raise HeaderAltered(
                 "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
             )
-        return BackupHeader.parse(plain, self._limits)
+        header = BackupHeader.parse(plain, self._limits)
+        self._root_key = RootKey(key)
+        return header
 
     def _read_header(self) -> bytes:
         member = self._catalog.header()

@@ -14,6 +14,7 @@ import unicodedata
 from dataclasses import dataclass
 
 ENCRYPTED_SUFFIX = ".enc"
+OWN_PREFIX = ".qbackup-"  # of the files that a restore keeps for itself in the output folder
 COMPONENT_LIMIT_BYTES = 255  # NAME_MAX of the usual file systems
 
 # At least three digits; more only past 999, so that each number is spelled in one way.
@@ -143,3 +144,14 @@ def json_name(name: str) -> dict[str, str]:
 def folded(path: str) -> str:
     """The same text for all paths that a file system which ignores case takes for one."""
     return unicodedata.normalize("NFC", path).casefold()
+
+
+def is_own(component: str) -> bool:
+    """Whether some file system could take this for a name that a restore keeps for itself.
+
+    Case, compatible forms, invisible characters and a dot or space at the end may not count.
+    """
+    plain = unicodedata.normalize("NFKC", component)
+    shown = (c for c in plain if unicodedata.category(c) not in _INVISIBLE_CATEGORIES)
+    visible = "".join(c for c in shown if not _BLANK.match(c))
+    return visible.casefold().strip(" ").startswith(OWN_PREFIX)

@@ -10,20 +10,39 @@ from pathlib import Path
 
 from qbackup import Report
 
+JOURNAL = ".qbackup-journal"
+
 # relative path → "folder", "link TARGET", or a file's SHA-256 and length
 Snapshot = dict[str, str]
 
 
 def snapshot(folder: Path, *, folders: bool = False) -> Snapshot:
-    """Every file and link below a folder, so that one too many shows as one missing does."""
+    """Every file and link below a folder, so that one too many shows as one missing does.
+
+    Only the restore's own journal is left out, which has to be a private file.
+    """
+    journal = folder / JOURNAL
     found = {}
     for root, names, files in os.walk(folder):
         for name in [*names, *files]:
             path = os.path.join(root, name)
+            if path == str(journal) and is_private(journal):
+                continue
             what = _what(path)
             if folders or what != "folder":
                 found[os.path.relpath(path, folder)] = what
     return found
+
+
+def is_private(path: Path) -> bool:
+    """Whether it is a plain file, with one name, that only its owner can read."""
+    state = path.lstat()
+    return state.st_mode == stat.S_IFREG | 0o600 and state.st_nlink == 1
+
+
+def files_below(folder: Path) -> set[str]:
+    """The names of all that is no folder, those of files under way too; without the journal."""
+    return set(snapshot(folder))
 
 
 def content(data: bytes) -> str:

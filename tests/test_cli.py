@@ -33,6 +33,7 @@ from tests.commandline import (
 )
 from tests.conftest import MakerFactory
 from tests.maker import forged_archive
+from tests.restored import files_below
 
 KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
@@ -41,11 +42,6 @@ IMAGE = "vm1/private.img.000.enc"
 REAL = vectorfiles.backup_path("zstdmt-real-scrypt")
 #: A run whose derivation would go on beyond this is ended by the system, with another status.
 NO_DERIVATION = {resource.RLIMIT_CPU: 20}
-
-
-def restored(folder: Path) -> set[str]:
-    """All files below a folder."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
 def sha256(data: bytes) -> str:
@@ -376,7 +372,7 @@ class TestRestore:
     def test_all(self, tmp_path: Path) -> None:
         ended = call("restore", SAMPLE, "-o", tmp_path / "new" / "out", *KEY)
         assert (ended.status, ended.err) == (0, "")
-        assert restored(tmp_path / "new" / "out") == {
+        assert files_below(tmp_path / "new" / "out") == {
             "qubes.xml",
             "personal/private.img",
             "personal/firewall.xml",
@@ -405,7 +401,7 @@ class TestRestore:
     )
     def test_selection(self, names: list[str], files: set[str], tmp_path: Path) -> None:
         assert main(["restore", str(SAMPLE), *names, "-o", str(tmp_path), *map(str, KEY)]) == 0
-        assert restored(tmp_path) == files | {"qubes.xml"}
+        assert files_below(tmp_path) == files | {"qubes.xml"}
 
     @pytest.mark.parametrize(
         "order",
@@ -420,7 +416,7 @@ class TestRestore:
     def test_names_stand_anywhere(self, order: list[str], tmp_path: Path) -> None:
         words = [str(tmp_path) if word == "OUT" else word for word in order]
         assert call("restore", *KEY, SAMPLE, *words).status == 0
-        assert restored(tmp_path) == {"qubes.xml", "vault/private.img", "personal/firewall.xml"}
+        assert files_below(tmp_path) == {"qubes.xml", "vault/private.img", "personal/firewall.xml"}
 
     def test_what_is_there_is_left_alone(self, tmp_path: Path) -> None:
         (tmp_path / "personal").mkdir()
@@ -445,7 +441,7 @@ class TestRestore:
         ended = call("restore", path, "-o", tmp_path / "out", *KEY)
         assert ended.status == 1
         assert "personal/private.img" in ended.out
-        assert restored(tmp_path / "out") == {
+        assert files_below(tmp_path / "out") == {
             "qubes.xml",
             "personal/firewall.xml",
             "vault/private.img",
@@ -516,7 +512,7 @@ class TestPipe:
         if name != "info":  # its estimate is a measurement
             assert piped.stdout == from_file.stdout
         if name == "restore":
-            assert restored(tmp_path / "pipe/out") == restored(tmp_path / "file/out")
+            assert files_below(tmp_path / "pipe/out") == files_below(tmp_path / "file/out")
 
     def test_standard_input_may_be_the_file_itself(self) -> None:
         with SAMPLE.open("rb") as file:
@@ -821,9 +817,11 @@ class TestEncodings:
         env = {**SMALL_KEY, **more}
         listed = run("list", path, env=env)
         restored_ = run("restore", path, "żółw-日本", "-o", tmp_path / "out-ż", env=env)
+        image = tmp_path / "out-ż/żółw-日本/private.img"
+        assert image.read_bytes() == b"data" * 1000
+        image.write_bytes(b"changed")
         again = run("restore", path, "-o", tmp_path / "out-ż", env=env)
         assert (listed.status, restored_.status, again.status) == (0, 0, 1)
-        assert (tmp_path / "out-ż/żółw-日本/private.img").read_bytes() == b"data" * 1000
         name = "żółw-日本" if more.get("LC_ALL") in ("C", "C.UTF-8") else "w-"
         assert name in listed.out
         assert name in again.out

@@ -42,6 +42,7 @@ from tests.commandline import (
     wait_for,
 )
 from tests.conftest import MakerFactory
+from tests.restored import files_below
 
 KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
@@ -57,11 +58,6 @@ def endless(tmp_path: Path) -> Path:
     return alter.with_parameters(
         SAMPLE, tmp_path / "endless", "vm2/private.img.000.enc", 14, 8, 1 << 11
     )
-
-
-def files_below(folder: Path) -> set[str]:
-    """All files, those under way too."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
 
 
 def wait_for_derivation(process: subprocess.Popen[bytes], part: Path) -> None:

@@ -35,7 +35,7 @@ from tests.commandline import (
     wait_for,
 )
 from tests.maker import BackupMaker
-from tests.test_cli_signals import files_below
+from tests.restored import files_below
 
 ROOT = EXAMPLES.parent
 CHUNKS = 12

@@ -127,6 +127,7 @@ def test_every_limit_has_a_test() -> None:
         "chunk",
         "pax_header",
         "trailing_zeros",
+        "journal",
     }
     assert {field.name for field in dataclasses.fields(Limits)} == elsewhere | set(READING)
 

@@ -24,8 +24,9 @@ from tests.atrest import check_at_rest, threads
 from tests.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_for
 from tests.conftest import MakerFactory
 from tests.maker.backup import PASSPHRASE
+from tests.restored import files_below
 from tests.sources import piped
-from tests.test_cli_signals import files_below, small_disk, wait_for_derivation
+from tests.test_cli_signals import small_disk, wait_for_derivation
 
 __all__ = ["small_disk"]
 
@@ -119,14 +120,14 @@ class TestTheSame:
         }
         assert not (tmp_path / "q4").exists()
 
-    def test_again_what_is_there_is_left_alone(
-        self, many: Path, opened: Opener, tmp_path: Path
-    ) -> None:
+    def test_again_what_is_there_is_kept(self, many: Path, opened: Opener, tmp_path: Path) -> None:
         archive = opened(many, PASSPHRASE)
         out = tmp_path / "out"
         assert archive.restore(out).ok
+        (out / "q3/private.img").write_bytes(b"changed")
         report = archive.restore(out, check=False)
         assert set(restored.statuses(report).values()) == {"kept", "exists"}
+        assert list(restored.errors(report)) == ["q3/private.img"]
         assert archive.restore(out, overwrite=True).ok
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +29,7 @@ from tests.maker import (
     assemble,
     drop,
 )
+from tests.restored import files_below
 from tests.sources import piped
 
 
@@ -117,7 +117,11 @@ class TestPipe:
         assert report.ok
         assert (tmp_path / "out/personal/private.img").read_bytes() == IMAGE
         assert (tmp_path / "out/vault/private.img").read_bytes() == NOISE
-        assert sorted(os.listdir(tmp_path / "out")) == ["personal", "qubes.xml", "vault"]
+        assert files_below(tmp_path / "out") == {
+            "personal/private.img",
+            "qubes.xml",
+            "vault/private.img",
+        }
 
     def test_restoring_what_has_passed_raises_and_writes_nothing(
         self, pipe: BackupArchive, tmp_path: Path

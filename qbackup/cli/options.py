@@ -85,7 +85,9 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
             "-o", "--output", metavar="DIR", required=True, help="the folder to write into"
         )
         command.add_argument(
-            "--overwrite", action="store_true", help="replace files that are there already"
+            "--overwrite",
+            action="store_true",
+            help="replace files that are there already and are not the same",
         )
 
 

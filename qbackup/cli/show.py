@@ -232,6 +232,9 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
     good = [result for result in report.files if result.ok]
     total = human_size(sum(result.size for result in good))
     bad = len(report.files) - len(good)
+    kept = sum(result.status == "kept" and bool(result.qube) for result in good)
+    if kept:
+        total += f"; {kept} of them there before, and read again"
     if stopped:
         lines.append(f"STOPPED BEFORE THE END: {bad} not whole, {len(good)} whole ({total}).")
     elif report.ok:

@@ -10,13 +10,15 @@ import contextlib
 import os
 import stat
 
-from qbackup.errors import MachineError
 from qbackup.names import decode, encode
 from qbackup.restore.sinks import InTheWay
 
 PART_SUFFIX = ".part"
 _OLD_SUFFIX = ".old.part"
 FOLDER_MODE = 0o700
+OLD_FILE = (  # never through a link, and never waiting for the other end of a pipe
+    getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+)
 OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -31,20 +33,6 @@ def make_folders(path: str | os.PathLike[str]) -> None:
         parent = os.path.dirname(os.path.abspath(path))
         make_folders(parent)
         os.mkdir(path, FOLDER_MODE)
-
-
-def lock_folder(fd: int) -> None:
-    """Keeps a second restore out of the same folder, where the system can."""
-    try:
-        import fcntl
-    except ImportError:
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise MachineError("another restore is writing into this output folder") from None
-    except OSError:
-        return  # a file system without locks
 
 
 class Folders:
@@ -97,6 +85,11 @@ def exists(folder: int, name: str) -> bool:
     return True
 
 
+def is_trusted(state: os.stat_result, folder: int) -> bool:
+    """Whether a file is owned by somebody who may do everything in this folder anyway."""
+    return state.st_uid in (0, os.geteuid(), os.fstat(folder).st_uid)
+
+
 def put_in_place(folder: int, name: str, overwrite: bool) -> None:
     """Renames ``NAME.part`` to ``NAME``, and makes sure that the folder knows it."""
     part, final, old = (encode(name + suffix) for suffix in (PART_SUFFIX, "", _OLD_SUFFIX))
@@ -106,10 +99,26 @@ def put_in_place(folder: int, name: str, overwrite: bool) -> None:
         remove(folder, name + _OLD_SUFFIX)
         os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
         os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)  # the old one goes when the new one has the name for good
         remove(folder, name + _OLD_SUFFIX)
     else:
         os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)
+
+
+def take_back(folder: int, name: str) -> None:
+    """Undoes a replacement that was killed between its two renames: what was there comes back."""
+    if not exists(folder, name) and exists(folder, name + _OLD_SUFFIX):
+        old, final = encode(name + _OLD_SUFFIX), encode(name)
+        os.rename(old, final, src_dir_fd=folder, dst_dir_fd=folder)
+        os.fsync(folder)
+
+
+def clear_up(folder: int, name: str) -> None:
+    """Removes what a run that was killed after the rename has left beside a file."""
+    os.fsync(folder)
+    for suffix in (PART_SUFFIX, _OLD_SUFFIX):
+        remove(folder, name + suffix)
 
 
 def _is_folder(folder: int, name: bytes) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qbackup.errors import NotInBackup
 from qbackup.metadata import METADATA_PATH, QubeTable
-from qbackup.names import display, unsafe_reason
+from qbackup.names import display, is_own, unsafe_reason
 from qbackup.restore.folders import PART_SUFFIX
 from qbackup.restore.report import FileResult
 
@@ -39,6 +39,8 @@ def _unsafe_target(qube: str, file: str) -> str | None:
         return reason
     if "/" in qube:
         return "the qube's name holds a slash"
+    if is_own(qube):
+        return "the name is one that a restore keeps for itself"
     if any(part.lower().endswith(PART_SUFFIX) for part in (qube, *file.split("/"))):
         return f"the name ends in {PART_SUFFIX}, as unfinished files do"
     return None

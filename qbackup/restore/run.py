@@ -17,9 +17,13 @@ from qbackup.metadata import METADATA_PATH
 from qbackup.names import display
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.report import FileResult, OnProgress, Progress
-from qbackup.restore.sinks import CannotWrite, InTheWay, Writer
+from qbackup.restore.sinks import CannotWrite, Found, InTheWay, Writer
 from qbackup.restore.tree import TreeRestore
 
+_DIFFERS = (
+    "something of this name is there, and it is not what this backup holds; it was left alone"
+    " (see --overwrite)"
+)
 _IN_THE_WAY = "something of this name is there already; it was left alone (see --overwrite)"
 
 
@@ -116,7 +120,7 @@ class Run:
             MachineError: this machine can't go on; `results` has what was done until then.
         """
         unpack(self._wanted(files, ignored), self._unpack_file, self._take)
-        self._missing = self._plan.missing(self._seen)
+        self._missing = [self._or_kept(result) for result in self._plan.missing(self._seen)]
 
     def _take(self, step: Step) -> None:
         """A step was made."""
@@ -138,7 +142,7 @@ class Run:
         for number, file in enumerate(files):
             target = self._plan.target(file.path)
             if target is not None:
-                needed = not target.unsafe and self._writer.has_room(target.qube, target.name)
+                needed = not target.unsafe and self._writer.is_needed(target.qube, target.name)
                 yield Task(number, file, target), file.chunks if needed else ()
             elif not self._plan.is_known(file.path):
                 ignored(file)
@@ -168,7 +172,7 @@ class Run:
                 return self._tree(file, target, inner)
             return [self._image(file, target, inner)]
         except InTheWay:
-            return [self._result(file, target, "exists", _IN_THE_WAY)]
+            return self._in_the_way(file, target)
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
             place = f"{error.chunk}: " if error.chunk else ""
             # where memory is short nothing is known to be wrong with the file
@@ -184,7 +188,7 @@ class Run:
                 if extent.data is not None:
                     sink.write(extent.offset, extent.data)
             inner.finish()
-            sink.commit(entry.size)
+            sink.commit(entry.size, file.chunk_count)
         return self._result(file, target, "ok", size=entry.size)
 
     def _tree(self, file: BackupFile, target: Target, inner: InnerArchive) -> list[FileResult]:
@@ -192,9 +196,25 @@ class Run:
             restore = TreeRestore(sink, self._limits)
             for entry in inner.entries():
                 restore.add(entry)
-            restore.finish()
+            restore.finish(file.chunk_count)
         result = self._result(file, target, "ok", size=restore.size, notes=tuple(restore.notes))
         return [result, *(_refused(target, path, why) for path, why in restore.refused)]
+
+    def _in_the_way(self, file: BackupFile, target: Target) -> list[FileResult]:
+        """What an earlier run restored is kept, if it is still the same."""
+        found = self._writer.found(target.qube, target.name)
+        if not found.is_whole:
+            reason = _DIFFERS if found.is_known else _IN_THE_WAY
+            return [self._result(file, target, "exists", reason)]
+        return [
+            _kept(target.qube, target.name, found),
+            *(_refused(target, path, why) for path, why in found.refused),
+        ]
+
+    def _or_kept(self, result: FileResult) -> FileResult:
+        """What is not in the archive any more, but was, and stands there whole."""
+        found = self._writer.found(result.qube, result.name)
+        return _kept(result.qube, result.name, found) if found.is_whole else result
 
     def _result(
         self,
@@ -215,6 +235,10 @@ class Run:
             size=size,
             notes=notes,
         )
+
+
+def _kept(qube: str, name: str, found: Found) -> FileResult:
+    return FileResult(qube=qube, name=name, status="kept", chunks=found.chunks, size=found.size)
 
 
 def _refused(target: Target, path: str, reason: str) -> FileResult:

@@ -6,6 +6,8 @@ What really writes is `qbackup.restore.writer`; `NowhereWriter` is how a backup 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 
@@ -17,6 +19,25 @@ class CannotWrite(Exception):
     """This one file can't be made here: its name or size does not fit. Inside only."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is known of something that is in the way.
+
+    Args:
+        is_known: an earlier run has restored a file of this backup under this name.
+        is_whole: and what is there was read again and is that file.
+        size: its length in bytes.
+        chunks: how many it came from.
+        refused: (path, reason) of what in a folder was not made.
+    """
+
+    is_known: bool = False
+    is_whole: bool = False
+    size: int = 0
+    chunks: int = 0
+    refused: tuple[tuple[str, str], ...] = ()
+
+
 class FileSink(Protocol):
     """A file under way."""
 
@@ -24,8 +45,13 @@ class FileSink(Protocol):
         """Puts verified data at its place."""
         ...
 
-    def commit(self, size: int) -> None:
-        """It is whole: gives it its length and its final name."""
+    def commit(self, size: int, chunks: int = 0) -> None:
+        """It is whole: gives it its length and its final name.
+
+        Args:
+            size: its length in bytes.
+            chunks: how many it came from, for who keeps books.
+        """
         ...
 
 
@@ -54,8 +80,16 @@ class TreeSink(Protocol):
         """Nothing will be made in it any more: gives it mode and time."""
         ...
 
-    def commit(self) -> None:
-        """It is whole: gives the folder its final name."""
+    def commit(
+        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        """It is whole: gives the folder its final name.
+
+        Args:
+            size: of all its files, in bytes.
+            chunks: how many it came from.
+            refused: (path, reason) of what was not made.
+        """
         ...
 
 
@@ -78,8 +112,19 @@ class Writer(Protocol):
         """Whether it is worth reading the file: nothing of its name is in the way yet."""
         ...
 
+    def is_needed(self, qube: str, name: str) -> bool:
+        """Whether the file has to be read. What would be replaced is looked at before."""
+        ...
+
+    def found(self, qube: str, name: str) -> Found:
+        """What is known of what is in the way; its content is read again."""
+        ...
+
     def holds(self, name: str, data: bytes) -> bool:
-        """Whether the output folder has a file of exactly this content."""
+        """Whether the output folder has a file of exactly this content.
+
+        What a run that was killed has left beside it is then removed.
+        """
         ...
 
     def free_space(self) -> int | None:
@@ -95,7 +140,9 @@ class _Nothing:
     def hard_link(self, path: str, target: str) -> None: ...
     def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None: ...
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None: ...
-    def commit(self, size: int = 0) -> None: ...
+    def commit(
+        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+    ) -> None: ...
 
     def file(
         self, path: str, size: int, mode: int, mtime_ns: int
@@ -117,6 +164,14 @@ class NowhereWriter:
     def has_room(self, qube: str, name: str) -> bool:
         """See `Writer`."""
         return True
+
+    def is_needed(self, qube: str, name: str) -> bool:
+        """See `Writer`."""
+        return True
+
+    def found(self, qube: str, name: str) -> Found:
+        """See `Writer`."""
+        return Found()
 
     def holds(self, name: str, data: bytes) -> bool:
         """See `Writer`."""

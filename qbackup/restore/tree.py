@@ -64,8 +64,12 @@ class TreeRestore:
         except CannotWrite as error:
             self._refuse(entry.path, str(error))
 
-    def finish(self) -> None:
-        """What has to come last, then the commit."""
+    def finish(self, chunks: int = 0) -> None:
+        """What has to come last, then the commit.
+
+        Args:
+            chunks: how many the folder came from.
+        """
         names: dict[str, list[str]] = {}
         for path, first in self._link_names.items():
             names.setdefault(first, []).append(path)
@@ -76,7 +80,7 @@ class TreeRestore:
         for path in sorted(self._folders, key=lambda p: (p != ".", p.count("/")), reverse=True):
             mode, mtime_ns = self._folders[path]
             self.sink.finish_folder(path, mode, mtime_ns)
-        self.sink.commit()
+        self.sink.commit(self.size, chunks, self.refused)
 
     def _check_path(self, entry: Entry) -> None:
         if entry.path == ".":

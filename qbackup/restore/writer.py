@@ -17,28 +17,30 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from qbackup.errors import MachineError
 from qbackup.names import display, encode, folded
 from qbackup.restore.folders import (
     FOLDER_MODE,
+    OLD_FILE,
     OLD_FOLDER,
     PART_SUFFIX,
     Folders,
+    clear_up,
     exists,
-    lock_folder,
     make_folders,
     put_in_place,
     remove,
+    take_back,
 )
-from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink
+from qbackup.restore.lock import FolderLock
+from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, TreeSink
+from qbackup.restore.zeros import BLOCK_SIZE, is_zeros
 
 _FILE_MODE = 0o600
-_KEPT_MODE = 0o1777  # setuid and setgid are dropped
-_BLOCK = 64 * 1024
+KEPT_MODE = 0o1777  # setuid and setgid are dropped
 _BEGIN_SYNC = 32 << 20
-_ZEROS = bytes(_BLOCK)
 _FARTHEST_TIME_NS = 10**9 << 62  # seconds are 64 bits with a sign
 _NEW_FILE = (
     os.O_WRONLY
@@ -80,9 +82,9 @@ class _OpenFile:
     def write(self, offset: int, data: memoryview) -> None:
         with _translated(self._name):
             start = 0
-            for block in range(0, len(data), _BLOCK):
-                piece = data[block : block + _BLOCK]
-                if piece == _ZEROS[: len(piece)]:
+            for block in range(0, len(data), BLOCK_SIZE):
+                piece = data[block : block + BLOCK_SIZE]
+                if is_zeros(piece):
                     self._write_all(offset + start, data[start:block])
                     start = block + len(piece)
             self._write_all(offset + start, data[start:])
@@ -120,7 +122,7 @@ class _Image(_OpenFile):
         self._folder = folder
         self._overwrite = overwrite
 
-    def commit(self, size: int) -> None:
+    def commit(self, size: int, chunks: int = 0) -> None:
         with _translated(self._name):
             self.close_synced(size, _FILE_MODE, None)
             put_in_place(self._folder, self._name, self._overwrite)
@@ -146,23 +148,53 @@ class FolderWriter:
             make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            lock_folder(self._root)
+            with _folder_errors(path):
+                self._lock = FolderLock(self._root)
         except BaseException:
             os.close(self._root)
             raise
 
+    @property
+    def folder(self) -> int:
+        """The descriptor of the output folder."""
+        return self._root
+
     def close(self) -> None:
         """Lets the folder go."""
         if self._root >= 0:
+            self._lock.release()
             os.close(self._root)
             self._root = -1
 
     def has_room(self, qube: str, name: str) -> bool:
         """See `Writer`. What is found out when the file is made counts, this only saves time."""
         try:
-            return self._overwrite or not exists(self._root, f"{qube}/{name}")
+            return self._overwrite or not self.is_there(qube, name)
         except OSError:
             return True
+
+    def is_there(self, qube: str, name: str) -> bool:
+        """Whether anything has this name. Raises OSError where that can't be seen."""
+        return exists(self._root, f"{qube}/{name}")
+
+    def is_needed(self, qube: str, name: str) -> bool:
+        """See `Writer`."""
+        return self.has_room(qube, name)
+
+    def found(self, qube: str, name: str) -> Found:
+        """See `Writer`. Without a journal nothing is known."""
+        return Found()
+
+    def claim(self, qube: str, name: str) -> bool:
+        """Takes a name; False if a file that the disk may take for the same was there first."""
+        path = f"{qube}/{name}"
+        return self._written.setdefault(folded(path), path) == path
+
+    def clear_up(self, qube: str, name: str) -> None:
+        """Ends what a killed run has left undone after a file got its name."""
+        *parents, base = _path(qube, name)
+        with _translated(base), contextlib.closing(Folders(os.dup(self._root))) as folders:
+            clear_up(folders.open(parents), base)
 
     def free_space(self) -> int | None:
         """See `Writer`."""
@@ -172,13 +204,14 @@ class FolderWriter:
     def holds(self, name: str, data: bytes) -> bool:
         """See `Writer`."""
         try:
-            fd = os.open(
-                encode(name), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._root
-            )
+            fd = os.open(encode(name), os.O_RDONLY | OLD_FILE, dir_fd=self._root)
         except OSError:
             return False
         with open(fd, "rb") as file:
-            return stat.S_ISREG(os.fstat(fd).st_mode) and file.read(len(data) + 1) == data
+            same = stat.S_ISREG(os.fstat(fd).st_mode) and file.read(len(data) + 1) == data
+        if same and exists(self._root, name + PART_SUFFIX):
+            self.clear_up("", name)
+        return same
 
     @contextlib.contextmanager
     def image(self, qube: str, name: str) -> Iterator[FileSink]:
@@ -217,14 +250,15 @@ class FolderWriter:
         ignores case, two files of the backup can have one name.
         """
         path = f"{qube}/{name}"
-        overwrite = self._overwrite and self._written.setdefault(folded(path), path) == path
-        *parents, base = [*(qube.split("/") if qube else []), *name.split("/")]
+        overwrite = self._overwrite and self.claim(qube, name)
+        *parents, base = _path(qube, name)
         with (
             self._turn(folded(path)),
             contextlib.closing(Folders(os.dup(self._root))) as folders,
         ):
             with _translated(base):
                 folder = folders.open(parents, create=True)
+                take_back(folder, base)
                 _check_free(folder, base, overwrite)
             yield folder, base, overwrite
 
@@ -262,9 +296,9 @@ class _TreeFile(_OpenFile):
         self._mode = mode
         self._mtime_ns = mtime_ns
 
-    def commit(self, size: int) -> None:
+    def commit(self, size: int, chunks: int = 0) -> None:
         with _translated(self._name):
-            self.close_synced(size, self._mode & _KEPT_MODE, self._mtime_ns)
+            self.close_synced(size, self._mode & KEPT_MODE, self._mtime_ns)
 
 
 class _Tree:
@@ -287,6 +321,9 @@ class _Tree:
             fd = os.open(base, _NEW_FILE, _FILE_MODE, dir_fd=folder)
         try:
             yield _TreeFile(fd, path, mode, mtime_ns)
+        except BaseException:
+            os.unlink(base, dir_fd=folder)  # the rest of the tree may get its name
+            raise
         finally:
             os.close(fd)
 
@@ -312,11 +349,13 @@ class _Tree:
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
         with _translated(path):
             fd = self._folders.open(_components(path))
-            os.fchmod(fd, mode & _KEPT_MODE)
+            os.fchmod(fd, mode & KEPT_MODE)
             os.utime(fd, ns=_times(mtime_ns))
             os.fsync(fd)
 
-    def commit(self) -> None:
+    def commit(
+        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+    ) -> None:
         with _translated(self._name):
             put_in_place(self._parent, self._name, self._overwrite)
 
@@ -325,6 +364,11 @@ def _times(mtime_ns: int) -> tuple[int, int]:
     """Access and modification time; a time that no system has becomes the nearest it has."""
     mtime_ns = max(-_FARTHEST_TIME_NS, min(mtime_ns, _FARTHEST_TIME_NS))
     return mtime_ns, mtime_ns
+
+
+def _path(qube: str, name: str) -> list[str]:
+    """The components of a file's path in the output folder."""
+    return [*(qube.split("/") if qube else []), *name.split("/")]
 
 
 def _components(path: str) -> list[str]:

@@ -1,0 +1,174 @@
+"""``.qbackup-journal`` in the output folder: which files of which backup stand there.
+
+A second run reads it, looks at the files it names, and keeps those that are what it says.
+Each file gets two lines: `ready` before its rename, and on the disk before it too, and
+`whole` after the rename and the folder's fsync. Killed in between, a run leaves a file that
+the first line lets the next run know, and finish with.
+
+The folder may be in an enemy's reach. What stands under the journal's name is used only if it
+is a plain file with that one name, of an owner that the folder is trusted to; else it is left
+as it is, and a warning says so. It is read up to a limit, line by line; lines that are torn,
+too long, strange or not authentic are passed over (`records`). Nothing is ever taken out of it.
+A journal that can't be used costs the knowledge of a later run, never a restore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+
+from qbackup.names import OWN_PREFIX
+from qbackup.restore.folders import OLD_FILE, is_trusted
+from qbackup.restore.records import LINE_LIMIT, Codec, Record, State
+
+JOURNAL_NAME = OWN_PREFIX + "journal"
+_MODE = 0o600
+_PIECE_SIZE = 1 << 20
+_NEW_FILE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
+
+
+class _Unusable(Exception):
+    """What stands under the journal's name is not used."""
+
+
+class Journal:
+    """The journal of one output folder, for one backup. Its folder is locked by the caller.
+
+    Args:
+        folder: descriptor of the output folder; stays the caller's.
+        key: of this backup's lines.
+        limit: its length in bytes up to which it is used.
+        warn: told why it is not, or only in part.
+    """
+
+    def __init__(self, folder: int, key: bytes, *, limit: int, warn: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._codec = Codec(key)
+        self._limit = limit
+        self._warn = warn
+        self._records: dict[tuple[str, str], tuple[State, Record]] = {}
+        self._fd = -1
+        self._is_torn = False
+        self._is_usable = True
+        self._lock = threading.Lock()
+        with self._telling("can't be read, so nothing in the folder is known from it"):
+            self._open()
+        if not self._is_usable:
+            self._records.clear()
+
+    def close(self) -> None:
+        """Lets it go. Never raises."""
+        with self._lock:
+            self._is_usable = False
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+    def find(self, qube: str, name: str) -> Record | None:
+        """What is known of a file of this backup."""
+        known = self._records.get((qube, name))
+        return known[1] if known else None
+
+    def is_whole(self, record: Record) -> bool:
+        """Whether the run that restored it also came to the end with it."""
+        return self._records.get((record.qube, record.name)) == ("whole", record)
+
+    def ready(self, record: Record) -> None:
+        """It is verified to its end and gets its name next. On the disk before this returns."""
+        self._add("ready", record, sync=True)
+
+    def whole(self, record: Record) -> None:
+        """It has its name, and the disk knows it. If this is lost, the line before is enough."""
+        self._add("whole", record, sync=False)
+
+    def _add(self, state: State, record: Record, *, sync: bool) -> None:
+        with self._lock, self._telling("can't be written: a second run will not know what is new"):
+            if not self._is_usable:
+                return
+            if self._fd < 0:
+                self._create()
+            line = self._codec.line(state, record)
+            self._write(b"\n" + line if self._is_torn else line)
+            if sync:
+                os.fsync(self._fd)
+            self._records[record.qube, record.name] = (state, record)
+
+    def _write(self, data: bytes) -> None:
+        """One call, so that a line is torn only where the disk is full or the machine stops."""
+        self._is_torn = True
+        while data:
+            data = data[os.write(self._fd, data) :]
+        self._is_torn = False
+
+    @contextlib.contextmanager
+    def _telling(self, what: str) -> Iterator[None]:
+        """Where it fails it is given up, and that is said once."""
+        try:
+            yield
+        except (OSError, _Unusable) as error:
+            self._is_usable = False
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._warn(f"{JOURNAL_NAME} {what} ({reason}); it was left as it is")
+
+    def _create(self) -> None:
+        self._fd = os.open(JOURNAL_NAME, _NEW_FILE, _MODE, dir_fd=self._folder)
+        self._make_private()
+        os.fsync(self._folder)
+
+    def _open(self) -> None:
+        try:
+            mode = os.lstat(JOURNAL_NAME, dir_fd=self._folder).st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(mode):  # opening a device can have effects
+            raise _Unusable("it is no plain file")
+        self._fd = os.open(JOURNAL_NAME, OLD_FILE | os.O_RDWR | os.O_APPEND, dir_fd=self._folder)
+        self._check()
+        self._read()
+
+    def _check(self) -> None:
+        state = os.fstat(self._fd)
+        if not stat.S_ISREG(state.st_mode):
+            raise _Unusable("it is no plain file")
+        if state.st_nlink != 1:
+            raise _Unusable("it has a second name elsewhere")
+        if not is_trusted(state, self._folder):
+            raise _Unusable("it belongs to somebody else")
+        if state.st_size > self._limit:
+            raise _Unusable(f"it has more than {self._limit} bytes")
+        if stat.S_IMODE(state.st_mode) != _MODE:
+            self._make_private()
+
+    def _make_private(self) -> None:
+        """Whatever the umask, and where the file system has modes."""
+        with contextlib.suppress(PermissionError):
+            os.fchmod(self._fd, _MODE)
+
+    def _read(self) -> None:
+        altered = 0
+        for line in self._lines():
+            if self._codec.is_own(line):
+                known = self._codec.parse(line)
+                if known is None:
+                    altered += line.endswith(b"}")  # else it was torn
+                else:
+                    self._records[known[1].qube, known[1].name] = known
+        if altered:
+            self._warn(f"{JOURNAL_NAME}: {altered} lines were altered, and are not believed")
+
+    def _lines(self) -> Iterator[bytes]:
+        """Its lines, without those that are too long; a last one without an end counts as torn."""
+        rest, position, skips = b"", 0, False
+        while position < self._limit and (data := os.pread(self._fd, _PIECE_SIZE, position)):
+            position += len(data)
+            *lines, rest = (rest + data).split(b"\n")
+            if skips and lines:
+                del lines[0]
+                skips = False
+            yield from lines
+            if len(rest) > LINE_LIMIT:
+                rest, skips = b"", True
+        self._is_torn = bool(rest) or skips

@@ -1,0 +1,102 @@
+"""A journal's lines: records in, bytes out, and back only with the key.
+
+    ID MAC {"state":"ready","qube":"work","name":"private.img","kind":"file", …}
+
+ID tells whose lines they are: 16 hexadecimal digits from the key, so that the lines of several
+backups can stand in one journal. MAC is HMAC-SHA-256 over the rest of the line as it stands
+there. The key comes from the backup's passphrase and is bound to its header and its list of
+qubes (`qbackup.subkeys`), and the file's own name is in the line: no line can be made, changed,
+or carried over from another backup or another file without the passphrase.
+
+A record says what a file of this backup *is*, not that it is there. That does not change, so
+lines may come twice, in any order, or be lost, and none is believed without a look at the file.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["file", "folder"]
+# ready: verified to its end, it gets its name next; whole: it has it, and the disk knows
+State = Literal["ready", "whole"]
+
+LINE_LIMIT = 64 * 1024
+_REFUSED_LIMIT = 32 * 1024
+_ID_SIZE = 16
+_MAC_SIZE = 64
+_HEAD_SIZE = _ID_SIZE + 1 + _MAC_SIZE + 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a restored file is.
+
+    Args:
+        qube: name of its qube.
+        name: of the file.
+        kind: a file, or a folder archive.
+        size: length in bytes; of all files in a folder together.
+        sha256: the hash of `qbackup.restore.digest`, in hexadecimal digits.
+        chunks: how many chunks it came from.
+        refused: (path, reason) of what in a folder was not made.
+    """
+
+    qube: str
+    name: str
+    kind: Kind
+    size: int
+    sha256: str
+    chunks: int
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+class Codec:
+    """Writes and reads one backup's lines.
+
+    Args:
+        key: of this backup's journal.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._id = hmac.digest(key, b"id", "sha256").hex()[:_ID_SIZE].encode("ascii")
+
+    def line(self, state: State, record: Record) -> bytes:
+        """The line of a record, with its end."""
+        fields = {"state": state, **vars(record), "refused": _shortened(record.refused)}
+        text = json.dumps(fields, separators=(",", ":")).encode("ascii")
+        return b"%s %s %s\n" % (self._id, self._mac(text), text)
+
+    def is_own(self, line: bytes) -> bool:
+        """Whether a line says that it belongs to this backup."""
+        return line[: _ID_SIZE + 1] == self._id + b" "
+
+    def parse(self, line: bytes) -> tuple[State, Record] | None:
+        """The record of a line without its end; None if it can't be believed."""
+        text = line[_HEAD_SIZE:]
+        mac = line[_ID_SIZE + 1 : _HEAD_SIZE]
+        if not self.is_own(line) or not hmac.compare_digest(mac, self._mac(text) + b" "):
+            return None
+        fields: dict[str, Any] = json.loads(text)
+        state: State = fields.pop("state")
+        refused = tuple((path, reason) for path, reason in fields.pop("refused"))
+        return state, Record(**fields, refused=refused)
+
+    def _mac(self, text: bytes) -> bytes:
+        return hmac.digest(self._key, b"record " + text, "sha256").hex().encode("ascii")
+
+
+def _shortened(refused: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
+    """As many as a line has room for; of the rest the number."""
+    kept: list[tuple[str, str]] = []
+    size = 0
+    for path, reason in refused:
+        size += len(json.dumps((path, reason)))
+        if size > _REFUSED_LIMIT:
+            kept.append(("*", f"{len(refused) - len(kept)} more, not named one by one"))
+            break
+        kept.append((path, reason))
+    return kept
