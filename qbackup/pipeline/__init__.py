@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -81,6 +82,7 @@ class Pipeline:
         self._seekable = seekable
         self._cipher: Cipher | None = None
         self._sessions: weakref.WeakSet[Session[Any]] = weakref.WeakSet()
+        self._sessions_lock = threading.RLock()
 
     @property
     def jobs(self) -> int:
@@ -175,7 +177,8 @@ class Pipeline:
             hold_bodies=not self._seekable,
             eager=eager,
         )
-        self._sessions.add(session)
+        with self._sessions_lock:
+            self._sessions.add(session)
         return session
 
     def unpack(
@@ -211,12 +214,22 @@ class Pipeline:
 
     def run(self, format_: Format, chunks: Iterable[StoredChunk]) -> Iterator[Event]:
         """The events of one file, in order, made ahead as far as the caller reads on."""
-        with self._session(format_, [((), chunks)], eager=False) as session:
+        session = self._session(format_, [((), chunks)], eager=False)
+        try:
             for _, events in session:
                 yield from events
+        except GeneratorExit:  # perhaps because it is collected
+            session.abandon()
+            raise
+        except BaseException:
+            session.close()
+            raise
+        session.close()
 
     def close(self) -> None:
         """Abandons what runs. Never raises, never waits."""
         self._pool.close()
-        for session in list(self._sessions):
+        with self._sessions_lock:
+            sessions = list(self._sessions)
+        for session in sessions:
             session.close()

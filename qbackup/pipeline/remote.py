@@ -37,7 +37,7 @@ class RemoteMixing(Generic[Key]):
         self._executor = executor
         workers = getattr(executor, "_max_workers", None)
         self._jobs = jobs or (workers + 1 + workers // 4 if workers else _UNKNOWN_JOBS)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collection may come back here, from anywhere
         self._futures: dict[Key, Future[bytes] | None] = {}
         self._forgotten: list[Future[bytes]] = []
         self.works = True

@@ -8,6 +8,7 @@ before. From a pipe, whole chunks are read by the first thread.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import sys
 import threading
@@ -276,6 +277,18 @@ class Session(Generic[Tag]):
         self._closed = True
         self._give_up(self._unwanted)
         self._drop_all()
+
+    def abandon(self) -> None:
+        """`close` on a thread of its own: for who may be a stream that is being collected.
+
+        A collection can fall anywhere, also where this thread or another one that waits for it
+        holds the very locks that `close` asks for.
+        """
+        if sys.is_finalizing():
+            return
+        # threading's own start takes locks too; without a thread the pipeline's `close` is left
+        with contextlib.suppress(RuntimeError, MemoryError):
+            _thread.start_new_thread(self.close, ())
 
     def _drop_all(self) -> None:
         for item in (*self._coming.close(), *self._ready.close()):
