@@ -223,8 +223,22 @@ class TestTakenElsewhere:
         assert schedule.take("bc".__contains__) == "b"
         assert schedule.take("xyz".__contains__) is None
         assert schedule.take(lambda key: True) == "a"
-        schedule.put_first("b", LANE)
+        schedule.put_back("b", LANE, lambda key: key > "b")
         assert name(schedule.next()) == "b"
+
+    def test_what_comes_back_takes_its_old_place(self) -> None:
+        schedule: Schedule[str] = Schedule(1, 1 << 40)
+        for key in "abcde":
+            schedule.submit(key, LANE)
+        for _ in range(4):
+            schedule.take(lambda key: key != "c")
+        for key in "dbea":
+            schedule.put_back(key, LANE, key.__lt__)
+        order = []
+        while (start := schedule.next()) is not None:
+            order.append(name(start))
+            schedule.done(start)
+        assert order == list("abcde")
 
     def test_not_one_that_has_begun(self) -> None:
         schedule = with_kernel(jobs=1)

@@ -135,9 +135,18 @@ class Schedule(Generic[Key]):
                 return share.key
         return None
 
-    def put_first(self, key: Key, parameters: ScryptParameters) -> None:
-        """A derivation that somebody else was to do is the next one."""
-        self._waiting.appendleft(Share(key, parameters, 0, parameters.p))
+    def put_back(
+        self, key: Key, parameters: ScryptParameters, is_later: Callable[[Key], bool]
+    ) -> None:
+        """A derivation that somebody else was to do is done here, before those that are later."""
+        later = (at for at, share in enumerate(self._waiting) if is_later(share.key))
+        position = next(later, len(self._waiting))
+        self._waiting.insert(position, Share(key, parameters, 0, parameters.p))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, though something could run."""
+        return not self._waiting and not self._lone and self._running_jobs < self._jobs
 
     # The ways there are
 
