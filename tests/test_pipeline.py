@@ -9,14 +9,21 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from qbackup.errors import ChunkDamaged, Interrupted, LimitExceeded, MachineError, NotEnoughMemory
+from qbackup.errors import (
+    ChunkDamaged,
+    Interrupted,
+    LimitExceeded,
+    MachineError,
+    NotEnoughMemory,
+    UsageError,
+)
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v4 import Format4
 from qbackup.keys import Backend, Derivation, Deriver
@@ -201,6 +208,28 @@ class TestDamage:
             next(Pipeline(WithoutBackends()).run(FORMAT, chunks))
 
 
+class TestFilesSideBySide:
+    @pytest.mark.parametrize(
+        ("jobs", "memory", "count"), [(1, GIB, 1), (8, GIB, 4), (64, GIB, 5), (64, 1, 1)]
+    )
+    def test_are_no_more_than_the_budget_has_room_for(
+        self, chunks: list[Chunk], jobs: int, memory: int, count: int
+    ) -> None:
+        """Two chunks of 100 MiB for each, as its first one is always held."""
+        pipeline = Pipeline(Deriver(), jobs=jobs, memory=memory)
+        counts: list[int] = []
+
+        def work(tag: str, events: Iterator[Event], tell: Callable[[int], None]) -> None:
+            for event in events:
+                del event
+            tell(len(pipeline._sessions))
+
+        pipeline.unpack(FORMAT, [("file", chunks)], work, counts.append)
+        assert counts == [count]
+        pipeline.close()
+        check_at_rest(pipeline._pool)
+
+
 class TestThreads:
     def test_impossible_parameters_make_no_trouble(self) -> None:
         """As an unauthenticated header may name them."""
@@ -327,6 +356,43 @@ class TestClosing:
         wait_for(lambda: session._closed)
         pipeline.close()
         check_at_rest(pipeline._pool)
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork beside threads
+    def test_a_forked_process_is_told_and_does_not_hang(self, chunks: list[Chunk]) -> None:
+        """Locks that other threads had at that moment stay taken in it."""
+        pipeline = Pipeline(Deriver())
+        events = pipeline.run(FORMAT, chunks)
+        next(events)
+        (session,) = pipeline._sessions
+
+        def told(read: Callable[[], object]) -> bool:
+            try:
+                read()
+            except UsageError as error:
+                return "fork" in str(error)
+            return False
+
+        with pipeline._pool._changed, session._changed:
+            # whoever holds them here does not exist over there
+            forking = threading.Thread(target=lambda: statuses.append(fork()))
+            statuses: list[int] = []
+
+            def fork() -> int:
+                child = os.fork()
+                if child == 0:
+                    signal.alarm(10)
+                    fresh = told(lambda: next(pipeline.run(FORMAT, chunks)))
+                    old = told(lambda: next(events))
+                    session.close()
+                    pipeline.close()
+                    os._exit(0 if fresh and old else 1)
+                return os.waitpid(child, 0)[1]
+
+            forking.start()
+            forking.join()
+        assert statuses == [0]
+        close_quietly(events)
+        pipeline.close()
 
     def test_a_session_that_begins_meanwhile_keeps_nothing_open(self) -> None:
         begun, added = threading.Event(), threading.Event()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
+from qbackup.errors import Interrupted, MachineError, NotEnoughMemory, UsageError
 from qbackup.keys import Derivation, Deriver, check_memory
 from qbackup.lanes import PASS_SECONDS, WIDTH, LaneKernel, LaneMemory
 from qbackup.mixing import expand, finish
@@ -127,6 +128,7 @@ class KeyPool:
         self._memory = memory
         self._schedule: Schedule[Ticket] = Schedule(jobs, memory)
         self._changed = threading.Condition()
+        self._process = os.getpid()
         self._speculated: dict[Derivation, Ticket] = {}
         self._closed = False
         self._broken: BaseException | None = None  # what ended a thread that should not end
@@ -141,6 +143,20 @@ class KeyPool:
         self._feeds_remote = False
         self._numbers = itertools.count()
         self._slowness = 0.0  # seconds of the last derivation here, for each N·r·p
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its threads are in another process: this one was forked from it."""
+        return os.getpid() != self._process
+
+    def check_process(self) -> None:
+        """Call it before anything that waits for a lock.
+
+        Raises:
+            UsageError: this is another process, where locks may stay taken for ever.
+        """
+        if self.is_elsewhere:
+            raise UsageError("the backup was opened before fork(): open it again in this process")
 
     # What is asked for
 
@@ -159,6 +175,7 @@ class KeyPool:
             proves: says whether a key is the right one. Only with it may other machines
                 be asked, which are not believed.
         """
+        self.check_process()
         with self._changed:
             ticket = self._speculated.pop(derivation, None)
             if ticket is not None:
@@ -196,6 +213,7 @@ class KeyPool:
 
     def wait(self, ticket: Ticket) -> bytes:
         """See `Ticket.wait`."""
+        self.check_process()
         patience = time.monotonic() + _REMOTE_SECONDS
         with self._changed:
             while not ticket.is_settled:
@@ -304,6 +322,7 @@ class KeyPool:
         What is asked for meanwhile waits for it where memory is cheap, and not for long: one
         that was never compiled takes seconds, in which backends can do the first keys.
         """
+        self.check_process()
         with self._changed:
             if self._kernel_asked_for or self._closed or not self._deriver.has_kernel:
                 return
