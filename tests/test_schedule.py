@@ -195,6 +195,22 @@ def test_what_is_to_run_alone_can_be_cancelled() -> None:
     assert name(schedule.next()) == "c"
 
 
+def test_one_that_others_ran_beside_has_not_been_tried_alone() -> None:
+    """Also when it was to run alone by then, as the same one had failed a moment before."""
+    schedule: Schedule[str] = Schedule(2, 1 << 40)
+    one = ScryptParameters(15, 8, 1)
+    schedule.submit("a", one)
+    schedule.put_back("a", one, lambda key: False)
+    first, second = schedule.next(), schedule.next()
+    assert first is not None
+    assert second is not None
+    assert schedule.again(first)
+    assert schedule.again(second)
+    alone = schedule.next()
+    assert alone is not None
+    assert not schedule.again(alone)
+
+
 def test_one_that_could_not_be_started_is_the_next_again() -> None:
     schedule: Schedule[str] = Schedule(2, 1 << 40)
     schedule.submit("a", SINGLE)

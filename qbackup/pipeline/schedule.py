@@ -270,10 +270,9 @@ class Schedule(Generic[Key]):
         """It has ended, or was abandoned and has ended at last."""
         self._running_jobs -= start.jobs
         self._used -= start.memory
-        key = start.shares[0].key
-        if start.way is Way.WHOLE and key in self._alone:
-            self._alone.remove(key)
+        if self._lone:  # then nothing else runs
             self._lone = False
+            self._alone = [key for key in self._alone if key != start.shares[0].key]
 
     def again(self, start: Start[Key]) -> bool:
         """There was not enough memory: the derivation waits to run whole and alone.
@@ -282,7 +281,7 @@ class Schedule(Generic[Key]):
             False when it did run alone, so that there is nothing more to try.
         """
         share = start.shares[0]
-        was_alone = start.way is Way.WHOLE and share.key in self._alone
+        was_alone = self._lone
         self.done(start)
         if not was_alone and share.key not in self._alone:
             self.cancel(share.key)
