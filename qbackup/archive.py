@@ -137,8 +137,10 @@ class BackupArchive:
 
     def close(self) -> None:
         """Closes what was opened, abandons what runs. Never raises."""
-        self.pipeline.close()
-        self._source.close()
+        try:
+            self.pipeline.close()
+        finally:
+            self._source.close()
 
     # What the archive is, before and after unlocking
 

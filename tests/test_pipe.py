@@ -17,6 +17,8 @@ from qbackup import (
     NotInBackup,
     UsageError,
 )
+from tests import alter
+from tests.conftest import MakerFactory
 from tests.librarybackup import (
     IMAGE,
     NOISE,
@@ -29,6 +31,7 @@ from tests.maker import (
     assemble,
     drop,
 )
+from tests.maker.backup import PASSPHRASE as MADE_WITH
 from tests.restored import files_below
 from tests.sources import piped
 
@@ -140,6 +143,25 @@ class TestPipe:
         with pytest.raises(Incomplete) as caught:
             pipe.restore(tmp_path / "out", ["vault/none"])
         assert [(r.name, r.status) for r in caught.value.report.bad] == [("none", "missing")]
+
+    @pytest.mark.parametrize("jobs", [1, 4])
+    def test_a_damaged_file_has_all_its_chunks(
+        self, maker: MakerFactory, tmp_path: Path, jobs: int
+    ) -> None:
+        """Also those that passed when it had been given up; as from a file."""
+        backup = maker(compression_filter=None, chunk_size=4096)
+        for name in ("first", "last"):
+            backup.add_qube(name, files={"private.img": b"x" * (200 << 10)})
+        path = backup.write(tmp_path / "whole")
+        for name in ("vm1", "vm2"):
+            path = alter.flipped(path, tmp_path / name, f"{name}/private.img.000.enc")
+        with piped(path) as file:
+            results = []
+            for source in (path, file):
+                with qbackup.open(source, passphrase=MADE_WITH, jobs=jobs) as archive:
+                    results.append(archive.verify(check=False).files)
+        assert results[0] == results[1]
+        assert [result.chunks for result in results[0][1:]] == [53, 53]
 
     def test_a_doubled_chunk_is_passed_over(self, made: Made, tmp_path: Path) -> None:
         doubled = made.members

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from qbackup.errors import ChunkDamaged, Interrupted, LimitExceeded, MachineError, NotEnoughMemory
+from qbackup.errors import (
+    ChunkDamaged,
+    Interrupted,
+    LimitExceeded,
+    MachineError,
+    NotEnoughMemory,
+    UsageError,
+)
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v4 import Format4
 from qbackup.keys import Backend, Derivation, Deriver
 from qbackup.limits import GIB, Limits
-from qbackup.pipeline import Pipeline, default_memory
+from qbackup.pipeline import Pipeline, Session, default_memory
 from qbackup.scrypt import ScryptParameters
 from qbackup.stream import close_quietly
+from tests.atrest import check_at_rest
+from tests.commandline import wait_for
 from tests.maker import scrypt_encrypt
 
 ID = "20240917T101112-1234"
@@ -197,6 +208,28 @@ class TestDamage:
             next(Pipeline(WithoutBackends()).run(FORMAT, chunks))
 
 
+class TestFilesSideBySide:
+    @pytest.mark.parametrize(
+        ("jobs", "memory", "count"), [(1, GIB, 1), (8, GIB, 4), (64, GIB, 5), (64, 1, 1)]
+    )
+    def test_are_no_more_than_the_budget_has_room_for(
+        self, chunks: list[Chunk], jobs: int, memory: int, count: int
+    ) -> None:
+        """Two chunks of 100 MiB for each, as its first one is always held."""
+        pipeline = Pipeline(Deriver(), jobs=jobs, memory=memory)
+        counts: list[int] = []
+
+        def work(tag: str, events: Iterator[Event], tell: Callable[[int], None]) -> None:
+            for event in events:
+                del event
+            tell(len(pipeline._sessions))
+
+        pipeline.unpack(FORMAT, [("file", chunks)], work, counts.append)
+        assert counts == [count]
+        pipeline.close()
+        check_at_rest(pipeline._pool)
+
+
 class TestThreads:
     def test_impossible_parameters_make_no_trouble(self) -> None:
         """As an unauthenticated header may name them."""
@@ -292,12 +325,99 @@ class TestClosing:
         threading.Thread(target=hold, daemon=True).start()
         held.wait()
         monkeypatch.setattr(sys, "is_finalizing", lambda: True)
-        closing = threading.Thread(target=close_quietly, args=(events,), daemon=True)
+        (session,) = pipeline._sessions
+
+        def close() -> None:
+            session.close()
+            close_quietly(events)
+
+        closing = threading.Thread(target=close, daemon=True)
         closing.start()
         closing.join(10)
         still_waits = closing.is_alive()
         ended.set()
         assert not still_waits
+
+    def test_a_stream_that_is_collected_asks_for_no_lock(self, chunks: list[Chunk]) -> None:
+        """A collection falls anywhere, also where its own thread or another holds one."""
+        pipeline = Pipeline(Deriver())
+        cycle: list[object] = [pipeline.run(FORMAT, chunks)]
+        next(cast("Iterator[Event]", cycle[0]))
+        cycle.append(cycle)
+        (session,) = pipeline._sessions
+        locks = (pipeline._pool._changed, session._changed)
+        collecting = threading.Thread(target=gc.collect, daemon=True)
+        with locks[0], locks[1]:
+            del cycle
+            collecting.start()
+            collecting.join(10)
+            assert not collecting.is_alive()
+            assert not session._closed
+        wait_for(lambda: session._closed)
+        pipeline.close()
+        check_at_rest(pipeline._pool)
+
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork beside threads
+    def test_a_forked_process_is_told_and_does_not_hang(self, chunks: list[Chunk]) -> None:
+        """Locks that other threads had at that moment stay taken in it."""
+        pipeline = Pipeline(Deriver())
+        events = pipeline.run(FORMAT, chunks)
+        next(events)
+        (session,) = pipeline._sessions
+
+        def told(read: Callable[[], object]) -> bool:
+            try:
+                read()
+            except UsageError as error:
+                return "fork" in str(error)
+            return False
+
+        with pipeline._pool._changed, session._changed:
+            # whoever holds them here does not exist over there
+            forking = threading.Thread(target=lambda: statuses.append(fork()))
+            statuses: list[int] = []
+
+            def fork() -> int:
+                child = os.fork()
+                if child == 0:
+                    signal.alarm(10)
+                    fresh = told(lambda: next(pipeline.run(FORMAT, chunks)))
+                    old = told(lambda: next(events))
+                    session.close()
+                    pipeline.close()
+                    os._exit(0 if fresh and old else 1)
+                return os.waitpid(child, 0)[1]
+
+            forking.start()
+            forking.join()
+        assert statuses == [0]
+        close_quietly(events)
+        pipeline.close()
+
+    def test_a_session_that_begins_meanwhile_keeps_nothing_open(self) -> None:
+        begun, added = threading.Event(), threading.Event()
+
+        class Slow(weakref.WeakSet[Session[Any]]):
+            def __iter__(self) -> Iterator[Session[Any]]:
+                for session in super().__iter__():
+                    begun.set()
+                    added.wait(0.2)
+                    yield session
+
+        pipeline = Pipeline(Deriver(), jobs=1)
+        pipeline._sessions = Slow()
+        kept: list[Session[None]] = [pipeline.session(FORMAT, ()) for _ in range(3)]
+
+        def begin() -> None:
+            begun.wait()
+            kept.append(pipeline.session(FORMAT, ()))
+            added.set()
+
+        thread = threading.Thread(target=begin)
+        thread.start()
+        pipeline.close()
+        thread.join()
+        assert all(session._closed for session in kept[:3])
 
     def test_memory_that_others_had_costs_no_chunk(self, chunks: list[Chunk]) -> None:
         """A key that can't be derived beside others is derived alone, and fits."""

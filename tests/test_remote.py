@@ -6,11 +6,12 @@ import functools
 import hmac
 import multiprocessing
 import pickle
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -270,6 +271,75 @@ class TestOnesThatFail:
         assert len(executor.calls) == 4
         check_keys(pool, 3)
         assert len(executor.calls) == 4
+
+    @pytest.mark.parametrize("answer", [wrong_bytes, of_error(ValueError("broken"))])
+    def test_one_that_was_never_right_is_not_asked_again(
+        self, pools: Pools, answer: Callable[..., Future[Any]]
+    ) -> None:
+        executor = Recorded(answer)
+        pool = pools(executor, jobs=2)
+        busy(pool)
+        tickets = [start(pool, job(number)) for number in range(COUNT)]
+        remote = pool._remote
+        assert remote is not None
+        wait_for(lambda: not remote.works)
+        pool.gate.open()  # type: ignore[attr-defined]
+        assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(COUNT)]
+        assert len(executor.calls) == 3
+
+    def test_one_that_was_right_once_is_asked_again(self, pools: Pools) -> None:
+        executor = Recorded(inline)
+        pool = pools(executor, jobs=2)
+        busy(pool)
+        start(pool, job(0)).wait()
+        executor._answer = wrong_bytes
+        tickets = [start(pool, job(number)) for number in range(1, COUNT)]
+        wait_for(lambda: len(executor.calls) == COUNT)
+        pool.gate.open()  # type: ignore[attr-defined]
+        assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(1, COUNT)]
+
+    def test_what_it_gives_is_no_future(self, pools: Pools) -> None:
+        executor = Recorded(lambda *call: cast(Any, None))
+        pool = pools(executor)
+        busy(pool)
+        ticket = start(pool, job(0))
+        wait_for(lambda: bool(executor.calls))
+        pool.gate.open()  # type: ignore[attr-defined]
+        assert ticket.wait() == key_of(job(0))
+        check_keys(pool)
+        assert len(executor.calls) == 1
+
+    def test_a_slow_one_lets_no_job_idle(self, pools: Pools) -> None:
+        """It never answers, and yet nobody waits for it: what it has is done here as well."""
+        executor = Recorded(never)
+        pool = pools(executor, jobs=COUNT)
+        busy(pool)
+        tickets = [start(pool, job(number)) for number in range(COUNT)]
+        wait_for(lambda: len(executor.calls) == COUNT)
+        pool.gate.open()  # type: ignore[attr-defined]
+        begun = time.monotonic()
+        assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(COUNT)]
+        assert time.monotonic() - begun < pool_module._REMOTE_SECONDS / 2
+
+    def test_a_fast_one_is_left_alone(self, pools: Pools) -> None:
+        """What it has had no longer than it would take here is not done twice."""
+        executor = Recorded(never)
+        pool = pools(executor, jobs=1)
+        busy(pool)
+        ticket = start(pool, job(0))
+        wait_for(lambda: bool(executor.calls))
+        with pool._changed:
+            pool._schedule._running_jobs -= 1  # a job that idles
+            pool._slowness = 1e6
+            pool._help_remote(ticket)
+            assert not ticket.is_late
+            pool._slowness = 0.0
+            ticket.sent -= 1.0
+            pool._help_remote(ticket)
+            assert ticket.is_late
+            pool._schedule._running_jobs += 1
+        pool.gate.open()
+        assert ticket.wait() == key_of(job(0))
 
     def test_one_that_answers_late_is_asked_again(
         self, pools: Pools, monkeypatch: pytest.MonkeyPatch

@@ -198,6 +198,22 @@ def test_what_is_to_run_alone_can_be_cancelled() -> None:
     assert name(schedule.next()) == "c"
 
 
+def test_one_that_others_ran_beside_has_not_been_tried_alone() -> None:
+    """Also when it was to run alone by then, as the same one had failed a moment before."""
+    schedule: Schedule[str] = Schedule(2, 1 << 40)
+    one = ScryptParameters(15, 8, 1)
+    schedule.submit("a", one)
+    schedule.put_back("a", one, lambda key: False)
+    first, second = schedule.next(), schedule.next()
+    assert first is not None
+    assert second is not None
+    assert schedule.again(first)
+    assert schedule.again(second)
+    alone = schedule.next()
+    assert alone is not None
+    assert not schedule.again(alone)
+
+
 def test_one_that_could_not_be_started_is_the_next_again() -> None:
     schedule: Schedule[str] = Schedule(2, 1 << 40)
     schedule.submit("a", SINGLE)
@@ -226,8 +242,22 @@ class TestTakenElsewhere:
         assert schedule.take("bc".__contains__) == "b"
         assert schedule.take("xyz".__contains__) is None
         assert schedule.take(lambda key: True) == "a"
-        schedule.put_first("b", LANE)
+        schedule.put_back("b", LANE, lambda key: key > "b")
         assert name(schedule.next()) == "b"
+
+    def test_what_comes_back_takes_its_old_place(self) -> None:
+        schedule: Schedule[str] = Schedule(1, 1 << 40)
+        for key in "abcde":
+            schedule.submit(key, LANE)
+        for _ in range(4):
+            schedule.take(lambda key: key != "c")
+        for key in "dbea":
+            schedule.put_back(key, LANE, key.__lt__)
+        order = []
+        while (start := schedule.next()) is not None:
+            order.append(name(start))
+            schedule.done(start)
+        assert order == list("abcde")
 
     def test_not_one_that_has_begun(self) -> None:
         schedule = with_kernel(jobs=1)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -32,6 +33,7 @@ __all__ = ["Pipeline", "Session", "StoredChunk", "available_cores", "default_mem
 
 _DEFAULT_MEMORY = 2 * 1024**3
 _LINES_LIMIT = 16
+_LINE_MEMORY = 2 * 100 * 1024**2  # two chunks, as the writers cut them
 _WORTH_LOADING_SECONDS = 2.0  # what the kernel must save; loading it takes half of a second
 
 
@@ -80,6 +82,7 @@ class Pipeline:
         self._seekable = seekable
         self._cipher: Cipher | None = None
         self._sessions: weakref.WeakSet[Session[Any]] = weakref.WeakSet()
+        self._sessions_lock = threading.RLock()
 
     @property
     def jobs(self) -> int:
@@ -177,7 +180,8 @@ class Pipeline:
             hold_bodies=not self._seekable,
             eager=eager,
         )
-        self._sessions.add(session)
+        with self._sessions_lock:
+            self._sessions.add(session)
         return session
 
     def unpack(
@@ -190,7 +194,9 @@ class Pipeline:
         """Does work with every file; several side by side when there are four jobs or more.
 
         Two files are open for four jobs, and so on: at most two chunks are held for each, so
-        no more than there are jobs. From a pipe they come one after the other.
+        no more than there are jobs, and no more files than have room for that in the budget:
+        the first chunk of each is held whatever it says. From a pipe they come one after the
+        other.
 
         Args:
             format_: how chunks are opened.
@@ -199,7 +205,8 @@ class Pipeline:
                 With one file at a time it runs on the caller's thread, else on others.
             tell: is told, always on the caller's thread; of one file in its order.
         """
-        count = min(self._jobs // 2, _LINES_LIMIT) if self._seekable else 1
+        count = min(self._jobs // 2, _LINES_LIMIT, self._memory // _LINE_MEMORY)
+        count = count if self._seekable else 1
         if count < 2:
             with self._session(format_, files) as session:
                 for tag, events in session:
@@ -213,12 +220,28 @@ class Pipeline:
 
     def run(self, format_: Format, chunks: Iterable[StoredChunk]) -> Iterator[Event]:
         """The events of one file, in order, made ahead as far as the caller reads on."""
-        with self._session(format_, [((), chunks)], eager=False) as session:
+        session = self._session(format_, [((), chunks)], eager=False)
+        try:
             for _, events in session:
                 yield from events
+        except GeneratorExit:  # perhaps because it is collected
+            session.abandon()
+            raise
+        except BaseException:
+            session.close()
+            raise
+        session.close()
 
     def close(self) -> None:
-        """Abandons what runs. Never raises, never waits."""
+        """Abandons what runs. Never raises, never waits.
+
+        In a process that was forked it does nothing: the threads are not there, and what they
+        had locked stays so.
+        """
+        if self._pool.is_elsewhere:
+            return
         self._pool.close()
-        for session in list(self._sessions):
+        with self._sessions_lock:
+            sessions = list(self._sessions)
+        for session in sessions:
             session.close()

@@ -10,12 +10,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
+from qbackup.errors import Interrupted, MachineError, NotEnoughMemory, UsageError
 from qbackup.keys import Derivation, Deriver, check_memory
 from qbackup.lanes import LaneKernel, LaneMemory
 from qbackup.mixing import expand, finish
@@ -33,6 +34,7 @@ _TRIAL_SECONDS = 0.15  # touches a GiB or more where memory is cheap
 _KERNEL_SECONDS = 0.8  # a kernel that was compiled before is loaded in half of that
 _LINGER_SECONDS = 3.0
 _REMOTE_SECONDS = 20.0  # then what somebody waits for is derived here too
+_REMOTE_SHARE = 2.0  # times what it takes here: then jobs with nothing else to do derive it too
 _BROKEN = "this machine failed: out of memory"
 
 
@@ -55,14 +57,20 @@ class Ticket:
     """A key that was asked for."""
 
     def __init__(
-        self, derivation: Derivation, pool: KeyPool, proves: Callable[[bytes], bool] | None = None
+        self,
+        derivation: Derivation,
+        pool: KeyPool,
+        proves: Callable[[bytes], bool] | None = None,
+        number: int = 0,
     ) -> None:
         self.derivation = derivation
+        self.number = number  # in the order in which they were asked for
         self.proves = proves
         self.key: bytes | None = None
         self.error: Exception | None = None
         self.mixed: dict[int, bytes] = {}  # by lane, as the kernel goes through them
-        self.is_late = False  # other machines were asked in vain, or for too long
+        self.sent = 0.0  # when other machines were asked
+        self.is_late = False  # they were in vain, or for too long
         self._pool = pool
 
     @functools.cached_property
@@ -122,6 +130,7 @@ class KeyPool:
         self._memory = memory
         self._schedule: Schedule[Ticket] = Schedule(jobs, memory)
         self._changed = threading.Condition()
+        self._process = os.getpid()
         self._speculated: dict[Derivation, Ticket] = {}
         self._closed = False
         self._broken: BaseException | None = None  # what ended a thread that should not end
@@ -134,6 +143,22 @@ class KeyPool:
         self._is_short = False  # of memory: there was less than the budget
         self._remote = remote
         self._feeds_remote = False
+        self._numbers = itertools.count()
+        self._slowness = 0.0  # seconds of the last derivation here, for each N·r·p
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether its threads are in another process: this one was forked from it."""
+        return os.getpid() != self._process
+
+    def check_process(self) -> None:
+        """Call it before anything that waits for a lock.
+
+        Raises:
+            UsageError: this is another process, where locks may stay taken for ever.
+        """
+        if self.is_elsewhere:
+            raise UsageError("the backup was opened before fork(): open it again in this process")
 
     # What is asked for
 
@@ -152,11 +177,12 @@ class KeyPool:
             proves: says whether a key is the right one. Only with it may other machines
                 be asked, which are not believed.
         """
+        self.check_process()
         with self._changed:
             ticket = self._speculated.pop(derivation, None)
             if ticket is not None:
                 return ticket
-            ticket = Ticket(derivation, self, proves)
+            ticket = Ticket(derivation, self, proves, next(self._numbers))
             if speculative:
                 self._speculated[derivation] = ticket
             if not self._closed:
@@ -195,6 +221,7 @@ class KeyPool:
 
     def wait(self, ticket: Ticket) -> bytes:
         """See `Ticket.wait`."""
+        self.check_process()
         patience = time.monotonic() + _REMOTE_SECONDS
         with self._changed:
             while not ticket.is_settled:
@@ -204,6 +231,7 @@ class KeyPool:
                     raise Interrupted("the backup was closed")
                 self._changed.wait(SIGNAL_SECONDS)
                 self._dispatch()
+                self._help_remote(ticket)
                 if time.monotonic() > patience:
                     self._give_up_waiting(ticket)
         if ticket.error is not None:
@@ -247,6 +275,8 @@ class KeyPool:
             ticket.mixed.clear()
             self._schedule.cancel(ticket)
             if self._remote is not None:
+                if key is not None and ticket.is_late and self._remote.has(ticket):
+                    self._remote.lose()
                 self._remote.forget(ticket)
             self._changed.notify_all()
 
@@ -300,6 +330,7 @@ class KeyPool:
         What is asked for meanwhile waits for it where memory is cheap, and not for long: one
         that was never compiled takes seconds, in which backends can do the first keys.
         """
+        self.check_process()
         with self._changed:
             if self._kernel_asked_for or self._closed or not self._deriver.has_kernel:
                 return
@@ -377,6 +408,7 @@ class KeyPool:
                 if remote.works and remote.has_room:
                     ticket = self._schedule.take(_may_travel)
                     if ticket is not None:
+                        ticket.sent = time.monotonic()
                         remote.expect(ticket)
                         return True, ticket
                 self._changed.wait()
@@ -385,7 +417,10 @@ class KeyPool:
     def _mixed_remotely(self, ticket: Ticket, mixed: bytes | None) -> None:
         """An executor's thread says what came of a derivation; None: nothing."""
         key = None if mixed is None or ticket.is_settled else finish(ticket.derivation, mixed)
-        if key is not None and ticket.proves is not None and ticket.proves(key):
+        is_good = key is not None and ticket.proves is not None and ticket.proves(key)
+        if self._remote is not None and not ticket.is_settled:
+            self._remote.judge(good=is_good)
+        if is_good:
             self._settle(ticket, key=key)
         else:
             self._derive_here_too(ticket)
@@ -395,18 +430,35 @@ class KeyPool:
             self._changed.notify_all()
 
     def _derive_here_too(self, ticket: Ticket) -> None:
-        """What other machines don't do, or not soon, is the next one here; the first key counts."""
+        """What other machines don't do, or not soon, is done here in its turn. The first key
+        counts.
+        """
         with self._changed:
             if self._remote is not None and self._remote.has(ticket) and not ticket.is_late:
                 ticket.is_late = True
-                self._schedule.put_first(ticket, ticket.derivation.parameters)
+                parameters = ticket.derivation.parameters
+                self._schedule.put_back(ticket, parameters, lambda o: o.number > ticket.number)
                 self._dispatch()
+
+    def _help_remote(self, ticket: Ticket) -> None:
+        """Somebody waits for what other machines have: jobs with nothing else to do derive the
+        oldest that they have had for longer than it takes here. The lock is held.
+        """
+        if self._remote is None or not self._remote.has(ticket):
+            return
+        now = time.monotonic()
+        for other in self._remote.keys:
+            if not self._schedule.is_idle:
+                return
+            work = other.derivation.parameters.work
+            if now - other.sent > _REMOTE_SHARE * work * max(self._slowness, PASS_SECONDS):
+                self._derive_here_too(other)
 
     def _give_up_waiting(self, ticket: Ticket) -> None:
         """Other machines say nothing: until they do, all that they have is derived here too."""
         if self._remote is not None and self._remote.has(ticket) and not ticket.is_late:
             self._remote.is_silent = True
-            for other in reversed(self._remote.keys):
+            for other in self._remote.keys:
                 self._derive_here_too(other)
 
     # Workers
@@ -459,6 +511,7 @@ class KeyPool:
     def _work(self, worker: _Worker) -> None:
         """A worker's thread: goes on as long as there is something for it."""
         while (start := worker.start) is not None:
+            begun = time.monotonic()
             if start.way is not Way.KERNEL:
                 worker.memory.close()
             if start.way is Way.WHOLE:
@@ -467,6 +520,8 @@ class KeyPool:
                 error = self._mix(start, worker.memory)
             with self._changed:
                 self._conclude(start, error)
+                if error is None:
+                    self._learn(start, time.monotonic() - begun)
                 worker.start = None if self._closed else self._schedule.next()
                 if worker.start is not None:
                     self._take_spare(worker)
@@ -478,6 +533,13 @@ class KeyPool:
                 self._changed.notify_all()
                 self._linger(worker)
         worker.memory.close()
+
+    def _learn(self, start: Start[Ticket], seconds: float) -> None:
+        """How long a derivation takes here. The lock is held."""
+        share = start.shares[0]
+        if start.way is not Way.KERNEL:
+            seconds *= share.parameters.p / share.count
+        self._slowness = seconds / share.parameters.work
 
     def _linger(self, worker: _Worker) -> None:
         """Keeps the kernel's memory for a while: touching it anew is dear. The lock is held."""

@@ -2,7 +2,8 @@
 
 What travels is a derivation's blocks and N and r; the passphrase and the data stay here, and
 the key is made here (`qbackup.mixing`). Nothing that comes back is believed: who gets it
-proves the key. An executor that can't be called is not asked again; what it had is done here.
+proves the key. An executor that can't be called, or of which nothing good ever came, is not
+asked again; what it had is done here.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from qbackup.mixing import mix
 from qbackup.scrypt import ScryptParameters
 
 _UNKNOWN_JOBS = 16
+_USELESS = 3  # failures, with nothing good before
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -37,9 +39,11 @@ class RemoteMixing(Generic[Key]):
         self._executor = executor
         workers = getattr(executor, "_max_workers", None)
         self._jobs = jobs or (workers + 1 + workers // 4 if workers else _UNKNOWN_JOBS)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collection may come back here, from anywhere
         self._futures: dict[Key, Future[bytes] | None] = {}
         self._forgotten: list[Future[bytes]] = []
+        self._failures: int | None = 0  # None: something good has come
+        self._losses = 0  # since the last answer
         self.works = True
         self.is_silent = False  # nothing came of what it has, for too long
 
@@ -82,7 +86,8 @@ class RemoteMixing(Generic[Key]):
             key: what the caller calls it.
             blocks: p blocks of 128·r bytes.
             parameters: N and r.
-            on_mixed: called once, on any thread, unless it was forgotten.
+            on_mixed: called once, on any thread; if it was forgotten, with None and only when
+                there is an answer: who was thought to be silent can be asked again.
         """
 
         def done(future: Future[bytes]) -> None:
@@ -90,24 +95,39 @@ class RemoteMixing(Generic[Key]):
             with self._lock:
                 if mixed is not None:
                     self.is_silent = False
-                if key not in self._futures:
-                    return
-            on_mixed(key, mixed)
+                    self._losses = 0
+                wanted = key in self._futures
+            if wanted or mixed is not None:
+                on_mixed(key, mixed if wanted else None)
 
         try:
             future = self._executor.submit(mix, blocks, parameters.log2_n, parameters.r)
-        except Exception:  # broken or shut down: each kind of executor has its own exception
+            with self._lock:
+                wanted = key in self._futures
+                if wanted:
+                    self._futures[key] = future
+            if wanted:
+                future.add_done_callback(done)
+            else:
+                future.cancel()
+        except Exception:  # broken or shut down, each kind in its own way; or this is no future
             self.works = False
             on_mixed(key, None)
-            return
+
+    def judge(self, *, good: bool) -> None:
+        """Says whether what came of one was right. A good one makes up for all failures."""
         with self._lock:
-            wanted = key in self._futures
-            if wanted:
-                self._futures[key] = future
-        if wanted:
-            future.add_done_callback(done)
-        else:
-            future.cancel()
+            if good:
+                self._failures = None
+            elif self._failures is not None:
+                self._failures += 1
+                self.works = self.works and self._failures < _USELESS
+
+    def lose(self) -> None:
+        """One was derived here sooner. As many as it has at once, with no answer: it is silent."""
+        with self._lock:
+            self._losses += 1
+            self.is_silent = self.is_silent or self._losses >= self._jobs
 
     def forget(self, key: Key) -> None:
         """It is not wanted from here any more."""

@@ -139,9 +139,18 @@ class Schedule(Generic[Key]):
                 return share.key
         return None
 
-    def put_first(self, key: Key, parameters: ScryptParameters) -> None:
-        """A derivation that somebody else was to do is the next one."""
-        self._waiting.appendleft(Share(key, parameters, 0, parameters.p))
+    def put_back(
+        self, key: Key, parameters: ScryptParameters, is_later: Callable[[Key], bool]
+    ) -> None:
+        """A derivation that somebody else was to do is done here, before those that are later."""
+        later = (at for at, share in enumerate(self._waiting) if is_later(share.key))
+        position = next(later, len(self._waiting))
+        self._waiting.insert(position, Share(key, parameters, 0, parameters.p))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits, though something could run."""
+        return not self._waiting and not self._lone and self._running_jobs < self._jobs
 
     # The ways there are
 
@@ -287,10 +296,9 @@ class Schedule(Generic[Key]):
         """It has ended, or was abandoned and has ended at last."""
         self._running_jobs -= start.jobs
         self._used -= start.memory
-        key = start.shares[0].key
-        if start.way is Way.WHOLE and key in self._alone:
-            self._alone.remove(key)
+        if self._lone:  # then nothing else runs
             self._lone = False
+            self._alone = [key for key in self._alone if key != start.shares[0].key]
 
     def again(self, start: Start[Key]) -> bool:
         """There was not enough memory: the derivation waits to run whole and alone.
@@ -299,7 +307,7 @@ class Schedule(Generic[Key]):
             False when it did run alone, so that there is nothing more to try.
         """
         share = start.shares[0]
-        was_alone = start.way is Way.WHOLE and share.key in self._alone
+        was_alone = self._lone
         self.done(start)
         if not was_alone and share.key not in self._alone:
             self.cancel(share.key)

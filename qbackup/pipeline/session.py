@@ -8,6 +8,7 @@ before. From a pipe, whole chunks are read by the first thread.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import sys
 import threading
@@ -205,11 +206,13 @@ class Session(Generic[Tag]):
                 return
             if item.tag is not None:
                 yield item.tag, self._events(item.number)
+                self._pool.check_process()
                 self._take_back()
                 self._give_up(item.number)
 
     def _events(self, number: int) -> Iterator[Event]:
         while self._unwanted < number:
+            self._pool.check_process()
             item = self._next_event()
             if item.ends:
                 return
@@ -217,6 +220,7 @@ class Session(Generic[Tag]):
             del item
             if event is not None:
                 yield event
+                self._pool.check_process()
             del event  # the buffer is the receiver's; the next chunk needs the room
             self._take_back()
 
@@ -268,7 +272,7 @@ class Session(Generic[Tag]):
         When the interpreter ends, threads are stopped wherever they are, with locks held: a
         stream that is collected only then must not ask for one.
         """
-        if sys.is_finalizing():
+        if sys.is_finalizing() or self._pool.is_elsewhere:
             return
         self._take_back()  # also when another thread has closed it meanwhile
         if self._closed:
@@ -277,11 +281,24 @@ class Session(Generic[Tag]):
         self._give_up(self._unwanted)
         self._drop_all()
 
+    def abandon(self) -> None:
+        """`close` on a thread of its own: for who may be a stream that is being collected.
+
+        A collection can fall anywhere, also where this thread or another one that waits for it
+        holds the very locks that `close` asks for.
+        """
+        if sys.is_finalizing() or self._pool.is_elsewhere:
+            return
+        # threading's own start takes locks too; without a thread the pipeline's `close` is left
+        with contextlib.suppress(RuntimeError, MemoryError):
+            _thread.start_new_thread(self.close, ())
+
     def _drop_all(self) -> None:
         for item in (*self._coming.close(), *self._ready.close()):
             self._drop(item)
 
     def _start(self) -> None:
+        self._pool.check_process()
         if not self._started:
             self._started = True
             try:

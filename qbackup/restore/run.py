@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from qbackup.chunk import EncryptedChunk
@@ -93,14 +93,23 @@ class Run:
         self._on_progress = on_progress
         self._metadata: list[FileResult] = []
         self._results: dict[int, tuple[FileResult, ...]] = {}
+        self._files: dict[int, BackupFile] = {}  # those that there are results of
         self._seen: set[tuple[str, str]] = set()
         self._missing: list[FileResult] = []
 
     @property
     def results(self) -> list[FileResult]:
         """What came of the files so far, in the archive's order; then what is missing."""
-        in_order = [self._results[number] for number in sorted(self._results)]
+        in_order = [self._counted(number) for number in sorted(self._results)]
         return [*self._metadata, *itertools.chain.from_iterable(in_order), *self._missing]
+
+    def _counted(self, number: int) -> tuple[FileResult, ...]:
+        """A file's results, with the chunks that it has by now.
+
+        From a pipe, what is left of a file that was given up passes after its result is told.
+        """
+        first, *refused = self._results[number]
+        return replace(first, chunks=self._files[number].chunk_count), *refused
 
     def metadata(self, result: FileResult) -> None:
         """What came of ``qubes.xml``, which stands before all others."""
@@ -129,6 +138,7 @@ class Run:
         self._done += step.stored
         if step.results:
             self._results[step.task.number] = step.results
+            self._files[step.task.number] = step.task.file
         if self._on_progress is not None and not target.unsafe:
             self._on_progress(Progress(self._done, self._total, display(target.label)))
 
