@@ -231,12 +231,6 @@ def _from_elsewhere(scene: Scene, other: Scene) -> Iterator[Vector]:
 
 def _of_the_metadata(scene: Scene, other: Scene) -> Iterator[Vector]:
     """Without qubes.xml files come out under their path in the archive, and it is said."""
-    by_path = {
-        VAULT: scene.files["vault/private.img"],
-        WORK: scene.files["work/private.img"],
-        FIREWALL: scene.files["work/firewall.xml"],
-        MAIL: scene.files["mail/private.img"],
-    }
     faults = {
         "flipped": ("a byte is inverted", flip_byte(scene.members, XML, 100), "damaged"),
         "first-dropped": ("the first is gone", drop(scene.members, XML), "damaged"),
@@ -261,8 +255,18 @@ def _of_the_metadata(scene: Scene, other: Scene) -> Iterator[Vector]:
             expect=f"file {what}",
             lost={"qubes.xml": what},
             unseen=[*scene.files],
-            files=by_path,
+            files=by_path(scene),
         )
+
+
+def by_path(scene: Scene) -> dict[str, bytes]:
+    """The plain scene's files as they come out where nobody knows the qubes' names."""
+    return {
+        VAULT: scene.files["vault/private.img"],
+        WORK: scene.files["work/private.img"],
+        FIREWALL: scene.files["work/firewall.xml"],
+        MAIL: scene.files["mail/private.img"],
+    }
 
 
 def _raw(scene: Scene) -> Iterator[Vector]:

@@ -17,7 +17,7 @@ GOOD = b"good\n"
 def vectors(scenes: Scenes) -> Iterator[Vector]:
     """See the module's text."""
     scene = scenes.home
-    yield scene.vector("home", "nothing is wrong with it", scene.members)
+    yield scene.vector("home", "dom0's home: nothing is wrong with it", scene.members)
     yield from _refused(scene)
     yield from _damaged(scene)
     yield from _legal(scene)

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from tests.maker import Member, drop, flip_byte, forged_archive, get
 from tests.tarbytes import RECORD, ZEROS
+from tests.testkit.faults.chunks import by_path
 from tests.testkit.faults.outer import BEHIND, BROKEN, CHUNK, DAMAGED
-from tests.testkit.scene import HEADER, HEADER_COPY, Scene
+from tests.testkit.scene import HEADER, HEADER_COPY, METADATA, Scene
 from tests.testkit.scenes import FIREWALL, MAIL, WORK, Scenes
 from tests.testkit.vector import Vector
 
@@ -21,7 +22,7 @@ MIB = 1 << 20
 def vectors(scenes: Scenes) -> Iterator[Vector]:
     """See the module's text."""
     scene = scenes.plain
-    yield scene.vector("plain", "nothing is wrong with it", scene.members)
+    yield scene.vector("plain", "three qubes: nothing is wrong with them", scene.members)
     yield from _put_together(scene)
     yield from _added(scene)
     yield from _twice(scene, scenes.other)
@@ -256,4 +257,14 @@ def _disordered(scene: Scene) -> Iterator[Vector]:
         "outer archive: qubes.xml stands at the end; read from a file",
         behind,
         source="file",
+    )
+    yield scene.vector(
+        "order-qubes-xml-last-pipe",
+        "outer archive: qubes.xml stands at the end; read from a pipe",
+        behind,
+        expect="file missing",
+        lost={METADATA: "missing"},
+        unseen=[*scene.files],
+        files=by_path(scene),
+        source="pipe",
     )
