@@ -36,7 +36,7 @@ LIMIT_WORDS = re.compile(
     "limit|allow|(more|longer|deeper) than|too (many|much|long)|has [0-9]+ byte"
 )
 #: Where the names that lead elsewhere would lead, if they were followed.
-OUTSIDE = Path("/qbackup-testkit")
+OUTSIDE = Path("/qubes-testkit")
 
 BYSTANDER = b"not of this backup\n"
 
