@@ -22,6 +22,7 @@ from qbackup.chunk import EncryptedChunk, StoredHash
 from qbackup.compression import choose_filter
 from qbackup.errors import (
     AlreadyPassed,
+    ChunkMissing,
     Damaged,
     Incomplete,
     LimitExceeded,
@@ -42,7 +43,7 @@ from qbackup.names import ChunkName, display
 from qbackup.pipeline import Pipeline
 from qbackup.qube import Qube
 from qbackup.restore.plan import Plan
-from qbackup.restore.report import FileResult, OnProgress, Report
+from qbackup.restore.report import FileResult, OnProgress, Report, Status
 from qbackup.restore.resume import ResumingWriter
 from qbackup.restore.run import Run, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
@@ -293,7 +294,7 @@ class BackupArchive:
     def _read_metadata(self) -> bytes:
         file = self.catalog.metadata_file()
         if file is None:
-            raise Damaged("it is not in the archive", file=METADATA_PATH)
+            raise ChunkMissing("it is not in the archive", file=METADATA_PATH)
         with file.open() as stream:
             data = stream.read(self.limits.metadata + 1)
             if len(data) <= self.limits.metadata:
@@ -458,7 +459,8 @@ class BackupArchive:
         if not self._source.seekable:
             return 0
         targets = ((file, plan.target(file.path)) for file in self.catalog.seen_files())
-        return sum(f.stored_size for f, t in targets if t and writer.has_room(t.qube, t.name))
+        wanted = (file for file, t in targets if t and writer.has_room(t.qube, t.name))
+        return sum(file.readable_size(self.limits.chunk) for file in wanted)
 
     def _ignored(self, file: BackupFile) -> None:
         self._warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")
@@ -468,7 +470,9 @@ class BackupArchive:
         if self._metadata_error is not None or self._metadata is None:
             error = self._metadata_error
             reason = f"{error.reason}; files come out by their path" if error else ""
-            return FileResult(qube="", name=METADATA_PATH, status="damaged", error=reason)
+            gone = isinstance(error, ChunkMissing) and error.chunk is None
+            status: Status = "missing" if gone else "damaged"
+            return FileResult(qube="", name=METADATA_PATH, status=status, error=reason)
         size = len(self._metadata)
         if not keep:
             return FileResult(qube="", name=METADATA_PATH, status="ok", size=size)

@@ -74,6 +74,15 @@ class BackupFile:
         size = getattr(self.chunks, "stored_size", None)
         return size if size is not None else sum(chunk.size for chunk in self.chunks)
 
+    def readable_size(self, limit: int) -> int:
+        """As `stored_size`, without chunks longer than `limit` bytes, which are never read.
+
+        Their size is what a tar header says, which is nobody's word.
+        """
+        sizes = getattr(self.chunks, "sizes", None)
+        of_all = sizes() if sizes is not None else (chunk.size for chunk in self.chunks)
+        return sum(size for size in of_all if size <= limit)
+
     @property
     def chunk_count(self) -> int:
         """Number of its chunks; on a pipe, those that came so far."""

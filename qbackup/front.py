@@ -154,6 +154,11 @@ class Front:
             )
         buffer = bytearray(member.size)
         count = self._source.read_into(member.offset, memoryview(buffer))
+        if count < member.size and member.name == HEADER_COPY_NAME:
+            raise HeaderAltered(
+                "the header's authenticated copy is cut off: the file ends inside of it",
+                file=HEADER_COPY_NAME,
+            )
         if count < member.size:
             raise NotABackup("the file ends inside the backup's header", file=member.name)
         return bytes(buffer)

@@ -383,4 +383,4 @@ class TestNames:
         assert ended.status == 1
         assert statuses(ended.document)[r"v\xffm/private.img"] == "damaged"
         assert statuses(ended.document)["vm1/private.img"] == "ok"
-        assert statuses(ended.document)["/qubes.xml"] == "damaged"
+        assert statuses(ended.document)["/qubes.xml"] == "missing"

@@ -201,7 +201,11 @@ class IndexedChunks(Sequence[EncryptedChunk]):
     @property
     def stored_size(self) -> int:
         """Sum of the chunks' stored sizes in bytes."""
-        return sum(size for _, _, size in self._places())
+        return sum(self.sizes())
+
+    def sizes(self) -> Iterator[int]:
+        """The chunks' stored sizes in bytes, without making the chunks."""
+        return (size for _, _, size in self._places())
 
     def __len__(self) -> int:
         if self._order is not None:

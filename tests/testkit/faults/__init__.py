@@ -1,0 +1,43 @@
+"""What each group of vectors is about; the order is that of the format, from outside in."""
+
+from collections.abc import Callable, Iterator
+
+from tests.testkit.faults import (
+    authenticity,
+    bombs,
+    chunks,
+    cuts,
+    filters,
+    header,
+    home,
+    images,
+    inner,
+    metadata,
+    order,
+    outer,
+    passphrases,
+    pax,
+    scrypt,
+    sparse,
+)
+from tests.testkit.scenes import Scenes
+from tests.testkit.vector import Vector
+
+GROUPS: tuple[Callable[[Scenes], Iterator[Vector]], ...] = (
+    outer.vectors,
+    pax.vectors,
+    order.vectors,
+    cuts.vectors,
+    header.vectors,
+    authenticity.vectors,
+    passphrases.vectors,
+    scrypt.vectors,
+    chunks.vectors,
+    filters.vectors,
+    bombs.vectors,
+    inner.vectors,
+    images.vectors,
+    sparse.vectors,
+    metadata.vectors,
+    home.vectors,
+)
