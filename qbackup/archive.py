@@ -8,6 +8,7 @@ derived or read before it is asked for.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import os
@@ -55,6 +56,14 @@ Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 _WARNINGS_LIMIT = 1000
 _MANY_CHUNKS = 64  # on a pipe nobody knows
 _NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
+
+
+def _passphrase_bytes(passphrase: str | bytes) -> bytes:
+    if isinstance(passphrase, bytes):
+        return passphrase
+    with contextlib.suppress(UnicodeEncodeError):  # which holds and shows the whole of it
+        return passphrase.encode("utf-8", "surrogateescape")
+    raise UsageError("the passphrase has characters that can't be written in UTF-8")
 
 
 class BackupArchive:
@@ -176,13 +185,13 @@ class BackupArchive:
                 qubes next. Nothing of it is used before the header is verified.
 
         Raises:
+            UsageError: it can't be written in UTF-8.
             WrongPassphrase: it does not fit.
             HeaderAltered: it fits, but the header is not what was written.
             LimitExceeded: the derivation would cost more than allowed; none was started.
             UnsupportedFormat: the authenticated header names what is not read.
         """
-        secret = passphrase() if callable(passphrase) else passphrase
-        data = secret if isinstance(secret, bytes) else secret.encode("utf-8", "surrogateescape")
+        data = _passphrase_bytes(passphrase() if callable(passphrase) else passphrase)
         meanwhile = functools.partial(self._expect_first, data) if ahead else None
         header = self._front.authenticate(data, self.pipeline, meanwhile)
         decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)

@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None, *, held: Sequence[int] = ()) ->
         held: numbers of signals that came before, while this was being loaded.
     """
     is_program = arguments is None
+    if is_program:
+        _leave_no_core()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     output.ready()
     with signals.unwinding(is_program=is_program):
@@ -76,6 +78,14 @@ def main(arguments: Sequence[str] | None = None, *, held: Sequence[int] = ()) ->
             if not isinstance(error.__context__, KeyboardInterrupt | signals.Terminated):
                 raise
             return _ended(arguments, error.__context__)
+
+
+def _leave_no_core() -> None:
+    """The passphrase and keys lie in this process's memory: a crash shall not write them down."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
 def _run(arguments: list[str]) -> int:

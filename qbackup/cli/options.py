@@ -154,7 +154,14 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     end = rest.index("--") if "--" in rest else len(rest)
     unknown = [text for text in rest[:end] if text.startswith("-") or "names" not in options]
     if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        parser.error(f"unrecognized arguments: {' '.join(_without_values(unknown))}")
     if rest:  # argparse itself takes only those beside BACKUP
         options.names += [_name(text) for text in rest[:end] + rest[end + 1 :]]
     return options
+
+
+def _without_values(unknown: list[str]) -> list[str]:
+    """What may be shown of them: who tries `--passphrase SECRET` must not find it in a log."""
+    options = [text for text in unknown if text.startswith("-")]
+    names = [text.partition("=")[0] if text[:2] == "--" else text[:2] for text in options]
+    return names or unknown
