@@ -52,6 +52,10 @@ Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 
 _WARNINGS_LIMIT = 1000
 _MANY_CHUNKS = 64  # on a pipe nobody knows
+_FAILING_DRIVE = (
+    "the drive failed to read some bytes of the backup, at least at the first try: it may be"
+    " dying, so make a copy of it first (with ddrescue, say) and restore from that"
+)
 _NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
 
 
@@ -397,13 +401,14 @@ class BackupArchive:
     def _report(self, run: Run) -> Report:
         errors: tuple[str, ...] = ()
         results = run.results
+        warnings = [*self.warnings, *([_FAILING_DRIVE] if self._source.troubles else [])]
         if self.catalog.error is not None:
             errors = (str(self.catalog.error),)
             results = [
                 replace(r, error=_NOT_REACHED) if r.status == "missing" and not r.chunks else r
                 for r in results
             ]
-        return Report(files=tuple(results), errors=errors, warnings=tuple(self.warnings))
+        return Report(files=tuple(results), errors=errors, warnings=tuple(warnings))
 
     def _stored_size(self, plan: Plan) -> int | None:
         if not self._source.seekable:
