@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from qbackup.inner import Entry, Extent
     from qbackup.limits import Limits
     from qbackup.qube import Qube
-    from qbackup.restore.report import FileResult, Progress, Report
+    from qbackup.restore.report import ByteRange, FileResult, Progress, Report
     from qbackup.scrypt import ScryptParameters
 
 __version__ = "0.1.0"
@@ -78,6 +78,7 @@ __all__ = [
     "BackupArchive",
     "BackupFile",
     "BackupHeader",
+    "ByteRange",
     "ChunkDamaged",
     "ChunkMissing",
     "Damaged",

@@ -327,6 +327,7 @@ class BackupArchive:
         names: Sequence[str] = (),
         *,
         overwrite: bool = False,
+        keep_damaged: bool = False,
         progress: OnProgress | None = None,
         check: bool = True,
     ) -> Report:
@@ -336,6 +337,8 @@ class BackupArchive:
             output: the folder, made if it is not there.
             names: ``QUBE`` or ``QUBE/FILE``; none means all.
             overwrite: replace files that are there already.
+            keep_damaged: leave what could be verified of a damaged file as ``NAME.damaged``;
+                the report says which of its bytes are good.
             progress: called after every chunk.
             check: raise Incomplete unless all is there and whole.
 
@@ -346,7 +349,7 @@ class BackupArchive:
             Incomplete: with `check`, the report is not ok.
         """
         plan = self._plan(names)
-        writer = FolderWriter(output, overwrite=overwrite)
+        writer = FolderWriter(output, overwrite=overwrite, keep_damaged=keep_damaged)
         try:
             return self._run(plan, writer, progress, check, keep_metadata=True)
         finally:
@@ -388,7 +391,9 @@ class BackupArchive:
         run = Run(plan, writer, self.limits, total=total, on_progress=progress)
         try:
             run.metadata(self._metadata_result(writer, keep_metadata))
-            unpack = functools.partial(self.pipeline.unpack, self.unlocked().format)
+            unpack = functools.partial(
+                self.pipeline.unpack, self.unlocked().format, past_gaps=writer.goes_past_damage
+            )
             run.files(self.catalog.files(), unpack, self._ignored)
         except MachineError as error:
             error.report = self._report(run)

@@ -221,9 +221,13 @@ class InnerArchive:
 
         For when its beginning is lost, and with it what says where its bytes belong.
         """
-        while self._bytes.more():
-            position = self._bytes.position
+        while self._bytes.more() and (position := self.position) < self._limits.file_size:
             yield _at(position, self._bytes.part(_PIECE_SIZE))
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the archive have been passed."""
+        return self._bytes.position
 
     @property
     def lost(self) -> QBackupError | None:

@@ -293,6 +293,7 @@ def _restore(options: argparse.Namespace) -> int:
             options.output,
             options.names,
             overwrite=options.overwrite,
+            keep_damaged=options.keep_damaged,
             progress=progress,
             check=False,
         )

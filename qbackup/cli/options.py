@@ -87,6 +87,11 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument(
             "--overwrite", action="store_true", help="replace files that are there already"
         )
+        command.add_argument(
+            "--keep-damaged",
+            action="store_true",
+            help="leave what could be verified of a damaged file as NAME.damaged",
+        )
 
 
 def _add_passphrase(command: argparse.ArgumentParser) -> None:

@@ -17,10 +17,11 @@ from qbackup.errors import MachineError, QBackupError
 from qbackup.header import BackupHeader
 from qbackup.names import display, json_name
 from qbackup.qube import Qube
-from qbackup.restore.report import FileResult, Report
+from qbackup.restore.report import ByteRange, FileResult, Report
 
 Document: TypeAlias = dict[str, Any]
 SCHEMA = 1
+_SHOWN = 20
 
 
 def to_json(document: Document) -> str:
@@ -212,7 +213,47 @@ def _result_document(result: FileResult) -> Document:
     }
     if result.notes:
         document["notes"] = list(result.notes)
+    return {**document, **_damage_document(result)}
+
+
+def _damage_document(result: FileResult) -> Document:
+    """What is known of a damaged file, where that was looked for."""
+    document: Document = {}
+    if result.kept_as is not None:
+        document["kept_as"] = json_name(result.kept_as)["name"]
+    if result.ranges:
+        document["ranges"] = [dataclasses.asdict(part) for part in result.ranges]
+        document["unplaced"] = result.unplaced
+    if result.lost_chunks:
+        document["lost_chunks"] = list(result.lost_chunks)
     return document
+
+
+def damage_text(result: FileResult) -> list[str]:
+    """The same for people, line by line."""
+    others = [chunk for chunk in result.lost_chunks if chunk != result.error]
+    lines = [f"    lost too: {chunk}" for chunk in _some(others)]
+    if result.ranges:
+        of = " of the archive that it is stored in" if result.unplaced else ""
+        lines.append(f"    bytes{of}: {', '.join(_some([_range(r) for r in result.ranges]))}")
+    if result.unplaced and result.kept_as:
+        lines.append(
+            "    its beginning is lost, and with it the places of its bytes: what was kept is no"
+            " image, but tools that search for files in raw data can read it"
+        )
+    if result.kept_as:
+        lines.append(f"    what could be verified was kept as {display(result.kept_as)}")
+    return lines
+
+
+def _range(part: ByteRange) -> str:
+    return f"{part.start}-{'?' if part.end is None else part.end} {part.state}"
+
+
+def _some(texts: Sequence[str]) -> list[str]:
+    """Not more than people want to read."""
+    more = len(texts) - _SHOWN
+    return [*texts[:_SHOWN], *([f"{more} more (see --json)"] if more > 0 else [])]
 
 
 def report_text(report: Report, *, stopped: bool = False) -> str:
@@ -228,6 +269,7 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
         lines += [f"{name}: {note}" for note in result.notes]
         if not result.ok:
             lines.append(f"{result.status.upper()}  {name}: {result.error}")
+            lines += damage_text(result)
     lines += [f"DAMAGED  the archive: {error}" for error in report.errors]
     good = [result for result in report.files if result.ok]
     total = human_size(sum(result.size for result in good))
