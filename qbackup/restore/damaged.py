@@ -75,7 +75,6 @@ class Ranges:
 
     def __init__(self) -> None:
         self._ends: list[tuple[int, bool]] = []
-        self.any_good = False
 
     def add(self, length: int, *, good: bool) -> None:
         """The next bytes."""
@@ -85,7 +84,6 @@ class Ranges:
         if self._ends and (self._ends[-1][1] == good or len(self._ends) == _RANGES_LIMIT):
             good = self._ends.pop()[1] and good
         self._ends.append((start + length, good))
-        self.any_good = self.any_good or good
 
     def of(self, size: int | None, *, lost: RangeState) -> tuple[ByteRange, ...]:
         """All of them, and what comes behind the last one as lost.
@@ -112,6 +110,7 @@ class Remains:
         size: its length in bytes; None if that is not known.
         ranges: of its bytes; of its archive's where `unplaced`.
         unplaced: its beginning is lost, and with it the places of its bytes.
+        worth_keeping: something of it is good; where unplaced, more than zeros.
         kept_as: the name under which it was left.
         notes: for people.
     """
@@ -120,6 +119,7 @@ class Remains:
     size: int | None = None
     ranges: Ranges = field(default_factory=Ranges)
     unplaced: bool = False
+    worth_keeping: bool = False
     kept_as: str | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -149,7 +149,7 @@ def image(inner: InnerArchive, sink: FileSink, losses: Losses) -> Remains:
         _prove_end(inner, remains, losses)
     if remains.error is None:
         sink.commit(size)
-    elif remains.ranges.any_good:
+    elif remains.worth_keeping:
         _keep(remains, lambda: sink.keep(size))
     losses.note_all()
     return remains
@@ -163,11 +163,18 @@ def _write(parts: Iterable[Extent | Missing], sink: FileSink, remains: Remains) 
             remains.lose(part.error)
         else:
             end = part.offset + part.length
+            if not remains.worth_keeping:
+                remains.worth_keeping = not remains.unplaced or _is_content(part)
             if part.data is not None:
                 sink.write(part.offset, part.data)
         remains.ranges.add(part.length, good=isinstance(part, Extent))
         del part  # its buffer, before the next chunk comes
     return end
+
+
+def _is_content(part: Extent) -> bool:
+    """Whether it is more than what pads an archive."""
+    return part.data is not None and bool(bytes(part.data).strip(b"\0"))
 
 
 def _write_unplaced(inner: InnerArchive, sink: FileSink, remains: Remains) -> int:
