@@ -16,12 +16,13 @@ from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
-from qbackup.catalog import Catalog, PipeCatalog, SeekableCatalog
+from qbackup.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
 from qbackup.chunk import EncryptedChunk
 from qbackup.compression import choose_filter
 from qbackup.errors import (
     AlreadyPassed,
     Damaged,
+    HeaderAltered,
     Incomplete,
     LimitExceeded,
     MachineError,
@@ -56,6 +57,7 @@ _FAILING_DRIVE = (
     "the drive failed to read some bytes of the backup, at least at the first try: it may be"
     " dying, so make a copy of it first (with ddrescue, say) and restore from that"
 )
+_BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
 _NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
 
 
@@ -75,11 +77,15 @@ class BackupArchive:
             more, 16 where it does not say how many it has.
         compression_filter: instead of the header's; ``none`` for no compression. A name
             that is not built in is a program of this machine, run as ``NAME -d``.
+        salvage: go on where the header can't be believed or the archive is broken; see
+            docs/security.md for what that weakens. What was passed over is in `salvaged`, and no
+            `restore` or `verify` then returns without raising.
 
     Raises:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: a version that is not read.
         HeaderAltered: the header is malformed.
+        UsageError: salvage from a pipe.
         Unlockable: with a passphrase, see `unlock`.
     """
 
@@ -94,6 +100,7 @@ class BackupArchive:
         executor: Executor | None = None,
         executor_jobs: int | None = None,
         compression_filter: str | None = None,
+        salvage: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.warnings: list[str] = []
@@ -104,7 +111,11 @@ class BackupArchive:
         self._table: QubeTable | None = None
         self._metadata: bytes | None = None
         self._metadata_error: QBackupError | None = None
+        self._salvage = salvage
         self._source = open_source(source)
+        if salvage and not self._source.seekable:
+            self._source.close()
+            raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
         self.pipeline = Pipeline(
             self.deriver,
             jobs=jobs,
@@ -115,15 +126,27 @@ class BackupArchive:
         )
         try:
             make = SeekableCatalog if self._source.seekable else PipeCatalog
-            self.catalog: Catalog = make(
+            self.catalog: Catalog = (SalvageCatalog if salvage else make)(
                 self._source, self.limits, self, self._make_chunk, self._warn
             )
-            self._front = Front(self._source, self.catalog, self.limits)
+            self._front = self._make_front()
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
             self.close()
             raise
+
+    def _make_front(self) -> Front:
+        if not self._salvage:
+            return Front(self._source, self.catalog, self.limits)
+        from qbackup.salvage import SalvagedFront
+
+        return SalvagedFront(
+            self._source,
+            self.catalog,
+            self.limits,
+            knows_filter=self._filter_override is not None,
+        )
 
     def __enter__(self) -> BackupArchive:
         return self
@@ -145,7 +168,7 @@ class BackupArchive:
 
     @property
     def untrusted_header(self) -> BackupHeader:
-        """The header as anybody could have written it."""
+        """The header as anybody could have written it. With salvage, raises if it is none."""
         return self._front.untrusted_header
 
     @property
@@ -154,6 +177,14 @@ class BackupArchive:
         if self._header is None:
             raise UsageError("the backup is locked: call unlock(passphrase) first")
         return self._header
+
+    @property
+    def salvaged(self) -> tuple[str, ...]:
+        """What salvage had to pass over until now, in words; empty if nothing, or without it."""
+        faults = [*self._front.faults, *self.catalog.faults]
+        if self._salvage and self._metadata_error is not None:
+            faults.append(f"{self._metadata_error}; {_BY_FOLDER}")
+        return tuple(faults)
 
     @property
     def is_unlocked(self) -> bool:
@@ -210,7 +241,7 @@ class BackupArchive:
             format_ = choose_format(self.untrusted_header, passphrase, self.limits)
             chunk = next(iter(file.chunks))
             locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-        except (Damaged, LimitExceeded, UnsupportedFormat):
+        except (Damaged, LimitExceeded, UnsupportedFormat, HeaderAltered):
             return  # told when it is read
         if locked.derivation.parameters.work <= most.work:
             self.pipeline.expect(locked.derivation)
@@ -254,13 +285,13 @@ class BackupArchive:
 
     @property
     def qubes(self) -> tuple[Qube, ...]:
-        """The qubes that ``qubes.xml`` says are in the backup.
+        """The qubes that ``qubes.xml`` says are in the backup; with salvage its folders without it.
 
         Raises:
             Damaged: it is missing, or can't be believed.
         """
         table = self._load_metadata()
-        if self._metadata_error is not None:
+        if self._metadata_error is not None and not self._salvage:
             raise self._metadata_error
         return tuple(Qube(record, self.catalog, table) for record in table.records)
 
@@ -274,7 +305,8 @@ class BackupArchive:
             except (Damaged, LimitExceeded) as error:
                 error.file = METADATA_PATH
                 self._metadata_error = error
-            self._table = QubeTable(records)
+            seen = self.catalog.seen_files() if self._salvage else ()
+            self._table = QubeTable(records, (file.path for file in seen))
         return self._table
 
     def _read_metadata(self) -> bytes:
@@ -404,11 +436,11 @@ class BackupArchive:
         return report
 
     def _report(self, run: Run) -> Report:
-        errors: tuple[str, ...] = ()
+        errors = self.salvaged
         results = run.results
         warnings = [*self.warnings, *([_FAILING_DRIVE] if self._source.troubles else [])]
         if self.catalog.error is not None:
-            errors = (str(self.catalog.error),)
+            errors = (*errors, str(self.catalog.error))
             results = [
                 replace(r, error=_NOT_REACHED) if r.status == "missing" and not r.chunks else r
                 for r in results

@@ -22,6 +22,7 @@ from typing import IO, Any, Protocol, cast
 from qbackup.errors import Damaged, LimitExceeded, MachineError, UnsupportedFormat, UsageError
 from qbackup.formats import Event, Lost
 from qbackup.limits import Limits
+from qbackup.tar import MAGIC_OFFSET
 
 NONE = "none"
 _INPUT_SIZE = 32 * 1024
@@ -193,6 +194,28 @@ _DECODERS: dict[str, Callable[[Limits], Decoder]] = {
     "zstdmt": _zstd,
 }
 KNOWN_FILTERS = (NONE, *_DECODERS)
+
+# How a stream begins → the filter that wrote it.
+_BEGINNINGS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"]\0\0": "lzma",
+}
+
+
+def told_filter(beginning: bytes | memoryview) -> str | None:
+    """The filter that wrote a file's stream, told from its first bytes; None if not known.
+
+    Args:
+        beginning: 262 bytes or more; of an uncompressed stream a tar header.
+    """
+    data = bytes(beginning[: MAGIC_OFFSET + 5])
+    if data[MAGIC_OFFSET:] == b"ustar":
+        return NONE
+    return next((name for magic, name in _BEGINNINGS.items() if data.startswith(magic)), None)
+
 
 # chunks' events in → pieces of the decompressed stream out
 Decompress = Callable[[Iterable[Event]], Iterator[memoryview]]

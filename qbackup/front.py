@@ -51,8 +51,17 @@ class Front:
         self._catalog = catalog
         self._limits = limits
         self._copy: bytes | None = None
+        self.faults: list[str] = []
+        self._begin()
+
+    def _begin(self) -> None:
         self._header = self._read_header()
-        self.untrusted_header = BackupHeader.parse(self._header, limits)
+        self._untrusted = BackupHeader.parse(self._header, self._limits)
+
+    @property
+    def untrusted_header(self) -> BackupHeader:
+        """The header as anybody could have written it."""
+        return self._untrusted
 
     @property
     def untrusted_parameters(self) -> ScryptParameters | None:
@@ -83,6 +92,20 @@ class Front:
             HeaderAltered: it fits, but the header is not what was written.
             LimitExceeded: the derivation would cost more than allowed; none was started.
         """
+        plain = self._open_copy(passphrase, pipeline, meanwhile)
+        if not hmac.compare_digest(plain, self._header):
+            raise HeaderAltered(
+                "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
+            )
+        return BackupHeader.parse(plain, self._limits)
+
+    def _open_copy(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None,
+    ) -> bytes:
+        """What the header's copy holds, verified. Raises as `authenticate`."""
         copy = self._read_copy()
         try:
             locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self._limits)
@@ -98,16 +121,11 @@ class Front:
                     " the backup was made, not the disk's; mind the keyboard layout and Caps Lock"
                 )
             body = memoryview(bytearray(copy[HEADER_SIZE:]))
-            plain = bytes(locked.open(key, body, pipeline.cipher.decrypt))
+            return bytes(locked.open(key, body, pipeline.cipher.decrypt))
         except Damaged as error:
             raise HeaderAltered(
                 f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
             ) from error
-        if not hmac.compare_digest(plain, self._header):
-            raise HeaderAltered(
-                "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
-            )
-        return BackupHeader.parse(plain, self._limits)
 
     def _read_header(self) -> bytes:
         member = self._catalog.header()

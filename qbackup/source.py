@@ -120,6 +120,14 @@ class SeekableSource:
         except ValueError as error:  # what a closed file object raises
             raise Interrupted(_CLOSED) from error
 
+    def end(self) -> int:
+        """The file's length in bytes; 0 where it can't be told."""
+        try:
+            with self._use, self._lock:
+                return self._file.seek(0, io.SEEK_END)
+        except (OSError, ValueError):
+            return 0
+
     def _read_patiently(self, offset: int, buffer: memoryview) -> int:
         done = failures = 0
         size = len(buffer)

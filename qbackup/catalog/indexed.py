@@ -17,7 +17,7 @@ from qbackup.errors import (
     QBackupError,
 )
 from qbackup.file import Access, BackupFile
-from qbackup.header import HEADER_COPY_NAME
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import ChunkName, display
@@ -31,21 +31,31 @@ class SeekableCatalog:
         self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
     ) -> None:
         self.error: QBackupError | None = None
-        self._members = scan(source, limits, warn)
+        self.faults: list[str] = []
+        self._warn = warn
+        self._members = self._scan(source, limits)
         self._access = access
         self._make_chunk = make_chunk
-        self._warn = warn
         self._lock = threading.Lock()
-        self._header = first_member(self._members)
         self._copy: StoredMember | None = None
-        self._count = 1
+        self._count = 0
+        self._header = self._first()
         self._table: ChunkTable | None = None
         self._broken_off = False
         self._runs: RunsByPath | None = None
         self._scattered: dict[str, BackupFile] = {}
 
+    def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
+        return scan(source, limits, self._warn)
+
+    def _first(self) -> StoredMember | None:
+        self._count = 1
+        return first_member(self._members)
+
     def header(self) -> StoredMember:
         """See `Catalog`."""
+        if self._header is None:
+            raise HeaderAltered("the header is missing", file=HEADER_NAME)
         return self._header
 
     def header_copy(self) -> StoredMember:
@@ -74,6 +84,9 @@ class SeekableCatalog:
                 self._count += 1
                 if member.name == HEADER_COPY_NAME and self._copy is None:
                     self._copy = member
+                    continue
+                if member.name == HEADER_NAME and self._header is None:
+                    self._header = member
                     continue
                 name = classify(member, self._warn)
                 if name is not None:

@@ -118,6 +118,11 @@ def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
         metavar="NAME",
         help="instead of the header's; none for no compression, or a program that takes -d",
     )
+    command.add_argument(
+        "--salvage",
+        action="store_true",
+        help="go on where the backup's header or the archive is damaged; what was is told",
+    )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress")
     command.add_argument("-v", "--verbose", action="store_true", help="say what is used")
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from qbackup.archive import BackupArchive
 from qbackup.cli.progress import human_size, human_time
 from qbackup.cost import Cost
-from qbackup.errors import MachineError, QBackupError
+from qbackup.errors import MachineError, QBackupError, Unlockable, Unreadable
 from qbackup.header import BackupHeader
 from qbackup.names import display, json_name
 from qbackup.qube import Qube
@@ -57,7 +57,8 @@ def _text(text: str) -> str:
 
 def archive_errors(archive: BackupArchive) -> list[str]:
     """What keeps the archive from being whole, as far as looking at it tells."""
-    return [str(archive.catalog.error)] if archive.catalog.error else []
+    error = archive.catalog.error
+    return [*archive.salvaged, *([str(error)] if error else [])]
 
 
 def list_errors(archive: BackupArchive, qubes: Sequence[Qube]) -> list[str]:
@@ -79,10 +80,10 @@ def _header_document(header: BackupHeader) -> Document:
 
 def info_document(archive: BackupArchive, cost: Cost) -> Document:
     """`info --json`."""
-    header = archive.header if archive.is_unlocked else archive.untrusted_header
+    header = _any_header(archive)
     document: Document = {
         "authenticated": archive.is_unlocked,
-        "header": _header_document(header),
+        "header": _header_document(header) if header else None,
         "members": archive.catalog.member_count(),
         "chunks": cost.chunks,
         "stored_size": cost.stored_size,
@@ -97,14 +98,28 @@ def info_document(archive: BackupArchive, cost: Cost) -> Document:
     return _with_errors(document, archive_errors(archive))
 
 
+def _any_header(archive: BackupArchive) -> BackupHeader | None:
+    """The header, authenticated or not; None where salvage found none."""
+    if archive.is_unlocked:
+        return archive.header
+    try:
+        return archive.untrusted_header
+    except (Unlockable, Unreadable):
+        return None
+
+
 def info_text(archive: BackupArchive, cost: Cost) -> str:
     """`info` for people."""
-    header = archive.header if archive.is_unlocked else archive.untrusted_header
+    header = _any_header(archive)
     trust = "authenticated" if archive.is_unlocked else "NOT authenticated: no passphrase was given"
-    rows = [
-        ("format", f"{header.version}  ({trust})"),
-        ("backup id", header.backup_id),
-        ("compression", header.compression_filter or "none"),
+    rows = [("header", "can't be read")]
+    if header is not None:
+        rows = [
+            ("format", f"{header.version}  ({trust})"),
+            ("backup id", header.backup_id),
+            ("compression", header.compression_filter or "none"),
+        ]
+    rows += [
         ("members", f"{archive.catalog.member_count()}, of them {_count(cost.chunks)}"),
         ("stored", human_size(cost.stored_size)),
     ]
@@ -176,7 +191,14 @@ def list_text(qubes: Sequence[Qube]) -> str:
         files += [f"{name} IS MISSING" for name in missing_files(qube)]
         size = human_size(qube.size) if qube.size is not None else "?"
         rows.append(
-            (qube.name, qube.klass, qube.label, qube.template or "-", size, ", ".join(files))
+            (
+                qube.name,
+                qube.klass or "?",
+                qube.label or "?",
+                qube.template or "-",
+                size,
+                ", ".join(files),
+            )
         )
     return table(rows)
 
