@@ -133,13 +133,18 @@ def check_first_block(block: bytes) -> None:
         raise NotABackup("this is not a Qubes backup: it does not begin with a tar header")
 
 
-def next_member(window: Window, limits: Limits) -> TarMember | None:
+def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarMember | None:
     """The next member; None at the end of the backup. The window is then at its data.
+
+    Args:
+        window: where it should begin.
+        limits: bounds on its headers.
+        checked: see `read_member`.
 
     Raises:
         ArchiveDamaged: there is something else.
     """
-    reader = read_member(limits, sparse=False)
+    reader = read_member(limits, sparse=False, checked=checked)
     start = window.position
     try:
         wanted = next(reader)

@@ -39,6 +39,11 @@ class Access(Protocol):
     limits: Limits
     pipeline: Pipeline
 
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether `unlocked` answers."""
+        ...
+
     def unlocked(self) -> Unlocked:
         """Raises UsageError while the archive is locked."""
         ...

@@ -45,13 +45,18 @@ def scan_past_damage(
     archive_start = resume = count = 0
     begins = True  # a member is said to begin here
     while True:
+        begin = None
         try:
             if not begins:
                 archive_start = pass_end_of_archive(window, archive_start, limits)
+            begin = window.position
             member = next_member(window, limits)
         except (ArchiveDamaged, MachineError) as error:
             found = search.next(resume)
             broken(error, found)
+            guess = search.guess(begin, found)
+            if guess is not None:
+                yield guess
             if found is None:
                 return
             window.position = archive_start = found
@@ -98,6 +103,28 @@ class _Search:
                 return found
             position += max(_SEARCH_SIZE, len(data)) - BLOCK_SIZE + 1
         return None
+
+    def guess(self, begin: int | None, end: int | None) -> StoredMember | None:
+        """The member whose broken header stands at begin, if that still has a name and a size.
+
+        Args:
+            begin: of the header; None if there is none.
+            end: where the next member begins; None if there is none.
+        """
+        if begin is None:
+            return None
+        window = Window(self._source)
+        window.position = begin
+        try:
+            member = next_member(window, self._limits, checked=False)
+        except (ArchiveDamaged, MachineError):
+            return None
+        offset = window.position
+        if member is None or not _is_part(member):
+            return None
+        if offset + member.stored_size > (self._end if end is None else end):
+            return None
+        return StoredMember(decode(member.name), offset, member.stored_size)
 
     def _find(self, position: int, data: bytearray) -> int | None:
         """The first place in data, which stand at this position, where a member begins."""

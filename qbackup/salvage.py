@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from qbackup.catalog import Catalog
+from qbackup.catalog.salvaged import fits
 from qbackup.chunk import EncryptedChunk
 from qbackup.compression import NONE, told_filter
 from qbackup.errors import (
@@ -137,7 +138,7 @@ class SalvagedFront(Front):
         for chunk in islice(self._first_chunks(), _WITNESSES_LIMIT):
             for id_ in (name.decode("ascii") for name in ids):
                 format_ = Format4(id_, passphrase, self._limits)
-                if _fits(format_, chunk, pipeline):
+                if fits(format_, chunk, pipeline):
                     return self._header_with(id_, format_, chunk, pipeline, error)
         if isinstance(error, WrongPassphrase):
             raise error
@@ -201,12 +202,3 @@ class SalvagedFront(Front):
             chunk = next(iter(file.chunks), None)
             if chunk is not None and chunk.index == 0:
                 yield chunk
-
-
-def _fits(format_: Format, chunk: EncryptedChunk, pipeline: Pipeline) -> bool:
-    """Whether the chunk's head is of this backup, passphrase and name."""
-    try:
-        locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-        return locked.fits(pipeline.derive(locked.derivation))
-    except LOSSES:
-        return False

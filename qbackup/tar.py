@@ -108,13 +108,14 @@ class TarMember:
         return -self.stored_size % BLOCK_SIZE
 
 
-def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
+def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) -> HeaderReader:
     """Reads one member's headers. Yields the number of bytes wanted, see the module's text.
 
     Args:
         limits: bounds on extended headers and sparse maps.
         sparse: understand sparse members. The outer archive has none, and there only name,
             type and size have a meaning: mode and time are given as 0.
+        checked: refuse a header that does not match its checksum; else it is a guess.
 
     Raises:
         Damaged: a header that is not one, or says something that can't be.
@@ -129,7 +130,8 @@ def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
             if pax or long:
                 raise Damaged("an extended tar header has no member behind it")
             return None
-        check_block(block)
+        if checked:
+            check_block(block)
         kind = block[TYPE_OFFSET : TYPE_OFFSET + 1]
         if kind == _PAX:
             data = yield from _payload(block, limits.pax_header, "pax_header")

@@ -110,11 +110,14 @@ class SeekableCatalog:
         with self._lock:
             if len(runs) > 1 and path in self._scattered:
                 return self._scattered[path]
-            chunks = IndexedChunks(path, table, runs, self._make_chunk, self._warn)
+            chunks = self._chunks(path, table, runs)
             file = BackupFile(path, chunks, self._access)
             if len(runs) > 1:
                 self._scattered[path] = file  # sorted once, and warned of once
             return file
+
+    def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:
+        return IndexedChunks(path, table, runs, self._make_chunk, self._warn)
 
     def files(self) -> Iterator[BackupFile]:
         """See `Catalog`."""
@@ -193,12 +196,16 @@ class IndexedChunks(Sequence[EncryptedChunk]):
         last = -1
         for i in sorted(range(len(numbers)), key=numbers.__getitem__):
             if numbers[i] == last:
-                name = display(str(ChunkName(self._path, last)))
-                warn(f"{name}: here twice, the first one counts")
+                self._doubled(last, pairs[2 * i], pairs[2 * i + 1], warn)
                 continue
             last = numbers[i]
             ordered.extend(pairs[2 * i : 2 * i + 2])
         return ordered
+
+    def _doubled(self, number: int, run: int, position: int, warn: Warn) -> None:
+        """One more chunk of a number."""
+        name = display(str(ChunkName(self._path, number)))
+        warn(f"{name}: here twice, the first one counts")
 
     def _number(self, pairs: array[int], i: int) -> int:
         return self._table.place(pairs[2 * i], pairs[2 * i + 1])[0]
@@ -230,5 +237,8 @@ class IndexedChunks(Sequence[EncryptedChunk]):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not -len(self) <= position < len(self):
             raise IndexError("no such chunk")
-        index, offset, size = self._place(position % len(self))
+        return self._chunk(self._place(position % len(self)))
+
+    def _chunk(self, place: tuple[int, int, int]) -> EncryptedChunk:
+        index, offset, size = place
         return self._make_chunk(ChunkName(self._path, index), offset, size)
