@@ -14,6 +14,12 @@ CUT_OFF = "its data are cut off"
 LOSSES = (Damaged, LimitExceeded, NotEnoughMemory)
 
 
+def kept(error: QBackupError) -> QBackupError:
+    """The same error, to be kept: without the frames it came through, which hold whole chunks."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Gap:
     """Bytes of a stream that are lost, while it goes on behind them.
@@ -64,7 +70,7 @@ class PieceQueue:
             if not self._fill():
                 return Gap(size, Damaged(CUT_OFF))
         except LOSSES as error:
-            self._broken = error.with_traceback(None)
+            self._broken = kept(error)
             return Gap(size, self._broken)
         if self._gap is None:
             return self.piece(size)
@@ -79,7 +85,7 @@ class PieceQueue:
         try:
             return self._fill()
         except LOSSES as error:
-            self._broken = error.with_traceback(None)
+            self._broken = kept(error)
             return False
 
     def _fill(self) -> bool:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup import ByteRange, FileResult, Limits, Report
+from qbackup import ByteRange, ChunkDamaged, FileResult, Limits, Report
+from qbackup.restore.damaged import Losses
 from tests import alter
 from tests.commandline import Ended, call
 from tests.conftest import MakerFactory
@@ -435,6 +436,19 @@ class TestHostile:
         for part in result.ranges:
             if part.state == "good":
                 assert kept[part.start : part.end] == original[part.start : part.end]
+
+
+class TestMemory:
+    def test_a_loss_that_is_remembered_holds_no_chunk(self, made: Made) -> None:
+        place = made.path.read_bytes().find(alter.content(made.path, VAULT.format(2)))
+        source = Failing(made.path, range(place + 700, place + 1212))
+        with qbackup.open(source, passphrase=PASSPHRASE) as archive:  # type: ignore[arg-type]
+            file = archive.file("vault/private.img")
+            losses = Losses(archive.pipeline.run(archive.unlocked().format, file.chunks))
+            losses.note_all()
+        error = losses.first
+        assert isinstance(error, ChunkDamaged) and "Input/output error" in error.reason
+        assert (error.__traceback__, error.__cause__, error.__context__) == (None, None, None)
 
 
 class TestCommandLine:

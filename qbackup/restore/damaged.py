@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from qbackup.errors import QBackupError
 from qbackup.formats import Event, Lost
 from qbackup.inner import Extent, InnerArchive, Missing
-from qbackup.pieces import LOSSES
+from qbackup.pieces import LOSSES, kept
 from qbackup.restore.report import ByteRange, RangeState
 from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay
 from qbackup.restore.tree import TreeRestore
@@ -49,9 +49,10 @@ class Losses:
         event = next(self._events)
         if isinstance(event, Lost):
             self._count += 1
-            self.first = self.first or event.error
+            error = kept(event.error)
+            self.first = self.first or error
             if len(self._named) < _CHUNKS_LIMIT:
-                self._named.append(str(event.error))
+                self._named.append(str(error))
         return event
 
     def note_all(self) -> None:
@@ -125,7 +126,7 @@ class Remains:
 
     def lose(self, error: QBackupError) -> None:
         """Something is wrong."""
-        self.error = self.error or error.with_traceback(None)
+        self.error = self.error or kept(error)
 
     @property
     def byte_ranges(self) -> tuple[ByteRange, ...]:

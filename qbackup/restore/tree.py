@@ -16,7 +16,7 @@ from qbackup.errors import Damaged, LimitExceeded, QBackupError
 from qbackup.inner import Entry
 from qbackup.limits import Limits
 from qbackup.names import display, encode, unsafe_reason
-from qbackup.pieces import LOSSES
+from qbackup.pieces import LOSSES, kept
 from qbackup.restore.sinks import CannotWrite, TreeSink
 
 _SPECIAL_BITS = 0o6000
@@ -188,7 +188,7 @@ class TreeRestore:
 
     def _lose(self, path: str, error: QBackupError) -> None:
         if len(self.lost) < _REFUSED_LIMIT:
-            self.lost.append((path, error.with_traceback(None)))
+            self.lost.append((path, kept(error)))
         else:
             self._unnamed += 1
 
