@@ -47,7 +47,6 @@ _KINDS: dict[bytes, Kind] = {
     DIRECTORY: "folder",
     FIFO: "pipe",
 }
-_PIECE_SIZE = 128 * 1024
 DOM0_HOME = "dom0-home"
 
 
@@ -221,8 +220,9 @@ class InnerArchive:
 
         For when its beginning is lost, and with it what says where its bytes belong.
         """
-        while self._bytes.more() and (position := self.position) < self._limits.file_size:
-            yield _at(position, self._bytes.part(_PIECE_SIZE))
+        end = self._limits.file_size
+        while self._bytes.more() and (position := self.position) < end:
+            yield _at(position, self._bytes.part(end - position))
 
     @property
     def position(self) -> int:

@@ -282,6 +282,7 @@ class TestTheArchive:
         report = restored(source, tmp_path / "out")
         assert not report.ok
         assert any("the archive is broken" in text for text in report.errors)
+        assert not any("twice" in text for text in report.warnings)
         left = {p: w for p, w in whole.items() if p != "personal/text"}
         there = snapshot(tmp_path / "out")
         assert left.items() <= there.items() <= whole.items()
