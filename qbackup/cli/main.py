@@ -184,6 +184,7 @@ def _open(
         executor=executor,
         executor_jobs=executor_jobs,
         compression_filter=options.compression_filter,
+        salvage=options.salvage,
     )
 
 
@@ -293,6 +294,7 @@ def _restore(options: argparse.Namespace) -> int:
             options.output,
             options.names,
             overwrite=options.overwrite,
+            keep_damaged=options.keep_damaged,
             progress=progress,
             check=False,
         )
@@ -344,7 +346,7 @@ def _cat(options: argparse.Namespace) -> int:
                 while data := stream.read(_COPY_SIZE):
                     copy(data)
         _tell_warnings(archive.warnings)
-    return EXIT_OK
+        return _tell_errors(archive.salvaged)
 
 
 _COMMANDS = {
