@@ -102,6 +102,36 @@ class TestKeepDamaged:
         for was, is_ in zip(first.files, second.files, strict=True):
             assert (is_.size, is_.chunks) == (was.size, was.chunks)
 
+    def test_with_its_chunks_also_where_the_archive_has_lost_it(
+        self, made: Made, tmp_path: Path, out: Path
+    ) -> None:
+        keep(made.path, out)
+        lost = [VAULT.format(index) for index in range(7)]
+        report = keep(alter.without(made.path, tmp_path / "less", *lost), out)
+        assert result_of(report, NAME).status == "kept" and result_of(report, NAME).chunks == 7
+
+    def test_a_folder_that_was_being_replaced_when_a_run_was_killed_comes_back(
+        self, maker: MakerFactory, tmp_path: Path, out: Path
+    ) -> None:
+        tree = tmp_path / "user"
+        tree.mkdir()
+        for name in ("1", "2", "3"):
+            (tree / name).write_bytes(noise(20 * 1024))
+        made = maker(compression_filter=None, chunk_size=CHUNK)
+        made.add_home("user", tree)
+        members = flipped(made.members(), ["dom0-home/user.004.enc"])
+        backup = assemble(members, tmp_path / "damaged")
+        between = out / "dom0/user.damaged.old.part"
+        between.mkdir(parents=True)
+        (between / "mine").write_bytes(b"mine")
+        report = keep(backup, out, passphrase=made.passphrase)
+        assert result_of(report, "dom0/user").kept_as is None
+        assert (out / "dom0/user.damaged/mine").read_bytes() == b"mine"
+        report = again(backup, out, made.passphrase)
+        assert result_of(report, "dom0/user").kept_as == "user.damaged"
+        assert [path.name for path in (out / "dom0").iterdir()] == ["user.damaged"]
+        assert not (out / "dom0/user.damaged/mine").exists()
+
     def test_a_whole_file_of_such_a_name_is_not_replaced_by_what_is_left_of_another(
         self, maker: MakerFactory, tmp_path: Path, out: Path
     ) -> None:
