@@ -80,7 +80,9 @@ class Arena:
 
     def check(self, vector: Vector) -> None:
         """Compares the file system with what the vector says."""
-        found, expected = snapshot(self.folder), self.expected(vector)
+        outside = {path: w for path, w in snapshot(self.folder).items() if path[:4] != "out/"}
+        inside = {f"out/{path}": what for path, what in snapshot(self.out).items()}
+        found, expected = outside | inside, self.expected(vector)
         assert found == expected, f"differs: {sorted(set(found.items()) ^ set(expected.items()))}"
         if vector.exit >= 2:  # nothing written: no folder either
             assert [path.name for path in self.out.iterdir()] == ["bystander"]
