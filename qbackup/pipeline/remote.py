@@ -19,7 +19,6 @@ from qbackup.scrypt import ScryptParameters
 
 _UNKNOWN_JOBS = 16
 _USELESS = 3  # failures, with nothing good before
-_LOST_ROUNDS = 3  # of as many as it has at once: the first ones wait for workers that start
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -125,10 +124,10 @@ class RemoteMixing(Generic[Key]):
                 self.works = self.works and self._failures < _USELESS
 
     def lose(self) -> None:
-        """One was derived here sooner. Three times what it has at once, unanswered: silent."""
+        """One was derived here sooner. As many as it has at once, with no answer: it is silent."""
         with self._lock:
             self._losses += 1
-            self.is_silent = self.is_silent or self._losses >= _LOST_ROUNDS * self._jobs
+            self.is_silent = self.is_silent or self._losses >= self._jobs
 
     def forget(self, key: Key) -> None:
         """It is not wanted from here any more."""
