@@ -34,7 +34,7 @@ __all__ = ["Pipeline", "Session", "StoredChunk", "available_cores", "default_mem
 _DEFAULT_MEMORY = 2 * 1024**3
 _LINES_LIMIT = 16
 _LINE_MEMORY = 2 * 100 * 1024**2  # two chunks, as the writers cut them
-_WORTH_LOADING_SECONDS = 2.0  # what the kernel must save; loading it takes half of a second
+_WORTH_LOADING_SECONDS = 0.8  # what the kernel must save; loading it takes a quarter of a second
 
 
 def default_memory() -> int:
