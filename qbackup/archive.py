@@ -239,6 +239,10 @@ class BackupArchive:
         # each member has a key but the header
         self._expect_keys(self.catalog.member_count() - 1 if self.is_seekable else _MANY_CHUNKS)
 
+    def expect_list(self) -> None:
+        """Says that the list of qubes is going to be read; as `expect_all`."""
+        self._expect_keys(2)
+
     def _expect_keys(self, count: int) -> None:
         parameters = self._front.untrusted_parameters
         if parameters is not None:

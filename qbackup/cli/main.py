@@ -210,6 +210,8 @@ def _unlocked(options: argparse.Namespace) -> Iterator[BackupArchive]:
     with _opened(options) as archive:
         if getattr(options, "names", None) == []:
             archive.expect_all()
+        else:
+            archive.expect_list()
         unlock(archive, request, quiet=options.quiet)
         _tell_backends(options, archive)
         _read_metadata(options, archive)

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import itertools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ SIGNAL_SECONDS = 0.2
 
 _KERNEL_SECONDS = 0.5  # it is compiled in half of that
 _LINGER_SECONDS = 3.0
+_NICE = 5  # of threads that derive: what comes after the keys is never behind them
 _REMOTE_SECONDS = 20.0  # then what somebody waits for is derived here too
 _REMOTE_SHARE = 2.0  # times what it takes here: then jobs with nothing else to do derive it too
 _LEAST_SLOWNESS = 4e-7  # seconds for each N·r·p, where nothing was derived here yet
@@ -485,6 +487,7 @@ class KeyPool:
 
     def _work(self, worker: _Worker) -> None:
         """A worker's thread: goes on as long as there is something for it."""
+        _stand_back()
         while (start := worker.start) is not None:
             error, cost = self._do(start, worker.memory)
             with self._changed:
@@ -622,6 +625,17 @@ class KeyPool:
                 return
             mixed = b"".join(ticket.mixed[lane] for lane in range(count))
         self._settle(ticket, key=finish(ticket.derivation, mixed))
+
+
+def _stand_back() -> None:
+    """Threads that open, inflate and write go before this one, where a thread can say so.
+
+    They have less to do, but when they are late the last chunks are unpacked while no key is
+    left to be derived.
+    """
+    if sys.platform == "linux":  # elsewhere this is the process
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _may_travel(ticket: Ticket) -> bool:
