@@ -137,7 +137,7 @@ def target(setup: Setup, command: str) -> float:
     if command == "verify":
         return VERIFY_TARGET
     if setup.has("isal"):
-        return 0.24 if setup.has("numba") else 0.37
+        return 0.24 if setup.has("llvmlite") else 0.37
     return 0.40
 
 

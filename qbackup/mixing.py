@@ -14,7 +14,7 @@ import os
 
 from qbackup.keys import Derivation, check_memory, physical_memory
 from qbackup.lanes import LaneKernel, LaneMemory, lane_mix, load_kernel
-from qbackup.passes import WIDTH, is_worth_it, kernel_width
+from qbackup.passes import WIDTH, kernel_width
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
 
 _UNKNOWN_MEMORY = 4 << 30
@@ -50,7 +50,7 @@ def mix(blocks: bytes, log2_n: int, r: int) -> bytes:
     parameters = ScryptParameters(log2_n, r, len(blocks) // size)
     check_memory(parameters)
     lanes = min(parameters.p, WIDTH, max(1, _memory_of_one_worker() // parameters.lane_memory))
-    kernel = _kernel() if kernel_width(parameters) and is_worth_it(lanes) else None
+    kernel = _kernel() if kernel_width(parameters) and lanes > 1 else None
     if kernel is None:
         return lane_mix()(blocks, size, parameters.n)
     memory = LaneMemory()

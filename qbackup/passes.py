@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from qbackup.scrypt import ScryptParameters
 
-# Seconds for each N·r that a pass takes, by its lanes; measured at N=2^18, r=8 with every core busy
+# Seconds for each N·r that a pass takes, by its lanes; measured at N=2^18, r=8 with every core
+# busy. Eight took no less for each than six, and without AVX2 far more.
 PASS_SECONDS = {
     1: 1.9e-7,
     2: 2.1e-7,
@@ -21,10 +22,8 @@ PASS_SECONDS = {
     4: 3.3e-7,
     5: 3.6e-7,
     6: 3.9e-7,
-    7: 5.0e-7,
-    8: 5.4e-7,
 }
-# and what pycryptodome takes for a lane, by that measure.
+# and what pycryptodome takes for a lane, in memory of its own.
 BACKEND_SECONDS = 2.0e-7
 
 WIDTH = max(PASS_SECONDS)  # lanes side by side
@@ -65,13 +64,13 @@ class Work:
         left = self.lanes - lanes * self.idle
         if left <= 0:
             return pass_seconds
-        return pass_seconds + max(left / self.jobs * pass_seconds / lanes, BACKEND_SECONDS)
+        return pass_seconds + max(left / self.jobs * pass_seconds / lanes, PASS_SECONDS[1])
 
 
 def best_pass(
     work: Work, room: int, *, width: int = WIDTH, touched: int = 0, touch: float = TOUCH_SECONDS
 ) -> int:
-    """Lanes of the pass with which all that waits is done soonest; 0: a backend is sooner.
+    """Lanes of the pass with which all that waits is done soonest; 0: there is no room for one.
 
     Args:
         work: all of it.
@@ -80,16 +79,14 @@ def best_pass(
         touched: bytes that each job has had already.
         touch: seconds that fresh memory costs for each byte.
     """
-    parameters = work.parameters
-    unit = parameters.n * parameters.r
-    best, soonest = 0, work.seconds(1, BACKEND_SECONDS)
-    for lanes in range(1, min(width, room // parameters.lane_memory) + 1):
-        # a backend wants memory for a lane too
-        fresh = max(0, lanes * parameters.lane_memory - max(touched, parameters.lane_memory))
-        time = fresh * touch / unit + work.seconds(lanes, PASS_SECONDS[lanes])
-        if is_worth_it(lanes) and time < soonest:
-            best, soonest = lanes, time
-    return best
+    lane_memory = work.parameters.lane_memory
+
+    def seconds(lanes: int) -> float:
+        fresh = max(0, lanes * lane_memory - touched)
+        cost = fresh * touch / (work.parameters.n * work.parameters.r)
+        return cost + work.seconds(lanes, PASS_SECONDS[lanes])
+
+    return min(range(1, min(width, room // lane_memory) + 1), key=seconds, default=0)
 
 
 class PassCosts:
@@ -124,11 +121,6 @@ class PassCosts:
             return TOUCH_SECONDS
         usual, seconds, fresh = self._fresh
         return max(0.0, seconds - usual * self._speed) / fresh
-
-
-def is_worth_it(lanes: int) -> bool:
-    """Whether a backend would take longer for the same lanes, one after the other."""
-    return PASS_SECONDS[lanes] * 1.1 < lanes * BACKEND_SECONDS
 
 
 def kernel_saves(lanes: int, jobs: int, parameters: ScryptParameters) -> float:

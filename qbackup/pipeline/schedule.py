@@ -10,7 +10,7 @@ chunks take that are held. The rules:
   that they are all busy to the end. Lanes of one derivation go through the same memory one
   after the other: memory that is fresh each time costs a third more.
 * Where the lane kernel is, a job takes lanes for one pass of it, of neighbours with the same N
-  and r too; not where every lane that waits can have a core. How many, `qbackup.passes` tells.
+  and r too. How many, `qbackup.passes` tells.
 * A backend derives a key whole where neither is to be had, with as many lanes side by side as
   there are cores for it; and where memory is short, alone.
 """
@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, TypeVar
 
-from qbackup.passes import PassCosts, Work, best_pass, is_worth_it
+from qbackup.passes import PassCosts, Work, best_pass
 from qbackup.scrypt import ScryptParameters
 
 _MANY_PASSES = 8  # of each job, while nobody knows how many there will be
@@ -224,7 +224,7 @@ class Schedule(Generic[Key]):
         return max(0, self._memory - self._used)
 
     def _next_pass(self, head: Share[Key], idle: int) -> int:
-        """Lanes of the kernel's next pass; 0: a backend is sooner, or nothing fits now."""
+        """Lanes of the kernel's next pass; 0: it is not made for them, or nothing fits now."""
         width = self._width(head.parameters)
         if not width:
             return 0
@@ -233,8 +233,6 @@ class Schedule(Generic[Key]):
             if not self._joins(share, head.parameters):
                 break
             waiting += share.count
-        if waiting <= idle:
-            return 0
         total = waiting + self._expected
         if self._more and not self._expected:
             total = max(waiting, _MANY_PASSES * width * self._jobs)
@@ -248,8 +246,6 @@ class Schedule(Generic[Key]):
         )
         # what waits is shared with the others that are idle; the head is not divided for them
         lanes = min(best, max(-(-waiting // idle), head.count))
-        if not lanes or not is_worth_it(lanes):
-            return 0
         self._touched = max(self._touched, lanes * head.parameters.lane_memory)
         return lanes
 
