@@ -158,7 +158,6 @@ class Simulation:
     def _derived(self, start: Start[Chunk]) -> None:
         """As in `KeyPool._work`."""
         self._schedule.done(start)
-        self._learn(start)
         self._running -= start.jobs
         self._memory.give(start.memory)
         again = self._schedule.next()
@@ -173,13 +172,6 @@ class Simulation:
                 self._has_key(share.key)
         self._feed_remote()
         self._hold_waiting()
-
-    def _learn(self, start: Start[Chunk]) -> None:
-        """Fresh memory costs nothing here."""
-        if start.way is Way.KERNEL:
-            (seconds,) = self._work_of(start)
-            for fresh in (start.memory, 0):
-                self._schedule.learn(start, seconds, fresh)
 
     def _linger(self, memory: int) -> None:
         """A worker keeps the kernel's memory for a while, if nothing else needs it."""

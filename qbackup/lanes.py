@@ -62,7 +62,7 @@ class LaneMemory:
     """V of up to `WIDTH` lanes, allocated once and used again. One thread at a time.
 
     The first touch of fresh memory is dear, above all in virtual machines, so what has been
-    reserved stays with the process until less is asked for, or `close`.
+    reserved stays with the process until `shrink` or `close`.
     """
 
     def __init__(self) -> None:
@@ -72,23 +72,24 @@ class LaneMemory:
     def reserve(self, size: int) -> memoryview:
         """Memory of this many bytes, with any content, at an address that a page begins at.
 
-        Replaces what was reserved before: what lies above `size` goes back to the system.
+        It is the same that was reserved before, as far as that goes.
 
         Raises:
             NotEnoughMemory: the system does not give that much.
         """
         if self._map is not None and size > len(self._map):
             self._grow(size)
-        if self._map is None or size > len(self._map) or not self._give_back(size):
+        if self._map is None or size > len(self._map):
             self.close()
             self._map = _mapped(size)
-        self._used = size
+        self._used = max(self._used, size)
         return memoryview(self._map)[:size]
 
-    @property
-    def size(self) -> int:
-        """Bytes that were reserved last, and may have been touched."""
-        return self._used
+    def shrink(self, size: int) -> None:
+        """What lies above so many bytes goes back to the system."""
+        if size < self._used and not (size and self._give_back(size)):
+            self.close()
+        self._used = min(self._used, size)
 
     def _grow(self, size: int) -> None:
         """Keeps the pages that there are, where the system can.

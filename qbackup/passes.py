@@ -2,8 +2,10 @@
 
 A pass goes through some lanes side by side, up to `WIDTH`. The more there are, the less each
 costs; but each wants 128·N·r bytes, and memory is what there is least of on machines with many
-cores. And fresh memory is dear: touching a GiB for the first time took 0.1 s or, in a virtual
-machine whose host had to find it, over 2 s.
+cores. And fresh memory can be dear: touching a GiB for the first time took 0.1 s or, in a virtual
+machine whose host had to find it, over 2 s. Which of the two it will be can't be told from what was
+touched before, as the system gives away first what it has at hand. So the worst is assumed: where
+it is wrong a small backup takes a tenth longer, and a large one nothing.
 """
 
 from __future__ import annotations
@@ -67,9 +69,7 @@ class Work:
         return pass_seconds + max(left / self.jobs * pass_seconds / lanes, PASS_SECONDS[1])
 
 
-def best_pass(
-    work: Work, room: int, *, width: int = WIDTH, touched: int = 0, touch: float = TOUCH_SECONDS
-) -> int:
+def best_pass(work: Work, room: int, *, width: int = WIDTH, touched: int = 0) -> int:
     """Lanes of the pass with which all that waits is done soonest; 0: there is no room for one.
 
     Args:
@@ -77,50 +77,15 @@ def best_pass(
         room: bytes that a pass may take.
         width: lanes that a pass can have.
         touched: bytes that each job has had already.
-        touch: seconds that fresh memory costs for each byte.
     """
     lane_memory = work.parameters.lane_memory
 
     def seconds(lanes: int) -> float:
         fresh = max(0, lanes * lane_memory - touched)
-        cost = fresh * touch / (work.parameters.n * work.parameters.r)
+        cost = fresh * TOUCH_SECONDS / (work.parameters.n * work.parameters.r)
         return cost + work.seconds(lanes, PASS_SECONDS[lanes])
 
     return min(range(1, min(width, room // lane_memory) + 1), key=seconds, default=0)
-
-
-class PassCosts:
-    """What passes are seen to cost on this machine, while they run."""
-
-    def __init__(self) -> None:
-        self._speed: float | None = None  # seconds for each of `PASS_SECONDS`
-        self._fresh: tuple[float, float, int] | None = None  # the last pass in fresh memory
-
-    def learn(self, lanes: int, parameters: ScryptParameters, seconds: float, fresh: int) -> None:
-        """What a pass has cost.
-
-        Args:
-            lanes: side by side.
-            parameters: theirs.
-            seconds: of a core.
-            fresh: bytes of memory that it had for the first time.
-        """
-        usual = PASS_SECONDS[lanes] * parameters.n * parameters.r
-        if fresh:
-            self._fresh = usual, seconds, fresh
-        else:
-            self._speed = seconds / usual
-
-    @property
-    def touch(self) -> float:
-        """Seconds that fresh memory costs for each byte.
-
-        Not known before there was a pass with such memory and one without: till then the worst.
-        """
-        if self._speed is None or self._fresh is None:
-            return TOUCH_SECONDS
-        usual, seconds, fresh = self._fresh
-        return max(0.0, seconds - usual * self._speed) / fresh
 
 
 def kernel_saves(lanes: int, jobs: int, parameters: ScryptParameters) -> float:

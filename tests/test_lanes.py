@@ -431,10 +431,8 @@ class TestMemory:
 
     @pytest.mark.parametrize("size", [4, 4096, 4100, SMALL, SMALL + 4])
     def test_has_the_size_that_was_asked_for(self, size: int) -> None:
-        memory = LaneMemory()
-        assert memory.size == 0
-        view = memory.reserve(size)
-        assert len(view) == view.nbytes == memory.size == size
+        view = LaneMemory().reserve(size)
+        assert len(view) == view.nbytes == size
         assert ctypes.addressof(ctypes.c_char.from_buffer(view)) % 64 == 0
         view[:] = bytes(size)
 
@@ -452,7 +450,7 @@ class TestMemory:
         memory = LaneMemory()
         self.filled(memory, self.SMALL)
         view = memory.reserve(self.LARGE)
-        assert len(view) == memory.size == self.LARGE
+        assert len(view) == self.LARGE
         assert content(view)[: self.SMALL // 4] == numbers(self.SMALL)
         assert not any(view[self.SMALL :])
 
@@ -464,25 +462,36 @@ class TestMemory:
         view[:] = b"\6" * self.LARGE
         assert held == b"\5" * self.SMALL
 
+    def test_keeps_all_when_less_is_asked_for(self) -> None:
+        memory = LaneMemory()
+        self.filled(memory, self.LARGE)
+        assert len(memory.reserve(self.SMALL)) == self.SMALL
+        assert content(memory.reserve(self.LARGE)) == numbers(self.LARGE)
+
     def test_gives_back_what_is_above_when_it_shrinks(self) -> None:
         """What was given back comes again as zeros."""
         memory = LaneMemory()
         self.filled(memory, self.LARGE)
-        assert len(memory.reserve(self.SMALL)) == self.SMALL
-        assert memory.size == self.SMALL
+        memory.shrink(self.SMALL)
         again = content(memory.reserve(self.LARGE))
         assert again[self.SMALL // 4 - 1] in (0, self.SMALL // 4)
         assert not any(again[self.SMALL // 4 :])
+
+    def test_shrinking_to_more_than_there_is_changes_nothing(self) -> None:
+        memory = LaneMemory()
+        memory.shrink(self.LARGE)
+        self.filled(memory, self.SMALL)
+        memory.shrink(self.LARGE)
+        assert content(memory.reserve(self.SMALL)) == numbers(self.SMALL)
 
     @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it may be new")
     def test_keeps_what_is_below_when_it_shrinks(self) -> None:
         """Also the page in the middle of which the new size ends."""
         memory = LaneMemory()
         self.filled(memory, self.LARGE)
-        words = content(memory.reserve(self.SMALL + 4))
-        assert words[-1] == len(words) == self.SMALL // 4 + 1
+        memory.shrink(self.SMALL + 4)
         page = content(memory.reserve(self.SMALL + mmap.PAGESIZE))
-        assert page[-1] == len(page)
+        assert page == numbers(self.SMALL + mmap.PAGESIZE)
 
     @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="not told here")
     def test_shrinking_and_closing_free_it(self) -> None:
@@ -498,7 +507,7 @@ class TestMemory:
         before = resident()
         touch(large)
         assert resident() - before > large // 2
-        memory.reserve(large // 8)
+        memory.shrink(large // 8)
         assert resident() - before < large // 2
         touch(large)
         memory.close()
@@ -510,7 +519,6 @@ class TestMemory:
         self.filled(memory, self.SMALL)
         memory.close()
         memory.close()
-        assert memory.size == 0
         assert not any(memory.reserve(self.SMALL))
 
     def test_a_view_outlives_the_closing(self) -> None:
@@ -570,6 +578,7 @@ class TestMemoryElsewhere:
             view[:] = b"\7" * size
             assert view == b"\7" * size
             del view
+            memory.shrink(size // 2)
         memory.close()
 
     @pytest.mark.parametrize("platform", ["win32", "darwin", "freebsd14"])
@@ -579,7 +588,7 @@ class TestMemoryElsewhere:
         self.grow_and_shrink()
         memory = LaneMemory()
         memory.reserve(8 * MIB)[:] = b"\1" * 8 * MIB
-        memory.reserve(MIB)
+        memory.shrink(MIB)
         assert not any(memory.reserve(8 * MIB)[MIB:])
 
     def test_where_nothing_can_grow(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,21 +113,6 @@ class _Worker:
     kept: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Cost:
-    """Of what a worker did.
-
-    Args:
-        wall: seconds on the clock.
-        cpu: seconds of a core.
-        fresh: bytes of memory that it had for the first time.
-    """
-
-    wall: float
-    cpu: float
-    fresh: int
-
-
 class KeyPool:
     """Derives keys side by side, within one budget, in the order they are asked for.
 
@@ -489,11 +474,12 @@ class KeyPool:
         """A worker's thread: goes on as long as there is something for it."""
         _stand_back()
         while (start := worker.start) is not None:
-            error, cost = self._do(start, worker.memory)
+            begun = time.monotonic()
+            error = self._do(start, worker.memory)
             with self._changed:
                 self._conclude(start, error)
                 if error is None:
-                    self._learn(start, cost)
+                    self._learn(start, time.monotonic() - begun)
                 worker.start = None if self._closed else self._schedule.next()
                 if worker.start is None and self._keeps_memory(start, error):
                     worker.kept = start.memory
@@ -504,25 +490,18 @@ class KeyPool:
                 self._linger(worker)
         worker.memory.close()
 
-    def _do(self, start: Start[Ticket], memory: LaneMemory) -> tuple[Exception | None, _Cost]:
-        """What it fails with, and what it cost."""
-        if start.way is not Way.KERNEL:
-            memory.close()
-        begun, begun_cpu, had = time.monotonic(), time.thread_time(), memory.size
-        error = self._derive(start) if start.way is Way.WHOLE else self._mix(start, memory)
-        fresh = max(0, memory.size - had)
-        return error, _Cost(time.monotonic() - begun, time.thread_time() - begun_cpu, fresh)
+    def _do(self, start: Start[Ticket], memory: LaneMemory) -> Exception | None:
+        """What it fails with."""
+        memory.shrink(start.memory if start.way is Way.KERNEL else 0)
+        return self._derive(start) if start.way is Way.WHOLE else self._mix(start, memory)
 
     def _keeps_memory(self, start: Start[Ticket], error: Exception | None) -> bool:
         return start.way is Way.KERNEL and error is None and not self._is_short
 
-    def _learn(self, start: Start[Ticket], cost: _Cost) -> None:
+    def _learn(self, start: Start[Ticket], seconds: float) -> None:
         """How long a derivation takes here. The lock is held."""
         share = start.shares[0]
-        seconds = cost.wall
-        if start.way is Way.KERNEL:
-            self._schedule.learn(start, cost.cpu, cost.fresh)
-        else:
+        if start.way is not Way.KERNEL:
             seconds *= share.parameters.p / share.count
         self._slowness = seconds / share.parameters.work
 

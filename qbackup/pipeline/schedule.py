@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, TypeVar
 
-from qbackup.passes import PassCosts, Work, best_pass
+from qbackup.passes import Work, best_pass
 from qbackup.scrypt import ScryptParameters
 
 _MANY_PASSES = 8  # of each job, while nobody knows how many there will be
@@ -74,7 +74,7 @@ class Start(Generic[Key]):
         shares: which lanes; of one derivation but for the kernel.
         way: how.
         jobs: jobs that it takes; for a whole derivation, lanes that are run side by side.
-        memory: bytes that it is charged until it ends.
+        memory: bytes that it is charged until it ends; a pass may be charged what its job keeps.
     """
 
     shares: tuple[Share[Key], ...]
@@ -96,8 +96,7 @@ class Schedule(Generic[Key]):
         self._memory = memory
         self._waiting: deque[Share[Key]] = deque()
         self._width: Callable[[ScryptParameters], int] = _no_lanes
-        self._costs = PassCosts()
-        self._touched = 0  # bytes of the largest pass so far
+        self._touched = 0  # bytes of the largest pass so far: what jobs may have kept
         self._singly = False  # lanes can be gone through singly
         self._alone: list[Key] = []  # those that may only run alone
         self._lone = False  # one of them runs
@@ -161,17 +160,6 @@ class Schedule(Generic[Key]):
             width: how many lanes of these parameters it goes through in one pass; 0: none.
         """
         self._width = width
-
-    def learn(self, start: Start[Key], seconds: float, fresh: int) -> None:
-        """What a pass of the kernel has cost.
-
-        Args:
-            start: which.
-            seconds: of a core.
-            fresh: bytes of memory that it had for the first time.
-        """
-        lanes = sum(share.count for share in start.shares)
-        self._costs.learn(lanes, start.shares[0].parameters, seconds, fresh)
 
     def _drop(self, way: Way) -> None:
         """A way has failed, and is not taken again."""
@@ -242,11 +230,9 @@ class Schedule(Generic[Key]):
             self._left // idle,
             width=width,
             touched=self._touched,
-            touch=self._costs.touch,
         )
         # what waits is shared with the others that are idle; the head is not divided for them
         lanes = min(best, max(-(-waiting // idle), head.count))
-        self._touched = max(self._touched, lanes * head.parameters.lane_memory)
         return lanes
 
     def _joins(self, share: Share[Key], parameters: ScryptParameters) -> bool:
@@ -266,7 +252,11 @@ class Schedule(Generic[Key]):
         return self._begin(Start((head,), Way.WHOLE, jobs, jobs * head.parameters.lane_memory))
 
     def _begin_pass(self, lanes: int) -> Start[Key]:
-        return self._begin_lanes(Way.KERNEL, lanes, lanes * self._waiting[0].parameters.lane_memory)
+        """A narrow one keeps what wider ones had touched, where the budget allows."""
+        need = lanes * self._waiting[0].parameters.lane_memory
+        self._touched = max(self._touched, need)
+        kept = min(self._touched, self._left // (self._jobs - self._running_jobs))
+        return self._begin_lanes(Way.KERNEL, lanes, max(need, kept))
 
     def _begin_lanes(self, way: Way, lanes: int, memory: int) -> Start[Key]:
         """Takes lanes from the waiting line."""
