@@ -69,13 +69,12 @@ class Work:
         return pass_seconds + max(left / self.jobs * pass_seconds / lanes, PASS_SECONDS[1])
 
 
-def best_pass(work: Work, room: int, *, width: int = WIDTH, touched: int = 0) -> int:
-    """Lanes of the pass with which all that waits is done soonest; 0: there is no room for one.
+def best_pass(work: Work, most: int, *, touched: int = 0) -> int:
+    """Lanes of the pass with which all that waits is done soonest; 0: none may be taken.
 
     Args:
         work: all of it.
-        room: bytes that a pass may take.
-        width: lanes that a pass can have.
+        most: lanes that a pass may have, up to `WIDTH`.
         touched: bytes that each job has had already.
     """
     lane_memory = work.parameters.lane_memory
@@ -85,7 +84,7 @@ def best_pass(work: Work, room: int, *, width: int = WIDTH, touched: int = 0) ->
         cost = fresh * TOUCH_SECONDS / (work.parameters.n * work.parameters.r)
         return cost + work.seconds(lanes, PASS_SECONDS[lanes])
 
-    return min(range(1, min(width, room // lane_memory) + 1), key=seconds, default=0)
+    return min(range(1, most + 1), key=seconds, default=0)
 
 
 def kernel_saves(lanes: int, jobs: int, parameters: ScryptParameters) -> float:

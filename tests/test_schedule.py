@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.passes import Work, best_pass
+from qbackup.passes import WIDTH, Work, best_pass
 from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.scrypt import ScryptParameters
 
@@ -283,8 +283,8 @@ def cheap_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 class TestPasses:
     """How many lanes a pass has."""
 
-    def best(self, lanes: int, touched: int = 0, room: int = 1 << 40) -> int:
-        return best_pass(Work(lanes, 2, 2, LANE), room, touched=touched)
+    def best(self, lanes: int, touched: int = 0, most: int = WIDTH) -> int:
+        return best_pass(Work(lanes, 2, 2, LANE), most, touched=touched)
 
     @pytest.mark.usefixtures("cheap_memory")
     def test_where_memory_is_cheap_as_many_as_there_is_work_for(self) -> None:
@@ -295,8 +295,7 @@ class TestPasses:
         assert self.best(10, touched=5 * LANE.lane_memory) == 5, "what is there costs nothing"
 
     def test_as_many_as_there_is_room_for(self) -> None:
-        rooms = (0, LANE.lane_memory - 1, LANE.lane_memory, 3 * LANE.lane_memory)
-        assert [self.best(1000, room=room) for room in rooms] == [0, 0, 1, 3]
+        assert [self.best(1000, most=most) for most in (0, 1, 3)] == [0, 1, 3]
 
 
 @pytest.mark.usefixtures("cheap_memory")
@@ -389,6 +388,15 @@ class TestLaneKernel:
             schedule.submit(key, LANE)
         passes = [schedule.next() for _ in range(4)]
         assert [one.memory for one in passes if one] == [512 * MIB] * 4
+
+    def test_none_of_the_budget_is_left_over(self) -> None:
+        """Three lanes of a GiB for two jobs."""
+        schedule = with_kernel(jobs=2, memory=3 * 1024 * MIB + 500 * MIB)
+        schedule.expect(1000)
+        for key in "abcdefgh":
+            schedule.submit(key, SINGLE)
+        assert shares(schedule.next()) == [("a", 0, 1), ("b", 0, 1)]
+        assert shares(schedule.next()) == [("c", 0, 1)]
 
     def test_what_it_has_begun_it_ends_although_the_budget_is_used_up(self) -> None:
         schedule = with_kernel(jobs=2)

@@ -21,7 +21,7 @@ from qbackup.errors import Interrupted, MachineError, NotEnoughMemory, UsageErro
 from qbackup.keys import Derivation, Deriver, check_memory
 from qbackup.lanes import LaneKernel, LaneMemory
 from qbackup.mixing import expand, finish
-from qbackup.passes import Work, best_pass
+from qbackup.passes import WIDTH, Work, best_pass
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.scrypt import ScryptParameters
@@ -339,7 +339,7 @@ class KeyPool:
     def _load_kernel(self, parameters: ScryptParameters) -> None:
         try:
             first = Work(2 * parameters.p, self._jobs, self._jobs, parameters)
-            kernel = self._deriver.load_kernel(best_pass(first, self._memory // self._jobs) or 1)
+            kernel = self._deriver.load_kernel(best_pass(first, WIDTH))
         except Exception:  # too little memory for it, say: no reason to fail
             kernel = None
         with self._changed:

@@ -181,8 +181,12 @@ class Schedule(Generic[Key]):
         head = self._waiting[0]
         if head.key in self._alone:
             return None if self._running_jobs else self._begin_whole(head, 1)
-        if lanes := self._next_pass(head, idle):
-            return self._begin_pass(lanes)
+        # one job leaves room for the others: all narrow is sooner than one wide and one none
+        most = min(
+            self._width(head.parameters), -(-self._room(head.parameters, self._used) // idle)
+        )
+        if most:
+            return self._begin_pass(self._lanes_of_pass(head, idle, most), most)
         if not self._room(head.parameters, self._used) and self._running_jobs:
             return None
         return self._begin_head(head, idle)
@@ -194,7 +198,8 @@ class Schedule(Generic[Key]):
             return self._begin_lanes(Way.SINGLY, self._part_of(head), memory)
         if not head.is_whole:  # begun by the kernel, which ends it
             fit = max(1, self._room(head.parameters, self._used))
-            return self._begin_pass(min(head.count, self._width(head.parameters), fit))
+            lanes = min(head.count, self._width(head.parameters), fit)
+            return self._begin_pass(lanes, lanes)
         share = max(1, idle // len(self._waiting))
         return self._begin_whole(head, max(1, self.lanes_for(head.parameters, share, self._used)))
 
@@ -206,16 +211,8 @@ class Schedule(Generic[Key]):
         """Lanes that fit into the budget."""
         return max(0, self._memory - used) // max(1, parameters.lane_memory)
 
-    @property
-    def _left(self) -> int:
-        """Bytes of the budget."""
-        return max(0, self._memory - self._used)
-
-    def _next_pass(self, head: Share[Key], idle: int) -> int:
-        """Lanes of the kernel's next pass; 0: it is not made for them, or nothing fits now."""
-        width = self._width(head.parameters)
-        if not width:
-            return 0
+    def _lanes_of_pass(self, head: Share[Key], idle: int, most: int) -> int:
+        """How many the kernel's next pass takes, of as many as it may."""
         waiting = 0
         for share in self._waiting:
             if not self._joins(share, head.parameters):
@@ -223,17 +220,11 @@ class Schedule(Generic[Key]):
             waiting += share.count
         total = waiting + self._expected
         if self._more and not self._expected:
-            total = max(waiting, _MANY_PASSES * width * self._jobs)
-        best = best_pass(
-            Work(total, idle, self._jobs, head.parameters),
-            # one job leaves room for the others: all narrow is sooner than one wide and one none
-            self._left // idle,
-            width=width,
-            touched=self._touched,
-        )
+            total = max(waiting, _MANY_PASSES * most * self._jobs)
+        work = Work(total, idle, self._jobs, head.parameters)
         # what waits is shared with the others that are idle; the head is not divided for them
-        lanes = min(best, max(-(-waiting // idle), head.count))
-        return lanes
+        fair = max(-(-waiting // idle), head.count)
+        return min(best_pass(work, most, touched=self._touched), fair)
 
     def _joins(self, share: Share[Key], parameters: ScryptParameters) -> bool:
         """Whether lanes of it can go side by side with lanes of these parameters."""
@@ -251,12 +242,12 @@ class Schedule(Generic[Key]):
         self._lone = head.key in self._alone
         return self._begin(Start((head,), Way.WHOLE, jobs, jobs * head.parameters.lane_memory))
 
-    def _begin_pass(self, lanes: int) -> Start[Key]:
-        """A narrow one keeps what wider ones had touched, where the budget allows."""
-        need = lanes * self._waiting[0].parameters.lane_memory
-        self._touched = max(self._touched, need)
-        kept = min(self._touched, self._left // (self._jobs - self._running_jobs))
-        return self._begin_lanes(Way.KERNEL, lanes, max(need, kept))
+    def _begin_pass(self, lanes: int, most: int) -> Start[Key]:
+        """A pass that is narrower than it may be keeps what a wide one had touched."""
+        lane_memory = self._waiting[0].parameters.lane_memory
+        self._touched = max(self._touched, lanes * lane_memory)
+        memory = max(lanes * lane_memory, min(self._touched, most * lane_memory))
+        return self._begin_lanes(Way.KERNEL, lanes, memory)
 
     def _begin_lanes(self, way: Way, lanes: int, memory: int) -> Start[Key]:
         """Takes lanes from the waiting line."""
