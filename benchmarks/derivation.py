@@ -1,9 +1,9 @@
 """What a key costs with all cores busy: by the product's own way, and by pycryptodome's.
 
-    python -m benchmarks.derivation [LOG2_N R P COUNT [CORES]]
+    python -m benchmarks.derivation LOG2_N R P COUNT [CORES]
 
 Derives COUNT keys by pycryptodome, on CORES threads (all there are), and prints what one of
-them takes as JSON. Without parameters it compiles the lane kernel and keeps it on disk.
+them takes as JSON.
 """
 
 from __future__ import annotations
@@ -38,12 +38,6 @@ class Cost:
     wall: float
 
 
-def prepare_kernel() -> bool:
-    """Compiles the lane kernel and keeps it on disk; False where there is none."""
-    deriver = Deriver()
-    return deriver.has_kernel and deriver.load_kernel() is not None
-
-
 def by_product(parameters: ScryptParameters, jobs: int, count: int) -> Cost:
     """Keys through the product's pipeline, with whatever it derives them with."""
     pipeline = Pipeline(Deriver(), jobs=jobs)
@@ -54,8 +48,7 @@ def by_product(parameters: ScryptParameters, jobs: int, count: int) -> Cost:
         for ticket in tickets:
             ticket.wait()
 
-    if prepare_kernel():
-        pipeline.expect_keys(parameters, 1_000_000)
+    pipeline.expect_keys(parameters, 1_000_000)
     derive(jobs)  # the first ones load libraries and touch fresh memory
     try:
         return _timed(lambda: derive(count), jobs, count)
@@ -121,7 +114,4 @@ def _timed(work: Callable[[], None], jobs: int, count: int) -> Cost:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(json.dumps(asdict(main(*map(int, sys.argv[1:])))))
-    else:
-        prepare_kernel()
+    print(json.dumps(asdict(main(*map(int, sys.argv[1:])))))

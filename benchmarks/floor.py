@@ -104,7 +104,7 @@ def main() -> None:
     print(f"{describe()}\n\n{counted(counts)}")
     chosen = [setup for setup in installed_setups() if options.turbo in (None, is_turbo(setup))]
     if not chosen:
-        raise SystemExit("numba is not installed here")
+        raise SystemExit("llvmlite is not installed here")
     seen: dict[Setup, list[Turn]] = {setup: [] for setup in chosen}
     for _ in range(options.runs):
         for setup, turns in seen.items():
@@ -128,7 +128,7 @@ def arguments() -> argparse.Namespace:
 
 def is_turbo(setup: Setup) -> bool:
     """Whether the lane kernel can be loaded in it."""
-    return setup.has("numba")
+    return setup.has("llvmlite")
 
 
 def take_turn(setup: Setup, folder: Path, workload: Workload, *, small: bool) -> Turn:

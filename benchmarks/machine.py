@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from qbackup.keys import physical_memory
 
-PACKAGES = ("pycryptodome", "isal", "numba")
+PACKAGES = ("pycryptodome", "isal", "llvmlite")
 GIB = 1 << 30
 _PROBE = """
 import importlib.metadata, json, platform, sys
@@ -66,11 +66,11 @@ def versions(python: str) -> dict[str, str]:
 
 def installed_setups() -> list[Setup]:
     """This Python with the required packages alone, then with each further extra it has."""
-    setups = [Setup("required packages alone", hidden=("isal", "numba"))]
+    setups = [Setup("required packages alone", hidden=("isal", "llvmlite"))]
     there = versions(sys.executable)
     if "isal" in there:
-        setups.append(Setup("[fast]", hidden=("numba",)))
-    if "numba" in there:
+        setups.append(Setup("[fast]", hidden=("llvmlite",)))
+    if "llvmlite" in there:
         extras = "[fast,turbo]" if "isal" in there else "[turbo]"
         setups.append(Setup(extras))
     return setups

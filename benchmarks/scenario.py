@@ -22,7 +22,7 @@ class Rates:
 
     Args:
         lane: one lane by a backend, for each N·r.
-        kernel: a pass of the lane kernel, for each N·r; None: there is none.
+        kernel: of a pass of the lane kernel, for each of `PASS_SECONDS`; None: there is none.
         open: a stored byte read into memory, authenticated and decrypted.
         inflate: a byte of output.
         write: a byte handed to the system.

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.clock import Clock, Shared
 from benchmarks.parts import Chunk, Idle, Line, Memory, RemoteWorkers
 from benchmarks.scenario import CHUNK, MIB, Backup, Machine, Outcome, Rates
-from qbackup.passes import GAPS, WIDTH, kernel_width
+from qbackup.passes import PASS_SECONDS, WIDTH, kernel_width
 from qbackup.pipeline.pool import _LINGER_SECONDS
 from qbackup.pipeline.schedule import Schedule, Start, Way
 
@@ -144,9 +144,9 @@ class Simulation:
     def _work_of(self, start: Start[Chunk]) -> list[float]:
         """Seconds of a core, for each thread."""
         size = self._parameters.n * self._parameters.r
-        if start.way is Way.KERNEL and self._rates.kernel is not None:
-            return [self._rates.kernel * size * GAPS[start.gap]]
         lanes = sum(share.count for share in start.shares)
+        if start.way is Way.KERNEL and self._rates.kernel is not None:
+            return [self._rates.kernel * PASS_SECONDS[lanes] * size]
         threads = start.jobs
         return [self._rates.lane * size * len(range(i, lanes, threads)) for i in range(threads)]
 
@@ -213,7 +213,8 @@ class Simulation:
     def _remote_derivation(self) -> float:
         """Seconds that `qbackup.mixing.mix` takes for one key."""
         size, p = self._parameters.n * self._parameters.r, self._parameters.p
-        passed = -(-p // WIDTH) * (self._rates.kernel or 0.0)
+        widths = [min(WIDTH, p - first) for first in range(0, p, WIDTH)]
+        passed = sum(PASS_SECONDS[lanes] for lanes in widths) * (self._rates.kernel or 0.0)
         if kernel_width(self._parameters) and 0.0 < passed < p * self._rates.lane:
             return passed * size
         return self._rates.lane * size * p

@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from qbackup.inner import Entry, Extent
     from qbackup.limits import Limits
     from qbackup.qube import Qube
-    from qbackup.restore.report import FileResult, Progress, Report
+    from qbackup.restore.report import ByteRange, FileResult, Progress, Report
     from qbackup.scrypt import ScryptParameters
 
 __version__ = "0.1.0"
@@ -78,6 +78,7 @@ __all__ = [
     "BackupArchive",
     "BackupFile",
     "BackupHeader",
+    "ByteRange",
     "ChunkDamaged",
     "ChunkMissing",
     "Damaged",
@@ -120,6 +121,7 @@ def open(
     executor: Executor | None = None,
     executor_jobs: int | None = None,
     compression_filter: str | None = None,
+    salvage: bool = False,
 ) -> BackupArchive:
     """Opens a backup: `BackupArchive` with the same arguments and errors.
 
@@ -134,6 +136,7 @@ def open(
             say; see docs/security.md for what it learns. It is not shut down.
         executor_jobs: derivations that it is given at once; default: what it has workers for.
         compression_filter: instead of the header's; ``none`` for no compression.
+        salvage: go on where the header can't be believed or the archive is broken.
     """
     from qbackup.archive import BackupArchive
 
@@ -146,6 +149,7 @@ def open(
         executor=executor,
         executor_jobs=executor_jobs,
         compression_filter=compression_filter,
+        salvage=salvage,
     )
 
 

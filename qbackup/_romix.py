@@ -1,484 +1,409 @@
-"""scryptROMix (RFC 7914, section 5) on eight lanes side by side, for r = 8; compiled by numba.
+"""scryptROMix (RFC 7914, section 5) on several lanes side by side, for r = 8, as machine code.
 
-Only `qbackup.lanes` imports this module, as numba is optional and slow to import. All that is
-compiled stands in this one file: numba's cache on disk is renewed when its content changes.
+Only `qbackup.lanes` imports this module, as llvmlite is optional. The function is written down as
+LLVM's vector instructions, which fit any processor, and compiled for a number of lanes in a
+fraction of a second.
 
-The work is done on three arrays of 32-bit words:
+The words of a block are kept in the order of `ORDER`: four rows, such that a quarter round of
+Salsa20 takes one word from each, and the four of a round stand side by side. So a round is one
+quarter round on whole rows. A vector holds the same row of up to four lanes. The steps of a
+quarter round wait for one another, so the lanes are divided among several vectors that don't.
 
-* `work` holds T (the block that Salsa20/8 chains), X, Y and Z, 16 blocks each, and the masks. They
-  are vertical: the words w of the eight lanes are adjacent, so that one vector instruction serves
-  them all.
-* `memory` is V: one lane after another, each with n rows of 16 blocks in the usual order of
-  words, as the lanes read different rows.
-* `lines` is the way between the two: one block (64 bytes, a cache line) of each lane.
-
-Memory can be saved at the price of time: V may hold every second row only, or every fourth. What
-is not there is computed again, from the row before it, while X waits in Z. A lane does that when
-its own row is missing, whatever the others do: in a step one lane mixes X and its neighbour makes
-a row, and each gets to its end on its own.
-
-What the compiler would not vectorise by itself, or can't be told in Python, is an *operation*: its
-body says in numpy what it does, and is what runs without numba's compiler; its emitter gives the
-same as LLVM's vector instructions, which fit any processor. Compiled from plain loops the
-transposition alone took as long as the arithmetic.
+* The state is X and after it Y, 16 blocks each. A block is four rows of the first vector, then
+  four rows of the next.
+* V holds one lane after another, each with n rows of 16 blocks: every lane reads a row of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
-
-import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic, overload, register_jitable
-
-WIDTH = 8  # lanes
-BLOCKS = 16  # blocks of 64 bytes in a row: 2·r
-LINE = 16  # words in a block
-BLOCK = LINE * WIDTH  # words of one block of all lanes
-ROW = LINE * BLOCKS  # words of one row of V
-T = 0
-X = BLOCK
-Y = X + BLOCKS * BLOCK
-Z = Y + BLOCKS * BLOCK
-# masks of what a lane does in a step, all ones or none
-KEEP = Z + BLOCKS * BLOCK  # X goes in
-RECALL = KEEP + WIDTH  # Z goes in
-READ = RECALL + WIDTH  # a row of V goes in
-SAVE = READ + WIDTH  # Z becomes X
-WORK_WORDS = SAVE + WIDTH
-LAST = (BLOCKS - 1) * BLOCK
-
-# one double round of Salsa20 (RFC 7914, section 3): the words of each quarter round
-_DOUBLE_ROUND = (
-    ((0, 4, 8, 12), (5, 9, 13, 1), (10, 14, 2, 6), (15, 3, 7, 11)),
-    ((0, 1, 2, 3), (5, 6, 7, 4), (10, 11, 8, 9), (15, 12, 13, 14)),
-)
-# a quarter round's steps: the word that changes, the two that are added, the rotation in bits
-_STEPS = ((1, 0, 3, 7), (2, 1, 0, 9), (3, 2, 1, 13), (0, 3, 2, 18))
-
-Words = Any  # a numpy array of uint32; numba and llvmlite have no types either
-Value = Any  # a vector of eight words in LLVM
-Operation = TypeVar("Operation", bound=Callable[[Words, int, Words, int], None])
-
-_WORD = ir.IntType(32)
-_VECTOR = ir.VectorType(_WORD, WIDTH)
-
-
-class _Place(NamedTuple):
-    """Where an operation reads or writes: an array, and a word in it."""
-
-    builder: Any
-    array: Any
-    start: Any
-
-    def pointer(self, word: int, kind: Any = _VECTOR) -> Any:
-        """Points to a word, counted from the start."""
-        index = self.builder.add(self.start, ir.IntType(64)(word))
-        return self.builder.bitcast(self.builder.gep(self.array, [index]), kind.as_pointer())
-
-    def from_start(self) -> _Place:
-        """The first word of the same array."""
-        return self._replace(start=ir.IntType(64)(0))
-
-    def load(self, word: int) -> Value:
-        """Eight words; any address will do."""
-        return self.builder.load(self.pointer(word), align=4)
-
-    def store(self, word: int, value: Value) -> None:
-        """Eight words; any address will do."""
-        self.builder.store(value, self.pointer(word), align=4)
-
-    def stream(self, word: int, value: Value) -> None:
-        """Eight words past the caches; the address is a multiple of 32."""
-        store = self.builder.store(value, self.pointer(word), align=4 * WIDTH)
-        store.set_metadata("nontemporal", self.builder.module.add_metadata([_WORD(1)]))
-
-
-Emitter = Callable[[Any, _Place, _Place], None]
-
-
-def _operation(emit: Emitter) -> Callable[[Operation], Operation]:
-    """Compiled code gets what `emit` writes, where Python runs the function's body."""
-
-    def typed(_: Any, to: Any, at: Any, source: Any, start: Any) -> tuple[Any, Any]:
-        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            to_array, source_array = (
-                context.make_array(signature.args[i])(context, builder, arguments[i]).data
-                for i in (0, 2)
-            )
-            emit(
-                builder,
-                _Place(builder, to_array, arguments[1]),
-                _Place(builder, source_array, arguments[3]),
-            )
-            return context.get_dummy_value()
-
-        return types.void(to, types.int64, source, types.int64), generate
-
-    instructions = intrinsic(typed)
-
-    def register(function: Operation) -> Operation:
-        overload(function, inline="always")(
-            # numba asks for two functions of exactly one signature: the outer sees types
-            lambda to, at, source, start: (
-                lambda to, at, source, start: instructions(to, at, source, start)
-            )
-        )
-        return function
-
-    return register
-
-
-def _emit_salsa(builder: Any, to: _Place, source: _Place) -> None:
-    chained = to.from_start()
-    before = [
-        builder.xor(chained.load(WIDTH * word), source.load(WIDTH * word)) for word in range(LINE)
-    ]
-    x = list(before)
-    for quarters in _DOUBLE_ROUND * 4:
-        for target, one, other, bits in _STEPS:
-            for quarter in quarters:
-                total = builder.add(x[quarter[one]], x[quarter[other]])
-                left, right = (ir.Constant(_VECTOR, [n] * WIDTH) for n in (bits, 32 - bits))
-                rotated = builder.or_(builder.shl(total, left), builder.lshr(total, right))
-                x[quarter[target]] = builder.xor(x[quarter[target]], rotated)
-    for word in range(LINE):
-        result = builder.add(x[word], before[word])
-        chained.store(WIDTH * word, result)
-        to.store(WIDTH * word, result)
-
-
-@_operation(_emit_salsa)
-def salsa(to: Words, at: int, source: Words, start: int) -> None:
-    """T = Salsa20/8(T xor a block), also written to a block: a step of scryptBlockMix.
-
-    T stands at the beginning of `to`. RFC 7914, sections 3 and 4.
-    """
-    before = (to[T : T + BLOCK] ^ source[start : start + BLOCK]).reshape(LINE, WIDTH)
-    x = before.copy()
-    for quarters in _DOUBLE_ROUND * 4:
-        for target, one, other, bits in _STEPS:
-            for quarter in quarters:
-                total = x[quarter[one]] + x[quarter[other]]
-                x[quarter[target]] ^= (total << np.uint32(bits)) | (total >> np.uint32(32 - bits))
-    to[T : T + BLOCK] = to[at : at + BLOCK] = (x + before).ravel()
-
-
-def _transposed(builder: Any, rows: list[Value]) -> list[Value]:
-    """Eight vectors of eight: in three rounds, off-diagonal squares of 1, 2, 4 change places."""
-    for square in (1, 2, 4):
-        low = [j if not j & square else WIDTH + (j ^ square) for j in range(WIDTH)]
-        high = [j | square if not j & square else WIDTH + j for j in range(WIDTH)]
-        below, above = (ir.Constant(_VECTOR, indexes) for indexes in (low, high))
-        for i in range(WIDTH):
-            if not i & square:
-                pair = rows[i], rows[i | square]
-                rows[i] = builder.shuffle_vector(*pair, below)
-                rows[i | square] = builder.shuffle_vector(*pair, above)
-    return rows
-
-
-def _emit_to_lines(builder: Any, to: _Place, source: _Place) -> None:
-    for half in range(0, LINE, WIDTH):
-        rows = [source.load(WIDTH * (half + word)) for word in range(WIDTH)]
-        for lane, row in enumerate(_transposed(builder, rows)):
-            to.store(LINE * lane + half, row)
-
-
-@_operation(_emit_to_lines)
-def to_lines(to: Words, at: int, source: Words, start: int) -> None:
-    """A vertical block becomes a line of each lane."""
-    block = source[start : start + BLOCK].reshape(LINE, WIDTH)
-    to[at : at + BLOCK] = block.T.ravel()
-
-
-def _emit_mix_lines(builder: Any, to: _Place, source: _Place) -> None:
-    read = to.from_start().load(READ)
-    for half in range(0, LINE, WIDTH):
-        rows = [source.load(LINE * lane + half) for lane in range(WIDTH)]
-        for word, row in enumerate(_transposed(builder, rows), half):
-            mixed = builder.xor(to.load(WIDTH * word), builder.and_(row, read))
-            to.store(WIDTH * word, mixed)
-
-
-@_operation(_emit_mix_lines)
-def mix_lines(to: Words, at: int, source: Words, start: int) -> None:
-    """A vertical block is XORed with a line of each lane that reads."""
-    lines = source[start : start + BLOCK].reshape(WIDTH, LINE)
-    to[at : at + BLOCK] ^= (lines.T & to[READ : READ + WIDTH]).ravel()
-
-
-def _emit_recall(builder: Any, to: _Place, source: _Place) -> None:
-    masks = to.from_start()
-    keep, recalled, save = masks.load(KEEP), masks.load(RECALL), masks.load(SAVE)
-    for word in range(0, BLOCK, WIDTH):
-        x, z = to.load(word), source.load(word)
-        kept = builder.and_(x, keep)
-        to.store(word, builder.xor(kept, builder.and_(z, recalled)))
-        source.store(word, builder.xor(z, builder.and_(builder.xor(x, z), save)))
-
-
-@_operation(_emit_recall)
-def recall(to: Words, at: int, source: Words, start: int) -> None:
-    """What goes in of a block of X and of Z, by lane; then X is saved as Z where it waits."""
-    x = to[at : at + BLOCK].reshape(LINE, WIDTH)
-    z = source[start : start + BLOCK].reshape(LINE, WIDTH)
-    saved = z ^ ((x ^ z) & to[SAVE : SAVE + WIDTH])
-    x[:] = (x & to[KEEP : KEEP + WIDTH]) ^ (z & to[RECALL : RECALL + WIDTH])
-    z[:] = saved
-
-
-def _emit_copy_line(builder: Any, to: _Place, source: _Place) -> None:
-    for word in range(0, LINE, WIDTH):
-        to.store(word, source.load(word))
-
-
-@_operation(_emit_copy_line)
-def copy_line(to: Words, at: int, source: Words, start: int) -> None:
-    """Copies one line."""
-    to[at : at + LINE] = source[start : start + LINE]
-
-
-def _emit_stream_line(builder: Any, to: _Place, source: _Place) -> None:
-    for word in range(0, LINE, WIDTH):
-        to.stream(word, source.load(word))
-
-
-@_operation(_emit_stream_line)
-def stream_line(to: Words, at: int, source: Words, start: int) -> None:
-    """Copies one line past the caches, to an address that is a multiple of 64.
-
-    V is far larger than they are: an ordinary store would first read what it overwrites.
-    """
-    to[at : at + LINE] = source[start : start + LINE]
-
-
-def _emit_prefetch_line(builder: Any, to: _Place, source: _Place) -> None:
-    byte = ir.IntType(8).as_pointer()
-    kind = ir.FunctionType(ir.VoidType(), [byte, _WORD, _WORD, _WORD])
-    prefetch = builder.module.declare_intrinsic("llvm.prefetch", [byte], fnty=kind)
-    to_read, second_level_cache, data = _WORD(0), _WORD(2), _WORD(1)
-    pointer = source.pointer(0, ir.IntType(8))
-    builder.call(prefetch, [pointer, to_read, second_level_cache, data])
-
-
-@_operation(_emit_prefetch_line)
-def prefetch_line(to: Words, at: int, source: Words, start: int) -> None:
-    """Has a line fetched while the processor goes on. `to` is not touched.
-
-    Into the second cache: a row of every lane would drive X and Y out of the first.
-    """
-
-
-_inlined = register_jitable(inline="always")
-
-
-def _place_of(block: int) -> int:
-    """Where scryptBlockMix puts a block: the even ones first (RFC 7914, section 4, step 3)."""
-    return BLOCK * ((block >> 1) + (block & 1) * (BLOCKS // 2))
-
-
-def _start_chain(work: Words, here: int) -> None:
-    """T = the last block."""
-    for word in range(0, BLOCK, LINE):
-        copy_line(work, T + word, work, here + LAST + word)
-
-
-def _fill(work: Words, lines: Words, memory: Words, n: int, lanes: int, gap: int) -> None:
-    """The first loop of scryptROMix: V[i] = X, X = scryptBlockMix(X)."""
-    here, there = X, Y
-    lane_words = n // gap * ROW
-    row = 0
-    for i in range(n):
-        is_kept = i & (gap - 1) == 0
-        _start_chain(work, here)
-        for block in range(BLOCKS):
-            start = here + BLOCK * block
-            if is_kept:
-                to_lines(lines, 0, work, start)
-                for lane in range(lanes):
-                    at = lane * lane_words + row + LINE * block
-                    stream_line(memory, at, lines, LINE * lane)
-            salsa(work, there + _place_of(block), work, start)
-        if is_kept:
-            row += ROW
-        here, there = there, here
-
-
-def _fetch_rows(rows: Words, lines: Words, memory: Words, lanes: int) -> None:
-    """Has a row of V fetched for each lane.
-
-    The lines come in the order in which scryptBlockMix needs them: the last one first.
-    """
-    for lane in range(lanes):
-        prefetch_line(lines, 0, memory, rows[lane] + ROW - LINE)
-    for block in range(BLOCKS - 1):
-        for lane in range(lanes):
-            prefetch_line(lines, 0, memory, rows[lane] + LINE * block)
-
-
-def _fetch_row(lines: Words, memory: Words, row: int) -> None:
-    """The same for one lane that reads while others don't."""
-    prefetch_line(lines, 0, memory, row + ROW - LINE)
-    for block in range(BLOCKS - 1):
-        prefetch_line(lines, 0, memory, row + LINE * block)
-
-
-def _set_masks(work: Words, lane: int, keep: bool, recalls: bool, read: bool, save: bool) -> None:
-    ones = np.uint32(0xFFFFFFFF)
-    none = np.uint32(0)
-    work[KEEP + lane] = ones if keep else none
-    work[RECALL + lane] = ones if recalls else none
-    work[READ + lane] = ones if read else none
-    work[SAVE + lane] = ones if save else none
-
-
-def _choose_steps(
-    work: Words,
-    here: int,
-    rows: Words,
-    todo: Words,
-    missing: Words,
-    lines: Words,
-    memory: Words,
-    n: int,
-    lanes: int,
-    gap: int,
-    shift: int,
-) -> int:
-    """What each lane does next; how many have anything to do.
-
-    A lane that begins an iteration reads row j = Integerify(X) mod n, or the nearest before it
-    that V holds. Where that is not j itself, X waits in Z until the row has been made.
-    """
-    busy = 0
-    lane_words = n // gap * ROW
-    for lane in range(lanes):
-        if missing[lane] > 0:  # rows between the last that it has and j
-            missing[lane] -= 1
-            last = missing[lane] == 0
-            _set_masks(work, lane, True, last, False, False)
-            busy += 1
-        elif todo[lane] > 0:
-            todo[lane] -= 1
-            j = np.int64(work[here + LAST + lane]) & (n - 1)
-            missing[lane] = j & (gap - 1)
-            rows[lane] = lane * lane_words + (j >> shift) * ROW
-            _fetch_row(lines, memory, rows[lane])
-            _set_masks(work, lane, missing[lane] == 0, False, True, missing[lane] > 0)
-            busy += 1
-        else:  # the result waits in Z for those that are not done yet
-            _set_masks(work, lane, False, False, False, todo[lane] == 0)
-            todo[lane] = -1
-    return busy
-
-
-def _choose_rows(
-    work: Words, here: int, rows: Words, lines: Words, memory: Words, n: int, lanes: int
-) -> None:
-    """The row of V that each lane reads when there are no gaps: Integerify(X) mod n."""
-    for lane in range(lanes):
-        rows[lane] = (lane * n + (np.int64(work[here + LAST + lane]) & (n - 1))) * ROW
-    _fetch_rows(rows, lines, memory, lanes)
-
-
-def _mix_block(
-    work: Words, here: int, rows: Words, lines: Words, memory: Words, block: int, lanes: int
-) -> None:
-    """X xor V[j], for one block."""
-    for lane in range(lanes):
-        copy_line(lines, LINE * lane, memory, rows[lane] + LINE * block)
-    mix_lines(work, here + BLOCK * block, lines, 0)
-
-
-def _mix_or_recall(
-    work: Words, here: int, rows: Words, lines: Words, memory: Words, block: int, lanes: int
-) -> None:
-    """What goes into a lane's step, for one block."""
-    recall(work, here + BLOCK * block, work, Z + BLOCK * block)
-    _mix_block(work, here, rows, lines, memory, block, lanes)
-
-
-def _mix(work: Words, rows: Words, lines: Words, memory: Words, n: int, lanes: int) -> None:
-    """The second loop of scryptROMix: j = Integerify(X) mod n, X = scryptBlockMix(X xor V[j])."""
-    here, there = X, Y
-    work[READ : READ + WIDTH] = np.uint32(0xFFFFFFFF)
-    for _ in range(n):
-        _choose_rows(work, here, rows, lines, memory, n, lanes)
-        _mix_block(work, here, rows, lines, memory, BLOCKS - 1, lanes)
-        _start_chain(work, here)
-        for block in range(BLOCKS):
-            if block < BLOCKS - 1:
-                _mix_block(work, here, rows, lines, memory, block, lanes)
-            salsa(work, there + _place_of(block), work, here + BLOCK * block)
-        here, there = there, here
-    for word in range(0, BLOCKS * BLOCK, LINE):
-        copy_line(work, Z + word, work, here + word)
-
-
-def _mix_with_gaps(
-    work: Words,
-    rows: Words,
-    todo: Words,
-    missing: Words,
-    lines: Words,
-    memory: Words,
-    n: int,
-    lanes: int,
-    gap: int,
-) -> None:
-    """The same as `_mix`, where rows of V are missing; each lane in steps of its own."""
-    here, there = X, Y
-    shift = 1 if gap == 2 else 2
-    busy = lanes
-    while busy:
-        busy = _choose_steps(work, here, rows, todo, missing, lines, memory, n, lanes, gap, shift)
-        _mix_or_recall(work, here, rows, lines, memory, BLOCKS - 1, lanes)
-        _start_chain(work, here)
-        for block in range(BLOCKS):
-            if block < BLOCKS - 1:
-                _mix_or_recall(work, here, rows, lines, memory, block, lanes)
-            salsa(work, there + _place_of(block), work, here + BLOCK * block)
-        here, there = there, here
-
-
-_STEPS_OF_LANES = (_fetch_row, _fetch_rows, _set_masks, _choose_rows, _choose_steps)
-_STEPS_OF_BLOCKS = (_place_of, _start_chain, _mix_block, _mix_or_recall)
-for _function in (*_STEPS_OF_LANES, *_STEPS_OF_BLOCKS, _fill, _mix, _mix_with_gaps):
-    _inlined(_function)
-
-
-def romix(work: Words, memory: Words, n: int, lanes: int, gap: int) -> None:
-    """Z = scryptROMix(X) in every lane; also right, only slow, when numba does not compile it.
+import ctypes
+import sys
+from array import array
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from llvmlite import binding, ir
+
+R = 8
+BLOCKS = 2 * R  # in a row of V, of 64 bytes each
+LINE = 16  # words in a block of one lane
+ROW = LINE * BLOCKS  # words of one lane in X, or in a row of V
+WIDEST = 4  # lanes in a vector: 512 bits, or two or four registers where those are narrower
+
+# (row, column) → word: the diagonals of Salsa20's four by four (RFC 7914, section 3)
+ORDER = (0, 5, 10, 15, 4, 9, 14, 3, 8, 13, 2, 7, 12, 1, 6, 11)
+_ONE, _TWO, _THREE = (1, 2, 3, 0), (2, 3, 0, 1), (3, 0, 1, 2)  # columns, moved to the left
+_DOUBLE_ROUNDS = 4
+_CACHE_LINE = 64
+
+_WORD, _INDEX = ir.IntType(32), ir.IntType(64)
+_PIECE = ir.VectorType(_WORD, 4)  # a row of one lane
+
+Value = Any  # what llvmlite, which has no types, calls one
+Vectors = list[Value]  # a row: a vector for each part of the lanes
+Block = list[Vectors]  # its four rows
+
+
+def parts_of(lanes: int) -> tuple[int, ...]:
+    """How many lanes each vector holds: as many as it can, in powers of two."""
+    parts = [WIDEST] * (lanes // WIDEST)
+    parts += [power for power in (2, 1) if lanes % WIDEST & power]
+    return tuple(parts)
+
+
+@dataclass
+class _Loop:
+    """A loop that is being written.
 
     Args:
-        work: `WORK_WORDS` words; X in vertical order, of absent lanes anything, the rest zeros.
-        memory: V, at least lanes · (n // gap) · `ROW` words, at an address that is a multiple
-            of 64.
-        n: N, a power of two, at least 2 and at most 2^32.
-        lanes: how many are there, 1 to `WIDTH`; the others are computed, but have no V.
-        gap: V holds the rows whose number is a multiple of it; 1, 2 or 4, at most n.
+        index: counts from 0.
+        values: what each turn begins with; after the loop, what it left.
+        results: what a turn hands to the next; the body sets it.
     """
-    lines: Words = np.zeros(BLOCK, np.uint32)
-    rows: Words = np.zeros(WIDTH, np.int64)
-    missing: Words = np.zeros(WIDTH, np.int64)
-    todo: Words = np.full(WIDTH, n, np.int64)
-    _fill(work, lines, memory, n, lanes, gap)
-    if gap == 1:
-        _mix(work, rows, lines, memory, n, lanes)
-    else:
-        _mix_with_gaps(work, rows, todo, missing, lines, memory, n, lanes, gap)
+
+    index: Value
+    values: list[Value]
+    results: list[Value] = field(default_factory=list)
 
 
-def compiled(*, cache: bool) -> Callable[[Words, Words, int, int, int], None]:
-    """`romix`, compiled when it is first called; it runs without Python's lock.
+class _Writer:
+    """Writes the function for a number of lanes: ``void romix(state, v, n)``."""
+
+    def __init__(self, lanes: int) -> None:
+        self.module = ir.Module("romix")
+        word = _WORD.as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [word, word, _INDEX])
+        self._function = ir.Function(self.module, kind, "romix")
+        self._builder = ir.IRBuilder(self._function.append_basic_block())
+        self._state, self._v, self._n = self._function.args
+        for pointer in (self._state, self._v):
+            pointer.add_attribute("noalias")
+        self._parts = parts_of(lanes)
+        self._firsts = [sum(self._parts[:at]) for at in range(len(self._parts))]
+        self._block = LINE * lanes  # words of a block of all lanes
+        lane_words = self._builder.mul(self._n, _INDEX(ROW))
+        self._lanes = [self._builder.mul(lane_words, _INDEX(lane)) for lane in range(lanes)]
+        self._past_caches = self.module.add_metadata([_WORD(1)])
+        self._declare_prefetch()
+
+    def write(self) -> str:
+        """The whole function, as LLVM's text."""
+        x, y = _INDEX(0), _INDEX(self._block * BLOCKS)
+        # n is even, so each loop leaves its result where it began: in X
+        with self._loop(self._n, [x, y]) as turn:
+            here, there = turn.values
+            self._fill(turn.index, here, there)
+            turn.results = [there, here]
+        with self._loop(self._n, [x, y]) as turn:
+            here, there = turn.values
+            self._mix(here, there)
+            turn.results = [there, here]
+        self._builder.ret_void()
+        return str(self.module)
+
+    # scryptROMix
+
+    def _fill(self, number: Value, here: Value, there: Value) -> None:
+        """Step 2: V[i] = X, X = scryptBlockMix(X)."""
+        row = self._builder.mul(number, _INDEX(ROW))
+        rows = [self._builder.add(row, lane) for lane in self._lanes]
+
+        def keep(block: Value) -> Block:
+            loaded = self._load(here, block)
+            self._save_rows(rows, block, loaded)
+            return loaded
+
+        self._block_mix(self._load(here, _INDEX(BLOCKS - 1)), keep, there)
+
+    def _mix(self, here: Value, there: Value) -> None:
+        """Step 3: j = Integerify(X) mod n, X = scryptBlockMix(X xor V[j])."""
+        rows = self._choose_rows(here)
+
+        def mixed(block: Value) -> Block:
+            return self._xored(self._load(here, block), self._read_rows(rows, block))
+
+        self._block_mix(mixed(_INDEX(BLOCKS - 1)), mixed, there)
+
+    def _choose_rows(self, here: Value) -> list[Value]:
+        """The row of V that each lane reads; all of it is fetched while the processor goes on.
+
+        In the order in which scryptBlockMix needs it, the last block first.
+        """
+        build = self._builder
+        last_row = build.sub(self._n, _INDEX(1))
+        rows = []
+        for part, first in enumerate(self._firsts):
+            word = self._place(here, _INDEX(BLOCKS - 1), 0, part)
+            for lane in range(first, first + self._parts[part]):
+                at = build.gep(self._state, [build.add(word, _INDEX(4 * (lane - first)))])
+                j = build.and_(build.zext(build.load(at), _INDEX), last_row)
+                rows.append(build.add(build.mul(j, _INDEX(ROW)), self._lanes[lane]))
+        for block in (BLOCKS - 1, *range(BLOCKS - 1)):
+            for row in rows:
+                self._prefetch(build.add(row, _INDEX(LINE * block)))
+        return rows
+
+    def _block_mix(self, last: Block, block_at: Callable[[Value], Block], there: Value) -> None:
+        """Section 4: each block goes into a chain; the even ones are written first, then the odd.
+
+        Args:
+            last: the block that the chain begins with.
+            block_at: loads a block.
+            there: where the result goes.
+        """
+        build = self._builder
+        with self._loop(_INDEX(R), [vector for row in last for vector in row]) as turn:
+            width = len(self._parts)
+            chain = [turn.values[at : at + width] for at in range(0, 4 * width, width)]
+            even = build.mul(turn.index, _INDEX(2))
+            for odd in (0, 1):
+                block = block_at(build.add(even, _INDEX(odd)))
+                chain = self._salsa(self._xored(chain, block))
+                self._store(there, build.add(turn.index, _INDEX(R * odd)), chain)
+            turn.results = [vector for row in chain for vector in row]
+
+    # Salsa20/8
+
+    def _salsa(self, before: Block) -> Block:
+        """Section 3, on the rows that `ORDER` makes."""
+        a, b, c, d = before
+        for _ in range(_DOUBLE_ROUNDS):
+            a, b, c, d = self._quarter_round(a, b, c, d)
+            # the columns' diagonals become those of the rows, and back
+            b, c, d = self._moved(d, _ONE), self._moved(c, _TWO), self._moved(b, _THREE)
+            a, b, c, d = self._quarter_round(a, b, c, d)
+            b, c, d = self._moved(d, _ONE), self._moved(c, _TWO), self._moved(b, _THREE)
+        return [
+            list(map(self._builder.add, row, old))
+            for row, old in zip((a, b, c, d), before, strict=True)
+        ]
+
+    def _quarter_round(self, a: Vectors, b: Vectors, c: Vectors, d: Vectors) -> Block:
+        b = self._step(b, a, d, 7)
+        c = self._step(c, b, a, 9)
+        d = self._step(d, c, b, 13)
+        a = self._step(a, d, c, 18)
+        return [a, b, c, d]
+
+    def _step(self, target: Vectors, one: Vectors, other: Vectors, bits: int) -> Vectors:
+        """``target ^= (one + other) <<< bits``; part by part, so that the parts overlap."""
+        build = self._builder
+        sums = list(map(build.add, one, other))
+        left = [build.shl(total, _all(total.type, bits)) for total in sums]
+        right = [build.lshr(total, _all(total.type, 32 - bits)) for total in sums]
+        return list(map(build.xor, target, map(build.or_, left, right)))
+
+    def _moved(self, row: Vectors, columns: tuple[int, ...]) -> Vectors:
+        """The words of each lane in another order."""
+        return [
+            self._picked(vector, vector, [at - at % 4 + columns[at % 4] for at in _places(vector)])
+            for vector in row
+        ]
+
+    def _xored(self, one: Block, other: Block) -> Block:
+        return [list(map(self._builder.xor, *rows)) for rows in zip(one, other, strict=True)]
+
+    def _picked(self, one: Value, other: Value, places: list[int]) -> Value:
+        """A vector of words of two."""
+        kind = ir.VectorType(_WORD, len(places))
+        return self._builder.shuffle_vector(one, other, ir.Constant(kind, places))
+
+    # The state
+
+    def _place(self, base: Value, block: Value, row: int, part: int) -> Value:
+        """The word at which a vector begins."""
+        start = self._builder.add(base, self._builder.mul(block, _INDEX(self._block)))
+        inside = LINE * self._firsts[part] + 4 * self._parts[part] * row
+        return self._builder.add(start, _INDEX(inside))
+
+    def _vector_at(self, base: Value, block: Value, row: int, part: int) -> Value:
+        kind = ir.VectorType(_WORD, 4 * self._parts[part])
+        return self._pointer(self._state, self._place(base, block, row, part), kind)
+
+    def _load(self, base: Value, block: Value) -> Block:
+        return [
+            [
+                self._builder.load(self._vector_at(base, block, row, part), align=16)
+                for part in range(len(self._parts))
+            ]
+            for row in range(4)
+        ]
+
+    def _store(self, base: Value, block: Value, rows: Block) -> None:
+        for row, vectors in enumerate(rows):
+            for part, vector in enumerate(vectors):
+                self._builder.store(vector, self._vector_at(base, block, row, part), align=16)
+
+    # V
+
+    def _piece_at(self, row_of_v: Value, block: Value, row: int) -> Value:
+        line = self._builder.add(row_of_v, self._builder.mul(block, _INDEX(LINE)))
+        return self._pointer(self._v, self._builder.add(line, _INDEX(4 * row)), _PIECE)
+
+    def _save_rows(self, rows_of_v: list[Value], block: Value, rows: Block) -> None:
+        """Writes a block of every lane past the caches.
+
+        V is far larger than they are: an ordinary store would first read what it overwrites.
+        """
+        for row, vectors in enumerate(rows):
+            pieces = [piece for vector in vectors for piece in self._divided(vector)]
+            for row_of_v, piece in zip(rows_of_v, pieces, strict=True):
+                store = self._builder.store(piece, self._piece_at(row_of_v, block, row), align=16)
+                store.set_metadata("nontemporal", self._past_caches)
+
+    def _read_rows(self, rows_of_v: list[Value], block: Value) -> Block:
+        """A block of every lane, each from its row."""
+        rows = []
+        for row in range(4):
+            pieces = [
+                self._builder.load(self._piece_at(row_of_v, block, row), align=16)
+                for row_of_v in rows_of_v
+            ]
+            rows.append(
+                [
+                    self._joined(pieces[first : first + count])
+                    for first, count in zip(self._firsts, self._parts, strict=True)
+                ]
+            )
+        return rows
+
+    def _divided(self, vector: Value) -> list[Value]:
+        """The row of each lane."""
+        starts = range(0, vector.type.count, 4)
+        return [self._picked(vector, vector, [*range(at, at + 4)]) for at in starts]
+
+    def _joined(self, pieces: list[Value]) -> Value:
+        """One vector of one, two or four."""
+        while len(pieces) > 1:
+            places = [*range(2 * pieces[0].type.count)]
+            pairs = zip(pieces[::2], pieces[1::2], strict=True)
+            pieces = [self._picked(one, other, places) for one, other in pairs]
+        return pieces[0]
+
+    # LLVM
+
+    @contextmanager
+    def _loop(self, count: Value, values: list[Value]) -> Iterator[_Loop]:
+        """Repeats what is written in this context; `count` is at least 1."""
+        build = self._builder
+        before, body = build.block, self._function.append_basic_block()
+        after = self._function.append_basic_block()
+        build.branch(body)
+        build.position_at_end(body)
+        carried = [_INDEX(0), *values]
+        phis = [build.phi(value.type) for value in carried]
+        turn = _Loop(phis[0], list(phis[1:]))
+        yield turn
+        index = build.add(turn.index, _INDEX(1))
+        for phi, first, later in zip(phis, carried, [index, *turn.results], strict=True):
+            phi.add_incoming(first, before)
+            phi.add_incoming(later, build.block)
+        build.cbranch(build.icmp_unsigned("<", index, count), body, after)
+        build.position_at_end(after)
+        turn.values = turn.results
+
+    def _pointer(self, base: Value, word: Value, kind: Any) -> Value:
+        return self._builder.bitcast(self._builder.gep(base, [word]), kind.as_pointer())
+
+    def _declare_prefetch(self) -> None:
+        byte = ir.IntType(8).as_pointer()
+        kind = ir.FunctionType(ir.VoidType(), [byte, _WORD, _WORD, _WORD])
+        self._fetch = self.module.declare_intrinsic("llvm.prefetch", [byte], fnty=kind)
+
+    def _prefetch(self, word: Value) -> None:
+        """Into the second cache: a row of every lane would drive X and Y out of the first."""
+        to_read, second_level, data = _WORD(0), _WORD(2), _WORD(1)
+        pointer = self._pointer(self._v, word, ir.IntType(8))
+        self._builder.call(self._fetch, [pointer, to_read, second_level, data])
+
+
+def _all(kind: Any, number: int) -> Value:
+    return ir.Constant(kind, [number] * kind.count)
+
+
+def _places(vector: Value) -> range:
+    return range(vector.type.count)
+
+
+class Romix:
+    """The machine code for one number of lanes. Several threads may call it at once.
 
     Args:
-        cache: keep the machine code on disk, where numba finds a folder for it; raises
-            RuntimeError when it finds none.
+        lanes: side by side, 1 or more.
     """
-    options = {"nogil": True, "cache": cache, "boundscheck": False, "error_model": "numpy"}
-    function: Callable[[Words, Words, int, int, int], None] = njit(**options)(romix)
-    return function
+
+    def __init__(self, lanes: int) -> None:
+        self._lanes = lanes
+        self._engine = _compiled(_Writer(lanes).write())  # it owns the code
+        kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64)
+        self._code = kind(self._engine.get_function_address("romix"))
+
+    def __call__(self, blocks: bytes | bytearray | memoryview, v: int, n: int) -> bytes:
+        """scryptROMix of each lane; Python's lock is free meanwhile.
+
+        Args:
+            blocks: the lanes, of 1,024 bytes each, one after another.
+            v: the address of as many times 1,024·n bytes, a multiple of 16.
+            n: N, a power of two from 2 to 2^32.
+
+        Returns:
+            The lanes in the same order.
+        """
+        words = array("I", bytes(blocks))
+        size = len(words)  # of X, in words
+        state = (ctypes.c_uint32 * (2 * size + LINE))()
+        address = -(-ctypes.addressof(state) // _CACHE_LINE) * _CACHE_LINE
+        given = self._rearranged(words, lambda state, lanes: (state, lanes))
+        ctypes.memmove(address, given.tobytes(), 4 * size)
+        self._code(address, v, n)
+        mixed = array("I", ctypes.string_at(address, 4 * size))
+        return self._rearranged(mixed, lambda state, lanes: (lanes, state)).tobytes()
+
+    def _rearranged(
+        self, words: array[int], way: Callable[[slice, slice], tuple[slice, slice]]
+    ) -> array[int]:
+        """From lane after lane to the order of the state, or back.
+
+        Args:
+            words: of X.
+            way: (where in the state, where in the lanes) → (to, from).
+        """
+        if sys.byteorder == "big":
+            words.byteswap()
+        result = array("I", bytes(4 * len(words)))
+        first = 0
+        for count in parts_of(self._lanes):
+            for lane in range(count):
+                own = (first + lane) * ROW
+                for place, word in enumerate(ORDER):
+                    row, column = divmod(place, 4)
+                    start = LINE * first + 4 * (count * row + lane) + column
+                    to, source = way(
+                        slice(start, None, LINE * self._lanes),
+                        slice(own + word, own + ROW, LINE),
+                    )
+                    result[to] = words[source]
+            first += count
+        if sys.byteorder == "big":
+            result.byteswap()
+        return result
+
+
+def _compiled(text: str) -> Any:
+    """An engine with the machine code for this processor."""
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    module = binding.parse_assembly(text)
+    module.verify()
+    try:
+        features = binding.get_host_cpu_features().flatten()
+    except RuntimeError:  # on processors that LLVM can't ask
+        features = ""
+    machine = binding.Target.from_default_triple().create_target_machine(
+        cpu=binding.get_host_cpu_name(), features=features, opt=3
+    )
+    engine = binding.create_mcjit_compiler(module, machine)
+    engine.finalize_object()
+    return engine

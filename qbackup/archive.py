@@ -18,7 +18,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
-from qbackup.catalog import Catalog, PipeCatalog, SeekableCatalog
+from qbackup.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
 from qbackup.chunk import EncryptedChunk, StoredHash
 from qbackup.compression import choose_filter
 from qbackup.errors import (
@@ -30,7 +30,8 @@ from qbackup.errors import (
     MachineError,
     NotInBackup,
     QBackupError,
-    UnsupportedFormat,
+    Unlockable,
+    Unreadable,
     UsageError,
 )
 from qbackup.file import BackupFile, Unlocked
@@ -43,11 +44,13 @@ from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
 from qbackup.names import ChunkName, display
 from qbackup.pipeline import Pipeline
 from qbackup.qube import Qube
+from qbackup.restore.journal import JOURNAL_NAME
 from qbackup.restore.plan import Plan
 from qbackup.restore.report import FileResult, OnProgress, Report, Status
 from qbackup.restore.resume import ResumingWriter
 from qbackup.restore.run import Run, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
+from qbackup.restore.writer import FolderWriter
 from qbackup.scrypt import ScryptParameters
 from qbackup.source import open_source
 
@@ -55,6 +58,15 @@ Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 
 _WARNINGS_LIMIT = 1000
 _MANY_CHUNKS = 64  # on a pipe nobody knows
+_FAILING_DRIVE = (
+    "the drive failed to read some bytes of the backup, at least at the first try: it may be"
+    " dying, so make a copy of it first (with ddrescue, say) and restore from that"
+)
+_BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
+_NO_JOURNAL = (
+    f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run will not know"
+    " what this one restores"
+)
 _NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
 
 
@@ -82,11 +94,15 @@ class BackupArchive:
             more, 16 where it does not say how many it has.
         compression_filter: instead of the header's; ``none`` for no compression. A name
             that is not built in is a program of this machine, run as ``NAME -d``.
+        salvage: go on where the header can't be believed or the archive is broken; see
+            docs/security.md for what that weakens. What was passed over is in `salvaged`, and no
+            `restore` or `verify` then returns without raising.
 
     Raises:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: a version that is not read.
         HeaderAltered: the header is malformed.
+        UsageError: salvage from a pipe.
         Unlockable: with a passphrase, see `unlock`.
     """
 
@@ -101,6 +117,7 @@ class BackupArchive:
         executor: Executor | None = None,
         executor_jobs: int | None = None,
         compression_filter: str | None = None,
+        salvage: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.warnings: list[str] = []
@@ -113,7 +130,11 @@ class BackupArchive:
         self._metadata: bytes | None = None
         self._metadata_error: QBackupError | None = None
         self._metadata_stored = StoredHash()
+        self._salvage = salvage
         self._source = open_source(source)
+        if salvage and not self._source.seekable:
+            self._source.close()
+            raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
         self.pipeline = Pipeline(
             self.deriver,
             jobs=jobs,
@@ -124,15 +145,27 @@ class BackupArchive:
         )
         try:
             make = SeekableCatalog if self._source.seekable else PipeCatalog
-            self.catalog: Catalog = make(
+            self.catalog: Catalog = (SalvageCatalog if salvage else make)(
                 self._source, self.limits, self, self._make_chunk, self._warn
             )
-            self._front = Front(self._source, self.catalog, self.limits)
+            self._front = self._make_front()
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
             self.close()
             raise
+
+    def _make_front(self) -> Front:
+        if not self._salvage:
+            return Front(self._source, self.catalog, self.limits)
+        from qbackup.salvage import SalvagedFront
+
+        return SalvagedFront(
+            self._source,
+            self.catalog,
+            self.limits,
+            knows_filter=self._filter_override is not None,
+        )
 
     def __enter__(self) -> BackupArchive:
         return self
@@ -156,7 +189,7 @@ class BackupArchive:
 
     @property
     def untrusted_header(self) -> BackupHeader:
-        """The header as anybody could have written it."""
+        """The header as anybody could have written it. With salvage, raises if it is none."""
         return self._front.untrusted_header
 
     @property
@@ -165,6 +198,14 @@ class BackupArchive:
         if self._header is None:
             raise UsageError("the backup is locked: call unlock(passphrase) first")
         return self._header
+
+    @property
+    def salvaged(self) -> tuple[str, ...]:
+        """What salvage had to pass over until now, in words; empty if nothing, or without it."""
+        faults = [*self._front.faults, *self.catalog.faults]
+        if self._salvage and self._metadata_error is not None:
+            faults.append(f"{self._metadata_error}; {_BY_FOLDER}")
+        return tuple(faults)
 
     @property
     def is_unlocked(self) -> bool:
@@ -207,6 +248,10 @@ class BackupArchive:
         # each member has a key but the header
         self._expect_keys(self.catalog.member_count() - 1 if self.is_seekable else _MANY_CHUNKS)
 
+    def expect_list(self) -> None:
+        """Says that the list of qubes is going to be read; as `expect_all`."""
+        self._expect_keys(2)
+
     def _expect_keys(self, count: int) -> None:
         parameters = self._front.untrusted_parameters
         if parameters is not None:
@@ -234,7 +279,7 @@ class BackupArchive:
                 locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
                 if locked.derivation.parameters.work <= most.work:
                     self.pipeline.expect(locked.derivation)
-        except (Damaged, LimitExceeded, UnsupportedFormat):
+        except (Damaged, Unlockable, Unreadable, MachineError):
             return  # told when it is read
 
     def _make_chunk(self, name: ChunkName, offset: int, size: int) -> EncryptedChunk:
@@ -277,13 +322,13 @@ class BackupArchive:
 
     @property
     def qubes(self) -> tuple[Qube, ...]:
-        """The qubes that ``qubes.xml`` says are in the backup.
+        """The qubes that ``qubes.xml`` says are in the backup; with salvage its folders without it.
 
         Raises:
             Damaged: it is missing, or can't be believed.
         """
         table = self._load_metadata()
-        if self._metadata_error is not None:
+        if self._metadata_error is not None and not self._salvage:
             raise self._metadata_error
         return tuple(Qube(record, self.catalog, table) for record in table.records)
 
@@ -297,7 +342,8 @@ class BackupArchive:
             except (Damaged, LimitExceeded) as error:
                 error.file = METADATA_PATH
                 self._metadata_error = error
-            self._table = QubeTable(records)
+            seen = self.catalog.seen_files() if self._salvage else ()
+            self._table = QubeTable(records, (file.path for file in seen))
         return self._table
 
     def _read_metadata(self) -> bytes:
@@ -350,6 +396,7 @@ class BackupArchive:
         names: Sequence[str] = (),
         *,
         overwrite: bool = False,
+        keep_damaged: bool = False,
         progress: OnProgress | None = None,
         check: bool = True,
     ) -> Report:
@@ -362,6 +409,8 @@ class BackupArchive:
             output: the folder, made if it is not there.
             names: ``QUBE`` or ``QUBE/FILE``; none means all.
             overwrite: replace files that are there already and are not the same.
+            keep_damaged: leave what could be verified of a damaged file as ``NAME.damaged``;
+                the report says which of its bytes are good.
             progress: called after every chunk.
             check: raise Incomplete unless all is there and whole.
 
@@ -372,17 +421,26 @@ class BackupArchive:
             Incomplete: with `check`, the report is not ok.
         """
         plan = self._plan(names)
-        writer = ResumingWriter(
-            output,
-            key=self._journal_key(),
-            limits=self.limits,
-            overwrite=overwrite,
-            warn=self._warn,
-        )
+        writer = self._writer(output, overwrite, keep_damaged)
         try:
             return self._run(plan, writer, progress, check, keep_metadata=True)
         finally:
             writer.close()
+
+    def _writer(
+        self, output: str | os.PathLike[str], overwrite: bool, keep_damaged: bool
+    ) -> ResumingWriter | FolderWriter:
+        if not self._front.is_authentic:
+            self._warn(_NO_JOURNAL)
+            return FolderWriter(output, overwrite=overwrite, keep_damaged=keep_damaged)
+        return ResumingWriter(
+            output,
+            key=self._journal_key(),
+            limits=self.limits,
+            overwrite=overwrite,
+            keep_damaged=keep_damaged,
+            warn=self._warn,
+        )
 
     def _journal_key(self) -> bytes:
         """The key of this backup's records in an output folder; see docs/security.md.
@@ -431,7 +489,9 @@ class BackupArchive:
         run = Run(plan, writer, self.limits, total=total, on_progress=progress)
         try:
             run.metadata(self._metadata_result(writer, keep_metadata))
-            unpack = functools.partial(self.pipeline.unpack, self.unlocked().format)
+            unpack = functools.partial(
+                self.pipeline.unpack, self.unlocked().format, past_gaps=writer.goes_past_damage
+            )
             run.files(self.catalog.files(), unpack, self._ignored)
         except MachineError as error:
             error.report = self._report(run)
@@ -442,15 +502,16 @@ class BackupArchive:
         return report
 
     def _report(self, run: Run) -> Report:
-        errors: tuple[str, ...] = ()
+        errors = self.salvaged
         results = run.results
+        warnings = [*self.warnings, *([_FAILING_DRIVE] if self._source.troubles else [])]
         if self.catalog.error is not None:
-            errors = (str(self.catalog.error),)
+            errors = (*errors, str(self.catalog.error))
             results = [
                 replace(r, error=_NOT_REACHED) if r.status == "missing" and not r.chunks else r
                 for r in results
             ]
-        return Report(files=tuple(results), errors=errors, warnings=tuple(self.warnings))
+        return Report(files=tuple(results), errors=errors, warnings=tuple(warnings))
 
     def _stored_size(self, plan: Plan) -> int | None:
         if not self._source.seekable:

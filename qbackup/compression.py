@@ -22,10 +22,11 @@ from typing import IO, Any, Protocol, cast
 from qbackup.errors import Damaged, LimitExceeded, MachineError, UnsupportedFormat, UsageError
 from qbackup.formats import Event, Lost
 from qbackup.limits import Limits
+from qbackup.tar import MAGIC_OFFSET
 
 NONE = "none"
 _INPUT_SIZE = 32 * 1024
-_OUTPUT_SIZE = 128 * 1024  # more are given back to the system each time, and faulted in again
+OUTPUT_SIZE = 128 * 1024  # more are given back to the system each time, and faulted in again
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 _GZIP_FLAGS_AT = 3  # RFC 1952, section 2.3
 
@@ -194,6 +195,28 @@ _DECODERS: dict[str, Callable[[Limits], Decoder]] = {
 }
 KNOWN_FILTERS = (NONE, *_DECODERS)
 
+# How a stream begins → the filter that wrote it.
+_BEGINNINGS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"]\0\0": "lzma",
+}
+
+
+def told_filter(beginning: bytes | memoryview) -> str | None:
+    """The filter that wrote a file's stream, told from its first bytes; None if not known.
+
+    Args:
+        beginning: 262 bytes or more; of an uncompressed stream a tar header.
+    """
+    data = bytes(beginning[: MAGIC_OFFSET + 5])
+    if data[MAGIC_OFFSET:] == b"ustar":
+        return NONE
+    return next((name for magic, name in _BEGINNINGS.items() if data.startswith(magic)), None)
+
+
 # chunks' events in → pieces of the decompressed stream out
 Decompress = Callable[[Iterable[Event]], Iterator[memoryview]]
 
@@ -213,7 +236,7 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
     """
     name = override if override is not None else (from_header or NONE)
     if name == NONE:
-        return _raw
+        return raw
     if name in _DECODERS:
         make = _DECODERS[name]
         make(limits)  # so that a missing package shows now
@@ -255,8 +278,9 @@ def _slices(events: Iterable[Event], size: int) -> Iterator[memoryview]:
         del buffer
 
 
-def _raw(events: Iterable[Event]) -> Iterator[memoryview]:
-    return _slices(events, _OUTPUT_SIZE)
+def raw(events: Iterable[Event]) -> Iterator[memoryview]:
+    """No compression."""
+    return _slices(events, OUTPUT_SIZE)
 
 
 def _decompress(
@@ -271,7 +295,7 @@ def _decompress(
                 decoder = make()
                 started = False
             try:
-                output = decoder.decompress(data, _OUTPUT_SIZE)
+                output = decoder.decompress(data, OUTPUT_SIZE)
             except MemoryError:
                 raise
             except Exception as error:  # each library has an exception of its own
@@ -327,7 +351,7 @@ def _feed_and_drain(
             stdin.close()
         readable, writable, _ = select.select([source], [sink] if pending is not None else [], [])
         if readable:
-            output = os.read(source, _OUTPUT_SIZE)
+            output = os.read(source, OUTPUT_SIZE)
             if output:
                 yield memoryview(output)
             elif pending is None:

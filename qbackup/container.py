@@ -53,7 +53,7 @@ class StoredMember:
     size: int
 
 
-class _Window:
+class Window:
     """The bytes at the scan's position. On a pipe never a byte more than asked for."""
 
     def __init__(self, source: Source) -> None:
@@ -99,12 +99,12 @@ def scan(source: Source, limits: Limits, warn: Warn) -> Iterator[StoredMember]:
             allowed; all members before were given.
         LimitExceeded: more members than allowed.
     """
-    window = _Window(source)
+    window = Window(source)
     check_first_block(window.take(BLOCK_SIZE, _HEADERS_SIZE - BLOCK_SIZE))
     window.position = 0
     archive_start = count = 0
     while True:
-        member = _next_member(window, limits)
+        member = next_member(window, limits)
         if member is None:
             return
         count += 1
@@ -118,7 +118,7 @@ def scan(source: Source, limits: Limits, warn: Warn) -> Iterator[StoredMember]:
         else:
             warn(f"{display(name)}: not a regular file, ignored")
         window.position = offset + member.stored_size + member.padding
-        archive_start = _pass_end_of_archive(window, archive_start, limits)
+        archive_start = pass_end_of_archive(window, archive_start, limits)
 
 
 def check_first_block(block: bytes) -> None:
@@ -133,9 +133,18 @@ def check_first_block(block: bytes) -> None:
         raise NotABackup("this is not a Qubes backup: it does not begin with a tar header")
 
 
-def _next_member(window: _Window, limits: Limits) -> TarMember | None:
-    """The next member; None at the end of the backup."""
-    reader = read_member(limits, sparse=False)
+def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarMember | None:
+    """The next member; None at the end of the backup. The window is then at its data.
+
+    Args:
+        window: where it should begin.
+        limits: bounds on its headers.
+        checked: see `read_member`.
+
+    Raises:
+        ArchiveDamaged: there is something else.
+    """
+    reader = read_member(limits, sparse=False, checked=checked)
     start = window.position
     try:
         wanted = next(reader)
@@ -156,7 +165,7 @@ def _next_member(window: _Window, limits: Limits) -> TarMember | None:
         raise ArchiveDamaged(f"{error.reason}, at byte {start}") from error
 
 
-def _pass_end_of_archive(window: _Window, archive_start: int, limits: Limits) -> int:
+def pass_end_of_archive(window: Window, archive_start: int, limits: Limits) -> int:
     """Passes the zero blocks after a member; returns where the current archive starts.
 
     GNU tar pads an archive to whole records, so the place of the next header is known

@@ -12,6 +12,7 @@ from qbackup.chunk import EncryptedChunk
 from qbackup.compression import Decompress
 from qbackup.errors import FolderArchive, QBackupError
 from qbackup.formats import Event, Format
+from qbackup.gaps import past_gaps as go_past_gaps
 from qbackup.inner import DOM0_HOME, Entry, Extent, InnerArchive
 from qbackup.limits import Limits
 from qbackup.names import display
@@ -37,6 +38,11 @@ class Access(Protocol):
 
     limits: Limits
     pipeline: Pipeline
+
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether `unlocked` answers."""
+        ...
 
     def unlocked(self) -> Unlocked:
         """Raises UsageError while the archive is locked."""
@@ -94,13 +100,18 @@ class BackupFile:
         return self.path.startswith(DOM0_HOME + "/")
 
     def decode(
-        self, events: Iterator[Event] | None = None, on_chunk: OnChunk | None = None
+        self,
+        events: Iterator[Event] | None = None,
+        on_chunk: OnChunk | None = None,
+        *,
+        past_gaps: bool = False,
     ) -> InnerArchive:
         """Its inner archive, read lazily: what `open`, `extents` and `entries` stand on.
 
         Args:
             events: of its chunks, when they come from a session over many files.
             on_chunk: told the stored size of each chunk when it is done with.
+            past_gaps: go on behind lost chunks, where the filter lets one.
         """
         unlocked = self._access.unlocked()
         on_close = None
@@ -109,7 +120,10 @@ class BackupFile:
             on_close = functools.partial(close_quietly, run)
         if on_chunk is not None:
             events = _counted(events, on_chunk)
-        return InnerArchive(unlocked.decompress(events), self.path, self._access.limits, on_close)
+        decompress = go_past_gaps(unlocked.decompress) if past_gaps else unlocked.decompress
+        return InnerArchive(
+            decompress(events), self.path, self._access.limits, on_close, past_gaps=past_gaps
+        )
 
     def extents(self) -> Iterator[Extent]:
         """Data and holes of an image, in order, from the first byte to the last.

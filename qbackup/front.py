@@ -54,21 +54,38 @@ class Front:
         self._catalog = catalog
         self._limits = limits
         self._copy: bytes | None = None
+        self._proven: tuple[RootKey, bytes] | None = None  # and the header as the copy has it
+        self.faults: list[str] = []
+        self._begin()
+
+    def _begin(self) -> None:
         self._header = self._read_header()
-        self.untrusted_header = BackupHeader.parse(self._header, limits)
-        self._root_key: RootKey | None = None
+        self._untrusted = BackupHeader.parse(self._header, self._limits)
+
+    @property
+    def untrusted_header(self) -> BackupHeader:
+        """The header as anybody could have written it."""
+        return self._untrusted
+
+    @property
+    def is_authentic(self) -> bool:
+        """Whether the header's copy was opened, so that `root_key` and `digest` are known."""
+        return self._proven is not None
 
     @property
     def root_key(self) -> RootKey:
         """For keys of this program's own. Raises UsageError before the header is authentic."""
-        if self._root_key is None:
-            raise UsageError("the backup is locked: call unlock(passphrase) first")
-        return self._root_key
+        return self._authenticated()[0]
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the header."""
-        return hashlib.sha256(self._header).digest()
+        """SHA-256 of the authentic header. Raises as `root_key`."""
+        return hashlib.sha256(self._authenticated()[1]).digest()
+
+    def _authenticated(self) -> tuple[RootKey, bytes]:
+        if self._proven is None:
+            raise UsageError("the backup is locked: call unlock(passphrase) first")
+        return self._proven
 
     @property
     def untrusted_parameters(self) -> ScryptParameters | None:
@@ -99,6 +116,26 @@ class Front:
             HeaderAltered: it fits, but the header is not what was written.
             LimitExceeded: the derivation would cost more than allowed; none was started.
         """
+        key, plain = self._open_copy(passphrase, pipeline, meanwhile)
+        if not hmac.compare_digest(plain, self._header):
+            raise HeaderAltered(
+                "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
+            )
+        return self._accept(key, plain)
+
+    def _accept(self, key: RootKey, plain: bytes) -> BackupHeader:
+        """The header that the copy proves."""
+        header = BackupHeader.parse(plain, self._limits)
+        self._proven = key, plain
+        return header
+
+    def _open_copy(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None,
+    ) -> tuple[RootKey, bytes]:
+        """The copy's key, and what the copy holds, verified. Raises as `authenticate`."""
         copy = self._read_copy()
         try:
             locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self._limits)
@@ -114,18 +151,11 @@ class Front:
                     " the backup was made, not the disk's; mind the keyboard layout and Caps Lock"
                 )
             body = memoryview(bytearray(copy[HEADER_SIZE:]))
-            plain = bytes(locked.open(key, body, pipeline.cipher.decrypt))
+            return RootKey(key), bytes(locked.open(key, body, pipeline.cipher.decrypt))
         except Damaged as error:
             raise HeaderAltered(
                 f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
             ) from error
-        if not hmac.compare_digest(plain, self._header):
-            raise HeaderAltered(
-                "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
-            )
-        header = BackupHeader.parse(plain, self._limits)
-        self._root_key = RootKey(key)
-        return header
 
     def _read_header(self) -> bytes:
         member = self._catalog.header()

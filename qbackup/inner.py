@@ -15,9 +15,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from qbackup.errors import Damaged, LimitExceeded, UsageError
+from qbackup.errors import (
+    Damaged,
+    LimitExceeded,
+    QBackupError,
+    UsageError,
+)
 from qbackup.limits import Limits
 from qbackup.names import decode, display, unsafe_reason, within
+from qbackup.pieces import CUT_OFF, Gap, Piece, PieceQueue
 from qbackup.tar import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -41,7 +47,6 @@ _KINDS: dict[bytes, Kind] = {
     DIRECTORY: "folder",
     FIFO: "pipe",
 }
-_EMPTY = memoryview(b"")
 DOM0_HOME = "dom0-home"
 
 
@@ -58,6 +63,21 @@ class Extent:
     offset: int
     length: int
     data: memoryview | None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A run of a file whose content is lost, though its place is known.
+
+    Args:
+        offset: where it starts in the file, in bytes.
+        length: in bytes.
+        error: what was wrong.
+    """
+
+    offset: int
+    length: int
+    error: QBackupError
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,54 +107,31 @@ class Entry:
         return self.archive.extents(self)
 
 
-class _Bytes:
-    """A queue over the pieces of the stream."""
-
-    def __init__(self, pieces: Iterator[memoryview]) -> None:
-        self._pieces = pieces
-        self._piece = _EMPTY
-
-    def piece(self, size: int) -> memoryview:
-        """Some bytes, at most size; empty at the end of the stream."""
-        while not len(self._piece):
-            self._piece = _EMPTY
-            following = next(self._pieces, None)
-            if following is None:
-                return _EMPTY
-            self._piece = following
-        taken, self._piece = self._piece[:size], self._piece[size:]
-        return taken
-
-    def take(self, size: int) -> bytes:
-        """Exactly size bytes, fewer only at the end of the stream."""
-        taken = self.piece(size) if size else _EMPTY
-        if len(taken) == size:
-            return bytes(taken)
-        parts = [bytes(taken)]
-        missing = size - len(taken)
-        while missing:
-            taken = self.piece(missing)
-            if not len(taken):
-                break
-            parts.append(bytes(taken))
-            missing -= len(taken)
-        return b"".join(parts)
-
-
 class InnerArchive:
-    """Reads entries one by one. Every entry's data is passed before the next header."""
+    """Reads entries one by one. Every entry's data is passed before the next header.
+
+    Args:
+        pieces: the stream; with `Gap`s only if past_gaps is set.
+        path: of the file in the backup.
+        limits: bounds on what it may ask for.
+        on_close: gives back what the stream stands on.
+        past_gaps: go on behind lost data of an entry that was not read to its end.
+    """
 
     def __init__(
         self,
-        pieces: Iterator[memoryview],
+        pieces: Iterator[Piece],
         path: str,
         limits: Limits,
         on_close: Callable[[], None] | None = None,
+        *,
+        past_gaps: bool = False,
     ) -> None:
         self._on_close = on_close
-        self._bytes = _Bytes(pieces)
+        self._bytes = PieceQueue(pieces)
         self._path = path
         self._limits = limits
+        self._past_gaps = past_gaps
         self._member: TarMember | None = None
         self._current: Entry | None = None
         self._left = 0
@@ -189,7 +186,18 @@ class InnerArchive:
             raise Damaged(f"it holds a second file: {display(decode(member.name))}")
 
     def extents(self, entry: Entry) -> Iterator[Extent]:
-        """Data and holes of the current entry."""
+        """Data and holes of the current entry.
+
+        Raises:
+            Damaged: where its content is lost.
+        """
+        for part in self.parts(entry):
+            if isinstance(part, Missing):
+                raise part.error
+            yield part
+
+    def parts(self, entry: Entry) -> Iterator[Extent | Missing]:
+        """As `extents`, with what is lost between them, if the archive goes past gaps."""
         member = self._member
         if entry is not self._current or member is None:
             raise UsageError("this entry's data went by: read it before the next entry")
@@ -200,19 +208,42 @@ class InnerArchive:
                 yield Extent(position, offset - position, None)
             position = offset
             while length:
-                data = self._data(length)
-                yield Extent(position, len(data), data)
-                position += len(data)
-                length -= len(data)
+                part = _at(position, self._data(length))
+                yield part
+                position += part.length
+                length -= part.length
         if position < member.size:
             yield Extent(position, member.size - position, None)
 
-    def _data(self, size: int) -> memoryview:
-        data = self._bytes.piece(size)
-        if not len(data):
-            raise Damaged("its data are cut off")
-        self._left -= len(data)
-        return data
+    def rest(self) -> Iterator[Extent | Missing]:
+        """What is left of the archive as it is stored; the offsets are those in the archive.
+
+        For when its beginning is lost, and with it what says where its bytes belong.
+        """
+        end = self._limits.file_size
+        while self._bytes.more() and (position := self.position) < end:
+            yield _at(position, self._bytes.part(end - position))
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the archive have been passed."""
+        return self._bytes.position
+
+    @property
+    def lost(self) -> QBackupError | None:
+        """What keeps it from being read on; None if that was not a lost chunk."""
+        return self._bytes.lost
+
+    def _data(self, size: int) -> Piece:
+        """Some of the current entry's data; what is lost of them only when going past gaps."""
+        if self._past_gaps:
+            part = self._bytes.part(size)
+        else:
+            part = self._bytes.piece(size)
+            if not len(part):
+                raise Damaged(CUT_OFF)
+        self._left -= _length(part)
+        return part
 
     def _next_member(self) -> TarMember | None:
         self._pass_rest()
@@ -280,6 +311,16 @@ class InnerArchive:
         if below is None or unsafe_reason(below, any_byte=True):
             raise Damaged(f"it holds a name outside of its folder: {display(name)}")
         return below
+
+
+def _length(part: Piece) -> int:
+    return part.length if isinstance(part, Gap) else len(part)
+
+
+def _at(offset: int, part: Piece) -> Extent | Missing:
+    if isinstance(part, Gap):
+        return Missing(offset, part.length, part.error)
+    return Extent(offset, len(part), part)
 
 
 def _original_target(target: str, path: str) -> str:

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from qbackup.errors import MachineError, NotEnoughMemory
-from qbackup.lanes import LaneKernel, LaneMix, lane_mix, load_kernel, numba_is_installed
+from qbackup.lanes import LaneKernel, LaneMix, lane_mix, llvmlite_is_installed, load_kernel
+from qbackup.passes import WIDTH
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
 
 _HASHLIB_MEMORY = 2**31 - 1  # OpenSSL's ceiling, an int in hashlib
@@ -144,13 +145,13 @@ class Deriver:
 
     Args:
         backends: instead of those that are found.
-        load_kernel: how the lane kernel is loaded.
+        load_kernel: how the lane kernel is loaded, given the lanes that are wanted first.
     """
 
     def __init__(
         self,
         backends: tuple[Backend, ...] | None = None,
-        load_kernel: Callable[[], LaneKernel] = load_kernel,
+        load_kernel: Callable[[int], LaneKernel] = load_kernel,
     ) -> None:
         self._backends = backends
         self._load_kernel = load_kernel
@@ -185,14 +186,18 @@ class Deriver:
 
     @property
     def has_kernel(self) -> bool:
-        """Whether it is worth trying to load the lane kernel: numba is installed."""
-        return self._load_kernel is not load_kernel or numba_is_installed()
+        """Whether it is worth trying to load the lane kernel: llvmlite is installed."""
+        return self._load_kernel is not load_kernel or llvmlite_is_installed()
 
-    def load_kernel(self) -> LaneKernel | None:
-        """The lane kernel, after half a second or more; None where it can't be used."""
+    def load_kernel(self, lanes: int = WIDTH) -> LaneKernel | None:
+        """The lane kernel, after a fraction of a second; None where it can't be used.
+
+        Args:
+            lanes: that will be wanted first.
+        """
         try:
-            return self._load_kernel()
-        except Exception:  # numba has many ways to fail; none is a reason to fail here
+            return self._load_kernel(lanes)
+        except Exception:  # a compiler has many ways to fail; none is a reason to fail here
             return None
 
     def derive(self, job: Derivation, threads: int = 1) -> bytes:

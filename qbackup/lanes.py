@@ -1,10 +1,10 @@
-"""scryptROMix of lanes: one after the other, or eight at once.
+"""scryptROMix of lanes: one after the other, or several at once.
 
 scrypt is PBKDF2, then scryptROMix on each of p lanes, then PBKDF2 again (RFC 7914, section 6).
 The lanes, of one key or of several with the same N and r, know nothing of each other, so the
-wide registers of a processor can work on eight of them. `LaneKernel`, of the extra ``turbo``, does
-the part between the two PBKDF2; `LaneMemory` keeps the memory that it works in. `lane_mix` does the
-same with pycryptodome, lane by lane.
+wide registers of a processor can work on several of them. `LaneKernel`, of the extra ``turbo``,
+does the part between the two PBKDF2; `LaneMemory` keeps the memory that it works in. `lane_mix`
+does the same with pycryptodome, lane by lane.
 
 Importing this module imports nothing heavy; `load_kernel` does.
 """
@@ -12,23 +12,23 @@ Importing this module imports nothing heavy; `load_kernel` does.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import importlib.util
 import inspect
 import mmap
 import sys
-import time
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from qbackup.errors import MachineError, NotEnoughMemory
-from qbackup.passes import GAPS, WIDTH, kernel_width
+from qbackup.passes import WIDTH, kernel_width
 from qbackup.scrypt import ScryptParameters
 
 _R = 8
 _LANE_SIZE = 128 * _R
-_HUGE_PAGE = 2 << 20
 
 # RFC 7914, section 12, the second vector
 _KNOWN_PARAMETERS = ScryptParameters(10, _R, 16)
@@ -54,60 +54,42 @@ _KNOWN_RESULT = bytes.fromhex(
     "ae12fd4438f203a0e4e1c47ec314861f4e9087cb33396a6873e8f9d2539a4b8e"
 )
 
-RomixFunction = Callable[[Any, Any, int, int, int], None]
+# (lanes with r = 8, the address of V, N) → the same, mixed; `qbackup._romix.Romix`
+RomixFunction = Callable[[bytes | bytearray | memoryview, int, int], bytes]
 
 
 class LaneMemory:
     """V of up to `WIDTH` lanes, allocated once and used again. One thread at a time.
 
     The first touch of fresh memory is dear, above all in virtual machines, so what has been
-    reserved stays with the process until less is asked for, or `close`.
+    reserved stays with the process until `shrink` or `close`.
     """
 
     def __init__(self) -> None:
         self._map: mmap.mmap | None = None
         self._used = 0  # bytes that may have been touched
 
-    def reserve(self, size: int) -> Any:
-        """Memory of this many bytes, with any content, as a numpy array of uint32.
+    def reserve(self, size: int) -> memoryview:
+        """Memory of this many bytes, with any content, at an address that a page begins at.
 
-        Replaces what was reserved before: what lies above `size` goes back to the system.
-
-        Args:
-            size: bytes, a multiple of 4.
+        It is the same that was reserved before, as far as that goes.
 
         Raises:
             NotEnoughMemory: the system does not give that much.
         """
-        import numpy as np
-
         if self._map is not None and size > len(self._map):
             self._grow(size)
-        if self._map is None or size > len(self._map) or not self._give_back(size):
+        if self._map is None or size > len(self._map):
             self.close()
             self._map = _mapped(size)
-        self._used = size
-        return np.frombuffer(self._map, np.uint32, size // 4)
+        self._used = max(self._used, size)
+        return memoryview(self._map)[:size]
 
-    def touch(self, size: int, seconds: float) -> float:
-        """Reserves this much and touches it for a while, to see how dear fresh memory is.
-
-        At least one page is touched, however short the while.
-
-        Returns:
-            Seconds for a byte.
-
-        Raises:
-            NotEnoughMemory: the system does not give that much.
-        """
-        words = self.reserve(size)
-        start = time.perf_counter()
-        for at in range(0, size, _HUGE_PAGE):
-            words[at // 4] = 0
-            taken = time.perf_counter() - start
-            if taken >= seconds:
-                break
-        return taken / min(at + _HUGE_PAGE, size)
+    def shrink(self, size: int) -> None:
+        """What lies above so many bytes goes back to the system."""
+        if size < self._used and not (size and self._give_back(size)):
+            self.close()
+        self._used = min(self._used, size)
 
     def _grow(self, size: int) -> None:
         """Keeps the pages that there are, where the system can.
@@ -125,7 +107,7 @@ class LaneMemory:
     def close(self) -> None:
         """Gives all of it back. May be called twice, and reserved from again.
 
-        An array that is still held keeps its memory until it goes.
+        A view that is still held keeps its memory until it goes.
         """
         if self._map is not None:
             with contextlib.suppress(BufferError):
@@ -172,22 +154,37 @@ class LaneKernel:
     """scryptROMix on up to `WIDTH` lanes at once. Several threads may use one kernel.
 
     Args:
-        romix: the compiled function of `qbackup._romix`.
+        compiled: makes the machine code for a number of lanes, in a fraction of a second: when
+            they are first wanted, and once.
     """
 
-    def __init__(self, romix: RomixFunction) -> None:
-        self._romix = romix
+    def __init__(self, compiled: Callable[[int], RomixFunction]) -> None:
+        self._compiled = compiled
+        self._codes: dict[int, RomixFunction] = {}
+        self._compiling = threading.Lock()
 
     def width(self, parameters: ScryptParameters) -> int:
         """Lanes of these parameters in one pass; 0: it is not made for them (r = 8 only)."""
         return kernel_width(parameters)
+
+    def prepare(self, lanes: int) -> RomixFunction:
+        """The machine code for so many lanes; it is handed out after it computed a known answer.
+
+        Raises:
+            MachineError: it gives wrong keys here.
+            Exception: whatever a broken llvmlite may raise; the caller does without a kernel.
+        """
+        if lanes not in self._codes:  # asked without the lock: others are not to wait for it
+            with self._compiling:
+                if lanes not in self._codes:
+                    self._codes[lanes] = _checked(self._compiled(lanes), lanes)
+        return self._codes[lanes]
 
     def romix(
         self,
         blocks: bytes | bytearray | memoryview,
         parameters: ScryptParameters,
         memory: LaneMemory,
-        gap: int = 1,
     ) -> bytes:
         """scryptROMix (RFC 7914, section 5) of each lane; Python's lock is free meanwhile.
 
@@ -195,9 +192,7 @@ class LaneKernel:
             blocks: 1 to `WIDTH` lanes of 128·r bytes, one after another. They need not
                 belong to one key.
             parameters: N and r; p does not matter here.
-            memory: this thread's own; 128·N·r bytes, divided by the gap, are reserved for each
-                lane that is there.
-            gap: every row of V is kept, or every second, or every fourth: `qbackup.passes`.
+            memory: this thread's own; 128·N·r bytes are reserved for each lane.
 
         Returns:
             The lanes in the same order.
@@ -205,67 +200,60 @@ class LaneKernel:
         Raises:
             ValueError: parameters that it is not made for, or no whole number of lanes.
             NotEnoughMemory: the memory can't be reserved.
+            Exception: as `prepare`.
         """
-        import numpy as np
-
-        from qbackup import _romix
-
         lanes, rest = divmod(len(blocks), _LANE_SIZE)
-        if rest or not 1 <= lanes <= self.width(parameters) or gap not in GAPS:
+        if rest or not 1 <= lanes <= self.width(parameters):
             raise ValueError(f"no {len(blocks)} bytes of lanes with {parameters}")
-        v = memory.reserve(lanes * parameters.lane_memory // gap)
-        work: Any = np.zeros(_romix.WORK_WORDS, np.uint32)
-        x, z = (
-            work[start : start + WIDTH * _romix.ROW].reshape(_romix.ROW, WIDTH)[:, :lanes]
-            for start in (_romix.X, _romix.Z)
-        )
-        x[:] = np.frombuffer(blocks, "<u4").reshape(lanes, _romix.ROW).T
-        self._romix(work, v, parameters.n, lanes, gap)
-        mixed: bytes = z.T.astype("<u4").tobytes()
-        return mixed
+        return _run(self.prepare(lanes), blocks, parameters, memory)
 
 
-def numba_is_installed() -> bool:
-    """Without importing it."""
-    return importlib.util.find_spec("numba") is not None
+def _run(
+    code: RomixFunction,
+    blocks: bytes | bytearray | memoryview,
+    parameters: ScryptParameters,
+    memory: LaneMemory,
+) -> bytes:
+    lanes = len(blocks) // _LANE_SIZE
+    v = memory.reserve(lanes * parameters.lane_memory)
+    held = ctypes.c_char.from_buffer(v)  # until the end: nobody can close it meanwhile
+    return code(blocks, ctypes.addressof(held), parameters.n)
 
 
-def load_kernel() -> LaneKernel:
-    """Imports numba and compiles the kernel, or loads what was compiled before.
-
-    Takes a second or a few the first time. The machine code is kept on disk where numba finds
-    a folder that can be written to; where it finds none, or what lies there is broken, the
-    kernel is compiled for this process only. It is handed out after it has computed a known
-    answer.
-
-    Raises:
-        ImportError: numba is not installed.
-        MachineError: the kernel gives wrong keys here.
-        Exception: whatever a broken numba may raise; the caller does without a kernel.
-    """
-    from qbackup import _romix
-
-    try:
-        return _checked(_romix.compiled(cache=True))
-    except Exception:
-        return _checked(_romix.compiled(cache=False))
-
-
-def _checked(romix: RomixFunction) -> LaneKernel:
-    """The kernel, after a test with eight lanes and with fewer, with and without gaps; the first
-    call compiles.
-    """
-    kernel, memory = LaneKernel(romix), LaneMemory()
-    parameters = _KNOWN_PARAMETERS
+def _checked(code: RomixFunction, lanes: int) -> RomixFunction:
+    parameters, memory = _KNOWN_PARAMETERS, LaneMemory()
     size = _LANE_SIZE * parameters.p
     untested = hashlib.pbkdf2_hmac("sha256", b"password", b"NaCl", 1, size)
-    mixed = b"".join(
-        kernel.romix(untested[start * _LANE_SIZE : end * _LANE_SIZE], parameters, memory, gap)
-        for start, end, gap in ((0, 8, 4), (8, 13, 1), (13, 16, 2))
-    )
+    mixed = bytearray(size)
+    step = _LANE_SIZE * lanes
+    for at in (*range(0, size - step, step), size - step):  # the last two may overlap
+        mixed[at : at + step] = _run(code, untested[at : at + step], parameters, memory)
     memory.close()
     if hashlib.pbkdf2_hmac("sha256", b"password", mixed, 1, len(_KNOWN_KEY)) != _KNOWN_KEY:
         raise MachineError("the lane kernel gives wrong keys on this machine")
+    return code
+
+
+def llvmlite_is_installed() -> bool:
+    """Without importing it."""
+    return importlib.util.find_spec("llvmlite") is not None
+
+
+def load_kernel(lanes: int = WIDTH) -> LaneKernel:
+    """Imports llvmlite and compiles the kernel for this processor: a fraction of a second.
+
+    Args:
+        lanes: that will be wanted first.
+
+    Raises:
+        ImportError: llvmlite is not installed.
+        MachineError: the kernel gives wrong keys here.
+        Exception: whatever a broken llvmlite may raise; the caller does without a kernel.
+    """
+    from qbackup._romix import Romix
+
+    kernel = LaneKernel(Romix)
+    kernel.prepare(lanes)
     return kernel
 
 

@@ -7,7 +7,7 @@ QubesOS/qubes-core-admin, ``qubes/app.py`` and ``qubes/vm/__init__.py``, how the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 METADATA_PATH = "qubes.xml"
 DOM0_NAME = "dom0"
+_DOM0_FOLDER = "dom0-home"
 _ADMIN_CLASS = "AdminVM"
 _NO_LABEL = ""
 _ELEMENT_SIZE = 48  # bytes of text; Qubes spends 60 and more. In memory it takes 80 to 260
@@ -165,11 +166,17 @@ class QubeTable:
     """Which qube a file of the archive belongs to.
 
     Without records (``qubes.xml`` is lost) each folder of the archive stands for a qube.
+
+    Args:
+        records: from ``qubes.xml``; None if it is lost.
+        paths: of the archive's files, to make up records from their folders then.
     """
 
-    def __init__(self, records: tuple[QubeRecord, ...] | None) -> None:
-        self.records = records or ()
+    def __init__(
+        self, records: tuple[QubeRecord, ...] | None, paths: Iterable[str] | None = None
+    ) -> None:
         self.by_path = records is None
+        self.records = records or tuple(_folder_records(paths or ()))
         self._folders = {record.backup_path: record for record in self.records}
 
     def owner(self, path: str) -> tuple[str, str] | None:
@@ -198,8 +205,24 @@ class QubeTable:
         return None
 
 
+def _folder_records(paths: Iterable[str]) -> Iterator[QubeRecord]:
+    """What is known of qubes by their folders: a name."""
+    folders = dict.fromkeys(path.partition("/")[0] for path in paths if "/" in path)
+    for folder in folders:
+        yield QubeRecord(
+            name=DOM0_NAME if folder == _DOM0_FOLDER else folder,
+            klass="",
+            label=_NO_LABEL,
+            template=None,
+            netvm=None,
+            size=None,
+            backup_path=folder,
+            required=(),
+        )
+
+
 def _owner_by_path(path: str) -> tuple[str, str] | None:
     folder, slash, file = path.partition("/")
     if not slash:
         return None
-    return (DOM0_NAME if folder == "dom0-home" else folder), file
+    return (DOM0_NAME if folder == _DOM0_FOLDER else folder), file

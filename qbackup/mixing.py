@@ -14,7 +14,7 @@ import os
 
 from qbackup.keys import Derivation, check_memory, physical_memory
 from qbackup.lanes import LaneKernel, LaneMemory, lane_mix, load_kernel
-from qbackup.passes import WIDTH, is_worth_it, kernel_width, narrowest_gap
+from qbackup.passes import WIDTH, kernel_width
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
 
 _UNKNOWN_MEMORY = 4 << 30
@@ -49,15 +49,15 @@ def mix(blocks: bytes, log2_n: int, r: int) -> bytes:
     size = 128 * r
     parameters = ScryptParameters(log2_n, r, len(blocks) // size)
     check_memory(parameters)
-    one = narrowest_gap(min(parameters.p, WIDTH), parameters, _memory_of_one_worker())
-    kernel = _kernel() if kernel_width(parameters) and is_worth_it(one) else None
+    lanes = min(parameters.p, WIDTH, max(1, _memory_of_one_worker() // parameters.lane_memory))
+    kernel = _kernel() if kernel_width(parameters) and lanes > 1 else None
     if kernel is None:
         return lane_mix()(blocks, size, parameters.n)
     memory = LaneMemory()
     try:
-        step = one.lanes * size
+        step = lanes * size
         pieces = (blocks[at : at + step] for at in range(0, len(blocks), step))
-        return b"".join(kernel.romix(piece, parameters, memory, one.gap) for piece in pieces)
+        return b"".join(kernel.romix(piece, parameters, memory) for piece in pieces)
     finally:
         memory.close()
 

@@ -1,10 +1,11 @@
 """What a pass of the lane kernel costs, and which passes do the work soonest. Arithmetic only.
 
-A pass goes through up to `WIDTH` lanes side by side. It takes about as long for one lane as for
-eight, so full ones are best; but each lane wants 128·N·r bytes, and memory is what there is least
-of on machines with many cores. So V may have gaps: with every second or fourth row left out and
-computed again when it is read, eight lanes fit where two did. And fresh memory is dear: touching
-a GiB for the first time took 0.1 s or, in a virtual machine whose host had to find it, over 2 s.
+A pass goes through some lanes side by side, up to `WIDTH`. The more there are, the less each
+costs; but each wants 128·N·r bytes, and memory is what there is least of on machines with many
+cores. And fresh memory can be dear: touching a GiB for the first time took 0.1 s or, in a virtual
+machine whose host had to find it, over 2 s. Which of the two it will be can't be told from what was
+touched before, as the system gives away first what it has at hand. So the worst is assumed: where
+it is wrong a small backup takes a tenth longer, and a large one nothing.
 """
 
 from __future__ import annotations
@@ -14,91 +15,84 @@ from dataclasses import dataclass
 
 from qbackup.scrypt import ScryptParameters
 
-WIDTH = 8  # lanes side by side
-PASS_SECONDS = 4.3e-7  # a pass for each N·r, measured at N=2^18, r=8 with both cores busy
+# Seconds for each N·r that a pass takes, by its lanes; measured at N=2^18, r=8 with every core
+# busy. Eight took no less for each than six, and without AVX2 far more.
+PASS_SECONDS = {
+    1: 1.9e-7,
+    2: 2.1e-7,
+    3: 2.6e-7,
+    4: 3.3e-7,
+    5: 3.6e-7,
+    6: 3.9e-7,
+}
+# and what pycryptodome takes for a lane, in memory of its own.
+BACKEND_SECONDS = 2.0e-7
 
-# What a pass takes when V holds every row, every second, every fourth, by that measure
-GAPS = {1: 1.0, 2: 1.75, 4: 2.1}
-# and what pycryptodome takes for a lane, with every core busy.
-BACKEND_LANE = 0.45
+WIDTH = max(PASS_SECONDS)  # lanes side by side
+TOUCH_SECONDS = (
+    2.0 / 2**30
+)  # for a byte of fresh memory, until it is known: the worst that was seen
 
 _R = 8
 _MAX_LOG2_N = 32  # row numbers are taken from one 32-bit word
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
-    """How one pass of the lane kernel is made.
-
-    Args:
-        lanes: side by side.
-        gap: V holds the rows whose number is a multiple of it.
-    """
-
-    lanes: int
-    gap: int
-
-    def memory(self, parameters: ScryptParameters) -> int:
-        """Bytes that it takes."""
-        return self.lanes * parameters.lane_memory // self.gap
-
-
 def kernel_width(parameters: ScryptParameters) -> int:
     """Lanes of these parameters that the kernel takes in one pass; 0: it is not made for them."""
-    return WIDTH if parameters.r == _R and 2 <= parameters.log2_n <= _MAX_LOG2_N else 0
+    return WIDTH if parameters.r == _R and 1 <= parameters.log2_n <= _MAX_LOG2_N else 0
 
 
-def best_pass(
-    lanes: int,
-    jobs: float,
-    parameters: ScryptParameters,
-    room: int,
-    *,
-    width: int = WIDTH,
-    touched: int = 0,
-    touch: float = 0.0,
-) -> Pass | None:
-    """The pass with which all that waits is done soonest; None: a backend is sooner.
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Lanes that wait, and who goes through them.
 
     Args:
         lanes: how many wait.
-        jobs: that go through them; half of one is one that begins later.
-        parameters: theirs.
-        room: bytes that a pass may take.
-        width: lanes that a pass can have.
-        touched: bytes that each job has had already.
-        touch: what fresh memory for a lane costs, in passes without gaps.
+        idle: jobs that may begin now.
+        jobs: all that there are.
+        parameters: of every lane.
     """
-    best, soonest = None, lanes * BACKEND_LANE / jobs
-    for gap, cost in GAPS.items():
-        for count in range(1, min(width, room * gap // parameters.lane_memory) + 1):
-            one = Pass(count, gap)
-            if not is_worth_it(one):
-                continue
-            fresh = max(0, one.memory(parameters) - touched) / parameters.lane_memory
-            time = fresh * touch + math.ceil(lanes / (count * jobs)) * cost
-            if time < soonest:
-                best, soonest = one, time
-    return best
+
+    lanes: int
+    idle: int
+    jobs: int
+    parameters: ScryptParameters
+
+    def seconds(self, lanes: int, pass_seconds: float) -> float:
+        """Until all is done, when the idle jobs take so many lanes each now, and so on.
+
+        What is left then is divided among all jobs, and takes one lane's time at least.
+        """
+        left = self.lanes - lanes * self.idle
+        if left <= 0:
+            return pass_seconds
+        return pass_seconds + max(left / self.jobs * pass_seconds / lanes, PASS_SECONDS[1])
 
 
-def is_worth_it(one: Pass) -> bool:
-    """Whether a backend would take longer for the same lanes, one after the other."""
-    return GAPS[one.gap] < one.lanes * BACKEND_LANE
+def best_pass(work: Work, most: int, *, touched: int = 0) -> int:
+    """Lanes of the pass with which all that waits is done soonest; 0: none may be taken.
 
+    Args:
+        work: all of it.
+        most: lanes that a pass may have, up to `WIDTH`.
+        touched: bytes that each job has had already.
+    """
+    lane_memory = work.parameters.lane_memory
 
-def narrowest_gap(lanes: int, parameters: ScryptParameters, room: int) -> Pass:
-    """The fastest pass with as many of these lanes as fit into so many bytes; one at least."""
-    for gap in GAPS:
-        if lanes * parameters.lane_memory <= room * gap:
-            break
-    return Pass(max(1, min(lanes, room * gap // parameters.lane_memory)), gap)
+    def seconds(lanes: int) -> float:
+        fresh = max(0, lanes * lane_memory - touched)
+        cost = fresh * TOUCH_SECONDS / (work.parameters.n * work.parameters.r)
+        return cost + work.seconds(lanes, PASS_SECONDS[lanes])
+
+    return min(range(1, most + 1), key=seconds, default=0)
 
 
 def kernel_saves(lanes: int, jobs: int, parameters: ScryptParameters) -> float:
-    """Seconds that the kernel saves at best, with full passes; 0 where it is of no use."""
-    width = kernel_width(parameters)
-    if not width:
+    """Seconds that the kernel saves at best; 0 where it is of no use."""
+    if not kernel_width(parameters) or not lanes:
         return 0.0
-    passes = lanes * BACKEND_LANE / jobs - lanes / (width * jobs)
-    return passes * PASS_SECONDS * parameters.n * parameters.r
+    each = math.ceil(lanes / jobs)
+    side_by_side = min(WIDTH, each)
+    passed = each / side_by_side * PASS_SECONDS[side_by_side]
+    saved = each * BACKEND_SECONDS - passed
+    return max(0.0, saved) * parameters.n * parameters.r

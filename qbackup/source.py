@@ -19,6 +19,12 @@ from qbackup.errors import AlreadyPassed, Interrupted, MachineError, NotABackup,
 _SKIP_SIZE = 1024 * 1024
 _OFFSET_END = 1 << 63  # of what the system can be asked for
 _PLAUSIBLE_END = 1 << 40  # file systems end between 2^41 and 2^63
+# What a drive answers for a bad sector, a lost connection or a reset, and not for a wrong call.
+_DEVICE_ERRORS = (errno.EIO, errno.ETIMEDOUT, *(
+    getattr(errno, name) for name in ("ENODATA", "EREMOTEIO", "EILSEQ") if hasattr(errno, name)
+))  # fmt: skip
+# How much is asked for at once after so many errors in one read, then it is given up.
+_SMALLER_READS = (_SKIP_SIZE, 64 * 1024, 4096, 4096)
 _PREADV = hasattr(os, "preadv")
 _CLOSED = "the backup's file was closed"
 
@@ -27,6 +33,8 @@ class Source(Protocol):
     """Where a backup's bytes come from."""
 
     seekable: bool
+    troubles: int
+    """Reads that the device failed, also where another try then gave the bytes."""
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fills buffer from offset on; returns the number of bytes, less only at the end.
@@ -83,7 +91,11 @@ class _Use:
 
 
 class SeekableSource:
-    """A file that can be read anywhere. Several threads may read at once."""
+    """A file that can be read anywhere. Several threads may read at once.
+
+    What a drive fails to read is asked for again, from the byte where it failed and in smaller
+    pieces, a few times. No byte that was given is asked for twice.
+    """
 
     seekable = True
 
@@ -91,6 +103,7 @@ class SeekableSource:
         self._file = file
         self._use = _Use(file, owned=owned)
         self._lock = threading.Lock()
+        self.troubles = 0
         self._read_at = self._pread if type(file) is io.FileIO and _PREADV else self._seek_read
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
@@ -99,7 +112,7 @@ class SeekableSource:
             return 0
         try:
             with self._use:
-                return self._read_at(offset, buffer)
+                return self._read_patiently(offset, buffer)
         except OSError as error:
             if error.errno == errno.EINVAL and offset > _PLAUSIBLE_END:
                 return 0  # past what the file system can hold
@@ -107,20 +120,42 @@ class SeekableSource:
         except ValueError as error:  # what a closed file object raises
             raise Interrupted(_CLOSED) from error
 
-    def _pread(self, offset: int, buffer: memoryview) -> int:
-        """One call, no shared position: threads don't wait for each other."""
-        done = 0
+    def end(self) -> int:
+        """The file's length in bytes; 0 where it can't be told."""
+        try:
+            with self._use, self._lock:
+                return self._file.seek(0, io.SEEK_END)
+        except (OSError, ValueError):
+            return 0
+
+    def _read_patiently(self, offset: int, buffer: memoryview) -> int:
+        done = failures = 0
+        size = len(buffer)
         while done < len(buffer):
-            count = os.preadv(self._file.fileno(), [buffer[done:]], offset + done)
+            try:
+                count = self._read_at(offset + done, buffer[done : done + size])
+            except OSError as error:
+                if error.errno not in _DEVICE_ERRORS:
+                    raise
+                self.troubles += 1
+                if failures == len(_SMALLER_READS):
+                    raise
+                size = _SMALLER_READS[failures]
+                failures += 1
+                continue
             if not count:
                 break
             done += count
         return done
 
+    def _pread(self, offset: int, buffer: memoryview) -> int:
+        """One call, no shared position: threads don't wait for each other."""
+        return os.preadv(self._file.fileno(), [buffer], offset)
+
     def _seek_read(self, offset: int, buffer: memoryview) -> int:
         with self._lock:
             self._file.seek(offset)
-            return _fill(self._file, buffer)
+            return _read_some(self._file, buffer)
 
     def close(self) -> None:
         """See `Source`."""
@@ -137,6 +172,7 @@ class PipeSource:
         self._use = _Use(file, owned=owned)
         self._lock = threading.Lock()
         self._position = 0
+        self.troubles = 0
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """See `Source`."""
@@ -150,6 +186,7 @@ class PipeSource:
             with self._use:
                 return self._pass(offset, buffer)
         except OSError as error:
+            self.troubles += 1
             raise _failed(error) from error
         except ValueError as error:
             raise Interrupted(_CLOSED) from error
@@ -184,20 +221,26 @@ def _fill(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
     """Reads until buffer is full or the file ends: a raw read may give less than asked."""
     done = 0
     while done < len(buffer):
+        count = _read_some(file, buffer[done:])
+        if not count:
+            break
+        done += count
+    return done
+
+
+def _read_some(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
+    """One read; 0 at the end of the file."""
+    while True:
         count: int | None
         if isinstance(file, io.IOBase) and hasattr(file, "readinto"):
-            count = file.readinto(buffer[done:])
+            count = file.readinto(buffer)
         else:
-            data = file.read(len(buffer) - done)
+            data = file.read(len(buffer))
             count = None if data is None else len(data)
-            buffer[done : done + (count or 0)] = data or b""
-        if count is None:  # a pipe that was set not to wait
-            select.select([file], [], [])
-        elif not count:
-            break
-        else:
-            done += count
-    return done
+            buffer[: count or 0] = data or b""
+        if count is not None:
+            return count
+        select.select([file], [], [])  # a pipe that was set not to wait
 
 
 def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:

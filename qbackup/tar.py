@@ -108,13 +108,14 @@ class TarMember:
         return -self.stored_size % BLOCK_SIZE
 
 
-def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
+def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) -> HeaderReader:
     """Reads one member's headers. Yields the number of bytes wanted, see the module's text.
 
     Args:
         limits: bounds on extended headers and sparse maps.
         sparse: understand sparse members. The outer archive has none, and there only name,
             type and size have a meaning: mode and time are given as 0.
+        checked: refuse a header that does not match its checksum; else it is a guess.
 
     Raises:
         Damaged: a header that is not one, or says something that can't be.
@@ -129,7 +130,8 @@ def read_member(limits: Limits, *, sparse: bool = True) -> HeaderReader:
             if pax or long:
                 raise Damaged("an extended tar header has no member behind it")
             return None
-        _check_block(block)
+        if checked:
+            check_block(block)
         kind = block[TYPE_OFFSET : TYPE_OFFSET + 1]
         if kind == _PAX:
             data = yield from _payload(block, limits.pax_header, "pax_header")
@@ -218,8 +220,14 @@ def _names_outer_keyword(data: bytes) -> bool:
     return b"path=" in data or b"size=" in data
 
 
-def _check_block(block: bytes) -> None:
-    """The sum of all bytes, the sum's own field taken as spaces; old tars added signed."""
+def check_block(block: bytes) -> None:
+    """Whether this is a header: its mark, and its checksum.
+
+    That is the sum of all bytes, its own field taken as spaces; old tars added them signed.
+
+    Raises:
+        Damaged: it is none.
+    """
     if block[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar":
         raise Damaged("what should be a tar header is something else")
     field = block[148:156]

@@ -28,4 +28,3 @@ def check_at_rest(pool: KeyPool) -> None:
     schedule = pool._schedule
     assert (schedule._running_jobs, schedule._used, schedule._lone) == (0, 0, False)
     assert not pool._idle
-    assert pool._spare is None

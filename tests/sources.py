@@ -127,3 +127,31 @@ class Failing(Recorded):
         if offset < self._bad.stop and offset + size > self._bad.start:
             raise OSError(5, "Input/output error")
         return super().answer(offset, size)
+
+
+class Weak(Recorded):
+    """A drive that reads a bad place after some tries, or only in small pieces.
+
+    Args:
+        path: of the backup.
+        bad: where it is.
+        tries: reads of that place that fail.
+        at_most: bytes that one read over that place may ask for.
+    """
+
+    def __init__(
+        self, path: Path, bad: range, *, tries: int = 0, at_most: int | None = None
+    ) -> None:
+        super().__init__(path)
+        self._bad = bad
+        self._tries = tries
+        self._at_most = at_most
+        self.failures = 0
+
+    def answer(self, offset: int, size: int) -> bytes:
+        if offset < self._bad.stop and offset + size > self._bad.start:
+            too_large = self._at_most is not None and size > self._at_most
+            if too_large or self.failures < self._tries:
+                self.failures += 1
+                raise OSError(5, "Input/output error")
+        return super().answer(offset, size)

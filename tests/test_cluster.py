@@ -19,6 +19,7 @@ import pytest
 
 import qbackup
 from qbackup.cli import cluster as cluster_module
+from qbackup.mixing import mix
 from tests import restored
 from tests.commandline import (
     EXAMPLES,
@@ -77,7 +78,10 @@ def cluster(distributed: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(distributed: Any) -> Iterator[str]:
+    """Of workers that have begun: what one loads first takes longer than all of `slow`."""
     with cluster(distributed) as made:
+        with distributed.Client(made, set_as_default=False) as client:
+            client.run(mix, bytes(5 * 1024), 4, 8)
         yield made.scheduler_address
 
 

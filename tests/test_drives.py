@@ -19,7 +19,8 @@ from tests.librarybackup import (
     PASSPHRASE,
     Made,
 )
-from tests.sources import Failing, Fickle, Recorded
+from tests.restored import snapshot, statuses
+from tests.sources import Failing, Fickle, Recorded, Weak
 
 
 class TestDrives:
@@ -91,3 +92,93 @@ class TestDrives:
             source = Failing(made.path, range(place, place + 512))
             with pytest.raises(MachineError, match="Input/output error"):
                 qbackup.open(cast(BinaryIO, source), passphrase=PASSPHRASE)
+
+
+def place_of(made: Made, name: str, *, header: bool = False) -> int:
+    """Where a member's data, or its header, begin in the backup."""
+    with tarfile.open(made.path, ignore_zeros=True) as outer:
+        member = outer.getmember(name)
+        return member.offset if header else member.offset_data
+
+
+def opened(source: object) -> qbackup.BackupArchive:
+    return qbackup.open(cast(BinaryIO, source), passphrase=PASSPHRASE)
+
+
+class TestReadErrors:
+    """What a drive fails to read is asked for again; what it never gives costs its chunk."""
+
+    @pytest.mark.parametrize("tries", [1, 2, 4])
+    def test_another_try_costs_nothing_and_is_told(
+        self, made: Made, tmp_path: Path, tries: int
+    ) -> None:
+        place = place_of(made, "vm2/private.img.002.enc")
+        source = Weak(made.path, range(place + 500, place + 1012), tries=tries)
+        with opened(source) as archive:
+            report = archive.restore(tmp_path / "out")
+        assert report.ok and source.failures == tries
+        assert (tmp_path / "out/vault/private.img").read_bytes() == NOISE
+        assert [text for text in report.warnings if "dying" in text]
+
+    def test_nothing_is_told_of_a_drive_that_reads_well(self, made: Made) -> None:
+        with opened(Recorded(made.path)) as archive:
+            assert archive.verify().warnings == ()
+
+    def test_smaller_reads_are_tried(self, made: Made) -> None:
+        place = place_of(made, "vm2/private.img.002.enc")
+        source = Weak(made.path, range(place + 500, place + 1012), at_most=4096)
+        with opened(source) as archive:
+            assert archive.verify().ok
+        assert source.failures
+
+    def test_it_is_given_up_after_a_few_tries(self, made: Made) -> None:
+        place = place_of(made, "vm2/private.img.002.enc")
+        source = Weak(made.path, range(place + 500, place + 1012), tries=1_000_000)
+        with opened(source) as archive:
+            report = archive.verify(check=False)
+        assert statuses(report)["vault/private.img"] == "damaged"
+        assert 2 <= source.failures <= 8
+
+    def test_no_byte_that_was_given_is_asked_for_again(self, made: Made, tmp_path: Path) -> None:
+        with tarfile.open(made.path, ignore_zeros=True) as outer:
+            chunk = outer.getmember("vm2/private.img.002.enc")
+        start = chunk.offset_data
+        source = Weak(made.path, range(start + 500, start + 1012), tries=3)
+        with opened(source) as archive:
+            assert archive.restore(tmp_path / "out").ok
+        assert source.times_read(start, start + chunk.size) == [1] * chunk.size
+
+    def test_errors_in_several_files_cost_these_and_are_all_named(
+        self, made: Made, tmp_path: Path
+    ) -> None:
+        source = Several(made.path, [
+            place_of(made, name)
+            for name in ("vm1/text.001.enc", "vm2/private.img.000.enc", "vm2/private.img.004.enc")
+        ])  # fmt: skip
+        with opened(source) as archive:
+            report = archive.restore(tmp_path / "out", check=False)
+        assert {f"{r.qube}/{r.name}" for r in report.bad} == {"personal/text", "vault/private.img"}
+        assert all("Input/output error" in str(r.error) for r in report.bad)
+        there = snapshot(tmp_path / "out")
+        assert "vault/private.img" not in there and "dom0/user/Documents/letter" in there
+
+    def test_an_error_in_qubes_xml_costs_the_names(self, made: Made, tmp_path: Path) -> None:
+        source = Several(made.path, [place_of(made, "qubes.xml.000.enc") + 200])
+        with opened(source) as archive:
+            report = archive.restore(tmp_path / "out", check=False)
+        assert [r.name for r in report.bad] == ["qubes.xml"]
+        assert (tmp_path / "out/vm2/private.img").read_bytes() == NOISE
+
+
+class Several(Failing):
+    """A drive with several bad sectors."""
+
+    def __init__(self, path: Path, places: list[int]) -> None:
+        super().__init__(path, range(0))
+        self._places = places
+
+    def answer(self, offset: int, size: int) -> bytes:
+        for place in self._places:
+            if offset < place + 512 and offset + size > place:
+                raise OSError(5, "Input/output error")
+        return super().answer(offset, size)

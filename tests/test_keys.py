@@ -20,7 +20,7 @@ from qbackup.keys import (
     physical_memory,
     secret_line,
 )
-from qbackup.lanes import LaneKernel, lane_mix, numba_is_installed
+from qbackup.lanes import LaneKernel, lane_mix, llvmlite_is_installed
 from qbackup.limits import MIB
 from qbackup.scrypt import EncryptedHeader, ScryptParameters
 from tests.maker import scrypt_encrypt
@@ -313,32 +313,34 @@ class TestLanes:
 
 
 class TestKernel:
-    KERNEL = LaneKernel(lambda work, memory, n, lanes, gap: None)
+    KERNEL = LaneKernel(lambda lanes: lambda blocks, v, n: b"")
 
-    def test_is_worth_a_try_where_numba_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert Deriver().has_kernel == numba_is_installed()
+    def test_is_worth_a_try_where_llvmlite_is_installed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert Deriver().has_kernel == llvmlite_is_installed()
         for installed in (True, False):
             monkeypatch.setattr(
-                "qbackup.keys.numba_is_installed", lambda installed=installed: installed
+                "qbackup.keys.llvmlite_is_installed", lambda installed=installed: installed
             )
             assert Deriver().has_kernel is installed
 
     def test_is_worth_a_try_where_the_caller_has_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("qbackup.keys.numba_is_installed", lambda: False)
-        deriver = Deriver(load_kernel=lambda: self.KERNEL)
+        monkeypatch.setattr("qbackup.keys.llvmlite_is_installed", lambda: False)
+        deriver = Deriver(load_kernel=lambda lanes: self.KERNEL)
         assert deriver.has_kernel
         assert deriver.load_kernel() is self.KERNEL
 
     def test_is_not_loaded_to_tell_that(self) -> None:
-        deriver = Deriver(load_kernel=lambda: pytest.fail("loaded"))
+        deriver = Deriver(load_kernel=lambda lanes: pytest.fail("loaded"))
         assert deriver.has_kernel
 
     @pytest.mark.parametrize(
         "error",
         [
-            ImportError("No module named 'numba'"),
+            ImportError("No module named 'llvmlite'"),
             MachineError("the lane kernel gives wrong keys on this machine"),
-            RuntimeError("cannot cache function"),
+            RuntimeError("Unable to find target for this triple"),
             MemoryError(),
             OSError(28, "No space left on device"),
             SystemError(),
@@ -346,24 +348,23 @@ class TestKernel:
         ],
     )
     def test_that_can_not_be_loaded_is_none(self, error: Exception) -> None:
-        def fail() -> LaneKernel:
+        def fail(lanes: int) -> LaneKernel:
             raise error
 
         assert Deriver(load_kernel=fail).load_kernel() is None
 
     def test_that_is_interrupted_is_not_taken_for_missing(self) -> None:
-        def interrupted() -> LaneKernel:
+        def interrupted(lanes: int) -> LaneKernel:
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             Deriver(load_kernel=interrupted).load_kernel()
 
-    def test_is_missing_where_numba_is(self) -> None:
+    def test_is_missing_where_llvmlite_is(self) -> None:
         """Keys are derived all the same."""
         program = (
             "import sys\n"
-            "for name in ('numba', 'numpy', 'llvmlite'):\n"
-            "    sys.modules[name] = None\n"
+            "sys.modules['llvmlite'] = None\n"
             "from qbackup.keys import Derivation, Deriver\n"
             "from qbackup.scrypt import ScryptParameters\n"
             "deriver = Deriver()\n"

@@ -20,7 +20,7 @@ from qbackup.keys import Derivation
 from qbackup.lanes import LaneKernel, LaneMemory, lane_mix, load_kernel
 from qbackup.mixing import expand, finish, mix
 from qbackup.scrypt import ScryptParameters
-from tests.test_lanes import key_of, need_numba
+from tests.test_lanes import key_of, need_llvmlite
 
 SECRET = b"correct horse battery staple"
 
@@ -50,7 +50,7 @@ class CountingKernel(LaneKernel):
     """The real one; remembers how many lanes each pass had, and its memory."""
 
     def __init__(self, real: LaneKernel) -> None:
-        super().__init__(real._romix)
+        super().__init__(real.prepare)
         self.passes: list[int] = []
         self.memories: list[LaneMemory] = []
         self.sizes: list[int] = []
@@ -60,17 +60,16 @@ class CountingKernel(LaneKernel):
         blocks: bytes | bytearray | memoryview,
         parameters: ScryptParameters,
         memory: LaneMemory,
-        gap: int = 1,
     ) -> bytes:
         self.passes.append(len(blocks) // 1024)
         self.memories.append(memory)
-        self.sizes.append(len(blocks) // 1024 * parameters.lane_memory // gap)
-        return super().romix(blocks, parameters, memory, gap)
+        self.sizes.append(len(blocks) // 1024 * parameters.lane_memory)
+        return super().romix(blocks, parameters, memory)
 
 
 @pytest.fixture(scope="module")
 def loaded() -> LaneKernel:
-    need_numba()
+    need_llvmlite()
     return load_kernel()
 
 
@@ -92,12 +91,12 @@ def kernel(loaded: LaneKernel, forgotten: None, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.fixture
 def no_kernel(forgotten: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A machine without numba; the list tells how often it was looked for."""
+    """A machine without llvmlite; the list tells how often it was looked for."""
     asked = []
 
     def load() -> LaneKernel:
-        asked.append("numba")
-        raise ImportError("No module named 'numba'")
+        asked.append("llvmlite")
+        raise ImportError("No module named 'llvmlite'")
 
     monkeypatch.setattr(mixing, "load_kernel", load)
     return asked
@@ -162,16 +161,16 @@ class TestPasses:
         ("p", "passes"),
         [
             (1, []),
-            (2, []),
+            (2, [2]),
             (3, [3]),
             (5, [5]),
-            (8, [8]),
-            (9, [8, 1]),
-            (16, [8, 8]),
-            (20, [8, 8, 4]),
+            (6, [6]),
+            (7, [6, 1]),
+            (12, [6, 6]),
+            (20, [6, 6, 6, 2]),
         ],
     )
-    def test_are_eight_lanes_wide_and_not_for_one_or_two(
+    def test_are_six_lanes_wide_and_not_for_one(
         self, kernel: CountingKernel, p: int, passes: list[int]
     ) -> None:
         job = Derivation(SECRET, b"salt", ScryptParameters(6, 8, p))
@@ -182,12 +181,12 @@ class TestPasses:
         ("lanes", "passes"),
         [
             (0, []),
-            (1, []),  # four with gaps, which are no sooner
-            (2, [8, 2]),
-            (5, [8, 2]),
-            (8, [8, 2]),
-            (100, [8, 2]),
-            (None, [8, 2]),
+            (1, []),
+            (2, [2, 2, 2, 2, 2]),
+            (5, [5, 5]),
+            (6, [6, 4]),
+            (100, [6, 4]),
+            (None, [6, 4]),
         ],
     )
     def test_are_as_wide_as_the_memory(
@@ -214,7 +213,7 @@ class TestPasses:
         def fail(*arguments: object) -> None:
             raise RuntimeError("illegal instruction")
 
-        monkeypatch.setattr(kernel, "_romix", fail)
+        monkeypatch.setattr(kernel, "prepare", lambda lanes: fail)
         with pytest.raises(RuntimeError):
             mix(bytes(8 * 1024), 4, 8)
         assert kernel.memories[0]._map is None
@@ -229,10 +228,10 @@ class TestMachines:
     def test_the_kernel_is_looked_for_once(self, no_kernel: list[str]) -> None:
         for _ in range(3):
             mix(bytes(8 * 1024), 2, 8)
-        assert no_kernel == ["numba"]
+        assert no_kernel == ["llvmlite"]
 
     def test_the_kernel_is_not_looked_for_where_it_does_not_pay(self, no_kernel: list[str]) -> None:
-        mix(bytes(2 * 1024), 2, 8)
+        mix(bytes(1024), 2, 8)
         assert no_kernel == []
 
     @pytest.mark.parametrize("error", [MachineError("wrong keys"), RuntimeError(), OSError()])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.passes import Pass, best_pass
+from qbackup.passes import WIDTH, Work, best_pass
 from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.scrypt import ScryptParameters
 
@@ -37,9 +38,7 @@ def shares(start: Start[str] | None) -> list[tuple[str, int, int]]:
     assert start is not None
     assert start.way is Way.KERNEL
     assert start.jobs == 1
-    assert (
-        start.memory == sum(s.count * s.parameters.lane_memory for s in start.shares) // start.gap
-    )
+    assert start.memory >= sum(share.count * share.parameters.lane_memory for share in start.shares)
     return [(share.key, share.first, share.end) for share in start.shares]
 
 
@@ -259,21 +258,47 @@ class TestTakenElsewhere:
             schedule.done(start)
         assert order == list("abcde")
 
+    @pytest.mark.usefixtures("cheap_memory")
     def test_not_one_that_has_begun(self) -> None:
         schedule = with_kernel(jobs=1)
         for key in "abc":
             schedule.submit(key, LANE)
-        assert shares(schedule.next()) == [("a", 0, 5), ("b", 0, 3)]
+        assert shares(schedule.next()) == [("a", 0, 5), ("b", 0, 1)]
         assert schedule.take(lambda key: True) == "c"
         assert schedule.take(lambda key: True) is None
 
 
-def with_kernel(jobs: int, memory: int = 1 << 40, width: int = 8) -> Schedule[str]:
+def with_kernel(jobs: int, memory: int = 1 << 40, width: int = 6) -> Schedule[str]:
     schedule: Schedule[str] = Schedule(jobs, memory)
     schedule.use_kernel(lambda parameters: width if parameters.r == 8 else 0)
     return schedule
 
 
+@pytest.fixture
+def cheap_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fresh memory costs nothing."""
+    monkeypatch.setattr("qbackup.passes.TOUCH_SECONDS", 0.0)
+
+
+class TestPasses:
+    """How many lanes a pass has."""
+
+    def best(self, lanes: int, touched: int = 0, most: int = WIDTH) -> int:
+        return best_pass(Work(lanes, 2, 2, LANE), most, touched=touched)
+
+    @pytest.mark.usefixtures("cheap_memory")
+    def test_where_memory_is_cheap_as_many_as_there_is_work_for(self) -> None:
+        assert [self.best(lanes) for lanes in (1, 2, 4, 10, 12, 1000)] == [1, 1, 2, 5, 6, 6]
+
+    def test_as_fresh_memory_can_be_dear_it_must_be_worth_it(self) -> None:
+        assert [self.best(lanes) for lanes in (2, 10, 40, 1000)] == [1, 2, 3, 6]
+        assert self.best(10, touched=5 * LANE.lane_memory) == 5, "what is there costs nothing"
+
+    def test_as_many_as_there_is_room_for(self) -> None:
+        assert [self.best(1000, most=most) for most in (0, 1, 3)] == [0, 1, 3]
+
+
+@pytest.mark.usefixtures("cheap_memory")
 class TestLaneKernel:
     def test_a_pass_is_filled_with_lanes_of_neighbours(self) -> None:
         schedule = with_kernel(jobs=1)
@@ -284,8 +309,9 @@ class TestLaneKernel:
             seen.append(shares(start))
             schedule.done(start)
         assert seen == [
-            [("a", 0, 5), ("b", 0, 3)],
-            [("b", 3, 5), ("c", 0, 5)],
+            [("a", 0, 5), ("b", 0, 1)],
+            [("b", 1, 5), ("c", 0, 2)],
+            [("c", 2, 5)],
         ]
 
     def test_cores_share_what_waits_and_no_derivation_is_divided_for_it(self) -> None:
@@ -295,25 +321,17 @@ class TestLaneKernel:
         assert shares(schedule.next()) == [("a", 0, 5)]
         assert shares(schedule.next()) == [("b", 0, 5)]
 
-    def test_a_pass_is_no_wider_than_what_waits_has_use_for(self) -> None:
-        schedule = with_kernel(jobs=1)
-        for key in "ab":
-            schedule.submit(key, LANE)
-        assert shares(schedule.next()) == [("a", 0, 5)], "two passes it is in any case"
+    def test_one_derivation_is_divided_where_nothing_else_waits(self) -> None:
+        schedule = with_kernel(jobs=2)
+        schedule.submit("a", LANE)
+        assert shares(schedule.next()) == [("a", 0, 3)]
+        assert shares(schedule.next()) == [("a", 3, 5)]
 
-    def test_while_more_is_to_come_it_is_as_wide_as_there_is(self) -> None:
-        schedule = with_kernel(jobs=1)
+    def test_while_more_is_to_come_nothing_is_divided(self) -> None:
+        schedule = with_kernel(jobs=2)
         schedule.expect_more(1)
-        for key in "ab":
-            schedule.submit(key, LANE)
-        assert shares(schedule.next()) == [("a", 0, 5), ("b", 0, 3)]
-
-    def test_where_fresh_memory_is_dear_it_must_be_worth_it(self) -> None:
-        def best(lanes: int, touched: int = 0) -> Pass | None:
-            return best_pass(lanes, 2, LANE, 1 << 40, touched=touched, touch=0.8)
-
-        assert [best(lanes) for lanes in (10, 35, 1000)] == [None, Pass(6, 4), Pass(8, 1)]
-        assert best(10, touched=5 * LANE.lane_memory) == Pass(5, 1), "what is there costs nothing"
+        schedule.submit("a", LANE)
+        assert shares(schedule.next()) == [("a", 0, 5)]
 
     def test_only_lanes_of_the_same_size_go_side_by_side(self) -> None:
         schedule = with_kernel(jobs=1)
@@ -328,16 +346,40 @@ class TestLaneKernel:
         while (start := schedule.next()) is not None:
             seen += shares(start)
             schedule.done(start)
-        assert seen == [("a", 0, 8), ("a", 8, 16), ("a", 16, 20)]
+        assert seen == [("a", 0, 6), ("a", 6, 12), ("a", 12, 17), ("a", 17, 20)]
 
-    def test_a_narrow_budget_leaves_rows_out(self) -> None:
+    def test_a_narrow_budget_makes_narrow_passes(self) -> None:
         schedule = with_kernel(jobs=1, memory=512 * MIB)
-        for key in "abcdefgh":
+        for key in "ab":
             schedule.submit(key, LANE)
-        start = schedule.next()
-        assert shares(start) == [("a", 0, 5), ("b", 0, 3)]
-        assert start is not None
-        assert (start.gap, start.memory) == (4, 512 * MIB)
+        seen = []
+        for _ in range(3):
+            start = schedule.next()
+            seen += shares(start)
+            assert start is not None
+            assert start.memory == 512 * MIB
+            schedule.done(start)
+        assert seen == [("a", 0, 2), ("a", 2, 4), ("a", 4, 5), ("b", 0, 1)]
+
+    def test_a_narrow_pass_is_charged_what_its_job_keeps_of_a_wide_one(self) -> None:
+        """Else it would give it back, and the next wide one would touch it again."""
+        schedule = with_kernel(jobs=1, memory=2048 * MIB)
+        schedule.submit("a", ScryptParameters(18, 8, 6))
+        wide = schedule.next()
+        assert wide is not None
+        assert wide.memory == 6 * 256 * MIB
+        schedule.done(wide)
+        schedule.submit("b", ScryptParameters(18, 8, 2))
+        narrow = schedule.next()
+        assert shares(narrow) == [("b", 0, 2)]
+        assert narrow is not None
+        assert narrow.memory == wide.memory
+        schedule.done(narrow)
+        schedule.charge(1024 * MIB)
+        schedule.submit("c", ScryptParameters(18, 8, 2))
+        narrow = schedule.next()
+        assert narrow is not None
+        assert narrow.memory == 1024 * MIB, "what is left of the budget"
 
     def test_jobs_that_wait_for_work_share_the_budget(self) -> None:
         schedule = with_kernel(jobs=4, memory=4 * 512 * MIB)
@@ -345,61 +387,55 @@ class TestLaneKernel:
         for key in "abcdefgh":
             schedule.submit(key, LANE)
         passes = [schedule.next() for _ in range(4)]
-        assert [(one.gap, one.memory) for one in passes if one] == [(4, 512 * MIB)] * 4
+        assert [one.memory for one in passes if one] == [512 * MIB] * 4
 
-    def test_a_budget_too_narrow_for_that_makes_narrow_passes(self) -> None:
-        schedule = with_kernel(jobs=1, memory=320 * MIB)
-        for key in "ab":
-            schedule.submit(key, LANE)
-        start = schedule.next()
-        assert shares(start) == [("a", 0, 5)]
-        assert start is not None
-        schedule.done(start)
-        assert shares(schedule.next()) == [("b", 0, 5)]
+    def test_none_of_the_budget_is_left_over(self) -> None:
+        """Three lanes of a GiB for two jobs."""
+        schedule = with_kernel(jobs=2, memory=3 * 1024 * MIB + 500 * MIB)
+        schedule.expect(1000)
+        for key in "abcdefgh":
+            schedule.submit(key, SINGLE)
+        assert shares(schedule.next()) == [("a", 0, 1), ("b", 0, 1)]
+        assert shares(schedule.next()) == [("c", 0, 1)]
 
     def test_what_it_has_begun_it_ends_although_the_budget_is_used_up(self) -> None:
         schedule = with_kernel(jobs=2)
         for key in "ab":
             schedule.submit(key, ScryptParameters(18, 8, 12))
         start, other = schedule.next(), schedule.next()
-        assert shares(start) == [("a", 0, 8)]
+        assert shares(start) == [("a", 0, 6)]
+        assert shares(other) == [("a", 6, 12)]
         assert start is not None
         assert other is not None
         schedule.charge(1 << 42)
         schedule.done(start)
         assert schedule.next() is None
         schedule.done(other)
-        last = schedule.next()
-        assert shares(last) == [("b", 2, 3)], "nothing else runs"
-        assert last is not None
-        assert last.gap == 4
+        assert name(schedule.next()) == "b", "nothing else runs"
 
-    def test_lanes_that_are_expected_make_passes_wider(self) -> None:
-        schedule = with_kernel(jobs=1)
-        schedule.expect(15)
-        for key in "ab":
-            schedule.submit(key, LANE)
-        assert shares(schedule.next()) == [("a", 0, 5), ("b", 0, 3)]
-
-    def test_expected_lanes_that_were_asked_for_are_not_expected_any_more(self) -> None:
-        schedule = with_kernel(jobs=1)
-        schedule.expect(10)
-        for key in "ab":
-            schedule.submit(key, LANE)
+    def test_where_lanes_are_expected_nothing_is_divided(self) -> None:
+        schedule = with_kernel(jobs=2)
+        schedule.expect(100)
+        schedule.submit("a", LANE)
         assert shares(schedule.next()) == [("a", 0, 5)]
 
-    def test_a_pass_that_would_be_nearly_empty_is_a_backends(self) -> None:
-        schedule = with_kernel(jobs=1)
-        schedule.submit("a", ScryptParameters(18, 8, 2))
-        assert (name(schedule.next()), schedule.next()) == ("a", None)
-        narrow = with_kernel(jobs=1, memory=300 * MIB)
-        narrow.submit("a", LANE)
-        assert lanes(narrow.next()) == 1
+    def test_expected_lanes_that_were_asked_for_are_not_expected_any_more(self) -> None:
+        schedule = with_kernel(jobs=2)
+        schedule.expect(5)
+        schedule.submit("a", LANE)
+        assert shares(schedule.next()) == [("a", 0, 3)]
 
-    def test_where_every_lane_can_have_a_core_a_backend_is_sooner(self) -> None:
+    def test_where_every_lane_can_have_a_core_each_has_one(self) -> None:
         schedule = with_kernel(jobs=8)
         schedule.submit("a", LANE)
-        assert lanes(schedule.next()) == 5
+        assert [shares(schedule.next()) for _ in range(5)] == [
+            [("a", lane, lane + 1)] for lane in range(5)
+        ]
+
+    def test_what_does_not_fit_is_a_backends(self) -> None:
+        schedule = with_kernel(jobs=1, memory=200 * MIB)
+        schedule.submit("a", LANE)
+        assert lanes(schedule.next()) == 1
 
     def test_other_parameters_are_a_backends(self) -> None:
         schedule = with_kernel(jobs=1)
@@ -411,8 +447,8 @@ class TestLaneKernel:
         for key in "abcdef":
             schedule.submit(key, ScryptParameters(14, 8, 5))
         first, second = schedule.next(), schedule.next()
-        assert shares(first) == [("a", 0, 5), ("b", 0, 3)]
-        assert shares(second) == [("b", 3, 5), ("c", 0, 5), ("d", 0, 1)]
+        assert shares(first) == [("a", 0, 5), ("b", 0, 1)]
+        assert shares(second) == [("b", 1, 5), ("c", 0, 2)]
         assert second is not None
         schedule.failed(second)
         assert first is not None
@@ -448,7 +484,7 @@ class TestLaneKernel:
         self, jobs: int, memory: int, work: list[ScryptParameters], choices: list[int]
     ) -> None:
         schedule: Schedule[int] = Schedule(jobs, memory)
-        schedule.use_kernel(lambda parameters: 8 if parameters.r == 8 else 0)
+        schedule.use_kernel(lambda parameters: 6 if parameters.r == 8 else 0)
         waiting = deque(enumerate(work))
         running: list[Start[int]] = []
         started: list[tuple[int, int]] = []
@@ -537,15 +573,17 @@ class TestLanesSingly:
         assert not schedule.again(alone)
         assert name(schedule.next()) == "b"
 
+    @pytest.mark.usefixtures("cheap_memory")
     def test_what_the_kernel_began_can_be_gone_on_with_singly(self) -> None:
         schedule = singly(jobs=1)
-        schedule.use_kernel(lambda parameters: 8)
+        schedule.use_kernel(lambda parameters: 6)
         schedule.submit("a", ScryptParameters(18, 8, 9))
         start = schedule.next()
-        assert shares(start) == [("a", 0, 8)]
+        assert shares(start) == [("a", 0, 6)]
         assert start is not None
         schedule.done(start)
-        assert part(schedule.next()) == ("a", 8, 9)
+        schedule.charge(1 << 42)
+        assert part(schedule.next()) == ("a", 6, 9)
 
     def test_when_it_fails_a_backend_begins_anew(self) -> None:
         schedule = singly(jobs=2)

@@ -8,5 +8,6 @@ from __future__ import annotations
 from qbackup.catalog.common import Catalog
 from qbackup.catalog.indexed import SeekableCatalog
 from qbackup.catalog.passing import PipeCatalog
+from qbackup.catalog.salvaged import SalvageCatalog
 
-__all__ = ["Catalog", "PipeCatalog", "SeekableCatalog"]
+__all__ = ["Catalog", "PipeCatalog", "SalvageCatalog", "SeekableCatalog"]

@@ -30,6 +30,8 @@ class Catalog(Protocol):
 
     error: QBackupError | None
     """What keeps the archive from being whole: it is cut off or broken. None if nothing."""
+    faults: list[str]
+    """What salvage went past, in words; without it, nothing."""
 
     def header(self) -> StoredMember:
         """The first member, whatever its name."""

@@ -17,7 +17,7 @@ from qbackup.errors import (
     QBackupError,
 )
 from qbackup.file import Access, BackupFile
-from qbackup.header import HEADER_COPY_NAME
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import ChunkName, display
@@ -31,21 +31,31 @@ class SeekableCatalog:
         self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
     ) -> None:
         self.error: QBackupError | None = None
-        self._members = scan(source, limits, warn)
+        self.faults: list[str] = []
+        self._warn = warn
+        self._members = self._scan(source, limits)
         self._access = access
         self._make_chunk = make_chunk
-        self._warn = warn
         self._lock = threading.Lock()
-        self._header = first_member(self._members)
         self._copy: StoredMember | None = None
-        self._count = 1
+        self._count = 0
+        self._header = self._first()
         self._table: ChunkTable | None = None
         self._broken_off = False
         self._runs: RunsByPath | None = None
         self._scattered: dict[str, BackupFile] = {}
 
+    def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
+        return scan(source, limits, self._warn)
+
+    def _first(self) -> StoredMember | None:
+        self._count = 1
+        return first_member(self._members)
+
     def header(self) -> StoredMember:
         """See `Catalog`."""
+        if self._header is None:
+            raise HeaderAltered("the header is missing", file=HEADER_NAME)
         return self._header
 
     def header_copy(self) -> StoredMember:
@@ -75,6 +85,9 @@ class SeekableCatalog:
                 if member.name == HEADER_COPY_NAME and self._copy is None:
                     self._copy = member
                     continue
+                if member.name == HEADER_NAME and self._header is None:
+                    self._header = member
+                    continue
                 name = classify(member, self._warn)
                 if name is not None:
                     table.add(name, member)
@@ -97,11 +110,14 @@ class SeekableCatalog:
         with self._lock:
             if len(runs) > 1 and path in self._scattered:
                 return self._scattered[path]
-            chunks = IndexedChunks(path, table, runs, self._make_chunk, self._warn)
+            chunks = self._chunks(path, table, runs)
             file = BackupFile(path, chunks, self._access)
             if len(runs) > 1:
                 self._scattered[path] = file  # sorted once, and warned of once
             return file
+
+    def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:
+        return IndexedChunks(path, table, runs, self._make_chunk, self._warn)
 
     def files(self) -> Iterator[BackupFile]:
         """See `Catalog`."""
@@ -180,12 +196,16 @@ class IndexedChunks(Sequence[EncryptedChunk]):
         last = -1
         for i in sorted(range(len(numbers)), key=numbers.__getitem__):
             if numbers[i] == last:
-                name = display(str(ChunkName(self._path, last)))
-                warn(f"{name}: here twice, the first one counts")
+                self._doubled(last, pairs[2 * i], pairs[2 * i + 1], warn)
                 continue
             last = numbers[i]
             ordered.extend(pairs[2 * i : 2 * i + 2])
         return ordered
+
+    def _doubled(self, number: int, run: int, position: int, warn: Warn) -> None:
+        """One more chunk of a number."""
+        name = display(str(ChunkName(self._path, number)))
+        warn(f"{name}: here twice, the first one counts")
 
     def _number(self, pairs: array[int], i: int) -> int:
         return self._table.place(pairs[2 * i], pairs[2 * i + 1])[0]
@@ -221,5 +241,8 @@ class IndexedChunks(Sequence[EncryptedChunk]):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not -len(self) <= position < len(self):
             raise IndexError("no such chunk")
-        index, offset, size = self._place(position % len(self))
+        return self._chunk(self._place(position % len(self)))
+
+    def _chunk(self, place: tuple[int, int, int]) -> EncryptedChunk:
+        index, offset, size = place
         return self._make_chunk(ChunkName(self._path, index), offset, size)

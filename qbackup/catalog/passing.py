@@ -59,6 +59,7 @@ class PipeCatalog:
         self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
     ) -> None:
         self.error: QBackupError | None = None
+        self.faults: list[str] = []
         self._lock = threading.RLock()  # a session goes through the files on its own thread
         self._members = scan(source, limits, warn)
         self._access = access

@@ -194,6 +194,7 @@ def _open(
         executor=executor,
         executor_jobs=executor_jobs,
         compression_filter=options.compression_filter,
+        salvage=options.salvage,
     )
 
 
@@ -219,6 +220,8 @@ def _unlocked(options: argparse.Namespace) -> Iterator[BackupArchive]:
     with _opened(options) as archive:
         if getattr(options, "names", None) == []:
             archive.expect_all()
+        else:
+            archive.expect_list()
         unlock(archive, request, quiet=options.quiet)
         _tell_backends(options, archive)
         _read_metadata(options, archive)
@@ -303,6 +306,7 @@ def _restore(options: argparse.Namespace) -> int:
             options.output,
             options.names,
             overwrite=options.overwrite,
+            keep_damaged=options.keep_damaged,
             progress=progress,
             check=False,
         )
@@ -354,7 +358,7 @@ def _cat(options: argparse.Namespace) -> int:
                 while data := stream.read(_COPY_SIZE):
                     copy(data)
         _tell_warnings(archive.warnings)
-    return EXIT_OK
+        return _tell_errors(archive.salvaged)
 
 
 _COMMANDS = {

@@ -89,6 +89,11 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
             action="store_true",
             help="replace files that are there already and are not the same",
         )
+        command.add_argument(
+            "--keep-damaged",
+            action="store_true",
+            help="leave what could be verified of a damaged file as NAME.damaged",
+        )
 
 
 def _add_passphrase(command: argparse.ArgumentParser) -> None:
@@ -114,6 +119,11 @@ def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
         "--compression-filter",
         metavar="NAME",
         help="instead of the header's; none for no compression, or a program that takes -d",
+    )
+    command.add_argument(
+        "--salvage",
+        action="store_true",
+        help="go on where the backup's header or the archive is damaged; what was is told",
     )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress")
     command.add_argument("-v", "--verbose", action="store_true", help="say what is used")

@@ -13,14 +13,15 @@ from typing import Any, TypeAlias
 from qbackup.archive import BackupArchive
 from qbackup.cli.progress import human_size, human_time
 from qbackup.cost import Cost
-from qbackup.errors import MachineError, QBackupError
+from qbackup.errors import MachineError, QBackupError, Unlockable, Unreadable
 from qbackup.header import BackupHeader
 from qbackup.names import display, json_name
 from qbackup.qube import Qube
-from qbackup.restore.report import FileResult, Report
+from qbackup.restore.report import ByteRange, FileResult, Report
 
 Document: TypeAlias = dict[str, Any]
 SCHEMA = 1
+_SHOWN = 20
 
 
 def to_json(document: Document) -> str:
@@ -56,7 +57,8 @@ def _text(text: str) -> str:
 
 def archive_errors(archive: BackupArchive) -> list[str]:
     """What keeps the archive from being whole, as far as looking at it tells."""
-    return [str(archive.catalog.error)] if archive.catalog.error else []
+    error = archive.catalog.error
+    return [*archive.salvaged, *([str(error)] if error else [])]
 
 
 def list_errors(archive: BackupArchive, qubes: Sequence[Qube]) -> list[str]:
@@ -78,10 +80,10 @@ def _header_document(header: BackupHeader) -> Document:
 
 def info_document(archive: BackupArchive, cost: Cost) -> Document:
     """`info --json`."""
-    header = archive.header if archive.is_unlocked else archive.untrusted_header
+    header = _any_header(archive)
     document: Document = {
         "authenticated": archive.is_unlocked,
-        "header": _header_document(header),
+        "header": _header_document(header) if header else None,
         "members": archive.catalog.member_count(),
         "chunks": cost.chunks,
         "stored_size": cost.stored_size,
@@ -96,14 +98,28 @@ def info_document(archive: BackupArchive, cost: Cost) -> Document:
     return _with_errors(document, archive_errors(archive))
 
 
+def _any_header(archive: BackupArchive) -> BackupHeader | None:
+    """The header, authenticated or not; None where salvage found none."""
+    if archive.is_unlocked:
+        return archive.header
+    try:
+        return archive.untrusted_header
+    except (Unlockable, Unreadable):
+        return None
+
+
 def info_text(archive: BackupArchive, cost: Cost) -> str:
     """`info` for people."""
-    header = archive.header if archive.is_unlocked else archive.untrusted_header
+    header = _any_header(archive)
     trust = "authenticated" if archive.is_unlocked else "NOT authenticated: no passphrase was given"
-    rows = [
-        ("format", f"{header.version}  ({trust})"),
-        ("backup id", header.backup_id),
-        ("compression", header.compression_filter or "none"),
+    rows = [("header", "can't be read")]
+    if header is not None:
+        rows = [
+            ("format", f"{header.version}  ({trust})"),
+            ("backup id", header.backup_id),
+            ("compression", header.compression_filter or "none"),
+        ]
+    rows += [
         ("members", f"{archive.catalog.member_count()}, of them {_count(cost.chunks)}"),
         ("stored", human_size(cost.stored_size)),
     ]
@@ -175,7 +191,14 @@ def list_text(qubes: Sequence[Qube]) -> str:
         files += [f"{name} IS MISSING" for name in missing_files(qube)]
         size = human_size(qube.size) if qube.size is not None else "?"
         rows.append(
-            (qube.name, qube.klass, qube.label, qube.template or "-", size, ", ".join(files))
+            (
+                qube.name,
+                qube.klass or "?",
+                qube.label or "?",
+                qube.template or "-",
+                size,
+                ", ".join(files),
+            )
         )
     return table(rows)
 
@@ -212,7 +235,47 @@ def _result_document(result: FileResult) -> Document:
     }
     if result.notes:
         document["notes"] = list(result.notes)
+    return {**document, **_damage_document(result)}
+
+
+def _damage_document(result: FileResult) -> Document:
+    """What is known of a damaged file, where that was looked for."""
+    document: Document = {}
+    if result.kept_as is not None:
+        document["kept_as"] = json_name(result.kept_as)["name"]
+    if result.ranges:
+        document["ranges"] = [dataclasses.asdict(part) for part in result.ranges]
+        document["unplaced"] = result.unplaced
+    if result.lost_chunks:
+        document["lost_chunks"] = list(result.lost_chunks)
     return document
+
+
+def damage_text(result: FileResult) -> list[str]:
+    """The same for people, line by line."""
+    others = [chunk for chunk in result.lost_chunks if chunk != result.error]
+    lines = [f"    lost too: {chunk}" for chunk in _some(others)]
+    if result.ranges:
+        of = " of the archive that it is stored in" if result.unplaced else ""
+        lines.append(f"    bytes{of}: {', '.join(_some([_range(r) for r in result.ranges]))}")
+    if result.unplaced and result.kept_as:
+        lines.append(
+            "    its beginning is lost, and with it the places of its bytes: what was kept is no"
+            " image, but tools that search for files in raw data can read it"
+        )
+    if result.kept_as:
+        lines.append(f"    what could be verified was kept as {display(result.kept_as)}")
+    return lines
+
+
+def _range(part: ByteRange) -> str:
+    return f"{part.start}-{'?' if part.end is None else part.end} {part.state}"
+
+
+def _some(texts: Sequence[str]) -> list[str]:
+    """Not more than people want to read."""
+    more = len(texts) - _SHOWN
+    return [*texts[:_SHOWN], *([f"{more} more (see --json)"] if more > 0 else [])]
 
 
 def report_text(report: Report, *, stopped: bool = False) -> str:
@@ -228,6 +291,7 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
         lines += [f"{name}: {note}" for note in result.notes]
         if not result.ok:
             lines.append(f"{result.status.upper()}  {name}: {result.error}")
+            lines += damage_text(result)
     lines += [f"DAMAGED  the archive: {error}" for error in report.errors]
     good = [result for result in report.files if result.ok]
     total = human_size(sum(result.size for result in good))

@@ -23,10 +23,12 @@ class Data:
     Args:
         buffer: the plaintext.
         stored_size: bytes that the chunk takes in the backup.
+        index: its place in the file, from 0.
     """
 
     buffer: memoryview
     stored_size: int = 0
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

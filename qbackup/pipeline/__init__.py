@@ -34,7 +34,7 @@ __all__ = ["Pipeline", "Session", "StoredChunk", "available_cores", "default_mem
 _DEFAULT_MEMORY = 2 * 1024**3
 _LINES_LIMIT = 16
 _LINE_MEMORY = 2 * 100 * 1024**2  # two chunks, as the writers cut them
-_WORTH_LOADING_SECONDS = 2.0  # what the kernel must save; loading it takes half of a second
+_WORTH_LOADING_SECONDS = 0.8  # what the kernel must save; loading it takes a quarter of a second
 
 
 def default_memory() -> int:
@@ -169,6 +169,7 @@ class Pipeline:
         *,
         eager: bool = True,
         lines: int = 1,
+        past_gaps: bool = False,
     ) -> Session[Tag]:
         session = Session(
             files,
@@ -179,6 +180,7 @@ class Pipeline:
             chunks=2 if self._seekable else max(2, self._jobs),
             hold_bodies=not self._seekable,
             eager=eager,
+            past_gaps=past_gaps,
         )
         with self._sessions_lock:
             self._sessions.add(session)
@@ -190,6 +192,8 @@ class Pipeline:
         files: Iterable[tuple[Tag, Iterable[StoredChunk]]],
         work: Work[Tag, Message],
         tell: Callable[[Message], None],
+        *,
+        past_gaps: bool = False,
     ) -> None:
         """Does work with every file; several side by side when there are four jobs or more.
 
@@ -204,16 +208,20 @@ class Pipeline:
             work: gets a tag, the file's events, and a function that takes what is to be told.
                 With one file at a time it runs on the caller's thread, else on others.
             tell: is told, always on the caller's thread; of one file in its order.
+            past_gaps: a file's chunks go on behind one that is missing, which is then told as
+                lost; otherwise they end there.
         """
         count = min(self._jobs // 2, _LINES_LIMIT, self._memory // _LINE_MEMORY)
         count = count if self._seekable else 1
         if count < 2:
-            with self._session(format_, files) as session:
+            with self._session(format_, files, past_gaps=past_gaps) as session:
                 for tag, events in session:
                     work(tag, events, tell)
             return
         shared = Shared(files)
-        sessions = [self._session(format_, shared, lines=count) for _ in range(count)]
+        sessions = [
+            self._session(format_, shared, lines=count, past_gaps=past_gaps) for _ in range(count)
+        ]
         with contextlib.closing(iter(Lines(sessions, work))) as messages:
             for message in messages:
                 tell(message)

@@ -11,6 +11,7 @@ import contextlib
 import functools
 import itertools
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from qbackup.errors import Interrupted, MachineError, NotEnoughMemory, UsageErro
 from qbackup.keys import Derivation, Deriver, check_memory
 from qbackup.lanes import LaneKernel, LaneMemory
 from qbackup.mixing import expand, finish
-from qbackup.passes import PASS_SECONDS, WIDTH, best_pass
+from qbackup.passes import WIDTH, Work, best_pass
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.scrypt import ScryptParameters
@@ -29,12 +30,12 @@ from qbackup.scrypt import ScryptParameters
 # wait ends, so no wait of a caller's thread may be longer than this.
 SIGNAL_SECONDS = 0.2
 
-_LEAST_TOUCH = 0.3  # of a pass, for a lane
-_TRIAL_SECONDS = 0.15  # touches a GiB or more where memory is cheap
-_KERNEL_SECONDS = 0.8  # a kernel that was compiled before is loaded in half of that
+_KERNEL_SECONDS = 0.5  # it is compiled in half of that
 _LINGER_SECONDS = 3.0
+_NICE = 5  # of threads that derive: what comes after the keys is never behind them
 _REMOTE_SECONDS = 20.0  # then what somebody waits for is derived here too
 _REMOTE_SHARE = 2.0  # times what it takes here: then jobs with nothing else to do derive it too
+_LEAST_SLOWNESS = 4e-7  # seconds for each N·r·p, where nothing was derived here yet
 _BROKEN = "this machine failed: out of memory"
 
 
@@ -137,7 +138,6 @@ class KeyPool:
         self._kernel: LaneKernel | None = None
         self._kernel_awaited_until = 0.0  # while it is loaded; 0.0: it is not
         self._kernel_asked_for = False
-        self._spare: LaneMemory | None = None  # touched in advance, for the first pass
         self._idle: list[_Worker] = []  # that keep their memory for a while
         self._knows_lanes = False
         self._is_short = False  # of memory: there was less than the budget
@@ -260,9 +260,6 @@ class KeyPool:
             self._closed = True
             if self._remote is not None:
                 self._remote.close()
-            if self._spare is not None:
-                self._spare.close()
-                self._spare = None
             self._changed.notify_all()
 
     def _settle(
@@ -327,56 +324,28 @@ class KeyPool:
     def warm_up(self, parameters: ScryptParameters) -> None:
         """Loads the lane kernel on a thread of its own, once, for keys with these parameters.
 
-        What is asked for meanwhile waits for it where memory is cheap, and not for long: one
-        that was never compiled takes seconds, in which backends can do the first keys.
+        What is asked for meanwhile waits for it, but not for long.
         """
         self.check_process()
         with self._changed:
             if self._kernel_asked_for or self._closed or not self._deriver.has_kernel:
                 return
             self._kernel_asked_for = True
-            self._kernel_awaited_until = time.monotonic() + _TRIAL_SECONDS + _KERNEL_SECONDS
+            self._kernel_awaited_until = time.monotonic() + _KERNEL_SECONDS
         load = functools.partial(self._load_kernel, parameters)
         if not self._start_thread(load, "qbackup-kernel"):
             self._kernel_awaited_until = 0.0
 
     def _load_kernel(self, parameters: ScryptParameters) -> None:
         try:
-            touch = self._try_memory(parameters)
-            room = self._memory // self._jobs
-            if best_pass(2 * parameters.p, self._jobs, parameters, room, touch=touch) is None:
-                self._go_on_without_kernel()
-            kernel = self._deriver.load_kernel()
-        except Exception:  # numpy that can't be loaded, say: no reason to fail
+            first = Work(2 * parameters.p, self._jobs, self._jobs, parameters)
+            kernel = self._deriver.load_kernel(best_pass(first, WIDTH))
+        except Exception:  # too little memory for it, say: no reason to fail
             kernel = None
         with self._changed:
             self._kernel = kernel
             if kernel is not None:
-                self._schedule.use_kernel(kernel.width, touch)
-        self._go_on_without_kernel()
-
-    def _try_memory(self, parameters: ScryptParameters) -> float:
-        """What fresh memory for a lane costs, in passes. What is touched for it is used later."""
-        memory = LaneMemory()
-        lanes = min(parameters.p, WIDTH, self._memory // 4 // parameters.lane_memory)
-        try:
-            seconds = memory.touch(lanes * parameters.lane_memory, _TRIAL_SECONDS) if lanes else 0.0
-        except NotEnoughMemory:
-            return 0.0
-        # no other thread did the same meanwhile
-        touch = 2 * seconds * parameters.lane_memory / (PASS_SECONDS * parameters.n * parameters.r)
-        # what is touched first is what the system had at hand, and what follows can be dear
-        touch = max(touch, _LEAST_TOUCH)
-        with self._changed:
-            if self._closed:
-                memory.close()
-            else:
-                self._spare = memory
-        return touch
-
-    def _go_on_without_kernel(self) -> None:
-        """Nothing waits for it any longer."""
-        with self._changed:
+                self._schedule.use_kernel(kernel.width)
             self._kernel_awaited_until = 0.0
             self._dispatch()
 
@@ -451,7 +420,7 @@ class KeyPool:
             if not self._schedule.is_idle:
                 return
             work = other.derivation.parameters.work
-            if now - other.sent > _REMOTE_SHARE * work * max(self._slowness, PASS_SECONDS):
+            if now - other.sent > _REMOTE_SHARE * work * max(self._slowness, _LEAST_SLOWNESS):
                 self._derive_here_too(other)
 
     def _give_up_waiting(self, ticket: Ticket) -> None:
@@ -493,7 +462,6 @@ class KeyPool:
                 continue
             self._make_room()
             worker = _Worker(start, LaneMemory())
-            self._take_spare(worker)
             if self._start_thread(functools.partial(self._work, worker), "qbackup-derive"):
                 continue
             worker.memory.close()
@@ -502,30 +470,18 @@ class KeyPool:
             for share in start.shares:
                 self._settle(share.key, error=MachineError("this machine can't start a thread"))
 
-    def _take_spare(self, worker: _Worker) -> None:
-        """What was touched in advance is for the next that starts. The lock is held."""
-        if self._spare is not None:
-            worker.memory.close()
-            worker.memory, self._spare = self._spare, None
-
     def _work(self, worker: _Worker) -> None:
         """A worker's thread: goes on as long as there is something for it."""
+        _stand_back()
         while (start := worker.start) is not None:
             begun = time.monotonic()
-            if start.way is not Way.KERNEL:
-                worker.memory.close()
-            if start.way is Way.WHOLE:
-                error = self._derive(start)
-            else:
-                error = self._mix(start, worker.memory)
+            error = self._do(start, worker.memory)
             with self._changed:
                 self._conclude(start, error)
                 if error is None:
                     self._learn(start, time.monotonic() - begun)
                 worker.start = None if self._closed else self._schedule.next()
-                if worker.start is not None:
-                    self._take_spare(worker)
-                elif start.way is Way.KERNEL and error is None and not self._is_short:
+                if worker.start is None and self._keeps_memory(start, error):
                     worker.kept = start.memory
                     self._idle.append(worker)
                 self._make_room()
@@ -533,6 +489,14 @@ class KeyPool:
                 self._changed.notify_all()
                 self._linger(worker)
         worker.memory.close()
+
+    def _do(self, start: Start[Ticket], memory: LaneMemory) -> Exception | None:
+        """What it fails with."""
+        memory.shrink(start.memory if start.way is Way.KERNEL else 0)
+        return self._derive(start) if start.way is Way.WHOLE else self._mix(start, memory)
+
+    def _keeps_memory(self, start: Start[Ticket], error: Exception | None) -> bool:
+        return start.way is Way.KERNEL and error is None and not self._is_short
 
     def _learn(self, start: Start[Ticket], seconds: float) -> None:
         """How long a derivation takes here. The lock is held."""
@@ -625,7 +589,7 @@ class KeyPool:
         parameters = start.shares[0].parameters
         mix = self._deriver.lane_mix
         if start.way is Way.KERNEL and self._kernel is not None:
-            return self._kernel.romix(blocks, parameters, memory, start.gap)
+            return self._kernel.romix(blocks, parameters, memory)
         if mix is None:
             raise MachineError("this way is not to be had")
         check_memory(parameters)
@@ -640,6 +604,17 @@ class KeyPool:
                 return
             mixed = b"".join(ticket.mixed[lane] for lane in range(count))
         self._settle(ticket, key=finish(ticket.derivation, mixed))
+
+
+def _stand_back() -> None:
+    """Threads that open, inflate and write go before this one, where a thread can say so.
+
+    They have less to do, but when they are late the last chunks are unpacked while no key is
+    left to be derived.
+    """
+    if sys.platform == "linux":  # elsewhere this is the process
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _may_travel(ticket: Ticket) -> bool:

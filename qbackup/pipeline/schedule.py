@@ -10,9 +10,7 @@ chunks take that are held. The rules:
   that they are all busy to the end. Lanes of one derivation go through the same memory one
   after the other: memory that is fresh each time costs a third more.
 * Where the lane kernel is, a job takes lanes for one pass of it, of neighbours with the same N
-  and r too. A pass takes one core, and about as long for few lanes as for many; so not where it
-  would be nearly empty, nor where every lane that waits can have a core. How wide, and with how
-  much memory, `qbackup.passes` tells.
+  and r too. How many, `qbackup.passes` tells.
 * A backend derives a key whole where neither is to be had, with as many lanes side by side as
   there are cores for it; and where memory is short, alone.
 """
@@ -25,7 +23,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, TypeVar
 
-from qbackup.passes import Pass, best_pass, is_worth_it, narrowest_gap
+from qbackup.passes import Work, best_pass
 from qbackup.scrypt import ScryptParameters
 
 _MANY_PASSES = 8  # of each job, while nobody knows how many there will be
@@ -76,15 +74,13 @@ class Start(Generic[Key]):
         shares: which lanes; of one derivation but for the kernel.
         way: how.
         jobs: jobs that it takes; for a whole derivation, lanes that are run side by side.
-        memory: bytes that it is charged until it ends.
-        gap: of the rows that the kernel keeps.
+        memory: bytes that it is charged until it ends; a pass may be charged what its job keeps.
     """
 
     shares: tuple[Share[Key], ...]
     way: Way
     jobs: int
     memory: int
-    gap: int = 1
 
 
 class Schedule(Generic[Key]):
@@ -100,8 +96,7 @@ class Schedule(Generic[Key]):
         self._memory = memory
         self._waiting: deque[Share[Key]] = deque()
         self._width: Callable[[ScryptParameters], int] = _no_lanes
-        self._touch = 0.0  # what fresh memory for a lane costs, in passes
-        self._touched = 0  # bytes of the largest pass so far
+        self._touched = 0  # bytes of the largest pass so far: what jobs may have kept
         self._singly = False  # lanes can be gone through singly
         self._alone: list[Key] = []  # those that may only run alone
         self._lone = False  # one of them runs
@@ -158,15 +153,13 @@ class Schedule(Generic[Key]):
         """Lanes can be gone through singly."""
         self._singly = True
 
-    def use_kernel(self, width: Callable[[ScryptParameters], int], touch: float = 0.0) -> None:
+    def use_kernel(self, width: Callable[[ScryptParameters], int]) -> None:
         """There is a lane kernel.
 
         Args:
             width: how many lanes of these parameters it goes through in one pass; 0: none.
-            touch: what fresh memory for a lane costs, in passes.
         """
         self._width = width
-        self._touch = touch
 
     def _drop(self, way: Way) -> None:
         """A way has failed, and is not taken again."""
@@ -188,8 +181,12 @@ class Schedule(Generic[Key]):
         head = self._waiting[0]
         if head.key in self._alone:
             return None if self._running_jobs else self._begin_whole(head, 1)
-        if one := self._next_pass(head, idle):
-            return self._begin_pass(one)
+        # one job leaves room for the others: all narrow is sooner than one wide and one none
+        most = min(
+            self._width(head.parameters), -(-self._room(head.parameters, self._used) // idle)
+        )
+        if most:
+            return self._begin_pass(self._lanes_of_pass(head, idle, most), most)
         if not self._room(head.parameters, self._used) and self._running_jobs:
             return None
         return self._begin_head(head, idle)
@@ -200,8 +197,9 @@ class Schedule(Generic[Key]):
             memory = head.parameters.lane_memory
             return self._begin_lanes(Way.SINGLY, self._part_of(head), memory)
         if not head.is_whole:  # begun by the kernel, which ends it
-            lanes = min(head.count, self._width(head.parameters))
-            return self._begin_pass(narrowest_gap(lanes, head.parameters, self._left))
+            fit = max(1, self._room(head.parameters, self._used))
+            lanes = min(head.count, self._width(head.parameters), fit)
+            return self._begin_pass(lanes, lanes)
         share = max(1, idle // len(self._waiting))
         return self._begin_whole(head, max(1, self.lanes_for(head.parameters, share, self._used)))
 
@@ -213,45 +211,20 @@ class Schedule(Generic[Key]):
         """Lanes that fit into the budget."""
         return max(0, self._memory - used) // max(1, parameters.lane_memory)
 
-    @property
-    def _left(self) -> int:
-        """Bytes of the budget."""
-        return max(0, self._memory - self._used)
-
-    def _next_pass(self, head: Share[Key], idle: int) -> Pass | None:
-        """The kernel's next pass; None for a backend, or where nothing fits now."""
-        width = self._width(head.parameters)
-        if not width:
-            return None
+    def _lanes_of_pass(self, head: Share[Key], idle: int, most: int) -> int:
+        """How many the kernel's next pass takes, of as many as it may."""
         waiting = 0
         for share in self._waiting:
             if not self._joins(share, head.parameters):
                 break
             waiting += share.count
-        if waiting <= idle:
-            return None
-        # one job must leave room for the others: all narrow is sooner than one wide and one none
-        room = self._left // idle
         total = waiting + self._expected
         if self._more and not self._expected:
-            total = max(waiting, _MANY_PASSES * width * self._jobs)
-        best = best_pass(
-            total,
-            (idle + self._jobs) / 2,  # on average those that run have half of it before them
-            head.parameters,
-            room,
-            width=width,
-            touched=self._touched,
-            touch=self._touch,
-        )
-        if best is None:
-            return None
-        # a derivation is not divided between cores: each pass would take as long
-        widest = min(width, room * best.gap // head.parameters.lane_memory)
-        lanes = min(max(best.lanes, min(head.count, widest)), max(-(-waiting // idle), head.count))
-        one = replace(best, lanes=lanes)
-        self._touched = max(self._touched, one.memory(head.parameters))
-        return one if is_worth_it(one) else None
+            total = max(waiting, _MANY_PASSES * most * self._jobs)
+        work = Work(total, idle, self._jobs, head.parameters)
+        # what waits is shared with the others that are idle; the head is not divided for them
+        fair = max(-(-waiting // idle), head.count)
+        return min(best_pass(work, most, touched=self._touched), fair)
 
     def _joins(self, share: Share[Key], parameters: ScryptParameters) -> bool:
         """Whether lanes of it can go side by side with lanes of these parameters."""
@@ -269,11 +242,14 @@ class Schedule(Generic[Key]):
         self._lone = head.key in self._alone
         return self._begin(Start((head,), Way.WHOLE, jobs, jobs * head.parameters.lane_memory))
 
-    def _begin_pass(self, one: Pass) -> Start[Key]:
-        memory = one.memory(self._waiting[0].parameters)
-        return self._begin_lanes(Way.KERNEL, one.lanes, memory, one.gap)
+    def _begin_pass(self, lanes: int, most: int) -> Start[Key]:
+        """A pass that is narrower than it may be keeps what a wide one had touched."""
+        lane_memory = self._waiting[0].parameters.lane_memory
+        self._touched = max(self._touched, lanes * lane_memory)
+        memory = max(lanes * lane_memory, min(self._touched, most * lane_memory))
+        return self._begin_lanes(Way.KERNEL, lanes, memory)
 
-    def _begin_lanes(self, way: Way, lanes: int, memory: int, gap: int = 1) -> Start[Key]:
+    def _begin_lanes(self, way: Way, lanes: int, memory: int) -> Start[Key]:
         """Takes lanes from the waiting line."""
         parameters = self._waiting[0].parameters
         shares: list[Share[Key]] = []
@@ -285,7 +261,7 @@ class Schedule(Generic[Key]):
                 self._waiting.appendleft(replace(share, first=taken.end))
             shares.append(taken)
             left -= taken.count
-        return self._begin(Start(tuple(shares), way, 1, memory, gap))
+        return self._begin(Start(tuple(shares), way, 1, memory))
 
     def _begin(self, start: Start[Key]) -> Start[Key]:
         self._running_jobs += start.jobs

@@ -32,6 +32,7 @@ from qbackup.names import display
 from qbackup.pipeline.pool import SIGNAL_SECONDS, Holder, KeyPool, Ticket
 
 _READY_LIMIT = 1  # opened chunks that wait for the caller
+_MISSING = "this chunk is missing"
 _MARKS_LIMIT = 64  # beginnings and ends of files, besides the chunks
 
 Tag = TypeVar("Tag")
@@ -155,6 +156,7 @@ class Session(Generic[Tag]):
         hold_bodies: read whole chunks ahead, as a pipe needs it.
         eager: look ahead from the start; else only as far as the caller reads on, like a
             file system's read-ahead: nothing but the first chunk for the first bytes.
+        past_gaps: a file goes on behind chunks that are missing; else it ends there.
     """
 
     def __init__(
@@ -168,6 +170,7 @@ class Session(Generic[Tag]):
         chunks: int,
         hold_bodies: bool,
         eager: bool,
+        past_gaps: bool = False,
     ) -> None:
         self._files = files
         self._format = format_
@@ -182,6 +185,7 @@ class Session(Generic[Tag]):
         self._unwanted = -1  # files up to this number are done with
         self._window = window
         self._eager = eager
+        self._past_gaps = past_gaps
         self._outstanding = 0  # chunks prepared and neither given to the caller nor dropped
         self._asked = 0  # events that the caller has asked for
         self._in_hand = 0  # bytes held of the chunk that the caller has
@@ -339,17 +343,22 @@ class Session(Generic[Tag]):
             for number, (tag, chunks) in enumerate(self._files):
                 if not self._coming.put(_Item(number, tag=tag)):
                     return
-                for expected, chunk in enumerate(chunks):
+                expected = 0
+                for chunk in chunks:
                     self._wait_for_turn(number)
                     if not self._is_wanted(number):
                         self._settle()
                         break
+                    if self._past_gaps and chunk.index != expected:
+                        self._coming.put(_Item(number, event=_missing(chunk, expected)))
+                        expected = chunk.index
                     item = self._prepare(number, chunk, expected)
                     if not self._coming.put(item):
                         self._drop(item)
                         return
                     if chunk.index != expected:
                         break
+                    expected += 1
                 self._coming.put(_Item(number, ends=True))
             self._coming.put(_Item(number + 1, is_last=True))
         except BaseException as error:  # handed over whole, raised where it is waited for
@@ -371,8 +380,7 @@ class Session(Generic[Tag]):
         item: _Item[Tag] = _Item(number, chunk=chunk)
         try:
             if chunk.index != expected:
-                name = display(f"{chunk.name.rpartition('.')[0]}.{expected:03d}")
-                raise ChunkMissing("this chunk is missing", chunk=name)
+                raise _missing(chunk, expected).error
             item.locked = self._format.lock(chunk.name, chunk.read_head(self._format.head_size))
             item.ticket = self._pool.start(item.locked.derivation, proves=item.locked.fits)
             if self._hold_bodies:
@@ -413,7 +421,7 @@ class Session(Generic[Tag]):
                 self._read(item, chunk)
             if item.body is not None:
                 plaintext = item.locked.open(key, item.body, self._cipher.decrypt)
-                item.event = Data(plaintext, chunk.size)
+                item.event = Data(plaintext, chunk.size, chunk.index)
             elif self._is_wanted(item.number):
                 item.error = Interrupted("the backup was closed")
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
@@ -425,3 +433,11 @@ class Session(Generic[Tag]):
     def _lost(self, chunk: StoredChunk, error: QBackupError) -> Lost:
         size = max(0, chunk.size - self._format.overhead)
         return Lost(chunk.name, size, error, chunk.size)
+
+
+def _missing(chunk: StoredChunk, expected: int) -> Lost:
+    """The chunks before this one that are not there, from the expected one on."""
+    name = display(f"{chunk.name.rpartition('.')[0]}.{expected:03d}")
+    more = chunk.index - expected - 1
+    reason = f"this chunk and the {more} after it are missing" if more > 0 else _MISSING
+    return Lost(name, None, ChunkMissing(reason, chunk=name))

@@ -19,6 +19,7 @@ FOLDER_MODE = 0o700
 OLD_FILE = (  # never through a link, and never waiting for the other end of a pipe
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 )
+DAMAGED_SUFFIX = ".damaged"  # what could be saved of a file that is not whole
 OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
@@ -90,17 +91,26 @@ def is_trusted(state: os.stat_result, folder: int) -> bool:
     return state.st_uid in (0, os.geteuid(), os.fstat(folder).st_uid)
 
 
-def put_in_place(folder: int, name: str, overwrite: bool) -> None:
-    """Renames ``NAME.part`` to ``NAME``, and makes sure that the folder knows it."""
-    part, final, old = (encode(name + suffix) for suffix in (PART_SUFFIX, "", _OLD_SUFFIX))
-    if not (overwrite and exists(folder, name)):
+def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | None = None) -> None:
+    """Renames ``NAME.part`` to ``NAME``, and makes sure that the folder knows it.
+
+    Args:
+        folder: that both are in.
+        name: of the file.
+        overwrite: replace what is there.
+        final_name: instead of ``NAME``.
+    """
+    final_name = final_name or name
+    part, final = encode(name + PART_SUFFIX), encode(final_name)
+    old = encode(final_name + _OLD_SUFFIX)
+    if not (overwrite and exists(folder, final_name)):
         _rename_new(folder, part, final)
     elif _is_folder(folder, part) or _is_folder(folder, final):
-        remove(folder, name + _OLD_SUFFIX)
+        remove(folder, final_name + _OLD_SUFFIX)
         os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
         os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
         os.fsync(folder)  # the old one goes when the new one has the name for good
-        remove(folder, name + _OLD_SUFFIX)
+        remove(folder, final_name + _OLD_SUFFIX)
     else:
         os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)

@@ -7,7 +7,24 @@ from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["ok", "damaged", "missing", "kept", "exists"]
+RangeState = Literal["good", "lost", "zero-filled"]
 GOOD: tuple[Status, ...] = ("ok", "kept")
+
+
+@dataclass(frozen=True, slots=True)
+class ByteRange:
+    """A run of a damaged file.
+
+    Args:
+        start: offset of its first byte.
+        end: offset behind its last byte; None if the file's length is not known.
+        state: ``good`` (verified, holes included), ``lost``, or ``zero-filled`` (lost, and zeros
+            stand in its place in what was kept).
+    """
+
+    start: int
+    end: int | None
+    state: RangeState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +39,13 @@ class FileResult:
         error: what was wrong; None when good.
         chunks: how many chunks were gone through.
         size: length in bytes of what was restored, holes included.
-        notes: what was left out on purpose, setuid bits say.
+        notes: what was left out on purpose, setuid bits say; where a damaged file is left.
+        kept_as: name of what could be saved of it, ``NAME.damaged``; None if nothing was kept.
+        ranges: of a damaged image, which bytes are good and which are lost, without gaps from
+            the first to the last; empty where that was not looked for, and for folders.
+        unplaced: its beginning is lost, and with it the places of its bytes: what was kept, and
+            `ranges`, are of the archive that it is stored in.
+        lost_chunks: each chunk that was lost of it, and why; empty where that was not looked for.
     """
 
     qube: str
@@ -32,6 +55,10 @@ class FileResult:
     chunks: int = 0
     size: int = 0
     notes: tuple[str, ...] = ()
+    kept_as: str | None = None
+    ranges: tuple[ByteRange, ...] = ()
+    unplaced: bool = False
+    lost_chunks: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Literal
 from qbackup.limits import Limits
 from qbackup.names import display
 from qbackup.restore.digest import ContentHash, TreeHash
+from qbackup.restore.folders import DAMAGED_SUFFIX
 from qbackup.restore.journal import JOURNAL_NAME, Journal
 from qbackup.restore.records import Record
 from qbackup.restore.reread import hash_image, hash_tree
@@ -32,6 +33,7 @@ class ResumingWriter:
         key: of this backup's lines in the journal.
         limits: for the journal, and for folders that are read again.
         overwrite: replace what is there and is not the same.
+        keep_damaged: see `FolderWriter`. What is kept of a damaged file is never journaled.
         warn: told what is wrong with the journal.
 
     Raises:
@@ -45,13 +47,15 @@ class ResumingWriter:
         key: bytes,
         limits: Limits,
         overwrite: bool,
+        keep_damaged: bool,
         warn: Callable[[str], None],
     ) -> None:
+        self.goes_past_damage = self.keeps_damaged = keep_damaged
         self._limits = limits
         self._overwrite = overwrite
         self._warn = warn
         self._found: dict[tuple[str, str], Found] = {}
-        self._writer = FolderWriter(path, overwrite=overwrite)
+        self._writer = FolderWriter(path, overwrite=overwrite, keep_damaged=keep_damaged)
         self._journal = Journal(self._writer.folder, key, limit=limits.journal, warn=warn)
 
     def close(self) -> None:
@@ -94,14 +98,18 @@ class ResumingWriter:
         self._refuse_whole(qube, name)
         with self._writer.image(qube, name) as sink:
             # qubes.xml is known by its content: it was read before anything else
-            yield _JournaledImage(sink, self._journal, qube, name) if qube else sink
+            yield _JournaledImage(sink, self._put(qube, name, "file")) if qube else sink
 
     @contextlib.contextmanager
     def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
         """See `Writer`."""
         self._refuse_whole(qube, name)
         with self._writer.tree(qube, name) as sink:
-            yield _JournaledTree(sink, self._journal, qube, name, self._warn)
+            yield _JournaledTree(sink, self._put(qube, name, "folder"), self._warn)
+
+    def _put(self, qube: str, name: str, kind: Literal["file", "folder"]) -> _Put:
+        damaged = name + DAMAGED_SUFFIX
+        return _Put(self._journal, qube, name, kind, lambda: self._refuse_whole(qube, damaged))
 
     def _is_expected(self, qube: str, name: str) -> bool:
         """Whether it is probably there and whole; a look at the name, not at the content."""
@@ -147,13 +155,17 @@ class _HashedFile:
 class _JournaledImage(_HashedFile):
     """See `FileSink`."""
 
-    def __init__(self, sink: FileSink, journal: Journal, qube: str, name: str) -> None:
+    def __init__(self, sink: FileSink, put: _Put) -> None:
         super().__init__(sink)
-        self._put = _Put(journal, qube, name, "file")
+        self._put = put
 
     def commit(self, size: int, chunks: int = 0) -> None:
         with self._put.around(self._hash.finish(size), size, chunks):
             self._sink.commit(size, chunks)
+
+    def keep(self, size: int) -> str | None:
+        self._put.spare_whole()
+        return self._sink.keep(size)
 
 
 class _TreeFile(_HashedFile):
@@ -169,15 +181,16 @@ class _TreeFile(_HashedFile):
         self._sink.commit(size, chunks)
         self._tree.file(self._path, self._mode & KEPT_MODE, size, self._hash.finish(size))
 
+    def keep(self, size: int) -> str | None:
+        return self._sink.keep(size)
+
 
 class _JournaledTree:
     """See `TreeSink`."""
 
-    def __init__(
-        self, sink: TreeSink, journal: Journal, qube: str, name: str, warn: Callable[[str], None]
-    ) -> None:
+    def __init__(self, sink: TreeSink, put: _Put, warn: Callable[[str], None]) -> None:
         self._sink = sink
-        self._put = _Put(journal, qube, name, "folder")
+        self._put = put
         self._hash = TreeHash()
         self._warn = warn
 
@@ -216,13 +229,32 @@ class _JournaledTree:
         with self._put.around(content, size, chunks, refused):
             self._sink.commit(size, chunks, refused)
 
+    def keep(self) -> str | None:
+        self._put.spare_whole()
+        return self._sink.keep()
+
 
 class _Put:
-    """A file gets its name: one line before, one line after."""
+    """A file gets its name: one line before, one line after.
+
+    Args:
+        journal: gets the lines.
+        qube: whose file it is.
+        name: of the file.
+        kind: what it is.
+        spare_whole: raises InTheWay if another file, which is whole and journaled, stands where
+            what is left of this one would go.
+    """
 
     def __init__(
-        self, journal: Journal, qube: str, name: str, kind: Literal["file", "folder"]
+        self,
+        journal: Journal,
+        qube: str,
+        name: str,
+        kind: Literal["file", "folder"],
+        spare_whole: Callable[[], None],
     ) -> None:
+        self.spare_whole = spare_whole
         self._journal = journal
         self._qube = qube
         self._name = name

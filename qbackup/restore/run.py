@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from qbackup.chunk import EncryptedChunk
-from qbackup.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory
+from qbackup.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory, QBackupError
 from qbackup.file import BackupFile, OnChunk
 from qbackup.formats import Event
 from qbackup.inner import InnerArchive
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import display
+from qbackup.restore import damaged
+from qbackup.restore.damaged import Losses, Remains
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.report import FileResult, OnProgress, Progress
 from qbackup.restore.sinks import CannotWrite, Found, InTheWay, Writer
@@ -177,19 +179,55 @@ class Run:
         if target.unsafe:
             return [self._result(file, target, "damaged", f"refused: {target.unsafe}")]
         try:
-            inner = file.decode(events, on_chunk)
-            if file.is_folder:
-                return self._tree(file, target, inner)
-            return [self._image(file, target, inner)]
+            return self._content(task, events, on_chunk)
         except InTheWay:
             return self._in_the_way(file, target)
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
-            place = f"{error.chunk}: " if error.chunk else ""
-            # where memory is short nothing is known to be wrong with the file
-            status = "missing" if isinstance(error, NotEnoughMemory) else "damaged"
-            return [self._result(file, target, status, place + error.reason)]
+            return [self._result(file, target, *_told(error))]
         except CannotWrite as error:
             return [self._result(file, target, "damaged", str(error))]
+
+    def _content(self, task: Task, events: Iterator[Event], on_chunk: OnChunk) -> list[FileResult]:
+        if self._writer.goes_past_damage:
+            return self._go_through(task, Losses(events), on_chunk)
+        inner = task.file.decode(events, on_chunk)
+        if task.file.is_folder:
+            return self._tree(task.file, task.target, inner)
+        return [self._image(task.file, task.target, inner)]
+
+    def _go_through(self, task: Task, losses: Losses, on_chunk: OnChunk) -> list[FileResult]:
+        """As `_file`, to the end of a file that is damaged; what is left of it may be kept."""
+        file, target = task.file, task.target
+        if not file.is_folder:
+            inner = file.decode(losses, on_chunk, past_gaps=True)
+            with self._writer.image(target.qube, target.name) as image:
+                remains = damaged.image(inner, image, losses, file)
+            return [self._remains(task, remains, losses, remains.size or 0)]
+        keeps = self._writer.keeps_damaged
+        inner = file.decode(losses, on_chunk, past_gaps=keeps)
+        with self._writer.tree(target.qube, target.name) as sink:
+            restore = TreeRestore(sink, self._limits, past_damage=keeps)
+            remains = damaged.tree(inner, restore, losses, file)
+        result = self._remains(task, remains, losses, restore.size, restore.notes)
+        if remains.error is not None and not keeps:  # what else is in it is nowhere
+            return [replace(result, notes=())]
+        lost = [(path, str(error), "damaged") for path, error in restore.lost]
+        refused = [(path, why, "missing") for path, why in restore.refused]
+        return [result, *(_part_of(target, *what) for what in [*lost, *refused])]
+
+    def _remains(
+        self, task: Task, remains: Remains, losses: Losses, size: int, notes: Sequence[str] = ()
+    ) -> FileResult:
+        status, error = ("ok", None) if remains.error is None else _told(remains.error)
+        is_folder = task.file.is_folder
+        return replace(
+            self._result(task.file, task.target, status, error, size=0 if error else size),
+            notes=(*notes, *remains.notes),
+            kept_as=remains.kept_as,
+            ranges=() if is_folder else remains.byte_ranges,
+            unplaced=remains.unplaced,
+            lost_chunks=losses.named,
+        )
 
     def _image(self, file: BackupFile, target: Target, inner: InnerArchive) -> FileResult:
         with self._writer.image(target.qube, target.name) as sink:
@@ -208,7 +246,7 @@ class Run:
                 restore.add(entry)
             restore.finish(file.chunk_count)
         result = self._result(file, target, "ok", size=restore.size, notes=tuple(restore.notes))
-        return [result, *(_refused(target, path, why) for path, why in restore.refused)]
+        return [result, *(_part_of(target, path, why) for path, why in restore.refused)]
 
     def _in_the_way(self, file: BackupFile, target: Target) -> list[FileResult]:
         """What an earlier run restored is kept, if it is still the same."""
@@ -218,7 +256,7 @@ class Run:
             return [self._result(file, target, "exists", reason)]
         return [
             _kept(target.qube, target.name, found),
-            *(_refused(target, path, why) for path, why in found.refused),
+            *(_part_of(target, path, why) for path, why in found.refused),
         ]
 
     def _or_kept(self, result: FileResult) -> FileResult:
@@ -251,11 +289,20 @@ def _kept(qube: str, name: str, found: Found) -> FileResult:
     return FileResult(qube=qube, name=name, status="kept", chunks=found.chunks, size=found.size)
 
 
-def _refused(target: Target, path: str, reason: str) -> FileResult:
+def _told(error: QBackupError) -> tuple[str, str]:
+    """The status of a file that an error costs, and the error in words."""
+    place = f"{error.chunk}: " if error.chunk else ""
+    # where memory is short nothing is known to be wrong with the file
+    status = "missing" if isinstance(error, NotEnoughMemory) else "damaged"
+    return status, place + error.reason
+
+
+def _part_of(target: Target, path: str, reason: str, status: str = "missing") -> FileResult:
+    """What came of something in a folder that was not made."""
     return FileResult(
         qube=target.qube,
         name=f"{target.name}/{path}",
-        status="missing",
+        status=status,  # type: ignore[arg-type]
         error=f"not restored: {reason}",
     )
 

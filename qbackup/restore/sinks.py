@@ -54,6 +54,17 @@ class FileSink(Protocol):
         """
         ...
 
+    def keep(self, size: int) -> str | None:
+        """It is not whole: gives it its length and the name ``NAME.damaged``.
+
+        Returns:
+            That name; None where nothing is written.
+
+        Raises:
+            InTheWay: there is something of that name.
+        """
+        ...
+
 
 class TreeSink(Protocol):
     """A folder archive under way. Paths are relative to the folder, ``.`` is itself."""
@@ -92,9 +103,18 @@ class TreeSink(Protocol):
         """
         ...
 
+    def keep(self) -> str | None:
+        """Not all of it is there: as `FileSink.keep`."""
+        ...
+
 
 class Writer(Protocol):
     """A place for restored files: a folder, or nowhere."""
+
+    goes_past_damage: bool
+    """Whether a file is gone through to its end when part of it is lost."""
+    keeps_damaged: bool
+    """Whether what is left of it then gets a name."""
 
     def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
         """A file of a qube; ``""`` as qube for one in the output folder itself.
@@ -143,6 +163,7 @@ class _Nothing:
     def commit(
         self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
     ) -> None: ...
+    def keep(self, size: int = 0) -> str | None: ...
 
     def file(
         self, path: str, size: int, mode: int, mtime_ns: int
@@ -151,7 +172,10 @@ class _Nothing:
 
 
 class NowhereWriter:
-    """Verifying: everything but the writing."""
+    """Verifying: everything but the writing. All that is damaged is found."""
+
+    goes_past_damage = True
+    keeps_damaged = False
 
     def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
         """See `Writer`."""

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from qbackup.errors import Damaged, LimitExceeded
+from qbackup.errors import Damaged, LimitExceeded, QBackupError
 from qbackup.inner import Entry
 from qbackup.limits import Limits
 from qbackup.names import display, encode, unsafe_reason
+from qbackup.pieces import LOSSES, kept
 from qbackup.restore.sinks import CannotWrite, TreeSink
 
 _SPECIAL_BITS = 0o6000
@@ -31,13 +32,17 @@ class TreeRestore:
         size: bytes of all its files, holes included.
         notes: what was changed on purpose, in words.
         refused: (path, reason) of what was not made.
+        past_damage: a file whose content is lost is noted, and the next ones are made.
+        lost: (path, what was wrong) of such files.
     """
 
     sink: TreeSink
     limits: Limits
+    past_damage: bool = False
     size: int = 0
     notes: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
+    lost: list[tuple[str, QBackupError]] = field(default_factory=list)
     _names: dict[int, bool] = field(default_factory=dict)  # no folders; True: a file, made
     _parents: set[int] = field(default_factory=set)
     _links: dict[str, tuple[str, int]] = field(default_factory=dict)
@@ -63,6 +68,10 @@ class TreeRestore:
             self._make(entry)
         except CannotWrite as error:
             self._refuse(entry.path, str(error))
+        except LOSSES as error:
+            if not self.past_damage or entry.kind != "file":
+                raise
+            self._lose(entry.path, error)
 
     def finish(self, chunks: int = 0) -> None:
         """What has to come last, then the commit.
@@ -70,6 +79,20 @@ class TreeRestore:
         Args:
             chunks: how many the folder came from.
         """
+        self._make_last()
+        self.sink.commit(self.size, chunks, self.refused)
+
+    def keep(self) -> str | None:
+        """As `finish`, for a folder that is not all there; see `TreeSink.keep`."""
+        self._make_last()
+        return self.sink.keep()
+
+    @property
+    def has_files(self) -> bool:
+        """Whether a whole file was made."""
+        return any(self._names.values())
+
+    def _make_last(self) -> None:
         names: dict[str, list[str]] = {}
         for path, first in self._link_names.items():
             names.setdefault(first, []).append(path)
@@ -80,7 +103,6 @@ class TreeRestore:
         for path in sorted(self._folders, key=lambda p: (p != ".", p.count("/")), reverse=True):
             mode, mtime_ns = self._folders[path]
             self.sink.finish_folder(path, mode, mtime_ns)
-        self.sink.commit(self.size, chunks, self.refused)
 
     def _check_path(self, entry: Entry) -> None:
         if entry.path == ".":
@@ -167,6 +189,12 @@ class TreeRestore:
         self._deferred += len(text) + 64
         if self._deferred > self.limits.tree_deferred:
             raise LimitExceeded("it has too many folders and links", limit="tree_deferred")
+
+    def _lose(self, path: str, error: QBackupError) -> None:
+        if len(self.lost) < _REFUSED_LIMIT:
+            self.lost.append((path, kept(error)))
+        else:
+            self._unnamed += 1
 
     def _note(self, text: str) -> None:
         if len(self.notes) < _NOTES_LIMIT:

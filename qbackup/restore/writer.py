@@ -17,11 +17,13 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from qbackup.errors import MachineError
 from qbackup.names import display, encode, folded
 from qbackup.restore.folders import (
+    DAMAGED_SUFFIX,
     FOLDER_MODE,
     OLD_FILE,
     OLD_FOLDER,
@@ -116,16 +118,48 @@ class _OpenFile:
         os.fsync(self.fd)
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a file or a folder under way goes.
+
+    Args:
+        folder: open.
+        name: in it.
+        overwrite: replace what is there under that name.
+        overwrite_damaged: asked whether to replace what is there under ``NAME.damaged``.
+    """
+
+    folder: int
+    name: str
+    overwrite: bool
+    overwrite_damaged: Callable[[], bool]
+
+    def take(self) -> None:
+        """``NAME.part`` becomes ``NAME``."""
+        put_in_place(self.folder, self.name, self.overwrite)
+
+    def take_damaged(self) -> str:
+        """``NAME.part`` becomes ``NAME.damaged``."""
+        name = self.name + DAMAGED_SUFFIX
+        take_back(self.folder, name)
+        put_in_place(self.folder, self.name, self.overwrite_damaged(), final_name=name)
+        return name
+
+
 class _Image(_OpenFile):
-    def __init__(self, fd: int, name: str, folder: int, overwrite: bool) -> None:
-        super().__init__(fd, name)
-        self._folder = folder
-        self._overwrite = overwrite
+    def __init__(self, fd: int, place: _Place) -> None:
+        super().__init__(fd, place.name)
+        self._place = place
 
     def commit(self, size: int, chunks: int = 0) -> None:
         with _translated(self._name):
             self.close_synced(size, _FILE_MODE, None)
-            put_in_place(self._folder, self._name, self._overwrite)
+            self._place.take()
+
+    def keep(self, size: int) -> str | None:
+        with _translated(self._name):
+            self.close_synced(size, _FILE_MODE, None)
+            return self._place.take_damaged()
 
 
 class FolderWriter:
@@ -134,12 +168,20 @@ class FolderWriter:
     Args:
         path: of the output folder; the user's own, so symbolic links in it are followed.
         overwrite: replace what is there under a final name.
+        keep_damaged: leave what could be verified of a damaged file as ``NAME.damaged``.
 
     Raises:
         MachineError: the folder can't be made, or another restore is writing into it.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        keep_damaged: bool = False,
+    ) -> None:
+        self.goes_past_damage = self.keeps_damaged = keep_damaged
         self._overwrite = overwrite
         self._written: dict[str, str] = {}
         self._being_written: set[str] = set()
@@ -216,12 +258,13 @@ class FolderWriter:
     @contextlib.contextmanager
     def image(self, qube: str, name: str) -> Iterator[FileSink]:
         """See `Writer`."""
-        with self._folder_of(qube, name) as (folder, base, overwrite):
+        with self._place_of(qube, name) as place:
+            folder, base = place.folder, place.name
             with _translated(base):
                 remove(folder, base + PART_SUFFIX)
                 fd = os.open(encode(base + PART_SUFFIX), _NEW_FILE, _FILE_MODE, dir_fd=folder)
             try:
-                yield _Image(fd, base, folder, overwrite)
+                yield _Image(fd, place)
             finally:
                 os.close(fd)
                 with contextlib.suppress(OSError):
@@ -230,21 +273,22 @@ class FolderWriter:
     @contextlib.contextmanager
     def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
         """See `Writer`."""
-        with self._folder_of(qube, name) as (folder, base, overwrite):
+        with self._place_of(qube, name) as place:
+            folder, base = place.folder, place.name
             with _translated(base):
                 remove(folder, base + PART_SUFFIX)
                 os.mkdir(encode(base + PART_SUFFIX), FOLDER_MODE, dir_fd=folder)
                 fd = os.open(encode(base + PART_SUFFIX), OLD_FOLDER, dir_fd=folder)
             try:
                 with contextlib.closing(Folders(fd)) as folders:
-                    yield _Tree(folders, folder, base, overwrite)
+                    yield _Tree(folders, place)
             finally:
                 with contextlib.suppress(OSError):
                     remove(folder, base + PART_SUFFIX)
 
     @contextlib.contextmanager
-    def _folder_of(self, qube: str, name: str) -> Iterator[tuple[int, str, bool]]:
-        """The open folder that a file goes into, its last component, and whether to overwrite.
+    def _place_of(self, qube: str, name: str) -> Iterator[_Place]:
+        """Where a file goes, its folder open.
 
         What this very restore has written is never overwritten: where the file system
         ignores case, two files of the backup can have one name.
@@ -260,7 +304,14 @@ class FolderWriter:
                 folder = folders.open(parents, create=True)
                 take_back(folder, base)
                 _check_free(folder, base, overwrite)
-            yield folder, base, overwrite
+            damaged = path + DAMAGED_SUFFIX
+            yield _Place(
+                folder, base, overwrite, lambda: self._may_overwrite(damaged, f"{damaged}/{path}")
+            )
+
+    def _may_overwrite(self, path: str, owner: str) -> bool:
+        """Whether what is there under a path may be replaced by this owner's file."""
+        return self._overwrite and self._written.setdefault(folded(path), owner) == owner
 
     @contextlib.contextmanager
     def _turn(self, name: str) -> Iterator[None]:
@@ -300,15 +351,16 @@ class _TreeFile(_OpenFile):
         with _translated(self._name):
             self.close_synced(size, self._mode & KEPT_MODE, self._mtime_ns)
 
+    def keep(self, size: int) -> str | None:
+        raise CannotWrite("only whole files are kept of a folder")
+
 
 class _Tree:
     """See `TreeSink`."""
 
-    def __init__(self, folders: Folders, parent: int, name: str, overwrite: bool) -> None:
+    def __init__(self, folders: Folders, place: _Place) -> None:
         self._folders = folders
-        self._parent = parent
-        self._name = name
-        self._overwrite = overwrite
+        self._place = place
 
     def folder(self, path: str) -> None:
         with _translated(path):
@@ -321,8 +373,9 @@ class _Tree:
             fd = os.open(base, _NEW_FILE, _FILE_MODE, dir_fd=folder)
         try:
             yield _TreeFile(fd, path, mode, mtime_ns)
-        except BaseException:
-            os.unlink(base, dir_fd=folder)  # the rest of the tree may get its name
+        except BaseException:  # the rest of the tree may get a name, and no half file in it
+            with _translated(path):
+                os.unlink(base, dir_fd=folder)
             raise
         finally:
             os.close(fd)
@@ -356,8 +409,12 @@ class _Tree:
     def commit(
         self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
     ) -> None:
-        with _translated(self._name):
-            put_in_place(self._parent, self._name, self._overwrite)
+        with _translated(self._place.name):
+            self._place.take()
+
+    def keep(self) -> str | None:
+        with _translated(self._place.name):
+            return self._place.take_damaged()
 
 
 def _times(mtime_ns: int) -> tuple[int, int]:

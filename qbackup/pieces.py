@@ -1,0 +1,119 @@
+"""A file's decompressed stream: pieces of verified bytes, and gaps where bytes are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from qbackup.errors import Damaged, LimitExceeded, NotEnoughMemory, QBackupError
+
+_EMPTY = memoryview(b"")
+CUT_OFF = "its data are cut off"
+# What costs a file and not the run.
+LOSSES = (Damaged, LimitExceeded, NotEnoughMemory)
+
+
+def kept(error: QBackupError) -> QBackupError:
+    """The same error, to be kept: without the frames it came through, which hold whole chunks."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Bytes of a stream that are lost, while it goes on behind them.
+
+    Args:
+        length: in bytes.
+        error: what was wrong where it begins.
+    """
+
+    length: int
+    error: QBackupError
+
+
+Piece: TypeAlias = "memoryview | Gap"
+
+
+class PieceQueue:
+    """A queue over the pieces of the stream, and over the gaps in it."""
+
+    def __init__(self, pieces: Iterator[Piece]) -> None:
+        self._pieces = pieces
+        self._piece = _EMPTY
+        self._gap: Gap | None = None
+        self._broken: QBackupError | None = None
+        self.position = 0
+
+    @property
+    def lost(self) -> QBackupError | None:
+        """Why nothing can be read here; None if something can."""
+        return self._gap.error if self._gap is not None else self._broken
+
+    def piece(self, size: int) -> memoryview:
+        """Some bytes, at most size; empty at the end of the stream. Raises where they are lost."""
+        if not self._fill():
+            return _EMPTY
+        if self._gap is not None:
+            raise self._gap.error
+        taken, self._piece = self._piece[:size], self._piece[size:]
+        self.position += len(taken)
+        return taken
+
+    def part(self, size: int) -> Piece:
+        """As `piece`, or what is lost here, at most size bytes of it.
+
+        Where the stream breaks off without saying how much is lost, all that is asked for is.
+        """
+        try:
+            if not self._fill():
+                return Gap(size, Damaged(CUT_OFF))
+        except LOSSES as error:
+            self._broken = kept(error)
+            return Gap(size, self._broken)
+        if self._gap is None:
+            return self.piece(size)
+        taken = Gap(min(size, self._gap.length), self._gap.error)
+        left = self._gap.length - taken.length
+        self._gap = Gap(left, taken.error) if left else None
+        self.position += taken.length
+        return taken
+
+    def more(self) -> bool:
+        """Whether something is left, be it a gap that has an end."""
+        try:
+            return self._fill()
+        except LOSSES as error:
+            self._broken = kept(error)
+            return False
+
+    def _fill(self) -> bool:
+        """Has something at hand, be it a gap; False at the end of the stream."""
+        while not len(self._piece) and self._gap is None:
+            if self._broken is not None:
+                raise self._broken
+            self._piece = _EMPTY
+            following = next(self._pieces, None)
+            if following is None:
+                return False
+            if isinstance(following, Gap):
+                self._gap = following
+            else:
+                self._piece = following
+        return True
+
+    def take(self, size: int) -> bytes:
+        """Exactly size bytes, fewer only at the end of the stream."""
+        taken = self.piece(size) if size else _EMPTY
+        if len(taken) == size:
+            return bytes(taken)
+        parts = [bytes(taken)]
+        missing = size - len(taken)
+        while missing:
+            taken = self.piece(missing)
+            if not len(taken):
+                break
+            parts.append(bytes(taken))
+            missing -= len(taken)
+        return b"".join(parts)
