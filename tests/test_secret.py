@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import logging
 import os
+import resource
 import signal
 import stat
 import tarfile
@@ -196,7 +197,8 @@ class TestRuns:
     def test_nor_after_a_signal(self, number: int, scene: Scene, tmp_path: Path) -> None:
         unpack = scene.spy("unpacks", WAIT.format(begun=tmp_path / "begun"))
         options = ("restore", MANY, "-o", scene.out, "-v", "--compression-filter", unpack)
-        with start(*options, env={"QBACKUP_PASSPHRASE": SMALL_SECRET, **KEPT}) as process:
+        env, cores = {"QBACKUP_PASSPHRASE": SMALL_SECRET, **KEPT}, {resource.RLIMIT_CORE: 1 << 20}
+        with start(*options, env=env, limits=cores) as process:
             wait_for((tmp_path / "begun").exists)
             limits = Path(f"/proc/{process.pid}/limits").read_text()
             process.send_signal(number)
