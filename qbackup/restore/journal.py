@@ -30,7 +30,7 @@ from qbackup.restore.records import LINE_LIMIT, Codec, Record, State
 JOURNAL_NAME = OWN_PREFIX + "journal"
 _MODE = 0o600
 _PIECE_SIZE = 1 << 20
-_RESERVE_SIZE = 64 * 1024
+_RESERVE_SIZE = 16 * 1024  # for the lines of some twenty files
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NEW_FILE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
