@@ -42,14 +42,15 @@ class Restores:
         """What the first run has left: nothing but files that are whole."""
         found = snapshot(self.out) if self.out.is_dir() else {}
         wrong = {path: what for path, what in found.items() if self.final.get(path) != what}
-        assert not wrong
+        assert not wrong, wrong
         return found
 
     def check_second(self) -> set[str]:
         """A second run completes, and says so; which statuses it gives."""
         again = call(*self.arguments("--json", "-q"), env=KEY)
         assert again.status == 0, again
-        assert snapshot(self.out, folders=True) == self.final
+        differs = set(snapshot(self.out, folders=True).items()) ^ set(self.final.items())
+        assert not differs, differs
         statuses = {file["status"] for file in again.document["files"]}
         assert statuses <= {"ok", "kept"}
         return statuses
