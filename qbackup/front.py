@@ -18,6 +18,7 @@ from qbackup.errors import (
     Damaged,
     HeaderAltered,
     LimitExceeded,
+    MachineError,
     NotABackup,
     QBackupError,
     UnsupportedFormat,
@@ -54,6 +55,7 @@ class Front:
         self._catalog = catalog
         self._limits = limits
         self._copy: bytes | None = None
+        self._trouble: MachineError | None = None  # a pipe can't be read again
         self._proven: tuple[RootKey, bytes] | None = None  # and the header as the copy has it
         self.faults: list[str] = []
         self._begin()
@@ -170,9 +172,15 @@ class Front:
         return self._read_member(member, self._limits.header)
 
     def _read_copy(self) -> bytes:
+        if self._trouble is not None:
+            raise self._trouble
         if self._copy is None:
-            member = self._catalog.header_copy()
-            self._copy = self._read_member(member, self._limits.header + OVERHEAD)
+            try:
+                member = self._catalog.header_copy()
+                self._copy = self._read_member(member, self._limits.header + OVERHEAD)
+            except MachineError as error:
+                self._trouble = None if self._source.seekable else error
+                raise
         return self._copy
 
     def _read_member(self, member: StoredMember, limit: int) -> bytes:

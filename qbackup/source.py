@@ -163,7 +163,7 @@ class SeekableSource:
 
 
 class PipeSource:
-    """A stream that goes one way."""
+    """A stream that goes one way. After an error its position is lost, so it has ended for good."""
 
     seekable = False
 
@@ -172,11 +172,14 @@ class PipeSource:
         self._use = _Use(file, owned=owned)
         self._lock = threading.Lock()
         self._position = 0
+        self._failure: MachineError | None = None
         self.troubles = 0
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """See `Source`."""
         with self._lock:
+            if self._failure is not None:
+                raise self._failure
             return self._read_next(offset, buffer)
 
     def _read_next(self, offset: int, buffer: memoryview) -> int:
@@ -187,7 +190,8 @@ class PipeSource:
                 return self._pass(offset, buffer)
         except OSError as error:
             self.troubles += 1
-            raise _failed(error) from error
+            self._failure = _failed(error)
+            raise self._failure from error
         except ValueError as error:
             raise Interrupted(_CLOSED) from error
 

@@ -88,6 +88,12 @@ def cut(backup: Path, out: Path, name: str, size: int) -> Path:
     return out
 
 
+def end_of(backup: Path, name: str) -> int:
+    """Where a member's bytes end in the backup."""
+    member = _member(backup, name)
+    return member.offset_data + member.size
+
+
 def extended(backup: Path, out: Path, archive: bytes) -> Path:
     """A copy with another archive at its end."""
     out.write_bytes(backup.read_bytes() + archive)

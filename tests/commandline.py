@@ -118,10 +118,11 @@ def start(
     limits: Mapping[int, int] | None = None,
     terminal: int | None = None,
     cwd: Path | None = None,
+    before: Callable[[], object] | None = None,
 ) -> subprocess.Popen[bytes]:
     """Starts a run in a session of its own, so without a terminal unless one is given.
 
-    `limits`: resource → value, as for `resource.setrlimit`.
+    `limits`: resource → value, as for `resource.setrlimit`; `before`: called in the new process.
     """
 
     def prepare() -> None:
@@ -130,6 +131,8 @@ def start(
             resource.setrlimit(kind, (value, value))
         if terminal is not None:
             fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        if before is not None:
+            before()
 
     return subprocess.Popen(
         command(*arguments),
@@ -151,12 +154,20 @@ def run(
     stdout: _Stream = subprocess.PIPE,
     stderr: _Stream = subprocess.PIPE,
     cwd: Path | None = None,
+    before: Callable[[], object] | None = None,
 ) -> Ended:
     """Runs it to its end; `stdin` as bytes goes through a pipe."""
     feed = stdin if isinstance(stdin, bytes) else None
     source = subprocess.PIPE if isinstance(stdin, bytes) else stdin
     with start(
-        *arguments, stdin=source, stdout=stdout, stderr=stderr, env=env, limits=limits, cwd=cwd
+        *arguments,
+        stdin=source,
+        stdout=stdout,
+        stderr=stderr,
+        env=env,
+        limits=limits,
+        cwd=cwd,
+        before=before,
     ) as process:
         return finish(process, arguments, feed)
 

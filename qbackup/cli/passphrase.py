@@ -28,6 +28,7 @@ COMMAND_VARIABLE = "QBACKUP_PASSPHRASE_COMMAND"
 
 _SIZE_LIMIT = 64 * 1024
 _COMMAND_SECONDS = 300
+_LOOK_SECONDS = 0.1  # between looks whether it has ended
 _TRIES = 3
 _TERMINAL = "/dev/tty"
 _OTHER_WAYS = (
@@ -195,12 +196,21 @@ def _run(command: str) -> bytes:
 
 
 def _read_output(process: subprocess.Popen[bytes]) -> bytes:
+    """What it has printed when it ends. A child that it leaves behind, an agent say, may keep the
+    pipe open for ever.
+    """
     deadline = time.monotonic() + _COMMAND_SECONDS
     data = b""
     while process.stdout is not None:
+        has_ended = process.poll() is not None  # by now it has printed all
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([process.stdout], [], [], left)[0]:
+        if left <= 0:
             raise Unlockable(f"the passphrase command took longer than {_COMMAND_SECONDS} s")
+        patience = 0.0 if has_ended else min(left, _LOOK_SECONDS)
+        if not select.select([process.stdout], [], [], patience)[0]:
+            if has_ended:
+                break
+            continue
         piece = os.read(process.stdout.fileno(), _SIZE_LIMIT)
         data += piece
         if len(data) > _SIZE_LIMIT:

@@ -7,6 +7,7 @@ comes out on the caller's thread, which also is the one that signals reach.
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -18,6 +19,7 @@ from qbackup.errors import Interrupted, MachineError
 from qbackup.formats import Event
 from qbackup.pipeline.pool import SIGNAL_SECONDS
 from qbackup.pipeline.session import Session
+from qbackup.pipeline.threads import start_daemon
 
 Tag = TypeVar("Tag")
 Item = TypeVar("Item")
@@ -83,12 +85,10 @@ class Lines(Generic[Tag, Message]):
     def _start(self) -> None:
         for session in self._sessions:
             try:
-                threading.Thread(
-                    target=self._line, args=(session,), name="qbackup-line", daemon=True
-                ).start()
-            except (RuntimeError, MemoryError) as error:
+                start_daemon(functools.partial(self._line, session), "qbackup-line")
+            except MachineError:
                 if not self._running:
-                    raise MachineError("this machine can't start a thread") from error
+                    raise
                 return  # those that run do the work
             self._running += 1
 

@@ -24,6 +24,7 @@ from qbackup.mixing import expand, finish
 from qbackup.passes import WIDTH, Work, best_pass
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.schedule import Schedule, Start, Way
+from qbackup.pipeline.threads import start_daemon
 from qbackup.scrypt import ScryptParameters
 
 # A signal that comes between the last look for signals and the wait is only seen when the
@@ -444,8 +445,8 @@ class KeyPool:
                     self._changed.notify_all()
 
         try:
-            threading.Thread(target=run, name=name, daemon=True).start()
-        except (RuntimeError, MemoryError):
+            start_daemon(run, name)
+        except MachineError:
             return False
         return True
 

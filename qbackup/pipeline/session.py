@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import _thread
 import contextlib
+import functools
 import sys
 import threading
 from collections import deque
@@ -30,6 +31,7 @@ from qbackup.errors import (
 from qbackup.formats import Data, Event, Format, LockedChunk, Lost
 from qbackup.names import display
 from qbackup.pipeline.pool import SIGNAL_SECONDS, Holder, KeyPool, Ticket
+from qbackup.pipeline.threads import start_daemon
 
 _READY_LIMIT = 1  # opened chunks that wait for the caller
 _MISSING = "this chunk is missing"
@@ -307,12 +309,10 @@ class Session(Generic[Tag]):
             self._started = True
             try:
                 for stage in (self._look_ahead, self._open_chunks):
-                    threading.Thread(
-                        target=self._run, args=(stage,), name="qbackup-stage", daemon=True
-                    ).start()
-            except (RuntimeError, MemoryError) as error:
+                    start_daemon(functools.partial(self._run, stage), "qbackup-stage")
+            except MachineError:
                 self.close()
-                raise MachineError("this machine can't start a thread") from error
+                raise
 
     def _run(self, stage: Callable[[], None]) -> None:
         """A stage that ends where nobody can be told, as for want of memory, ends the session."""

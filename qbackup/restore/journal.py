@@ -9,12 +9,15 @@ The folder may be in an enemy's reach. What stands under the journal's name is u
 is a plain file with that one name, of an owner that the folder is trusted to; else it is left
 as it is, and a warning says so. It is read up to a limit, line by line; lines that are torn,
 too long, strange or not authentic are passed over (`records`). Nothing is ever taken out of it.
-A journal that can't be used costs the knowledge of a later run, never a restore.
+A journal that can't be used costs the knowledge of a later run, never a restore. That a disk is
+full shall not make it one: a file that took the last room would be unknown to the run that is made
+again when there is room. So a little is reserved before the first file, and used then.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import threading
@@ -27,11 +30,35 @@ from qbackup.restore.records import LINE_LIMIT, Codec, Record, State
 JOURNAL_NAME = OWN_PREFIX + "journal"
 _MODE = 0o600
 _PIECE_SIZE = 1 << 20
+_RESERVE_SIZE = 16 * 1024  # for the lines of some twenty files
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NEW_FILE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
 
 class _Unusable(Exception):
     """What stands under the journal's name is not used."""
+
+
+class _Reserve:
+    """Room on a disk, held by a file without a name, so that nothing of it can be left over.
+
+    Where the file system has no such files nothing is held.
+    """
+
+    def __init__(self, folder: int) -> None:
+        self._fd = -1
+        unnamed = getattr(os, "O_TMPFILE", None)
+        if unnamed is not None:
+            with contextlib.suppress(OSError):
+                self._fd = os.open(".", unnamed | os.O_WRONLY, _MODE, dir_fd=folder)
+                os.posix_fallocate(self._fd, 0, _RESERVE_SIZE)
+
+    def give_back(self) -> bool:
+        """From now on others can have the room. Whether there was any."""
+        held, self._fd = self._fd, -1
+        if held >= 0:
+            os.close(held)
+        return held >= 0
 
 
 class Journal:
@@ -51,6 +78,7 @@ class Journal:
         self._warn = warn
         self._records: dict[tuple[str, str], tuple[State, Record]] = {}
         self._fd = -1
+        self._reserve = _Reserve(folder)
         self._is_torn = False
         self._is_usable = True
         self._lock = threading.Lock()
@@ -63,6 +91,7 @@ class Journal:
         """Lets it go. Never raises."""
         with self._lock:
             self._is_usable = False
+            self._reserve.give_back()
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
@@ -88,13 +117,21 @@ class Journal:
         with self._lock, self._telling("can't be written: a second run will not know what is new"):
             if not self._is_usable:
                 return
-            if self._fd < 0:
-                self._create()
             line = self._codec.line(state, record)
-            self._write(b"\n" + line if self._is_torn else line)
-            if sync:
-                os.fsync(self._fd)
+            try:
+                self._append(line, sync=sync)
+            except OSError as error:
+                if error.errno not in _NO_ROOM or not self._reserve.give_back():
+                    raise
+                self._append(line, sync=sync)
             self._records[record.qube, record.name] = (state, record)
+
+    def _append(self, line: bytes, *, sync: bool) -> None:
+        if self._fd < 0:
+            self._create()
+        self._write(b"\n" + line if self._is_torn else line)
+        if sync:
+            os.fsync(self._fd)
 
     def _write(self, data: bytes) -> None:
         """One call, so that a line is torn only where the disk is full or the machine stops."""

@@ -5,7 +5,8 @@ The rules, each kept by the system call and not by a look beforehand:
 * Nothing is created but below the output folder: every component of a path is opened
   relative to the folder before it (``dir_fd``), never through a symbolic link
   (``O_NOFOLLOW``), and every file is new (``O_EXCL``).
-* A file is ``NAME.part`` until it is whole and on the disk (fsync), then it is renamed.
+* A file is ``NAME.part`` until it is whole and on the disk (fsync), then it is renamed, if it is
+  still what stands there.
   What was there under the final name stays, unless the user asked to overwrite it.
 * Images are 0600, folders 0700, whatever the umask.
 """
@@ -17,8 +18,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from qbackup.errors import MachineError
 from qbackup.names import display, encode, folded
@@ -32,11 +32,11 @@ from qbackup.restore.folders import (
     clear_up,
     exists,
     make_folders,
-    put_in_place,
     remove,
     take_back,
 )
 from qbackup.restore.lock import FolderLock
+from qbackup.restore.place import Place
 from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, TreeSink
 from qbackup.restore.zeros import BLOCK_SIZE, is_zeros
 
@@ -118,48 +118,20 @@ class _OpenFile:
         os.fsync(self.fd)
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a file or a folder under way goes.
-
-    Args:
-        folder: open.
-        name: in it.
-        overwrite: replace what is there under that name.
-        overwrite_damaged: asked whether to replace what is there under ``NAME.damaged``.
-    """
-
-    folder: int
-    name: str
-    overwrite: bool
-    overwrite_damaged: Callable[[], bool]
-
-    def take(self) -> None:
-        """``NAME.part`` becomes ``NAME``."""
-        put_in_place(self.folder, self.name, self.overwrite)
-
-    def take_damaged(self) -> str:
-        """``NAME.part`` becomes ``NAME.damaged``."""
-        name = self.name + DAMAGED_SUFFIX
-        take_back(self.folder, name)
-        put_in_place(self.folder, self.name, self.overwrite_damaged(), final_name=name)
-        return name
-
-
 class _Image(_OpenFile):
-    def __init__(self, fd: int, place: _Place) -> None:
+    def __init__(self, fd: int, place: Place) -> None:
         super().__init__(fd, place.name)
         self._place = place
 
     def commit(self, size: int, chunks: int = 0) -> None:
         with _translated(self._name):
             self.close_synced(size, _FILE_MODE, None)
-            self._place.take()
+            self._place.take(self.fd)
 
     def keep(self, size: int) -> str | None:
         with _translated(self._name):
             self.close_synced(size, _FILE_MODE, None)
-            return self._place.take_damaged()
+            return self._place.take_damaged(self.fd)
 
 
 class FolderWriter:
@@ -287,7 +259,7 @@ class FolderWriter:
                     remove(folder, base + PART_SUFFIX)
 
     @contextlib.contextmanager
-    def _place_of(self, qube: str, name: str) -> Iterator[_Place]:
+    def _place_of(self, qube: str, name: str) -> Iterator[Place]:
         """Where a file goes, its folder open.
 
         What this very restore has written is never overwritten: where the file system
@@ -305,8 +277,13 @@ class FolderWriter:
                 take_back(folder, base)
                 _check_free(folder, base, overwrite)
             damaged = path + DAMAGED_SUFFIX
-            yield _Place(
-                folder, base, overwrite, lambda: self._may_overwrite(damaged, f"{damaged}/{path}")
+            yield Place(
+                self._root,
+                tuple(parents),
+                folder,
+                base,
+                overwrite,
+                lambda: self._may_overwrite(damaged, f"{damaged}/{path}"),
             )
 
     def _may_overwrite(self, path: str, owner: str) -> bool:
@@ -358,7 +335,7 @@ class _TreeFile(_OpenFile):
 class _Tree:
     """See `TreeSink`."""
 
-    def __init__(self, folders: Folders, place: _Place) -> None:
+    def __init__(self, folders: Folders, place: Place) -> None:
         self._folders = folders
         self._place = place
 
@@ -410,11 +387,11 @@ class _Tree:
         self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
     ) -> None:
         with _translated(self._place.name):
-            self._place.take()
+            self._place.take(self._folders.open([]))
 
     def keep(self) -> str | None:
         with _translated(self._place.name):
-            return self._place.take_damaged()
+            return self._place.take_damaged(self._folders.open([]))
 
 
 def _times(mtime_ns: int) -> tuple[int, int]:
