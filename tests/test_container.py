@@ -413,3 +413,16 @@ class TestChunkTable:
         runs = RunsByPath(table)
         assert list(runs.first_runs) == [0, 1, 3]
         assert [runs["a"], runs["b"], runs["c"], runs["d"]] == [[0, 2], [1], [3], []]
+
+    def test_files_are_found_whatever_their_hashes_are(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        edges = [-(2**63), -(2**60) - 1, -(2**60), -1, 0, 2**60 - 1, 2**60, 2**63 - 1]
+        hashes = {f"file {place}": value for place, value in enumerate(reversed(edges))}
+        monkeypatch.setattr("qbackup.container.hash", hashes.__getitem__, raising=False)
+        table = ChunkTable()
+        for path in hashes:
+            table.add(ChunkName(path, 0), StoredMember("", 0, 0))
+        runs = RunsByPath(table)
+        assert [runs[path] for path in hashes] == [[run] for run in range(len(hashes))]
+        assert list(runs.first_runs) == list(range(len(hashes)))
