@@ -145,6 +145,10 @@ class TestDamage:
         with pytest.raises(ChunkDamaged, match=words):
             EncryptedHeader.parse(bytes(data))
 
+    def test_a_header_that_is_cut_off_is_named(self, stored: bytes) -> None:
+        with pytest.raises(ChunkDamaged, match="cut off inside its header"):
+            EncryptedHeader.parse(stored[: HEADER_SIZE - 1])
+
     @given(st.binary(max_size=200))
     def test_other_bytes_are_no_header(self, data: bytes) -> None:
         with pytest.raises(ChunkDamaged):
