@@ -15,12 +15,14 @@ from collections import Counter
 from pathlib import Path
 
 COPY = Path("mutants")
-KILLED = {"killed", "timeout", "segfault", "caught by type check"}
+KILLED = {"killed", "segfault"}  # a timeout may be the machine's fault
 WIDER = [
     f"tests/test_{name}.py"
-    for name in ("contents", "pipe", "limits", "keep_damaged", "salvage", "journal", "damage")
+    for name in (
+        "pipeline streams drives contents pipe limits keep_damaged salvage journal damage"
+    ).split()
 ]
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "60"]
+PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "300"]
 
 
 def mutmut(*arguments: str) -> str:
