@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from qbackup.errors import AlreadyPassed, ChunkDamaged, LimitExceeded
 from qbackup.limits import Limits
 from qbackup.names import ChunkName
 from qbackup.source import PipeSource, Source, open_source
+from tests.sources import Failing
 
 BEFORE, CONTENT, BEHIND = b"before", bytes(range(200)), b"behind"
 STORED = BEFORE + CONTENT + BEHIND
@@ -77,6 +79,14 @@ class TestReading:
         one = chunk(make(), len(CONTENT + BEHIND) + 1, name="vm1/\x1b")
         with pytest.raises(ChunkDamaged, match="archive ends inside") as caught:
             one.read_body(0)
+        assert caught.value.chunk == "vm1/\\x1b.000"
+
+    def test_what_the_drive_says_is_told_of_the_chunk(self, tmp_path: Path) -> None:
+        (tmp_path / "backup").write_bytes(STORED)
+        drive = Failing(tmp_path / "backup", range(len(BEFORE), len(STORED)))
+        one = chunk(open_source(cast(Any, drive)), name="vm1/\x1b")
+        with pytest.raises(ChunkDamaged, match="Input/output error") as caught:
+            one.read_head(HEAD)
         assert caught.value.chunk == "vm1/\\x1b.000"
 
     @pytest.mark.parametrize("part", ["read_head", "read_body"])

@@ -116,6 +116,11 @@ class TestDamagedHeaders:
         assert "\x1b" not in str(caught.value)
         assert caught.value.file == "backup-header"
 
+    @pytest.mark.parametrize("space", [b"\x0b", b"\x0c", b"\x1c", b"\x1f"])
+    def test_what_only_looks_like_a_space_is_not_passed_over(self, space: bytes) -> None:
+        with pytest.raises(HeaderAltered, match="not plain"):
+            BackupHeader.parse(text().replace(b"gzip\n", b"gzip" + space + b"\n"))
+
     @pytest.mark.parametrize("line", [b"no equals sign\n", b"version\n", b"\xc3\xa9=1\n", b"\0\n"])
     def test_a_line_that_is_none(self, line: bytes) -> None:
         with pytest.raises(HeaderAltered):
