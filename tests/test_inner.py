@@ -145,6 +145,12 @@ class TestOneFile:
         next(opened.only_file().extents())
         opened.finish()
 
+    def test_is_called_by_its_own_name(self) -> None:
+        assert inner(archive(plain())).only_file().path == "private.img"
+        assert inner(archive(plain(name=b"qubes.xml")), "qubes.xml").only_file().path == "qubes.xml"
+        deep = inner(archive(plain(name=b"a/b/c")), "a/b/c").only_file()
+        assert deep.path == "c"
+
     def test_its_data_go_by_with_the_entry(self) -> None:
         opened = inner(archive(plain()))
         entry = opened.only_file()
@@ -244,15 +250,28 @@ class TestTheEnd:
         with pytest.raises(Damaged, match="follows the end"):
             whole(plain() + blocks * ZEROS + extra)
 
-    def test_padding_that_is_not_zero_is_damage(self) -> None:
-        data = bytearray(archive(plain(b"x" * 700)))
-        data[BLOCK + 700] = 1
-        with pytest.raises(Damaged, match="disordered"):
-            whole(bytes(data))
+    def test_only_zeros_are_nothing(self) -> None:
+        data = archive(plain(b"x" * 700))
+        for value in range(1, 256):
+            changed = bytearray(data)
+            changed[BLOCK + 700] = value
+            with pytest.raises(Damaged, match="disordered"):
+                whole(bytes(changed))
+            with pytest.raises(Damaged, match="follows the end"):
+                whole(data + bytes([value]))
+
+    def test_after_damage_there_is_no_end(self) -> None:
+        opened = inner(plain() + b"no header" * 100)
+        entry = opened.only_file()
+        for _ in range(2):
+            with pytest.raises(Damaged):
+                opened.finish()
+        with pytest.raises(UsageError, match="went by"):
+            list(entry.extents())
 
     def test_zeros_without_an_end_are_given_up_on(self) -> None:
         limits = Limits(trailing_zeros=100_000)
-        assert whole(plain() + bytes(100_000), limits=limits)
+        assert whole(plain() + ZEROS + bytes(100_000), limits=limits)
         with pytest.raises(LimitExceeded) as caught:
             whole(plain() + ZEROS + bytes(100_001), limits=limits)
         assert caught.value.limit == "trailing_zeros"
@@ -443,6 +462,12 @@ class TestPastGaps:
             (5010, 10, b"b" * 10),
         ]
         opened.finish()
+
+    def test_nobody_goes_past_them_who_did_not_ask_for_it(self) -> None:
+        stream: list[Piece] = [memoryview(header(BNAME, size=10)), Gap(10, LOSS)]
+        opened = InnerArchive(iter(stream), NAME, Limits())
+        with pytest.raises(Damaged, match="this chunk is lost"):
+            list(opened.parts(opened.only_file()))
 
     def test_who_reads_extents_is_told_of_the_loss(self) -> None:
         opened = with_gaps(header(BNAME, size=1000) + b"a" * 100, 900)
