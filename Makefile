@@ -1,6 +1,7 @@
 # make demo   sets up .venv, restores the sample backup and shows what came out
 # make test   sets up .venv with the test extras and runs every test
 # make check  lint, format and types
+# make mutants  small faults in the code that decides what is believed: does a test notice each?
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +9,7 @@ VENV ?= .venv
 PACKAGE ?= --editable .
 BIN = $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test check mutants clean
 
 demo: $(VENV)/.demo
 	sh examples/demo.sh $(BIN)/qbackup
@@ -21,6 +22,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+mutants: $(VENV)/.mutants
+	$(BIN)/python -m tests.mutants $(ONLY)
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -32,9 +36,13 @@ $(VENV)/.test: $(VENV)/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
 	touch $@
 
+$(VENV)/.mutants: $(VENV)/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable ".[mutants]"
+	touch $@
+
 $(VENV)/.dev: $(VENV)/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv build dist demo-out *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist demo-out mutants *.egg-info .coverage* .pytest_cache .mypy_cache .ruff_cache .hypothesis

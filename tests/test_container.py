@@ -114,6 +114,13 @@ class TestWholeArchives:
         data = archive(*parts) + member(b"last")
         assert [stored.name for stored in scanned(data)] == [f"m{n}" for n in range(30)] + ["last"]
 
+    def test_archives_may_be_shorter_than_a_record(self) -> None:
+        """Other writers' end marks are two blocks, or one."""
+        for blocks in (1, 2, 3):
+            parts = [header(b"m%d" % n, size=n) + padded(bytes(n)) for n in range(8)]
+            data = (blocks * ZEROS).join(parts) + bytes(RECORD)
+            assert [stored.name for stored in scanned(data)] == [f"m{n}" for n in range(8)]
+
     def test_names_are_what_the_headers_say_of_any_length_and_bytes(self) -> None:
         long = b"vm1/" + b"n" * 200
         data = archive(pax({b"path": long}), header(size=3), padded(b"abc"))
@@ -234,6 +241,16 @@ class TestCutArchives:
         for size in range(1, len(data), 997):
             self.check(data, size, whole, ends)
 
+    def test_inside_the_padding_of_a_last_record_of_any_length(self) -> None:
+        parts = [header(b"m%d" % n, size=1) + padded(b"x") for n in range(25)]
+        for count in range(1, 26):
+            for more in (b"", header(b"empty")):
+                whole = archive(*parts[:count], more)
+                assert len(scanned(whole)) == count + bool(more)
+                for size in range(len(b"".join(parts[:count]) + more), len(whole), BLOCK):
+                    _, error, _ = collect(seekable(whole[:size]))
+                    assert isinstance(error, ArchiveDamaged)
+
     def test_members_that_are_there_whole_are_all_given(
         self, data: bytes, whole: list[StoredMember]
     ) -> None:
@@ -352,6 +369,12 @@ class TestReading:
             assert not any(file.times_read(stored.offset, stored.offset + stored.size))
         assert file.bytes_read < 40_000
 
+    def test_one_read_serves_the_end_of_an_archive_and_the_next_header(self) -> None:
+        file = Recorded(vectorfiles.backup_path("xz-many-chunks"))
+        members, error, _ = collect(open_source(file))  # type: ignore[arg-type]
+        assert error is None
+        assert len(file.reads) <= 1 + len(members) + 1, "the first header, and the very end"
+
     def test_nothing_is_read_before_it_is_asked_for(self, backup: Path) -> None:
         file = Recorded(backup)
         members: Iterator[StoredMember] = scan(
@@ -413,3 +436,17 @@ class TestChunkTable:
         runs = RunsByPath(table)
         assert list(runs.first_runs) == [0, 1, 3]
         assert [runs["a"], runs["b"], runs["c"], runs["d"]] == [[0, 2], [1], [3], []]
+
+    @pytest.mark.parametrize("step", [1, 2**59, 2**60 - 1, 2**60])
+    def test_files_are_found_whatever_their_hashes_are(
+        self, monkeypatch: pytest.MonkeyPatch, step: int
+    ) -> None:
+        values = [-(2**63), *(place * step for place in (3, -1, 7, 0, -8, 5, 4, -7, 1)), 2**63 - 1]
+        hashes = {f"file {place}": value for place, value in enumerate(dict.fromkeys(values))}
+        monkeypatch.setattr("qbackup.container.hash", hashes.__getitem__, raising=False)
+        table = ChunkTable()
+        for path in hashes:
+            table.add(ChunkName(path, 0), StoredMember("", 0, 0))
+        runs = RunsByPath(table)
+        assert [runs[path] for path in hashes] == [[run] for run in range(len(hashes))]
+        assert list(runs.first_runs) == list(range(len(hashes)))

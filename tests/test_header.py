@@ -116,6 +116,11 @@ class TestDamagedHeaders:
         assert "\x1b" not in str(caught.value)
         assert caught.value.file == "backup-header"
 
+    @pytest.mark.parametrize("space", [b"\x0b", b"\x0c", b"\x1c", b"\x1f"])
+    def test_what_only_looks_like_a_space_is_not_passed_over(self, space: bytes) -> None:
+        with pytest.raises(HeaderAltered, match="not plain"):
+            BackupHeader.parse(text().replace(b"gzip\n", b"gzip" + space + b"\n"))
+
     @pytest.mark.parametrize("line", [b"no equals sign\n", b"version\n", b"\xc3\xa9=1\n", b"\0\n"])
     def test_a_line_that_is_none(self, line: bytes) -> None:
         with pytest.raises(HeaderAltered):
@@ -126,7 +131,34 @@ class TestDamagedHeaders:
         with pytest.raises(LimitExceeded) as caught:
             BackupHeader.parse(data)
         assert caught.value.limit == "header"
-        assert BackupHeader.parse(data, Limits(header=100_000)).version == 4
+        assert BackupHeader.parse(data, Limits(header=len(data))).version == 4
+
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            (text(version=None), "names no version"),
+            (text(version="3"), "format 3"),
+            (text(version="5"), "format 5"),
+            (text(hmac_algorithm="SHA512"), "names SHA512"),
+            (text(encrypted="False"), "'not encrypted'"),
+            (text(encrypted=None), "does not say encrypted"),
+            (text(compression_filter=None), "does not name the filter"),
+            (text(backup_id="a b"), "not plain: a b"),
+            (text() + b"version=4\n", "says version twice"),
+            (text() + b"\n\xff=1\n", "not ASCII"),
+            (text() + b"line\n", "a line without '='"),
+            (text() + bytes(70_000), "too long"),
+        ],
+    )
+    def test_the_file_and_what_is_wrong_are_said(self, data: bytes, words: str) -> None:
+        with pytest.raises(QBackupError, match=words) as caught:
+            BackupHeader.parse(data)
+        assert caught.value.file == "backup-header"
+
+    def test_a_value_of_any_length_is_shown_short(self) -> None:
+        with pytest.raises(HeaderAltered) as caught:
+            BackupHeader.parse(text(backup_id="_" * 60_000))
+        assert len(str(caught.value)) < 200
 
     @given(st.binary(max_size=300))
     def test_any_bytes_give_a_header_or_an_error_of_ours(self, data: bytes) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qbackup.errors import Damaged, LimitExceeded, QBackupError, UsageError
-from qbackup.inner import Entry, InnerArchive
+from qbackup.inner import Entry, Extent, InnerArchive, Missing
 from qbackup.limits import Limits
+from qbackup.pieces import Gap, Piece
 from tests import vectorfiles
 from tests.make_vectors import make_home
 from tests.maker import inner_tar, make_sparse, write_sparse_tar
@@ -143,6 +145,12 @@ class TestOneFile:
         next(opened.only_file().extents())
         opened.finish()
 
+    def test_is_called_by_its_own_name(self) -> None:
+        assert inner(archive(plain())).only_file().path == "private.img"
+        assert inner(archive(plain(name=b"qubes.xml")), "qubes.xml").only_file().path == "qubes.xml"
+        deep = inner(archive(plain(name=b"a/b/c")), "a/b/c").only_file()
+        assert deep.path == "c"
+
     def test_its_data_go_by_with_the_entry(self) -> None:
         opened = inner(archive(plain()))
         entry = opened.only_file()
@@ -242,15 +250,28 @@ class TestTheEnd:
         with pytest.raises(Damaged, match="follows the end"):
             whole(plain() + blocks * ZEROS + extra)
 
-    def test_padding_that_is_not_zero_is_damage(self) -> None:
-        data = bytearray(archive(plain(b"x" * 700)))
-        data[BLOCK + 700] = 1
-        with pytest.raises(Damaged, match="disordered"):
-            whole(bytes(data))
+    def test_only_zeros_are_nothing(self) -> None:
+        data = archive(plain(b"x" * 700))
+        for value in range(1, 256):
+            changed = bytearray(data)
+            changed[BLOCK + 700] = value
+            with pytest.raises(Damaged, match="disordered"):
+                whole(bytes(changed))
+            with pytest.raises(Damaged, match="follows the end"):
+                whole(data + bytes([value]))
+
+    def test_after_damage_there_is_no_end(self) -> None:
+        opened = inner(plain() + b"no header" * 100)
+        entry = opened.only_file()
+        for _ in range(2):
+            with pytest.raises(Damaged):
+                opened.finish()
+        with pytest.raises(UsageError, match="went by"):
+            list(entry.extents())
 
     def test_zeros_without_an_end_are_given_up_on(self) -> None:
         limits = Limits(trailing_zeros=100_000)
-        assert whole(plain() + bytes(100_000), limits=limits)
+        assert whole(plain() + ZEROS + bytes(100_000), limits=limits)
         with pytest.raises(LimitExceeded) as caught:
             whole(plain() + ZEROS + bytes(100_001), limits=limits)
         assert caught.value.limit == "trailing_zeros"
@@ -395,3 +416,97 @@ class TestFolders:
         with pytest.raises(UsageError):
             list(first.extents())
         assert content(second) == b"content"
+
+
+LOSS = Damaged("this chunk is lost")
+
+
+def described(parts: Iterator[Extent | Missing]) -> list[tuple[int, int, bytes | str]]:
+    """(offset, length, data or what was wrong) of all but holes, and of no more than ten."""
+    found: list[tuple[int, int, bytes | str]] = []
+    for part in itertools.islice(parts, 10):
+        if isinstance(part, Missing):
+            found.append((part.offset, part.length, str(part.error)))
+        elif part.data is not None:
+            found.append((part.offset, part.length, bytes(part.data)))
+    return found
+
+
+def with_gaps(
+    *pieces: bytes | int, limits: Limits | None = None, on_close: Callable[[], None] | None = None
+) -> InnerArchive:
+    """Bytes, and gaps of so many."""
+    stream: list[Piece] = [
+        Gap(piece, LOSS) if isinstance(piece, int) else memoryview(piece) for piece in pieces
+    ]
+    return InnerArchive(iter(stream), NAME, limits or Limits(), on_close, past_gaps=True)
+
+
+class TestPastGaps:
+    def test_what_is_lost_and_what_is_behind_it_have_their_places(self) -> None:
+        opened = with_gaps(header(BNAME, size=1000) + b"a" * 100, 300, b"b" * 600 + bytes(24) + END)
+        assert described(opened.parts(opened.only_file())) == [
+            (0, 100, b"a" * 100),
+            (100, 300, "this chunk is lost"),
+            (400, 600, b"b" * 600),
+        ]
+        opened.finish()
+
+    def test_a_gap_may_lie_across_a_hole(self) -> None:
+        front = pax_sparse([(1000, 10), (5000, 20), (9000, 0)], 9000, BNAME)
+        opened = with_gaps(front + b"a" * 4, 16, b"b" * 10 + bytes(BLOCK - 30) + END)
+        assert described(opened.parts(opened.only_file())) == [
+            (1000, 4, b"a" * 4),
+            (1004, 6, "this chunk is lost"),
+            (5000, 10, "this chunk is lost"),
+            (5010, 10, b"b" * 10),
+        ]
+        opened.finish()
+
+    def test_nobody_goes_past_them_who_did_not_ask_for_it(self) -> None:
+        stream: list[Piece] = [memoryview(header(BNAME, size=10)), Gap(10, LOSS)]
+        opened = InnerArchive(iter(stream), NAME, Limits())
+        with pytest.raises(Damaged, match="this chunk is lost"):
+            list(opened.parts(opened.only_file()))
+
+    def test_who_reads_extents_is_told_of_the_loss(self) -> None:
+        opened = with_gaps(header(BNAME, size=1000) + b"a" * 100, 900)
+        extents = opened.only_file().extents()
+        assert next(extents).length == 100
+        with pytest.raises(Damaged, match="this chunk is lost"):
+            next(extents)
+
+    def test_an_entry_that_is_passed_may_have_them(self) -> None:
+        opened = with_gaps(header(BNAME, size=1000), 1000, bytes(24) + END)
+        opened.only_file()
+        opened.finish()
+
+    def test_one_in_a_header_is_told_and_what_is_behind_it_is_the_rest(self) -> None:
+        opened = with_gaps(100, b"x" * 400, 50, b"y")
+        with pytest.raises(Damaged, match="this chunk is lost"):
+            opened.only_file()
+        assert opened.lost is LOSS
+        assert described(opened.rest()) == [
+            (0, 100, "this chunk is lost"),
+            (100, 400, b"x" * 400),
+            (500, 50, "this chunk is lost"),
+            (550, 1, b"y"),
+        ]
+        assert opened.position == 551
+        assert opened.lost is None
+
+    @pytest.mark.parametrize("limit", [450, 500, 501])
+    def test_no_more_of_a_rest_is_given_than_a_file_may_have(self, limit: int) -> None:
+        opened = with_gaps(b"x" * 300, 200, b"y", limits=Limits(file_size=limit))
+        lengths = [length for _, length, _ in described(opened.rest())]
+        assert lengths == [300, min(200, limit - 300), *([1] if limit > 500 else [])]
+
+
+class TestClosing:
+    def test_gives_back_what_it_stands_on(self) -> None:
+        closed: list[str] = []
+        with_gaps(END, on_close=lambda: closed.append("closed")).close()
+        assert closed == ["closed"]
+
+    def test_nothing_is_needed_for_it(self) -> None:
+        inner(END).close()

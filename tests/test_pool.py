@@ -648,6 +648,14 @@ class TestSpeculation:
         wait_for(lambda: not threads())
         assert len(deriver.seen.ways) == 2
 
+    def test_what_was_begun_is_not_expected_once_more(self, pools: Pools) -> None:
+        pool = pools(Watched(mixes=False))
+        pool.start(job(0), speculative=True)
+        pool.expect_lanes(2 * LANES.p)
+        tickets = [pool.start(job(number)) for number in range(2)]
+        assert pool._schedule._expected == 0, "all that were expected have been asked for"
+        assert [ticket.wait() for ticket in tickets] == [key_of(job(0)), key_of(job(1))]
+
     def test_what_was_not_begun_is_dropped_when_it_is_not_needed(self, pools: Pools) -> None:
         gate = Gate()
         deriver = Watched(before=gate, mixes=False)
@@ -688,6 +696,28 @@ class TestTheBudget:
                 time.sleep(0.05)  # lets some linger, and go
         assert [ticket.wait() for ticket in tickets] == [key_of(one) for one in jobs]
         assert not over
+
+    def test_a_pass_that_leaves_rows_out_takes_no_more_than_it_is_charged(
+        self, pools: Pools, kernel: LaneKernel
+    ) -> None:
+        taken: list[tuple[int, int]] = []
+
+        class Kernel(LaneKernel):
+            def romix(
+                self,
+                blocks: bytes | bytearray | memoryview,
+                parameters: ScryptParameters,
+                memory: LaneMemory,
+                gap: int = 1,
+            ) -> bytes:
+                mixed = super().romix(blocks, parameters, memory, gap)
+                taken.append((gap, memory._used))
+                return mixed
+
+        pool = ready(pools(Deriver(load_kernel=lambda: Kernel(kernel._romix)), 1, 2 * MIB))
+        check_keys(pool, 9)
+        assert any(gap > 1 for gap, _ in taken), "there is room for two whole lanes"
+        assert all(size <= 2 * MIB for _, size in taken)
 
     def test_one_too_small_for_a_lane_slows_down_and_stops_nothing(
         self, pools: Pools, kernel: LaneKernel

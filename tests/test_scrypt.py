@@ -145,6 +145,10 @@ class TestDamage:
         with pytest.raises(ChunkDamaged, match=words):
             EncryptedHeader.parse(bytes(data))
 
+    def test_a_header_that_is_cut_off_is_named(self, stored: bytes) -> None:
+        with pytest.raises(ChunkDamaged, match="cut off inside its header"):
+            EncryptedHeader.parse(stored[: HEADER_SIZE - 1])
+
     @given(st.binary(max_size=200))
     def test_other_bytes_are_no_header(self, data: bytes) -> None:
         with pytest.raises(ChunkDamaged):
@@ -237,6 +241,16 @@ class TestParameters:
         header = EncryptedHeader.parse(forged_header(log2_n, r, p))
         with pytest.raises(ChunkDamaged, match="impossible"):
             header.check_limits(Limits(scrypt_memory=1 << 80, scrypt_work=1 << 80))
+
+    @pytest.mark.parametrize(("log2_n", "r", "p"), [(1, 8, 1), (63, 8, 1), (10, 2**30 - 1, 1)])
+    def test_the_least_and_most_that_scrypt_has_are_no_damage(
+        self, log2_n: int, r: int, p: int
+    ) -> None:
+        header = EncryptedHeader.parse(forged_header(log2_n, r, p))
+        most = header.parameters
+        header.check_limits(
+            Limits(scrypt_memory=most.lane_memory, scrypt_work=most.work, scrypt_lanes=r * p)
+        )
 
     @given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
     def test_whatever_they_are_nothing_but_our_errors_comes(
