@@ -35,7 +35,7 @@ _CHUNKS = (1, 2, 3, 7)
 _PASSPHRASE = b"known"
 _ID = b"20240917T101112-1"
 _LIMITS = replace(LIMITS, file_size=1 << 20)
-_DOM0 = Domain(
+DOM0 = Domain(
     name="dom0",
     qid=0,
     klass="AdminVM",
@@ -46,8 +46,8 @@ _DOM0 = Domain(
     backup_path=HOME,
     backup_size=1,
 )
-_WORK = replace(
-    _DOM0, name="work", qid=1, klass="AppVM", volumes={"private": True}, backup_path="vm1/"
+WORK = replace(
+    DOM0, name="work", qid=1, klass="AppVM", volumes={"private": True}, backup_path="vm1/"
 )
 
 
@@ -109,7 +109,7 @@ def _backup(choices: Choices, data: bytes) -> bytes:
     copy = seal.encrypted(text, seal.key_for(b"backup-header!" + _PASSPHRASE))
     parts = [member(b"backup-header", text), member(b"backup-header.hmac", copy)]
     contents = {
-        METADATA: member(METADATA.encode(), qubes_xml([_DOM0, _WORK])),
+        METADATA: member(METADATA.encode(), qubes_xml([DOM0, WORK])),
         IMAGE: member(IMAGE.encode(), b"image"),
         HOME: archive(header(HOME.encode() + b"/", kind=b"5", mode=0o700)),
     }

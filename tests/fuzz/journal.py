@@ -17,16 +17,16 @@ from tests.fuzz.common import LIMITS
 from tests.fuzz.tree import scratch
 
 _KEY = bytes(range(32))
-_CODEC = Codec(_KEY)
-_ID = _CODEC.line("ready", Record(qube="", name="", kind="file", size=0, sha256="", chunks=0))[:16]
-_NEW = Record(qube="new", name="a", kind="file", size=1, sha256="00" * 32, chunks=1, refused=())
+CODEC = Codec(_KEY)
+_ID = CODEC.line("ready", Record(qube="", name="", kind="file", size=0, sha256="", chunks=0))[:16]
+NEW = Record(qube="new", name="a", kind="file", size=1, sha256="00" * 32, chunks=1, refused=())
 
 
 def check(data: bytes) -> None:
     """A line is believed whole or not at all, and no file keeps a new line from being read."""
     lines = data.split(b"\n")
     for line in lines:
-        _CODEC.parse(line)
+        CODEC.parse(line)
         _check_record(sealed(line))
     _check_journal(data)
     _check_journal(b"\n".join(sealed(line) if line[:1] == b"{" else line for line in lines))
@@ -39,7 +39,7 @@ def sealed(text: bytes) -> bytes:
 
 
 def _check_record(line: bytes) -> None:
-    known = _CODEC.parse(line)
+    known = CODEC.parse(line)
     if known is None:
         return
     state, record = known
@@ -48,7 +48,7 @@ def _check_record(line: bytes) -> None:
     assert all(type(text) is str for text in (record.qube, record.name, record.sha256))
     assert all(type(number) is int and number >= 0 for number in (record.size, record.chunks))
     assert all(type(path) is type(why) is str for path, why in record.refused)
-    assert _CODEC.parse(_CODEC.line(state, record)[:-1]) == known
+    assert CODEC.parse(CODEC.line(state, record)[:-1]) == known
 
 
 def _check_journal(data: bytes) -> None:
@@ -58,11 +58,11 @@ def _check_journal(data: bytes) -> None:
         path.chmod(0o600)
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            warnings = _add(fd, _NEW)
+            warnings = _add(fd, NEW)
             assert len(data) <= LIMITS.journal or warnings
             text = path.read_bytes()
             assert text[: len(data)] == data
-            assert _finds(fd, _NEW) or warnings
+            assert _finds(fd, NEW) or warnings
         finally:
             os.close(fd)
 
