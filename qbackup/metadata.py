@@ -199,9 +199,9 @@ class QubeTable:
         for record in self.records:
             if record.name == qube:
                 folder = record.backup_path
-                return (
-                    folder.rpartition("/")[0] + "/" + file if record.is_dom0 else f"{folder}/{file}"
-                )
+                if record.is_dom0:
+                    folder = folder.rpartition("/")[0]
+                return f"{folder}/{file}" if folder else file
         return None
 
 

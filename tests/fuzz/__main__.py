@@ -7,6 +7,7 @@ in DIR/findings; the exit status is then 1.
 from __future__ import annotations
 
 import argparse
+import base64
 import contextlib
 import os
 import re
@@ -27,25 +28,34 @@ _SHOWN_LINES = 60
 
 @dataclass(frozen=True)
 class Ended:
-    """How one harness ended: its figures as libFuzzer prints them, None where it found something."""
+    """How one harness ended: CPU seconds, and all that it printed."""
 
     name: str
     status: int
+    seconds: float
     output: str
+    findings: tuple[Path, ...]
 
     @property
     def is_good(self) -> bool:
         """It ran to its end and found nothing."""
         return self.status == 0 and _FIGURES.search(self.output) is not None
 
-    def line(self, seconds: int) -> str:
+    def line(self) -> str:
         """For the table."""
         figures = _FIGURES.search(self.output)
         if not self.is_good or figures is None:
-            return f"{self.name:10} FAILED"
+            return f"{self.name:10} {self.seconds:11.0f}  FAILED"
         count, coverage, inputs = map(int, figures.groups())
-        rate = count // max(1, seconds)
-        return f"{self.name:10} {seconds:7} {count:11,} {rate:8,} {coverage:9,} {inputs:7,}"
+        rate = int(count / max(1, self.seconds))
+        return f"{self.name:10} {self.seconds:11.0f} {count:11,} {rate:9,} {coverage:9,} {inputs:7,}"
+
+    def story(self) -> Iterator[str]:
+        """What it said, without what libFuzzer tells on the way, and the input."""
+        yield f"\n== {self.name}: status {self.status}"
+        yield from [line for line in self.output.splitlines() if line[:1] != "#"][-_SHOWN_LINES:]
+        for path in self.findings:
+            yield f"{path.name}: {base64.b64encode(path.read_bytes()).decode()}"
 
 
 def run(name: str, seconds: int, folder: Path) -> Ended:
@@ -53,6 +63,7 @@ def run(name: str, seconds: int, folder: Path) -> Ended:
     found, findings = folder / name, folder / "findings"
     for place in (found, findings):
         place.mkdir(parents=True, exist_ok=True)
+    before = set(findings.glob(f"{name}-*"))
     options = [
         f"-max_total_time={seconds}",
         f"-artifact_prefix={findings}/{name}-",
@@ -64,10 +75,15 @@ def run(name: str, seconds: int, folder: Path) -> Ended:
     command = [sys.executable, "-m", "tests.fuzz.engine", name, *options, found, CORPUS / name]
     log = folder / f"{name}.log"
     with log.open("wb") as output:
-        done = subprocess.run(
-            command, stdout=output, stderr=subprocess.STDOUT, check=False, env=_environment()
+        process = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=_environment()
         )
-    return Ended(name, done.returncode, log.read_text(errors="replace"))
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    found_now = set(findings.glob(f"{name}-*")) - before
+    text = log.read_text(errors="replace")
+    seconds_used = usage.ru_utime + usage.ru_stime
+    return Ended(name, process.returncode, seconds_used, text, tuple(sorted(found_now)))
 
 
 def _environment() -> dict[str, str]:
@@ -95,15 +111,14 @@ def main() -> int:
     names = options.names or list(HARNESSES)
     if unknown := sorted(set(names) - set(HARNESSES)):
         parser.error(f"no such harness: {', '.join(unknown)}")
-    print("harness    seconds  executions  a second  coverage  inputs", flush=True)
+    print("harness    CPU seconds  executions  a second  coverage  inputs", flush=True)
     failed = []
     with _folder(options.corpus) as folder, ThreadPoolExecutor(options.jobs) as pool:
         for ended in pool.map(lambda name: run(name, options.seconds, folder), names):
-            print(ended.line(options.seconds), flush=True)
+            print(ended.line(), flush=True)
             failed += [] if ended.is_good else [ended]
     for ended in failed:
-        lines = ended.output.splitlines()[-_SHOWN_LINES:]
-        print(f"\n== {ended.name}: status {ended.status}", *lines, sep="\n")
+        print(*ended.story(), sep="\n")
     return 1 if failed else 0
 
 
