@@ -342,6 +342,11 @@ class TestOwners:
         if owner is not None:
             assert table.path_of(*owner) == path
 
+    def test_a_home_that_is_in_no_folder_has_a_path_too(self) -> None:
+        table = QubeTable(parse(document(domain("", klass="AdminVM", path="user"))))
+        assert table.owner("user") == ("dom0", "user")
+        assert table.path_of("dom0", "user") == "user"
+
     def test_of_an_unknown_qube_there_is_no_path(self, table: QubeTable) -> None:
         assert table.path_of("three", "private.img") is None
 

@@ -1,7 +1,7 @@
 """Makes the committed corpus: `python -m tests.fuzz.make_corpus [DIR]`, from the project's folder.
 
 Candidates come out of the backups in `tests/vectors` and `tests/testkit/vectors`, taken apart by
-qbackup itself, and from DIR, where `python -m tests.fuzz --corpus DIR` has kept what it came upon.
+qbackup itself, and from DIR, where `python -m tests.fuzz --corpus DIR` has kept what it came upon. `tests.fuzz.made` has some more.
 Of them those are added, short ones first, that reach a step from line to line in qbackup that no
 input before them did. What is there stays: findings are there under names that say what they were.
 """
@@ -23,11 +23,11 @@ from qbackup.container import scan
 from qbackup.errors import QBackupError
 from qbackup.formats import Data
 from qbackup.limits import Limits
-from tests import fuzz, tarbytes, vectorfiles
-from tests.fuzz import backup, common, guard, journal
+from tests import fuzz, vectorfiles
+from tests.fuzz import backup, common, guard, made
 from tests.fuzz.backup import Choices
 from tests.maker.qubesxml import qubes_xml
-from tests.tarbytes import BLOCK, GNU, gnu_long, header, padded, pax
+from tests.tarbytes import BLOCK
 from tests.testkit import vector
 
 _PRODUCT = str(Path(qbackup.__file__).parent)
@@ -46,8 +46,7 @@ def candidates() -> Iterator[Candidate]:
         if "real-scrypt" not in name:  # seconds for each chunk
             secret = vectorfiles.load(name)["passphrase"].encode()
             yield from _of_backup(vectorfiles.backup_path(name).read_bytes(), secret)
-    yield from _of_journals()
-    for data in _outer_archives():
+    for data in made.outer_archives():
         yield "container", data
         yield "resync", data
     yield "metadata", qubes_xml([backup.WORK, backup.DOM0])
@@ -114,52 +113,10 @@ def _place(path: str) -> str:
     return backup.HOME if path.startswith("dom0-home/") else backup.IMAGE
 
 
-def _of_journals() -> Iterator[Candidate]:
-    line = journal.CODEC.line("whole", journal.NEW)
-    text = line[16 + 1 + 64 + 1 :]
-    yield "journal", line
-    yield "journal", line + line[:-20]
-    yield "journal", text + text.replace(b"[]", b'[["a/b","a device"]]')
-    yield "journal", text.replace(b'"file"', b'"folder"') + b"\n\nnot ours\n" + line
-    yield "journal", b"x" * 100 + b"\n" + text
-
-
 def _without_padding(archive: bytes) -> bytes:
     """An inner archive, cut behind two zero blocks."""
     content = len(archive.rstrip(b"\0"))
     return archive[: content + -content % BLOCK + 2 * BLOCK]
-
-
-def _outer_archives() -> Iterator[bytes]:
-    """Backups of few bytes, with what can be wrong in the outer archive."""
-    names = ["backup-header", "backup-header.hmac", "qubes.xml.000.enc", "vm1/private.img.000.enc"]
-    plain = [tarbytes.member(name.encode(), b"data", magic=GNU)[: 3 * BLOCK] for name in names]
-    second, third = (plain[3].replace(b"img.000", b"img.00%d" % n) for n in (1, 2))
-    long = b"vm1/" + b"n" * 200 + b".000.enc"
-    for parts in (
-        plain,
-        [*plain, second, third],
-        [*plain, third, second],
-        [*plain, second, second, plain[2]],
-        [*plain, third, plain[1], second],
-        [plain[0], plain[2], plain[1]],
-        [plain[0], plain[1], plain[3], plain[2]],
-        [*plain, pax({b"path": long, b"size": b"4"}) + header(), padded(b"data")],
-        [*plain, gnu_long(long) + header(size=4, magic=GNU), padded(b"data")],
-        [*plain, header(b"vm1/folder/", kind=b"5"), header(b"vm1/pipe", kind=b"6"), second],
-        [*plain, header(b"vm1/link", kind=b"1", size=9), header(b"l", kind=b"2", link=b"/etc")],
-        [*plain, header(long[:100], prefix=b"vm1", size=4), padded(b"data"), second],
-        [*plain, header(b"vm1/\xff\n.000.enc", fields={124: b"\x80" + b"\0" * 10 + b"\x04"})],
-        [*plain, header(b"vm1/huge.000.enc", size=1 << 62), second, third],
-        [*plain, second[:300], third],
-        [*plain, second[:512].replace(b"vm1", b"vm2"), padded(b"data"), third],
-    ):
-        yield tarbytes.archive(*(_checked(part) for part in parts))
-
-
-def _checked(part: bytes) -> bytes:
-    """With right checksums but for the one that is meant to be wrong."""
-    return part if b"vm2" in part else common.with_checksums(part)
 
 
 def steps(check: fuzz.Check, data: bytes) -> set[Step]:
@@ -217,6 +174,8 @@ def main(folder: Path | None) -> None:
     for name, found in inputs.items():
         place = fuzz.CORPUS / name
         place.mkdir(parents=True, exist_ok=True)
+        for number, data in enumerate(made.inputs(name)):
+            (place / f"made-{number:02}").write_bytes(data)
         if folder is not None and (folder / name).is_dir():
             found |= {path.read_bytes() for path in (folder / name).iterdir()}
         count = 0
