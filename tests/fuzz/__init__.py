@@ -28,13 +28,13 @@ CORPUS = Path(__file__).parent / "corpus"
 #: A harness's name → the longest input that is tried, in bytes.
 HARNESSES = {
     "backup": 8 * 1024,
-    "container": 16 * 1024,
+    "container": 24 * 1024,
     "filters": 4 * 1024,
     "header": 512,
     "inner": 16 * 1024,
     "journal": 4 * 1024,
     "metadata": 8 * 1024,
-    "resync": 16 * 1024,
+    "resync": 24 * 1024,
     "scrypt": 512,
     "tree": 16 * 1024,
 }

@@ -48,7 +48,9 @@ class Ended:
             return f"{self.name:10} {self.seconds:11.0f}  FAILED"
         count, coverage, inputs = map(int, figures.groups())
         rate = int(count / max(1, self.seconds))
-        return f"{self.name:10} {self.seconds:11.0f} {count:11,} {rate:9,} {coverage:9,} {inputs:7,}"
+        return (
+            f"{self.name:10} {self.seconds:11.0f} {count:11,} {rate:9,} {coverage:9,} {inputs:7,}"
+        )
 
     def story(self) -> Iterator[str]:
         """What it said, without what libFuzzer tells on the way, and the input."""
@@ -72,7 +74,8 @@ def run(name: str, seconds: int, folder: Path) -> Ended:
         "-report_slow_units=100000",
         "-reload=0",
     ]
-    command = [sys.executable, "-m", "tests.fuzz.engine", name, *options, found, CORPUS / name]
+    command = [sys.executable, "-m", "tests.fuzz.engine", name, *options]
+    command += [str(found), str(CORPUS / name)]
     log = folder / f"{name}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

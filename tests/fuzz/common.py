@@ -45,12 +45,16 @@ def outcome(action: Callable[[], T]) -> T | QBackupError:
         return error
 
 
+def blocks(data: bytes) -> Iterator[bytes]:
+    """The blocks of a tar archive, without a rest that is none."""
+    return (data[end - BLOCK : end] for end in range(BLOCK, len(data) + 1, BLOCK))
+
+
 def with_checksums(data: bytes) -> bytes:
     """The same with the right checksum in each block that has the mark of a tar header."""
-    return b"".join(
-        sealed(block) if block[257:262] == b"ustar" and len(block) == BLOCK else block
-        for block in (data[start : start + BLOCK] for start in range(0, len(data), BLOCK))
-    )
+    whole = len(data) - len(data) % BLOCK
+    right = (sealed(block) if block[257:262] == b"ustar" else block for block in blocks(data))
+    return b"".join(right) + data[whole:]
 
 
 def archives(data: bytes) -> tuple[bytes, ...]:

@@ -1,9 +1,10 @@
 """Makes the committed corpus: `python -m tests.fuzz.make_corpus [DIR]`, from the project's folder.
 
-Candidates come out of the backups in `tests/vectors` and `tests/testkit/vectors`, taken apart by
-qbackup itself, and from DIR, where `python -m tests.fuzz --corpus DIR` has kept what it came upon. `tests.fuzz.made` has some more.
-Of them those are added, short ones first, that reach a step from line to line in qbackup that no
-input before them did. What is there stays: findings are there under names that say what they were.
+`tests.fuzz.made` has inputs made by hand. Candidates for more come out of the backups in
+`tests/vectors` and `tests/testkit/vectors`, taken apart by qbackup itself, and from DIR, where
+`python -m tests.fuzz --corpus DIR` has kept what it came upon. Of them those are added, short ones
+first, that reach a step from line to line in qbackup that no input before them did. What is there
+stays: findings are there under names that say what they were.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def steps(check: fuzz.Check, data: bytes) -> set[Step]:
         return set()
     finally:
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
     return made
 
 
@@ -178,10 +179,10 @@ def main(folder: Path | None) -> None:
             (place / f"made-{number:02}").write_bytes(data)
         if folder is not None and (folder / name).is_dir():
             found |= {path.read_bytes() for path in (folder / name).iterdir()}
-        count = 0
-        for count, data in enumerate(choose(name, found), start=1):
+        added = list(choose(name, found))
+        for data in added:
             (place / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
-        print(f"{name}: {count} of {len(found)} added")
+        print(f"{name}: {len(added)} of {len(found)} added")
 
 
 if __name__ == "__main__":

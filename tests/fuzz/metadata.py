@@ -12,7 +12,7 @@ from tests.fuzz.common import LIMITS, outcome
 
 
 def check(data: bytes) -> None:
-    """Qubes are told apart, written anew they are the same, and no file of theirs goes elsewhere."""
+    """Qubes are told apart, written anew they are the same, no file of theirs goes elsewhere."""
     records = outcome(lambda: parse_qubes_xml(data, LIMITS))
     if isinstance(records, QBackupError):
         return

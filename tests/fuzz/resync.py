@@ -39,9 +39,7 @@ def _salvaged(archive: bytes) -> tuple[list[StoredMember], list[int | None]]:
     def broken(error: QBackupError, found: int | None) -> None:
         resumed.append(found)
 
-    members, _ = drained(
-        scan_past_damage(seekable(archive), LIMITS, lambda text: None, broken)
-    )
+    members, _ = drained(scan_past_damage(seekable(archive), LIMITS, lambda text: None, broken))
     return members, resumed
 
 
@@ -49,9 +47,7 @@ def _list_files(archive: bytes) -> None:
     def chunk(*place: object) -> Any:
         return place
 
-    catalog = SalvageCatalog(
-        seekable(archive), LIMITS, cast(Any, None), chunk, lambda text: None
-    )
+    catalog = SalvageCatalog(seekable(archive), LIMITS, cast(Any, None), chunk, lambda text: None)
     for file in catalog.files():
         assert list(file.chunks)
     catalog.header()

@@ -29,8 +29,7 @@ class _Restored:
 
 
 def check(data: bytes) -> None:
-    """Nothing is made outside; what is not whole gets no name; verifying says what restoring does.
-    """
+    """Nothing is made outside; what is not whole gets no name; verifying says the same."""
     for archive in archives(data):
         name = own_name(archive, _HOME)
         home = name.rstrip("/") if name.startswith("dom0-home/") else _HOME
