@@ -1,20 +1,25 @@
 # make demo   sets up .venv, restores the sample backup and shows what came out
 # make test   sets up .venv with the test extras and runs every test
+# make fuzz   sets up .venv with the fuzzer and runs each harness for FUZZ_SECONDS
 # make check  lint, format and types
 
 PYTHON ?= python3
 VENV ?= .venv
 # what the demo installs: this folder, or a wheel
 PACKAGE ?= --editable .
+FUZZ_SECONDS ?= 30
 BIN = $(VENV)/bin
 
-.PHONY: demo test check clean
+.PHONY: demo test fuzz check clean
 
 demo: $(VENV)/.demo
 	sh examples/demo.sh $(BIN)/qbackup
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --jobs 2 --seconds $(FUZZ_SECONDS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -30,6 +35,10 @@ $(VENV)/.demo: $(VENV)/bin/python setup.cfg
 
 $(VENV)/.test: $(VENV)/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[test]"
+	touch $@
+
+$(VENV)/.fuzz: $(VENV)/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable ".[fuzz]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python setup.cfg
