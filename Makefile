@@ -1,5 +1,6 @@
 # make demo   sets up .venv, restores the sample backup and shows what came out
 # make test   sets up .venv with the test extras and runs every test
+# make fuzz   sets up .venv with the fuzzer and runs each harness for FUZZ_SECONDS
 # make check  lint, format and types
 # make mutants  small faults in the code that decides what is believed: does a test notice each?
 
@@ -7,15 +8,19 @@ PYTHON ?= python3
 VENV ?= .venv
 # what the demo installs: this folder, or a wheel
 PACKAGE ?= --editable .
+FUZZ_SECONDS ?= 30
 BIN = $(VENV)/bin
 
-.PHONY: demo test check mutants clean
+.PHONY: demo test fuzz check mutants clean
 
 demo: $(VENV)/.demo
 	sh examples/demo.sh $(BIN)/qbackup
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --jobs 2 --seconds $(FUZZ_SECONDS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -38,6 +43,8 @@ $(VENV)/.test: $(VENV)/bin/python setup.cfg
 
 $(VENV)/.mutants: $(VENV)/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[mutants]"
+$(VENV)/.fuzz: $(VENV)/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable ".[fuzz]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python setup.cfg

@@ -7,6 +7,7 @@ QubesOS/qubes-core-admin, ``qubes/app.py`` and ``qubes/vm/__init__.py``, how the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ _ADMIN_CLASS = "AdminVM"
 _NO_LABEL = ""
 _ELEMENT_SIZE = 48  # bytes of text; Qubes spends 60 and more. In memory it takes 80 to 260
 _PIECE_SIZE = 64 * 1024
+_LONG_TAG = re.compile(rb"<[^<]{1048576}")  # its attributes are all held before they are counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +98,20 @@ def _parse_xml(data: bytes, limits: Limits) -> Element:
         elements = 0
 
         def start(self, tag: str, attributes: dict[str, str], /) -> Element:
-            self.elements += 1
+            self.elements += 1 + len(attributes) // 2  # which take half as much, or less
             if self.elements > allowed:
                 raise LimitExceeded(
-                    "qubes.xml has too many elements", limit="metadata", file=METADATA_PATH
+                    "qubes.xml has too many elements and attributes",
+                    limit="metadata",
+                    file=METADATA_PATH,
                 )
             return super().start(tag, attributes)
 
         def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
             raise Damaged("it has a DOCTYPE, which qubes.xml never has", file=METADATA_PATH)
 
+    if _LONG_TAG.search(data):
+        raise LimitExceeded("qubes.xml has an endless tag", limit="metadata", file=METADATA_PATH)
     parser: XMLParser[Any] = XMLParser(target=StrictBuilder())  # noqa: S314
     try:
         for start in range(0, len(data), _PIECE_SIZE):  # an error above ends a piece, no sooner
@@ -199,9 +205,9 @@ class QubeTable:
         for record in self.records:
             if record.name == qube:
                 folder = record.backup_path
-                return (
-                    folder.rpartition("/")[0] + "/" + file if record.is_dom0 else f"{folder}/{file}"
-                )
+                if record.is_dom0:
+                    folder = folder.rpartition("/")[0]
+                return f"{folder}/{file}" if folder else file
         return None
 
 

@@ -8,7 +8,7 @@ the key that its own name and the backup's id lead to, and a MAC covers every by
 
 The search begins behind the header of the member before, not behind its data, as it may be
 that header's size that is wrong. It never goes back, so that no byte is searched twice, and it
-looks at one block of 512 bytes at most once: the time is that of reading the file.
+looks at one block of 512 bytes at most twice: the time is that of reading the file.
 """
 
 from __future__ import annotations
@@ -127,15 +127,18 @@ class _Search:
         return StoredMember(decode(member.name), offset, member.stored_size)
 
     def _find(self, position: int, data: bytearray) -> int | None:
-        """The first place in data, which stand at this position, where a member begins."""
+        """The first place in data, which stand at this position, where a member begins.
+
+        Of marks that are less than a block apart the first one is looked at, and the one in the
+        place of a header: else a mark in front of a header would hide it.
+        """
         hit = data.find(_MAGIC, MAGIC_OFFSET)
         while hit >= 0:
             begin = hit - MAGIC_OFFSET
-            block = bytes(data[begin : begin + BLOCK_SIZE])
-            if len(block) < BLOCK_SIZE:
-                return None
-            if self._begins_member(position + begin, block):
-                return position + begin
+            for place in sorted({begin, begin + -(position + begin) % BLOCK_SIZE}):
+                block = bytes(data[place : place + BLOCK_SIZE])
+                if len(block) == BLOCK_SIZE and self._begins_member(position + place, block):
+                    return position + place
             hit = data.find(_MAGIC, hit + BLOCK_SIZE)
         return None
 
@@ -165,7 +168,7 @@ class _Search:
 
         Behind a stretch of a dead drive, one small read decides whether to try the next one.
         """
-        data = bytearray(_SEARCH_SIZE)
+        data = bytearray(min(_SEARCH_SIZE, self._end - position))
         self._bad = 0
         if self._is_dead and self._fill(position, memoryview(data)[:_SMALLEST_READ]) and self._bad:
             return data

@@ -44,6 +44,7 @@ _LONG_NAME = b"L"
 _LONG_LINK = b"K"
 _NEWLINE = 0x0A
 
+_EXTENDED_HEADERS = 8  # of one member; writers make one of each kind, and there are three
 _SIZE_DIGITS = 20  # 2^64 has twenty
 _SIZE_END = 1 << 63  # where every file system and every C library ends
 _OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
@@ -124,7 +125,7 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
     pax: dict[bytes, bytes] = {}
     long: dict[bytes, bytes] = {}
     keywords = _KEYWORDS if sparse else _OUTER_KEYWORDS
-    while True:
+    for _ in range(_EXTENDED_HEADERS + 1):
         block = yield BLOCK_SIZE
         if block == ZERO_BLOCK:
             if pax or long:
@@ -142,6 +143,8 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
             raise Damaged("a global pax header, which no Qubes backup has")
         else:
             break
+    else:
+        raise Damaged("a member has too many extended tar headers")
     member = _member(block, kind, pax, long, limits, outer=not sparse)
     if not sparse:
         return member

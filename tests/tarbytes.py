@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from qbackup.limits import Limits
 from qbackup.tar import TarMember, read_member
@@ -189,6 +189,11 @@ def read_all(data: bytes, limits: Limits | None = None) -> list[TarMember]:
             return members
         members.append(found)
         position += taken + found.stored_size + found.padding
+
+
+def in_pieces(data: bytes, size: int) -> Iterator[memoryview]:
+    """The bytes as a stream gives them, so many at once."""
+    return (memoryview(data)[start : start + size] for start in range(0, len(data), size))
 
 
 def filled(extents: Iterable[tuple[int, int]], stored: bytes, real_size: int) -> bytes:

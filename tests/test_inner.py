@@ -26,6 +26,7 @@ from tests.tarbytes import (
     ZEROS,
     archive,
     header,
+    in_pieces,
     old_gnu_sparse,
     padded,
     pax,
@@ -36,10 +37,6 @@ NAME = "vm1/private.img"
 BNAME = NAME.encode()
 HOME = "dom0-home/user"
 END = 2 * ZEROS
-
-
-def in_pieces(data: bytes, size: int) -> Iterator[memoryview]:
-    return (memoryview(data)[start : start + size] for start in range(0, len(data), size))
 
 
 def inner(

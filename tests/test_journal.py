@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hmac
 import json
 import os
 import random
@@ -149,6 +150,23 @@ class TestFile:
 
 
 RECORD = Record(qube="work", name="private.img", kind="file", size=5, sha256="ab" * 32, chunks=2)
+FIELDS: dict[str, object] = {"state": "whole", **vars(RECORD)}
+WRONG_VALUES: dict[str, list[object]] = {
+    "state": ["begun", None, []],
+    "qube": [None, 1, ["work"]],
+    "name": [None, {}],
+    "kind": ["link", None],
+    "size": ["1", -1, 1.5, True, None],
+    "sha256": [None, 0],
+    "chunks": [-1, "2", None],
+    "refused": [None, 1, "ab", [["a"]], [["a", "b", "c"]], [["a", 1]], [1]],
+    "colour": ["blue"],
+}
+NO_RECORDS = [
+    *(b"", b"{", b"[]", b"null", b'"state"', b"{}", b"[" * 50_000, b"9" * 5_000),
+    *(json.dumps(FIELDS | {key: value}).encode() for key, v in WRONG_VALUES.items() for value in v),
+    *(json.dumps({k: v for k, v in FIELDS.items() if k != key}).encode() for key in FIELDS),
+]
 
 
 class TestRecords:
@@ -185,6 +203,14 @@ class TestRecords:
         codec = Codec(b"k" * 32)
         assert codec.parse(line) is None
         assert codec.parse(codec.line("whole", RECORD)[:82] + line) is None
+
+    @pytest.mark.parametrize("text", NO_RECORDS)
+    def test_what_is_authentic_and_no_record_is_passed_over(self, text: bytes) -> None:
+        """Who hands out a passphrase can make lines too."""
+        codec = Codec(b"k" * 32)
+        own = codec.line("whole", RECORD)
+        mac = hmac.digest(b"k" * 32, b"record " + text, "sha256").hex().encode()
+        assert codec.parse(own[:17] + mac + b" " + text) is None
 
     def test_no_shorter_line_is_believed(self) -> None:
         codec = Codec(b"k" * 32)

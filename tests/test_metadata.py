@@ -274,17 +274,28 @@ class TestRefusedDocuments:
             parse(text, Limits(metadata=len(text) - 1))
         assert caught.value.limit == "metadata"
 
-    @pytest.mark.parametrize("shape", ["flat", "deep"])
+    @pytest.mark.parametrize("shape", ["flat", "deep", "attributes", "one tag", "one text"])
     def test_more_elements_than_memory_is_meant_for(self, shape: str) -> None:
         """A tree in memory takes far more than its text when its elements are tiny."""
         count = Limits().metadata // 16
         shapes = {
             "flat": "<qubes>" + "<a/>" * count + "</qubes>",
             "deep": "<a>" * count + "</a>" * count,
+            "attributes": "<qubes>" + "<a b='' c='' d='' e=''/>" * (count // 4) + "</qubes>",
+            "one tag": "<qubes " + " ".join(f"a{n}=''" for n in range(count // 2)) + "/>",
+            "one text": "<qubes>" + "&#65;" * count + "</qubes>",
         }
         with pytest.raises(LimitExceeded) as caught:
             parse(shapes[shape])
         assert caught.value.limit == "metadata"
+
+    def test_as_many_qubes_as_no_system_has_are_read(self) -> None:
+        """Of 16 MiB of what Qubes writes the limit on elements takes little away."""
+        volume = "<volume name='x' pool='vm-pool' vid='q/vm-x' size='1' rw='True' source='y'/>"
+        one = domain("NAME", path="NAME").replace("<volume ", volume * 5 + "<volume ", 1)
+        text = document(*(one.replace("NAME", f"q{n}") for n in range(6_000)))
+        assert len(text) < Limits().metadata
+        assert len(parse(text)) == 6_000
 
     def test_more_domains_than_the_limit(self) -> None:
         text = document(*(domain(f"q{n}", path=f"vm{n}") for n in range(4)))
@@ -341,6 +352,11 @@ class TestOwners:
         assert table.owner(path) == owner
         if owner is not None:
             assert table.path_of(*owner) == path
+
+    def test_a_home_that_is_in_no_folder_has_a_path_too(self) -> None:
+        table = QubeTable(parse(document(domain("", klass="AdminVM", path="user"))))
+        assert table.owner("user") == ("dom0", "user")
+        assert table.path_of("dom0", "user") == "user"
 
     def test_of_an_unknown_qube_there_is_no_path(self, table: QubeTable) -> None:
         assert table.path_of("three", "private.img") is None

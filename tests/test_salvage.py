@@ -293,6 +293,17 @@ class TestTheArchive:
         else:
             assert errors(report)["personal/text"].startswith("vm1/text.001: this chunk is missing")
 
+    def test_a_mark_in_front_of_a_header_does_not_hide_it(
+        self, made: Made, tmp_path: Path, whole: Snapshot
+    ) -> None:
+        """In the records of a pax header, less than a block before the mark of the next header."""
+        place = main_header(made.path, "vm1/text.001.enc") - 2 * BLOCK
+        noise = b"\x80" * 912 + b"ustar" + b"\x80" * 107
+        damaged = overwritten(made.path, tmp_path / "damaged", place, noise)
+        report = restored(damaged, tmp_path / "out")
+        assert not report.ok
+        assert snapshot(tmp_path / "out") == whole
+
     @pytest.mark.parametrize("at", [3, 130, 150])
     def test_one_with_a_changed_name_size_or_checksum(
         self, made: Made, tmp_path: Path, whole: Snapshot, at: int

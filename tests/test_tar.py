@@ -210,6 +210,15 @@ class TestPaxHeaders:
         assert (member.size, member.mtime_ns) == (9 * GIB, 12_500_000_000)
         assert member.link == b"t" * 200
 
+    @pytest.mark.parametrize("sparse", [True, False])
+    def test_are_few_for_each_member(self, sparse: bool) -> None:
+        """A decompressor can make any number of them out of nothing."""
+        for more in (pax({b"path": b"long"}), gnu_long(b"long"), gnu_long(b"to", b"K")):
+            member, _ = read_headers(more * 8 + header(), sparse=sparse)
+            assert member is not None
+            with pytest.raises(Damaged, match="too many extended"):
+                read_headers(more * 9 + header(), sparse=sparse)
+
     def test_the_last_of_two_records_counts(self) -> None:
         data = pax_record(b"path", b"one") + pax_record(b"path", b"two")
         assert read(pax(data) + header()).name == b"two"

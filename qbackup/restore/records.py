@@ -15,9 +15,10 @@ lines may come twice, in any order, or be lost, and none is believed without a l
 from __future__ import annotations
 
 import hmac
+import itertools
 import json
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 Kind = Literal["file", "folder"]
 # ready: verified to its end, it gets its name next; whole: it has it, and the disk knows
@@ -80,13 +81,35 @@ class Codec:
         mac = line[_ID_SIZE + 1 : _HEAD_SIZE]
         if not self.is_own(line) or not hmac.compare_digest(mac, self._mac(text) + b" "):
             return None
-        fields: dict[str, Any] = json.loads(text)
-        state: State = fields.pop("state")
-        refused = tuple((path, reason) for path, reason in fields.pop("refused"))
-        return state, Record(**fields, refused=refused)
+        return _record(text)
 
     def _mac(self, text: bytes) -> bytes:
         return hmac.digest(self._key, b"record " + text, "sha256").hex().encode("ascii")
+
+
+def _record(text: bytes) -> tuple[State, Record] | None:
+    """What an authentic line says; None if it is no record.
+
+    The passphrase that a line can be made with may be one that a stranger handed out.
+    """
+    try:
+        fields: dict[str, Any] = json.loads(text)
+        state, refused = fields.pop("state"), fields.pop("refused")
+        record = Record(**fields, refused=tuple((path, reason) for path, reason in refused))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    return (state, record) if state in get_args(State) and _is_plain(record) else None
+
+
+def _is_plain(record: Record) -> bool:
+    """Whether each field is of its type."""
+    texts = [record.qube, record.name, record.sha256, *itertools.chain(*record.refused)]
+    numbers = (record.size, record.chunks)
+    return (
+        record.kind in get_args(Kind)
+        and all(type(text) is str for text in texts)
+        and all(type(number) is int and number >= 0 for number in numbers)
+    )
 
 
 def _shortened(refused: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:

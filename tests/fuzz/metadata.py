@@ -1,0 +1,51 @@
+"""``qubes.xml``, and where the files that it names go."""
+
+from __future__ import annotations
+
+from xml.etree import ElementTree
+
+from qbackup.errors import QBackupError
+from qbackup.metadata import QubeRecord, QubeTable, parse_qubes_xml
+from qbackup.names import is_own, unsafe_reason
+from qbackup.restore.plan import Plan
+from tests.fuzz.common import LIMITS, outcome
+
+
+def check(data: bytes) -> None:
+    """Qubes are told apart, written anew they are the same, no file of theirs goes elsewhere."""
+    records = outcome(lambda: parse_qubes_xml(data, LIMITS))
+    if isinstance(records, QBackupError):
+        return
+    assert len(records) <= LIMITS.qubes
+    assert len({record.name for record in records}) == len(records)
+    assert len({record.backup_path for record in records}) == len(records)
+    for record in records:
+        assert record.name
+        assert record.backup_path
+        assert record.size is None or 0 <= record.size < 10**20
+    _check_written_anew(data, records)
+    _check_targets(records)
+
+
+def _check_written_anew(data: bytes, records: tuple[QubeRecord, ...]) -> None:
+    text = ElementTree.tostring(ElementTree.fromstring(data))
+    if len(text) <= LIMITS.metadata and b"\r" not in data and b"&#" not in data:
+        assert parse_qubes_xml(text, LIMITS) == records
+
+
+def _check_targets(records: tuple[QubeRecord, ...]) -> None:
+    table = QubeTable(records)
+    paths = [f"{r.backup_path}/{file}" for r in records for file in ("private.img", *r.required)]
+    paths += [record.backup_path for record in records]
+    plan = Plan(table, (), paths)
+    for path in paths:
+        target = plan.target(path)
+        if target is None or target.unsafe:
+            continue
+        assert unsafe_reason(target.label) is None
+        assert "/" not in target.qube
+        assert not is_own(target.qube)
+        record = next(r for r in records if r.name == target.qube)
+        assert path == record.backup_path or path.startswith(f"{record.backup_path}/")
+        assert table.path_of(target.qube, target.name) == path
+    plan.missing(set())

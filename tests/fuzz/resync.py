@@ -1,0 +1,62 @@
+"""The outer archive when it is damaged: what salvage finds."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from qbackup.catalog import SalvageCatalog
+from qbackup.container import StoredMember, scan
+from qbackup.errors import QBackupError
+from qbackup.resync import scan_past_damage
+from tests.fuzz.common import LIMITS, archives, drained, outcome, seekable
+from tests.tarbytes import member, padded
+
+_PLANTED = "vm9/planted.img.000.enc"
+_CONTENT = b"planted"
+
+
+def check(data: bytes) -> None:
+    """A whole archive is read as without salvage, a broken one to its end, and never backwards."""
+    for archive in archives(data):
+        _check(archive)
+
+
+def _check(archive: bytes) -> None:
+    sound, error = drained(scan(seekable(archive), LIMITS, lambda text: None))
+    found, resumed = _salvaged(archive)
+    assert found[: len(sound)] == sound
+    assert error is not None or (found == sound and not resumed)
+    places = [place for place in resumed if place is not None]
+    assert places == sorted(set(places))
+    assert all(0 <= member.offset <= member.offset + member.size for member in found)
+    outcome(lambda: _list_files(archive))
+    _check_behind(archive)
+
+
+def _salvaged(archive: bytes) -> tuple[list[StoredMember], list[int | None]]:
+    resumed: list[int | None] = []
+
+    def broken(error: QBackupError, found: int | None) -> None:
+        resumed.append(found)
+
+    members, _ = drained(scan_past_damage(seekable(archive), LIMITS, lambda text: None, broken))
+    return members, resumed
+
+
+def _list_files(archive: bytes) -> None:
+    def chunk(*place: object) -> Any:
+        return place
+
+    catalog = SalvageCatalog(seekable(archive), LIMITS, cast(Any, None), chunk, lambda text: None)
+    for file in catalog.files():
+        assert list(file.chunks)
+    catalog.header()
+
+
+def _check_behind(archive: bytes) -> None:
+    """A sound member behind all of it is found, unless it is said to be another's data."""
+    front = padded(archive)
+    found, _ = _salvaged(front + member(_PLANTED.encode(), _CONTENT))
+    planted = StoredMember(_PLANTED, len(front) + 512, len(_CONTENT))
+    swallowed = any(m.offset <= planted.offset < m.offset + m.size + 512 for m in found)
+    assert planted in found or swallowed or len(found) >= LIMITS.members
