@@ -193,8 +193,10 @@ class BackupArchive:
     @property
     def salvaged(self) -> tuple[str, ...]:
         """What salvage had to pass over until now, in words; empty if nothing, or without it."""
+        if not self._salvage:
+            return ()
         faults = [*self._front.faults, *self.catalog.faults]
-        if self._salvage and self._metadata_error is not None:
+        if self._metadata_error is not None:
             faults.append(f"{self._metadata_error}; {_BY_FOLDER}")
         return tuple(faults)
 
@@ -493,9 +495,11 @@ class BackupArchive:
         return report
 
     def _report(self, run: Run) -> Report:
-        errors = self.salvaged
+        errors = self.salvaged if self._salvage else tuple(self.catalog.faults)
         results = run.results
-        warnings = [*self.warnings, *([_FAILING_DRIVE] if self._source.troubles else [])]
+        warnings = [w for w in self.warnings if w not in errors]  # which `list` shows instead
+        if self._source.troubles:
+            warnings.append(_FAILING_DRIVE)
         if self.catalog.error is not None:
             errors = (*errors, str(self.catalog.error))
             results = [

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, classify, first_member
+from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, add_fault, classify, first_member
 from qbackup.chunk import EncryptedChunk
 from qbackup.container import ChunkTable, RunsByPath, StoredMember, Warn, scan
 from qbackup.errors import (
@@ -46,7 +46,11 @@ class SeekableCatalog:
         self._scattered: dict[str, BackupFile] = {}
 
     def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
-        return scan(source, limits, self._warn)
+        return scan(source, limits, self._warn, self._lose)
+
+    def _lose(self, text: str) -> None:
+        add_fault(self.faults, text)
+        self._warn(text)
 
     def _first(self) -> StoredMember | None:
         self._count = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
-from qbackup.catalog.common import MakeChunk
+from qbackup.catalog.common import MakeChunk, add_fault
 from qbackup.catalog.indexed import IndexedChunks, SeekableCatalog
 from qbackup.chunk import EncryptedChunk
 from qbackup.container import ChunkTable, StoredMember, Warn
@@ -19,7 +19,6 @@ from qbackup.pipeline import Pipeline
 from qbackup.resync import scan_past_damage
 from qbackup.source import SeekableSource, Source
 
-_FAULTS_LIMIT = 1000
 _CANDIDATES_LIMIT = 4  # members of one name; each costs a derivation
 
 
@@ -81,7 +80,7 @@ class SalvageCatalog(SeekableCatalog):
 
     def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
         seekable = cast(SeekableSource, source)  # who opens for salvage sees to that
-        return scan_past_damage(seekable, limits, self._warn, self._broken)
+        return scan_past_damage(seekable, limits, self._warn, self._lose, self._broken)
 
     def _first(self) -> StoredMember | None:
         return None
@@ -94,9 +93,9 @@ class SalvageCatalog(SeekableCatalog):
         self.table()
         return super().header()
 
+    def _lose(self, text: str) -> None:
+        add_fault(self.faults, text)
+
     def _broken(self, error: QBackupError, found: int | None) -> None:
         follows = "nothing is found behind it" if found is None else f"goes on at byte {found}"
-        if len(self.faults) < _FAULTS_LIMIT:
-            self.faults.append(f"the archive is broken: {error.reason}; {follows}")
-        elif len(self.faults) == _FAULTS_LIMIT:
-            self.faults.append("the archive is broken at more places, which are left out")
+        add_fault(self.faults, f"the archive is broken: {error.reason}; {follows}")
