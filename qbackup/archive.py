@@ -147,7 +147,7 @@ class BackupArchive:
             raise
 
     def _make_front(self) -> Front:
-        if not self._salvage:
+        if not isinstance(self.catalog, SalvageCatalog):
             return Front(self._source, self.catalog, self.limits)
         from qbackup.salvage import SalvagedFront
 

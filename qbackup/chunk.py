@@ -42,6 +42,7 @@ class EncryptedChunk:
 
     Attributes:
         index: its place in the file, from 0.
+        offset: where its bytes begin in the backup.
         size: its stored length in bytes.
 
     Args:
@@ -61,7 +62,7 @@ class EncryptedChunk:
         stored: StoredHash | None = None,
     ) -> None:
         self._name = name
-        self._offset = offset
+        self.offset = offset
         self.size = size
         self._source = source
         self._format = format_
@@ -117,7 +118,7 @@ class EncryptedChunk:
             if self._head is None:
                 self._check_size()
                 head = bytearray(min(size, self.size))
-                self._head = bytes(head[: self._read_into(self._offset, memoryview(head))])
+                self._head = bytes(head[: self._read_into(self.offset, memoryview(head))])
             return self._head
 
     def read_body(self, start: int) -> memoryview:
@@ -128,7 +129,7 @@ class EncryptedChunk:
             self._taken = True
         self._check_size()
         body = memoryview(bytearray(max(0, self.size - start)))
-        count = self._read_into(self._offset + start, body)
+        count = self._read_into(self.offset + start, body)
         if count < len(body):
             raise ChunkDamaged("the archive ends inside of it", chunk=display(self.name))
         if self._stored is not None:

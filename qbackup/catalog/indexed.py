@@ -86,11 +86,7 @@ class SeekableCatalog:
         try:
             for member in self._members:
                 self._count += 1
-                if member.name == HEADER_COPY_NAME and self._copy is None:
-                    self._copy = member
-                    continue
-                if member.name == HEADER_NAME and self._header is None:
-                    self._header = member
+                if self._take_front(member):
                     continue
                 name = classify(member, self._warn)
                 if name is not None:
@@ -98,6 +94,16 @@ class SeekableCatalog:
         except SCAN_ERRORS as error:
             self.error = error
         return table
+
+    def _take_front(self, member: StoredMember) -> bool:
+        """Whether this is the header or its copy, the first one of its name."""
+        if member.name == HEADER_COPY_NAME and self._copy is None:
+            self._copy = member
+        elif member.name == HEADER_NAME and self._header is None:
+            self._header = member
+        else:
+            return False
+        return True
 
     def _by_path(self) -> RunsByPath:
         table = self.table()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 from qbackup.catalog.common import MakeChunk, add_fault
@@ -12,6 +12,7 @@ from qbackup.container import ChunkTable, StoredMember, Warn
 from qbackup.errors import QBackupError
 from qbackup.file import Access
 from qbackup.formats import Format
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
 from qbackup.names import ChunkName, display
 from qbackup.pieces import LOSSES
@@ -78,6 +79,12 @@ class SalvageCatalog(SeekableCatalog):
         faults: what was broken, in words, in the archive's order.
     """
 
+    def __init__(
+        self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
+    ) -> None:
+        self._fronts: dict[str, list[StoredMember]] = {HEADER_NAME: [], HEADER_COPY_NAME: []}
+        super().__init__(source, limits, access, make_chunk, warn)
+
     def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
         seekable = cast(SeekableSource, source)  # who opens for salvage sees to that
         return scan_past_damage(seekable, limits, self._warn, self._lose, self._broken)
@@ -92,6 +99,51 @@ class SalvageCatalog(SeekableCatalog):
         """See `Catalog`."""
         self.table()
         return super().header()
+
+    def headers(self) -> Sequence[StoredMember]:
+        """The headers there are, at most four, in the archive's order."""
+        self.table()
+        return self._fronts[HEADER_NAME]
+
+    def header_copies(self) -> Sequence[StoredMember]:
+        """The copies of headers there are, at most four, in the archive's order."""
+        self.table()
+        return self._fronts[HEADER_COPY_NAME]
+
+    def spread_chunks(self, count: int) -> list[EncryptedChunk]:
+        """So many stored chunks or all, evenly over the archive, doubled ones too."""
+        table = self.table()
+        last = len(table) - 1
+        places = {last * i // max(1, count - 1) for i in range(count)} if last >= 0 else set()
+        wanted = iter(sorted(places))
+        chunks: list[EncryptedChunk] = []
+        place, start = next(wanted, None), 0
+        for run in range(table.run_count()):
+            end = start + table.run_length(run)
+            while place is not None and place < end:
+                chunks.append(self._stored(table, run, place - start))
+                place = next(wanted, None)
+            start = end
+        return chunks
+
+    def beginnings(self) -> Iterator[EncryptedChunk]:
+        """The stored chunks that files begin with, doubled ones too, in the archive's order."""
+        table = self.table()
+        for run in range(table.run_count()):
+            if table.place(run, 0)[0] == 0:
+                yield self._stored(table, run, 0)
+
+    def _stored(self, table: ChunkTable, run: int, position: int) -> EncryptedChunk:
+        index, offset, size = table.place(run, position)
+        return self._make_chunk(ChunkName(table.path(run), index), offset, size)
+
+    def _take_front(self, member: StoredMember) -> bool:
+        found = self._fronts.get(member.name)
+        if found is None or len(found) == _CANDIDATES_LIMIT:
+            return False
+        found.append(member)
+        super()._take_front(member)
+        return True
 
     def _lose(self, text: str) -> None:
         add_fault(self.faults, text)
