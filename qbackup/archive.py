@@ -414,24 +414,27 @@ class BackupArchive:
             Incomplete: with `check`, the report is not ok.
         """
         plan = self._plan(names)
-        writer = self._writer(output, overwrite, keep_damaged)
+        writer = self._writer(output, overwrite, keep_damaged, plan)
         try:
             return self._run(plan, writer, progress, check, keep_metadata=True)
         finally:
             writer.close()
 
     def _writer(
-        self, output: str | os.PathLike[str], overwrite: bool, keep_damaged: bool
+        self, output: str | os.PathLike[str], overwrite: bool, keep_damaged: bool, plan: Plan
     ) -> ResumingWriter | FolderWriter:
         if not self._front.is_authentic:
             self._warn(_NO_JOURNAL)
-            return FolderWriter(output, overwrite=overwrite, keep_damaged=keep_damaged)
+            return FolderWriter(
+                output, overwrite=overwrite, keep_damaged=keep_damaged, is_taken=plan.holds
+            )
         return ResumingWriter(
             output,
             key=self._journal_key(),
             limits=self.limits,
             overwrite=overwrite,
             keep_damaged=keep_damaged,
+            is_taken=plan.holds,
             warn=self._warn,
         )
 
