@@ -193,8 +193,10 @@ class SalvagedFront(Front):
                 meanwhile = None
             header = BackupHeader.parse(plain, self._limits)
             found[stored] = _Copy(member.offset, key, plain, header)
-        missing = HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
-        return [copy for copy in found.values() if copy is not None], first or missing
+        copies = [copy for copy in found.values() if copy is not None]
+        if copies and next(iter(found.values())) is None:
+            self.faults.append("the first copy of the header can't be used; another one was")
+        return copies, first or HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
 
     def _accept_copy(self, copy: _Copy, headers: Mapping[int, bytes]) -> BackupHeader:
         if copy.plain != self._header:

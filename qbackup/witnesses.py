@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qbackup.catalog.salvaged import fits
 from qbackup.chunk import EncryptedChunk
 from qbackup.formats import Format
+from qbackup.pieces import LOSSES
 from qbackup.pipeline import Pipeline
 
 _FRONT = 5  # witnesses that decide between two proven ids
@@ -29,6 +29,15 @@ class Proofs:
 
     by: Mapping[str, Sequence[EncryptedChunk]] = field(default_factory=dict)
     in_front: str | None = None
+
+
+def fits(format_: Format, chunk: EncryptedChunk, pipeline: Pipeline) -> bool:
+    """Whether a chunk's head was made with this passphrase, backup id and name."""
+    try:
+        locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
+        return locked.fits(pipeline.derive(locked.derivation))
+    except LOSSES:
+        return False
 
 
 def prove(

@@ -437,7 +437,7 @@ class TestForgeries:
         report = restored(tmp_path / "damaged", tmp_path / "out")
         assert all(result.ok for result in report.files) and not report.ok
         assert snapshot(tmp_path / "out") == whole
-        assert any("the one that fits counts" in text for text in report.warnings)
+        assert any("the first that can be believed counts" in text for text in report.warnings)
 
     def test_only_some_of_many_members_with_one_name_are_tried(
         self, made: Made, tmp_path: Path, derivations: list[Derivation]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
 from qbackup.catalog.common import MakeChunk, add_fault
@@ -11,31 +12,21 @@ from qbackup.chunk import EncryptedChunk
 from qbackup.container import ChunkTable, StoredMember, Warn
 from qbackup.errors import QBackupError
 from qbackup.file import Access
-from qbackup.formats import Format
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
 from qbackup.names import ChunkName, display
-from qbackup.pieces import LOSSES
-from qbackup.pipeline import Pipeline
+from qbackup.pipeline.session import StoredChunk
 from qbackup.resync import scan_past_damage
 from qbackup.source import SeekableSource, Source
 
 _CANDIDATES_LIMIT = 4  # members of one name; each costs a derivation
 
 
-def fits(format_: Format, chunk: EncryptedChunk, pipeline: Pipeline) -> bool:
-    """Whether a chunk's head was made with this passphrase, backup id and name."""
-    try:
-        locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-        return locked.fits(pipeline.derive(locked.derivation))
-    except LOSSES:
-        return False
-
-
 class SalvageChunks(IndexedChunks):
-    """As `IndexedChunks`. Of several members with one name that counts which the key fits.
+    """As `IndexedChunks`. Of several members with one name the first counts that can be believed.
 
-    A search finds what a drive held before, too: an older backup has the same names.
+    A search finds what a drive held before, too: an older backup has the same names. And two
+    copies of one backup, one behind the other, have everything twice.
     """
 
     def __init__(
@@ -46,10 +37,10 @@ class SalvageChunks(IndexedChunks):
         make_chunk: MakeChunk,
         warn: Warn,
         *,
-        access: Access,
+        broken: Callable[[str], None],
     ) -> None:
         self._others: dict[int, list[tuple[int, int]]] = {}
-        self._access = access
+        self._broken = broken
         super().__init__(path, table, runs, make_chunk, warn)
 
     def _doubled(self, number: int, run: int, position: int, warn: Warn) -> None:
@@ -57,19 +48,23 @@ class SalvageChunks(IndexedChunks):
         name = display(str(ChunkName(self._path, number)))
         if len(others) < _CANDIDATES_LIMIT - 1:
             others.append((run, position))
-            warn(f"{name}: here twice, the one that fits counts")
+            warn(f"{name}: here twice, the first that can be believed counts")
         else:
             warn(f"{name}: here too often, only the first ones are tried")
 
     def _chunk(self, place: tuple[int, int, int]) -> EncryptedChunk:
         first = super()._chunk(place)
-        others = self._others.get(first.index)
-        if not others or not self._access.is_unlocked:
-            return first
-        format_ = self._access.unlocked().format
-        more = (super(SalvageChunks, self)._chunk(self._table.place(*other)) for other in others)
-        candidates = (chunk for chunk in (first, *more))
-        return next((c for c in candidates if fits(format_, c, self._access.pipeline)), first)
+        others = self._others.get(first.index, ())
+        make = super()._chunk
+        first.others = tuple(make(self._table.place(*other)) for other in others)
+        first.on_use = functools.partial(self._used, first)
+        return first
+
+    def _used(self, first: EncryptedChunk, other: StoredChunk) -> None:
+        self._broken(
+            f"{display(first.name)}: the first of the members of this name can't be believed;"
+            " another one of them was used"
+        )
 
 
 class SalvageCatalog(SeekableCatalog):
@@ -93,7 +88,7 @@ class SalvageCatalog(SeekableCatalog):
         return None
 
     def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:
-        return SalvageChunks(path, table, runs, self._make_chunk, self._warn, access=self._access)
+        return SalvageChunks(path, table, runs, self._make_chunk, self._warn, broken=self._lose)
 
     def header(self) -> StoredMember:
         """See `Catalog`."""
