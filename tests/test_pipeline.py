@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -151,7 +151,6 @@ class TestOrder:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("position", [0, 20, 50, 70, 100, -1])
     @pytest.mark.parametrize("place", [20, 70, -40])
     def test_another_member_of_its_name_takes_its_place(
         self, chunks: list[Chunk], place: int
@@ -176,6 +175,7 @@ class TestDamage:
         assert isinstance(lost, Lost) and "another place" in str(lost.error)
         assert bad.used == []
 
+    @pytest.mark.parametrize("position", [0, 20, 50, 70, 100, -1])
     def test_costs_its_chunk_and_no_other(self, chunks: list[Chunk], position: int) -> None:
         data = bytearray(chunks[1].stored)
         data[position] ^= 1
