@@ -43,6 +43,8 @@ $(VENV)/.test: $(VENV)/bin/python setup.cfg
 
 $(VENV)/.mutants: $(VENV)/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[mutants]"
+	touch $@
+
 $(VENV)/.fuzz: $(VENV)/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[fuzz]"
 	touch $@

@@ -156,7 +156,7 @@ class BackupArchive:
             raise
 
     def _make_front(self) -> Front:
-        if not self._salvage:
+        if not isinstance(self.catalog, SalvageCatalog):
             return Front(self._source, self.catalog, self.limits)
         from qbackup.salvage import SalvagedFront
 
@@ -202,8 +202,10 @@ class BackupArchive:
     @property
     def salvaged(self) -> tuple[str, ...]:
         """What salvage had to pass over until now, in words; empty if nothing, or without it."""
+        if not self._salvage:
+            return ()
         faults = [*self._front.faults, *self.catalog.faults]
-        if self._salvage and self._metadata_error is not None:
+        if self._metadata_error is not None:
             faults.append(f"{self._metadata_error}; {_BY_FOLDER}")
         return tuple(faults)
 
@@ -421,24 +423,27 @@ class BackupArchive:
             Incomplete: with `check`, the report is not ok.
         """
         plan = self._plan(names)
-        writer = self._writer(output, overwrite, keep_damaged)
+        writer = self._writer(output, overwrite, keep_damaged, plan)
         try:
             return self._run(plan, writer, progress, check, keep_metadata=True)
         finally:
             writer.close()
 
     def _writer(
-        self, output: str | os.PathLike[str], overwrite: bool, keep_damaged: bool
+        self, output: str | os.PathLike[str], overwrite: bool, keep_damaged: bool, plan: Plan
     ) -> ResumingWriter | FolderWriter:
         if not self._front.is_authentic:
             self._warn(_NO_JOURNAL)
-            return FolderWriter(output, overwrite=overwrite, keep_damaged=keep_damaged)
+            return FolderWriter(
+                output, overwrite=overwrite, keep_damaged=keep_damaged, is_taken=plan.holds
+            )
         return ResumingWriter(
             output,
             key=self._journal_key(),
             limits=self.limits,
             overwrite=overwrite,
             keep_damaged=keep_damaged,
+            is_taken=plan.holds,
             warn=self._warn,
         )
 
@@ -502,9 +507,11 @@ class BackupArchive:
         return report
 
     def _report(self, run: Run) -> Report:
-        errors = self.salvaged
+        errors = self.salvaged if self._salvage else tuple(self.catalog.faults)
         results = run.results
-        warnings = [*self.warnings, *([_FAILING_DRIVE] if self._source.troubles else [])]
+        warnings = [w for w in self.warnings if w not in errors]  # which `list` shows instead
+        if self._source.troubles:
+            warnings.append(_FAILING_DRIVE)
         if self.catalog.error is not None:
             errors = (*errors, str(self.catalog.error))
             results = [

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, cast
 
-from qbackup.errors import AlreadyPassed, ChunkDamaged, LimitExceeded, MachineError
+from qbackup.errors import AlreadyPassed, ChunkDamaged, Damaged, LimitExceeded, MachineError
 from qbackup.formats import Format
 from qbackup.limits import Limits
 from qbackup.names import ChunkName, display
 from qbackup.pipeline import Pipeline
+from qbackup.pipeline.session import StoredChunk
 from qbackup.scrypt import HEADER_SIZE, EncryptedHeader, ScryptParameters
 from qbackup.source import Source
 from qbackup.stream import VerifiedStream
@@ -42,7 +44,10 @@ class EncryptedChunk:
 
     Attributes:
         index: its place in the file, from 0.
+        offset: where its bytes begin in the backup.
         size: its stored length in bytes.
+        others: other members of its name, to be tried where nothing of this one can be believed.
+        on_use: told which of them took its place.
 
     Args:
         stored: told of the stored bytes when they are read.
@@ -61,13 +66,15 @@ class EncryptedChunk:
         stored: StoredHash | None = None,
     ) -> None:
         self._name = name
-        self._offset = offset
+        self.offset = offset
         self.size = size
         self._source = source
         self._format = format_
         self._pipeline = pipeline
         self._limits = limits
         self._stored = stored
+        self.others: Sequence[EncryptedChunk] = ()
+        self.on_use: Callable[[StoredChunk], None] = lambda other: None
         self._head: bytes | None = None
         self._taken = False
         self._lock = threading.Lock()
@@ -109,7 +116,21 @@ class EncryptedChunk:
         return cast(BinaryIO, stream)
 
     def _plaintext(self) -> Iterator[memoryview]:
-        yield self._pipeline.open_chunk(self._format(), self)
+        try:
+            plaintext = self._pipeline.open_chunk(self._format(), self)
+        except (Damaged, LimitExceeded):
+            for other in self.others:
+                with contextlib.suppress(Damaged, LimitExceeded):
+                    plaintext = self._pipeline.open_chunk(self._format(), other)
+                    self.use(other)
+                    break
+            else:
+                raise
+        yield plaintext
+
+    def use(self, other: StoredChunk) -> None:
+        """Another one took its place; for the pipeline."""
+        self.on_use(other)
 
     def read_head(self, size: int) -> bytes:
         """The first bytes, fewer when there are no more; for the pipeline."""
@@ -117,7 +138,7 @@ class EncryptedChunk:
             if self._head is None:
                 self._check_size()
                 head = bytearray(min(size, self.size))
-                self._head = bytes(head[: self._read_into(self._offset, memoryview(head))])
+                self._head = bytes(head[: self._read_into(self.offset, memoryview(head))])
             return self._head
 
     def read_body(self, start: int) -> memoryview:
@@ -128,7 +149,7 @@ class EncryptedChunk:
             self._taken = True
         self._check_size()
         body = memoryview(bytearray(max(0, self.size - start)))
-        count = self._read_into(self._offset + start, body)
+        count = self._read_into(self.offset + start, body)
         if count < len(body):
             raise ChunkDamaged("the archive ends inside of it", chunk=display(self.name))
         if self._stored is not None:

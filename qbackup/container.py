@@ -5,6 +5,8 @@ are said to be; what they are is decided by the MAC over them. The rules:
 
 * A backup is a row of complete tar archives, so zero blocks may stand between members and
   must stand at the end, as for GNU tar with ``-i``. An archive that ends without them was cut.
+  More of them than fill its last record, and then another member: something has been wiped out
+  there, which is told; at the end of the backup they may be what a larger medium holds.
 * Every header must match its checksum. After one that does not, nothing is guessed: what
   was found before stays usable, and the scan ends with `ArchiveDamaged`.
 * Only regular members with the name of a chunk, or of the header, count. Everything else
@@ -88,10 +90,16 @@ class Window:
         return blocks
 
 
-def scan(source: Source, limits: Limits, warn: Warn) -> Iterator[StoredMember]:
+def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[StoredMember]:
     """The regular members in order, each before its data is read.
 
     On a pipe the data of a member are there to be read until the next one is asked for.
+
+    Args:
+        source: of the backup's bytes.
+        limits: bounds on what they say.
+        warn: told of what is passed over without harm.
+        lose: told where members are lost, though the archive goes on.
 
     Raises:
         NotABackup: the first block is no tar header.
@@ -102,7 +110,8 @@ def scan(source: Source, limits: Limits, warn: Warn) -> Iterator[StoredMember]:
     window = Window(source)
     check_first_block(window.take(BLOCK_SIZE, _HEADERS_SIZE - BLOCK_SIZE))
     window.position = 0
-    archive_start = count = 0
+    seams = Seams(limits, warn, lose)
+    count = 0
     while True:
         member = next_member(window, limits)
         if member is None:
@@ -118,7 +127,7 @@ def scan(source: Source, limits: Limits, warn: Warn) -> Iterator[StoredMember]:
         else:
             warn(f"{display(name)}: not a regular file, ignored")
         window.position = offset + member.stored_size + member.padding
-        archive_start = pass_end_of_archive(window, archive_start, limits)
+        seams.pass_one(window)
 
 
 def check_first_block(block: bytes) -> None:
@@ -165,29 +174,69 @@ def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarM
         raise ArchiveDamaged(f"{error.reason}, at byte {start}") from error
 
 
-def pass_end_of_archive(window: Window, archive_start: int, limits: Limits) -> int:
-    """Passes the zero blocks after a member; returns where the current archive starts.
+class Seams:
+    """The zero blocks behind each archive, as the scan passes them.
 
     GNU tar pads an archive to whole records, so the place of the next header is known
-    beforehand and one read fetches both; and a backup that ends elsewhere was cut off.
+    beforehand and one read fetches both; a backup that ends elsewhere was cut off, and zeros
+    that go on to a later member stand where another one was.
+
+    Args:
+        limits: bounds on zeros.
+        warn: told of zeros behind the backup's end.
+        lose: told of zeros in the place of members.
     """
-    data_end = window.position
-    record_end = data_end + _END_BLOCKS * BLOCK_SIZE - archive_start
-    record_end += -record_end % RECORD_SIZE + archive_start
-    blocks = 0
-    while True:
-        data = window.take(
-            BLOCK_SIZE, max(0, record_end - window.position - BLOCK_SIZE) + _HEADERS_SIZE
-        )
-        if data != ZERO_BLOCK:
-            break
-        blocks += 1 + window.skip_zero_blocks()
-        if blocks * BLOCK_SIZE > limits.trailing_zeros:
-            raise ArchiveDamaged(f"nothing but zeros from byte {data_end} on")
-    if not data and (blocks < _END_BLOCKS or window.position < record_end):
-        raise ArchiveDamaged(f"the archive is cut off at byte {window.position}")
-    window.position -= len(data)
-    return window.position if blocks else archive_start
+
+    def __init__(self, limits: Limits, warn: Warn, lose: Warn) -> None:
+        self._limits = limits
+        self._warn = warn
+        self._lose = lose
+        self._start = 0
+        self._is_certain = True
+
+    def begin_at_guess(self, position: int) -> None:
+        """An archive begins somewhere before this place, where one of its headers was found."""
+        self._start = position
+        self._is_certain = False
+
+    def pass_one(self, window: Window) -> None:
+        """Passes the zero blocks after a member.
+
+        Raises:
+            ArchiveDamaged: the archive is cut off, or there are more zeros than allowed.
+        """
+        data_end = window.position
+        record_end = data_end + _END_BLOCKS * BLOCK_SIZE - self._start
+        record_end += -record_end % RECORD_SIZE + self._start
+        blocks = 0
+        while True:
+            data = window.take(
+                BLOCK_SIZE, max(0, record_end - window.position - BLOCK_SIZE) + _HEADERS_SIZE
+            )
+            if data != ZERO_BLOCK:
+                break
+            blocks += 1 + window.skip_zero_blocks()
+            if blocks * BLOCK_SIZE > self._limits.trailing_zeros:
+                raise ArchiveDamaged(f"nothing but zeros from byte {data_end} on")
+        if not data and (blocks < _END_BLOCKS or window.position < record_end):
+            raise ArchiveDamaged(f"the archive is cut off at byte {window.position}")
+        window.position -= len(data)
+        if self._is_certain and window.position > record_end:
+            self._tell_of_zeros(record_end, window.position, is_end=not data)
+        if blocks:
+            self._start, self._is_certain = window.position, True
+
+    def _tell_of_zeros(self, start: int, end: int, *, is_end: bool) -> None:
+        if is_end:
+            self._warn(
+                f"the archive ends at byte {start}, and zeros follow up to byte {end}: either it"
+                " was written to something larger, or what stood there is lost"
+            )
+        else:
+            self._lose(
+                f"zeros from byte {start} to byte {end}, where a member should begin: what stood"
+                " there is lost, and nothing says what it was"
+            )
 
 
 class ChunkTable:

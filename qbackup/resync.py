@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from qbackup.container import StoredMember, Warn, Window, next_member, pass_end_of_archive
+from qbackup.container import Seams, StoredMember, Warn, Window, next_member
 from qbackup.errors import ArchiveDamaged, Damaged, LimitExceeded, MachineError, QBackupError
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
@@ -33,7 +33,7 @@ Broken = Callable[[QBackupError, "int | None"], None]
 
 
 def scan_past_damage(
-    source: SeekableSource, limits: Limits, warn: Warn, broken: Broken
+    source: SeekableSource, limits: Limits, warn: Warn, lose: Warn, broken: Broken
 ) -> Iterator[StoredMember]:
     """The regular members in order, as `qbackup.container.scan`, and on behind what is broken.
 
@@ -42,13 +42,14 @@ def scan_past_damage(
     """
     window = Window(source)
     search = _Search(source, limits)
-    archive_start = resume = count = 0
+    seams = Seams(limits, warn, lose)
+    resume = count = 0
     begins = True  # a member is said to begin here
     while True:
         begin = None
         try:
             if not begins:
-                archive_start = pass_end_of_archive(window, archive_start, limits)
+                seams.pass_one(window)
             begin = window.position
             member = next_member(window, limits)
         except (ArchiveDamaged, MachineError) as error:
@@ -59,7 +60,8 @@ def scan_past_damage(
                 yield guess
             if found is None:
                 return
-            window.position = archive_start = found
+            window.position = found
+            seams.begin_at_guess(found)
             resume, begins = found + BLOCK_SIZE, True
             continue
         if member is None:

@@ -3,23 +3,29 @@
 A header must match the copy of it that only the passphrase opens. Here, and only where the
 caller asked for salvage, two things may stand in for that:
 
-1. the copy itself, where the header differs from it or is not there: it is authenticated;
+1. the copy itself, where the header differs from it or is not there: it is authenticated, and a
+   chunk proves that it is this backup's, not another one's with the same passphrase;
 2. the backup's id, where the copy can't be opened. An id is found in the header, which
    anybody could have written; it counts only if it proves a chunk, as bytes 64 to 95 of one fit
    no key but that of this passphrase, this id and this chunk's name. Nothing else that
    such a header says is believed: the filter is told from the verified data.
+
+A drive may hold older backups too, and somebody may have planted one. So up to four headers and
+copies are looked at; where they name more than one id, chunks all over the file decide, and where
+two ids are proven both are named.
 
 What was done is said in `SalvagedFront.faults`, and whatever follows is no full success.
 """
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 
-from qbackup.catalog import Catalog
-from qbackup.catalog.salvaged import fits
+from qbackup.catalog import SalvageCatalog
 from qbackup.chunk import EncryptedChunk
 from qbackup.compression import NONE, told_filter
 from qbackup.errors import (
@@ -36,20 +42,43 @@ from qbackup.errors import (
 from qbackup.formats import Format
 from qbackup.formats.v4 import Format4
 from qbackup.front import Front
-from qbackup.header import HEADER_NAME, BackupHeader
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
 from qbackup.limits import Limits
-from qbackup.metadata import METADATA_PATH
 from qbackup.names import display
 from qbackup.pieces import LOSSES
 from qbackup.pipeline import Pipeline
-from qbackup.scrypt import ScryptParameters
+from qbackup.scrypt import OVERHEAD, ScryptParameters
 from qbackup.source import Source
+from qbackup.subkeys import RootKey
+from qbackup.tar import BLOCK_SIZE
+from qbackup.witnesses import Proofs, prove
 
 _BACKUP_ID = re.compile(rb"backup[-_]id=([A-Za-z0-9-]{1,255})(?![A-Za-z0-9-])")
 _IDS_LIMIT = 4
-_WITNESSES_LIMIT = 3  # chunks that an id is tried on; each costs a derivation
-_FILTER_TRIES = 8  # chunks that the filter is looked for in
+_WITNESSES_LIMIT = 20  # chunks that ids are tried on
+_FEW_WITNESSES = 3  # where a whole copy says that the passphrase is wrong
+_TRIES_LIMIT = 40  # ids times chunks: each costs a derivation
+_FILTER_TRIES = 20  # chunks that the filter is looked for in
+_HEADERS_SIZE = 3 * BLOCK_SIZE  # in front of a member's data
+_NO_COPY = "the header's authenticated copy is missing"
 _FAULT = (Unlockable, Unreadable, MachineError)
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A header's copy that the passphrase has opened.
+
+    Args:
+        offset: of its data in the file.
+        key: that it was opened with.
+        plain: the header, verified.
+        header: the same.
+    """
+
+    offset: int
+    key: RootKey
+    plain: bytes
+    header: BackupHeader
 
 
 class SalvagedFront(Front):
@@ -69,8 +98,9 @@ class SalvagedFront(Front):
     """
 
     def __init__(
-        self, source: Source, catalog: Catalog, limits: Limits, *, knows_filter: bool
+        self, source: Source, catalog: SalvageCatalog, limits: Limits, *, knows_filter: bool
     ) -> None:
+        self._chunks = catalog
         self._knows_filter = knows_filter
         self._fault: QBackupError | None = None
         super().__init__(source, catalog, limits)
@@ -102,59 +132,134 @@ class SalvagedFront(Front):
 
         Raises:
             WrongPassphrase: it fits nothing in this backup.
-            HeaderAltered: neither the header's copy can be used nor is the backup's id known.
+            HeaderAltered: neither the header's copy can be used nor is the backup's id known, or
+                the copy is not this backup's.
             UnsupportedFormat: the authenticated copy names what is not read.
         """
         self.faults = []
-        try:
-            key, plain = self._open_copy(passphrase, pipeline, meanwhile)
-        except NotEnoughMemory:
-            raise
-        except _FAULT as error:
-            return self._proven_by_chunk(passphrase, pipeline, error)
-        if plain != self._header:
-            self.faults.append(
-                f"the header {self._what_is_wrong()}; its authenticated copy was used instead"
-            )
-        return self._accept(key, plain)
+        headers = self._read_headers()
+        copies, error = self._open_copies(passphrase, pipeline, meanwhile)
+        proven = [copy for copy in copies if copy.plain in headers.values()]
+        ids = _ids(headers, copies)
+        if not ids:
+            raise self._nothing_known(error)
+        if proven and len(ids) == 1:
+            return self._accept_copy(proven[0], headers)
+        few = isinstance(error, WrongPassphrase) and not copies
+        witnesses = self._chunks.spread_chunks(_FEW_WITNESSES if few else _WITNESSES_LIMIT)
+        formats = {id_: Format4(id_, passphrase, self._limits) for id_ in ids}
+        proofs = prove(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
+        chosen = proofs.in_front
+        if chosen is None and copies and (proven or not witnesses):
+            return self._accept_copy((proven or copies)[0], headers)
+        if chosen is None:
+            raise self._nothing_proven(copies, error, len(witnesses))
+        self._tell_of_others(ids, chosen, proofs)
+        copy = next((c for c in (*proven, *copies) if c.header.backup_id == chosen), None)
+        if copy is not None:
+            return self._accept_copy(copy, headers)
+        return self._header_with(chosen, formats[chosen], proofs.by[chosen], pipeline, error)
+
+    def _read_headers(self) -> dict[int, bytes]:
+        """Offset → header, of those that can be read."""
+        headers = {}
+        for member in self._chunks.headers():
+            with contextlib.suppress(*_FAULT):
+                headers[member.offset] = self._read_member(member, self._limits.header)
+        return headers
+
+    def _open_copies(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None,
+    ) -> tuple[list[_Copy], QBackupError]:
+        """The copies that the passphrase opens; and what was wrong with the first other one."""
+        found: dict[bytes, _Copy | None] = {}
+        first: QBackupError | None = None
+        for member in self._chunks.header_copies():
+            try:
+                stored = self._read_member(member, self._limits.header + OVERHEAD)
+                if stored in found:
+                    continue
+                found[stored], self._copy = None, stored
+                key, plain = self._open_copy(passphrase, pipeline, meanwhile)
+            except NotEnoughMemory:
+                raise
+            except _FAULT as error:
+                first = first or error
+                continue
+            finally:
+                meanwhile = None
+            header = BackupHeader.parse(plain, self._limits)
+            found[stored] = _Copy(member.offset, key, plain, header)
+        copies = [copy for copy in found.values() if copy is not None]
+        if copies and next(iter(found.values())) is None:
+            self.faults.append("the first copy of the header can't be used; another one was")
+        return copies, first or HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
+
+    def _accept_copy(self, copy: _Copy, headers: Mapping[int, bytes]) -> BackupHeader:
+        if copy.plain != self._header:
+            if copy.plain in headers.values():
+                self.faults.append("the first header is not this backup's; another one was used")
+            else:
+                self.faults.append(
+                    f"the header {self._what_is_wrong()}; its authenticated copy was used instead"
+                )
+        return self._accept(copy.key, copy.plain)
 
     def _what_is_wrong(self) -> str:
         if self._header and self._fault is None:
             return "was altered: it differs from its authenticated copy"
         return f"can't be used ({self._fault.reason})" if self._fault else "was altered"
 
-    def _proven_by_chunk(
-        self, passphrase: bytes, pipeline: Pipeline, error: QBackupError
-    ) -> BackupHeader:
-        ids = list(dict.fromkeys(_BACKUP_ID.findall(self._header)))[:_IDS_LIMIT]
-        if not ids:
-            if isinstance(error, WrongPassphrase):
-                raise error
-            raise HeaderAltered(
-                f"neither the header ({self._what_is_wrong()}) nor its authenticated copy"
-                f" ({error.reason}) says the backup's id, without which no key can be derived",
-                file=HEADER_NAME,
-            )
-        for chunk in islice(self._first_chunks(), _WITNESSES_LIMIT):
-            for id_ in (name.decode("ascii") for name in ids):
-                format_ = Format4(id_, passphrase, self._limits)
-                if fits(format_, chunk, pipeline):
-                    return self._header_with(id_, format_, chunk, pipeline, error)
+    def _nothing_known(self, error: QBackupError) -> QBackupError:
         if isinstance(error, WrongPassphrase):
-            raise error
-        raise WrongPassphrase(
-            f"the header's authenticated copy can't be used ({error.reason}), and the passphrase"
-            " fits no chunk that was tried: it is wrong, or the header's backup id is"
+            return error
+        return HeaderAltered(
+            f"neither the header ({self._what_is_wrong()}) nor its authenticated copy"
+            f" ({error.reason}) says the backup's id, without which no key can be derived",
+            file=HEADER_NAME,
         )
 
+    def _nothing_proven(
+        self, copies: Sequence[_Copy], error: QBackupError, tried: int
+    ) -> QBackupError:
+        if copies:
+            return HeaderAltered(
+                f"the header's authenticated copy ({copies[0].header.backup_id}) fits none of"
+                f" {tried} chunks that were tried: it is another backup's, or all these chunks are"
+                " damaged",
+                file=HEADER_COPY_NAME,
+            )
+        if isinstance(error, WrongPassphrase):
+            return error
+        return WrongPassphrase(
+            f"the header's authenticated copy can't be used ({error.reason}), and the passphrase"
+            f" fits no chunk that was tried ({tried}): it is wrong, the header's backup id is, or"
+            " all these chunks are damaged"
+        )
+
+    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, proofs: Proofs) -> None:
+        """Never goes on silently where there are parts of two backups."""
+        for id_, chunks in proofs.by.items():
+            if id_ == chosen:
+                continue
+            begin = max(0, min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)
+            self.faults.append(
+                f"this file holds parts of two backups: {chosen}, which is used, and {id_}, which"
+                f" is left out; for that one copy the file from where it begins (tail -c"
+                f" +{begin + 1}) and use --salvage on the copy"
+            )
+
     def _header_with(
-        self, id_: str, format_: Format, witness: EncryptedChunk, pipeline: Pipeline,
+        self, id_: str, format_: Format, proofs: Sequence[EncryptedChunk], pipeline: Pipeline,
         error: QBackupError,
     ) -> BackupHeader:  # fmt: skip
-        name = None if self._knows_filter else self._told_filter(format_, pipeline)
+        name = None if self._knows_filter else self._told_filter(format_, proofs, pipeline)
         self.faults.append(
             f"the header can't be authenticated ({error.reason}); its backup id {id_} was proven"
-            f" by {display(witness.name)}, and nothing else that it says was believed"
+            f" by {display(proofs[0].name)}, and nothing else that it says was believed"
         )
         if name is not None:
             self.faults.append(f"the compression filter was told from the data: {name}")
@@ -170,13 +275,16 @@ class SalvagedFront(Front):
             backup_id=id_,
         )
 
-    def _told_filter(self, format_: Format, pipeline: Pipeline) -> str:
-        """Told from the first verified chunk that begins a file.
+    def _told_filter(
+        self, format_: Format, proofs: Sequence[EncryptedChunk], pipeline: Pipeline
+    ) -> str:
+        """Told from the first verified chunk that begins a file; those that fit come first.
 
         Raises:
             UnsupportedFormat: none can be opened, or it begins as nothing that is known.
         """
-        for chunk in islice(self._first_chunks(), _FILTER_TRIES):
+        proven = (chunk for chunk in proofs if chunk.index == 0)
+        for chunk in islice(chain(proven, self._chunks.beginnings()), _FILTER_TRIES):
             try:
                 data = pipeline.open_chunk(format_, chunk)
             except LOSSES:
@@ -195,11 +303,13 @@ class SalvagedFront(Front):
             " the data; name it: --compression-filter NAME"
         )
 
-    def _first_chunks(self) -> Iterator[EncryptedChunk]:
-        """The chunks that files begin with: first that of the metadata, as it is small."""
-        metadata = self._catalog.metadata_file()
-        others = (f for f in self._catalog.seen_files() if f.path != METADATA_PATH)
-        for file in (*([metadata] if metadata else []), *others):
-            chunk = next(iter(file.chunks), None)
-            if chunk is not None and chunk.index == 0:
-                yield chunk
+
+def _ids(headers: Mapping[int, bytes], copies: Sequence[_Copy]) -> dict[str, int]:
+    """The ids that there are, and where each is named first; those of copies come first."""
+    ids = {copy.header.backup_id: copy.offset for copy in copies}
+    for offset, header in headers.items():
+        for name in _BACKUP_ID.findall(header):
+            id_ = name.decode("ascii")
+            if id_ in ids or len(ids) < _IDS_LIMIT:
+                ids[id_] = min(offset, ids.get(id_, offset))
+    return ids

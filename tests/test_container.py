@@ -50,7 +50,7 @@ def collect(
     members: list[StoredMember] = []
     warnings: list[str] = []
     try:
-        members.extend(scan(source, limits or Limits(), warnings.append))
+        members.extend(scan(source, limits or Limits(), warnings.append, warnings.append))
     except (ArchiveDamaged, LimitExceeded, NotABackup) as error:
         # extend keeps what came before the exception
         return members, error, warnings
@@ -63,6 +63,10 @@ def scanned(data: bytes, limits: Limits | None = None) -> list[StoredMember]:
     assert (error, warnings) == (None, [])
     assert collect(pipe(data), limits) == (members, None, [])
     return members
+
+
+def ignored(text: str) -> None:
+    """Whatever is told."""
 
 
 def by_tarfile(data: bytes) -> list[StoredMember]:
@@ -91,7 +95,7 @@ class TestWholeArchives:
         data = path.read_bytes()
         with piped(path) as file:
             source = open_source(file)
-            for stored in scan(source, Limits(), lambda text: None):
+            for stored in scan(source, Limits(), ignored, ignored):
                 buffer = bytearray(stored.size)
                 assert source.read_into(stored.offset, memoryview(buffer)) == stored.size
                 assert buffer == data[stored.offset :][: stored.size]
@@ -101,13 +105,46 @@ class TestWholeArchives:
         self, shapes: list[tuple[int, int]]
     ) -> None:
         data = member(b"backup-header", b"x")
+        wiped = 0
         for number, (size, blocks) in enumerate(shapes):
             data += blocks * ZEROS + member(b"m%d" % number, os.urandom(size))
+            wiped += blocks > 0
         expected = [("backup-header", 1)] + [(f"m{n}", size) for n, (size, _) in enumerate(shapes)]
-        found, error, _ = collect(seekable(data))
+        found, error, told = collect(seekable(data))
         assert [(stored.name, stored.size) for stored in found] == expected
-        assert collect(pipe(data))[0] == found
+        assert collect(pipe(data)) == (found, None, told)
         assert error is None
+        assert len(told) == wiped and all("is lost" in text for text in told)
+
+    @pytest.mark.parametrize("wiped", [1, 2, 3])
+    def test_zeros_in_the_place_of_members_are_told(self, wiped: int) -> None:
+        parts = [member(b"m%d" % number, b"x") for number in range(5)]
+        data = parts[0] + bytes(wiped * RECORD) + b"".join(parts[1 + wiped :])
+        for source in (seekable(data), pipe(data)):
+            members, error, told = collect(source)
+            assert len(members) == 5 - wiped and error is None
+            (text,) = told
+            assert f"zeros from byte {RECORD} to byte {(1 + wiped) * RECORD}" in text
+
+    def test_zeros_in_the_place_of_the_last_ones_are_told_too(self) -> None:
+        """They may as well be what the medium held before, so that is no damage by itself."""
+        for more in (1, BLOCK, 3 * RECORD):
+            data = member(b"m", b"x") + bytes(more)
+            for source in (seekable(data), pipe(data)):
+                members, error, told = collect(source)
+                assert len(members) == 1
+                if more % BLOCK:
+                    assert isinstance(error, ArchiveDamaged)
+                else:
+                    assert error is None and "zeros follow" in told[0]
+
+    def test_less_padding_than_gnu_tar_writes_is_no_gap(self) -> None:
+        """As others write archives: two zero blocks and nothing else, or not even these."""
+        short = header(b"a", size=3) + padded(b"abc") + 2 * ZEROS
+        shorter = header(b"b", size=3) + padded(b"abc")
+        data = short + shorter + shorter + short + ZEROS + short + member(b"end")
+        names = [stored.name for stored in scanned(data)]
+        assert names == ["a", "b", "b", "a", "a", "end"]
 
     def test_several_members_may_share_one_archive(self) -> None:
         parts = [header(b"m%d" % n, size=700) + padded(os.urandom(700)) for n in range(30)]
@@ -380,7 +417,8 @@ class TestReading:
         members: Iterator[StoredMember] = scan(
             open_source(file),  # type: ignore[arg-type]
             Limits(),
-            lambda text: None,
+            ignored,
+            ignored,
         )
         assert file.bytes_read == 0
         next(members)
@@ -389,7 +427,7 @@ class TestReading:
     def test_on_a_pipe_not_a_byte_past_the_headers_is_taken(self) -> None:
         data = member(b"one", b"content") + member(b"two")
         file = io.BytesIO(data)
-        members = scan(PipeSource(file, owned=False), Limits(), lambda text: None)
+        members = scan(PipeSource(file, owned=False), Limits(), ignored, ignored)
         assert next(members).name == "one"
         assert file.tell() == BLOCK
 

@@ -15,7 +15,7 @@ from qbackup import FileResult, Report
 from tests import alter
 from tests.conftest import MakerFactory
 from tests.librarybackup import CHUNK, NOISE, PASSPHRASE, Made
-from tests.maker import assemble
+from tests.maker import BackupMaker, assemble
 from tests.restored import JOURNAL, statuses
 from tests.sources import Failing
 from tests.test_keep_damaged import PERSONAL, VAULT, check_bytes, flipped, keep, noise, only_bad
@@ -58,23 +58,33 @@ class TestKeepDamaged:
         lines = (out / JOURNAL).read_bytes()
         assert b"personal" in lines and b"vault" not in lines
 
-    def test_a_second_run_tries_it_again_and_leaves_what_is_there(
-        self, damaged: Path, out: Path
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_a_second_run_tries_it_again_and_the_same_is_kept_once(
+        self, damaged: Path, out: Path, overwrite: bool
     ) -> None:
         first = keep(damaged, out)
         there = (out / f"{NAME}.damaged").stat()
-        second = keep(damaged, out)
+        second = again(damaged, out) if overwrite else keep(damaged, out)
         assert kept(second) == set(statuses(first)) - {NAME}
         result = only_bad(second)
-        assert result.status == "damaged" and result.kept_as is None
-        assert any("--overwrite" in note for note in result.notes)
+        assert result.status == "damaged" and result.kept_as == "private.img.damaged"
         assert (out / f"{NAME}.damaged").stat().st_ino == there.st_ino
+        assert [path.name for path in (out / "vault").iterdir()] == ["private.img.damaged"]
 
-    def test_or_replaces_it_where_that_is_asked_for(self, damaged: Path, out: Path) -> None:
-        keep(damaged, out)
-        (out / f"{NAME}.damaged").write_bytes(b"something else")
-        result = only_bad(again(damaged, out))
-        check_bytes((out / f"{NAME}.damaged").read_bytes(), NOISE, result.ranges)
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_what_a_dying_drive_gives_each_time_is_all_kept(
+        self, made: Made, tmp_path: Path, out: Path, overwrite: bool
+    ) -> None:
+        """Each time another chunk fails; together they are whole, and none may be thrown away."""
+        for number, index in enumerate((2, 4, 1, 4), start=1):
+            backup = alter.flipped(made.path, tmp_path / f"{number}", VAULT.format(index))
+            report = again(backup, out) if overwrite else keep(backup, out)
+            suffix = ("", ".2", ".3", ".2")[number - 1]
+            result = only_bad(report)
+            assert result.kept_as == f"private.img.damaged{suffix}"
+            left = (out / f"{NAME}.damaged{suffix}").read_bytes()
+            check_bytes(left, NOISE, result.ranges)
+        assert len(list((out / "vault").iterdir())) == 3
 
     def test_a_better_copy_of_the_backup_completes_it(
         self, made: Made, damaged: Path, out: Path
@@ -110,27 +120,33 @@ class TestKeepDamaged:
         report = keep(alter.without(made.path, tmp_path / "less", *lost), out)
         assert result_of(report, NAME).status == "kept" and result_of(report, NAME).chunks == 7
 
-    def test_a_folder_that_was_being_replaced_when_a_run_was_killed_comes_back(
-        self, maker: MakerFactory, tmp_path: Path, out: Path
-    ) -> None:
+    @pytest.fixture
+    def home(self, maker: MakerFactory, tmp_path: Path) -> BackupMaker:
         tree = tmp_path / "user"
         tree.mkdir()
         for name in ("1", "2", "3"):
             (tree / name).write_bytes(noise(20 * 1024))
         made = maker(compression_filter=None, chunk_size=CHUNK)
         made.add_home("user", tree)
-        members = flipped(made.members(), ["dom0-home/user.004.enc"])
-        backup = assemble(members, tmp_path / "damaged")
-        between = out / "dom0/user.damaged.old.part"
-        between.mkdir(parents=True)
-        (between / "mine").write_bytes(b"mine")
-        report = keep(backup, out, passphrase=made.passphrase)
-        assert result_of(report, "dom0/user").kept_as is None
-        assert (out / "dom0/user.damaged/mine").read_bytes() == b"mine"
-        report = again(backup, out, made.passphrase)
-        assert result_of(report, "dom0/user").kept_as == "user.damaged"
-        assert [path.name for path in (out / "dom0").iterdir()] == ["user.damaged"]
-        assert not (out / "dom0/user.damaged/mine").exists()
+        return made
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_what_is_left_of_a_folder_is_kept_each_time_too(
+        self, home: BackupMaker, tmp_path: Path, out: Path, overwrite: bool
+    ) -> None:
+        for index, name in ((4, "user.damaged"), (7, "user.damaged.2"), (4, "user.damaged")):
+            members = flipped(home.members(), [f"dom0-home/user.{index:03d}.enc"])
+            backup = assemble(members, tmp_path / "damaged")
+            passphrase = home.passphrase
+            if overwrite:
+                report = again(backup, out, passphrase)
+            else:
+                report = keep(backup, out, passphrase=passphrase)
+            assert result_of(report, "dom0/user").kept_as == name
+        assert sorted(path.name for path in (out / "dom0").iterdir()) == [
+            "user.damaged",
+            "user.damaged.2",
+        ]
 
     def test_a_whole_file_of_such_a_name_is_not_replaced_by_what_is_left_of_another(
         self, maker: MakerFactory, tmp_path: Path, out: Path
@@ -143,7 +159,7 @@ class TestKeepDamaged:
         report = again(backup, out, made.passphrase)
         assert statuses(report)["work/private.img.damaged"] == "kept"
         assert (out / "work/private.img.damaged").read_bytes() == b"a whole file"
-        assert result_of(report, "work/private.img").kept_as is None
+        assert result_of(report, "work/private.img").kept_as == "private.img.damaged.2"
 
 
 class TestSalvage:

@@ -112,7 +112,7 @@ class TestOtherLimits:
     @pytest.mark.parametrize("name", ["restore", "verify", "list"])
     def test_no_thread_can_be_started(self, tmp_path: Path, name: str) -> None:
         """As each would get a larger stack than there is room for."""
-        where = ["-o", tmp_path / "out"] if name == "restore" else []
+        where: list[str | Path] = ["-o", tmp_path / "out"] if name == "restore" else []
         limits = {resource.RLIMIT_STACK: 4000 * MIB, resource.RLIMIT_AS: 1000 * MIB}
         ended = run(name, SAMPLE, *where, "--json", *SAMPLE_KEY, limits=limits)
         assert ended.status == 5

@@ -17,6 +17,7 @@ import pytest
 import qbackup
 from qbackup import ByteRange, ChunkDamaged, FileResult, Limits, Report
 from qbackup.restore.damaged import Losses
+from qbackup.restore.place import REMAINS_LIMIT
 from tests import alter
 from tests.commandline import Ended, call
 from tests.conftest import MakerFactory
@@ -316,34 +317,42 @@ class TestNames:
         assert only_bad(report).kept_as is None and only_bad(report).ranges == ()
         assert not [name for name in snapshot(tmp_path / "out") if "damaged" in name]
 
-    def test_what_is_there_is_left_alone(self, made: Made, tmp_path: Path) -> None:
-        backup = alter.flipped(made.path, tmp_path / "damaged", VAULT.format(2))
-        there = tmp_path / "out/vault/private.img.damaged"
-        there.parent.mkdir(parents=True)
-        there.write_bytes(b"mine")
-        result = only_bad(keep(backup, tmp_path / "out"))
-        assert there.read_bytes() == b"mine"
-        assert result.kept_as is None and any("--overwrite" in note for note in result.notes)
-        assert {r.state for r in result.ranges} == {"good", "lost"}
-        assert sorted(p.name for p in there.parent.iterdir()) == ["private.img.damaged"]
-
-    def test_it_is_replaced_where_that_is_asked_for(self, made: Made, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_what_is_there_is_left_alone(self, made: Made, tmp_path: Path, overwrite: bool) -> None:
         backup = alter.flipped(made.path, tmp_path / "damaged", VAULT.format(2))
         there = tmp_path / "out/vault/private.img.damaged"
         there.parent.mkdir(parents=True)
         there.write_bytes(b"mine")
         with qbackup.open(backup, passphrase=PASSPHRASE) as archive:
             report = archive.restore(
-                tmp_path / "out", keep_damaged=True, overwrite=True, check=False
+                tmp_path / "out", keep_damaged=True, overwrite=overwrite, check=False
             )
-        check_bytes(there.read_bytes(), NOISE, only_bad(report).ranges)
+        result = only_bad(report)
+        assert there.read_bytes() == b"mine"
+        assert result.kept_as == "private.img.damaged.2" and result.notes
+        kept = there.with_name("private.img.damaged.2")
+        check_bytes(kept.read_bytes(), NOISE, result.ranges)
+        assert sorted(there.parent.iterdir()) == [there, kept]
+
+    def test_there_is_an_end_to_it(self, made: Made, tmp_path: Path) -> None:
+        backup = alter.flipped(made.path, tmp_path / "damaged", VAULT.format(2))
+        folder = tmp_path / "out/vault"
+        folder.mkdir(parents=True)
+        for number in range(1, REMAINS_LIMIT + 1):
+            suffix = f".{number}" if number > 1 else ""
+            (folder / f"private.img.damaged{suffix}").write_bytes(b"mine")
+        result = only_bad(keep(backup, tmp_path / "out"))
+        assert result.kept_as is None and "can't be kept" in result.notes[0]
+        assert {r.state for r in result.ranges} == {"good", "lost"}
+        assert {path.read_bytes() for path in folder.iterdir()} == {b"mine"}
 
     @pytest.mark.parametrize("overwrite", [False, True])
     @pytest.mark.parametrize("order", [1, -1])
-    def test_a_file_of_the_backup_with_such_a_name_is_safe(
-        self, maker: MakerFactory, tmp_path: Path, overwrite: bool, order: int
+    @pytest.mark.parametrize("name", ["private.img.damaged", "Private.img.DAMAGED"])
+    def test_a_file_of_the_backup_with_such_a_name_is_restored(
+        self, maker: MakerFactory, tmp_path: Path, overwrite: bool, order: int, name: str
     ) -> None:
-        files = {"private.img": noise(20 * KIB), "private.img.damaged": b"a whole file"}
+        files = {"private.img": noise(20 * KIB), name: b"a whole file"}
         made = maker(compression_filter=None, chunk_size=CHUNK)
         made.add_qube("work", files=dict(list(files.items())[::order]))
         backup = assemble(flipped(made.members(), [PERSONAL.format(1)]), tmp_path / "damaged")
@@ -351,13 +360,10 @@ class TestNames:
             report = archive.restore(
                 tmp_path / "out", keep_damaged=True, overwrite=overwrite, check=False
             )
-        found = (tmp_path / "out/work/private.img.damaged").read_bytes()
-        if statuses(report)["work/private.img.damaged"] == "ok":
-            assert found == b"a whole file"
-            assert next(r for r in report.files if r.name == "private.img").kept_as is None
-        else:  # it came second, and what is there is not replaced
-            assert statuses(report)["work/private.img.damaged"] == "exists"
-            assert len(found) == 20 * KIB
+        assert statuses(report)[f"work/{name}"] == "ok"
+        assert (tmp_path / "out/work" / name).read_bytes() == b"a whole file"
+        assert only_bad(report).kept_as == "private.img.damaged.2"
+        assert (tmp_path / "out/work/private.img.damaged.2").stat().st_size == 20 * KIB
 
     def test_a_file_of_which_nothing_is_good_is_not_kept(self, made: Made, tmp_path: Path) -> None:
         backup = alter.flipped(made.path, tmp_path / "damaged", "vm1/empty.000.enc")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -29,6 +29,7 @@ from qbackup.formats.v4 import Format4
 from qbackup.keys import Backend, Derivation, Deriver
 from qbackup.limits import GIB, Limits
 from qbackup.pipeline import Pipeline, Session, default_memory
+from qbackup.pipeline.session import StoredChunk
 from qbackup.scrypt import ScryptParameters
 from qbackup.stream import close_quietly
 from tests.atrest import check_at_rest
@@ -48,6 +49,11 @@ class Chunk:
     name: str
     stored: bytes
     asked: list[str] = field(default_factory=list)
+    others: Sequence[Chunk] = ()
+    used: list[StoredChunk] = field(default_factory=list)
+
+    def use(self, other: StoredChunk) -> None:
+        self.used.append(other)
 
     @property
     def index(self) -> int:
@@ -145,6 +151,30 @@ class TestOrder:
 
 
 class TestDamage:
+    @pytest.mark.parametrize("place", [20, 70, -40])
+    def test_another_member_of_its_name_takes_its_place(
+        self, chunks: list[Chunk], place: int
+    ) -> None:
+        whole = chunks[1]
+        stored = bytearray(whole.stored)
+        stored[place] ^= 0xFF
+        bad, worse = Chunk(whole.name, bytes(stored)), Chunk(whole.name, b"nothing")
+        bad.others = (worse, whole)
+        chunks[1] = bad
+        found = results(Pipeline(Deriver()).run(FORMAT, chunks))
+        assert found == [b"%d" % number * 100 for number in range(COUNT)]
+        assert bad.used == [whole]
+
+    def test_where_no_other_can_be_believed_the_first_error_is_told(
+        self, chunks: list[Chunk]
+    ) -> None:
+        bad = Chunk(chunks[1].name, chunks[2].stored)
+        bad.others = (Chunk(bad.name, b"nothing"), Chunk(bad.name, chunks[3].stored))
+        chunks[1] = bad
+        lost = results(Pipeline(Deriver()).run(FORMAT, chunks))[1]
+        assert isinstance(lost, Lost) and "another place" in str(lost.error)
+        assert bad.used == []
+
     @pytest.mark.parametrize("position", [0, 20, 50, 70, 100, -1])
     def test_costs_its_chunk_and_no_other(self, chunks: list[Chunk], position: int) -> None:
         data = bytearray(chunks[1].stored)

@@ -697,10 +697,11 @@ class TestTheBudget:
         assert [ticket.wait() for ticket in tickets] == [key_of(one) for one in jobs]
         assert not over
 
-    def test_a_pass_that_leaves_rows_out_takes_no_more_than_it_is_charged(
+    def test_a_pass_takes_no_more_than_it_is_charged(
         self, pools: Pools, kernel: LaneKernel
     ) -> None:
-        taken: list[tuple[int, int]] = []
+        """Also a narrow one after a wide one that had all of the budget."""
+        taken: list[int] = []
 
         class Kernel(LaneKernel):
             def romix(
@@ -708,16 +709,21 @@ class TestTheBudget:
                 blocks: bytes | bytearray | memoryview,
                 parameters: ScryptParameters,
                 memory: LaneMemory,
-                gap: int = 1,
             ) -> bytes:
-                mixed = super().romix(blocks, parameters, memory, gap)
-                taken.append((gap, memory._used))
+                mixed = super().romix(blocks, parameters, memory)
+                taken.append(memory._used)
                 return mixed
 
-        pool = ready(pools(Deriver(load_kernel=lambda: Kernel(kernel._romix)), 1, 2 * MIB))
+        pool = ready(pools(Deriver(load_kernel=lambda lanes: Kernel(kernel.prepare)), 1, 6 * MIB))
         check_keys(pool, 9)
-        assert any(gap > 1 for gap, _ in taken), "there is room for two whole lanes"
-        assert all(size <= 2 * MIB for _, size in taken)
+        assert 2 * MIB < max(taken) <= 6 * MIB
+        taken.clear()
+        with pool._changed:
+            pool._schedule.charge(4 * MIB)
+        check_keys(pool, 9)
+        with pool._changed:
+            pool._schedule.release(4 * MIB)
+        assert max(taken) == 2 * MIB
 
     def test_one_too_small_for_a_lane_slows_down_and_stops_nothing(
         self, pools: Pools, kernel: LaneKernel

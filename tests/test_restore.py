@@ -162,6 +162,21 @@ class TestSomethingIsThere:
         assert backup.restore(out, overwrite=True).ok
         assert snapshot(out) == whole(made)
 
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_a_folder_called_qubes_xml_costs_nothing_else(
+        self, backup: BackupArchive, made: Made, out: Path, overwrite: bool
+    ) -> None:
+        (out / "qubes.xml").mkdir(parents=True)
+        before = len(os.listdir("/proc/self/fd"))
+        report = backup.restore(out, overwrite=overwrite, check=False)
+        assert len(os.listdir("/proc/self/fd")) == before
+        bad = {} if overwrite else {"qubes.xml": "exists"}
+        assert {name: s for name, s in statuses(report).items() if s != "ok"} == bad
+        left = whole(made)
+        if not overwrite:
+            del left["qubes.xml"]
+        assert {p: w for p, w in snapshot(out).items() if p in whole(made)} == left
+
     def test_a_damaged_file_replaces_nothing(self, made: Made, tmp_path: Path, out: Path) -> None:
         members = flip_byte(made.members, "vm2/private.img.006.enc", -1)
         members = flip_byte(members, "dom0-home/user.000.enc", -1)

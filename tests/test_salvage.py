@@ -179,7 +179,7 @@ class TestTheCopy:
             made.path, tmp_path / "damaged", "backup-header.hmac", "qubes.xml.000.enc"
         )
         report = restored(backup, tmp_path / "out")
-        assert any("proven by vm1/private.img.000" in text for text in report.errors)
+        assert any("proven by qubes.xml.001" in text for text in report.errors)
         assert statuses(report)["vm2/private.img"] == "ok"
 
     def test_an_altered_id_proves_nothing(self, made: Made, tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ class TestTheCopy:
         backup = made.path
         if damaged:
             backup = alter.without(made.path, tmp_path / "a", "backup-header.hmac")
-        with pytest.raises(WrongPassphrase):
+        with pytest.raises(WrongPassphrase, match="damaged" if damaged else None):
             salvage(backup, "wrong")
-        assert len(derivations) <= 4
+        assert len(derivations) <= (20 if damaged else 4)
 
     def test_a_header_with_many_ids_costs_few_derivations(
         self, made: Made, tmp_path: Path, derivations: list[Derivation]
@@ -214,7 +214,7 @@ class TestTheCopy:
         members = replace(members, "backup-header", ids.encode())
         with pytest.raises(WrongPassphrase):
             salvage(assemble(members, tmp_path / "damaged"))
-        assert len(derivations) <= 12
+        assert len(derivations) <= 40
 
     def test_a_limit_is_a_limit(
         self, made: Made, tmp_path: Path, derivations: list[Derivation]
@@ -448,7 +448,7 @@ class TestForgeries:
         report = restored(tmp_path / "damaged", tmp_path / "out")
         assert all(result.ok for result in report.files) and not report.ok
         assert snapshot(tmp_path / "out") == whole
-        assert any("the one that fits counts" in text for text in report.warnings)
+        assert any("the first that can be believed counts" in text for text in report.warnings)
 
     def test_only_some_of_many_members_with_one_name_are_tried(
         self, made: Made, tmp_path: Path, derivations: list[Derivation]

@@ -23,6 +23,7 @@ MakeChunk = Callable[[ChunkName, int, int], EncryptedChunk]
 # What ends the list of members: what came before stays usable. A drive that can't be read
 # at one header is among them, as it must not cost the files before it.
 SCAN_ERRORS = (ArchiveDamaged, LimitExceeded, MachineError)
+_FAULTS_LIMIT = 1000
 
 
 class Catalog(Protocol):
@@ -31,7 +32,7 @@ class Catalog(Protocol):
     error: QBackupError | None
     """What keeps the archive from being whole: it is cut off or broken. None if nothing."""
     faults: list[str]
-    """What salvage went past, in words; without it, nothing."""
+    """What is lost of the archive though it goes on, or was gone past by salvage, in words."""
 
     def header(self) -> StoredMember:
         """The first member, whatever its name."""
@@ -82,6 +83,14 @@ def classify(member: StoredMember, warn: Warn) -> ChunkName | None:
             return chunk
     warn(f"{display(name)}: no part of a backup has such a name, ignored")
     return None
+
+
+def add_fault(faults: list[str], text: str) -> None:
+    """One more thing that is wrong with the archive; they are told up to a number."""
+    if len(faults) < _FAULTS_LIMIT:
+        faults.append(text)
+    elif len(faults) == _FAULTS_LIMIT:
+        faults.append("the archive is broken at more places, which are left out")
 
 
 def first_member(members: Iterator[StoredMember]) -> StoredMember:

@@ -7,7 +7,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, classify, first_member
+from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, add_fault, classify, first_member
 from qbackup.chunk import EncryptedChunk
 from qbackup.container import ChunkTable, RunsByPath, StoredMember, Warn, scan
 from qbackup.errors import (
@@ -46,7 +46,11 @@ class SeekableCatalog:
         self._scattered: dict[str, BackupFile] = {}
 
     def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
-        return scan(source, limits, self._warn)
+        return scan(source, limits, self._warn, self._lose)
+
+    def _lose(self, text: str) -> None:
+        add_fault(self.faults, text)
+        self._warn(text)
 
     def _first(self) -> StoredMember | None:
         self._count = 1
@@ -82,11 +86,7 @@ class SeekableCatalog:
         try:
             for member in self._members:
                 self._count += 1
-                if member.name == HEADER_COPY_NAME and self._copy is None:
-                    self._copy = member
-                    continue
-                if member.name == HEADER_NAME and self._header is None:
-                    self._header = member
+                if self._take_front(member):
                     continue
                 name = classify(member, self._warn)
                 if name is not None:
@@ -94,6 +94,16 @@ class SeekableCatalog:
         except SCAN_ERRORS as error:
             self.error = error
         return table
+
+    def _take_front(self, member: StoredMember) -> bool:
+        """Whether this is the header or its copy, the first one of its name."""
+        if member.name == HEADER_COPY_NAME and self._copy is None:
+            self._copy = member
+        elif member.name == HEADER_NAME and self._header is None:
+            self._header = member
+        else:
+            return False
+        return True
 
     def _by_path(self) -> RunsByPath:
         table = self.table()

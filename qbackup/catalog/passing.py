@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, classify, first_member
+from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, add_fault, classify, first_member
 from qbackup.chunk import EncryptedChunk
 from qbackup.container import StoredMember, Warn, scan
 from qbackup.errors import (
@@ -61,7 +61,7 @@ class PipeCatalog:
         self.error: QBackupError | None = None
         self.faults: list[str] = []
         self._lock = threading.RLock()  # a session goes through the files on its own thread
-        self._members = scan(source, limits, warn)
+        self._members = scan(source, limits, warn, self._lose)
         self._access = access
         self._make_chunk = make_chunk
         self._warn = warn
@@ -72,6 +72,10 @@ class PipeCatalog:
         self._seen: dict[str, BackupFile] = {}
         self._header = first_member(self._members)
         self._copy: StoredMember | None = None
+
+    def _lose(self, text: str) -> None:
+        add_fault(self.faults, text)
+        self._warn(text)
 
     def _next_member(self) -> StoredMember | None:
         member = next(self._members, None)

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
-from qbackup.catalog.common import MakeChunk
+from qbackup.catalog.common import MakeChunk, add_fault
 from qbackup.catalog.indexed import IndexedChunks, SeekableCatalog
 from qbackup.chunk import EncryptedChunk
 from qbackup.container import ChunkTable, StoredMember, Warn
 from qbackup.errors import QBackupError
 from qbackup.file import Access
-from qbackup.formats import Format
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
 from qbackup.names import ChunkName, display
-from qbackup.pieces import LOSSES
-from qbackup.pipeline import Pipeline
+from qbackup.pipeline.session import StoredChunk
 from qbackup.resync import scan_past_damage
 from qbackup.source import SeekableSource, Source
 
-_FAULTS_LIMIT = 1000
 _CANDIDATES_LIMIT = 4  # members of one name; each costs a derivation
 
 
-def fits(format_: Format, chunk: EncryptedChunk, pipeline: Pipeline) -> bool:
-    """Whether a chunk's head was made with this passphrase, backup id and name."""
-    try:
-        locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-        return locked.fits(pipeline.derive(locked.derivation))
-    except LOSSES:
-        return False
-
-
 class SalvageChunks(IndexedChunks):
-    """As `IndexedChunks`. Of several members with one name that counts which the key fits.
+    """As `IndexedChunks`. Of several members with one name the first counts that can be believed.
 
-    A search finds what a drive held before, too: an older backup has the same names.
+    A search finds what a drive held before, too: an older backup has the same names. And two
+    copies of one backup, one behind the other, have everything twice.
     """
 
     def __init__(
@@ -46,10 +37,10 @@ class SalvageChunks(IndexedChunks):
         make_chunk: MakeChunk,
         warn: Warn,
         *,
-        access: Access,
+        broken: Callable[[str], None],
     ) -> None:
         self._others: dict[int, list[tuple[int, int]]] = {}
-        self._access = access
+        self._broken = broken
         super().__init__(path, table, runs, make_chunk, warn)
 
     def _doubled(self, number: int, run: int, position: int, warn: Warn) -> None:
@@ -57,19 +48,23 @@ class SalvageChunks(IndexedChunks):
         name = display(str(ChunkName(self._path, number)))
         if len(others) < _CANDIDATES_LIMIT - 1:
             others.append((run, position))
-            warn(f"{name}: here twice, the one that fits counts")
+            warn(f"{name}: here twice, the first that can be believed counts")
         else:
             warn(f"{name}: here too often, only the first ones are tried")
 
     def _chunk(self, place: tuple[int, int, int]) -> EncryptedChunk:
         first = super()._chunk(place)
-        others = self._others.get(first.index)
-        if not others or not self._access.is_unlocked:
-            return first
-        format_ = self._access.unlocked().format
-        more = (super(SalvageChunks, self)._chunk(self._table.place(*other)) for other in others)
-        candidates = (chunk for chunk in (first, *more))
-        return next((c for c in candidates if fits(format_, c, self._access.pipeline)), first)
+        others = self._others.get(first.index, ())
+        make = super()._chunk
+        first.others = tuple(make(self._table.place(*other)) for other in others)
+        first.on_use = functools.partial(self._used, first)
+        return first
+
+    def _used(self, first: EncryptedChunk, other: StoredChunk) -> None:
+        self._broken(
+            f"{display(first.name)}: the first of the members of this name can't be believed;"
+            " another one of them was used"
+        )
 
 
 class SalvageCatalog(SeekableCatalog):
@@ -79,24 +74,75 @@ class SalvageCatalog(SeekableCatalog):
         faults: what was broken, in words, in the archive's order.
     """
 
+    def __init__(
+        self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
+    ) -> None:
+        self._fronts: dict[str, list[StoredMember]] = {HEADER_NAME: [], HEADER_COPY_NAME: []}
+        super().__init__(source, limits, access, make_chunk, warn)
+
     def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
         seekable = cast(SeekableSource, source)  # who opens for salvage sees to that
-        return scan_past_damage(seekable, limits, self._warn, self._broken)
+        return scan_past_damage(seekable, limits, self._warn, self._lose, self._broken)
 
     def _first(self) -> StoredMember | None:
         return None
 
     def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:
-        return SalvageChunks(path, table, runs, self._make_chunk, self._warn, access=self._access)
+        return SalvageChunks(path, table, runs, self._make_chunk, self._warn, broken=self._lose)
 
     def header(self) -> StoredMember:
         """See `Catalog`."""
         self.table()
         return super().header()
 
+    def headers(self) -> Sequence[StoredMember]:
+        """The headers there are, at most four, in the archive's order."""
+        self.table()
+        return self._fronts[HEADER_NAME]
+
+    def header_copies(self) -> Sequence[StoredMember]:
+        """The copies of headers there are, at most four, in the archive's order."""
+        self.table()
+        return self._fronts[HEADER_COPY_NAME]
+
+    def spread_chunks(self, count: int) -> list[EncryptedChunk]:
+        """So many stored chunks or all, evenly over the archive, doubled ones too."""
+        table = self.table()
+        last = len(table) - 1
+        places = {last * i // max(1, count - 1) for i in range(count)} if last >= 0 else set()
+        wanted = iter(sorted(places))
+        chunks: list[EncryptedChunk] = []
+        place, start = next(wanted, None), 0
+        for run in range(table.run_count()):
+            end = start + table.run_length(run)
+            while place is not None and place < end:
+                chunks.append(self._stored(table, run, place - start))
+                place = next(wanted, None)
+            start = end
+        return chunks
+
+    def beginnings(self) -> Iterator[EncryptedChunk]:
+        """The stored chunks that files begin with, doubled ones too, in the archive's order."""
+        table = self.table()
+        for run in range(table.run_count()):
+            if table.place(run, 0)[0] == 0:
+                yield self._stored(table, run, 0)
+
+    def _stored(self, table: ChunkTable, run: int, position: int) -> EncryptedChunk:
+        index, offset, size = table.place(run, position)
+        return self._make_chunk(ChunkName(table.path(run), index), offset, size)
+
+    def _take_front(self, member: StoredMember) -> bool:
+        found = self._fronts.get(member.name)
+        if found is None or len(found) == _CANDIDATES_LIMIT:
+            return False
+        found.append(member)
+        super()._take_front(member)
+        return True
+
+    def _lose(self, text: str) -> None:
+        add_fault(self.faults, text)
+
     def _broken(self, error: QBackupError, found: int | None) -> None:
         follows = "nothing is found behind it" if found is None else f"goes on at byte {found}"
-        if len(self.faults) < _FAULTS_LIMIT:
-            self.faults.append(f"the archive is broken: {error.reason}; {follows}")
-        elif len(self.faults) == _FAULTS_LIMIT:
-            self.faults.append("the archive is broken at more places, which are left out")
+        add_fault(self.faults, f"the archive is broken: {error.reason}; {follows}")

@@ -14,7 +14,7 @@ import functools
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -56,6 +56,15 @@ class StoredChunk(Protocol):
     @property
     def size(self) -> int:
         """Stored length in bytes."""
+        ...
+
+    @property
+    def others(self) -> Sequence[StoredChunk]:
+        """Other members of its name, to be tried where nothing of this one can be believed."""
+        ...
+
+    def use(self, other: StoredChunk) -> None:
+        """Told which of `others` took its place."""
         ...
 
     def read_head(self, size: int) -> bytes:
@@ -405,6 +414,7 @@ class Session(Generic[Tag]):
                     self._settle()
                     continue
                 self._open(item, item.chunk)
+                self._try_others(item, item.chunk)
             if not self._ready.put(item):
                 self._drop(item)
             if item.is_last:
@@ -429,6 +439,19 @@ class Session(Generic[Tag]):
         except BaseException as error:  # handed over whole, raised where it is waited for
             item.error = error
         item.body = None
+
+    def _try_others(self, item: _Item[Tag], chunk: StoredChunk) -> None:
+        """Puts another member of its name in the place of a chunk that can't be believed."""
+        for other in chunk.others:
+            if not isinstance(item.event, Lost) or not self._is_wanted(item.number):
+                return
+            self._pool.release(item.held, self._holder)
+            another = self._prepare(item.number, other, other.index)
+            self._open(another, other)
+            item.held, item.error = another.held, another.error
+            if not isinstance(another.event, Lost):
+                item.event = another.event
+                chunk.use(other)
 
     def _lost(self, chunk: StoredChunk, error: QBackupError) -> Lost:
         size = max(0, chunk.size - self._format.overhead)

@@ -15,16 +15,14 @@ from qbackup.file import BackupFile
 from qbackup.formats import Event, Lost
 from qbackup.inner import Extent, InnerArchive, Missing
 from qbackup.pieces import LOSSES, kept
+from qbackup.restore.folders import DAMAGED_SUFFIX
 from qbackup.restore.report import ByteRange, RangeState
-from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay
+from qbackup.restore.sinks import CannotWrite, FileSink
 from qbackup.restore.tree import TreeRestore
 
 _CHUNKS_LIMIT = 1000  # of one file, that are named one by one
 _RANGES_LIMIT = 1000  # of one file
-_IN_THE_WAY = (
-    "what is left of it was not kept: something is there already under the name that it would get"
-    " (see --overwrite)"
-)
+_EARLIER = "what earlier runs have left of it is there too, beside it"
 
 
 class Losses:
@@ -205,8 +203,8 @@ def _prove_end(inner: InnerArchive, remains: Remains, losses: Losses) -> None:
 def _keep(remains: Remains, keep: Callable[[], str | None]) -> None:
     try:
         remains.kept_as = keep()
-    except InTheWay:
-        remains.notes.append(_IN_THE_WAY)
+        if remains.kept_as and not remains.kept_as.endswith(DAMAGED_SUFFIX):
+            remains.notes.append(_EARLIER)
     except CannotWrite as error:
         remains.notes.append(f"what is left of it can't be kept: {error}")
 

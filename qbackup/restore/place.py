@@ -1,10 +1,15 @@
-"""Where a file or a folder under way goes, and how it gets its name there."""
+"""Where a file or folder under way goes: its final name, or one for what is left of it.
+
+What is left of a damaged file is good data that may not come a second time, from a drive that is
+dying say. So it never replaces anything, nothing replaces it, and it takes no name that a file of
+the backup has: ``NAME.damaged``, else ``NAME.damaged.2`` and so on.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from qbackup.names import encode
@@ -12,11 +17,14 @@ from qbackup.restore.folders import (
     DAMAGED_SUFFIX,
     PART_SUFFIX,
     Folders,
+    exists,
     put_in_place,
-    take_back,
+    remove,
 )
-from qbackup.restore.sinks import CannotWrite
+from qbackup.restore.reread import same_content
+from qbackup.restore.sinks import CannotWrite, InTheWay
 
+REMAINS_LIMIT = 99  # of one file
 _NOT_OURS = (
     "it, or its folder, was moved, replaced or removed in the output folder while it was written"
 )
@@ -24,7 +32,7 @@ _NOT_OURS = (
 
 @dataclass(frozen=True)
 class Place:
-    """A place in the output folder.
+    """Where a file or a folder under way goes.
 
     Args:
         root: descriptor of the output folder.
@@ -32,7 +40,7 @@ class Place:
         folder: descriptor of the last of them.
         name: in it.
         overwrite: replace what is there under that name.
-        overwrite_damaged: asked whether to replace what is there under ``NAME.damaged``.
+        is_taken: whether a file of the backup has a name in this folder.
     """
 
     root: int
@@ -40,7 +48,7 @@ class Place:
     folder: int
     name: str
     overwrite: bool
-    overwrite_damaged: Callable[[], bool]
+    is_taken: Callable[[str], bool]
 
     def take(self, written: int) -> None:
         """``NAME.part`` becomes ``NAME``.
@@ -55,12 +63,35 @@ class Place:
         put_in_place(self.folder, self.name, self.overwrite)
 
     def take_damaged(self, written: int) -> str:
-        """``NAME.part`` becomes ``NAME.damaged``. As `take`; returns the name."""
+        """``NAME.part`` gets a name for what is left of a file; the same once is enough.
+
+        Args:
+            written: descriptor of what was written.
+
+        Raises:
+            CannotWrite: all such names are taken, or that is not what stands there.
+        """
         self._check(written)
-        name = self.name + DAMAGED_SUFFIX
-        take_back(self.folder, name)
-        put_in_place(self.folder, self.name, self.overwrite_damaged(), final_name=name)
-        return name
+        for name in self._names():
+            if self._is_same(name):
+                remove(self.folder, self.name + PART_SUFFIX)
+                return name
+            if exists(self.folder, name):
+                continue
+            try:
+                put_in_place(self.folder, self.name, False, final_name=name)
+            except InTheWay:  # it came just now
+                continue
+            return name
+        raise CannotWrite(f"there are {REMAINS_LIMIT} of it already")
+
+    def _names(self) -> Iterator[str]:
+        first = self.name + DAMAGED_SUFFIX
+        names = (first, *(f"{first}.{number}" for number in range(2, REMAINS_LIMIT + 1)))
+        return (name for name in names if not self.is_taken(name))
+
+    def _is_same(self, name: str) -> bool:
+        return same_content(self.folder, self.name + PART_SUFFIX, name)
 
     def _check(self, written: int) -> None:
         """Whoever can write here can do so at any time; what is seen is never called whole.

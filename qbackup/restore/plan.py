@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from qbackup.errors import NotInBackup
 from qbackup.metadata import METADATA_PATH, QubeTable
-from qbackup.names import display, is_own, unsafe_reason
-from qbackup.restore.folders import PART_SUFFIX
+from qbackup.names import display, folded, is_own, unsafe_reason
+from qbackup.restore.folders import DAMAGED_SUFFIX, PART_SUFFIX
 from qbackup.restore.report import FileResult
 
 NO_FILES = "*"
@@ -64,6 +64,7 @@ class Plan:
         self._table = table
         self._names = [name.rstrip("/") for name in names]
         self._owners = {table.owner(path) for path in paths} if paths is not None else None
+        self._damaged_names: set[str] | None = None
         for name in self._names:
             self._check(name)
 
@@ -92,6 +93,20 @@ class Plan:
     def is_known(self, path: str) -> bool:
         """Whether this file of the archive is some qube's, or the metadata."""
         return path == METADATA_PATH or self._table.owner(path) is not None
+
+    def holds(self, path: str) -> bool:
+        """Whether a disk may take the path for that of a file of the archive, or of its folder.
+
+        Only for names that hold `DAMAGED_SUFFIX`; from a pipe, where nobody knows, for none.
+        """
+        if self._damaged_names is None:
+            self._damaged_names = set()
+            for owner in self._owners or ():
+                name = folded("/".join(owner or ()))
+                while DAMAGED_SUFFIX in name:
+                    self._damaged_names.add(name)
+                    name = name.rpartition("/")[0]
+        return folded(path) in self._damaged_names
 
     def wants_whole(self, qube: str) -> bool:
         """Whether all of a qube is asked for."""

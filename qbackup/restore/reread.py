@@ -20,6 +20,7 @@ from qbackup.restore.digest import ENTRIES_LIMIT, ContentHash, TreeHash
 from qbackup.restore.folders import OLD_FILE, OLD_FOLDER, Folders, is_trusted
 
 _PIECE_SIZE = 1 << 20
+_NO_END = 1 << 62
 _FOLDER_BITS = 0o1777  # a folder made in one with setgid has it too
 
 
@@ -46,6 +47,32 @@ def hash_tree(root: int, path: str, size: int, limits: Limits) -> str | None:
             return walk.hash.finish()
     except (OSError, _NotOurs):
         return None
+
+
+def same_content(folder: int, name: str, other: str) -> bool:
+    """Whether two files, or two folders, in an open folder have the same content and modes."""
+    try:
+        states = [os.lstat(encode(n), dir_fd=folder) for n in (name, other)]
+        if stat.S_IFMT(states[0].st_mode) != stat.S_IFMT(states[1].st_mode):
+            return False
+        if not stat.S_ISDIR(states[0].st_mode):
+            size = states[0].st_size
+            first = hash_image(folder, other, size)
+            return first is not None and first == hash_image(folder, name, size)
+        return _same_tree(folder, name, other)
+    except (OSError, _NotOurs):
+        return False
+
+
+def _same_tree(folder: int, name: str, other: str) -> bool:
+    limits, size, hashes = Limits(), _NO_END, []
+    for each in (name, other):
+        with closing(Folders(os.dup(folder))) as folders:
+            walk = _Walk(folder, size, limits)
+            walk.go(folders.open([each]), "", 0)
+        hashes.append(walk.hash.finish())
+        size -= walk.size  # the other one is read as far as this one goes
+    return hashes[0] is not None and hashes[0] == hashes[1]
 
 
 class _NotOurs(Exception):

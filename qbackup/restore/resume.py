@@ -15,12 +15,12 @@ from typing import Literal
 from qbackup.limits import Limits
 from qbackup.names import display
 from qbackup.restore.digest import ContentHash, TreeHash
-from qbackup.restore.folders import DAMAGED_SUFFIX
 from qbackup.restore.journal import JOURNAL_NAME, Journal
+from qbackup.restore.opentree import KEPT_MODE
 from qbackup.restore.records import Record
 from qbackup.restore.reread import hash_image, hash_tree
 from qbackup.restore.sinks import FileSink, Found, InTheWay, TreeSink
-from qbackup.restore.writer import KEPT_MODE, FolderWriter
+from qbackup.restore.writer import FolderWriter
 
 _NOTHING_KNOWN = Found()
 
@@ -34,6 +34,7 @@ class ResumingWriter:
         limits: for the journal, and for folders that are read again.
         overwrite: replace what is there and is not the same.
         keep_damaged: see `FolderWriter`. What is kept of a damaged file is never journaled.
+        is_taken: see `FolderWriter`.
         warn: told what is wrong with the journal.
 
     Raises:
@@ -48,6 +49,7 @@ class ResumingWriter:
         limits: Limits,
         overwrite: bool,
         keep_damaged: bool,
+        is_taken: Callable[[str], bool],
         warn: Callable[[str], None],
     ) -> None:
         self.goes_past_damage = self.keeps_damaged = keep_damaged
@@ -55,7 +57,9 @@ class ResumingWriter:
         self._overwrite = overwrite
         self._warn = warn
         self._found: dict[tuple[str, str], Found] = {}
-        self._writer = FolderWriter(path, overwrite=overwrite, keep_damaged=keep_damaged)
+        self._writer = FolderWriter(
+            path, overwrite=overwrite, keep_damaged=keep_damaged, is_taken=is_taken
+        )
         self._journal = Journal(self._writer.folder, key, limit=limits.journal, warn=warn)
 
     def close(self) -> None:
@@ -108,8 +112,7 @@ class ResumingWriter:
             yield _JournaledTree(sink, self._put(qube, name, "folder"), self._warn)
 
     def _put(self, qube: str, name: str, kind: Literal["file", "folder"]) -> _Put:
-        damaged = name + DAMAGED_SUFFIX
-        return _Put(self._journal, qube, name, kind, lambda: self._refuse_whole(qube, damaged))
+        return _Put(self._journal, qube, name, kind)
 
     def _is_expected(self, qube: str, name: str) -> bool:
         """Whether it is probably there and whole; a look at the name, not at the content."""
@@ -164,7 +167,6 @@ class _JournaledImage(_HashedFile):
             self._sink.commit(size, chunks)
 
     def keep(self, size: int) -> str | None:
-        self._put.spare_whole()
         return self._sink.keep(size)
 
 
@@ -230,7 +232,6 @@ class _JournaledTree:
             self._sink.commit(size, chunks, refused)
 
     def keep(self) -> str | None:
-        self._put.spare_whole()
         return self._sink.keep()
 
 
@@ -242,8 +243,6 @@ class _Put:
         qube: whose file it is.
         name: of the file.
         kind: what it is.
-        spare_whole: raises InTheWay if another file, which is whole and journaled, stands where
-            what is left of this one would go.
     """
 
     def __init__(
@@ -252,9 +251,7 @@ class _Put:
         qube: str,
         name: str,
         kind: Literal["file", "folder"],
-        spare_whole: Callable[[], None],
     ) -> None:
-        self.spare_whole = spare_whole
         self._journal = journal
         self._qube = qube
         self._name = name

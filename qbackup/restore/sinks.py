@@ -55,13 +55,13 @@ class FileSink(Protocol):
         ...
 
     def keep(self, size: int) -> str | None:
-        """It is not whole: gives it its length and the name ``NAME.damaged``.
+        """It is not whole: gives it its length and a name such as ``NAME.damaged``.
 
         Returns:
             That name; None where nothing is written.
 
         Raises:
-            InTheWay: there is something of that name.
+            CannotWrite: no such name is free.
         """
         ...
 

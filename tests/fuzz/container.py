@@ -31,9 +31,10 @@ def check(data: bytes) -> None:
 
 def _check_scan(archive: bytes) -> tuple[list[StoredMember], QBackupError | None]:
     told: list[str] = []
-    members, error = drained(scan(seekable(archive), LIMITS, told.append))
+    members, error = drained(scan(seekable(archive), LIMITS, told.append, told.append))
     told_of_pipe: list[str] = []
-    again, other_error = drained(scan(passing(archive), LIMITS, told_of_pipe.append))
+    tell = told_of_pipe.append
+    again, other_error = drained(scan(passing(archive), LIMITS, tell, tell))
     assert (members, told) == (again, told_of_pipe)
     assert (type(error), str(error)) == (type(other_error), str(other_error))
     check_places(members)

@@ -52,6 +52,13 @@ def _put_together(scene: Scene) -> Iterator[Vector]:
         "order-zeros-between",
         "outer archive: 1 MiB of zeros less a record between two archives",
         b"".join([*archives[:5], bytes(MIB - 2 * RECORD), *archives[5:]]),
+        expect="archive damaged",
+    )
+    yield scene.vector(
+        "order-record-of-zeros-between",
+        "outer archive: a record of zeros between two archives, where one may have been",
+        b"".join([*archives[:5], bytes(RECORD), *archives[5:]]),
+        expect="archive damaged",
     )
     yield scene.vector(
         "order-zeros-behind",

@@ -1,0 +1,94 @@
+"""A new file that is written sparsely and brought onto the disk; system errors in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+
+from qbackup.errors import MachineError
+from qbackup.names import display
+from qbackup.restore.sinks import CannotWrite
+from qbackup.restore.zeros import BLOCK_SIZE, is_zeros
+
+FILE_MODE = 0o600
+_BEGIN_SYNC = 32 << 20
+_FARTHEST_TIME_NS = 10**9 << 62  # seconds are 64 bits with a sign
+NEW_FILE = (
+    os.O_WRONLY
+    | os.O_CREAT
+    | os.O_EXCL
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+)
+
+# What is wrong with one file or name, and not with the machine.
+_OWN_FAULT = (
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ,
+    errno.EINVAL, errno.EFBIG, errno.ENOTEMPTY,
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def translated(what: str, *more: int) -> Iterator[None]:
+    """System errors in the words of this package; `more` are the file's own fault too."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (*_OWN_FAULT, *more):
+            raise CannotWrite(f"can't be written here: {error.strerror}") from error
+        raise MachineError(f"can't write {display(what)}: {error.strerror}") from error
+
+
+class OpenFile:
+    """Sparse writing: blocks of zeros are left out, the length is set at the end."""
+
+    def __init__(self, fd: int, name: str) -> None:
+        self.fd = fd
+        self._name = name
+        self._begun = 0  # up to here the system was told to bring it onto the disk
+        self._dropped = 0  # and up to here, some time ago
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """See `FileSink`."""
+        with translated(self._name):
+            start = 0
+            for block in range(0, len(data), BLOCK_SIZE):
+                piece = data[block : block + BLOCK_SIZE]
+                if is_zeros(piece):
+                    self._write_all(offset + start, data[start:block])
+                    start = block + len(piece)
+            self._write_all(offset + start, data[start:])
+
+    def _write_all(self, offset: int, data: memoryview) -> None:
+        while len(data):
+            count = os.pwrite(self.fd, data, offset)
+            data, offset = data[count:], offset + count
+        if offset - self._begun >= _BEGIN_SYNC:
+            self._begin_sync(offset)
+
+    def _begin_sync(self, end: int) -> None:
+        """Has the system write meanwhile, or it waits for fsync with all that it has room for.
+
+        What is on the disk by now need not stay in memory: that is wanted for keys.
+        """
+        if hasattr(os, "posix_fadvise"):
+            start = self._dropped
+            with contextlib.suppress(OSError):
+                os.posix_fadvise(self.fd, start, end - start, os.POSIX_FADV_DONTNEED)
+        self._dropped, self._begun = self._begun, end
+
+    def close_synced(self, size: int, mode: int, mtime_ns: int | None) -> None:
+        """Length, mode and time, then onto the disk."""
+        os.ftruncate(self.fd, size)
+        os.fchmod(self.fd, mode)
+        if mtime_ns is not None:
+            os.utime(self.fd, ns=times(mtime_ns))
+        os.fsync(self.fd)
+
+
+def times(mtime_ns: int) -> tuple[int, int]:
+    """Access and modification time; a time that no system has becomes the nearest it has."""
+    mtime_ns = max(-_FARTHEST_TIME_NS, min(mtime_ns, _FARTHEST_TIME_NS))
+    return mtime_ns, mtime_ns
