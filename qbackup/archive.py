@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Sequence, Sized
@@ -19,8 +20,8 @@ from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
 from qbackup.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
-from qbackup.chunk import EncryptedChunk, StoredHash
-from qbackup.compression import choose_filter
+from qbackup.chunk import EncryptedChunk
+from qbackup.compression import choose_filter, same_filter
 from qbackup.errors import (
     AlreadyPassed,
     ChunkMissing,
@@ -129,7 +130,6 @@ class BackupArchive:
         self._table: QubeTable | None = None
         self._metadata: bytes | None = None
         self._metadata_error: QBackupError | None = None
-        self._metadata_stored = StoredHash()
         self._salvage = salvage
         self._source = open_source(source)
         if salvage and not self._source.seekable:
@@ -204,10 +204,14 @@ class BackupArchive:
         """What salvage had to pass over until now, in words; empty if nothing, or without it."""
         if not self._salvage:
             return ()
-        faults = [*self._front.faults, *self.catalog.faults]
+        faults = list(self._faults)
         if self._metadata_error is not None:
             faults.append(f"{self._metadata_error}; {_BY_FOLDER}")
         return tuple(faults)
+
+    @property
+    def _faults(self) -> tuple[str, ...]:
+        return (*self._front.faults, *self.catalog.faults)
 
     @property
     def is_unlocked(self) -> bool:
@@ -293,7 +297,6 @@ class BackupArchive:
             format_=lambda: self.unlocked().format,
             pipeline=self.pipeline,
             limits=self.limits,
-            stored=self._metadata_stored if name.path == METADATA_PATH else None,
         )
 
     def _warn(self, text: str) -> None:
@@ -444,6 +447,7 @@ class BackupArchive:
             overwrite=overwrite,
             keep_damaged=keep_damaged,
             is_taken=plan.holds,
+            by_path=self._metadata_error is not None,
             warn=self._warn,
         )
 
@@ -451,12 +455,13 @@ class BackupArchive:
         """The key of this backup's records in an output folder; see docs/security.md.
 
         It is bound to all that decides what a file is called and what is in it: the header, the
-        list of qubes as it is stored (none where it is damaged: files are then called by their
-        path), and the filter.
+        list of qubes (none where it can't be used: files are then called by their path), and
+        the filter.
         """
-        stored = self._metadata_stored.digest() if self._metadata is not None else b""
-        filter_ = (self._filter_override or self.header.compression_filter or "").encode()
-        return self._front.root_key.derive("journal 1", self._front.digest, stored, filter_)
+        is_used = self._metadata is not None and self._metadata_error is None
+        names = hashlib.sha256(self._metadata or b"").digest() if is_used else b""
+        filter_ = same_filter(self._filter_override or self.header.compression_filter).encode()
+        return self._front.root_key.derive("journal 1", self._front.digest, names, filter_)
 
     def verify(
         self,
@@ -507,7 +512,7 @@ class BackupArchive:
         return report
 
     def _report(self, run: Run) -> Report:
-        errors = self.salvaged if self._salvage else tuple(self.catalog.faults)
+        errors = self._faults  # what is wrong with qubes.xml is its result
         results = run.results
         warnings = [w for w in self.warnings if w not in errors]  # which `list` shows instead
         if self._source.troubles:

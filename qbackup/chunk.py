@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, cast
@@ -19,23 +18,6 @@ from qbackup.source import Source
 from qbackup.stream import VerifiedStream
 
 
-class StoredHash:
-    """SHA-256 over a file's stored bytes, taken of its chunks as they are read."""
-
-    def __init__(self) -> None:
-        self._chunks: dict[int, bytes] = {}
-
-    def add(self, index: int, head: bytes, body: memoryview) -> None:
-        """A chunk was read."""
-        chunk = hashlib.sha256(head)
-        chunk.update(body)
-        self._chunks[index] = chunk.digest()
-
-    def digest(self) -> bytes:
-        """Of the chunks' hashes, in order."""
-        return hashlib.sha256(b"".join(self._chunks[i] for i in sorted(self._chunks))).digest()
-
-
 class EncryptedChunk:
     """One chunk of a file: at most 100 MiB, encrypted and authenticated on its own.
 
@@ -48,9 +30,6 @@ class EncryptedChunk:
         size: its stored length in bytes.
         others: other members of its name, to be tried where nothing of this one can be believed.
         on_use: told which of them took its place.
-
-    Args:
-        stored: told of the stored bytes when they are read.
     """
 
     def __init__(
@@ -63,7 +42,6 @@ class EncryptedChunk:
         format_: Callable[[], Format],
         pipeline: Pipeline,
         limits: Limits,
-        stored: StoredHash | None = None,
     ) -> None:
         self._name = name
         self.offset = offset
@@ -72,7 +50,6 @@ class EncryptedChunk:
         self._format = format_
         self._pipeline = pipeline
         self._limits = limits
-        self._stored = stored
         self.others: Sequence[EncryptedChunk] = ()
         self.on_use: Callable[[StoredChunk], None] = lambda other: None
         self._head: bytes | None = None
@@ -152,8 +129,6 @@ class EncryptedChunk:
         count = self._read_into(self.offset + start, body)
         if count < len(body):
             raise ChunkDamaged("the archive ends inside of it", chunk=display(self.name))
-        if self._stored is not None:
-            self._stored.add(self.index, self.read_head(start), body)
         return body
 
     def _check_size(self) -> None:

@@ -205,6 +205,14 @@ _BEGINNINGS = {
 }
 
 
+def same_filter(name: str | None) -> str:
+    """One name for all that decompress in the same way; ``""`` for none at all."""
+    if name is None or name == NONE:
+        return ""
+    make = _DECODERS.get(name)
+    return next((known for known in _DECODERS if _DECODERS[known] is make), name)
+
+
 def told_filter(beginning: bytes | memoryview) -> str | None:
     """The filter that wrote a file's stream, told from its first bytes; None if not known.
 

@@ -27,6 +27,7 @@ _MAGIC = b"ustar"
 _SEARCH_SIZE = 1024 * 1024
 _SMALLEST_READ = 4096
 _SPLIT = 16
+_PAX_FOLDER = "PaxHeaders"
 
 # told what was wrong, and at which byte it goes on; None: nothing follows
 Broken = Callable[[QBackupError, "int | None"], None]
@@ -203,6 +204,8 @@ def _is_part(member: TarMember) -> bool:
     name = decode(member.name)
     if member.type not in REGULAR_TYPES:
         return False
+    if any(part.startswith(_PAX_FOLDER) for part in name.split("/")):
+        return False  # a pax header whose type is broken
     if name in (HEADER_NAME, HEADER_COPY_NAME):
         return True
     chunk = name.removesuffix(ENCRYPTED_SUFFIX)

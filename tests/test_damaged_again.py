@@ -162,6 +162,38 @@ class TestKeepDamaged:
         assert result_of(report, "work/private.img").kept_as == "private.img.damaged.2"
 
 
+class TestTheListOfQubesIsLost:
+    """`qubes.xml` dies between two runs: files are called by their folders, so none is known."""
+
+    @pytest.fixture
+    def damaged(self, made: Made, tmp_path: Path) -> Path:
+        return alter.flipped(made.path, tmp_path / "damaged", "qubes.xml.000.enc")
+
+    @pytest.mark.parametrize("salvage", [False, True])
+    def test_what_is_there_under_other_names_is_named_once(
+        self, made: Made, damaged: Path, out: Path, salvage: bool
+    ) -> None:
+        keep(made.path, out)
+        report = salvaged(damaged, out) if salvage else keep(damaged, out)
+        (told,) = [text for text in report.warnings if "another list of qubes" in text]
+        assert NAME in told and "personal/private.img" in told
+        said = [result.error or "" for result in report.files] + [*report.errors]
+        assert len([text for text in said if "the MAC differs" in text]) == 1
+
+    def test_nothing_is_named_where_nothing_is_there(self, damaged: Path, out: Path) -> None:
+        for _ in range(2):
+            assert not any("another list" in text for text in salvaged(damaged, out).warnings)
+
+    def test_what_a_stranger_wrote_is_shown_and_not_obeyed(self, damaged: Path, out: Path) -> None:
+        head = b"0" * 16 + b" " + b"0" * 64 + b" "
+        evil = rb'{"state":"whole","qube":"a\u001b[2J","name":"b","kind":"file"}'
+        lines = [evil, b'{"state":"whole","qube":"' * 2000, b"[" * 60_000, b'{"state":"x","qube":3']
+        out.mkdir()
+        (out / JOURNAL).write_bytes(b"".join(head + line + b"\n" for line in lines))
+        (told,) = [text for text in salvaged(damaged, out).warnings if "another list" in text]
+        assert "a\\x1b[2J/b" in told
+
+
 class TestSalvage:
     @pytest.fixture
     def without_header(self, made: Made, tmp_path: Path) -> Path:

@@ -59,6 +59,26 @@ class TestKept:
         assert again["personal", "private.img"].size == len(IMAGE)
         assert again["vault", "private.img"].chunks == 7
 
+    def test_also_where_the_filter_is_named_that_the_backup_has(
+        self, backup: BackupArchive, made: Made, out: Path
+    ) -> None:
+        backup.restore(out)
+        with qbackup.open(made.path, passphrase=PASSPHRASE, compression_filter="none") as archive:
+            assert {result.status for result in archive.restore(out).files} == {"kept"}
+
+    def test_also_where_padding_of_qubes_xml_is_lost(self, made: Made, out: Path) -> None:
+        """A chunk of nothing but zeros behind the end: without it the list is as it was."""
+        with_padding = made.maker.encrypt("qubes.xml.002", bytes(512))
+        names = [member.name for member in made.members]
+        assert "qubes.xml.001.enc" in names and "qubes.xml.002.enc" not in names
+        place = names.index("qubes.xml.001.enc") + 1
+        members = [*made.members[:place], with_padding, *made.members[place:]]
+        for kept in (False, True):
+            path = made.path if kept else assemble(members, out.with_name("padded"))
+            with qbackup.open(path, passphrase=PASSPHRASE) as archive:
+                report = archive.restore(out)
+            assert ({result.status for result in report.files} == {"kept"}) is kept
+
     def test_no_key_is_derived_for_it(
         self, made: Made, out: Path, derivations: list[Derivation]
     ) -> None:

@@ -315,6 +315,15 @@ class TestTheArchive:
         expected = {p: w for p, w in whole.items() if p != "personal/text" or at == 150}
         assert snapshot(tmp_path / "out") == expected
 
+    def test_a_pax_header_of_another_type_is_no_file(
+        self, made: Made, tmp_path: Path, whole: Snapshot
+    ) -> None:
+        place = member_of(made.path, "vm1/text.001.enc").offset
+        backup = overwritten(made.path, tmp_path / "damaged", place + 156, b"0")
+        report = restored(backup, tmp_path / "out")
+        assert not any("PaxHeaders" in text for text in (*report.errors, *statuses(report)))
+        assert snapshot(tmp_path / "out") == whole
+
     def test_many_are_broken(self, made: Made, tmp_path: Path, whole: Snapshot) -> None:
         data = bytearray(made.path.read_bytes())
         for name in ("vm1/text.001.enc", "vm2/private.img.002.enc", "vm1/empty.000.enc"):

@@ -22,7 +22,10 @@ from qbackup.restore.tree import TreeRestore
 
 _CHUNKS_LIMIT = 1000  # of one file, that are named one by one
 _RANGES_LIMIT = 1000  # of one file
-_EARLIER = "what earlier runs have left of it is there too, beside it"
+_EARLIER = (
+    "shorter names were taken, by what earlier runs have left of it or by other files, and nothing"
+    " was replaced"
+)
 
 
 class Losses:

@@ -23,15 +23,17 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 
-from qbackup.names import OWN_PREFIX
+from qbackup.names import OWN_PREFIX, display
 from qbackup.restore.folders import OLD_FILE, is_trusted
-from qbackup.restore.records import LINE_LIMIT, Codec, Record, State
+from qbackup.restore.records import LINE_LIMIT, Codec, Record, State, untrusted_name
 
 JOURNAL_NAME = OWN_PREFIX + "journal"
 _MODE = 0o600
 _PIECE_SIZE = 1 << 20
 _RESERVE_SIZE = 16 * 1024  # for the lines of some twenty files
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_OTHERS_LIMIT = 1000
+_OTHERS_SHOWN = 10
 _NEW_FILE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
 
@@ -77,6 +79,7 @@ class Journal:
         self._limit = limit
         self._warn = warn
         self._records: dict[tuple[str, str], tuple[State, Record]] = {}
+        self._untrusted_others: dict[str, None] = {}  # names in lines that are not this backup's
         self._fd = -1
         self._reserve = _Reserve(folder)
         self._is_torn = False
@@ -95,6 +98,18 @@ class Journal:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
+
+    def warn_of_others(self) -> None:
+        """Says that there are lines of another list of qubes, or of another backup."""
+        names = [display(name) for name in self._untrusted_others]
+        if names:
+            shown = ", ".join(names[:_OTHERS_SHOWN])
+            more = " and more" if len(names) > _OTHERS_SHOWN else ""
+            self._warn(
+                f"according to {JOURNAL_NAME} files were restored here under another list of"
+                f" qubes, or from another backup: {shown}{more}. They are not looked at, so the"
+                " same may be restored again under another name"
+            )
 
     def find(self, qube: str, name: str) -> Record | None:
         """What is known of a file of this backup."""
@@ -193,6 +208,9 @@ class Journal:
                     altered += line.endswith(b"}")  # else it was torn
                 else:
                     self._records[known[1].qube, known[1].name] = known
+            elif len(self._untrusted_others) < _OTHERS_LIMIT:
+                name = untrusted_name(line)
+                self._untrusted_others.update({name: None} if name else {})
         if altered:
             self._warn(f"{JOURNAL_NAME}: {altered} lines were altered, and are not believed")
 

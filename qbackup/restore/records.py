@@ -17,6 +17,7 @@ from __future__ import annotations
 import hmac
 import itertools
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -24,6 +25,7 @@ Kind = Literal["file", "folder"]
 # ready: verified to its end, it gets its name next; whole: it has it, and the disk knows
 State = Literal["ready", "whole"]
 
+_NAMES = re.compile(rb'\{"state":"[a-z]+","qube":("(?:[^"\\]|\\.)*"),"name":("(?:[^"\\]|\\.)*")')
 LINE_LIMIT = 64 * 1024
 _REFUSED_LIMIT = 32 * 1024
 _ID_SIZE = 16
@@ -110,6 +112,18 @@ def _is_plain(record: Record) -> bool:
         and all(type(text) is str for text in texts)
         and all(type(number) is int and number >= 0 for number in numbers)
     )
+
+
+def untrusted_name(line: bytes) -> str | None:
+    """QUBE/NAME in a line that may be anybody's; None if it holds none."""
+    match = _NAMES.match(line, _HEAD_SIZE)
+    if match is None:
+        return None
+    try:
+        qube, name = (json.loads(text) for text in match.groups())
+    except ValueError:
+        return None
+    return f"{qube}/{name}"
 
 
 def _shortened(refused: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:

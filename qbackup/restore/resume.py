@@ -35,6 +35,7 @@ class ResumingWriter:
         overwrite: replace what is there and is not the same.
         keep_damaged: see `FolderWriter`. What is kept of a damaged file is never journaled.
         is_taken: see `FolderWriter`.
+        by_path: the list of qubes is lost, so files don't have the names that they should have.
         warn: told what is wrong with the journal.
 
     Raises:
@@ -50,6 +51,7 @@ class ResumingWriter:
         overwrite: bool,
         keep_damaged: bool,
         is_taken: Callable[[str], bool],
+        by_path: bool,
         warn: Callable[[str], None],
     ) -> None:
         self.goes_past_damage = self.keeps_damaged = keep_damaged
@@ -61,6 +63,8 @@ class ResumingWriter:
             path, overwrite=overwrite, keep_damaged=keep_damaged, is_taken=is_taken
         )
         self._journal = Journal(self._writer.folder, key, limit=limits.journal, warn=warn)
+        if by_path:
+            self._journal.warn_of_others()
 
     def close(self) -> None:
         """Lets the folder go."""
