@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
-from qbackup.chunk import EncryptedChunk, StoredHash
+from qbackup.chunk import EncryptedChunk
 from qbackup.errors import AlreadyPassed, ChunkDamaged, LimitExceeded
 from qbackup.limits import Limits
 from qbackup.names import ChunkName
@@ -36,7 +35,6 @@ def chunk(
     name: str = "vm1/private.img",
     index: int = 0,
     limits: Limits | None = None,
-    stored: StoredHash | None = None,
 ) -> EncryptedChunk:
     """A chunk of this size behind BEFORE; it is not opened here, only read."""
     return EncryptedChunk(
@@ -47,7 +45,6 @@ def chunk(
         format_=cast(Any, None),
         pipeline=cast(Any, None),
         limits=limits or Limits(),
-        stored=stored,
     )
 
 
@@ -100,23 +97,3 @@ class TestReading:
 
     def test_is_shown_with_its_name_made_visible(self) -> None:
         assert repr(chunk(file(), 5, name="\x1b")) == "<EncryptedChunk \\x1b.000 of 5 bytes>"
-
-
-class TestStoredHash:
-    """Journals hold what depends on it: it can't become another for the same bytes."""
-
-    def test_is_that_of_the_hashes_in_order(self) -> None:
-        stored = StoredHash()
-        for index, size in ((1, 150), (0, 200), (2, 10)):
-            one = chunk(file(), size, index=index, stored=stored)
-            one.read_body(HEAD)  # also one whose head was not asked for before
-        hashes = [hashlib.sha256(CONTENT[:size]).digest() for size in (200, 150, 10)]
-        assert stored.digest() == hashlib.sha256(b"".join(hashes)).digest()
-
-    def test_a_chunk_that_is_read_again_counts_once(self) -> None:
-        once, twice = StoredHash(), StoredHash()
-        chunk(file(), stored=once).read_body(HEAD)
-        again = chunk(file(), stored=twice)
-        again.read_body(HEAD)
-        again.read_body(HEAD)
-        assert once.digest() == twice.digest()
