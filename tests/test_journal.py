@@ -479,9 +479,20 @@ class TestOtherBackups:
         members = maker.members()
         one = assemble(members, tmp_path / "one")
         assert self.restore(one, tmp_path / "out").ok
-        two = assemble(with_new_salt(maker, members, "qubes.xml.000"), tmp_path / "two")
-        report = self.restore(two, tmp_path / "out")
+        other = self.maker(tmp_path / "2", b"one")
+        other.add_qube("another", files={"private.img": b"one"})
+        (listed,) = (m for m in other.members() if m.name.startswith("qubes.xml"))
+        changed = [listed if m.name == listed.name else m for m in members]
+        report = self.restore(assemble(changed, tmp_path / "two"), tmp_path / "out")
         assert statuses(report)["work/same"] == "exists"
+
+    def test_the_same_list_stored_anew(self, tools: None, tmp_path: Path) -> None:
+        """What it says counts, and not how it is stored."""
+        maker = self.maker(tmp_path / "1", b"one")
+        members = maker.members()
+        assert self.restore(assemble(members, tmp_path / "one"), tmp_path / "out").ok
+        two = assemble(with_new_salt(maker, members, "qubes.xml.000"), tmp_path / "two")
+        assert statuses(self.restore(two, tmp_path / "out"))["work/same"] == "kept"
 
     def test_another_proof_of_the_header(self, tools: None, tmp_path: Path) -> None:
         maker = self.maker(tmp_path / "1", b"one")
@@ -498,8 +509,19 @@ class TestOtherBackups:
     def test_another_filter_of_the_user_s(self, tools: None, tmp_path: Path) -> None:
         """Who knows what a program gave; without it that is not believed."""
         one = self.maker(tmp_path / "1", b"one").write(tmp_path / "one")
-        assert self.restore(one, tmp_path / "out", compression_filter="none").ok
+        program = tmp_path / "as-it-is"
+        program.write_text("#!/bin/sh\nexec cat\n")
+        program.chmod(0o755)
+        assert self.restore(one, tmp_path / "out", compression_filter=str(program)).ok
         assert statuses(self.restore(one, tmp_path / "out"))["work/same"] == "exists"
+        again = self.restore(one, tmp_path / "out", compression_filter=str(program))
+        assert statuses(again)["work/same"] == "kept"
+
+    def test_the_filter_that_the_header_names_may_be_named_by_the_user(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        one = self.maker(tmp_path / "1", b"one").write(tmp_path / "one")
+        assert self.restore(one, tmp_path / "out").ok
         again = self.restore(one, tmp_path / "out", compression_filter="none")
         assert statuses(again)["work/same"] == "kept"
 

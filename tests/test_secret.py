@@ -7,6 +7,7 @@ file in the output folder. All are searched, whatever way a run ends.
 from __future__ import annotations
 
 import base64
+import contextlib
 import gc
 import hashlib
 import itertools
@@ -242,11 +243,18 @@ class TestLibrary:
             shown += [locked, locked.derivation, report, report.files, RootKey(key)]
             shown += [backup.pipeline, backup.deriver, backup.limits, backup.warnings]
             shown += [Request(None, f"echo {SMALL_SECRET}", {"A": SMALL_SECRET}, False)]
-            own = [thing for thing in gc.get_objects() if type(thing).__module__[:7] == "qbackup"]
+            own = [
+                thing
+                for thing in gc.get_objects()
+                if str(type(thing).__module__).startswith("qbackup")
+            ]
             assert any(isinstance(thing, Derivation) for thing in own)
             assert any(isinstance(thing, Ticket) for thing in own)
-            for thing in shown + own:
+            for thing in shown:
                 hunt.in_bytes(type(thing), f"{thing!r} {thing}".encode("utf-8", "replace"))
+            for thing in own:
+                with contextlib.suppress(AttributeError):  # other tests leave some half made
+                    hunt.in_bytes(type(thing), f"{thing!r} {thing}".encode("utf-8", "replace"))
         assert secret in hunt.needles
         hunt.in_bytes("the log", caplog.text.encode())
 

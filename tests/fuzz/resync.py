@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from qbackup.catalog import SalvageCatalog
+from qbackup.chunk import EncryptedChunk
 from qbackup.container import StoredMember, scan
 from qbackup.errors import QBackupError
+from qbackup.names import ChunkName
 from qbackup.resync import scan_past_damage
 from tests.fuzz.common import LIMITS, archives, drained, outcome, seekable
 from tests.tarbytes import member, padded
@@ -48,10 +50,15 @@ def _salvaged(archive: bytes) -> tuple[list[StoredMember], list[int | None]]:
 
 
 def _list_files(archive: bytes) -> None:
-    def chunk(*place: object) -> Any:
-        return place
+    source = seekable(archive)
 
-    catalog = SalvageCatalog(seekable(archive), LIMITS, cast(Any, None), chunk, lambda text: None)
+    def chunk(name: ChunkName, offset: int, size: int) -> EncryptedChunk:
+        nothing = cast(Any, None)
+        return EncryptedChunk(
+            name, offset, size, source=source, format_=nothing, pipeline=nothing, limits=LIMITS
+        )
+
+    catalog = SalvageCatalog(source, LIMITS, cast(Any, None), chunk, _say)
     for file in catalog.files():
         assert list(file.chunks)
     catalog.header()
