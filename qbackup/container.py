@@ -184,7 +184,7 @@ def pass_end_of_archive(window: Window, archive_start: int, limits: Limits) -> i
         blocks += 1 + window.skip_zero_blocks()
         if blocks * BLOCK_SIZE > limits.trailing_zeros:
             raise ArchiveDamaged(f"nothing but zeros from byte {data_end} on")
-    if not data and (blocks < _END_BLOCKS or window.position < record_end):
+    if not data and window.position < record_end:
         raise ArchiveDamaged(f"the archive is cut off at byte {window.position}")
     window.position -= len(data)
     return window.position if blocks else archive_start
