@@ -218,7 +218,7 @@ class Seams:
             blocks += 1 + window.skip_zero_blocks()
             if blocks * BLOCK_SIZE > self._limits.trailing_zeros:
                 raise ArchiveDamaged(f"nothing but zeros from byte {data_end} on")
-        if not data and (blocks < _END_BLOCKS or window.position < record_end):
+        if not data and window.position < record_end:
             raise ArchiveDamaged(f"the archive is cut off at byte {window.position}")
         window.position -= len(data)
         if self._is_certain and window.position > record_end:
