@@ -264,7 +264,7 @@ class TestBrokenArchives:
 
         made = backup(chunks("a.000"))
         with monkeypatch.context() as patch:
-            patch.setattr("qbackup.catalog.common.parse_chunk_name", interrupt)
+            patch.setattr("qbackup.names.parse_chunk_name", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 made.catalog.drain()
         with pytest.raises(Interrupted):
