@@ -330,13 +330,16 @@ class BackupArchive:
     def qubes(self) -> tuple[Qube, ...]:
         """The qubes that ``qubes.xml`` says are in the backup; with salvage its folders without it.
 
+        R2 leaves dom0 out there: it is among them if its home is found.
+
         Raises:
             Damaged: it is missing, or can't be believed.
         """
         table = self._load_metadata()
         if self._metadata_error is not None and not self._salvage:
             raise self._metadata_error
-        return tuple(Qube(record, self.catalog, table) for record in table.records)
+        qubes = (Qube(record, self.catalog, table) for record in table.records)
+        return tuple(qube for qube in qubes if qube.is_listed or qube.files)
 
     def _load_metadata(self) -> QubeTable:
         self.unlocked()

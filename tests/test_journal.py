@@ -28,7 +28,7 @@ from qbackup.restore.records import LINE_LIMIT, Codec, Record
 from qbackup.subkeys import RootKey
 from tests.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.maker import BackupMaker, Member, assemble, scrypt_encrypt
-from tests.maker.backup import PASSPHRASE as MADE_PASSPHRASE
+from tests.maker.collected import PASSPHRASE as MADE_PASSPHRASE
 from tests.maker.procedure import scrypt_decrypt
 from tests.restored import JOURNAL, content, errors, is_private, snapshot, statuses
 

@@ -110,7 +110,8 @@ class Plan:
         wanted |= {(q, f) for q, s, f in (n.partition("/") for n in self._names) if s}
         with_files = {qube for qube, _ in seen | wanted}
         for record in self._table.records:
-            if self.wants_whole(record.name) and record.name not in with_files:
+            expected = record.is_listed or record.name in self._names
+            if expected and self.wants_whole(record.name) and record.name not in with_files:
                 wanted.add((record.name, NO_FILES))
         return [
             FileResult(
