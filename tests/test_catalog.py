@@ -259,7 +259,7 @@ class TestBrokenArchives:
     def test_indexing_that_was_broken_off_is_never_taken_for_a_small_backup(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def interrupt(name: str) -> None:
+        def interrupt(name: str, **options: bool) -> None:
             raise KeyboardInterrupt
 
         made = backup(chunks("a.000"))
