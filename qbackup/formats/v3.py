@@ -14,6 +14,7 @@ emergency procedure for format 3.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from qbackup.ciphers import CbcCipher, CtrInPlace, choose_cbc
@@ -312,10 +313,21 @@ class Door3:
                 )
         return HeaderProof(passphrase, header, copy, digests)
 
+    def work(self, header: BackupHeader) -> Callable[[memoryview], None]:
+        """See `qbackup.formats.Door`."""
+        digest, cipher = self._algorithms(header)
+
+        def work(data: memoryview) -> None:
+            proves(b"", digest, data, b"")
+            if cipher is not None:
+                cipher.decrypt(bytes(range(cipher.key_size)), bytes(cipher.block_size), data)
+
+        return work
+
     def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format3:
         """See `qbackup.formats.Door`."""
+        return Format3(passphrase, *self._algorithms(header))
+
+    def _algorithms(self, header: BackupHeader) -> tuple[str, CbcCipher | None]:
         digest = choose_digest(header.hmac_algorithm, allowed=self._asked_for)
-        cipher = None
-        if header.encrypted:
-            cipher = choose_cbc(header.crypto_algorithm or "")
-        return Format3(passphrase, digest, cipher)
+        return digest, choose_cbc(header.crypto_algorithm or "") if header.encrypted else None
