@@ -186,8 +186,8 @@ class TestHmacs:
     @pytest.mark.parametrize(
         "text",
         [b"", b"00ab", b"(stdin)= ", b"(stdin)= 0", b"(stdin)= 0g", b"(stdin)= 00 ab",
-         b"a= \xc3\xa4", b"(stdin)= 00=00", "a= \N{FULLWIDTH DIGIT ONE}1".encode(), b"a= +1", b"a= 0_0_",
-         b"a= 00" + bytes(4092)],
+         b"a= \xc3\xa4", b"(stdin)= 00=00", "a= \N{FULLWIDTH DIGIT ONE}1".encode(),
+         b"a= +1", b"a= 0_0_", b"a= 00" + bytes(4092)],
     )  # fmt: skip
     def test_everything_else_is_damage(self, text: bytes) -> None:
         with pytest.raises(Damaged, match="HMAC"):

@@ -45,7 +45,7 @@ CAVEATS = (
     "a guess at the passphrase costs an attacker one MD5 or HMAC, not seconds as in format 4",
 )
 # For what this program keeps in the output folder: 128 MiB and 0.3 s for each guess.
-_JOURNAL_COST = ScryptParameters(17, 8, 1)
+JOURNAL_COST = ScryptParameters(17, 8, 1)
 
 
 class Plain:
@@ -273,7 +273,7 @@ class HeaderProof:
         faster way to guess the passphrase than there has to be.
         """
         salt = hashlib.sha256(b"qbackup format 3 root key" + self._header + self._mac).digest()
-        return Derivation(self._passphrase, salt, _JOURNAL_COST)
+        return Derivation(self._passphrase, salt, JOURNAL_COST)
 
 
 class Door3:
