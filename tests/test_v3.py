@@ -509,7 +509,7 @@ class TestChunksAlone:
         maker = make(compression_filter=None, chunk_size=8 * KIB)
         maker.add_qube("work", files={"private.img": NOISE})
         names = [f"vm1/private.img.{index:03d}" for index in range(6)]
-        for lost, affected in ((0, {0, 1, 2, 3, 4, 5}), (2, {2, 3})):
+        for lost, affected in ((0, set(range(7))), (2, {2, 3})):
             damaged = flip_byte(maker.members(), names[lost], 50)
             with opened(assemble(damaged, tmp_path / "backup")) as archive:
                 failed = set()
@@ -638,7 +638,8 @@ class TestInfo:
     def test_of_format_4_has_nothing_to_say(self) -> None:
         from tests.commandline import SMALL
 
-        assert call("info", SMALL, "--json").document["not_promised"] == []
+        assert "not_promised" not in call("info", SMALL, "--json").document
+        assert "not promised" not in call("info", SMALL).out
 
     def test_of_a_backup_that_is_not_encrypted(self, make: Make, tmp_path: Path) -> None:
         path = simple(make, tmp_path, encrypted=False)

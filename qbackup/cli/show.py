@@ -92,10 +92,11 @@ def info_document(archive: BackupArchive, cost: Cost) -> Document:
             {"log2_n": p.log2_n, "n": p.n, "r": p.r, "p": p.p, "chunks": count}
             for p, count in cost.parameters.items()
         ],
-        "not_promised": list(archive.door.caveats),
         "estimate": {"seconds": round(cost.seconds, 1), "memory": cost.memory},
         "warnings": list(archive.warnings),
     }
+    if archive.door.caveats:
+        document["not_promised"] = list(archive.door.caveats)
     return _with_errors(document, archive_errors(archive))
 
 
