@@ -57,8 +57,7 @@ WAYS = {
 }
 
 
-def make_kit(folder: Path, encrypted: bool, compression_filter: str | None, key: str = "") -> Kit:
-    options: dict[str, Any] = {"passphrase": key} if key else {}
+def make_kit(folder: Path, encrypted: bool, compression_filter: str | None, **options: Any) -> Kit:
     maker = Format3Maker(
         folder / "maker",
         encrypted=encrypted,
@@ -204,7 +203,7 @@ class TestOneChunk:
         chunk, name = chunk_of(kit, kind)
         right = get(kit.members, f"{chunk}.hmac").path.read_bytes()
         outcome = after(replace(kit.members, f"{chunk}.hmac", right.ljust(4097)))
-        outcome.lost("damaged", name, says="4096", chunk=chunk)
+        outcome.lost("damaged", name, says="has 4097 bytes", chunk=chunk)
 
     def test_without_its_hmac(self, kit: Kit, after: Callable[..., Outcome], kind: str) -> None:
         chunk, name = chunk_of(kit, kind)
@@ -237,7 +236,7 @@ class TestOneChunk:
         chunk, name = chunk_of(kit, kind)
         maker = kit.maker
         assert isinstance(maker, Format3Maker)
-        other = make_kit(tmp_path, maker.encrypted, maker.compression_filter, "guess")
+        other = make_kit(tmp_path, maker.encrypted, maker.compression_filter, passphrase="guess")
         members = replace(kit.members, chunk, get(other.members, chunk))
         members = replace(members, f"{chunk}.hmac", get(other.members, f"{chunk}.hmac"))
         after(members).lost("damaged", name, says="don't fit", chunk=chunk)
@@ -479,11 +478,11 @@ class TestKeepDamaged:
 
     @pytest.mark.parametrize("lost", [(1,), (2,), (2, 3), (1, 3), (4,)])
     @pytest.mark.parametrize("how", ["flipped", "missing"])
-    @pytest.mark.parametrize("encrypted", [True, False])
+    @pytest.mark.parametrize("cipher", ["aes-256-cbc", "des-ede3-cbc", None])
     def test_what_is_lost_is_told_to_the_byte(
-        self, tools: None, tmp_path: Path, encrypted: bool, how: str, lost: tuple[int, ...]
+        self, tools: None, tmp_path: Path, cipher: str | None, how: str, lost: tuple[int, ...]
     ) -> None:
-        kit = make_kit(tmp_path, encrypted, None)
+        kit = make_kit(tmp_path, cipher is not None, None, cipher=cipher or "aes-256-cbc")
         members = kit.members
         for index in lost:
             name = chunks(kit, "vm1/private.img")[index]
@@ -504,15 +503,17 @@ class TestKeepDamaged:
             there = there if part.state == "good" else bytes(len(there))
             assert kept[part.start : part.end] == there
         spans = [(r.start, r.end) for r in bad.ranges if r.state != "good"]
-        assert spans == self.expected(lost, encrypted)
+        assert spans == self.expected(
+            lost, {"aes-256-cbc": 16, "des-ede3-cbc": 8}.get(cipher or "")
+        )
 
-    def expected(self, lost: tuple[int, ...], encrypted: bool) -> list[tuple[int, int]]:
+    def expected(self, lost: tuple[int, ...], block: int | None) -> list[tuple[int, int]]:
         """Each lost chunk; encrypted also the block before it, and the first one behind it."""
         spans: list[tuple[int, int]] = []
         for index in lost:
             start, end = index * CHUNK - self.HEADER, (index + 1) * CHUNK - self.HEADER
-            if encrypted:  # the salt stands before all
-                start, end = start - 16 - 16, end - 16 + 16
+            if block is not None:  # the salt stands before all
+                start, end = start - 16 - block, end - 16 + block
             if spans and start <= spans[-1][1]:
                 start = spans.pop()[0]
             spans.append((start, min(end, len(self.IMAGE))))
