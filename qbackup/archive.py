@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
 from qbackup.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
-from qbackup.chunk import EncryptedChunk
+from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.compression import choose_filter, same_filter
 from qbackup.errors import (
     AlreadyPassed,
@@ -36,7 +36,7 @@ from qbackup.errors import (
     UsageError,
 )
 from qbackup.file import BackupFile, Unlocked
-from qbackup.formats import choose_format
+from qbackup.formats import Door, choose_door
 from qbackup.front import Front
 from qbackup.header import BackupHeader
 from qbackup.keys import Deriver
@@ -95,6 +95,8 @@ class BackupArchive:
             more, 16 where it does not say how many it has.
         compression_filter: instead of the header's; ``none`` for no compression. A name
             that is not built in is a program of this machine, run as ``NAME -d``.
+        hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, as openssl
+            calls it; default: each that is no weaker than SHA-1. The way to allow a weaker one.
         salvage: go on where the header can't be believed or the archive is broken; see
             docs/security.md for what that weakens. What was passed over is in `salvaged`, and no
             `restore` or `verify` then returns without raising.
@@ -118,12 +120,14 @@ class BackupArchive:
         executor: Executor | None = None,
         executor_jobs: int | None = None,
         compression_filter: str | None = None,
+        hmac_algorithm: str | None = None,
         salvage: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.warnings: list[str] = []
         self.deriver = Deriver()
         self._filter_override = compression_filter
+        self._hmac_algorithm = hmac_algorithm
         self._header: BackupHeader | None = None
         self._expects_all = False
         self._unlocked: Unlocked | None = None
@@ -157,7 +161,9 @@ class BackupArchive:
 
     def _make_front(self) -> Front:
         if not isinstance(self.catalog, SalvageCatalog):
-            return Front(self._source, self.catalog, self.limits)
+            return Front(
+                self._source, self.catalog, self.limits, hmac_algorithm=self._hmac_algorithm
+            )
         from qbackup.salvage import SalvagedFront
 
         return SalvagedFront(
@@ -165,6 +171,7 @@ class BackupArchive:
             self.catalog,
             self.limits,
             knows_filter=self._filter_override is not None,
+            hmac_algorithm=self._hmac_algorithm,
         )
 
     def __enter__(self) -> BackupArchive:
@@ -242,7 +249,8 @@ class BackupArchive:
         meanwhile = functools.partial(self._expect_first, data) if ahead else None
         header = self._front.authenticate(data, self.pipeline, meanwhile)
         decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
-        self._unlocked = Unlocked(choose_format(header, data, self.limits), decompress)
+        door = choose_door(header, hmac_algorithm=self._hmac_algorithm)
+        self._unlocked = Unlocked(door.format(header, data, self.limits), decompress)
         self._header = header
 
     def expect_all(self) -> None:
@@ -280,23 +288,34 @@ class BackupArchive:
             count += self.pipeline.jobs
         seen = {file.path: file.chunks for file in files}
         try:
-            format_ = choose_format(self.untrusted_header, passphrase, self.limits)
+            format_ = self.door.format(self.untrusted_header, passphrase, self.limits)
             for chunk in itertools.islice(itertools.chain.from_iterable(seen.values()), count):
-                locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-                if locked.derivation.parameters.work <= most.work:
-                    self.pipeline.expect(locked.derivation)
+                head = chunk.read_head(format_.head_size)
+                key = format_.file().lock(chunk.name, chunk.index, head).derivation
+                if key is not None and key.parameters.work <= most.work:
+                    self.pipeline.expect(key)
         except (Damaged, Unlockable, Unreadable, MachineError):
             return  # told when it is read
 
-    def _make_chunk(self, name: ChunkName, offset: int, size: int) -> EncryptedChunk:
+    def _make_chunk(
+        self,
+        name: ChunkName,
+        offset: int,
+        size: int,
+        proof: ReadProof | None,
+        siblings: Callable[[], Sequence[EncryptedChunk]] | None,
+    ) -> EncryptedChunk:
         return EncryptedChunk(
             name,
             offset,
             size,
             source=self._source,
+            door=lambda: self.door,
             format_=lambda: self.unlocked().format,
             pipeline=self.pipeline,
             limits=self.limits,
+            proof=proof,
+            siblings=siblings,
         )
 
     def _warn(self, text: str) -> None:
@@ -329,13 +348,16 @@ class BackupArchive:
     def qubes(self) -> tuple[Qube, ...]:
         """The qubes that ``qubes.xml`` says are in the backup; with salvage its folders without it.
 
+        R2 leaves dom0 out there: it is among them if its home is found.
+
         Raises:
             Damaged: it is missing, or can't be believed.
         """
         table = self._load_metadata()
         if self._metadata_error is not None and not self._salvage:
             raise self._metadata_error
-        return tuple(Qube(record, self.catalog, table) for record in table.records)
+        qubes = (Qube(record, self.catalog, table) for record in table.records)
+        return tuple(qube for qube in qubes if qube.is_listed or qube.files)
 
     def _load_metadata(self) -> QubeTable:
         self.unlocked()
@@ -362,6 +384,15 @@ class BackupArchive:
         if len(data) > self.limits.metadata:
             raise LimitExceeded("it is too long", limit="metadata", file=METADATA_PATH)
         return data
+
+    def is_folder(self, path: str) -> bool:
+        """Whether this file is a folder archive, with entries and no single stream."""
+        return self.catalog.naming.is_folder(path)
+
+    @property
+    def door(self) -> Door:
+        """What is known of the backup's format without the passphrase."""
+        return self._front.door
 
     def name_of(self, path: str) -> str:
         """QUBE/FILE of a path in the archive; the path itself where no qube is known."""
@@ -461,7 +492,9 @@ class BackupArchive:
         is_used = self._metadata is not None and self._metadata_error is None
         names = hashlib.sha256(self._metadata or b"").digest() if is_used else b""
         filter_ = same_filter(self._filter_override or self.header.compression_filter).encode()
-        return self._front.root_key.derive("journal 1", self._front.digest, names, filter_)
+        return self._front.root_key(self.pipeline).derive(
+            "journal 1", self._front.digest, names, filter_
+        )
 
     def verify(
         self,

@@ -26,7 +26,6 @@ import pytest
 import qbackup
 from qbackup.archive import Passphrase
 from qbackup.cli.passphrase import Request
-from qbackup.formats import choose_format
 from qbackup.keys import Derivation
 from qbackup.pipeline.pool import Ticket
 from qbackup.scrypt import HEADER_SIZE
@@ -118,8 +117,9 @@ class TestKeysAreKnown:
         known = set(keys_of(SMALL, SMALL_SECRET))
         with qbackup.open(SMALL, passphrase=SMALL_SECRET) as backup:
             for chunk in backup.file("personal/private.img").chunks:
-                format_ = choose_format(backup.header, SMALL_SECRET.encode(), backup.limits)
-                locked = format_.lock(chunk.name, chunk.read_head(HEADER_SIZE))
+                format_ = backup.door.format(backup.header, SMALL_SECRET.encode(), backup.limits)
+                head = chunk.read_head(HEADER_SIZE)
+                locked = format_.file().lock(chunk.name, chunk.index, head)
                 assert any(len(key) == 64 and locked.fits(key) for key in known)
 
 
@@ -234,7 +234,8 @@ class TestLibrary:
             file = backup.file("personal/private.img")
             (chunk,) = file.chunks
             format_ = backup.unlocked().format
-            locked = format_.lock(chunk.name, chunk.read_head(HEADER_SIZE))
+            head = chunk.read_head(HEADER_SIZE)
+            locked = format_.file().lock(chunk.name, chunk.index, head)
             key = next(key for key in keys_of(SMALL, SMALL_SECRET) if locked.fits(key))
             report = backup.verify()
             backup.pipeline.expect(locked.derivation)  # a ticket that nobody takes away

@@ -7,6 +7,7 @@ from typing import Any, cast
 from qbackup.catalog import SalvageCatalog
 from qbackup.container import StoredMember, scan
 from qbackup.errors import QBackupError
+from qbackup.formats.v4 import NAMING
 from qbackup.resync import scan_past_damage
 from tests.fuzz.common import LIMITS, archives, drained, outcome, seekable
 from tests.tarbytes import member, padded
@@ -43,8 +44,14 @@ def _salvaged(archive: bytes) -> tuple[list[StoredMember], list[int | None]]:
     def broken(error: QBackupError, found: int | None) -> None:
         resumed.append(found)
 
-    members, _ = drained(scan_past_damage(seekable(archive), LIMITS, _say, _say, broken))
+    members, _ = drained(
+        scan_past_damage(seekable(archive), LIMITS, _say, _say, broken, is_part=_is_part)
+    )
     return members, resumed
+
+
+def _is_part(name: str) -> bool:
+    return NAMING.chunk(name) is not None
 
 
 def _list_files(archive: bytes) -> None:
