@@ -238,6 +238,7 @@ class TestLibrary:
             locked = format_.file().lock(chunk.name, chunk.index, head)
             key = next(key for key in keys_of(SMALL, SMALL_SECRET) if locked.fits(key))
             report = backup.verify()
+            assert locked.derivation is not None
             backup.pipeline.expect(locked.derivation)  # a ticket that nobody takes away
             shown = [backup, backup.header, backup.qubes, file, chunk, backup.unlocked(), format_]
             shown += [locked, locked.derivation, report, report.files, RootKey(key)]

@@ -346,7 +346,7 @@ class TestOrder:
         data = path.read_bytes()
         stored = get(kit.members, chunk).path.read_bytes()
         stranger = forged_archive("stranger", b"x") + forged_archive("vm9/a.000.hmac", b"= 00")
-        place = data.index(stored) + len(stored)
+        place = data.index(stored) + len(stored) + 2 * 512  # the zero blocks behind it
         place += -place % (10 * KIB)
         path.write_bytes(data[:place] + stranger + data[place:])
         report = restore(path)
