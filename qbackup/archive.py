@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
 from qbackup.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
-from qbackup.chunk import EncryptedChunk, StoredHash
+from qbackup.chunk import EncryptedChunk, ReadProof, StoredHash
 from qbackup.compression import choose_filter
 from qbackup.errors import (
     AlreadyPassed,
@@ -34,7 +34,7 @@ from qbackup.errors import (
     UsageError,
 )
 from qbackup.file import BackupFile, Unlocked
-from qbackup.formats import choose_format
+from qbackup.formats import choose_door
 from qbackup.front import Front
 from qbackup.header import BackupHeader
 from qbackup.keys import Deriver
@@ -85,6 +85,8 @@ class BackupArchive:
             more, 16 where it does not say how many it has.
         compression_filter: instead of the header's; ``none`` for no compression. A name
             that is not built in is a program of this machine, run as ``NAME -d``.
+        hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, as openssl
+            calls it; default: each that is no weaker than SHA-1. The way to allow a weaker one.
         salvage: go on where the header can't be believed or the archive is broken; see
             docs/security.md for what that weakens. What was passed over is in `salvaged`, and no
             `restore` or `verify` then returns without raising.
@@ -108,12 +110,14 @@ class BackupArchive:
         executor: Executor | None = None,
         executor_jobs: int | None = None,
         compression_filter: str | None = None,
+        hmac_algorithm: str | None = None,
         salvage: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.warnings: list[str] = []
         self.deriver = Deriver()
         self._filter_override = compression_filter
+        self._hmac_algorithm = hmac_algorithm
         self._header: BackupHeader | None = None
         self._expects_all = False
         self._unlocked: Unlocked | None = None
@@ -148,7 +152,9 @@ class BackupArchive:
 
     def _make_front(self) -> Front:
         if not self._salvage:
-            return Front(self._source, self.catalog, self.limits)
+            return Front(
+                self._source, self.catalog, self.limits, hmac_algorithm=self._hmac_algorithm
+            )
         from qbackup.salvage import SalvagedFront
 
         return SalvagedFront(
@@ -156,6 +162,7 @@ class BackupArchive:
             self.catalog,
             self.limits,
             knows_filter=self._filter_override is not None,
+            hmac_algorithm=self._hmac_algorithm,
         )
 
     def __enter__(self) -> BackupArchive:
@@ -227,7 +234,8 @@ class BackupArchive:
         meanwhile = functools.partial(self._expect_first, data) if ahead else None
         header = self._front.authenticate(data, self.pipeline, meanwhile)
         decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
-        self._unlocked = Unlocked(choose_format(header, data, self.limits), decompress)
+        door = choose_door(header, hmac_algorithm=self._hmac_algorithm)
+        self._unlocked = Unlocked(door.format(header, data, self.limits), decompress)
         self._header = header
 
     def expect_all(self) -> None:
@@ -261,23 +269,34 @@ class BackupArchive:
             count += self.pipeline.jobs
         seen = {file.path: file.chunks for file in files}
         try:
-            format_ = choose_format(self.untrusted_header, passphrase, self.limits)
+            format_ = self._front.door.format(self.untrusted_header, passphrase, self.limits)
             for chunk in itertools.islice(itertools.chain.from_iterable(seen.values()), count):
-                locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-                if locked.derivation.parameters.work <= most.work:
-                    self.pipeline.expect(locked.derivation)
+                head = chunk.read_head(format_.head_size)
+                key = format_.file().lock(chunk.name, chunk.index, head).derivation
+                if key is not None and key.parameters.work <= most.work:
+                    self.pipeline.expect(key)
         except (Damaged, Unlockable, Unreadable, MachineError):
             return  # told when it is read
 
-    def _make_chunk(self, name: ChunkName, offset: int, size: int) -> EncryptedChunk:
+    def _make_chunk(
+        self,
+        name: ChunkName,
+        offset: int,
+        size: int,
+        proof: ReadProof | None,
+        siblings: Callable[[], Sequence[EncryptedChunk]] | None,
+    ) -> EncryptedChunk:
         return EncryptedChunk(
             name,
             offset,
             size,
             source=self._source,
+            door=lambda: self._front.door,
             format_=lambda: self.unlocked().format,
             pipeline=self.pipeline,
             limits=self.limits,
+            proof=proof,
+            siblings=siblings,
             stored=self._metadata_stored if name.path == METADATA_PATH else None,
         )
 
@@ -347,6 +366,15 @@ class BackupArchive:
         if len(data) > self.limits.metadata:
             raise LimitExceeded("it is too long", limit="metadata", file=METADATA_PATH)
         return data
+
+    def is_folder(self, path: str) -> bool:
+        """Whether this file is a folder archive, with entries and no single stream."""
+        return self.catalog.naming.is_folder(path)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What the backup's format can't promise, in sentences."""
+        return self._front.door.caveats
 
     def name_of(self, path: str) -> str:
         """QUBE/FILE of a path in the archive; the path itself where no qube is known."""
@@ -441,7 +469,9 @@ class BackupArchive:
         """
         stored = self._metadata_stored.digest() if self._metadata is not None else b""
         filter_ = (self._filter_override or self.header.compression_filter or "").encode()
-        return self._front.root_key.derive("journal 1", self._front.digest, stored, filter_)
+        return self._front.root_key(self.pipeline).derive(
+            "journal 1", self._front.digest, stored, filter_
+        )
 
     def verify(
         self,

@@ -13,7 +13,7 @@ from qbackup.compression import Decompress
 from qbackup.errors import FolderArchive, QBackupError
 from qbackup.formats import Event, Format
 from qbackup.gaps import past_gaps as go_past_gaps
-from qbackup.inner import DOM0_HOME, Entry, Extent, InnerArchive
+from qbackup.inner import Entry, Extent, InnerArchive
 from qbackup.limits import Limits
 from qbackup.names import display
 from qbackup.pipeline import Pipeline
@@ -50,6 +50,10 @@ class Access(Protocol):
 
     def name_of(self, path: str) -> str:
         """QUBE/FILE for people; the path itself where no qube is known."""
+        ...
+
+    def is_folder(self, path: str) -> bool:
+        """Whether this file is a folder archive."""
         ...
 
 
@@ -97,7 +101,7 @@ class BackupFile:
     @property
     def is_folder(self) -> bool:
         """Whether it is a folder archive, with `entries` and no single stream."""
-        return self.path.startswith(DOM0_HOME + "/")
+        return self._access.is_folder(self.path)
 
     def decode(
         self,

@@ -19,8 +19,6 @@ from qbackup.names import display
 
 HEADER_NAME = "backup-header"
 HEADER_COPY_NAME = "backup-header.hmac"
-SUPPORTED_VERSIONS = (4,)
-OLDER_VERSIONS = (2, 3)
 
 _TRUE = ("1", "true", "yes")
 _PLAIN = re.compile(r"[A-Za-z0-9-]*", re.ASCII)
@@ -36,9 +34,10 @@ class BackupHeader:
         encrypted: the chunks are encrypted (always, in format 4).
         compressed: the files were compressed with `compression_filter`.
         compression_filter: name of the program; None when not compressed.
-        hmac_algorithm: what authenticates a chunk; ``scrypt`` in format 4.
+        hmac_algorithm: what authenticates a chunk: ``scrypt`` in format 4, else a digest.
         crypto_algorithm: cipher of formats 2 and 3, as openssl names it.
-        backup_id: names this backup among its owner's; bound into every chunk's key.
+        backup_id: names this backup among its owner's; bound into every chunk's key. ``""`` in
+            formats 2 and 3.
     """
 
     version: int
@@ -63,17 +62,18 @@ class BackupHeader:
             raise LimitExceeded("the header is too long", limit="header", file=HEADER_NAME)
         values = _parse_lines(untrusted_data)
         version = _check_version(values)
+        rules = _RULES[version]
         compressed = _required_boolean(values, "compressed")
         header = cls(
             version=version,
             encrypted=_required_boolean(values, "encrypted"),
             compressed=compressed,
             compression_filter=values.get("compression-filter") if compressed else None,
-            hmac_algorithm=values.get("hmac-algorithm", _SCRYPT),
-            crypto_algorithm=values.get("crypto-algorithm"),
-            backup_id=_required(values, "backup-id"),
+            hmac_algorithm=values.get("hmac-algorithm", rules.hmac_algorithm),
+            crypto_algorithm=values.get("crypto-algorithm", rules.crypto_algorithm),
+            backup_id=_required(values, "backup-id") if rules.has_id else "",
         )
-        _check_format_4(header)
+        rules.check(header)
         return header
 
 
@@ -145,9 +145,9 @@ def _check_version(values: dict[str, str]) -> int:
             file=HEADER_NAME,
         )
     version = int(text) if text.isdigit() and len(text) <= 4 else None
-    if version is not None and version in SUPPORTED_VERSIONS:
+    if version is not None and version in _RULES:
         return version
-    if version in OLDER_VERSIONS:
+    if version in _OLDER_VERSIONS:
         raise UnsupportedFormat(
             f"this is a backup of format {version}, which is not read yet; Qubes OS publishes a"
             f" procedure for it ('Emergency Backup Recovery without Qubes (v{version})')",
@@ -169,5 +169,41 @@ def _check_format_4(header: BackupHeader) -> None:
         raise UnsupportedFormat(
             "the header says 'not encrypted', which format 4 never is", file=HEADER_NAME
         )
+    _check_filter(header)
+
+
+def _check_format_3(header: BackupHeader) -> None:
+    if header.hmac_algorithm.lower() == _SCRYPT:
+        raise UnsupportedFormat(
+            f"the header names {_SCRYPT} where format 3 has a digest", file=HEADER_NAME
+        )
+    _check_filter(header)
+
+
+def _check_filter(header: BackupHeader) -> None:
     if header.compressed and header.compression_filter is None:
         raise _malformed("says 'compressed' and does not name the filter")
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What the header of a version must say.
+
+    Args:
+        hmac_algorithm: where it names none.
+        crypto_algorithm: where it names none.
+        has_id: it has an identifier.
+        check: what else must hold.
+    """
+
+    hmac_algorithm: str
+    crypto_algorithm: str | None
+    has_id: bool
+    check: Callable[[BackupHeader], None]
+
+
+_RULES = {
+    3: _Rules("SHA512", "aes-256-cbc", False, _check_format_3),
+    4: _Rules(_SCRYPT, None, True, _check_format_4),
+}
+_OLDER_VERSIONS = (2,)

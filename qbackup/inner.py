@@ -22,7 +22,7 @@ from qbackup.errors import (
     UsageError,
 )
 from qbackup.limits import Limits
-from qbackup.names import decode, display, unsafe_reason, within
+from qbackup.names import decode, display, unsafe_reason, within, without_dot
 from qbackup.pieces import CUT_OFF, Gap, Piece, PieceQueue
 from qbackup.tar import (
     BLOCK_DEVICE,
@@ -47,7 +47,6 @@ _KINDS: dict[bytes, Kind] = {
     DIRECTORY: "folder",
     FIFO: "pipe",
 }
-DOM0_HOME = "dom0-home"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +170,11 @@ class InnerArchive:
         if name != self._path:
             raise Damaged(f"it holds another file: {display(name)}")
         entry = self._entry(member, name.rpartition("/")[2])
+        if entry.kind == "symlink":
+            raise Damaged(
+                f"it is a symbolic link to {display(entry.target)}, which is not followed: the"
+                " backup holds the link and not the file"
+            )
         if entry.kind != "file":
             raise Damaged(f"it is a {entry.kind}, not a file")
         return entry
@@ -304,10 +308,11 @@ class InnerArchive:
 
     def _relative(self, name: str) -> str:
         """A name of the tree, below its folder."""
+        folder = without_dot(self._path)
         name = name.removesuffix("/")
-        if name == self._path:
+        if name in (folder, self._path):
             return "."
-        below = within(name, self._path)
+        below = within(name, self._path) or within(name, folder)
         if below is None or unsafe_reason(below, any_byte=True):
             raise Damaged(f"it holds a name outside of its folder: {display(name)}")
         return below
@@ -324,12 +329,12 @@ def _at(offset: int, part: Piece) -> Extent | Missing:
 
 
 def _original_target(target: str, path: str) -> str:
-    """Takes back what ``--xform`` did to a symbolic link of dom0's home.
+    """Takes back what ``--xform`` did to a symbolic link of a folder.
 
     The writer calls tar with ``s:^USER:dom0-home/USER:``, which changes the targets that
-    begin with USER as well; nothing in a home is called ``dom0-home``.
+    begin with USER as well; nothing in a home is called ``dom0-home``. Where a whole folder is
+    stored it is ``s:^.:vm9/.:``, and a dot stands for any character: each target was changed.
     """
-    prefix = DOM0_HOME + "/"
-    if path.startswith(prefix) and target.startswith(path):
-        return target[len(prefix) :]
-    return target
+    prefix = path[: path.rfind("/") + 1]
+    changed = prefix if without_dot(path) != path else path
+    return target[len(prefix) :] if target.startswith(changed) else target

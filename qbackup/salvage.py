@@ -60,6 +60,7 @@ class SalvagedFront(Front):
         catalog: says where they are.
         limits: bounds on what they say.
         knows_filter: the caller names the filter, so it need not be told from the data.
+        hmac_algorithm: see `Front`.
 
     Attributes:
         faults: what is wrong, and what was used instead.
@@ -69,11 +70,17 @@ class SalvagedFront(Front):
     """
 
     def __init__(
-        self, source: Source, catalog: Catalog, limits: Limits, *, knows_filter: bool
+        self,
+        source: Source,
+        catalog: Catalog,
+        limits: Limits,
+        *,
+        knows_filter: bool,
+        hmac_algorithm: str | None = None,
     ) -> None:
         self._knows_filter = knows_filter
         self._fault: QBackupError | None = None
-        super().__init__(source, catalog, limits)
+        super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
 
     def _begin(self) -> None:
         self._header = b""

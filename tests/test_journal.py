@@ -95,7 +95,7 @@ class TestFile:
         assert sizes["vault/private.img"] == len(NOISE)
 
     def test_holds_neither_passphrase_nor_key(self, backup: BackupArchive, journal: Path) -> None:
-        root = backup._front.root_key
+        root = backup._front.root_key(backup.pipeline)
         for secret in (PASSPHRASE.encode(), root.secret, root.secret.hex().encode()):
             assert secret not in journal.read_bytes()
         assert root.secret.hex() not in repr(root)

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, classify, first_member
-from qbackup.chunk import EncryptedChunk
+from qbackup.catalog.common import (
+    SCAN_ERRORS,
+    MakeChunk,
+    ProofOf,
+    classify,
+    first_member,
+    read_proof,
+)
+from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import StoredMember, Warn, scan
 from qbackup.errors import (
     AlreadyPassed,
@@ -17,6 +25,7 @@ from qbackup.errors import (
     QBackupError,
 )
 from qbackup.file import Access, BackupFile
+from qbackup.formats import v4
 from qbackup.header import HEADER_COPY_NAME
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
@@ -60,6 +69,8 @@ class PipeCatalog:
     ) -> None:
         self.error: QBackupError | None = None
         self.faults: list[str] = []
+        self.naming = v4.NAMING
+        self._source = source
         self._lock = threading.RLock()  # a session goes through the files on its own thread
         self._members = scan(source, limits, warn)
         self._access = access
@@ -97,8 +108,19 @@ class PipeCatalog:
         return self._copy
 
     def _peek(self) -> tuple[ChunkName, StoredMember] | None:
-        """The next chunk, which is then waiting; None at the end."""
+        """The next chunk, which is then waiting; None at the end. Proofs of others pass."""
         while self._waiting is None:
+            part = self._next_part()
+            if part is None:
+                return None
+            name, member = part
+            if isinstance(name, ChunkName):
+                self._waiting = (name, member)
+        return self._waiting
+
+    def _next_part(self) -> tuple[ChunkName | ProofOf, StoredMember] | None:
+        """The next member that is part of a backup; None at the end."""
+        while True:
             try:
                 member = self._next_member()
             except SCAN_ERRORS as error:
@@ -106,10 +128,25 @@ class PipeCatalog:
                 return None
             if member is None:
                 return None
-            name = classify(member, self._warn)
+            name = classify(member, self.naming, self._warn)
             if name is not None:
+                return name, member
+
+    def _read_proof(self, chunk: ChunkName) -> bytes | None:
+        """What proves a chunk: the part behind it, or it has none. The chunk has been read."""
+        with self._lock:
+            if self._waiting is not None:
+                return None
+            part = self._next_part()
+            if part is None:
+                return None
+            name, member = part
+            if isinstance(name, ChunkName):
                 self._waiting = (name, member)
-        return self._waiting
+                return None
+            if name.chunk != chunk:
+                return None
+            return read_proof(self._source, member.offset, member.size, chunk)
 
     def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[EncryptedChunk]:
         """The chunks of the current file, until a file begins that was not here yet."""
@@ -136,7 +173,10 @@ class PipeCatalog:
             passing.passed += 1
             passing.last = name.index
             passing.stored_size += member.size
-            return self._make_chunk(name, member.offset, member.size)
+            proof: ReadProof | None = None
+            if self.naming.proof_suffix is not None:
+                proof = functools.partial(self._read_proof, name)
+            return self._make_chunk(name, member.offset, member.size, proof, None)
 
     def _out_of_place(self, name: ChunkName) -> None:
         """Drops a chunk that came before, or whose place on the pipe is lost.

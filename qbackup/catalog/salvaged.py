@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain, islice
 from typing import cast
 
-from qbackup.catalog.common import MakeChunk
-from qbackup.catalog.indexed import IndexedChunks, SeekableCatalog
+from qbackup.catalog.common import SCAN_ERRORS, MakeChunk
+from qbackup.catalog.indexed import IndexedChunks, Proofs, SeekableCatalog
 from qbackup.chunk import EncryptedChunk
 from qbackup.container import ChunkTable, StoredMember, Warn
 from qbackup.errors import QBackupError
 from qbackup.file import Access
-from qbackup.formats import Format
+from qbackup.formats import Format, v3, v4
+from qbackup.header import HEADER_NAME
 from qbackup.limits import Limits
-from qbackup.names import ChunkName, display
+from qbackup.names import ChunkName, Naming, display
 from qbackup.pieces import LOSSES
 from qbackup.pipeline import Pipeline
 from qbackup.resync import scan_past_damage
@@ -21,13 +23,13 @@ from qbackup.source import SeekableSource, Source
 
 _FAULTS_LIMIT = 1000
 _CANDIDATES_LIMIT = 4  # members of one name; each costs a derivation
+_FRONT_LIMIT = 64  # members among which the header should be
 
 
 def fits(format_: Format, chunk: EncryptedChunk, pipeline: Pipeline) -> bool:
     """Whether a chunk's head was made with this passphrase, backup id and name."""
     try:
-        locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-        return locked.fits(pipeline.derive(locked.derivation))
+        return pipeline.fits(format_, chunk)
     except LOSSES:
         return False
 
@@ -46,11 +48,12 @@ class SalvageChunks(IndexedChunks):
         make_chunk: MakeChunk,
         warn: Warn,
         *,
+        proofs: Proofs | None,
         access: Access,
     ) -> None:
         self._others: dict[int, list[tuple[int, int]]] = {}
         self._access = access
-        super().__init__(path, table, runs, make_chunk, warn)
+        super().__init__(path, table, runs, make_chunk, warn, proofs=proofs)
 
     def _doubled(self, number: int, run: int, position: int, warn: Warn) -> None:
         others = self._others.setdefault(number, [])
@@ -79,20 +82,50 @@ class SalvageCatalog(SeekableCatalog):
         faults: what was broken, in words, in the archive's order.
     """
 
+    _knows_naming = False
+
     def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
         seekable = cast(SeekableSource, source)  # who opens for salvage sees to that
-        return scan_past_damage(seekable, limits, self._warn, self._broken)
+        return scan_past_damage(seekable, limits, self._warn, self._broken, self._is_part)
+
+    def _is_part(self, name: str) -> bool:
+        """Whether this is the name of a part of the backup, or of any, while that is not known."""
+        namings = (self.naming,) if self._knows_naming else (v4.NAMING, v3.NAMING)
+        return any(naming.chunk(name) or naming.proven(name) for naming in namings)
 
     def _first(self) -> StoredMember | None:
         return None
 
     def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:
-        return SalvageChunks(path, table, runs, self._make_chunk, self._warn, access=self._access)
+        return SalvageChunks(
+            path,
+            table,
+            runs,
+            self._make_chunk,
+            self._warn,
+            proofs=self._proofs,
+            access=self._access,
+        )
 
     def header(self) -> StoredMember:
-        """See `Catalog`."""
+        """See `Catalog`. Looked for at the front first, as it tells how members are called."""
+        seen: list[StoredMember] = []
+        try:
+            seen.extend(self._up_to_header())
+        except SCAN_ERRORS as error:
+            self.error = error
+        self._members = chain(seen, self._members)
+        self.naming, self._knows_naming = _told_naming(seen), True
+        if seen and seen[-1].name == HEADER_NAME:
+            return seen[-1]
         self.table()
         return super().header()
+
+    def _up_to_header(self) -> Iterator[StoredMember]:
+        for member in islice(self._members, _FRONT_LIMIT):
+            yield member
+            if member.name == HEADER_NAME:
+                return
 
     def _broken(self, error: QBackupError, found: int | None) -> None:
         follows = "nothing is found behind it" if found is None else f"goes on at byte {found}"
@@ -100,3 +133,10 @@ class SalvageCatalog(SeekableCatalog):
             self.faults.append(f"the archive is broken: {error.reason}; {follows}")
         elif len(self.faults) == _FAULTS_LIMIT:
             self.faults.append("the archive is broken at more places, which are left out")
+
+
+def _told_naming(members: Sequence[StoredMember]) -> Naming:
+    """How members are called, by those that there are; the header's word counts for more."""
+    if any(v4.NAMING.chunk(member.name) for member in members):
+        return v4.NAMING
+    return v3.NAMING if any(v3.NAMING.chunk(member.name) for member in members) else v4.NAMING

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qbackup.errors import NotInBackup
 from qbackup.metadata import METADATA_PATH, QubeTable
-from qbackup.names import display, is_own, unsafe_reason
+from qbackup.names import display, is_own, unsafe_reason, without_dot
 from qbackup.restore.folders import PART_SUFFIX
 from qbackup.restore.report import FileResult
 
@@ -34,7 +34,8 @@ def _unsafe_target(qube: str, file: str) -> str | None:
     A name that ends as unfinished files do would be taken for one, and removed, when the file
     without that ending is restored.
     """
-    reason = unsafe_reason(qube) or unsafe_reason(file)
+    file = without_dot(file)  # all that is in a folder
+    reason = unsafe_reason(qube) or (unsafe_reason(file) if file else None)
     if reason:
         return reason
     if "/" in qube:
