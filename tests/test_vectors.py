@@ -97,8 +97,10 @@ class TestEveryVector:
         expected = vectorfiles.load(name)
         with opened(name, way) as backup:
             report = backup.verify()
-        sizes = {(r.qube, r.name): r.size for r in report.files if r.qube not in ("", "dom0")}
-        assert sizes == {(f["qube"], f["name"]): f["size"] for f in expected["files"]}
+        sizes = {f"{r.qube}/{r.name}": r.size for r in report.files if r.qube}
+        for file in expected["files"]:
+            assert sizes.pop(f"{file['qube']}/{file['name']}") == file["size"]
+        assert sizes.keys() == folders(expected).keys()
         chunks = [r.chunks for r in report.files if r.qube]
         described = [*expected["files"], *folders(expected).values()]
         assert sorted(chunks) == sorted(file["chunks"] for file in described)
@@ -139,9 +141,11 @@ class TestEveryVector:
     def test_the_header_is_the_stored_one(self, name: str, way: str) -> None:
         expected = vectorfiles.load(name)
         with opened(name, way) as backup:
-            assert backup.header == backup.untrusted_header
             assert backup.header.version == expected["format"]
-            assert backup.header.backup_id == expected["backup_id"]
+            if expected["header"] is None:
+                return
+            assert backup.header == backup.untrusted_header
+            assert backup.header.backup_id == (expected["backup_id"] or "")
             assert backup.header.compression_filter == expected["compression_filter"]
             assert backup.header.compressed == (expected["compression_filter"] is not None)
 

@@ -47,7 +47,7 @@ from tests.maker.collection import has_template
 
 FOLDER = Path(__file__).parent / "vectors"
 #: Formats that qbackup reads; vectors of others wait for that, checked by the real tools alone.
-READABLE = (4,)
+READABLE = (4, 3, 2)
 
 Description = dict[str, Any]
 UNSUPPORTED, WEAK_DIGEST, LINKS = "unsupported", "weak digest", "links"
