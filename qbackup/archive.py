@@ -269,9 +269,8 @@ class BackupArchive:
         self._header = header
 
     def _choose_decompress(self, format_: Format, header: BackupHeader) -> DecompressPastGaps:
-        if format_.has_volumes:
-            return choose_volumes(self._filter_override, self.limits)
-        return choose_filter(header.compression_filter, self._filter_override, self.limits)
+        choose = choose_volumes if format_.has_volumes else choose_filter
+        return choose(header.compression_filter, self._filter_override, self.limits)
 
     def expect_all(self) -> None:
         """Says that all of it is going to be read, before or after `unlock`.

@@ -70,7 +70,9 @@ class BackupHeader:
             version=version,
             encrypted=_required_boolean(values, "encrypted"),
             compressed=compressed,
-            compression_filter=values.get("compression-filter") if compressed else None,
+            compression_filter=values.get("compression-filter", rules.compression_filter)
+            if compressed
+            else None,
             hmac_algorithm=values.get("hmac-algorithm", rules.hmac_algorithm),
             crypto_algorithm=values.get("crypto-algorithm", rules.crypto_algorithm),
             backup_id=_required(values, "backup-id") if rules.has_id else "",
@@ -190,19 +192,21 @@ class _Rules:
     Args:
         hmac_algorithm: where it names none.
         crypto_algorithm: where it names none.
+        compression_filter: where it names none and something is compressed.
         has_id: it has an identifier.
         check: what else must hold.
     """
 
     hmac_algorithm: str
     crypto_algorithm: str | None
+    compression_filter: str | None
     has_id: bool
     check: Callable[[BackupHeader], None]
 
 
 _RULES = {
-    2: _Rules(NOT_NAMED, "aes-256-cbc", False, _check_format_2),
-    3: _Rules("SHA512", "aes-256-cbc", False, _check_format_3),
-    4: _Rules(_SCRYPT, None, True, _check_format_4),
+    2: _Rules(NOT_NAMED, "aes-256-cbc", "gzip", False, _check_format_2),
+    3: _Rules("SHA512", "aes-256-cbc", None, False, _check_format_3),
+    4: _Rules(_SCRYPT, None, None, True, _check_format_4),
 }
 _VERSION_WITHOUT_NAME = 2  # R2's release candidates name none

@@ -23,17 +23,21 @@ from qbackup.pieces import Piece, Seam
 from qbackup.tar import BLOCK_SIZE, ZERO_BLOCK, check_block, parse_continuation
 
 
-def choose_volumes(override: str | None, limits: Limits) -> DecompressPastGaps:
+def choose_volumes(
+    from_header: str | None, override: str | None, limits: Limits
+) -> DecompressPastGaps:
     """How the files of a backup are put together.
 
     Args:
-        override: the filter that the user named; None: told from each volume.
+        from_header: the filter that the header names. It has to be one that is built in; which one
+            was used is told from each volume.
+        override: the filter that the user named; None: see above.
         limits: bounds the decompressor's memory.
 
-    Raises:
-        UsageError: the override makes no sense.
+    Raises: as `choose_filter`.
     """
-    named = choose_filter(None, override, limits) if override is not None else None
+    chosen = choose_filter(from_header, override, limits)
+    named = chosen if override is not None else None
 
     def join(events: Iterable[Event]) -> Iterator[Piece]:
         for number, event in enumerate(events):

@@ -136,6 +136,7 @@ class TestEveryVector:
         assert found == [
             (q["name"], q["class"], q["label"], q["template"], q["netvm"])
             for q in expected["qubes"]
+            if way == "file" or q["path"]  # on a pipe nobody knows yet whether it comes
         ]
 
     def test_the_header_is_the_stored_one(self, name: str, way: str) -> None:
