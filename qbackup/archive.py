@@ -34,7 +34,7 @@ from qbackup.errors import (
     UsageError,
 )
 from qbackup.file import BackupFile, Unlocked
-from qbackup.formats import Format, choose_door
+from qbackup.formats import Door, Format, choose_door
 from qbackup.front import Front
 from qbackup.gaps import DecompressPastGaps
 from qbackup.header import BackupHeader
@@ -303,7 +303,7 @@ class BackupArchive:
             count += self.pipeline.jobs
         seen = {file.path: file.chunks for file in files}
         try:
-            format_ = self._front.door.format(self.untrusted_header, passphrase, self.limits)
+            format_ = self.door.format(self.untrusted_header, passphrase, self.limits)
             for chunk in itertools.islice(itertools.chain.from_iterable(seen.values()), count):
                 head = chunk.read_head(format_.head_size)
                 key = format_.file().lock(chunk.name, chunk.index, head).derivation
@@ -325,7 +325,7 @@ class BackupArchive:
             offset,
             size,
             source=self._source,
-            door=lambda: self._front.door,
+            door=lambda: self.door,
             format_=lambda: self.unlocked().format,
             pipeline=self.pipeline,
             limits=self.limits,
@@ -406,9 +406,9 @@ class BackupArchive:
         return self.catalog.naming.is_folder(path)
 
     @property
-    def caveats(self) -> tuple[str, ...]:
-        """What the backup's format can't promise, in sentences."""
-        return self._front.door.caveats
+    def door(self) -> Door:
+        """What is known of the backup's format without the passphrase."""
+        return self._front.door
 
     def name_of(self, path: str) -> str:
         """QUBE/FILE of a path in the archive; the path itself where no qube is known."""

@@ -165,6 +165,7 @@ _CBC_NAMES = {
     "des3": "des-ede3-cbc", "des": "des-cbc", "bf": "bf-cbc", "blowfish": "bf-cbc",
     "cast": "cast5-cbc", "cast-cbc": "cast5-cbc", "rc2": "rc2-cbc", "rc2-128": "rc2-cbc",
 }  # fmt: skip
+_OPTIONS = {"ARC2": {"effective_keylen": 128}}
 _MIX_SIZE = 128 * 1024  # stays in the cache between its two steps
 
 
@@ -194,10 +195,11 @@ def choose_cbc(name: str) -> CbcCipher:
 def _pycryptodome_cbc(name: str, module: str) -> CbcInPlace:
     """Blocks by themselves, then mixed: five times as fast as its own CBC, for AES."""
     cipher = importlib.import_module(f"Crypto.Cipher.{module}")
+    options = _OPTIONS.get(module, {})
     from Crypto.Util.strxor import strxor
 
     def decrypt(key: bytes, previous: bytes, buffer: memoryview) -> None:
-        blocks = cipher.new(key, cipher.MODE_ECB)
+        blocks = cipher.new(key, cipher.MODE_ECB, **options)
         scratch = memoryview(bytearray(min(_MIX_SIZE, len(buffer))))
         for start in range(0, len(buffer), _MIX_SIZE):
             piece = buffer[start : start + _MIX_SIZE]

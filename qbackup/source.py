@@ -14,8 +14,16 @@ import stat
 import threading
 from typing import BinaryIO, Protocol
 
-from qbackup.errors import AlreadyPassed, Interrupted, MachineError, NotABackup, UsageError
+from qbackup.errors import (
+    AlreadyPassed,
+    Interrupted,
+    MachineError,
+    NotABackup,
+    UnsupportedFormat,
+    UsageError,
+)
 
+_FORMAT_1_FILE = "qubes.xml"
 _SKIP_SIZE = 1024 * 1024
 _OFFSET_END = 1 << 63  # of what the system can be asked for
 _PLAUSIBLE_END = 1 << 40  # file systems end between 2^41 and 2^63
@@ -254,6 +262,7 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
 
     Raises:
         NotABackup: a directory, or a device that is no disk.
+        UnsupportedFormat: a directory that is a backup of format 1.
         UsageError: there is no such file.
         MachineError: it can't be opened.
     """
@@ -263,6 +272,12 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
+            if os.path.isfile(os.path.join(path, _FORMAT_1_FILE)):
+                raise UnsupportedFormat(
+                    "this folder is a backup of format 1: the files in it are neither packed nor"
+                    " encrypted and can be copied as they are",
+                    file=path,
+                )
             raise NotABackup("this is a folder; a backup is a file in it", file=path)
         if stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
             raise NotABackup("this is a device or socket, no file", file=path)

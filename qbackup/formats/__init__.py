@@ -8,6 +8,7 @@ gives a `FileOpener` for each file, and that a `LockedChunk` for each chunk.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -215,6 +216,14 @@ class Door(Protocol):
             Damaged: it is none.
             LimitExceeded: it asks for more than allowed; no derivation may be started.
             UnsupportedFormat: it needs what is not there, or was not allowed.
+        """
+        ...
+
+    def work(self, header: BackupHeader) -> Callable[[memoryview], None] | None:
+        """What is done with all stored bytes, to be measured; None where only keys cost time.
+
+        Raises:
+            UnsupportedFormat: as `format`.
         """
         ...
 

@@ -13,16 +13,18 @@ emergency procedure for format 2.
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
-from qbackup.ciphers import CbcCipher, choose_cbc
+from qbackup.ciphers import CbcCipher
 from qbackup.errors import ChunkDamaged, LimitExceeded
 from qbackup.formats import Data
-from qbackup.formats.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream, choose_digest
+from qbackup.formats.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
 from qbackup.formats.v3 import Content, Door3, HmacFile, Plain
 from qbackup.header import BackupHeader
 from qbackup.limits import Limits
 
 _CIPHER = "aes-256-cbc"
+_USUAL_DIGEST = "SHA1"
 _PIECE_SIZE = 1024 * 1024
 _ZLIB_METHOD = 8  # RFC 1950: in the low half of the first byte; the first two make a multiple of 31
 
@@ -165,6 +167,8 @@ class Door2(Door3):
 
     def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format2:
         """See `qbackup.formats.Door`."""
-        digest = choose_digest(header.hmac_algorithm, allowed=self._asked_for)
-        cipher = choose_cbc(header.crypto_algorithm or _CIPHER) if header.encrypted else None
-        return Format2(passphrase, digest, cipher, limits)
+        return Format2(passphrase, *self._algorithms(header), limits)
+
+    def _algorithms(self, header: BackupHeader) -> tuple[str, CbcCipher | None]:
+        named = header.hmac_algorithm or _USUAL_DIGEST  # not found yet: as much work as most
+        return super()._algorithms(replace(header, hmac_algorithm=named))

@@ -14,6 +14,7 @@ emergency procedure for format 3.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -45,7 +46,7 @@ CAVEATS = (
     "a guess at the passphrase costs an attacker one MD5 or HMAC, not seconds as in format 4",
 )
 # For what this program keeps in the output folder: 128 MiB and 0.3 s for each guess.
-_JOURNAL_COST = ScryptParameters(17, 8, 1)
+JOURNAL_COST = ScryptParameters(17, 8, 1)
 
 
 class Content(Protocol):
@@ -308,7 +309,7 @@ class HeaderProof:
         faster way to guess the passphrase than there has to be.
         """
         salt = hashlib.sha256(b"qbackup format 3 root key" + self._header + self._mac).digest()
-        return Derivation(self._passphrase, salt, _JOURNAL_COST)
+        return Derivation(self._passphrase, salt, JOURNAL_COST)
 
 
 class Door3:
@@ -348,10 +349,21 @@ class Door3:
                 )
         return HeaderProof(passphrase, header, copy, digests)
 
+    def work(self, header: BackupHeader) -> Callable[[memoryview], None]:
+        """See `qbackup.formats.Door`."""
+        digest, cipher = self._algorithms(header)
+
+        def work(data: memoryview) -> None:
+            proves(b"", digest, data, b"")
+            if cipher is not None:
+                cipher.decrypt(bytes(range(cipher.key_size)), bytes(cipher.block_size), data)
+
+        return work
+
     def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format:
         """See `qbackup.formats.Door`."""
+        return Format3(passphrase, *self._algorithms(header))
+
+    def _algorithms(self, header: BackupHeader) -> tuple[str, CbcCipher | None]:
         digest = choose_digest(header.hmac_algorithm, allowed=self._asked_for)
-        cipher = None
-        if header.encrypted:
-            cipher = choose_cbc(header.crypto_algorithm or "")
-        return Format3(passphrase, digest, cipher)
+        return digest, choose_cbc(header.crypto_algorithm or "") if header.encrypted else None

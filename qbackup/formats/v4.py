@@ -165,6 +165,10 @@ class Door4:
         """See `qbackup.formats.Door`."""
         return HeaderCopy(passphrase, copy, limits)
 
+    def work(self, header: BackupHeader) -> None:
+        """See `qbackup.formats.Door`."""
+        return
+
     def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format4:
         """See `qbackup.formats.Door`."""
         return Format4(header.backup_id, passphrase, limits)

@@ -116,6 +116,12 @@ class OldMaker(Collector):
             text = self.hmac_text.format(hex=code, digest=self.digest)
         return text.encode()
 
+    def hmac(self, member: Member) -> Member:
+        """The member that authenticates another; it is made beside the backup's own."""
+        path = self._stage_folder() / "hmac"
+        path.write_bytes(self.proof_of(member.path.read_bytes()))
+        return Member(f"{member.name}.hmac", path)
+
     def encrypt_command(self) -> list[str]:
         """What encrypts standard input."""
         secret = f"pass:{self.passphrase}"
