@@ -278,17 +278,15 @@ class InnerArchive:
         return self._member
 
     def _check_seam(self, seam: Seam) -> None:
-        """A volume ended: what the next one says to go on must be what was not at its end.
+        """A volume ended: if that was within a member, it must be what goes on in the next one.
 
         Raises:
             Damaged: it is another volume than the one that belongs here.
         """
-        member, left = self._member, self._left
-        if not seam.offset:
-            fits = not left
-        else:
-            fits = member is not None and left == seam.left and _is_called(member, seam.name)
-        if not fits:
+        member = self._member
+        if not self._left or member is None:
+            return  # between members: the next block must be a header
+        if self._left != seam.left or not _is_called(member, seam.name):
             raise Damaged("its parts don't fit together: one is missing or in another's place")
 
     def _pass_rest(self) -> None:

@@ -38,16 +38,13 @@ class Seam:
     """Here one volume of a multi-volume archive ended and the next one begins.
 
     Args:
-        name: of the member that goes on, cut at 100 bytes.
+        name: of the member that goes on, or that begins here, cut at 100 bytes; ``b""``: the volume
+            names none, so it begins with a member, or the archive's end.
         left: how many of its stored bytes are still to come.
-        offset: how many came before; 0: it does not go on, it only begins in this volume.
-        goes_on: the volume says so; if not, it begins with a member, or the archive's end.
     """
 
     name: bytes = b""
     left: int = 0
-    offset: int = 0
-    goes_on: bool = False
 
 
 Piece: TypeAlias = "memoryview | Gap | Seam"

@@ -153,21 +153,22 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
     return member
 
 
-def parse_continuation(block: bytes) -> tuple[bytes, int, int] | None:
+def parse_continuation(block: bytes) -> tuple[bytes, int] | None:
     """What a volume's first header says, if it is of type ``M``; None if it is of another.
 
     Returns:
-        The name of a member, cut at 100 bytes; how many of its stored bytes are still to come; and
-        how many were in the volumes before.
+        The name of a member, cut at 100 bytes, and how many of its stored bytes are still to come.
 
     Raises:
-        Damaged: it does not match its checksum, or a number in it is none.
+        Damaged: it does not match its checksum, has no name, or a number in it is none.
     """
     if block[TYPE_OFFSET : TYPE_OFFSET + 1] != CONTINUATION:
         return None
     _check_sum(block)  # GNU tar writes no magic into such a header
-    left, offset = parse_number(block[124:136]), parse_number(block[369:381])
-    return _text(block[:100]), left, offset
+    name = _text(block[:100])
+    if not name:
+        raise Damaged("a tar header has no name")
+    return name, parse_number(block[124:136])
 
 
 def parse_number(field: bytes, *, signed: bool = False) -> int:

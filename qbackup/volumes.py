@@ -4,7 +4,7 @@ GNU tar's ``-M`` cuts an archive at whole blocks. A volume behind a cut begins w
 type ``M`` if a member goes on in it, which says how many of its stored bytes are still to come;
 with the next member's header, or the end's zeros, where the cut fell between two. Without the
 ``M`` headers the volumes are the archive. tar also writes one where the member that it names
-only begins in the volume; its offset is 0 then. (Tried with GNU tar 1.34.)
+only begins in the volume. Of a sparse member it counts what is stored. (Tried with GNU tar 1.34.)
 
 Each volume was compressed by itself, with what shows in its first bytes. What an ``M`` header says
 is handed on as a `Seam`, as only the reader of the archive knows whether it fits.
@@ -61,7 +61,7 @@ def _volume(number: int, decompress: Decompress, volume: list[Data]) -> Iterator
     if number:
         seam = _seam(front)
         yield seam
-        front = front[BLOCK_SIZE:] if seam.goes_on else front
+        front = front[BLOCK_SIZE:] if seam.name else front
     if front:
         yield memoryview(front)
     del front
@@ -85,6 +85,4 @@ def _seam(front: bytes) -> Seam:
             check_block(block)
     except Damaged as error:
         raise Damaged(f"a chunk does not begin as a volume does ({error.reason})") from error
-    if continuation is None:
-        return Seam()
-    return Seam(*continuation, goes_on=True)
+    return Seam() if continuation is None else Seam(*continuation)

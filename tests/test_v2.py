@@ -503,16 +503,17 @@ class TestVolumes:
             choose_volumes("shrink", None, Limits())
 
 
+@pytest.fixture(scope="module")
+def beta3(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """A backup of Beta 3, encrypted and compressed."""
+    folder = tmp_path_factory.mktemp("zlib")
+    maker = Format2Maker(folder / "maker", zlib_around=True, tape_length=10)
+    maker.add_qube("work", files={"private.img": NOISE})
+    return Kit(maker, folder)
+
+
 class TestZlib:
     """What is around the cipher text is proven by the HMAC too, and still bounded."""
-
-    @pytest.fixture(scope="class")
-    def beta3(self, tools: None, tmp_path_factory: pytest.TempPathFactory) -> Kit:
-        folder = tmp_path_factory.mktemp("zlib")
-        maker = Format2Maker(folder / "maker", zlib_around=True, tape_length=10)
-        maker.add_qube("work", files={"private.img": NOISE})
-        maker.members()
-        return Kit(maker, folder)
 
     def lost(self, beta3: Kit, content: bytes, tmp_path: Path, **options: Any) -> str:
         """Why the image is lost with this in place of its third chunk, though proven."""
