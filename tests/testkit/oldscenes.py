@@ -13,7 +13,8 @@ from pathlib import Path
 from tests.maker import Format2Maker, Format3Maker, Member, OldMaker, get, replace, run
 from tests.testkit.scene import METADATA, PASSPHRASE, Members, Sound, noise
 
-KIB = 1024
+#: 24 KiB: three volumes, which take little room once they are compressed.
+TEXT = b"".join(b"%06d The quick brown fox jumps.\n" % number for number in range(702))
 WORK, VAULT, FIREWALL = "vm1/private.img", "vm2/private.img", "vm1/firewall.xml"
 RULES = b"<QubesFirewallRules/>\n"
 
@@ -69,6 +70,11 @@ class OldScene(Sound):
             command[-1] = f"pass:{passphrase}"
         return run(command, stdin=data)
 
+    def packed(self, volume: bytes) -> bytes:
+        """A volume as it is stored."""
+        assert self.maker.compression_filter is not None
+        return self.encrypted(run([self.maker.compression_filter, "-c"], stdin=volume))
+
     def decrypted(self, data: bytes) -> bytes:
         """What `openssl enc` encrypted."""
         command = ["-d" if word == "-e" else word for word in self.maker.encrypt_command()]
@@ -95,18 +101,19 @@ class OldScenes:
 
     @cached_property
     def two(self) -> OldScene:
-        """Format 2, as Beta 3 writes it: no header, encrypted, not compressed."""
-        return self._scene(Format2Maker(self._folder / "two", tape_length=10), size=24 * KIB)
+        """Format 2, as the published page has it: each volume compressed, then encrypted."""
+        maker = Format2Maker(self._folder / "two", tape_length=10, compression_filter="gzip")
+        return self._scene(maker, TEXT)
 
     @cached_property
     def two_zlib(self) -> OldScene:
         """Format 2, as Beta 3 writes it: no header, zlib around the cipher text."""
         maker = Format2Maker(self._folder / "two-zlib", tape_length=10, zlib_around=True)
-        return self._scene(maker, size=24 * KIB)
+        return self._scene(maker, TEXT)
 
-    def _scene(self, maker: OldMaker, *, size: int = 2000) -> OldScene:
+    def _scene(self, maker: OldMaker, work: bytes | None = None) -> OldScene:
         maker.passphrase = PASSPHRASE
-        work, vault = noise(size), noise(100)
+        work, vault = noise(2000) if work is None else work, noise(100)
         maker.add_qube("work", label="blue", files={"private.img": work, "firewall.xml": RULES})
         maker.add_qube("vault", label="black", netvm="", files={"private.img": vault})
         files = {"work/private.img": work, "work/firewall.xml": RULES, "vault/private.img": vault}

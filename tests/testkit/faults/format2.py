@@ -6,6 +6,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
+from tests.maker import run
 from tests.tarbytes import sealed
 from tests.testkit.faults.old import damaged, shared
 from tests.testkit.oldscenes import WORK, OldScene
@@ -26,7 +27,7 @@ def vectors(scenes: Scenes) -> Iterator[Vector]:
 
 def _volumes(scene: OldScene) -> Iterator[Vector]:
     """The third volume begins with a header of type M."""
-    volume = scene.decrypted(scene.data(THIRD))
+    volume = run(["gzip", "-d"], stdin=scene.decrypted(scene.data(THIRD)))
     left = int(volume[124:135], 8)
     other_name = b"vm1/root.img".ljust(100, b"\0") + volume[100:512]
     other_size = volume[:124] + b"%011o\0" % (left + 512) + volume[136:512]
@@ -48,7 +49,7 @@ def _volumes(scene: OldScene) -> Iterator[Vector]:
             scene,
             f"v2-volume-{name}",
             f"a volume under a right HMAC {comment}",
-            scene.proven(THIRD, scene.encrypted(changed)),
+            scene.proven(THIRD, scene.packed(changed)),
         )
     for name, other in {"twice": f"{WORK}.001", "of-another-file": "vm2/private.img.000"}.items():
         yield damaged(
@@ -62,8 +63,11 @@ def _volumes(scene: OldScene) -> Iterator[Vector]:
 def _stored(scene: OldScene) -> Iterator[Vector]:
     stored = scene.data(THIRD)
     volume = scene.decrypted(stored)
+    unpacked = run(["gzip", "-d"], stdin=volume)
     cases = {
         "not-encrypted": ("it is not encrypted", volume),
+        "gzip-cut": ("its compressed stream is cut", scene.encrypted(volume[:-9])),
+        "gzip-more": ("something follows its compressed stream", scene.encrypted(volume + b"x")),
         "empty": ("it is empty", b""),
         "salt-only": ("it ends behind its salt", stored[:16]),
         "block-cut": ("its last block is missing", stored[:-16]),
@@ -77,6 +81,11 @@ def _stored(scene: OldScene) -> Iterator[Vector]:
             f"a chunk under a right HMAC: {comment}",
             scene.proven(THIRD, changed),
         )
+    yield scene.vector(
+        "v2-stored-not-compressed",
+        "format 2: one volume of several is not compressed",
+        scene.proven(THIRD, scene.encrypted(unpacked)),
+    )
     yield scene.vector(
         "v2-stored-in-zlib",
         "format 2: one chunk of several has zlib around it",
