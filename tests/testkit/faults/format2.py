@@ -13,7 +13,7 @@ from tests.testkit.oldscenes import WORK, OldScene
 from tests.testkit.scenes import Scenes
 from tests.testkit.vector import Vector
 
-THIRD = f"{WORK}.002"
+SECOND = f"{WORK}.001"
 
 
 def vectors(scenes: Scenes) -> Iterator[Vector]:
@@ -26,8 +26,8 @@ def vectors(scenes: Scenes) -> Iterator[Vector]:
 
 
 def _volumes(scene: OldScene) -> Iterator[Vector]:
-    """The third volume begins with a header of type M."""
-    volume = run(["gzip", "-d"], stdin=scene.decrypted(scene.data(THIRD)))
+    """The second volume begins with a header of type M."""
+    volume = run(["gzip", "-d"], stdin=scene.decrypted(scene.data(SECOND)))
     left = int(volume[124:135], 8)
     other_name = b"vm1/root.img".ljust(100, b"\0") + volume[100:512]
     other_size = volume[:124] + b"%011o\0" % (left + 512) + volume[136:512]
@@ -49,19 +49,19 @@ def _volumes(scene: OldScene) -> Iterator[Vector]:
             scene,
             f"v2-volume-{name}",
             f"a volume under a right HMAC {comment}",
-            scene.proven(THIRD, scene.packed(changed)),
+            scene.proven(SECOND, scene.packed(changed)),
         )
-    for name, other in {"twice": f"{WORK}.001", "of-another-file": "vm2/private.img.000"}.items():
+    for name, other in {"twice": f"{WORK}.002", "of-another-file": "vm2/private.img.000"}.items():
         yield damaged(
             scene,
             f"v2-volume-{name}",
             f"a volume is another one that was proven: {name}",
-            scene.proven(THIRD, scene.data(other)),
+            scene.proven(SECOND, scene.data(other)),
         )
 
 
 def _stored(scene: OldScene) -> Iterator[Vector]:
-    stored = scene.data(THIRD)
+    stored = scene.data(SECOND)
     volume = scene.decrypted(stored)
     unpacked = run(["gzip", "-d"], stdin=volume)
     cases = {
@@ -79,23 +79,23 @@ def _stored(scene: OldScene) -> Iterator[Vector]:
             scene,
             f"v2-stored-{name}",
             f"a chunk under a right HMAC: {comment}",
-            scene.proven(THIRD, changed),
+            scene.proven(SECOND, changed),
         )
     yield scene.vector(
         "v2-stored-not-compressed",
         "format 2: one volume of several is not compressed",
-        scene.proven(THIRD, scene.encrypted(unpacked)),
+        scene.proven(SECOND, scene.encrypted(unpacked)),
     )
     yield scene.vector(
         "v2-stored-in-zlib",
         "format 2: one chunk of several has zlib around it",
-        scene.proven(THIRD, zlib.compress(stored)),
+        scene.proven(SECOND, zlib.compress(stored)),
     )
 
 
 def _zlib(scene: OldScene) -> Iterator[Vector]:
     yield scene.vector("v2-zlib-sound", "format 2: zlib around each chunk", scene.members)
-    stored = scene.data(THIRD)
+    stored = scene.data(SECOND)
     bomb = zlib.compress(b"Salted__" + bytes(200 << 20), 9)
     cases = {
         "cut": ("it is cut by a byte", stored[:-1]),
@@ -110,12 +110,12 @@ def _zlib(scene: OldScene) -> Iterator[Vector]:
             scene,
             f"v2-zlib-{name}",
             f"zlib around a chunk, under a right HMAC: {comment}",
-            scene.proven(THIRD, changed),
+            scene.proven(SECOND, changed),
         )
     yield scene.vector(
         "v2-zlib-bomb",
         "format 2: zlib around a chunk gives 200 MiB",
-        scene.proven(THIRD, bomb),
+        scene.proven(SECOND, bomb),
         expect="limit",
         lost={"work/private.img": "damaged"},
     )
