@@ -177,8 +177,8 @@ class InnerArchive:
         entry = self._entry(member, name.rpartition("/")[2])
         if entry.kind == "symlink":
             raise Damaged(
-                f"it is a symbolic link to {display(entry.target)}, which is not followed: the"
-                " backup holds the link and not the file"
+                f"it is a symlink, not a file: it leads to {display(entry.target)}, and links are"
+                " not followed"
             )
         if entry.kind != "file":
             raise Damaged(f"it is a {entry.kind}, not a file")

@@ -32,7 +32,7 @@ _DIGESTS = {
     "sha1": 20, "ripemd160": 20,
     "md5-sha1": 36, "md5": 16, "md4": 16, "mdc2": 16,
 }  # fmt: skip
-_WEAK = frozenset(("md5-sha1", "md5", "md4", "mdc2"))  # only when they are asked for by name
+_WEAK = ("md5-sha1", "md5", "md4", "mdc2")  # only when they are asked for by name
 # openssl's other names, in small letters and without hyphens
 _NAMES = {
     "blake2b512": "blake2b", "blake2s256": "blake2s", "dss1": "sha1", "rmd": "ripemd160",

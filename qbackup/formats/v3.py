@@ -143,10 +143,12 @@ class Encrypted:
         """
         return self._stream.unpadded_rest() if self._stream is not None else b""
 
+    def _rest(self) -> bytes:
+        return self._stream.rest() if self._stream is not None else b""
+
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
         """See `qbackup.formats.FileOpener`."""
-        assert self._stream is not None  # noqa: S101 - a chunk was opened
-        end = self._stream.unpadded_rest() if is_last else self._stream.rest()
+        end = self.finish() if is_last else self._rest()
         of_others = max(0, -SALTED_SIZE - data.offset)
         return memoryview(bytes(data.buffer) + end)[of_others:]
 
