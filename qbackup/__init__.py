@@ -121,6 +121,7 @@ def open(
     executor: Executor | None = None,
     executor_jobs: int | None = None,
     compression_filter: str | None = None,
+    hmac_algorithm: str | None = None,
     salvage: bool = False,
 ) -> BackupArchive:
     """Opens a backup: `BackupArchive` with the same arguments and errors.
@@ -136,6 +137,7 @@ def open(
             say; see docs/security.md for what it learns. It is not shut down.
         executor_jobs: derivations that it is given at once; default: what it has workers for.
         compression_filter: instead of the header's; ``none`` for no compression.
+        hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, be it weak.
         salvage: go on where the header can't be believed or the archive is broken.
     """
     from qbackup.archive import BackupArchive
@@ -149,6 +151,7 @@ def open(
         executor=executor,
         executor_jobs=executor_jobs,
         compression_filter=compression_filter,
+        hmac_algorithm=hmac_algorithm,
         salvage=salvage,
     )
 

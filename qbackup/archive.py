@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
 from qbackup.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
-from qbackup.chunk import EncryptedChunk
+from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.compression import choose_filter, same_filter
 from qbackup.errors import (
     AlreadyPassed,
@@ -36,9 +36,11 @@ from qbackup.errors import (
     UsageError,
 )
 from qbackup.file import BackupFile, Unlocked
-from qbackup.formats import choose_format
+from qbackup.formats import Door, Format, choose_door
 from qbackup.front import Front
+from qbackup.gaps import DecompressPastGaps
 from qbackup.header import BackupHeader
+from qbackup.headerless import Beginning, HeaderlessFront, KeepingSource, read_beginning
 from qbackup.keys import Deriver
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
@@ -53,7 +55,8 @@ from qbackup.restore.run import Run, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.restore.writer import FolderWriter
 from qbackup.scrypt import ScryptParameters
-from qbackup.source import open_source
+from qbackup.source import Source, open_source
+from qbackup.volumes import choose_volumes
 
 Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 
@@ -95,6 +98,8 @@ class BackupArchive:
             more, 16 where it does not say how many it has.
         compression_filter: instead of the header's; ``none`` for no compression. A name
             that is not built in is a program of this machine, run as ``NAME -d``.
+        hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, as openssl
+            calls it; default: each that is no weaker than SHA-1. The way to allow a weaker one.
         salvage: go on where the header can't be believed or the archive is broken; see
             docs/security.md for what that weakens. What was passed over is in `salvaged`, and no
             `restore` or `verify` then returns without raising.
@@ -118,12 +123,14 @@ class BackupArchive:
         executor: Executor | None = None,
         executor_jobs: int | None = None,
         compression_filter: str | None = None,
+        hmac_algorithm: str | None = None,
         salvage: bool = False,
     ) -> None:
         self.limits = limits or Limits()
         self.warnings: list[str] = []
         self.deriver = Deriver()
         self._filter_override = compression_filter
+        self._hmac_algorithm = hmac_algorithm
         self._header: BackupHeader | None = None
         self._expects_all = False
         self._unlocked: Unlocked | None = None
@@ -131,7 +138,7 @@ class BackupArchive:
         self._metadata: bytes | None = None
         self._metadata_error: QBackupError | None = None
         self._salvage = salvage
-        self._source = open_source(source)
+        self._source: Source = open_source(source)
         if salvage and not self._source.seekable:
             self._source.close()
             raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
@@ -144,20 +151,57 @@ class BackupArchive:
             executor_jobs=executor_jobs,
         )
         try:
-            make = SeekableCatalog if self._source.seekable else PipeCatalog
-            self.catalog: Catalog = (SalvageCatalog if salvage else make)(
-                self._source, self.limits, self, self._make_chunk, self._warn
-            )
-            self._front = self._make_front()
+            self._front = self._open_front()
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
             self.close()
             raise
 
-    def _make_front(self) -> Front:
+    def _open_front(self) -> Front:
+        """Finds out whether there is a header, then reads what there is."""
+        keeping = KeepingSource(self._source)
+        if not self._salvage:  # which searches the file itself, and may read it twice
+            self._source = keeping
+        beginning = self._read_beginning(keeping)
+        keeping.stop()
+        self.catalog = self._make_catalog(has_header=beginning is None)
+        return self._make_front(beginning)
+
+    def _read_beginning(self, source: Source) -> Beginning | None:
+        try:
+            return read_beginning(source, self.limits)
+        except MachineError:
+            if not self._salvage:  # which goes past what can't be read
+                raise
+            return None
+
+    def _make_catalog(self, *, has_header: bool) -> Catalog:
+        if self._salvage:
+            return SalvageCatalog(self._source, self.limits, self, self._make_chunk, self._warn)
+        make = SeekableCatalog if self._source.seekable else PipeCatalog
+        return make(
+            self._source,
+            self.limits,
+            self,
+            self._make_chunk,
+            self._warn,
+            has_header=has_header,
+        )
+
+    def _make_front(self, beginning: Beginning | None) -> Front:
+        if beginning is not None:
+            return HeaderlessFront(
+                beginning,
+                self._source,
+                self.catalog,
+                self.limits,
+                hmac_algorithm=self._hmac_algorithm,
+            )
         if not isinstance(self.catalog, SalvageCatalog):
-            return Front(self._source, self.catalog, self.limits)
+            return Front(
+                self._source, self.catalog, self.limits, hmac_algorithm=self._hmac_algorithm
+            )
         from qbackup.salvage import SalvagedFront
 
         return SalvagedFront(
@@ -165,6 +209,7 @@ class BackupArchive:
             self.catalog,
             self.limits,
             knows_filter=self._filter_override is not None,
+            hmac_algorithm=self._hmac_algorithm,
         )
 
     def __enter__(self) -> BackupArchive:
@@ -241,9 +286,14 @@ class BackupArchive:
         data = _passphrase_bytes(passphrase() if callable(passphrase) else passphrase)
         meanwhile = functools.partial(self._expect_first, data) if ahead else None
         header = self._front.authenticate(data, self.pipeline, meanwhile)
-        decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
-        self._unlocked = Unlocked(choose_format(header, data, self.limits), decompress)
+        door = choose_door(header, hmac_algorithm=self._hmac_algorithm)
+        format_ = door.format(header, data, self.limits)
+        self._unlocked = Unlocked(format_, self._choose_decompress(format_, header))
         self._header = header
+
+    def _choose_decompress(self, format_: Format, header: BackupHeader) -> DecompressPastGaps:
+        choose = choose_volumes if format_.has_volumes else choose_filter
+        return choose(header.compression_filter, self._filter_override, self.limits)
 
     def expect_all(self) -> None:
         """Says that all of it is going to be read, before or after `unlock`.
@@ -280,23 +330,34 @@ class BackupArchive:
             count += self.pipeline.jobs
         seen = {file.path: file.chunks for file in files}
         try:
-            format_ = choose_format(self.untrusted_header, passphrase, self.limits)
+            format_ = self.door.format(self.untrusted_header, passphrase, self.limits)
             for chunk in itertools.islice(itertools.chain.from_iterable(seen.values()), count):
-                locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-                if locked.derivation.parameters.work <= most.work:
-                    self.pipeline.expect(locked.derivation)
+                head = chunk.read_head(format_.head_size)
+                key = format_.file().lock(chunk.name, chunk.index, head).derivation
+                if key is not None and key.parameters.work <= most.work:
+                    self.pipeline.expect(key)
         except (Damaged, Unlockable, Unreadable, MachineError):
             return  # told when it is read
 
-    def _make_chunk(self, name: ChunkName, offset: int, size: int) -> EncryptedChunk:
+    def _make_chunk(
+        self,
+        name: ChunkName,
+        offset: int,
+        size: int,
+        proof: ReadProof | None,
+        siblings: Callable[[], Sequence[EncryptedChunk]] | None,
+    ) -> EncryptedChunk:
         return EncryptedChunk(
             name,
             offset,
             size,
             source=self._source,
+            door=lambda: self.door,
             format_=lambda: self.unlocked().format,
             pipeline=self.pipeline,
             limits=self.limits,
+            proof=proof,
+            siblings=siblings,
         )
 
     def _warn(self, text: str) -> None:
@@ -329,13 +390,16 @@ class BackupArchive:
     def qubes(self) -> tuple[Qube, ...]:
         """The qubes that ``qubes.xml`` says are in the backup; with salvage its folders without it.
 
+        R2 leaves dom0 out there: it is among them if its home is found.
+
         Raises:
             Damaged: it is missing, or can't be believed.
         """
         table = self._load_metadata()
         if self._metadata_error is not None and not self._salvage:
             raise self._metadata_error
-        return tuple(Qube(record, self.catalog, table) for record in table.records)
+        qubes = (Qube(record, self.catalog, table) for record in table.records)
+        return tuple(qube for qube in qubes if qube.is_listed or qube.files)
 
     def _load_metadata(self) -> QubeTable:
         self.unlocked()
@@ -362,6 +426,15 @@ class BackupArchive:
         if len(data) > self.limits.metadata:
             raise LimitExceeded("it is too long", limit="metadata", file=METADATA_PATH)
         return data
+
+    def is_folder(self, path: str) -> bool:
+        """Whether this file is a folder archive, with entries and no single stream."""
+        return self.catalog.naming.is_folder(path)
+
+    @property
+    def door(self) -> Door:
+        """What is known of the backup's format without the passphrase."""
+        return self._front.door
 
     def name_of(self, path: str) -> str:
         """QUBE/FILE of a path in the archive; the path itself where no qube is known."""
@@ -461,7 +534,9 @@ class BackupArchive:
         is_used = self._metadata is not None and self._metadata_error is None
         names = hashlib.sha256(self._metadata or b"").digest() if is_used else b""
         filter_ = same_filter(self._filter_override or self.header.compression_filter).encode()
-        return self._front.root_key.derive("journal 1", self._front.digest, names, filter_)
+        return self._front.root_key(self.pipeline).derive(
+            "journal 1", self._front.digest, names, filter_
+        )
 
     def verify(
         self,

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, cast
 
-from qbackup.errors import AlreadyPassed, ChunkDamaged, Damaged, LimitExceeded, MachineError
-from qbackup.formats import Format
+from qbackup.errors import AlreadyPassed, ChunkDamaged, LimitExceeded, MachineError, UsageError
+from qbackup.formats import Door, Format
 from qbackup.limits import Limits
 from qbackup.names import ChunkName, display
 from qbackup.pipeline import Pipeline
 from qbackup.pipeline.session import StoredChunk
-from qbackup.scrypt import HEADER_SIZE, EncryptedHeader, ScryptParameters
+from qbackup.scrypt import ScryptParameters
 from qbackup.source import Source
 from qbackup.stream import VerifiedStream
 
+# gives what proves a chunk, as it is stored; None if it is not there
+ReadProof = Callable[[], "bytes | None"]
+
 
 class EncryptedChunk:
-    """One chunk of a file: at most 100 MiB, encrypted and authenticated on its own.
+    """One chunk of a file: at most 100 MiB, authenticated on its own, and mostly encrypted.
 
     Nothing of it is read before it is asked for. Its head is read once and kept, and
     those same bytes go into the MAC.
@@ -30,6 +32,12 @@ class EncryptedChunk:
         size: its stored length in bytes.
         others: other members of its name, to be tried where nothing of this one can be believed.
         on_use: told which of them took its place.
+
+    Args:
+        door: what is known of the format.
+        format_: the same, once the archive is unlocked.
+        proof: reads what proves it; None where chunks prove themselves.
+        siblings: the chunks of its file, for formats in which one needs others; None: unknown.
     """
 
     def __init__(
@@ -39,17 +47,23 @@ class EncryptedChunk:
         size: int,
         *,
         source: Source,
+        door: Callable[[], Door],
         format_: Callable[[], Format],
         pipeline: Pipeline,
         limits: Limits,
+        proof: ReadProof | None = None,
+        siblings: Callable[[], Sequence[EncryptedChunk]] | None = None,
     ) -> None:
         self._name = name
         self.offset = offset
         self.size = size
         self._source = source
+        self._door = door
         self._format = format_
         self._pipeline = pipeline
         self._limits = limits
+        self._proof = proof
+        self._siblings = siblings
         self.others: Sequence[EncryptedChunk] = ()
         self.on_use: Callable[[StoredChunk], None] = lambda other: None
         self._head: bytes | None = None
@@ -75,15 +89,26 @@ class EncryptedChunk:
 
         Raises:
             ChunkDamaged: there is no such header.
+            UsageError: the backup's format derives no key by scrypt.
         """
-        return EncryptedHeader.parse(self.read_head(HEADER_SIZE)).parameters
+        door = self._door()
+        parameters = door.parameters(self.read_head(door.head_size))
+        if parameters is None:
+            raise UsageError(
+                "no key is derived by scrypt in this backup's format", chunk=display(self.name)
+            )
+        return parameters
 
     def open(self) -> BinaryIO:
         """Its plaintext, derived, read and verified when the first byte is asked for.
 
+        In format 3 a chunk needs the first one and the one before it: they are read and verified
+        too. From a pipe only the first chunk can be opened alone there.
+
         Reads raise:
-            ChunkDamaged: nothing of it can be believed.
+            ChunkDamaged: nothing of it, or of one that it needs, can be believed.
             LimitExceeded: it asks for more than `Limits` allows.
+            UsageError: from a pipe, it needs others.
         """
         stream = VerifiedStream(
             self._plaintext(),
@@ -93,21 +118,30 @@ class EncryptedChunk:
         return cast(BinaryIO, stream)
 
     def _plaintext(self) -> Iterator[memoryview]:
-        try:
-            plaintext = self._pipeline.open_chunk(self._format(), self)
-        except (Damaged, LimitExceeded):
-            for other in self.others:
-                with contextlib.suppress(Damaged, LimitExceeded):
-                    plaintext = self._pipeline.open_chunk(self._format(), other)
-                    self.use(other)
-                    break
-            else:
-                raise
-        yield plaintext
+        format_ = self._format()
+        needed = [self._sibling(index) for index in format_.file().needs(self.index)]
+        yield self._pipeline.open_chunk(format_, self, needed, is_last=self._is_last())
 
     def use(self, other: StoredChunk) -> None:
         """Another one took its place; for the pipeline."""
         self.on_use(other)
+
+    def _sibling(self, index: int) -> EncryptedChunk:
+        if self._siblings is None:
+            raise UsageError(
+                "from a pipe it can't be opened alone, as it needs others: read the file",
+                chunk=display(self.name),
+            )
+        for chunk in self._siblings():
+            if chunk.index == index:
+                return chunk
+        raise ChunkDamaged(
+            f"it can't be decrypted without chunk {index:03d}, which is missing",
+            chunk=display(self.name),
+        )
+
+    def _is_last(self) -> bool:
+        return self._siblings is not None and self._siblings()[-1].index == self.index
 
     def read_head(self, size: int) -> bytes:
         """The first bytes, fewer when there are no more; for the pipeline."""
@@ -118,18 +152,28 @@ class EncryptedChunk:
                 self._head = bytes(head[: self._read_into(self.offset, memoryview(head))])
             return self._head
 
-    def read_body(self, start: int) -> memoryview:
-        """All bytes from start on, in a fresh buffer; for the pipeline."""
+    def read_body(self, start: int, room: int = 0) -> memoryview:
+        """All bytes from start on, in a fresh buffer, behind so many others; for the pipeline."""
         with self._lock:
             if self._taken and not self._source.seekable:
                 raise AlreadyPassed("its bytes went by on the pipe", chunk=display(self.name))
             self._taken = True
         self._check_size()
-        body = memoryview(bytearray(max(0, self.size - start)))
+        buffer = memoryview(bytearray(room + max(0, self.size - start)))
+        body = buffer[room:]
         count = self._read_into(self.offset + start, body)
         if count < len(body):
             raise ChunkDamaged("the archive ends inside of it", chunk=display(self.name))
-        return body
+        return buffer
+
+    def read_proof(self) -> bytes | None:
+        """What proves it, as it is stored; to be asked for when the body was read."""
+        if self._proof is None:
+            return None
+        try:
+            return self._proof()
+        except MachineError as error:
+            raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
 
     def _check_size(self) -> None:
         if self.size > self._limits.chunk:

@@ -1,7 +1,7 @@
 """What a restore will cost on this machine: a measurement and a sum, no promise.
 
-Nearly all of the time goes into key derivations, and what each will take is in the clear
-in the first 96 bytes of its chunk.
+In format 4 nearly all of the time goes into key derivations, and what each will take is in the
+clear in the first 96 bytes of its chunk. In format 3 it goes into HMACs and decryption.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from qbackup.scrypt import EncryptedHeader, ScryptParameters
 _PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a second
 _SLOW_PROBE = ScryptParameters(7, 8, 1)  # for pure Python, which would take a minute
 _BASE_MEMORY = 64 * MIB
+_SAMPLE_SIZE = 2 * MIB
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class Cost:
         stored_size: their length in bytes.
         unreadable: chunks whose header is damaged.
         parameters: how many chunks have which scrypt parameters.
-        seconds: time for all derivations here that the limits allow.
+        seconds: time here for all derivations that the limits allow, or for what is done with
+            all stored bytes.
         memory: peak memory in bytes.
     """
 
@@ -51,6 +53,8 @@ def estimate(archive: BackupArchive) -> Cost:
             count += 1
             stored += chunk.size
             largest = max(largest, chunk.size)
+            if not archive.door.head_size:
+                continue
             try:
                 parameters[chunk.parameters] += 1
             except QBackupError:
@@ -60,6 +64,7 @@ def estimate(archive: BackupArchive) -> Cost:
     lanes = {p: 1 if slow else archive.pipeline.lanes_at_once(p) for p in allowed}
     speed = _seconds_per_work(archive) if allowed else 0.0
     seconds = sum(parameters[p] * p.work / lanes[p] * speed for p in allowed)
+    seconds += stored * _seconds_per_byte(archive)
     held = max((p.lane_memory * lanes[p] for p in allowed), default=0)
     memory = held + 2 * min(largest, archive.limits.chunk) + _BASE_MEMORY
     return Cost(count, stored, unreadable, dict(parameters), seconds, memory)
@@ -79,3 +84,18 @@ def _seconds_per_work(archive: BackupArchive) -> float:
     start = time.perf_counter()
     archive.deriver.derive(Derivation(b"probe", b"salt", probe))
     return (time.perf_counter() - start) / probe.work
+
+
+def _seconds_per_byte(archive: BackupArchive) -> float:
+    """Time of what is done with each stored byte; 0 where that is little beside the keys."""
+    try:
+        work = archive.door.work(archive.untrusted_header)
+    except QBackupError:  # told when it is unlocked; with salvage there may be no header
+        return 0.0
+    if work is None:
+        return 0.0
+    sample = memoryview(bytearray(_SAMPLE_SIZE))
+    work(sample[: _SAMPLE_SIZE // 64])  # what has to be loaded
+    start = time.perf_counter()
+    work(sample)
+    return (time.perf_counter() - start) / _SAMPLE_SIZE

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 from qbackup.chunk import EncryptedChunk
-from qbackup.compression import Decompress
 from qbackup.errors import FolderArchive, QBackupError
 from qbackup.formats import Event, Format
+from qbackup.gaps import DecompressPastGaps
 from qbackup.gaps import past_gaps as go_past_gaps
-from qbackup.inner import DOM0_HOME, Entry, Extent, InnerArchive
+from qbackup.inner import Entry, Extent, InnerArchive
 from qbackup.limits import Limits
 from qbackup.names import display
 from qbackup.pipeline import Pipeline
@@ -30,7 +30,7 @@ class Unlocked:
     """What reading needs once the passphrase is known."""
 
     format: Format
-    decompress: Decompress
+    decompress: DecompressPastGaps
 
 
 class Access(Protocol):
@@ -50,6 +50,10 @@ class Access(Protocol):
 
     def name_of(self, path: str) -> str:
         """QUBE/FILE for people; the path itself where no qube is known."""
+        ...
+
+    def is_folder(self, path: str) -> bool:
+        """Whether this file is a folder archive."""
         ...
 
 
@@ -97,7 +101,7 @@ class BackupFile:
     @property
     def is_folder(self) -> bool:
         """Whether it is a folder archive, with `entries` and no single stream."""
-        return self.path.startswith(DOM0_HOME + "/")
+        return self._access.is_folder(self.path)
 
     def decode(
         self,
@@ -122,7 +126,12 @@ class BackupFile:
             events = _counted(events, on_chunk)
         decompress = go_past_gaps(unlocked.decompress) if past_gaps else unlocked.decompress
         return InnerArchive(
-            decompress(events), self.path, self._access.limits, on_close, past_gaps=past_gaps
+            decompress(events),
+            self.path,
+            self._access.limits,
+            on_close,
+            past_gaps=past_gaps,
+            every_link=unlocked.format.has_volumes,
         )
 
     def extents(self) -> Iterator[Extent]:

@@ -25,13 +25,15 @@ from qbackup.errors import (
     UsageError,
     WrongPassphrase,
 )
-from qbackup.formats.v4 import lock_header_copy
+from qbackup.formats import Door, LockedHeader, choose_door
+from qbackup.formats.v4 import Door4
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
+from qbackup.keys import Derivation
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import display
 from qbackup.pipeline import Pipeline
-from qbackup.scrypt import HEADER_SIZE, OVERHEAD, EncryptedHeader, ScryptParameters
+from qbackup.scrypt import OVERHEAD, ScryptParameters
 from qbackup.source import Source
 from qbackup.subkeys import RootKey
 
@@ -43,6 +45,7 @@ class Front:
         source: of the backup's bytes.
         catalog: says where the two are.
         limits: bounds on what they say.
+        hmac_algorithm: see `qbackup.BackupArchive`.
 
     Raises:
         NotABackup: there is no Qubes backup here.
@@ -50,19 +53,41 @@ class Front:
         HeaderAltered: the header is malformed.
     """
 
-    def __init__(self, source: Source, catalog: Catalog, limits: Limits) -> None:
+    def __init__(
+        self,
+        source: Source,
+        catalog: Catalog,
+        limits: Limits,
+        *,
+        hmac_algorithm: str | None = None,
+    ) -> None:
         self._source = source
         self._catalog = catalog
         self._limits = limits
         self._copy: bytes | None = None
         self._trouble: MachineError | None = None  # a pipe can't be read again
-        self._proven: tuple[RootKey, bytes] | None = None  # and the header as the copy has it
+        self._hmac_algorithm = hmac_algorithm
+        # what the root key is or comes from, and the header as it is proven
+        self._proven: tuple[RootKey | Derivation, bytes] | None = None
+        self._door: Door | None = None
+        self._locked: LockedHeader | None = None  # that has been opened
         self.faults: list[str] = []
         self._begin()
 
     def _begin(self) -> None:
         self._header = self._read_header()
         self._untrusted = BackupHeader.parse(self._header, self._limits)
+        self._choose_door(self._untrusted)
+
+    def _choose_door(self, header: BackupHeader) -> Door:
+        self._door = choose_door(header, hmac_algorithm=self._hmac_algorithm)
+        self._catalog.naming = self._door.naming
+        return self._door
+
+    @property
+    def door(self) -> Door:
+        """What is known of the format; of format 4 where the header can't tell."""
+        return self._door if self._door is not None else Door4()
 
     @property
     def untrusted_header(self) -> BackupHeader:
@@ -74,30 +99,37 @@ class Front:
         """Whether the header's copy was opened, so that `root_key` and `digest` are known."""
         return self._proven is not None
 
-    @property
-    def root_key(self) -> RootKey:
-        """For keys of this program's own. Raises UsageError before the header is authentic."""
-        return self._authenticated()[0]
+    def root_key(self, pipeline: Pipeline) -> RootKey:
+        """For keys of this program's own; derived first where the format has no such key.
+
+        Raises:
+            UsageError: the header is not authentic yet.
+            MachineError: this machine can't derive it.
+        """
+        root, plain = self._authenticated()
+        if isinstance(root, Derivation):
+            root = RootKey(pipeline.derive(root))
+            self._proven = root, plain
+        return root
 
     @property
     def digest(self) -> bytes:
         """SHA-256 of the authentic header. Raises as `root_key`."""
         return hashlib.sha256(self._authenticated()[1]).digest()
 
-    def _authenticated(self) -> tuple[RootKey, bytes]:
+    def _authenticated(self) -> tuple[RootKey | Derivation, bytes]:
         if self._proven is None:
             raise UsageError("the backup is locked: call unlock(passphrase) first")
         return self._proven
 
     @property
     def untrusted_parameters(self) -> ScryptParameters | None:
-        """What the header's key costs; None where its copy can't be read or is over a limit."""
+        """What the header's key costs; None where that can't be told, or where it costs nothing."""
         try:
-            header = EncryptedHeader.parse(self._read_copy()[:HEADER_SIZE])
-            header.check_limits(self._limits)
+            locked = self.door.lock_header(b"", self._header, self._read_copy(), self._limits)
         except QBackupError:
             return None  # told when it is authenticated
-        return header.parameters
+        return locked.derivation.parameters if locked.derivation is not None else None
 
     def authenticate(
         self,
@@ -125,35 +157,38 @@ class Front:
             )
         return self._accept(key, plain)
 
-    def _accept(self, key: RootKey, plain: bytes) -> BackupHeader:
+    def _accept(self, key: RootKey | Derivation, plain: bytes) -> BackupHeader:
         """The header that the copy proves."""
-        header = BackupHeader.parse(plain, self._limits)
+        header = self._parse(plain)
+        if self._locked is not None:
+            header = self._locked.complete(header)
         self._proven = key, plain
         return header
+
+    def _parse(self, plain: bytes) -> BackupHeader:
+        return BackupHeader.parse(plain, self._limits)
 
     def _open_copy(
         self,
         passphrase: bytes,
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None,
-    ) -> tuple[RootKey, bytes]:
-        """The copy's key, and what the copy holds, verified. Raises as `authenticate`."""
+    ) -> tuple[RootKey | Derivation, bytes]:
+        """The root key, or how to derive it, and the header that the copy proves, verified.
+
+        Raises as `authenticate`.
+        """
         copy = self._read_copy()
         try:
-            locked = lock_header_copy(passphrase, copy[:HEADER_SIZE], self._limits)
-            with pipeline.more_to_come() if meanwhile else contextlib.nullcontext():
-                ticket = pipeline.request(locked.derivation)
-                if meanwhile is not None:
-                    meanwhile(locked.derivation.parameters)
-            key = ticket.wait()
+            locked = self.door.lock_header(passphrase, self._header, copy, self._limits)
+            key = b""
+            if locked.derivation is not None:
+                key = _derive(locked.derivation, pipeline, meanwhile)
             if not locked.fits(key):
                 pipeline.forget_expected()
-                raise WrongPassphrase(
-                    "the passphrase does not fit this backup. It is the one that was typed when"
-                    " the backup was made, not the disk's; mind the keyboard layout and Caps Lock"
-                )
-            body = memoryview(bytearray(copy[HEADER_SIZE:]))
-            return RootKey(key), bytes(locked.open(key, body, pipeline.cipher.decrypt))
+                raise WrongPassphrase(locked.misfit)
+            self._locked = locked
+            return locked.root(key), locked.open(key, pipeline.cipher.decrypt)
         except Damaged as error:
             raise HeaderAltered(
                 f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
@@ -164,7 +199,8 @@ class Front:
         if member.name != HEADER_NAME:
             if member.name.startswith(METADATA_PATH + "."):
                 raise UnsupportedFormat(
-                    "this looks like a backup of format 2 (without a header), which is not read yet"
+                    "the backup's header is missing: it begins with"
+                    f" {display(member.name)}. Without it only backups of format 2 can be read"
                 )
             raise NotABackup(
                 f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"
@@ -200,3 +236,15 @@ class Front:
         if count < member.size:
             raise NotABackup("the file ends inside the backup's header", file=member.name)
         return bytes(buffer)
+
+
+def _derive(
+    derivation: Derivation,
+    pipeline: Pipeline,
+    meanwhile: Callable[[ScryptParameters], None] | None,
+) -> bytes:
+    with pipeline.more_to_come() if meanwhile else contextlib.nullcontext():
+        ticket = pipeline.request(derivation)
+        if meanwhile is not None:
+            meanwhile(derivation.parameters)
+    return ticket.wait()

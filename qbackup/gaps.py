@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from qbackup.compression import OUTPUT_SIZE, Decompress, raw
+from qbackup.compression import OUTPUT_SIZE, raw
 from qbackup.errors import QBackupError
-from qbackup.formats import Event, Lost
+from qbackup.formats import Data, Event, Lost
 from qbackup.pieces import Gap, Piece
 
 DecompressPastGaps: TypeAlias = Callable[[Iterable[Event]], Iterator[Piece]]
 
 
-def past_gaps(decompress: Decompress) -> DecompressPastGaps:
+def past_gaps(decompress: DecompressPastGaps) -> DecompressPastGaps:
     """The same filter, going on behind lost chunks where it can; others raise at the first."""
     return raw_past_gaps if decompress is raw else decompress
 
@@ -31,6 +31,7 @@ class _Places:
         self._expected = 0
         self._lost: Lost | None = None  # the first one since the last verified chunk
         self._error: QBackupError | None = None  # of the first gap
+        self._position = 0  # behind what has come
         self._size: int | None = None  # of every chunk but the last
         self._last: int | None = None  # length of the last verified chunk
         self._uneven = False
@@ -39,26 +40,30 @@ class _Places:
         """A chunk was lost."""
         self._lost = self._lost or event
 
-    def gap_before(self, index: int, length: int) -> Gap | None:
+    def gap_before(self, data: Data) -> Gap | None:
         """A verified chunk has come: what is lost before it, if anything is.
 
         Raises:
             QBackupError: of the first gap: chunks differ in size, so nothing behind it has a place.
         """
+        if data.index < self._expected:  # the rest of the last one
+            return None
         if self._size is None:
             self._size = self._last
         elif self._last != self._size:  # it was not the last one after all
             self._uneven = True
         lost, self._lost = self._lost, None
-        missing = index - self._expected
-        self._expected, self._last = index + 1, length
+        self._expected = data.index + 1
+        self._last = len(data.buffer) if data.span is None else data.span
         if lost is not None:
             self._error = self._error or lost.error
             if self._size is None:  # the front is lost, and with it what the places mean
-                self._size = length
+                self._size = self._last
         if self._error is not None and (self._uneven or not self._size):
             raise self._error
-        return Gap(missing * (self._size or 0), lost.error) if lost is not None else None
+        before, place = self._position, data.index * (self._size or 0) + data.offset
+        self._position = (before if lost is None else place) + len(data.buffer)
+        return Gap(place - before, lost.error) if lost is not None else None
 
     def finish(self) -> None:
         """No chunk comes any more.
@@ -82,7 +87,7 @@ def raw_past_gaps(events: Iterable[Event]) -> Iterator[Piece]:
             places.lose(event)
             del event
             continue
-        gap = places.gap_before(event.index, len(event.buffer))
+        gap = places.gap_before(event)
         if gap is not None:
             yield gap
         buffer = event.buffer

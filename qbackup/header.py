@@ -19,12 +19,11 @@ from qbackup.names import display
 
 HEADER_NAME = "backup-header"
 HEADER_COPY_NAME = "backup-header.hmac"
-SUPPORTED_VERSIONS = (4,)
-OLDER_VERSIONS = (2, 3)
 
 _TRUE = ("1", "true", "yes")
 _PLAIN = re.compile(r"[A-Za-z0-9-]*", re.ASCII)
 _SCRYPT = "scrypt"
+NOT_NAMED = ""  # a digest that is found by trying, in format 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +35,11 @@ class BackupHeader:
         encrypted: the chunks are encrypted (always, in format 4).
         compressed: the files were compressed with `compression_filter`.
         compression_filter: name of the program; None when not compressed.
-        hmac_algorithm: what authenticates a chunk; ``scrypt`` in format 4.
+        hmac_algorithm: what authenticates a chunk: ``scrypt`` in format 4, else a digest; ``""``
+            in a header of format 2 that names none, until it is found by trying.
         crypto_algorithm: cipher of formats 2 and 3, as openssl names it.
-        backup_id: names this backup among its owner's; bound into every chunk's key.
+        backup_id: names this backup among its owner's; bound into every chunk's key. ``""`` in
+            formats 2 and 3.
     """
 
     version: int
@@ -63,17 +64,20 @@ class BackupHeader:
             raise LimitExceeded("the header is too long", limit="header", file=HEADER_NAME)
         values = _parse_lines(untrusted_data)
         version = _check_version(values)
+        rules = _RULES[version]
         compressed = _required_boolean(values, "compressed")
         header = cls(
             version=version,
             encrypted=_required_boolean(values, "encrypted"),
             compressed=compressed,
-            compression_filter=values.get("compression-filter") if compressed else None,
-            hmac_algorithm=values.get("hmac-algorithm", _SCRYPT),
-            crypto_algorithm=values.get("crypto-algorithm"),
-            backup_id=_required(values, "backup-id"),
+            compression_filter=values.get("compression-filter", rules.compression_filter)
+            if compressed
+            else None,
+            hmac_algorithm=values.get("hmac-algorithm", rules.hmac_algorithm),
+            crypto_algorithm=values.get("crypto-algorithm", rules.crypto_algorithm),
+            backup_id=_required(values, "backup-id") if rules.has_id else "",
         )
-        _check_format_4(header)
+        rules.check(header)
         return header
 
 
@@ -140,19 +144,10 @@ def _required_boolean(values: dict[str, str], key: str) -> bool:
 def _check_version(values: dict[str, str]) -> int:
     text = values.get("version")
     if text is None:
-        raise UnsupportedFormat(
-            "the header names no version: a backup of format 2, which is not read yet",
-            file=HEADER_NAME,
-        )
+        return _VERSION_WITHOUT_NAME
     version = int(text) if text.isdigit() and len(text) <= 4 else None
-    if version is not None and version in SUPPORTED_VERSIONS:
+    if version is not None and version in _RULES:
         return version
-    if version in OLDER_VERSIONS:
-        raise UnsupportedFormat(
-            f"this is a backup of format {version}, which is not read yet; Qubes OS publishes a"
-            f" procedure for it ('Emergency Backup Recovery without Qubes (v{version})')",
-            file=HEADER_NAME,
-        )
     raise UnsupportedFormat(
         f"this is a backup of format {text}, which this version of qbackup does not know;"
         " a newer one may",
@@ -169,5 +164,49 @@ def _check_format_4(header: BackupHeader) -> None:
         raise UnsupportedFormat(
             "the header says 'not encrypted', which format 4 never is", file=HEADER_NAME
         )
+    _check_filter(header)
+
+
+def _check_format_3(header: BackupHeader) -> None:
+    _check_format_2(header)
+    _check_filter(header)
+
+
+def _check_format_2(header: BackupHeader) -> None:
+    if header.hmac_algorithm.lower() == _SCRYPT:
+        raise UnsupportedFormat(
+            f"the header names {_SCRYPT} where format {header.version} has a digest",
+            file=HEADER_NAME,
+        )
+
+
+def _check_filter(header: BackupHeader) -> None:
     if header.compressed and header.compression_filter is None:
         raise _malformed("says 'compressed' and does not name the filter")
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What the header of a version must say.
+
+    Args:
+        hmac_algorithm: where it names none.
+        crypto_algorithm: where it names none.
+        compression_filter: where it names none and something is compressed.
+        has_id: it has an identifier.
+        check: what else must hold.
+    """
+
+    hmac_algorithm: str
+    crypto_algorithm: str | None
+    compression_filter: str | None
+    has_id: bool
+    check: Callable[[BackupHeader], None]
+
+
+_RULES = {
+    2: _Rules(NOT_NAMED, "aes-256-cbc", "gzip", False, _check_format_2),
+    3: _Rules("SHA512", "aes-256-cbc", None, False, _check_format_3),
+    4: _Rules(_SCRYPT, None, None, True, _check_format_4),
+}
+_VERSION_WITHOUT_NAME = 2  # R2's release candidates name none

@@ -13,7 +13,10 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+DOM0_HOME = "dom0-home"
 ENCRYPTED_SUFFIX = ".enc"
+PROOF_LIMIT_BYTES = 4096  # of a member that proves another one
+_WHOLE_FOLDER = "/."  # behind a folder's name: all that is in it
 OWN_PREFIX = ".qbackup-"  # of the files that a restore keeps for itself in the output folder
 COMPONENT_LIMIT_BYTES = 255  # NAME_MAX of the usual file systems
 
@@ -56,15 +59,59 @@ class ChunkName:
         return f"{self.path}.{self.index:03d}"
 
 
-def parse_chunk_name(name: str) -> ChunkName | None:
+def parse_chunk_name(name: str, *, folders: bool = False) -> ChunkName | None:
     """The chunk that a member's name (without suffix) stands for; None if it is no chunk's.
 
     A path with a component that could lead elsewhere is nobody's chunk.
+
+    Args:
+        name: of the member.
+        folders: a path may end in ``/.``, as that of a whole folder in format 3 (``vm9/..000``).
     """
     match = _CHUNK_NAME.fullmatch(name)
-    if not match or unsafe_reason(match["path"]):
+    if not match:
+        return None
+    path = match["path"]
+    if unsafe_reason(path.removesuffix(_WHOLE_FOLDER) if folders else path):
         return None
     return ChunkName(match["path"], int(match["index"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How a format calls the members of the outer archive.
+
+    Args:
+        suffix: behind a chunk's name.
+        proof_suffix: behind the name of a chunk, of what proves it; None: chunks prove themselves.
+        folders: last components of the files that are folders; dom0's home is one anyway.
+    """
+
+    suffix: str
+    proof_suffix: str | None = None
+    folders: frozenset[str] = frozenset()
+
+    def chunk(self, member: str) -> ChunkName | None:
+        """The chunk that a member is; None if it is none."""
+        name = member.removesuffix(self.suffix)
+        if self.suffix and name == member:
+            return None
+        return parse_chunk_name(name, folders="." in self.folders)
+
+    def proven(self, member: str) -> ChunkName | None:
+        """The chunk that a member proves; None if it proves none."""
+        if self.proof_suffix is None or not member.endswith(self.proof_suffix):
+            return None
+        return self.chunk(member[: -len(self.proof_suffix)] + self.suffix)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether this file is a folder archive."""
+        return path.startswith(DOM0_HOME + "/") or path.rpartition("/")[2] in self.folders
+
+
+def without_dot(path: str) -> str:
+    """The path of a folder without the ``.`` that stands for all in it: ``vm9/.`` is ``vm9``."""
+    return "" if path == "." else path.removesuffix(_WHOLE_FOLDER)
 
 
 def unsafe_reason(path: str, *, any_byte: bool = False) -> str | None:

@@ -12,7 +12,7 @@ class Qube:
     """A qube of the backup: what ``qubes.xml`` says of it, and its files.
 
     Attributes:
-        name, klass, label, template, netvm, size: see `QubeRecord`.
+        name, klass, label, template, netvm, size, required, is_listed: see `QubeRecord`.
     """
 
     def __init__(self, record: QubeRecord, catalog: Catalog, table: QubeTable) -> None:
@@ -23,6 +23,7 @@ class Qube:
         self.netvm = record.netvm
         self.size = record.size
         self.required = record.required
+        self.is_listed = record.is_listed
         self._catalog = catalog
         self._table = table
 

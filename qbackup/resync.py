@@ -19,7 +19,7 @@ from qbackup.container import Seams, StoredMember, Warn, Window, next_member
 from qbackup.errors import ArchiveDamaged, Damaged, LimitExceeded, MachineError, QBackupError
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
-from qbackup.names import ENCRYPTED_SUFFIX, decode, display, parse_chunk_name
+from qbackup.names import decode, display
 from qbackup.source import SeekableSource
 from qbackup.tar import BLOCK_SIZE, MAGIC_OFFSET, REGULAR_TYPES, TarMember, check_block
 
@@ -31,10 +31,18 @@ _PAX_FOLDER = "PaxHeaders"
 
 # told what was wrong, and at which byte it goes on; None: nothing follows
 Broken = Callable[[QBackupError, "int | None"], None]
+# whether a part of the backup has such a name
+IsPart = Callable[[str], bool]
 
 
 def scan_past_damage(
-    source: SeekableSource, limits: Limits, warn: Warn, lose: Warn, broken: Broken
+    source: SeekableSource,
+    limits: Limits,
+    warn: Warn,
+    lose: Warn,
+    broken: Broken,
+    *,
+    is_part: IsPart,
 ) -> Iterator[StoredMember]:
     """The regular members in order, as `qbackup.container.scan`, and on behind what is broken.
 
@@ -42,7 +50,7 @@ def scan_past_damage(
         LimitExceeded: more members than allowed.
     """
     window = Window(source)
-    search = _Search(source, limits)
+    search = _Search(source, limits, is_part)
     seams = Seams(limits, warn, lose)
     resume = count = 0
     begins = True  # a member is said to begin here
@@ -84,8 +92,9 @@ def scan_past_damage(
 class _Search:
     """Looks for the next member of a backup."""
 
-    def __init__(self, source: SeekableSource, limits: Limits) -> None:
+    def __init__(self, source: SeekableSource, limits: Limits, is_part: IsPart) -> None:
         self._source = source
+        self._is_part_name = is_part
         self._limits = limits
         self._end = source.end()
         self._refused = 0
@@ -123,7 +132,7 @@ class _Search:
         except (ArchiveDamaged, MachineError):
             return None
         offset = window.position
-        if member is None or not _is_part(member):
+        if member is None or not self._is_part(member):
             return None
         if offset + member.stored_size > (self._end if end is None else end):
             return None
@@ -156,7 +165,7 @@ class _Search:
             member = next_member(window, self._limits)
         except (ArchiveDamaged, MachineError):
             member = None
-        if member is not None and _is_part(member):
+        if member is not None and self._is_part(member):
             return True
         self._refused += 1
         if self._refused > self._limits.members:
@@ -165,6 +174,15 @@ class _Search:
                 limit="members",
             )
         return False
+
+    def _is_part(self, member: TarMember) -> bool:
+        """Whether it has a name that a part of a backup has."""
+        name = decode(member.name)
+        if member.type not in REGULAR_TYPES:
+            return False
+        if any(part.startswith(_PAX_FOLDER) for part in name.split("/")):
+            return False  # a pax header whose type is broken
+        return name in (HEADER_NAME, HEADER_COPY_NAME) or self._is_part_name(name)
 
     def _read(self, position: int) -> bytearray:
         """Some bytes; zeros stand for those that can't be read.
@@ -197,16 +215,3 @@ class _Search:
             if count < len(piece):
                 break
         return done
-
-
-def _is_part(member: TarMember) -> bool:
-    """Whether it has a name that a part of a backup has."""
-    name = decode(member.name)
-    if member.type not in REGULAR_TYPES:
-        return False
-    if any(part.startswith(_PAX_FOLDER) for part in name.split("/")):
-        return False  # a pax header whose type is broken
-    if name in (HEADER_NAME, HEADER_COPY_NAME):
-        return True
-    chunk = name.removesuffix(ENCRYPTED_SUFFIX)
-    return chunk != name and parse_chunk_name(chunk) is not None

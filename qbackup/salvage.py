@@ -14,6 +14,9 @@ A drive may hold older backups too, and somebody may have planted one. So up to 
 copies are looked at; where they name more than one id, chunks all over the file decide, and where
 two ids are proven both are named.
 
+Where a chunk proves no id (`Door.heads_name_backup`) nothing can stand in for the header, and the
+first one counts.
+
 What was done is said in `SalvagedFront.faults`, and whatever follows is no full success.
 """
 
@@ -43,6 +46,7 @@ from qbackup.formats import Format
 from qbackup.formats.v4 import Format4
 from qbackup.front import Front
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
+from qbackup.keys import Derivation
 from qbackup.limits import Limits
 from qbackup.names import display
 from qbackup.pieces import LOSSES
@@ -76,7 +80,7 @@ class _Copy:
     """
 
     offset: int
-    key: RootKey
+    key: RootKey | Derivation
     plain: bytes
     header: BackupHeader
 
@@ -89,6 +93,7 @@ class SalvagedFront(Front):
         catalog: says where they are.
         limits: bounds on what they say.
         knows_filter: the caller names the filter, so it need not be told from the data.
+        hmac_algorithm: see `Front`.
 
     Attributes:
         faults: what is wrong, and what was used instead.
@@ -98,12 +103,18 @@ class SalvagedFront(Front):
     """
 
     def __init__(
-        self, source: Source, catalog: SalvageCatalog, limits: Limits, *, knows_filter: bool
+        self,
+        source: Source,
+        catalog: SalvageCatalog,
+        limits: Limits,
+        *,
+        knows_filter: bool,
+        hmac_algorithm: str | None = None,
     ) -> None:
         self._chunks = catalog
         self._knows_filter = knows_filter
         self._fault: QBackupError | None = None
-        super().__init__(source, catalog, limits)
+        super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
 
     def _begin(self) -> None:
         self._header = b""
@@ -137,6 +148,8 @@ class SalvagedFront(Front):
             UnsupportedFormat: the authenticated copy names what is not read.
         """
         self.faults = []
+        if not self.door.heads_name_backup:
+            return super().authenticate(passphrase, pipeline, meanwhile)
         headers = self._read_headers()
         copies, error = self._open_copies(passphrase, pipeline, meanwhile)
         proven = [copy for copy in copies if copy.plain in headers.values()]

@@ -14,8 +14,16 @@ import stat
 import threading
 from typing import BinaryIO, Protocol
 
-from qbackup.errors import AlreadyPassed, Interrupted, MachineError, NotABackup, UsageError
+from qbackup.errors import (
+    AlreadyPassed,
+    Interrupted,
+    MachineError,
+    NotABackup,
+    UnsupportedFormat,
+    UsageError,
+)
 
+_FORMAT_1_FILE = "qubes.xml"
 _SKIP_SIZE = 1024 * 1024
 _OFFSET_END = 1 << 63  # of what the system can be asked for
 _PLAUSIBLE_END = 1 << 40  # file systems end between 2^41 and 2^63
@@ -33,8 +41,11 @@ class Source(Protocol):
     """Where a backup's bytes come from."""
 
     seekable: bool
-    troubles: int
-    """Reads that the device failed, also where another try then gave the bytes."""
+
+    @property
+    def troubles(self) -> int:
+        """Reads that the device failed, also where another try then gave the bytes."""
+        ...
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fills buffer from offset on; returns the number of bytes, less only at the end.
@@ -255,6 +266,7 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
 
     Raises:
         NotABackup: a directory, or a device that is no disk.
+        UnsupportedFormat: a directory that is a backup of format 1.
         UsageError: there is no such file.
         MachineError: it can't be opened.
     """
@@ -264,6 +276,12 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISDIR(mode):
+            if os.path.isfile(os.path.join(path, _FORMAT_1_FILE)):
+                raise UnsupportedFormat(
+                    "this folder is a backup of format 1: the files in it are neither packed nor"
+                    " encrypted and can be copied as they are",
+                    file=path,
+                )
             raise NotABackup("this is a folder; a backup is a file in it", file=path)
         if stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
             raise NotABackup("this is a device or socket, no file", file=path)

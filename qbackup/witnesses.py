@@ -34,8 +34,7 @@ class Proofs:
 def fits(format_: Format, chunk: EncryptedChunk, pipeline: Pipeline) -> bool:
     """Whether a chunk's head was made with this passphrase, backup id and name."""
     try:
-        locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-        return locked.fits(pipeline.derive(locked.derivation))
+        return pipeline.fits(format_, chunk)
     except LOSSES:
         return False
 

@@ -17,7 +17,7 @@ from qbackup.pipeline.schedule import Schedule
 from qbackup.scrypt import ScryptParameters
 from tests import vectorfiles
 from tests.maker import BackupMaker
-from tests.maker.backup import PASSPHRASE
+from tests.maker.collected import PASSPHRASE
 
 NAME = "xz-many-chunks"
 METADATA = "qubes.xml"

@@ -259,12 +259,12 @@ class TestBrokenArchives:
     def test_indexing_that_was_broken_off_is_never_taken_for_a_small_backup(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def interrupt(name: str) -> None:
+        def interrupt(name: str, **options: bool) -> None:
             raise KeyboardInterrupt
 
         made = backup(chunks("a.000"))
         with monkeypatch.context() as patch:
-            patch.setattr("qbackup.catalog.common.parse_chunk_name", interrupt)
+            patch.setattr("qbackup.names.parse_chunk_name", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 made.catalog.drain()
         with pytest.raises(Interrupted):

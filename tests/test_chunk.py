@@ -10,6 +10,7 @@ import pytest
 
 from qbackup.chunk import EncryptedChunk
 from qbackup.errors import AlreadyPassed, ChunkDamaged, LimitExceeded
+from qbackup.formats.v4 import Door4
 from qbackup.limits import Limits
 from qbackup.names import ChunkName
 from qbackup.source import PipeSource, Source, open_source
@@ -42,6 +43,7 @@ def chunk(
         len(BEFORE),
         size,
         source=source,
+        door=Door4,
         format_=cast(Any, None),
         pipeline=cast(Any, None),
         limits=limits or Limits(),

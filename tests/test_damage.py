@@ -13,7 +13,7 @@ import random
 import struct
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ import pytest
 import qbackup
 from qbackup import HeaderAltered, Incomplete, NotABackup, Report, UnsupportedFormat
 from qbackup.keys import Derivation
-from qbackup.names import parse_chunk_name
 from qbackup.scrypt import ScryptParameters
+from tests import damagekit
+from tests.damagekit import CHUNK, FILES, KIB, Members, Outcome, noise
 from tests.maker import (
     FILTERS,
     BackupMaker,
-    Member,
     append_bytes,
     assemble,
     cut,
@@ -38,82 +38,21 @@ from tests.maker import (
     get,
     inner_tar,
     make_sparse,
-    outer_member,
     rename,
     replace,
     swap,
 )
-from tests.restored import Snapshot, content, errors, of_tree, snapshot, statuses
+from tests.restored import Snapshot, errors, snapshot, statuses
 from tests.sources import piped
 
-KIB = 1024
-CHUNK = 8 * KIB
 CHECKSUM_END = 64
-Members = list[Member]
-
-
-def noise(size: int) -> bytes:
-    return random.Random(size).randbytes(size)
-
-
-FILES = {
-    ("work", "private.img"): noise(40 * KIB),
-    ("work", "firewall.xml"): b"<firewall/>",
-    ("vault", "private.img"): noise(20 * KIB),
-    ("vault", "notes.txt"): b"Nothing to see here.\n",
-}
 
 
 @dataclass
-class Kit:
-    """Members of a whole backup, what a restore of it gives, and a quick way to assemble them."""
+class Kit(damagekit.Kit):
+    """A kit of format 4."""
 
     maker: BackupMaker
-    home: Path
-    piped: bool = False
-    stored: dict[Path, bytes] = field(default_factory=dict)
-
-    @property
-    def members(self) -> Members:
-        return self.maker.members()
-
-    def whole(self) -> Snapshot:
-        """All that a restore of the undamaged backup leaves."""
-        found = {f"{qube}/{name}": content(data) for (qube, name), data in FILES.items()}
-        found |= of_tree("dom0/user", self.home)
-        return found | {"qubes.xml": content(self.maker.default_qubes_xml())}
-
-    def names(self) -> list[str]:
-        """Every file that a report of the undamaged backup names."""
-        return ["qubes.xml", *(f"{qube}/{name}" for qube, name in FILES), "dom0/user"]
-
-    def assemble(self, members: Sequence[Member], out: Path) -> Path:
-        """As `tests.maker.assemble`, running tar only for members that are new."""
-        with out.open("wb") as archive:
-            for member in members:
-                known = member.directory is not None and member.path in self.stored
-                if not known:
-                    folder = member.directory or self._under_its_name(member, out)
-                    self.stored[member.path] = outer_member(folder, member.name)
-                data = self.stored[member.path]
-                if member.directory is None:
-                    del self.stored[member.path]
-                archive.write(data)
-        return out
-
-    def _under_its_name(self, member: Member, out: Path) -> Path:
-        folder = out.parent / "renamed"
-        (folder / member.name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / member.name).write_bytes(member.path.read_bytes())
-        return folder
-
-    def chunks(self, path: str) -> list[str]:
-        """Names of a file's members, in order."""
-        return [
-            member.name
-            for member in self.members
-            if (name := parse_chunk_name(member.name.removesuffix(".enc"))) and name.path == path
-        ]
 
 
 def make_kit(folder: Path, compression_filter: str | None, backup_id: str = "a-1") -> Kit:
@@ -172,31 +111,6 @@ def restore(kit: Kit, tmp_path: Path) -> Callable[..., Report]:
             return report
 
     return run
-
-
-@dataclass
-class Outcome:
-    """What must be said and what must be there after one file was lost."""
-
-    kit: Kit
-    report: Report
-    out: Path
-
-    def lost(self, status: str, *names: str, says: str = "", chunk: str = "") -> None:
-        """Those files, and no other, have that status; nothing of them is there; all else is."""
-        expected = dict.fromkeys(self.kit.names(), "ok") | dict.fromkeys(names, status)
-        assert statuses(self.report) == expected
-        assert not self.report.ok
-        for name in names:
-            assert says in errors(self.report)[name]
-            assert chunk in errors(self.report)[name]
-        whole = self.kit.whole()
-        left = {
-            path: what
-            for path, what in whole.items()
-            if not any(path == name or path.startswith(f"{name}/") for name in names)
-        }
-        assert snapshot(self.out) == left
 
 
 @pytest.fixture

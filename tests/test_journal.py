@@ -29,7 +29,7 @@ from qbackup.restore.records import LINE_LIMIT, Codec, Record
 from qbackup.subkeys import RootKey
 from tests.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.maker import BackupMaker, Member, assemble, scrypt_encrypt
-from tests.maker.backup import PASSPHRASE as MADE_PASSPHRASE
+from tests.maker.collected import PASSPHRASE as MADE_PASSPHRASE
 from tests.maker.procedure import scrypt_decrypt
 from tests.restored import JOURNAL, content, errors, is_private, snapshot, statuses
 
@@ -96,7 +96,7 @@ class TestFile:
         assert sizes["vault/private.img"] == len(NOISE)
 
     def test_holds_neither_passphrase_nor_key(self, backup: BackupArchive, journal: Path) -> None:
-        root = backup._front.root_key
+        root = backup._front.root_key(backup.pipeline)
         for secret in (PASSPHRASE.encode(), root.secret, root.secret.hex().encode()):
             assert secret not in journal.read_bytes()
         assert root.secret.hex() not in repr(root)

@@ -23,7 +23,7 @@ from tests import alter, librarybackup, restored
 from tests.atrest import check_at_rest, threads
 from tests.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_for
 from tests.conftest import MakerFactory
-from tests.maker.backup import PASSPHRASE
+from tests.maker.collected import PASSPHRASE
 from tests.restored import files_below
 from tests.sources import piped
 from tests.test_cli_signals import small_disk, wait_for_derivation

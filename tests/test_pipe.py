@@ -31,7 +31,7 @@ from tests.maker import (
     assemble,
     drop,
 )
-from tests.maker.backup import PASSPHRASE as MADE_WITH
+from tests.maker.collected import PASSPHRASE as MADE_WITH
 from tests.restored import files_below
 from tests.sources import piped
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from qbackup.ciphers import choose_cipher
 from qbackup.errors import ChunkDamaged, LimitExceeded, UnsupportedFormat
-from qbackup.formats import choose_format
-from qbackup.formats.v4 import Format4, lock_header_copy
+from qbackup.formats import choose_door
+from qbackup.formats.v4 import Format4, HeaderCopy
 from qbackup.header import BackupHeader
 from qbackup.keys import Derivation, Deriver
 from qbackup.limits import GIB, Limits
@@ -276,18 +276,18 @@ class TestFormat4:
         secret = f"{self.ID}!{name}!pass phrase".encode()
         data = scrypt_encrypt(PLAINTEXT, tmp_path / "file", secret).read_bytes()
         format_ = Format4(self.ID, b"pass phrase", Limits())
-        locked = format_.lock(name, data[: format_.head_size])
+        locked = format_.lock(name, 0, data[: format_.head_size])
         assert locked.derivation.secret == secret
         key = Deriver().derive(locked.derivation)
         locked.check_key(key)
         body = memoryview(bytearray(data[format_.head_size :]))
-        assert bytes(locked.open(key, body, DECRYPT)) == PLAINTEXT
+        assert bytes(locked.open(key, body, None, DECRYPT).buffer) == PLAINTEXT
 
         for other in (
-            Format4(self.ID, b"pass phrase", Limits()).lock("vm1/private.img.001", data[:96]),
-            Format4(self.ID, b"pass phrase", Limits()).lock("vm12/private.img.000", data[:96]),
-            Format4("another", b"pass phrase", Limits()).lock(name, data[:96]),
-            Format4(self.ID, b"Pass phrase", Limits()).lock(name, data[:96]),
+            Format4(self.ID, b"pass phrase", Limits()).lock("vm1/private.img.001", 0, data[:96]),
+            Format4(self.ID, b"pass phrase", Limits()).lock("vm12/private.img.000", 0, data[:96]),
+            Format4("another", b"pass phrase", Limits()).lock(name, 0, data[:96]),
+            Format4(self.ID, b"Pass phrase", Limits()).lock(name, 0, data[:96]),
         ):
             with pytest.raises(ChunkDamaged, match="does not fit") as caught:
                 other.check_key(Deriver().derive(other.derivation))
@@ -299,7 +299,7 @@ class TestFormat4:
         name, passphrase = "vm1/private.img.000", b"x" * 3000
         secret = f"{self.ID}!{name}!".encode() + passphrase
         data = scrypt_encrypt(PLAINTEXT, tmp_path / "file", secret).read_bytes()
-        locked = Format4(self.ID, passphrase, Limits()).lock(name, data[:96])
+        locked = Format4(self.ID, passphrase, Limits()).lock(name, 0, data[:96])
         assert len(locked.derivation.secret) == 2047
         locked.check_key(Deriver().derive(locked.derivation))
 
@@ -307,23 +307,25 @@ class TestFormat4:
         format_ = Format4(self.ID, b"secret", Limits(scrypt_memory=1000))
         for head in (b"short", stored[:96]):
             with pytest.raises((ChunkDamaged, LimitExceeded)) as caught:
-                format_.lock("vm1/\x1bx.000", head)
+                format_.lock("vm1/\x1bx.000", 0, head)
             assert caught.value.chunk == "vm1/\\x1bx.000"
-        locked = lock_header_copy(b"correct horse", stored[:96], Limits())
-        locked.check_key(key)
+        copy = HeaderCopy(b"correct horse", stored[:96] + bytes(50), Limits())
+        assert copy.fits(key)
         with pytest.raises(ChunkDamaged) as caught:
-            locked.open(key, memoryview(bytearray(50)), DECRYPT)
+            copy.open(key, DECRYPT)
         assert caught.value.chunk == "backup-header"
 
     def test_is_what_a_header_of_version_4_leads_to(self) -> None:
         header = BackupHeader.parse(published_header())
-        format_ = choose_format(header, b"secret", Limits())
-        assert (format_.suffix, format_.head_size, format_.overhead) == (".enc", 96, 128)
+        door = choose_door(header)
+        assert (door.naming.suffix, door.naming.proof_suffix) == (".enc", None)
+        format_ = door.format(header, b"secret", Limits())
+        assert (format_.head_size, format_.overhead) == (96, 128)
 
     def test_other_versions_lead_nowhere_yet(self) -> None:
         header = dataclasses.replace(BackupHeader.parse(published_header()), version=999)
         with pytest.raises(UnsupportedFormat, match="999"):
-            choose_format(header, b"secret", Limits())
+            choose_door(header)
 
     def test_reads_the_header_copy_of_a_vector(self) -> None:
         description = vectorfiles.load("zstdmt-real-scrypt")
@@ -331,8 +333,7 @@ class TestFormat4:
         start = data.index(b"scrypt\0", 10_240)
         size = len(description["header"]) + OVERHEAD
         stored = data[start : start + size]
-        locked = lock_header_copy(description["passphrase"].encode(), stored[:96], Limits())
-        key = Deriver().derive(locked.derivation)
-        locked.check_key(key)
-        plain = locked.open(key, memoryview(bytearray(stored[96:])), DECRYPT)
-        assert bytes(plain).decode() == description["header"]
+        copy = HeaderCopy(description["passphrase"].encode(), stored, Limits())
+        key = Deriver().derive(copy.derivation)
+        assert copy.fits(key)
+        assert copy.open(key, DECRYPT).decode() == description["header"]

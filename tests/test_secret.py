@@ -27,7 +27,6 @@ import pytest
 import qbackup
 from qbackup.archive import Passphrase
 from qbackup.cli.passphrase import Request
-from qbackup.formats import choose_format
 from qbackup.keys import Derivation
 from qbackup.pipeline.pool import Ticket
 from qbackup.scrypt import HEADER_SIZE
@@ -119,8 +118,9 @@ class TestKeysAreKnown:
         known = set(keys_of(SMALL, SMALL_SECRET))
         with qbackup.open(SMALL, passphrase=SMALL_SECRET) as backup:
             for chunk in backup.file("personal/private.img").chunks:
-                format_ = choose_format(backup.header, SMALL_SECRET.encode(), backup.limits)
-                locked = format_.lock(chunk.name, chunk.read_head(HEADER_SIZE))
+                format_ = backup.door.format(backup.header, SMALL_SECRET.encode(), backup.limits)
+                head = chunk.read_head(HEADER_SIZE)
+                locked = format_.file().lock(chunk.name, chunk.index, head)
                 assert any(len(key) == 64 and locked.fits(key) for key in known)
 
 
@@ -235,9 +235,11 @@ class TestLibrary:
             file = backup.file("personal/private.img")
             (chunk,) = file.chunks
             format_ = backup.unlocked().format
-            locked = format_.lock(chunk.name, chunk.read_head(HEADER_SIZE))
+            head = chunk.read_head(HEADER_SIZE)
+            locked = format_.file().lock(chunk.name, chunk.index, head)
             key = next(key for key in keys_of(SMALL, SMALL_SECRET) if locked.fits(key))
             report = backup.verify()
+            assert locked.derivation is not None
             backup.pipeline.expect(locked.derivation)  # a ticket that nobody takes away
             shown = [backup, backup.header, backup.qubes, file, chunk, backup.unlocked(), format_]
             shown += [locked, locked.derivation, report, report.files, RootKey(key)]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
-from qbackup.chunk import EncryptedChunk
+from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import StoredMember, Warn
 from qbackup.errors import (
     ArchiveDamaged,
+    ChunkDamaged,
     LimitExceeded,
     MachineError,
     NotABackup,
@@ -16,9 +18,20 @@ from qbackup.errors import (
 )
 from qbackup.file import BackupFile
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
-from qbackup.names import ENCRYPTED_SUFFIX, ChunkName, display, parse_chunk_name
+from qbackup.names import PROOF_LIMIT_BYTES, ChunkName, Naming, display
+from qbackup.source import Source
 
-MakeChunk = Callable[[ChunkName, int, int], EncryptedChunk]
+# name, offset, size, how to read its proof, the chunks of its file where they are known
+MakeChunk = Callable[
+    [
+        ChunkName,
+        int,
+        int,
+        "ReadProof | None",
+        "Callable[[], Sequence[EncryptedChunk]] | None",
+    ],
+    EncryptedChunk,
+]
 
 # What ends the list of members: what came before stays usable. A drive that can't be read
 # at one header is among them, as it must not cost the files before it.
@@ -33,6 +46,8 @@ class Catalog(Protocol):
     """What keeps the archive from being whole: it is cut off or broken. None if nothing."""
     faults: list[str]
     """What is lost of the archive though it goes on, or was gone past by salvage, in words."""
+    naming: Naming
+    """How members are called: set when the header, which is the first one, has told."""
 
     def header(self) -> StoredMember:
         """The first member, whatever its name."""
@@ -71,16 +86,25 @@ class Catalog(Protocol):
         ...
 
 
-def classify(member: StoredMember, warn: Warn) -> ChunkName | None:
-    """The chunk that a member of the outer archive is; None, and a warning, for all else."""
+@dataclass(frozen=True, slots=True)
+class ProofOf:
+    """What a member is that proves a chunk."""
+
+    chunk: ChunkName
+
+
+def classify(member: StoredMember, naming: Naming, warn: Warn) -> ChunkName | ProofOf | None:
+    """What a member of the outer archive is; None, and a warning, if no part of a backup."""
     name = member.name
     if name in (HEADER_NAME, HEADER_COPY_NAME):
         warn(f"{name}: a second member of this name, ignored")
         return None
-    if name.endswith(ENCRYPTED_SUFFIX):
-        chunk = parse_chunk_name(name[: -len(ENCRYPTED_SUFFIX)])
-        if chunk is not None:
-            return chunk
+    chunk = naming.chunk(name)
+    if chunk is not None:
+        return chunk
+    proven = naming.proven(name)
+    if proven is not None:
+        return ProofOf(proven)
     warn(f"{display(name)}: no part of a backup has such a name, ignored")
     return None
 
@@ -91,6 +115,25 @@ def add_fault(faults: list[str], text: str) -> None:
         faults.append(text)
     elif len(faults) == _FAULTS_LIMIT:
         faults.append("the archive is broken at more places, which are left out")
+
+
+def read_proof(source: Source, offset: int, size: int, chunk: ChunkName) -> bytes:
+    """A member that proves a chunk, as it is stored.
+
+    Raises:
+        ChunkDamaged: it is longer than such a member can be, or cut off.
+        MachineError: it can't be read.
+    """
+    if size > PROOF_LIMIT_BYTES:
+        raise ChunkDamaged(
+            f"its HMAC has {size} bytes, and never more than {PROOF_LIMIT_BYTES}",
+            chunk=display(str(chunk)),
+        )
+    buffer = bytearray(size)
+    count = source.read_into(offset, memoryview(buffer))
+    if count < size:
+        raise ChunkDamaged("the archive ends inside of its HMAC", chunk=display(str(chunk)))
+    return bytes(buffer)
 
 
 def first_member(members: Iterator[StoredMember]) -> StoredMember:

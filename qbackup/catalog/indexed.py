@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from array import array
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, add_fault, classify, first_member
-from qbackup.chunk import EncryptedChunk
+from qbackup.catalog.common import (
+    SCAN_ERRORS,
+    MakeChunk,
+    ProofOf,
+    add_fault,
+    classify,
+    first_member,
+    read_proof,
+)
+from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import ChunkTable, RunsByPath, StoredMember, Warn, scan
 from qbackup.errors import (
     HeaderAltered,
@@ -17,6 +26,7 @@ from qbackup.errors import (
     QBackupError,
 )
 from qbackup.file import Access, BackupFile
+from qbackup.formats import v4
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
@@ -28,10 +38,20 @@ class SeekableCatalog:
     """The index of a seekable backup. Made when a file is first asked for, by seeking."""
 
     def __init__(
-        self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
+        self,
+        source: Source,
+        limits: Limits,
+        access: Access,
+        make_chunk: MakeChunk,
+        warn: Warn,
+        *,
+        has_header: bool = True,
     ) -> None:
         self.error: QBackupError | None = None
         self.faults: list[str] = []
+        self.naming = v4.NAMING
+        self._source = source
+        self._proofs: Proofs | None = None
         self._warn = warn
         self._members = self._scan(source, limits)
         self._access = access
@@ -39,7 +59,7 @@ class SeekableCatalog:
         self._lock = threading.Lock()
         self._copy: StoredMember | None = None
         self._count = 0
-        self._header = self._first()
+        self._header = self._first() if has_header else None
         self._table: ChunkTable | None = None
         self._broken_off = False
         self._runs: RunsByPath | None = None
@@ -82,17 +102,21 @@ class SeekableCatalog:
             return self._table
 
     def _read_table(self) -> ChunkTable:
-        table = ChunkTable()
+        table, proofs = ChunkTable(), ChunkTable()
         try:
             for member in self._members:
                 self._count += 1
                 if self._take_front(member):
                     continue
-                name = classify(member, self._warn)
-                if name is not None:
+                name = classify(member, self.naming, self._warn)
+                if isinstance(name, ProofOf):
+                    proofs.add(name.chunk, member)
+                elif name is not None:
                     table.add(name, member)
         except SCAN_ERRORS as error:
             self.error = error
+        if self.naming.proof_suffix is not None:
+            self._proofs = Proofs(proofs, self._source)
         return table
 
     def _take_front(self, member: StoredMember) -> bool:
@@ -127,7 +151,7 @@ class SeekableCatalog:
             return file
 
     def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:
-        return IndexedChunks(path, table, runs, self._make_chunk, self._warn)
+        return IndexedChunks(path, table, runs, self._make_chunk, self._warn, proofs=self._proofs)
 
     def files(self) -> Iterator[BackupFile]:
         """See `Catalog`."""
@@ -154,6 +178,24 @@ class SeekableCatalog:
         """See `Catalog`."""
         self.table()
         return self._count
+
+
+class Proofs:
+    """Where the members are that prove chunks. The first one of a name counts."""
+
+    def __init__(self, table: ChunkTable, source: Source) -> None:
+        self._table = table
+        self._runs = RunsByPath(table)
+        self._source = source
+
+    def read(self, chunk: ChunkName) -> bytes | None:
+        """See `read_proof`; None if there is none."""
+        for run in self._runs[chunk.path]:
+            first = self._table.place(run, 0)[0]
+            if first <= chunk.index < first + self._table.run_length(run):
+                _, offset, size = self._table.place(run, chunk.index - first)
+                return read_proof(self._source, offset, size, chunk)
+        return None
 
 
 class IndexedFiles(Sequence[BackupFile]):
@@ -186,8 +228,11 @@ class IndexedChunks(Sequence[EncryptedChunk]):
         runs: list[int],
         make_chunk: MakeChunk,
         warn: Warn,
+        *,
+        proofs: Proofs | None = None,
     ) -> None:
         self._path = path
+        self._proofs = proofs
         self._table = table
         self._make_chunk = make_chunk
         self._runs = runs
@@ -255,4 +300,11 @@ class IndexedChunks(Sequence[EncryptedChunk]):
 
     def _chunk(self, place: tuple[int, int, int]) -> EncryptedChunk:
         index, offset, size = place
-        return self._make_chunk(ChunkName(self._path, index), offset, size)
+        name = ChunkName(self._path, index)
+        proof: ReadProof | None = None
+        if self._proofs is not None:
+            proof = functools.partial(self._proofs.read, name)
+        return self._make_chunk(name, offset, size, proof, self._all)
+
+    def _all(self) -> Sequence[EncryptedChunk]:
+        return self

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, add_fault, classify, first_member
-from qbackup.chunk import EncryptedChunk
+from qbackup.catalog.common import (
+    SCAN_ERRORS,
+    MakeChunk,
+    ProofOf,
+    add_fault,
+    classify,
+    first_member,
+    read_proof,
+)
+from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import StoredMember, Warn, scan
 from qbackup.errors import (
     AlreadyPassed,
@@ -17,7 +26,8 @@ from qbackup.errors import (
     QBackupError,
 )
 from qbackup.file import Access, BackupFile
-from qbackup.header import HEADER_COPY_NAME
+from qbackup.formats import v4
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import ChunkName, display
@@ -56,21 +66,30 @@ class PipeCatalog:
     """A backup on a pipe: what has passed is known, what comes is not."""
 
     def __init__(
-        self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
+        self,
+        source: Source,
+        limits: Limits,
+        access: Access,
+        make_chunk: MakeChunk,
+        warn: Warn,
+        *,
+        has_header: bool = True,
     ) -> None:
         self.error: QBackupError | None = None
         self.faults: list[str] = []
+        self.naming = v4.NAMING
+        self._source = source
         self._lock = threading.RLock()  # a session goes through the files on its own thread
         self._members = scan(source, limits, warn, self._lose)
         self._access = access
         self._make_chunk = make_chunk
         self._warn = warn
-        self._count = 1
+        self._count = int(has_header)
         self._waiting: tuple[ChunkName, StoredMember] | None = None
         self._current: BackupFile | None = None
         self._passing: dict[str, PassingChunks] = {}
         self._seen: dict[str, BackupFile] = {}
-        self._header = first_member(self._members)
+        self._header = first_member(self._members) if has_header else None
         self._copy: StoredMember | None = None
 
     def _lose(self, text: str) -> None:
@@ -84,6 +103,8 @@ class PipeCatalog:
 
     def header(self) -> StoredMember:
         """See `Catalog`."""
+        if self._header is None:
+            raise HeaderAltered("the header is missing", file=HEADER_NAME)
         return self._header
 
     def header_copy(self) -> StoredMember:
@@ -101,8 +122,19 @@ class PipeCatalog:
         return self._copy
 
     def _peek(self) -> tuple[ChunkName, StoredMember] | None:
-        """The next chunk, which is then waiting; None at the end."""
+        """The next chunk, which is then waiting; None at the end. Proofs of others pass."""
         while self._waiting is None:
+            part = self._next_part()
+            if part is None:
+                return None
+            name, member = part
+            if isinstance(name, ChunkName):
+                self._waiting = (name, member)
+        return self._waiting
+
+    def _next_part(self) -> tuple[ChunkName | ProofOf, StoredMember] | None:
+        """The next member that is part of a backup; None at the end."""
+        while True:
             try:
                 member = self._next_member()
             except SCAN_ERRORS as error:
@@ -110,10 +142,25 @@ class PipeCatalog:
                 return None
             if member is None:
                 return None
-            name = classify(member, self._warn)
+            name = classify(member, self.naming, self._warn)
             if name is not None:
+                return name, member
+
+    def _read_proof(self, chunk: ChunkName) -> bytes | None:
+        """What proves a chunk: the part behind it, or it has none. The chunk has been read."""
+        with self._lock:
+            if self._waiting is not None:
+                return None
+            part = self._next_part()
+            if part is None:
+                return None
+            name, member = part
+            if isinstance(name, ChunkName):
                 self._waiting = (name, member)
-        return self._waiting
+                return None
+            if name.chunk != chunk:
+                return None
+            return read_proof(self._source, member.offset, member.size, chunk)
 
     def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[EncryptedChunk]:
         """The chunks of the current file, until a file begins that was not here yet."""
@@ -140,7 +187,10 @@ class PipeCatalog:
             passing.passed += 1
             passing.last = name.index
             passing.stored_size += member.size
-            return self._make_chunk(name, member.offset, member.size)
+            proof: ReadProof | None = None
+            if self.naming.proof_suffix is not None:
+                proof = functools.partial(self._read_proof, name)
+            return self._make_chunk(name, member.offset, member.size, proof, None)
 
     def _out_of_place(self, name: ChunkName) -> None:
         """Drops a chunk that came before, or whose place on the pipe is lost.

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 from typing import cast
 
-from qbackup.catalog.common import MakeChunk, add_fault
-from qbackup.catalog.indexed import IndexedChunks, SeekableCatalog
+from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, add_fault
+from qbackup.catalog.indexed import IndexedChunks, Proofs, SeekableCatalog
 from qbackup.chunk import EncryptedChunk
 from qbackup.container import ChunkTable, StoredMember, Warn
 from qbackup.errors import QBackupError
 from qbackup.file import Access
+from qbackup.formats import v3, v4
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
-from qbackup.names import ChunkName, display
+from qbackup.names import ChunkName, Naming, display
 from qbackup.pipeline.session import StoredChunk
 from qbackup.resync import scan_past_damage
 from qbackup.source import SeekableSource, Source
 
 _CANDIDATES_LIMIT = 4  # members of one name; each costs a derivation
+_FRONT_LIMIT = 64  # members among which the header should be
 
 
 class SalvageChunks(IndexedChunks):
@@ -37,11 +40,12 @@ class SalvageChunks(IndexedChunks):
         make_chunk: MakeChunk,
         warn: Warn,
         *,
+        proofs: Proofs | None,
         broken: Callable[[str], None],
     ) -> None:
         self._others: dict[int, list[tuple[int, int]]] = {}
         self._broken = broken
-        super().__init__(path, table, runs, make_chunk, warn)
+        super().__init__(path, table, runs, make_chunk, warn, proofs=proofs)
 
     def _doubled(self, number: int, run: int, position: int, warn: Warn) -> None:
         others = self._others.setdefault(number, [])
@@ -74,6 +78,8 @@ class SalvageCatalog(SeekableCatalog):
         faults: what was broken, in words, in the archive's order.
     """
 
+    _knows_naming = False
+
     def __init__(
         self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
     ) -> None:
@@ -82,18 +88,48 @@ class SalvageCatalog(SeekableCatalog):
 
     def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
         seekable = cast(SeekableSource, source)  # who opens for salvage sees to that
-        return scan_past_damage(seekable, limits, self._warn, self._lose, self._broken)
+        return scan_past_damage(
+            seekable, limits, self._warn, self._lose, self._broken, is_part=self._is_part
+        )
+
+    def _is_part(self, name: str) -> bool:
+        """Whether this is the name of a part of the backup, or of any, while that is not known."""
+        namings = (self.naming,) if self._knows_naming else (v4.NAMING, v3.NAMING)
+        return any(naming.chunk(name) or naming.proven(name) for naming in namings)
 
     def _first(self) -> StoredMember | None:
         return None
 
     def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:
-        return SalvageChunks(path, table, runs, self._make_chunk, self._warn, broken=self._lose)
+        return SalvageChunks(
+            path,
+            table,
+            runs,
+            self._make_chunk,
+            self._warn,
+            proofs=self._proofs,
+            broken=self._lose,
+        )
 
     def header(self) -> StoredMember:
-        """See `Catalog`."""
+        """See `Catalog`. Looked for at the front first, as it tells how members are called."""
+        seen: list[StoredMember] = []
+        try:
+            seen.extend(self._up_to_header())
+        except SCAN_ERRORS as error:
+            self.error = error
+        self._members = chain(seen, self._members)
+        self.naming, self._knows_naming = _told_naming(seen), True
+        if seen and seen[-1].name == HEADER_NAME:
+            return seen[-1]
         self.table()
         return super().header()
+
+    def _up_to_header(self) -> Iterator[StoredMember]:
+        for member in islice(self._members, _FRONT_LIMIT):
+            yield member
+            if member.name == HEADER_NAME:
+                return
 
     def headers(self) -> Sequence[StoredMember]:
         """The headers there are, at most four, in the archive's order."""
@@ -130,7 +166,7 @@ class SalvageCatalog(SeekableCatalog):
 
     def _stored(self, table: ChunkTable, run: int, position: int) -> EncryptedChunk:
         index, offset, size = table.place(run, position)
-        return self._make_chunk(ChunkName(table.path(run), index), offset, size)
+        return self._make_chunk(ChunkName(table.path(run), index), offset, size, None, None)
 
     def _take_front(self, member: StoredMember) -> bool:
         found = self._fronts.get(member.name)
@@ -146,3 +182,10 @@ class SalvageCatalog(SeekableCatalog):
     def _broken(self, error: QBackupError, found: int | None) -> None:
         follows = "nothing is found behind it" if found is None else f"goes on at byte {found}"
         add_fault(self.faults, f"the archive is broken: {error.reason}; {follows}")
+
+
+def _told_naming(members: Sequence[StoredMember]) -> Naming:
+    """How members are called, by those that there are; the header's word counts for more."""
+    if any(v4.NAMING.chunk(member.name) for member in members):
+        return v4.NAMING
+    return v3.NAMING if any(v3.NAMING.chunk(member.name) for member in members) else v4.NAMING

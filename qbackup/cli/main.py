@@ -194,6 +194,7 @@ def _open(
         executor=executor,
         executor_jobs=executor_jobs,
         compression_filter=options.compression_filter,
+        hmac_algorithm=options.hmac_algorithm,
         salvage=options.salvage,
     )
 

@@ -121,6 +121,11 @@ def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
         help="instead of the header's; none for no compression, or a program that takes -d",
     )
     command.add_argument(
+        "--hmac-algorithm",
+        metavar="NAME",
+        help="of formats 2 and 3: the digest that proves the header, a weak one too",
+    )
+    command.add_argument(
         "--salvage",
         action="store_true",
         help="go on where the backup's header or the archive is damaged; what was is told",

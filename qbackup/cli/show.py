@@ -95,6 +95,8 @@ def info_document(archive: BackupArchive, cost: Cost) -> Document:
         "estimate": {"seconds": round(cost.seconds, 1), "memory": cost.memory},
         "warnings": list(archive.warnings),
     }
+    if archive.door.caveats:
+        document["not_promised"] = list(archive.door.caveats)
     return _with_errors(document, archive_errors(archive))
 
 
@@ -116,8 +118,9 @@ def info_text(archive: BackupArchive, cost: Cost) -> str:
     if header is not None:
         rows = [
             ("format", f"{header.version}  ({trust})"),
-            ("backup id", header.backup_id),
+            *([("backup id", header.backup_id)] if header.backup_id else []),
             ("compression", header.compression_filter or "none"),
+            *_algorithms(header),
         ]
     rows += [
         ("members", f"{archive.catalog.member_count()}, of them {_count(cost.chunks)}"),
@@ -132,7 +135,16 @@ def info_text(archive: BackupArchive, cost: Cost) -> str:
             f"about {human_time(cost.seconds)} and {human_size(cost.memory)} of memory",
         )
     )
+    rows += [("not promised", caveat) for caveat in archive.door.caveats]
     return "\n".join(f"{name + ':':16}{display(value)}" for name, value in rows)
+
+
+def _algorithms(header: BackupHeader) -> list[tuple[str, str]]:
+    """Cipher and digest, where the format leaves a choice."""
+    if header.crypto_algorithm is None:
+        return []
+    cipher = header.crypto_algorithm if header.encrypted else "none"
+    return [("encryption", cipher), ("authentication", f"HMAC with {header.hmac_algorithm}")]
 
 
 def _count(chunks: int) -> str:

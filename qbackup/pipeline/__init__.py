@@ -15,12 +15,13 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
 from qbackup.ciphers import Cipher, choose_cipher
-from qbackup.formats import Event, Format
+from qbackup.errors import Damaged, LimitExceeded
+from qbackup.formats import Data, Event, FileOpener, Format
 from qbackup.keys import Derivation, Deriver, physical_memory
 from qbackup.passes import WIDTH, kernel_saves
 from qbackup.pipeline.lines import Lines, Message, Shared, Work
@@ -143,18 +144,57 @@ class Pipeline:
         """Starts to derive a key that will probably be asked for."""
         self._pool.start(derivation, speculative=True)
 
-    def open_chunk(self, format_: Format, chunk: StoredChunk) -> memoryview:
+    def fits(self, format_: Format, chunk: StoredChunk) -> bool:
+        """Whether a chunk's head was made with this passphrase, in this place. Raises as
+        `open_chunk`.
+        """
+        locked = format_.file().lock(chunk.name, chunk.index, chunk.read_head(format_.head_size))
+        return locked.fits(self.derive(locked.derivation) if locked.derivation else b"")
+
+    def open_chunk(
+        self,
+        format_: Format,
+        chunk: StoredChunk,
+        needed: Sequence[StoredChunk] = (),
+        *,
+        is_last: bool = False,
+    ) -> memoryview:
         """One chunk's verified plaintext, in a buffer that is the caller's.
+
+        Args:
+            format_: how chunks are opened.
+            chunk: which one.
+            needed: those that `FileOpener.needs` names.
+            is_last: it is the last one of its file.
 
         Raises:
             Damaged: it can't be believed.
             LimitExceeded: it asks for more than allowed.
             MachineError: this machine can't derive its key.
         """
-        locked = format_.lock(chunk.name, chunk.read_head(format_.head_size))
-        key = self.derive(locked.derivation)
+        opener = format_.file()
+        for other in needed:
+            self._open(format_, opener, other)
+        return opener.alone(self._open(format_, opener, chunk), is_last=is_last)
+
+    def _open(self, format_: Format, opener: FileOpener, chunk: StoredChunk) -> Data:
+        """The first of the members of a chunk's name that can be believed."""
+        try:
+            return self._open_one(format_, opener, chunk)
+        except (Damaged, LimitExceeded):
+            for other in chunk.others:
+                with contextlib.suppress(Damaged, LimitExceeded):
+                    data = self._open_one(format_, opener, other)
+                    chunk.use(other)
+                    return data
+            raise
+
+    def _open_one(self, format_: Format, opener: FileOpener, chunk: StoredChunk) -> Data:
+        locked = opener.lock(chunk.name, chunk.index, chunk.read_head(format_.head_size))
+        key = self.derive(locked.derivation) if locked.derivation is not None else b""
         locked.check_key(key)
-        return locked.open(key, chunk.read_body(format_.head_size), self.cipher.decrypt)
+        body = chunk.read_body(format_.head_size, format_.room)
+        return locked.open(key, body, chunk.read_proof(), self.cipher.decrypt)
 
     def session(
         self, format_: Format, files: Iterable[tuple[Tag, Iterable[StoredChunk]]]

@@ -3,7 +3,9 @@
 Three stages run side by side: one thread looks ahead, reads the coming chunks' heads and
 asks for their keys; the `KeyPool` derives them; one thread opens chunks, that is reads,
 authenticates and decrypts the next one while the caller inflates and writes the one
-before. From a pipe, whole chunks are read by the first thread.
+before. From a pipe, whole chunks, and what proves them, are read by the first thread.
+
+Where a format derives no keys the second stage is left out: the other two are as they are.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from qbackup.errors import (
     NotEnoughMemory,
     QBackupError,
 )
-from qbackup.formats import Data, Event, Format, LockedChunk, Lost
+from qbackup.formats import Data, Event, FileOpener, Format, LockedChunk, Lost
 from qbackup.names import display
 from qbackup.pipeline.pool import SIGNAL_SECONDS, Holder, KeyPool, Ticket
 from qbackup.pipeline.threads import start_daemon
@@ -71,8 +73,12 @@ class StoredChunk(Protocol):
         """The first bytes, read once and kept."""
         ...
 
-    def read_body(self, start: int) -> memoryview:
-        """All bytes from start on, in a buffer of its own."""
+    def read_body(self, start: int, room: int) -> memoryview:
+        """All bytes from start on, in a buffer of its own, behind so many that are free."""
+        ...
+
+    def read_proof(self) -> bytes | None:
+        """What proves it, to be asked for after the body; None if nothing does, or it itself."""
         ...
 
 
@@ -85,6 +91,7 @@ class _Item(Generic[Tag]):
         tag: a file begins.
         chunk: a chunk of it; with what the stages find out, and at last its event.
         held: bytes charged for it.
+        opener: of the chunk's file, or of the one that ends.
         ends: the file ends.
         is_last: everything ends, with an error or without.
     """
@@ -95,9 +102,11 @@ class _Item(Generic[Tag]):
     locked: LockedChunk | None = None
     ticket: Ticket | None = None
     body: memoryview | None = None
+    proof: bytes | None = None
     event: Event | None = None
     held: int = 0
     error: BaseException | None = None
+    opener: FileOpener | None = None
     ends: bool = False
     is_last: bool = False
 
@@ -352,7 +361,7 @@ class Session(Generic[Tag]):
             for number, (tag, chunks) in enumerate(self._files):
                 if not self._coming.put(_Item(number, tag=tag)):
                     return
-                expected = 0
+                expected, opener = 0, self._format.file()
                 for chunk in chunks:
                     self._wait_for_turn(number)
                     if not self._is_wanted(number):
@@ -361,14 +370,14 @@ class Session(Generic[Tag]):
                     if self._past_gaps and chunk.index != expected:
                         self._coming.put(_Item(number, event=_missing(chunk, expected)))
                         expected = chunk.index
-                    item = self._prepare(number, chunk, expected)
+                    item = self._prepare(number, opener, chunk, expected)
                     if not self._coming.put(item):
                         self._drop(item)
                         return
                     if chunk.index != expected:
                         break
                     expected += 1
-                self._coming.put(_Item(number, ends=True))
+                self._coming.put(_Item(number, opener=opener, ends=True))
             self._coming.put(_Item(number + 1, is_last=True))
         except BaseException as error:  # handed over whole, raised where it is waited for
             self._coming.put(_Item(number, error=error, is_last=True))
@@ -385,13 +394,17 @@ class Session(Generic[Tag]):
         ahead = self._window if self._eager else min(self._window, 2 * max(0, self._asked - 1))
         return ahead + self._is_waiting
 
-    def _prepare(self, number: int, chunk: StoredChunk, expected: int) -> _Item[Tag]:
-        item: _Item[Tag] = _Item(number, chunk=chunk)
+    def _prepare(
+        self, number: int, opener: FileOpener, chunk: StoredChunk, expected: int
+    ) -> _Item[Tag]:
+        item: _Item[Tag] = _Item(number, chunk=chunk, opener=opener)
         try:
             if chunk.index != expected:
                 raise _missing(chunk, expected).error
-            item.locked = self._format.lock(chunk.name, chunk.read_head(self._format.head_size))
-            item.ticket = self._pool.start(item.locked.derivation, proves=item.locked.fits)
+            head = chunk.read_head(self._format.head_size)
+            item.locked = opener.lock(chunk.name, chunk.index, head)
+            if item.locked.derivation is not None:
+                item.ticket = self._pool.start(item.locked.derivation, proves=item.locked.fits)
             if self._hold_bodies:
                 self._read(item, chunk)
         except (Damaged, LimitExceeded) as error:
@@ -402,11 +415,13 @@ class Session(Generic[Tag]):
         self._reading = item.number
         if self._pool.hold(chunk.size, self._holder):
             item.held = chunk.size
-            item.body = chunk.read_body(self._format.head_size)
+            item.body = chunk.read_body(self._format.head_size, self._format.room)
+            item.proof = chunk.read_proof()
 
     # Second stage: open
 
     def _open_chunks(self) -> None:
+        is_whole = True  # nothing was lost of the file last
         while (item := self._coming.get()) is not None:
             if item.chunk is not None:
                 if not self._is_wanted(item.number):
@@ -415,6 +430,9 @@ class Session(Generic[Tag]):
                     continue
                 self._open(item, item.chunk)
                 self._try_others(item, item.chunk)
+            if item.ends and is_whole and (end := self._finish(item)) is not None:
+                self._ready.put(end)
+            is_whole = item.event is None or isinstance(item.event, Data)
             if not self._ready.put(item):
                 self._drop(item)
             if item.is_last:
@@ -422,16 +440,15 @@ class Session(Generic[Tag]):
             self._ready.wait_for_room()  # the next body is read when this one is under way
 
     def _open(self, item: _Item[Tag], chunk: StoredChunk) -> None:
-        if item.event is not None or item.locked is None or item.ticket is None:
+        if item.event is not None or item.locked is None:
             return
         try:
-            key = item.ticket.wait()
+            key = item.ticket.wait() if item.ticket is not None else b""
             item.locked.check_key(key)
             if item.body is None:
                 self._read(item, chunk)
             if item.body is not None:
-                plaintext = item.locked.open(key, item.body, self._cipher.decrypt)
-                item.event = Data(plaintext, chunk.size, chunk.index)
+                item.event = item.locked.open(key, item.body, item.proof, self._cipher.decrypt)
             elif self._is_wanted(item.number):
                 item.error = Interrupted("the backup was closed")
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
@@ -443,15 +460,27 @@ class Session(Generic[Tag]):
     def _try_others(self, item: _Item[Tag], chunk: StoredChunk) -> None:
         """Puts another member of its name in the place of a chunk that can't be believed."""
         for other in chunk.others:
-            if not isinstance(item.event, Lost) or not self._is_wanted(item.number):
+            if not isinstance(item.event, Lost) or item.opener is None:
+                return
+            if not self._is_wanted(item.number):
                 return
             self._pool.release(item.held, self._holder)
-            another = self._prepare(item.number, other, other.index)
+            another = self._prepare(item.number, item.opener, other, other.index)
             self._open(another, other)
             item.held, item.error = another.held, another.error
             if not isinstance(another.event, Lost):
                 item.event = another.event
                 chunk.use(other)
+
+    def _finish(self, item: _Item[Tag]) -> _Item[Tag] | None:
+        """What is left at the end of a file whose last chunk was opened."""
+        if item.opener is None or not self._is_wanted(item.number):
+            return None
+        try:
+            event: Event | None = item.opener.finish()
+        except Damaged as error:
+            event = Lost(error.chunk or "", None, error)
+        return _Item(item.number, event=event) if event is not None else None
 
     def _lost(self, chunk: StoredChunk, error: QBackupError) -> Lost:
         size = max(0, chunk.size - self._format.overhead)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from qbackup.errors import NotInBackup
 from qbackup.metadata import METADATA_PATH, QubeTable
-from qbackup.names import display, folded, is_own, unsafe_reason
+from qbackup.names import display, folded, is_own, unsafe_reason, without_dot
 from qbackup.restore.folders import DAMAGED_SUFFIX, PART_SUFFIX
 from qbackup.restore.report import FileResult
 
@@ -34,7 +34,8 @@ def _unsafe_target(qube: str, file: str) -> str | None:
     A name that ends as unfinished files do would be taken for one, and removed, when the file
     without that ending is restored.
     """
-    reason = unsafe_reason(qube) or unsafe_reason(file)
+    file = without_dot(file)  # all that is in a folder
+    reason = unsafe_reason(qube) or (unsafe_reason(file) if file else None)
     if reason:
         return reason
     if "/" in qube:
@@ -125,7 +126,8 @@ class Plan:
         wanted |= {(q, f) for q, s, f in (n.partition("/") for n in self._names) if s}
         with_files = {qube for qube, _ in seen | wanted}
         for record in self._table.records:
-            if self.wants_whole(record.name) and record.name not in with_files:
+            expected = record.is_listed or record.name in self._names
+            if expected and self.wants_whole(record.name) and record.name not in with_files:
                 wanted.add((record.name, NO_FILES))
         return [
             FileResult(

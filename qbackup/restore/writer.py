@@ -21,7 +21,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 from qbackup.errors import MachineError
-from qbackup.names import display, encode, folded
+from qbackup.names import display, encode, folded, without_dot
 from qbackup.restore.folders import (
     FOLDER_MODE,
     OLD_FILE,
@@ -127,9 +127,17 @@ class FolderWriter:
         return Found()
 
     def claim(self, qube: str, name: str) -> bool:
-        """Takes a name; False if a file that the disk may take for the same was there first."""
-        path = f"{qube}/{name}"
-        return self._written.setdefault(folded(path), path) == path
+        """Takes a name; False if a file that the disk may take for the same was there first.
+
+        A folder and what is in it, when both come from this very restore, don't replace each other.
+        """
+        path = "/".join(_path(qube, name))
+        if self._written.setdefault(folded(path), path) != path:
+            return False
+        if without_dot(name) != name:  # a qube's whole folder
+            below = folded(path) + "/"
+            return not any(other.startswith(below) for other in self._written)
+        return folded(qube) not in self._written
 
     def clear_up(self, qube: str, name: str) -> None:
         """Ends what a killed run has left undone after a file got its name."""
@@ -252,7 +260,8 @@ def _read(fd: int, size: int) -> bytes:
 
 def _path(qube: str, name: str) -> list[str]:
     """The components of a file's path in the output folder."""
-    return [*(qube.split("/") if qube else []), *name.split("/")]
+    name = without_dot(name)
+    return [*(qube.split("/") if qube else []), *(name.split("/") if name else [])]
 
 
 def _check_free(folder: int, name: str, overwrite: bool) -> None:

@@ -11,6 +11,7 @@ from qbackup.catalog import PipeCatalog, SeekableCatalog
 from qbackup.catalog.common import classify
 from qbackup.container import StoredMember, scan
 from qbackup.errors import QBackupError
+from qbackup.formats.v4 import NAMING
 from qbackup.names import ChunkName, encode
 from qbackup.source import Source
 from tests.fuzz.common import LIMITS, archives, blocks, drained, outcome, passing, seekable
@@ -113,14 +114,14 @@ def _files(members: list[StoredMember]) -> Files:
     """The first chunk of each number, said in the plainest way."""
     files: Files = {}
     for member in members[1:]:
-        name = classify(member, lambda text: None)
-        if name is not None:
+        name = classify(member, NAMING, lambda text: None)
+        if isinstance(name, ChunkName):
             files.setdefault(name.path, {}).setdefault(name.index, (member.offset, member.size))
     return files
 
 
 def _listed(kind: Callable[..., Any], source: Source) -> tuple[Any, Files]:
-    def chunk(name: ChunkName, offset: int, size: int) -> Any:
+    def chunk(name: ChunkName, offset: int, size: int, *more: object) -> Any:
         return name, offset, size
 
     catalog = kind(source, LIMITS, cast(Any, None), chunk, lambda text: None)

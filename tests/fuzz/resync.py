@@ -8,6 +8,7 @@ from qbackup.catalog import SalvageCatalog
 from qbackup.chunk import EncryptedChunk
 from qbackup.container import StoredMember, scan
 from qbackup.errors import QBackupError
+from qbackup.formats.v4 import NAMING
 from qbackup.names import ChunkName
 from qbackup.resync import scan_past_damage
 from tests.fuzz.common import LIMITS, archives, drained, outcome, seekable
@@ -45,17 +46,30 @@ def _salvaged(archive: bytes) -> tuple[list[StoredMember], list[int | None]]:
     def broken(error: QBackupError, found: int | None) -> None:
         resumed.append(found)
 
-    members, _ = drained(scan_past_damage(seekable(archive), LIMITS, _say, _say, broken))
+    members, _ = drained(
+        scan_past_damage(seekable(archive), LIMITS, _say, _say, broken, is_part=_is_part)
+    )
     return members, resumed
+
+
+def _is_part(name: str) -> bool:
+    return NAMING.chunk(name) is not None
 
 
 def _list_files(archive: bytes) -> None:
     source = seekable(archive)
 
-    def chunk(name: ChunkName, offset: int, size: int) -> EncryptedChunk:
+    def chunk(name: ChunkName, offset: int, size: int, *more: object) -> EncryptedChunk:
         nothing = cast(Any, None)
         return EncryptedChunk(
-            name, offset, size, source=source, format_=nothing, pipeline=nothing, limits=LIMITS
+            name,
+            offset,
+            size,
+            source=source,
+            door=nothing,
+            format_=nothing,
+            pipeline=nothing,
+            limits=LIMITS,
         )
 
     catalog = SalvageCatalog(source, LIMITS, cast(Any, None), chunk, _say)

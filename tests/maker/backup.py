@@ -4,53 +4,24 @@ own writer.
 
 from __future__ import annotations
 
-import itertools
-import shutil
-import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO
 
+from tests.maker.collected import (
+    CHUNK_BYTES,
+    PASSPHRASE,
+    Collector,
+    Member,
+    Qube,
+    dom0_domain,
+)
 from tests.maker.qubesxml import Domain, qubes_xml
-from tests.maker.stored import FAST_SCRYPT, append_outer_member, scrypt_encrypt, split_chunks
+from tests.maker.stored import FAST_SCRYPT, scrypt_encrypt, split_chunks
 from tests.maker.tarwriter import inner_tar, qubes_tarwriter
-from tests.maker.tools import run
 
-CHUNK_BYTES = 100 << 20
 BACKUP_ID = "20240917T101112-1234"
-PASSPHRASE = "correct horse battery staple"
-
-
-@dataclass(frozen=True)
-class Member:
-    """One stored member: its name in the outer archive, and the file that holds its (encrypted)
-    bytes.
-    """
-
-    name: str
-    path: Path
-
-    @property
-    def directory(self) -> Path | None:
-        """The folder below which `path` is `name`, which tar is to be run in; None where the file
-        is named otherwise.
-        """
-        directory = Path(*self.path.parts[: -len(Path(self.name).parts)])
-        return directory if directory / self.name == self.path else None
-
-
-@dataclass(frozen=True)
-class Qube:
-    """What `add_qube` or `add_home` was told; `files` are staged under their final names."""
-
-    domain: Domain
-    subdir: str
-    files: Mapping[str, Path]
-    qubes_writer: Collection[str] = ()
-    in_xml: bool = True
-    home: bool = False
 
 
 def published_header(backup_id: str = BACKUP_ID, compression_filter: str = "gzip") -> bytes:
@@ -63,15 +34,16 @@ def published_header(backup_id: str = BACKUP_ID, compression_filter: str = "gzip
     ).encode("ascii")
 
 
-class BackupMaker:
-    """Collects qubes and homes, then writes one backup; everything it makes stands below `workdir`.
+class BackupMaker(Collector):
+    """A maker of format 4.
 
     `compression_filter` None: raw inner archives and `compressed=False`. `header` replaces the
     whole header text; chunks still follow `compression_filter` and `backup_id`. `chunk_size` is in
-    bytes. Before `members()` or `write()` one may set `qubes_xml`, to replace the document
-    (`default_qubes_xml()` is what it would be), and `scrypt_options_for`, chunk name without
+    bytes. Before `members()` or `write()` one may set `scrypt_options_for`, chunk name without
     `.enc` to options, because parameters differ from chunk to chunk in real backups.
     """
+
+    header: bytes
 
     def __init__(
         self,
@@ -85,20 +57,12 @@ class BackupMaker:
         chunk_size: int = CHUNK_BYTES,
         scrypt_options: Sequence[str] = FAST_SCRYPT,
     ) -> None:
-        self.workdir = workdir
-        self.passphrase = passphrase
+        super().__init__(workdir, passphrase=passphrase, chunk_size=chunk_size)
         self.backup_id = backup_id
         self.compression_filter = compression_filter
         self.header = self._default_header(id_key) if header is None else header
-        self.chunk_size = chunk_size
         self.scrypt_options = tuple(scrypt_options)
         self.scrypt_options_for: dict[str, Sequence[str]] = {}
-        self.qubes_xml: bytes | None = None
-        self.qubes: list[Qube] = []
-        self._members: list[Member] | None = None
-        self._stage_numbers = itertools.count()
-        self._root = workdir / "members"
-        self._root.mkdir(parents=True)
 
     def _default_header(self, id_key: str) -> bytes:
         """Keys and their order as in QubesOS/qubes-core-admin `qubes/backup.py`, class
@@ -134,7 +98,7 @@ class BackupMaker:
         `files` that Qubes' own writer stores. A `Path` is read when the backup is written, sparse
         files stay sparse.
         """
-        qid = max([0, *(qube.domain.qid for qube in self.qubes)]) + 1 if qid is None else qid
+        qid = self._next_qid() if qid is None else qid
         path = f"vm{qid}/" if backup_path is None else backup_path
         staged = self._stage(files)
         domain = Domain(
@@ -151,34 +115,12 @@ class BackupMaker:
         subdir = path if path.endswith("/") or not path else path + "/"
         return self._add(Qube(domain, subdir, staged, qubes_writer, in_xml))
 
-    def add_home(self, user: str, tree: Path) -> Qube:
-        """Adds dom0 with the folder `tree` as `dom0-home/USER`; copied first if the folder is
-        named otherwise.
-        """
-        if tree.name != user:
-            copy = self._stage_folder() / user
-            run(["cp", "-a", "--sparse=always", str(tree), str(copy)])
-            tree = copy
-        size = sum(path.lstat().st_blocks * 512 for path in tree.rglob("*"))
-        domain = _dom0(backup_path=f"dom0-home/{user}", backup_size=size)
-        return self._add(Qube(domain, "dom0-home/", {user: tree}, home=True))
-
     def default_qubes_xml(self) -> bytes:
         """qubes.xml for what was added so far; dom0 is always in it."""
         domains = [qube.domain for qube in self.qubes if qube.in_xml]
         if not any(domain.qid == 0 for domain in domains):
-            domains.insert(0, _dom0(backup_path=None, backup_size=0))
+            domains.insert(0, dom0_domain(backup_path=None, backup_size=0))
         return qubes_xml(domains)
-
-    def members(self) -> list[Member]:
-        """Builds every stored member, once, in the writer's order; a new list each time."""
-        if self._members is None:
-            self._members = list(self._build())
-        return list(self._members)
-
-    def write(self, out: Path) -> Path:
-        """Writes the whole backup to `out`."""
-        return assemble(self.members(), out)
 
     def combined_passphrase(self, name: str) -> bytes:
         """The passphrase of a stored file by its name without `.enc`, such as
@@ -195,29 +137,6 @@ class BackupMaker:
         scrypt_encrypt(data, out, self.combined_passphrase(name), options)
         return Member(f"{name}.enc", out)
 
-    def _add(self, qube: Qube) -> Qube:
-        if self._members is not None:
-            raise RuntimeError("the members are built already")
-        self.qubes.append(qube)
-        return qube
-
-    def _stage(self, files: Mapping[str, bytes | Path]) -> dict[str, Path]:
-        """Puts each file under its final name, a `Path` by a link that tar follows
-        (`--dereference`).
-        """
-        folder = self._stage_folder()
-        for name, content in files.items():
-            if isinstance(content, Path):
-                (folder / name).symlink_to(content.absolute())
-            else:
-                (folder / name).write_bytes(content)
-        return {name: folder / name for name in files}
-
-    def _stage_folder(self) -> Path:
-        folder = self.workdir / "stage" / str(next(self._stage_numbers))
-        folder.mkdir(parents=True)
-        return folder
-
     def _build(self) -> Iterator[Member]:
         header = Member("backup-header", self._root / "backup-header")
         header.path.write_bytes(self.header)
@@ -226,9 +145,7 @@ class BackupMaker:
         passphrase = f"backup-header!{self.passphrase}".encode()
         scrypt_encrypt(header.path, proof.path, passphrase, self.scrypt_options)
         yield proof
-        document = self.default_qubes_xml() if self.qubes_xml is None else self.qubes_xml
-        staged = self._stage({"qubes.xml": document})["qubes.xml"]
-        with inner_tar(staged, "", compression_filter=self.compression_filter) as stream:
+        with inner_tar(self._document(), "", compression_filter=self.compression_filter) as stream:
             yield from self._chunks("qubes.xml", stream)
         for qube in self.qubes:
             for name, path in qube.files.items():
@@ -244,43 +161,3 @@ class BackupMaker:
     def _chunks(self, name: str, stream: BinaryIO) -> Iterator[Member]:
         for index, chunk in enumerate(split_chunks(stream, self.chunk_size, self.workdir)):
             yield self.encrypt(f"{name}.{index:03d}", chunk)
-
-
-def assemble(members: Sequence[Member], out: Path) -> Path:
-    """Writes the outer archive: each member by its own `tar`, one after another; nothing is held
-    in memory.
-    """
-    with out.open("wb") as archive:
-        for member in members:
-            with _tar_folder(member, out.parent) as directory:
-                append_outer_member(directory, member.name, archive)
-    return out
-
-
-@contextmanager
-def _tar_folder(member: Member, scratch: Path) -> Iterator[Path]:
-    """A folder in which the member's file has the member's name: its own, or one made for the time
-    being.
-    """
-    if member.directory is not None:
-        yield member.directory
-        return
-    with tempfile.TemporaryDirectory(prefix=".member-", dir=scratch) as folder:
-        copy = Path(folder) / member.name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(member.path, copy)
-        yield Path(folder)
-
-
-def _dom0(*, backup_path: str | None, backup_size: int) -> Domain:
-    return Domain(
-        name="dom0",
-        qid=0,
-        klass="AdminVM",
-        label="black",
-        template=None,
-        netvm=None,
-        volumes={},
-        backup_path=backup_path,
-        backup_size=backup_size,
-    )

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.maker.backup import Member
+from tests.maker.collected import Member
 
 RECORD_BYTES = 10_240
 

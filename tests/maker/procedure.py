@@ -8,6 +8,7 @@ at `.999`.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.maker.tools import check, environment, run
@@ -55,13 +56,21 @@ def verified_backup_id(outdir: Path, passphrase: str) -> str:
 
 
 def encrypted_chunks(outdir: Path, member_path: str) -> list[Path]:
-    """The chunks of one file in the order of their numbers."""
-    file = outdir / member_path
+    """The chunks of one file of format 4 in the order of their numbers."""
+    return chunks_of(outdir, member_path, ".enc")
+
+
+def chunks_of(outdir: Path, member_path: str, suffix: str) -> list[Path]:
+    """The chunks of one file in the order of their numbers; their names end in `suffix`.
+
+    Raises `RuntimeError` if there is none.
+    """
+    folder, _, file = member_path.rpartition("/")
     found = {
         int(number): path
-        for path in file.parent.glob("*.enc")
-        for base, _, number in [path.name.removesuffix(".enc").rpartition(".")]
-        if base == file.name and number.isdigit()
+        for path in (outdir / folder).iterdir()
+        for base, _, number in [path.name.removesuffix(suffix).rpartition(".")]
+        if path.name.endswith(suffix) and base == file and number.isdigit()
     }
     if not found:
         raise RuntimeError(f"no chunk of {member_path}")
@@ -77,9 +86,20 @@ def unpack(chunks: list[Path], outdir: Path, decompressor: str | None) -> None:
     """Step 7: `cat CHUNKS | gzip -d | tar -x`; `-p`, so that modes are kept for a user who is not
     root.
     """
-    commands = [["cat", *map(str, chunks)]]
-    commands += [[decompressor, "-d"]] if decompressor else []
-    commands += [["tar", "-x", "-p", "-f", "-", "-C", str(outdir)]]
+    filters = [[decompressor, "-d"]] if decompressor else []
+    run_pipeline([["cat", *map(str, chunks)], *filters, tar_extract(outdir)])
+
+
+def tar_extract(outdir: Path) -> list[str]:
+    """What unpacks the inner archive from standard input."""
+    return ["tar", "-x", "-p", "-f", "-", "-C", str(outdir)]
+
+
+def run_pipeline(commands: Sequence[Sequence[str]]) -> None:
+    """Runs programs, each reading what the one before it writes.
+
+    Raises `RuntimeError` when the exit status of one is not 0.
+    """
     running: list[subprocess.Popen[bytes]] = []
     for command in commands:
         last = command is commands[-1]

@@ -29,7 +29,7 @@ PRIVATE_BYTES = 2 << 30
 @dataclass(frozen=True, kw_only=True)
 class Domain:
     """What qubes.xml says of one qube; `qid` 0 is dom0. `backup_path` None: known, but not in this
-    backup.
+    backup. `tag`: the element's name in R2 and R3, where `klass` does not say it.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Domain:
     volumes: Mapping[str, bool]
     backup_path: str | None
     backup_size: int
+    tag: str | None = None
 
 
 def qubes_xml(domains: Sequence[Domain]) -> bytes:

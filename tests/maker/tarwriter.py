@@ -12,6 +12,7 @@ import errno
 import os
 import subprocess
 import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,18 +27,28 @@ ZERO_BLOCK = bytes(BLOCK_BYTES)
 
 
 def inner_tar_command(
-    source: Path, subdir: str, *, compression_filter: str | None, dereference: bool, sparse: bool
+    source: Path,
+    subdir: str,
+    *,
+    compression_filter: str | None,
+    dereference: bool,
+    sparse: bool,
+    name: str | None = None,
+    pattern: str | None = None,
+    rewrite_links: bool = True,
 ) -> list[str]:
     """GNU tar's command line as QubesOS/qubes-core-admin `qubes/backup.py` has it, but for the
-    archive: `-f -`.
+    archive: `-f -`. `pattern`: what `--xform` puts the prefix before, by default the name.
     """
+    name = source.name if name is None else name
     command = ["tar", "-Pc"]
     command += ["--sparse"] if sparse else []
-    command += ["-f", "-", "-C", str(source.parent)]
+    command += ["-f", "-", "-C", str(source if name == "." else source.parent)]
     command += ["--dereference"] if dereference else []
-    command += [f"--xform=s:^{source.name}:{subdir}\\0:"]
+    pattern = f"^{name}" if pattern is None else pattern
+    command += [f"--xform=s:{pattern}:{subdir}\\0:{'' if rewrite_links else 'S'}"]
     command += [f"--use-compress-program={compression_filter}"] if compression_filter else []
-    return [*command, source.name]
+    return [*command, name]
 
 
 @contextmanager
@@ -48,11 +59,16 @@ def inner_tar(
     compression_filter: str | None = "gzip",
     dereference: bool = True,
     sparse: bool = True,
+    name: str | None = None,
+    rewrite_links: bool = True,
 ) -> Iterator[BinaryIO]:
     """The inner archive that GNU tar writes of `source`, its names prefixed with `subdir` (`vm1/`,
     `dom0-home/`).
 
-    Qubes passes `--dereference` for every file since late 2015, never for dom0's home.
+    Qubes passes `--dereference` for every file since late 2015, never for dom0's home. `name` "."
+    stores a folder's content, as with templates of R2 and R3, where the dot in `--xform` stands for
+    any character: so every symbolic link's target gets the prefix too. `rewrite_links` False leaves
+    the targets as they are.
     """
     command = inner_tar_command(
         source,
@@ -60,8 +76,10 @@ def inner_tar(
         compression_filter=compression_filter,
         dereference=dereference,
         sparse=sparse,
+        name=name,
+        rewrite_links=rewrite_links,
     )
-    with _process(command, None) as stream:
+    with process(command, None) as stream:
         yield stream
 
 
@@ -88,7 +106,7 @@ def qubes_tarwriter(
         if compression_filter is None:
             yield archive
         else:
-            with _process([compression_filter], archive) as stream:
+            with process([compression_filter], archive) as stream:
                 yield stream
     thread.join()
     if failures:
@@ -201,16 +219,16 @@ def _copy(data: BinaryIO, offset: int, size: int, out: BinaryIO) -> None:
 
 
 @contextmanager
-def _process(command: list[str], stdin: BinaryIO | None) -> Iterator[BinaryIO]:
+def process(command: list[str], stdin: BinaryIO | None) -> Iterator[BinaryIO]:
+    """A program's output as a stream; leaving the block checks that it ended well."""
     source = subprocess.DEVNULL if stdin is None else stdin
-    process = subprocess.Popen(
-        command,
-        stdin=source,
-        stdout=subprocess.PIPE,
-        env=environment(),
-    )
-    if stdin is not None:
-        stdin.close()  # so that the writer meets a closed pipe when the filter stops
-    with process:
-        yield cast(BinaryIO, process.stdout)
-    check(command, process.returncode)
+    with tempfile.TemporaryFile() as messages:
+        running = subprocess.Popen(
+            command, stdin=source, stdout=subprocess.PIPE, stderr=messages, env=environment()
+        )
+        if stdin is not None:
+            stdin.close()  # so that the writer meets a closed pipe when the filter stops
+        with running:
+            yield cast(BinaryIO, running.stdout)
+        messages.seek(0)
+        check(command, running.returncode, messages.read())

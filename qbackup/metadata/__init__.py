@@ -1,0 +1,11 @@
+"""``qubes.xml`` of every age → `QubeRecord`: what a backup says about its qubes.
+
+The bytes are authenticated before they come here. They are still bounded, and a DOCTYPE is
+refused: no entity of any kind is needed, and each kind has cost somebody memory.
+"""
+
+from qbackup.metadata.document import parse_qubes_xml
+from qbackup.metadata.record import METADATA_PATH, QubeRecord
+from qbackup.metadata.table import QubeTable
+
+__all__ = ["METADATA_PATH", "QubeRecord", "QubeTable", "parse_qubes_xml"]

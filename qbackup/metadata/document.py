@@ -1,0 +1,42 @@
+"""The whole document: its root says which Qubes wrote it."""
+
+from __future__ import annotations
+
+from qbackup.errors import Damaged, LimitExceeded
+from qbackup.limits import Limits
+from qbackup.metadata import release3, release4
+from qbackup.metadata.record import METADATA_PATH, QubeRecord
+from qbackup.metadata.strictxml import parse_xml
+from qbackup.names import display
+
+_READERS = {reader.ROOT_TAG: reader.parse for reader in (release4, release3)}
+
+
+def parse_qubes_xml(data: bytes, limits: Limits) -> tuple[QubeRecord, ...]:
+    """The qubes that the backup says it holds, in its order.
+
+    Raises:
+        Damaged: no XML, a DOCTYPE, or not the structure of any Qubes.
+        LimitExceeded: longer, or with more qubes, than allowed.
+    """
+    root = parse_xml(data, limits)
+    reader = _READERS.get(str(root.tag))
+    if reader is None:
+        known = " nor ".join(f"<{tag}>" for tag in _READERS)
+        raise Damaged(
+            f"its root is <{display(str(root.tag))[:80]}>, neither {known}", file=METADATA_PATH
+        )
+    records = []
+    for count, record in enumerate(reader(root)):
+        if count >= limits.qubes:
+            raise LimitExceeded("qubes.xml has too many domains", limit="qubes", file=METADATA_PATH)
+        if record is not None:
+            records.append(record)
+    _check_distinct(records)
+    return tuple(records)
+
+
+def _check_distinct(records: list[QubeRecord]) -> None:
+    for values in ([r.name for r in records], [r.backup_path for r in records]):
+        if len(set(values)) < len(values):
+            raise Damaged("two qubes share a name or a backup-path", file=METADATA_PATH)

@@ -1,0 +1,56 @@
+"""`QubeRecord`: what is known of one qube, whichever Qubes wrote it down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+METADATA_PATH = "qubes.xml"
+DOM0_NAME = "dom0"
+DOM0_FOLDER = "dom0-home"
+ADMIN_CLASS = "AdminVM"
+NO_LABEL = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QubeRecord:
+    """A qube that is in the backup.
+
+    Args:
+        name: of the qube; ``dom0`` for the administrative one.
+        klass: AppVM, TemplateVM, StandaloneVM, DispVM or AdminVM.
+        label: name of its colour, ``""`` where none is given.
+        template: name of its template; None without one.
+        netvm: name of its network qube; None where none is named, which means the default
+            one; ``""`` for no network.
+        size: disk use when the backup was made, in bytes: an estimate; None if not given.
+        backup_path: the folder of its files in the archive, no slash at the end; of dom0, the path
+            of its home. ``""`` for dom0 where qubes.xml does not list it.
+        required: names of the files that must be there.
+    """
+
+    name: str
+    klass: str
+    label: str
+    template: str | None
+    netvm: str | None
+    size: int | None
+    backup_path: str
+    required: tuple[str, ...]
+
+    @property
+    def is_dom0(self) -> bool:
+        """Whether this is dom0, whose backup is one folder archive."""
+        return self.klass == ADMIN_CLASS
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether qubes.xml says that it is in the backup.
+
+        R2 leaves dom0 out of qubes.xml, whether its home is in the backup or not.
+        """
+        return bool(self.backup_path)
+
+
+def parse_size(text: str) -> int | None:
+    """A backup's estimate of a qube's size; None where it is no number."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None

@@ -1,0 +1,74 @@
+"""``<qubes>``: the qubes.xml of Qubes R4.
+
+Fact: QubesOS/qubes-core-admin, ``qubes/app.py`` and ``qubes/vm/__init__.py``, how they store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from qbackup.errors import Damaged
+from qbackup.metadata.record import (
+    ADMIN_CLASS,
+    DOM0_NAME,
+    METADATA_PATH,
+    NO_LABEL,
+    QubeRecord,
+    parse_size,
+)
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+ROOT_TAG = "qubes"
+
+
+def parse(root: Element) -> Iterator[QubeRecord | None]:
+    """A record for each domain, None for one that is not in the backup.
+
+    Raises:
+        Damaged: one that is in the backup has no name or no path.
+    """
+    labels = {
+        element.get("id", ""): (element.text or "").strip()
+        for element in root.iterfind("./labels/label")
+    }
+    for domain in root.iterfind("./domains/domain"):
+        yield _parse_domain(domain, labels)
+
+
+def _parse_domain(domain: Element, labels: dict[str, str]) -> QubeRecord | None:
+    """One domain; None when it is not in the backup."""
+    features = dict(_named_texts(domain, "./features/feature"))
+    if not features.get("backup-content"):
+        return None
+    properties = dict(_named_texts(domain, "./properties/property"))
+    klass = domain.get("class", "")
+    is_dom0 = klass == ADMIN_CLASS
+    path = features.get("backup-path", "").rstrip("/")
+    label = properties.get("label", NO_LABEL)
+    name = DOM0_NAME if is_dom0 else properties.get("name", "")
+    if not name or not path:
+        raise Damaged("a qube in the backup has no name or no backup-path", file=METADATA_PATH)
+    return QubeRecord(
+        name=name,
+        klass=klass,
+        label=labels.get(label, labels.get(f"label-{label}", label)),
+        template=properties.get("template") or None,
+        netvm=properties.get("netvm"),
+        size=parse_size(features.get("backup-size", "")),
+        backup_path=path,
+        required=(path.rpartition("/")[2],) if is_dom0 else tuple(_required_images(domain)),
+    )
+
+
+def _named_texts(domain: Element, path: str) -> Iterator[tuple[str, str]]:
+    for element in domain.iterfind(path):
+        yield element.get("name", ""), (element.get("ref") or element.text or "").strip()
+
+
+def _required_images(domain: Element) -> Iterator[str]:
+    for volume in domain.iterfind("./volume-config/volume"):
+        if volume.get("save_on_stop") == "True" and volume.get("name"):
+            yield f"{volume.get('name')}.img"
