@@ -136,10 +136,11 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
             check_block(block)
         kind = block[TYPE_OFFSET : TYPE_OFFSET + 1]
         if kind == _PAX:
-            data = yield from _payload(block, limits.pax_header, "pax_header")
+            data, _ = yield from _payload(block, limits.pax_header, "pax_header")
             pax = parse_pax(data, keywords) if sparse or _names_outer_keyword(data) else {}
         elif kind in (_LONG_NAME, _LONG_LINK):
-            long[kind] = _text((yield from _payload(block, limits.name + 1, "name")))
+            data, behind = yield from _payload(block, limits.name + 1, "name")
+            long[kind] = _long_name(data, behind)
         elif kind == _PAX_GLOBAL:
             raise Damaged("a global pax header, which no Qubes backup has")
         else:
@@ -267,12 +268,20 @@ def _check_sum(block: bytes) -> None:
             raise Damaged("a tar header does not match its checksum")
 
 
-def _payload(block: bytes, limit: int, name: str) -> Generator[int, bytes, bytes]:
+def _payload(block: bytes, limit: int, name: str) -> Generator[int, bytes, tuple[bytes, bytes]]:
+    """What an extended header says, and what stands behind it in its last block."""
     size = _size(block)
     if size > limit:
         raise LimitExceeded(f"an extended tar header has {size} bytes", limit=name)
     data = yield size + -size % BLOCK_SIZE
-    return data[:size]
+    return data[:size], data[size:]
+
+
+def _long_name(data: bytes, behind: bytes) -> bytes:
+    """GNU tar reads up to a NUL, others up to the size: they must mean the same."""
+    if b"\0" not in data and behind[:1].strip(b"\0"):
+        raise Damaged("a long name in a tar header goes on behind its end")
+    return _text(data)
 
 
 def _size(block: bytes) -> int:

@@ -320,6 +320,14 @@ class TestLongNames:
         member = read(data)
         assert (member.name, member.link) == (name, link)
 
+    def test_that_go_on_behind_their_end_are_refused(self) -> None:
+        """GNU tar and tarfile read up to a NUL, others up to the size."""
+        front = header(b"././@LongLink", size=4, kind=b"L", magic=GNU)
+        assert read(front + padded(b"name") + header()).name == b"name"
+        assert read(front + padded(b"nam\0behind") + header()).name == b"nam"
+        with pytest.raises(Damaged, match="goes on"):
+            read(front + padded(b"names") + header())
+
     def test_pax_goes_before_them(self) -> None:
         data = pax({b"path": b"pax"}) + gnu_long(b"gnu") + header()
         assert read(data).name == b"pax"

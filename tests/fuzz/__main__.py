@@ -14,7 +14,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +34,7 @@ class Ended:
     status: int
     seconds: float
     output: str
-    findings: tuple[Path, ...]
+    findings: Mapping[str, bytes]
 
     @property
     def is_good(self) -> bool:
@@ -56,8 +56,8 @@ class Ended:
         """What it said, without what libFuzzer tells on the way, and the input."""
         yield f"\n== {self.name}: status {self.status}"
         yield from [line for line in self.output.splitlines() if line[:1] != "#"][-_SHOWN_LINES:]
-        for path in self.findings:
-            yield f"{path.name}: {base64.b64encode(path.read_bytes()).decode()}"
+        for name, data in self.findings.items():
+            yield f"{name}: {base64.b64encode(data).decode()}"
 
 
 def run(name: str, seconds: int, folder: Path) -> Ended:
@@ -83,10 +83,10 @@ def run(name: str, seconds: int, folder: Path) -> Ended:
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
-    found_now = set(findings.glob(f"{name}-*")) - before
+    new = {p.name: p.read_bytes() for p in set(findings.glob(f"{name}-*")) - before}
     text = log.read_text(errors="replace")
     seconds_used = usage.ru_utime + usage.ru_stime
-    return Ended(name, process.returncode, seconds_used, text, tuple(sorted(found_now)))
+    return Ended(name, process.returncode, seconds_used, text, new)
 
 
 def _environment() -> dict[str, str]:
