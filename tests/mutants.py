@@ -19,6 +19,7 @@ KILLED = {"killed", "segfault"}  # a timeout may be the machine's fault
 WIDER = ["pipeline", "streams", "drives", "contents", "pipe", "keep_damaged"]
 WIDER += ["limits", "salvage", "journal", "damage"]  # these take longest
 PYTEST = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "300"]
+PYTEST += ["--hypothesis-profile", "ci"]  # no deadlines
 
 
 def mutmut(*arguments: str) -> str:
