@@ -109,6 +109,7 @@ def _count(archive: qbackup.BackupArchive, file: BackupFile) -> FileCounts:
     def counted() -> Iterator[memoryview]:
         nonlocal plaintext
         for piece in unlocked.decompress(archive.pipeline.run(unlocked.format, file.chunks)):
+            assert isinstance(piece, memoryview)
             plaintext += len(piece)
             yield piece
 

@@ -34,9 +34,11 @@ from qbackup.errors import (
     UsageError,
 )
 from qbackup.file import BackupFile, Unlocked
-from qbackup.formats import Door, choose_door
+from qbackup.formats import Door, Format, choose_door
 from qbackup.front import Front
+from qbackup.gaps import DecompressPastGaps
 from qbackup.header import BackupHeader
+from qbackup.headerless import Beginning, HeaderlessFront, KeepingSource, read_beginning
 from qbackup.keys import Deriver
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
@@ -51,7 +53,8 @@ from qbackup.restore.run import Run, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.restore.writer import FolderWriter
 from qbackup.scrypt import ScryptParameters
-from qbackup.source import open_source
+from qbackup.source import Source, open_source
+from qbackup.volumes import choose_volumes
 
 Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 
@@ -126,7 +129,7 @@ class BackupArchive:
         self._metadata_error: QBackupError | None = None
         self._metadata_stored = StoredHash()
         self._salvage = salvage
-        self._source = open_source(source)
+        self._source: Source = open_source(source)
         if salvage and not self._source.seekable:
             self._source.close()
             raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
@@ -139,18 +142,45 @@ class BackupArchive:
             executor_jobs=executor_jobs,
         )
         try:
-            make = SeekableCatalog if self._source.seekable else PipeCatalog
-            self.catalog: Catalog = (SalvageCatalog if salvage else make)(
-                self._source, self.limits, self, self._make_chunk, self._warn
-            )
-            self._front = self._make_front()
+            self._front = self._open_front()
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
             self.close()
             raise
 
-    def _make_front(self) -> Front:
+    def _open_front(self) -> Front:
+        """Finds out whether there is a header, then reads what there is."""
+        keeping = KeepingSource(self._source)
+        if not self._salvage:  # which searches the file itself, and may read it twice
+            self._source = keeping
+        beginning = read_beginning(keeping, self.limits)
+        keeping.stop()
+        self.catalog = self._make_catalog(has_header=beginning is None)
+        return self._make_front(beginning)
+
+    def _make_catalog(self, *, has_header: bool) -> Catalog:
+        if self._salvage:
+            return SalvageCatalog(self._source, self.limits, self, self._make_chunk, self._warn)
+        make = SeekableCatalog if self._source.seekable else PipeCatalog
+        return make(
+            self._source,
+            self.limits,
+            self,
+            self._make_chunk,
+            self._warn,
+            has_header=has_header,
+        )
+
+    def _make_front(self, beginning: Beginning | None) -> Front:
+        if beginning is not None:
+            return HeaderlessFront(
+                beginning,
+                self._source,
+                self.catalog,
+                self.limits,
+                hmac_algorithm=self._hmac_algorithm,
+            )
         if not self._salvage:
             return Front(
                 self._source, self.catalog, self.limits, hmac_algorithm=self._hmac_algorithm
@@ -233,10 +263,14 @@ class BackupArchive:
         data = secret if isinstance(secret, bytes) else secret.encode("utf-8", "surrogateescape")
         meanwhile = functools.partial(self._expect_first, data) if ahead else None
         header = self._front.authenticate(data, self.pipeline, meanwhile)
-        decompress = choose_filter(header.compression_filter, self._filter_override, self.limits)
         door = choose_door(header, hmac_algorithm=self._hmac_algorithm)
-        self._unlocked = Unlocked(door.format(header, data, self.limits), decompress)
+        format_ = door.format(header, data, self.limits)
+        self._unlocked = Unlocked(format_, self._choose_decompress(format_, header))
         self._header = header
+
+    def _choose_decompress(self, format_: Format, header: BackupHeader) -> DecompressPastGaps:
+        choose = choose_volumes if format_.has_volumes else choose_filter
+        return choose(header.compression_filter, self._filter_override, self.limits)
 
     def expect_all(self) -> None:
         """Says that all of it is going to be read, before or after `unlock`.

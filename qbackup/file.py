@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 from qbackup.chunk import EncryptedChunk
-from qbackup.compression import Decompress
 from qbackup.errors import FolderArchive, QBackupError
 from qbackup.formats import Event, Format
+from qbackup.gaps import DecompressPastGaps
 from qbackup.gaps import past_gaps as go_past_gaps
 from qbackup.inner import Entry, Extent, InnerArchive
 from qbackup.limits import Limits
@@ -30,7 +30,7 @@ class Unlocked:
     """What reading needs once the passphrase is known."""
 
     format: Format
-    decompress: Decompress
+    decompress: DecompressPastGaps
 
 
 class Access(Protocol):
@@ -126,7 +126,12 @@ class BackupFile:
             events = _counted(events, on_chunk)
         decompress = go_past_gaps(unlocked.decompress) if past_gaps else unlocked.decompress
         return InnerArchive(
-            decompress(events), self.path, self._access.limits, on_close, past_gaps=past_gaps
+            decompress(events),
+            self.path,
+            self._access.limits,
+            on_close,
+            past_gaps=past_gaps,
+            every_link=unlocked.format.has_volumes,
         )
 
     def extents(self) -> Iterator[Extent]:

@@ -24,7 +24,7 @@ from qbackup.errors import (
     UsageError,
     WrongPassphrase,
 )
-from qbackup.formats import Door, choose_door
+from qbackup.formats import Door, LockedHeader, choose_door
 from qbackup.formats.v4 import Door4
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
 from qbackup.keys import Derivation
@@ -68,6 +68,7 @@ class Front:
         # what the root key is or comes from, and the header as it is proven
         self._proven: tuple[RootKey | Derivation, bytes] | None = None
         self._door: Door | None = None
+        self._locked: LockedHeader | None = None  # that has been opened
         self.faults: list[str] = []
         self._begin()
 
@@ -156,9 +157,14 @@ class Front:
 
     def _accept(self, key: RootKey | Derivation, plain: bytes) -> BackupHeader:
         """The header that the copy proves."""
-        header = BackupHeader.parse(plain, self._limits)
+        header = self._parse(plain)
+        if self._locked is not None:
+            header = self._locked.complete(header)
         self._proven = key, plain
         return header
+
+    def _parse(self, plain: bytes) -> BackupHeader:
+        return BackupHeader.parse(plain, self._limits)
 
     def _open_copy(
         self,
@@ -179,6 +185,7 @@ class Front:
             if not locked.fits(key):
                 pipeline.forget_expected()
                 raise WrongPassphrase(locked.misfit)
+            self._locked = locked
             return locked.root(key), locked.open(key, pipeline.cipher.decrypt)
         except Damaged as error:
             raise HeaderAltered(
@@ -190,7 +197,8 @@ class Front:
         if member.name != HEADER_NAME:
             if member.name.startswith(METADATA_PATH + "."):
                 raise UnsupportedFormat(
-                    "this looks like a backup of format 2 (without a header), which is not read yet"
+                    "the backup's header is missing: it begins with"
+                    f" {display(member.name)}. Without it only backups of format 2 can be read"
                 )
             raise NotABackup(
                 f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"

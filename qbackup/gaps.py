@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
-from qbackup.compression import OUTPUT_SIZE, Decompress, raw
+from qbackup.compression import OUTPUT_SIZE, raw
 from qbackup.errors import QBackupError
 from qbackup.formats import Data, Event, Lost
 from qbackup.pieces import Gap, Piece
@@ -19,7 +19,7 @@ from qbackup.pieces import Gap, Piece
 DecompressPastGaps: TypeAlias = Callable[[Iterable[Event]], Iterator[Piece]]
 
 
-def past_gaps(decompress: Decompress) -> DecompressPastGaps:
+def past_gaps(decompress: DecompressPastGaps) -> DecompressPastGaps:
     """The same filter, going on behind lost chunks where it can; others raise at the first."""
     return raw_past_gaps if decompress is raw else decompress
 

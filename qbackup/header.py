@@ -23,6 +23,7 @@ HEADER_COPY_NAME = "backup-header.hmac"
 _TRUE = ("1", "true", "yes")
 _PLAIN = re.compile(r"[A-Za-z0-9-]*", re.ASCII)
 _SCRYPT = "scrypt"
+NOT_NAMED = ""  # a digest that is found by trying, in format 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +35,8 @@ class BackupHeader:
         encrypted: the chunks are encrypted (always, in format 4).
         compressed: the files were compressed with `compression_filter`.
         compression_filter: name of the program; None when not compressed.
-        hmac_algorithm: what authenticates a chunk: ``scrypt`` in format 4, else a digest.
+        hmac_algorithm: what authenticates a chunk: ``scrypt`` in format 4, else a digest; ``""``
+            in a header of format 2 that names none, until it is found by trying.
         crypto_algorithm: cipher of formats 2 and 3, as openssl names it.
         backup_id: names this backup among its owner's; bound into every chunk's key. ``""`` in
             formats 2 and 3.
@@ -68,7 +70,9 @@ class BackupHeader:
             version=version,
             encrypted=_required_boolean(values, "encrypted"),
             compressed=compressed,
-            compression_filter=values.get("compression-filter") if compressed else None,
+            compression_filter=values.get("compression-filter", rules.compression_filter)
+            if compressed
+            else None,
             hmac_algorithm=values.get("hmac-algorithm", rules.hmac_algorithm),
             crypto_algorithm=values.get("crypto-algorithm", rules.crypto_algorithm),
             backup_id=_required(values, "backup-id") if rules.has_id else "",
@@ -140,19 +144,10 @@ def _required_boolean(values: dict[str, str], key: str) -> bool:
 def _check_version(values: dict[str, str]) -> int:
     text = values.get("version")
     if text is None:
-        raise UnsupportedFormat(
-            "the header names no version: a backup of format 2, which is not read yet",
-            file=HEADER_NAME,
-        )
+        return _VERSION_WITHOUT_NAME
     version = int(text) if text.isdigit() and len(text) <= 4 else None
     if version is not None and version in _RULES:
         return version
-    if version in _OLDER_VERSIONS:
-        raise UnsupportedFormat(
-            f"this is a backup of format {version}, which is not read yet; Qubes OS publishes a"
-            f" procedure for it ('Emergency Backup Recovery without Qubes (v{version})')",
-            file=HEADER_NAME,
-        )
     raise UnsupportedFormat(
         f"this is a backup of format {text}, which this version of qbackup does not know;"
         " a newer one may",
@@ -173,11 +168,16 @@ def _check_format_4(header: BackupHeader) -> None:
 
 
 def _check_format_3(header: BackupHeader) -> None:
+    _check_format_2(header)
+    _check_filter(header)
+
+
+def _check_format_2(header: BackupHeader) -> None:
     if header.hmac_algorithm.lower() == _SCRYPT:
         raise UnsupportedFormat(
-            f"the header names {_SCRYPT} where format 3 has a digest", file=HEADER_NAME
+            f"the header names {_SCRYPT} where format {header.version} has a digest",
+            file=HEADER_NAME,
         )
-    _check_filter(header)
 
 
 def _check_filter(header: BackupHeader) -> None:
@@ -192,18 +192,21 @@ class _Rules:
     Args:
         hmac_algorithm: where it names none.
         crypto_algorithm: where it names none.
+        compression_filter: where it names none and something is compressed.
         has_id: it has an identifier.
         check: what else must hold.
     """
 
     hmac_algorithm: str
     crypto_algorithm: str | None
+    compression_filter: str | None
     has_id: bool
     check: Callable[[BackupHeader], None]
 
 
 _RULES = {
-    3: _Rules("SHA512", "aes-256-cbc", False, _check_format_3),
-    4: _Rules(_SCRYPT, None, True, _check_format_4),
+    2: _Rules(NOT_NAMED, "aes-256-cbc", "gzip", False, _check_format_2),
+    3: _Rules("SHA512", "aes-256-cbc", None, False, _check_format_3),
+    4: _Rules(_SCRYPT, None, None, True, _check_format_4),
 }
-_OLDER_VERSIONS = (2,)
+_VERSION_WITHOUT_NAME = 2  # R2's release candidates name none

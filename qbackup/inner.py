@@ -23,7 +23,7 @@ from qbackup.errors import (
 )
 from qbackup.limits import Limits
 from qbackup.names import decode, display, unsafe_reason, within, without_dot
-from qbackup.pieces import CUT_OFF, Gap, Piece, PieceQueue
+from qbackup.pieces import CUT_OFF, Gap, Piece, PieceQueue, Seam
 from qbackup.tar import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -35,6 +35,8 @@ from qbackup.tar import (
     TarMember,
     read_member,
 )
+
+_NAME_SIZE = 100  # of a name in a tar header
 
 Kind = Literal["file", "folder", "symlink", "hardlink", "device", "pipe", "unknown"]
 
@@ -115,6 +117,7 @@ class InnerArchive:
         limits: bounds on what it may ask for.
         on_close: gives back what the stream stands on.
         past_gaps: go on behind lost data of an entry that was not read to its end.
+        every_link: the writer's tar put its prefix before every symbolic link's relative target.
     """
 
     def __init__(
@@ -125,12 +128,14 @@ class InnerArchive:
         on_close: Callable[[], None] | None = None,
         *,
         past_gaps: bool = False,
+        every_link: bool = False,
     ) -> None:
         self._on_close = on_close
-        self._bytes = PieceQueue(pieces)
+        self._bytes = PieceQueue(pieces, self._check_seam)
         self._path = path
         self._limits = limits
         self._past_gaps = past_gaps
+        self._every_link = every_link
         self._member: TarMember | None = None
         self._current: Entry | None = None
         self._left = 0
@@ -238,10 +243,10 @@ class InnerArchive:
         """What keeps it from being read on; None if that was not a lost chunk."""
         return self._bytes.lost
 
-    def _data(self, size: int) -> Piece:
+    def _data(self, size: int) -> memoryview | Gap:
         """Some of the current entry's data; what is lost of them only when going past gaps."""
         if self._past_gaps:
-            part = self._bytes.part(size)
+            part: memoryview | Gap = self._bytes.part(size)
         else:
             part = self._bytes.piece(size)
             if not len(part):
@@ -272,6 +277,18 @@ class InnerArchive:
         self._left = self._member.stored_size
         return self._member
 
+    def _check_seam(self, seam: Seam) -> None:
+        """A volume ended: if that was within a member, it must be what goes on in the next one.
+
+        Raises:
+            Damaged: it is another volume than the one that belongs here.
+        """
+        member = self._member
+        if not self._left or member is None:
+            return  # between members: the next block must be a header
+        if self._left != seam.left or not _is_called(member, seam.name):
+            raise Damaged("its parts don't fit together: one is missing or in another's place")
+
     def _pass_rest(self) -> None:
         """Passes what was not read of the current entry, and its padding."""
         if self._member is None:
@@ -300,7 +317,7 @@ class InnerArchive:
         if kind == "hardlink":
             target = self._relative(target)
         elif kind == "symlink":
-            target = _original_target(target, self._path)
+            target = _original_target(target, self._path, every_link=self._every_link)
         self._current = Entry(
             path, kind, member.size, member.mode, member.mtime_ns, target, archive=self
         )
@@ -318,23 +335,29 @@ class InnerArchive:
         return below
 
 
-def _length(part: Piece) -> int:
+def _is_called(member: TarMember, name: bytes) -> bool:
+    """Whether a member has this name, of which no more than 100 bytes are known."""
+    return member.name == name or (len(name) == _NAME_SIZE and member.name.startswith(name))
+
+
+def _length(part: memoryview | Gap) -> int:
     return part.length if isinstance(part, Gap) else len(part)
 
 
-def _at(offset: int, part: Piece) -> Extent | Missing:
+def _at(offset: int, part: memoryview | Gap) -> Extent | Missing:
     if isinstance(part, Gap):
         return Missing(offset, part.length, part.error)
     return Extent(offset, len(part), part)
 
 
-def _original_target(target: str, path: str) -> str:
+def _original_target(target: str, path: str, *, every_link: bool) -> str:
     """Takes back what ``--xform`` did to a symbolic link of a folder.
 
     The writer calls tar with ``s:^USER:dom0-home/USER:``, which changes the targets that
     begin with USER as well; nothing in a home is called ``dom0-home``. Where a whole folder is
-    stored it is ``s:^.:vm9/.:``, and a dot stands for any character: each target was changed.
+    stored it is ``s:^.:vm9/.:``, and a dot stands for any character: each target was changed. In
+    format 2 it is ``s:^[^/]:``, which changes each that is not absolute.
     """
     prefix = path[: path.rfind("/") + 1]
-    changed = prefix if without_dot(path) != path else path
+    changed = prefix if every_link or without_dot(path) != path else path
     return target[len(prefix) :] if target.startswith(changed) else target

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -33,14 +33,34 @@ class Gap:
     error: QBackupError
 
 
-Piece: TypeAlias = "memoryview | Gap"
+@dataclass(frozen=True, slots=True)
+class Seam:
+    """Here one volume of a multi-volume archive ended and the next one begins.
+
+    Args:
+        name: of the member that goes on, or that begins here, cut at 100 bytes; ``b""``: the volume
+            names none, so it begins with a member, or the archive's end.
+        left: how many of its stored bytes are still to come.
+    """
+
+    name: bytes = b""
+    left: int = 0
+
+
+Piece: TypeAlias = "memoryview | Gap | Seam"
 
 
 class PieceQueue:
-    """A queue over the pieces of the stream, and over the gaps in it."""
+    """A queue over the pieces of the stream, and over the gaps in it.
 
-    def __init__(self, pieces: Iterator[Piece]) -> None:
+    Args:
+        pieces: of the stream.
+        on_seam: told of a seam when all before it was taken, and before anything behind it is.
+    """
+
+    def __init__(self, pieces: Iterator[Piece], on_seam: Callable[[Seam], None]) -> None:
         self._pieces = pieces
+        self._on_seam = on_seam
         self._piece = _EMPTY
         self._gap: Gap | None = None
         self._broken: QBackupError | None = None
@@ -61,7 +81,7 @@ class PieceQueue:
         self.position += len(taken)
         return taken
 
-    def part(self, size: int) -> Piece:
+    def part(self, size: int) -> memoryview | Gap:
         """As `piece`, or what is lost here, at most size bytes of it.
 
         Where the stream breaks off without saying how much is lost, all that is asked for is.
@@ -97,7 +117,9 @@ class PieceQueue:
             following = next(self._pieces, None)
             if following is None:
                 return False
-            if isinstance(following, Gap):
+            if isinstance(following, Seam):
+                self._on_seam(following)
+            elif isinstance(following, Gap):
                 self._gap = following
             else:
                 self._piece = following

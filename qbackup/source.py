@@ -41,8 +41,11 @@ class Source(Protocol):
     """Where a backup's bytes come from."""
 
     seekable: bool
-    troubles: int
-    """Reads that the device failed, also where another try then gave the bytes."""
+
+    @property
+    def troubles(self) -> int:
+        """Reads that the device failed, also where another try then gave the bytes."""
+        ...
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fills buffer from offset on; returns the number of bytes, less only at the end.

@@ -38,6 +38,7 @@ BLOCK_DEVICE = b"4"
 DIRECTORY = b"5"
 FIFO = b"6"
 OLD_GNU_SPARSE = b"S"
+CONTINUATION = b"M"
 _PAX = b"x"
 _PAX_GLOBAL = b"g"
 _LONG_NAME = b"L"
@@ -152,6 +153,24 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
     return member
 
 
+def parse_continuation(block: bytes) -> tuple[bytes, int] | None:
+    """What a volume's first header says, if it is of type ``M``; None if it is of another.
+
+    Returns:
+        The name of a member, cut at 100 bytes, and how many of its stored bytes are still to come.
+
+    Raises:
+        Damaged: it does not match its checksum, has no name, or a number in it is none.
+    """
+    if block[TYPE_OFFSET : TYPE_OFFSET + 1] != CONTINUATION:
+        return None
+    _check_sum(block)  # GNU tar writes no magic into such a header
+    name = _text(block[:100])
+    if not name:
+        raise Damaged("a tar header has no name")
+    return name, parse_number(block[124:136])
+
+
 def parse_number(field: bytes, *, signed: bool = False) -> int:
     """A number of a tar header: octal digits, or base-256 when its first bit is set.
 
@@ -230,6 +249,10 @@ def check_block(block: bytes) -> None:
     """
     if block[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar":
         raise Damaged("what should be a tar header is something else")
+    _check_sum(block)
+
+
+def _check_sum(block: bytes) -> None:
     field = block[148:156]
     others = 8 * 32 - sum(field)
     # Adler's first half is a sum modulo 65521, which 512 bytes below 128 can't reach

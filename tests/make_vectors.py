@@ -1,8 +1,9 @@
 """Makes the committed vectors again: `python -m tests.make_vectors [NAME…]`, from the project's
 folder.
 
-Salts are random, so the backups differ each time; what they hold does not. Each covers several
-things at once, because every stored member takes 10 KiB; `about` in the description says what.
+`old_vectors` has the recipes of formats 3 and 2. Salts are random, so the backups differ each time;
+what they hold does not. Each covers several things at once, because every stored member takes
+10 KiB; `about` in the description says what.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests import vectorfiles
-from tests.maker import BackupMaker, make_sparse, published_header
+from tests.maker import BackupMaker, Collector, make_sparse, published_header
 
 KIB = 1024
 ID = "20240917T101112-1234"
@@ -216,23 +217,33 @@ RECIPES: list[Callable[[Path], BackupMaker]] = [
 ]
 
 
-def make(recipe: Callable[[Path], BackupMaker]) -> None:
+def name_of(recipe: Callable[[Path], Collector]) -> str:
+    """The name of a recipe's vector."""
+    return recipe.__name__.replace("_", "-")
+
+
+def make(recipe: Callable[[Path], Collector]) -> None:
     """Writes one vector and its description."""
-    name = recipe.__name__.replace("_", "-")
+    from tests.old_vectors import UNRESTORED
+
+    name = name_of(recipe)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         maker = recipe(folder)
         maker.write(vectorfiles.backup_path(name))
-        description = vectorfiles.describe(maker, " ".join((recipe.__doc__ or "").split()))
+        about = " ".join((recipe.__doc__ or "").split())
+        description = vectorfiles.describe(maker, about, expect=UNRESTORED.get(name))
     text = json.dumps(description, indent=1)
     (vectorfiles.FOLDER / f"{name}.json").write_text(text + "\n", "utf-8")
 
 
 def main(wanted: list[str]) -> None:
     """Makes the vectors named, or all."""
+    from tests.old_vectors import OLD_RECIPES
+
     vectorfiles.FOLDER.mkdir(exist_ok=True)
-    for recipe in RECIPES:
-        if not wanted or recipe.__name__.replace("_", "-") in wanted:
+    for recipe in (*RECIPES, *OLD_RECIPES):
+        if not wanted or name_of(recipe) in wanted:
             make(recipe)
 
 

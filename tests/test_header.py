@@ -148,10 +148,16 @@ class TestDamagedHeaders:
 
 
 class TestOtherFormats:
-    def test_known_ones_that_are_not_read_name_the_published_procedure(self) -> None:
-        data = b"version=2\nhmac-algorithm=SHA512\nencrypted=True\n"
-        with pytest.raises(UnsupportedFormat, match=r"format 2.*Emergency"):
-            BackupHeader.parse(data)
+    @pytest.mark.parametrize("version", [b"version=2\n", b""])
+    def test_format_2_names_a_version_or_none(self, version: bytes) -> None:
+        data = version + b"hmac-algorithm=SHA512\nencrypted=True\ncompressed=True\n"
+        header = BackupHeader.parse(data)
+        assert (header.version, header.encrypted, header.compressed) == (2, True, True)
+        assert (header.hmac_algorithm, header.crypto_algorithm) == ("SHA512", "aes-256-cbc")
+        assert (header.compression_filter, header.backup_id) == ("gzip", "")
+
+    def test_format_2_may_leave_the_digest_to_be_found(self) -> None:
+        assert BackupHeader.parse(b"encrypted=True\ncompressed=False\n").hmac_algorithm == ""
 
     def test_format_3_has_a_digest_and_a_cipher_and_no_id(self) -> None:
         header = BackupHeader.parse(b"version=3\nencrypted=yes\ncompressed=0\nbackup-id=x\n")
@@ -159,7 +165,7 @@ class TestOtherFormats:
         assert (header.hmac_algorithm, header.crypto_algorithm) == ("SHA512", "aes-256-cbc")
         assert header.backup_id == ""
 
-    def test_a_header_without_a_version_is_format_2(self) -> None:
+    def test_format_2_is_never_proved_by_scrypt(self) -> None:
         with pytest.raises(UnsupportedFormat, match="format 2"):
             BackupHeader.parse(text(version=None))
 

@@ -136,8 +136,15 @@ class TestOpening:
 
     def test_a_backup_with_no_header_is_told_to_be_of_format_2(self, tmp_path: Path) -> None:
         (tmp_path / "b").write_bytes(tar_of({"qubes.xml.000": b"x", "qubes.xml.000.hmac": b"x"}))
-        with pytest.raises(UnsupportedFormat, match="format 2"):
-            qbackup.open(tmp_path / "b")
+        with qbackup.open(tmp_path / "b") as archive:
+            assert archive.untrusted_header.version == 2
+            with pytest.raises(HeaderAltered):
+                archive.unlock("guess")
+
+    def test_format_4_without_its_header_is_not_read(self, made: Made, tmp_path: Path) -> None:
+        path = assemble(made.members[2:], tmp_path / "b")
+        with pytest.raises(UnsupportedFormat, match="header is missing"):
+            qbackup.open(path)
 
     def test_the_header_of_the_published_procedure_is_accepted(
         self, tools: None, tmp_path: Path

@@ -33,6 +33,8 @@ from tests.maker import (
     outer_member,
     published_header,
     published_procedure,
+    published_procedure_2,
+    published_procedure_3,
     qubes_tarwriter,
     rename,
     replace,
@@ -334,18 +336,39 @@ class TestDamage:
 @pytest.mark.parametrize("name", vectorfiles.names())
 def test_vectors_are_what_their_descriptions_say(tools: None, name: str, tmp_path: Path) -> None:
     expected, backup = vectorfiles.load(name), vectorfiles.backup_path(name)
-    passphrase, decompressor = expected["passphrase"], expected["compression_filter"]
     assert stored_names(backup) == expected["members"]
     for file in expected["files"]:
-        stored_name = file["stored_name"]
-        restored = published_procedure(backup, passphrase, stored_name, tmp_path, decompressor)
+        restored = by_procedure(expected, backup, file["stored_name"], tmp_path)
         assert vectorfiles.describe_content(restored) == {
             key: file[key] for key in ("size", "sha256")
         }
-    for home in expected["homes"]:
-        stored_name = home["stored_name"]
-        restored = published_procedure(backup, passphrase, stored_name, tmp_path, decompressor)
-        assert vectorfiles.describe_tree(restored) == without_source(home["entries"])
+    for folder in [*expected["homes"], *expected["folders"]]:
+        restored = by_procedure(expected, backup, folder["stored_name"], tmp_path)
+        found, entries = vectorfiles.describe_tree(restored), without_source(folder["entries"])
+        if expected["format"] == 2:  # from volumes, tar sets a folder's time before it is filled
+            found[0]["mtime"] = entries[0]["mtime"]
+        assert found == entries
+    for link in expected.get("links", []):
+        restored = by_procedure(expected, backup, link["stored_name"], tmp_path)
+        assert os.readlink(restored) == link["target"]
+
+
+def by_procedure(
+    expected: vectorfiles.Description, backup: Path, stored_name: str, outdir: Path
+) -> Path:
+    """One file of a vector, by the published procedure for its format."""
+    arguments = (backup, expected["passphrase"], stored_name, outdir)
+    decompressor = expected["compression_filter"]
+    if expected["format"] == 4:
+        return published_procedure(*arguments, decompressor)
+    options = {
+        "digest": expected["digest"],
+        "cipher": expected["cipher"] if expected["encrypted"] else None,
+    }
+    if expected["format"] == 3:
+        return published_procedure_3(*arguments, decompressor, **options)
+    options["zlib_around"] = expected["zlib_around"]
+    return published_procedure_2(*arguments, decompressor, **options)
 
 
 def test_the_sample_backup_holds_a_letter(tools: None, tmp_path: Path) -> None:
@@ -359,7 +382,7 @@ def test_the_sample_backup_holds_a_letter(tools: None, tmp_path: Path) -> None:
 
 def test_vectors_stay_small() -> None:
     files = [path for path in vectorfiles.FOLDER.iterdir() if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 600 << 10
+    assert sum(path.stat().st_size for path in files) < 4 << 20
 
 
 def without_source(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

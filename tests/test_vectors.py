@@ -26,7 +26,7 @@ REAL_PARAMETERS = "zstdmt-real-scrypt"  # seconds of CPU for its one chunk, so o
 WAYS = ("file", "pipe", "read")
 CASES = [
     (name, way)
-    for name in vectorfiles.names()
+    for name in vectorfiles.readable()
     for way in WAYS
     if name != REAL_PARAMETERS or way == "pipe"
 ]
@@ -69,6 +69,12 @@ def expected_tree(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return result
 
 
+def folders(expected: vectorfiles.Description) -> dict[str, vectorfiles.Description]:
+    """Everything that comes out as a folder, by its name."""
+    homes = {f"dom0/{home['user']}": home for home in expected["homes"]}
+    return homes | {f"{f['qube']}/{f['name']}": f for f in expected["folders"]}
+
+
 @pytest.mark.parametrize(("name", "way"), CASES)
 class TestEveryVector:
     def test_restore_gives_the_files_back(self, name: str, way: str, tmp_path: Path) -> None:
@@ -80,22 +86,24 @@ class TestEveryVector:
             path = tmp_path / "out" / file["qube"] / file["name"]
             assert vectorfiles.describe_content(path) == {k: file[k] for k in ("size", "sha256")}
             assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        for home in expected["homes"]:
-            tree = tmp_path / "out/dom0" / home["user"]
-            assert vectorfiles.describe_tree(tree) == expected_tree(home["entries"])
         names = [f"{file['qube']}/{file['name']}" for file in expected["files"]]
-        names += [f"dom0/{home['user']}" for home in expected["homes"]]
+        for name, folder in folders(expected).items():
+            tree = tmp_path / "out" / name
+            assert vectorfiles.describe_tree(tree) == expected_tree(folder["entries"])
+            names.append(name)
         assert statuses(report) == dict.fromkeys(["qubes.xml", *names], "ok")
 
     def test_verify_finds_all_of_it_whole(self, name: str, way: str) -> None:
         expected = vectorfiles.load(name)
         with opened(name, way) as backup:
             report = backup.verify()
-        sizes = {(r.qube, r.name): r.size for r in report.files if r.qube not in ("", "dom0")}
-        assert sizes == {(f["qube"], f["name"]): f["size"] for f in expected["files"]}
+        sizes = {f"{r.qube}/{r.name}": r.size for r in report.files if r.qube}
+        for file in expected["files"]:
+            assert sizes.pop(f"{file['qube']}/{file['name']}") == file["size"]
+        assert sizes.keys() == folders(expected).keys()
         chunks = [r.chunks for r in report.files if r.qube]
-        described = [*expected["files"], *expected["homes"]]
-        assert chunks == [file["chunks"] for file in described]
+        described = [*expected["files"], *folders(expected).values()]
+        assert sorted(chunks) == sorted(file["chunks"] for file in described)
 
     def test_streams_give_the_same_bytes(self, name: str, way: str) -> None:
         with opened(name, way) as backup:
@@ -104,16 +112,16 @@ class TestEveryVector:
                     assert digest_of(stream) == {k: file[k] for k in ("size", "sha256")}
                     assert cast(Any, stream).complete
 
-    def test_entries_of_homes_are_as_described(self, name: str, way: str) -> None:
+    def test_entries_of_folders_are_as_described(self, name: str, way: str) -> None:
         with opened(name, way) as backup:
-            for home in vectorfiles.load(name)["homes"]:
+            for full_name, folder in folders(vectorfiles.load(name)).items():
                 found = {}
-                for entry in backup.file(f"dom0/{home['user']}").entries():
+                for entry in backup.file(full_name).entries():
                     data = b"".join(bytes(e.data or bytes(e.length)) for e in entry.extents())
                     assert len(data) == entry.size
                     found[entry.path] = (entry.kind, hashlib.sha256(data).hexdigest())
-                assert len(found) == len(home["entries"])
-                for entry in home["entries"]:
+                assert len(found) == len(folder["entries"])
+                for entry in folder["entries"]:
                     path = base64.b64decode(entry["path_base64"]).decode("utf-8", "surrogateescape")
                     kind, digest = found[path]
                     kinds = {"directory": "folder"}.get(entry["type"], entry["type"])
@@ -128,14 +136,17 @@ class TestEveryVector:
         assert found == [
             (q["name"], q["class"], q["label"], q["template"], q["netvm"])
             for q in expected["qubes"]
+            if way == "file" or q["path"]  # on a pipe nobody knows yet whether it comes
         ]
 
     def test_the_header_is_the_stored_one(self, name: str, way: str) -> None:
         expected = vectorfiles.load(name)
         with opened(name, way) as backup:
+            assert backup.header.version == expected["format"]
+            if expected["header"] is None:
+                return
             assert backup.header == backup.untrusted_header
-            assert backup.header.version == 4
-            assert backup.header.backup_id == expected["backup_id"]
+            assert backup.header.backup_id == (expected["backup_id"] or "")
             assert backup.header.compression_filter == expected["compression_filter"]
             assert backup.header.compressed == (expected["compression_filter"] is not None)
 

@@ -37,7 +37,14 @@ class SeekableCatalog:
     """The index of a seekable backup. Made when a file is first asked for, by seeking."""
 
     def __init__(
-        self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
+        self,
+        source: Source,
+        limits: Limits,
+        access: Access,
+        make_chunk: MakeChunk,
+        warn: Warn,
+        *,
+        has_header: bool = True,
     ) -> None:
         self.error: QBackupError | None = None
         self.faults: list[str] = []
@@ -51,7 +58,7 @@ class SeekableCatalog:
         self._lock = threading.Lock()
         self._copy: StoredMember | None = None
         self._count = 0
-        self._header = self._first()
+        self._header = self._first() if has_header else None
         self._table: ChunkTable | None = None
         self._broken_off = False
         self._runs: RunsByPath | None = None

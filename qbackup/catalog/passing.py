@@ -26,7 +26,7 @@ from qbackup.errors import (
 )
 from qbackup.file import Access, BackupFile
 from qbackup.formats import v4
-from qbackup.header import HEADER_COPY_NAME
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import ChunkName, display
@@ -65,7 +65,14 @@ class PipeCatalog:
     """A backup on a pipe: what has passed is known, what comes is not."""
 
     def __init__(
-        self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
+        self,
+        source: Source,
+        limits: Limits,
+        access: Access,
+        make_chunk: MakeChunk,
+        warn: Warn,
+        *,
+        has_header: bool = True,
     ) -> None:
         self.error: QBackupError | None = None
         self.faults: list[str] = []
@@ -76,12 +83,12 @@ class PipeCatalog:
         self._access = access
         self._make_chunk = make_chunk
         self._warn = warn
-        self._count = 1
+        self._count = int(has_header)
         self._waiting: tuple[ChunkName, StoredMember] | None = None
         self._current: BackupFile | None = None
         self._passing: dict[str, PassingChunks] = {}
         self._seen: dict[str, BackupFile] = {}
-        self._header = first_member(self._members)
+        self._header = first_member(self._members) if has_header else None
         self._copy: StoredMember | None = None
 
     def _next_member(self) -> StoredMember | None:
@@ -91,6 +98,8 @@ class PipeCatalog:
 
     def header(self) -> StoredMember:
         """See `Catalog`."""
+        if self._header is None:
+            raise HeaderAltered("the header is missing", file=HEADER_NAME)
         return self._header
 
     def header_copy(self) -> StoredMember:

@@ -140,11 +140,14 @@ class Format(Protocol):
         head_size: bytes at a chunk's beginning that say which key opens it.
         overhead: bytes of a chunk that are not its content.
         room: bytes in front of a chunk's body that `LockedChunk.open` wants to have.
+        has_volumes: each chunk is a volume of its own, see `qbackup.volumes`, and the writer's tar
+            changed every relative link; else a file is one stream.
     """
 
     head_size: int
     overhead: int
     room: int
+    has_volumes: bool
 
     def file(self) -> FileOpener:
         """For the chunks of one file."""
@@ -172,6 +175,10 @@ class LockedHeader(Protocol):
         Raises:
             Damaged: the copy can't be believed.
         """
+        ...
+
+    def complete(self, header: BackupHeader) -> BackupHeader:
+        """The header that was proven, with what is known since then."""
         ...
 
     def root(self, key: bytes) -> RootKey | Derivation:
@@ -243,6 +250,10 @@ def choose_door(header: BackupHeader, *, hmac_algorithm: str | None = None) -> D
         from qbackup.formats.v4 import Door4
 
         return Door4()
+    if header.version == 2:
+        from qbackup.formats.v2 import Door2
+
+        return Door2(hmac_algorithm)
     if header.version == 3:
         from qbackup.formats.v3 import Door3
 

@@ -86,7 +86,7 @@ def digests_of_size(size: int) -> list[str]:
 
 def weak_digests_of_size(size: int) -> list[str]:
     """Those of this length that only count when they are asked for by name."""
-    return [digest for digest in _WEAK if _DIGESTS[digest] == size]
+    return [digest for digest, n in _DIGESTS.items() if n == size and digest in _WEAK]
 
 
 def parse_proof(untrusted_text: bytes) -> bytes:

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from qbackup.ciphers import CbcCipher, CtrInPlace, choose_cbc
 from qbackup.errors import ChunkDamaged, QBackupError, UnsupportedFormat
-from qbackup.formats import Data
+from qbackup.formats import Data, Format
 from qbackup.formats.openssl import (
     LARGEST_BLOCK,
     SALTED_SIZE,
@@ -46,6 +47,31 @@ CAVEATS = (
 )
 # For what this program keeps in the output folder: 128 MiB and 0.3 s for each guess.
 JOURNAL_COST = ScryptParameters(17, 8, 1)
+
+
+class Content(Protocol):
+    """What the chunks of a file are, once their HMACs were checked."""
+
+    def open(self, index: int, body: memoryview) -> Data:
+        """One chunk, behind as much room as its format wants.
+
+        Raises:
+            ChunkDamaged: it can't be decrypted.
+            LimitExceeded: it gives more than allowed.
+        """
+        ...
+
+    def finish(self) -> bytes:
+        """What is left at the file's end."""
+        ...
+
+    def alone(self, data: Data, *, is_last: bool) -> memoryview:
+        """See `qbackup.formats.FileOpener`."""
+        ...
+
+    def needs(self, index: int) -> tuple[int, ...]:
+        """See `qbackup.formats.FileOpener`."""
+        ...
 
 
 class Plain:
@@ -140,7 +166,7 @@ class HmacChunk:
     passphrase: bytes
     digest: str
     room: int
-    content: Plain | Encrypted
+    content: Content
     derivation: None = None
 
     def fits(self, key: bytes) -> bool:
@@ -170,9 +196,7 @@ class HmacChunk:
 class HmacFile:
     """See `qbackup.formats.FileOpener`."""
 
-    def __init__(
-        self, passphrase: bytes, digest: str, room: int, content: Plain | Encrypted
-    ) -> None:
+    def __init__(self, passphrase: bytes, digest: str, room: int, content: Content) -> None:
         self._passphrase = passphrase
         self._digest = digest
         self._room = room
@@ -216,6 +240,7 @@ class Format3:
 
     head_size = 0
     overhead = 0
+    has_volumes = False
 
     def __init__(self, passphrase: bytes, digest: str, cipher: CbcCipher | None) -> None:
         self.room = LARGEST_BLOCK if cipher is not None else 0
@@ -225,7 +250,7 @@ class Format3:
 
     def file(self) -> HmacFile:
         """See `qbackup.formats.Format`."""
-        content: Plain | Encrypted = Plain()
+        content: Content = Plain()
         if self._cipher is not None:
             content = Encrypted(self._cipher, self._passphrase)
         return HmacFile(self._passphrase, self._digest, self.room, content)
@@ -260,13 +285,24 @@ class HeaderProof:
 
     def fits(self, key: bytes) -> bool:
         """See `qbackup.formats.LockedHeader`."""
-        return any(
-            proves(self._passphrase, digest, self._header, self._mac) for digest in self._digests
-        )
+        return self._digest() is not None
+
+    def _digest(self) -> str | None:
+        """The digest that proves the header; None if there is none."""
+        tried = (d for d in self._digests if proves(self._passphrase, d, self._header, self._mac))
+        return next(tried, None)
 
     def open(self, key: bytes, decrypt: CtrInPlace) -> bytes:
         """See `qbackup.formats.LockedHeader`: the header is proven as it is stored."""
         return self._header
+
+    def complete(self, header: BackupHeader) -> BackupHeader:
+        """See `qbackup.formats.LockedHeader`: a digest that it does not name is the one it has."""
+        return (
+            header
+            if header.hmac_algorithm
+            else replace(header, hmac_algorithm=self._digest() or "")
+        )
 
     def root(self, key: bytes) -> Derivation:
         """See `qbackup.formats.LockedHeader`.
@@ -326,7 +362,7 @@ class Door3:
 
         return work
 
-    def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format3:
+    def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format:
         """See `qbackup.formats.Door`."""
         return Format3(passphrase, *self._algorithms(header))
 

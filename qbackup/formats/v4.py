@@ -78,6 +78,7 @@ class Format4:
     head_size = HEADER_SIZE
     overhead = OVERHEAD
     room = 0
+    has_volumes = False
 
     def __init__(self, backup_id: str, passphrase: bytes, limits: Limits) -> None:
         self._prefix = encode(backup_id) + b"!"
@@ -137,6 +138,10 @@ class HeaderCopy:
         """See `qbackup.formats.LockedHeader`."""
         body = memoryview(bytearray(self._copy[HEADER_SIZE:]))
         return bytes(self._chunk.open(key, body, None, decrypt).buffer)
+
+    def complete(self, header: BackupHeader) -> BackupHeader:
+        """See `qbackup.formats.LockedHeader`: it says everything."""
+        return header
 
     def root(self, key: bytes) -> RootKey:
         """See `qbackup.formats.LockedHeader`: the derived key."""

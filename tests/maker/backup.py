@@ -43,6 +43,8 @@ class BackupMaker(Collector):
     `.enc` to options, because parameters differ from chunk to chunk in real backups.
     """
 
+    header: bytes
+
     def __init__(
         self,
         workdir: Path,

@@ -53,9 +53,13 @@ class Qube:
 class Collector:
     """Collects qubes and homes, then writes one backup; everything it makes stands below `workdir`.
 
+    `header` is the whole backup-header, or None; `compression_filter` the program, or None.
     `qubes_xml` may be set before `members()` or `write()`, to replace the document
     (`default_qubes_xml()` is what it would be). A format says how they are stored: `_build`.
     """
+
+    header: bytes | None
+    compression_filter: str | None
 
     def __init__(self, workdir: Path, *, passphrase: str, chunk_size: int) -> None:
         self.workdir = workdir

@@ -14,7 +14,7 @@ from tests.maker.tools import run
 
 #: The next volume's name, as in the published procedure: `NAME.000`, `NAME.001` and so on.
 NEXT_VOLUME = """#!/bin/sh
-printf '%s.%03d\\n' "${TAR_ARCHIVE%.*}" $((TAR_VOLUME - 1)) >&"$TAR_FD"
+printf '%s.%03d\\n' "${TAR_ARCHIVE%.*}" $((TAR_VOLUME - 1)) >"/dev/fd/$TAR_FD"
 """
 #: Qubes' own `--tape-length`, in units of 1,024 bytes.
 TAPE_LENGTH = 100_000

@@ -107,15 +107,19 @@ class OldMaker(Collector):
             domains.insert(0, dom0_domain(backup_path=None, backup_size=0))
         return collection_xml(domains)
 
-    def hmac(self, member: Member) -> Member:
-        """The member that authenticates another."""
+    def proof_of(self, content: bytes) -> bytes:
+        """The text that authenticates stored bytes."""
         command = ["openssl", "dgst", f"-{self.digest}", "-hmac", self.passphrase]
-        text = run(command, stdin=member.path.read_bytes()).decode()
+        text = run(command, stdin=content).decode()
         if self.hmac_text is not None:
             code = text.partition("= ")[2].strip()
             text = self.hmac_text.format(hex=code, digest=self.digest)
-        path = self._root / f"{member.name}.hmac"
-        path.write_text(text)
+        return text.encode()
+
+    def hmac(self, member: Member) -> Member:
+        """The member that authenticates another; it is made beside the backup's own."""
+        path = self._stage_folder() / "hmac"
+        path.write_bytes(self.proof_of(member.path.read_bytes()))
         return Member(f"{member.name}.hmac", path)
 
     def encrypt_command(self) -> list[str]:
@@ -141,12 +145,11 @@ class OldMaker(Collector):
         raise NotImplementedError
 
     def _pair(self, name: str, content: bytes) -> Iterator[Member]:
-        path = self._root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-        member = Member(name, path)
-        yield member
-        yield self.hmac(member)
+        for stored_name, stored in ((name, content), (f"{name}.hmac", self.proof_of(content))):
+            path = self._root / stored_name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(stored)
+            yield Member(stored_name, path)
 
     def _follows(self, subdir: str) -> bool:
         """Whether tar follows symbolic links here."""

@@ -8,6 +8,7 @@ encrypted chunk is taken off by Python, as today's openssl is built without `-z`
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -30,7 +31,7 @@ def published_procedure_3(
     cipher: str | None = "aes-256-cbc",
 ) -> Path:
     """Restores one file (`vm1/private.img`, `vm9/.`, `dom0-home/user`) below `outdir` and returns
-    its path.
+    its path. The inner archive is unpacked in a folder of its own, beside the chunks.
 
     `decompressor` None: the inner archive is not compressed; `cipher` None: nothing is encrypted.
     Raises `RuntimeError` where a program fails, and where an HMAC differs.
@@ -42,8 +43,9 @@ def published_procedure_3(
         verify_hmac(chunk, passphrase, digest)
     filters = [decrypt_command(passphrase, cipher)] if cipher else []
     filters += [[decompressor, "-d"]] if decompressor else []
-    run_pipeline([["cat", *map(str, chunks)], *filters, tar_extract(outdir)])
-    return outdir / member_path
+    unpacked = _folder(outdir, "unpacked")
+    run_pipeline([["cat", *map(str, chunks)], *filters, tar_extract(unpacked)])
+    return unpacked / member_path
 
 
 def published_procedure_2(
@@ -67,18 +69,17 @@ def published_procedure_2(
     steps: list[Callable[[bytes], bytes]] = [zlib.decompress] if zlib_around else []
     steps += [_filter(decrypt_command(passphrase, cipher))] if cipher else []
     steps += [_filter([decompressor, "-d"])] if decompressor else []
-    volumes = outdir / "volumes"
-    volumes.mkdir(exist_ok=True)
-    for old in volumes.iterdir():
-        old.unlink()
+    shutil.rmtree(outdir / "volumes", ignore_errors=True)
+    volumes = _folder(outdir, "volumes")
     for index, chunk in enumerate(chunks):
         verify_hmac(chunk, passphrase, digest)
         volume = chunk.read_bytes()
         for step in steps:
             volume = step(volume)
         (volumes / f"volume.{index:03d}").write_bytes(volume)
-    unpack_volumes(volumes, outdir)
-    return outdir / member_path
+    unpacked = _folder(outdir, "unpacked")
+    unpack_volumes(volumes, unpacked)
+    return unpacked / member_path
 
 
 def verify_hmac(file: Path, passphrase: str, digest: str) -> None:
@@ -105,6 +106,12 @@ def unpack_volumes(volumes: Path, outdir: Path) -> None:
     first = str(volumes / "volume.000")
     command = ["tar", "-x", "-p", "-M", "-f", first, "-C", str(outdir)]
     run([*command, "--new-volume-script", str(script)])
+
+
+def _folder(outdir: Path, name: str) -> Path:
+    folder = outdir / name
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _filter(command: list[str]) -> Callable[[bytes], bytes]:

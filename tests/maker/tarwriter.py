@@ -12,6 +12,7 @@ import errno
 import os
 import subprocess
 import tarfile
+import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -221,14 +222,13 @@ def _copy(data: BinaryIO, offset: int, size: int, out: BinaryIO) -> None:
 def process(command: list[str], stdin: BinaryIO | None) -> Iterator[BinaryIO]:
     """A program's output as a stream; leaving the block checks that it ended well."""
     source = subprocess.DEVNULL if stdin is None else stdin
-    process = subprocess.Popen(
-        command,
-        stdin=source,
-        stdout=subprocess.PIPE,
-        env=environment(),
-    )
-    if stdin is not None:
-        stdin.close()  # so that the writer meets a closed pipe when the filter stops
-    with process:
-        yield cast(BinaryIO, process.stdout)
-    check(command, process.returncode)
+    with tempfile.TemporaryFile() as messages:
+        running = subprocess.Popen(
+            command, stdin=source, stdout=subprocess.PIPE, stderr=messages, env=environment()
+        )
+        if stdin is not None:
+            stdin.close()  # so that the writer meets a closed pipe when the filter stops
+        with running:
+            yield cast(BinaryIO, running.stdout)
+        messages.seek(0)
+        check(command, running.returncode, messages.read())

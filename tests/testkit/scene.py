@@ -7,11 +7,21 @@ the outer archive of each, real `scrypt` encrypts, real filters compress.
 
 from __future__ import annotations
 
+import random
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tests.maker import BackupMaker, Member, get, outer_member, replace, run, scrypt_encrypt
+from tests.maker import (
+    BackupMaker,
+    Collector,
+    Member,
+    get,
+    outer_member,
+    replace,
+    run,
+    scrypt_encrypt,
+)
 from tests.maker.stored import FAST_SCRYPT
 from tests.restored import content
 from tests.tarbytes import ZEROS, header, padded
@@ -21,13 +31,23 @@ HEADER = "backup-header"
 HEADER_COPY = "backup-header.hmac"
 METADATA = "qubes.xml"
 
+PASSPHRASE = "correct horse battery staple"
+
 Members = list[Member]
 #: A backup: members to be assembled, or the bytes of the whole.
 Backup = Sequence[Member] | bytes
 
 
-class Scene:
-    """One sound backup.
+def noise(size: int) -> bytes:
+    """Bytes that don't compress, the same each time."""
+    return random.Random(size).randbytes(size)
+
+
+class Sound:
+    """One sound backup, of any format.
+
+    Attributes:
+        format: of the backup.
 
     Args:
         maker: with everything added.
@@ -35,13 +55,15 @@ class Scene:
         links: path of a symbolic link → its target.
     """
 
+    format = 4
+
     def __init__(
         self,
-        maker: BackupMaker,
+        maker: Collector,
         files: Mapping[str, bytes],
         links: Mapping[str, str] | None = None,
     ) -> None:
-        self.maker = maker
+        self.maker: Collector = maker
         self.members: Sequence[Member] = tuple(maker.members())
         self.files = dict(files)
         self.links = dict(links or {})
@@ -101,6 +123,7 @@ class Scene:
             lost={} if nothing else dict(lost or {}),
             warnings=tuple(warnings),
             source=source,
+            format=self.format,
         )
 
     def without(self, *gone: str) -> dict[str, bytes]:
@@ -164,7 +187,10 @@ class Scene:
     def chunks(self, path: str) -> list[str]:
         """Names of a file's members."""
         return [
-            m.name for m in self.members if m.name.removesuffix(".enc").rpartition(".")[0] == path
+            member.name
+            for member in self.members
+            for stem, _, number in [member.name.removesuffix(".enc").rpartition(".")]
+            if stem == path and number.isdigit()
         ]
 
     def _folder(self) -> Path:
@@ -173,7 +199,11 @@ class Scene:
     def _renamed(self, member: Member) -> Member:
         return self.member(member.name, member.path.read_bytes())
 
-    # What needs a right MAC
+
+class Scene(Sound):
+    """A sound backup of format 4, and what needs a right MAC in it."""
+
+    maker: BackupMaker
 
     def sealed(self, name: str, data: bytes, options: Sequence[str] = FAST_SCRYPT) -> Member:
         """Data encrypted as the chunk `name` (`vm1/private.img.000`) of this backup."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import random
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 
 from tests.maker import BackupMaker, make_sparse
-from tests.testkit.scene import METADATA, Scene
+from tests.testkit.oldscenes import OldScenes
+from tests.testkit.scene import METADATA, PASSPHRASE, Scene, noise
 
-PASSPHRASE = "correct horse battery staple"
 #: The same for the whole backup, so that vectors don't depend on the disk they are made on.
 _SIZE_ESTIMATE = 1 << 20
 
@@ -21,11 +20,6 @@ WORK = "vm12/private.img"  # three chunks, by GNU tar; vm1 is the beginning of i
 FIREWALL = "vm12/firewall.xml"  # one chunk, optional
 MAIL = "vm2/private.img"  # one chunk
 HOME = "dom0-home/user"
-
-
-def noise(size: int) -> bytes:
-    """Bytes that don't compress, the same each time."""
-    return random.Random(size).randbytes(size)
 
 
 class Scenes:
@@ -81,6 +75,11 @@ class Scenes:
         maker.add_home("user", tree)
         restored = {f"dom0/user/{name}": data for name, data in files.items()}
         return self.finished(maker, restored, {"dom0/user/link": "Documents/letter"})
+
+    @cached_property
+    def old(self) -> OldScenes:
+        """Those of formats 3 and 2."""
+        return OldScenes(self._folder / "old")
 
     def maker(self, name: str, **options: object) -> BackupMaker:
         """A maker with a folder of its own; options as in its constructor."""

@@ -8,6 +8,8 @@ from tests.testkit.faults import (
     chunks,
     cuts,
     filters,
+    format2,
+    format3,
     header,
     home,
     images,
@@ -40,4 +42,6 @@ GROUPS: tuple[Callable[[Scenes], Iterator[Vector]], ...] = (
     sparse.vectors,
     metadata.vectors,
     home.vectors,
+    format3.vectors,
+    format2.vectors,
 )

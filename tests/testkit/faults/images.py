@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.testkit.scenes import Scenes, noise
+from tests.testkit.scene import noise
+from tests.testkit.scenes import Scenes
 from tests.testkit.vector import Vector
 
 

@@ -17,8 +17,8 @@ from tests.tarbytes import (
     pax_record,
     pax_records,
 )
-from tests.testkit.scene import Scene
-from tests.testkit.scenes import VAULT, Scenes, noise
+from tests.testkit.scene import Scene, noise
+from tests.testkit.scenes import VAULT, Scenes
 from tests.testkit.vector import Vector
 
 NAME = VAULT.encode()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 
-from tests.testkit.scenes import PASSPHRASE, Scenes
+from tests.testkit.scene import PASSPHRASE
+from tests.testkit.scenes import Scenes
 from tests.testkit.vector import Vector
 
 #: What the scrypt program reads of `BACKUP_ID!NAME!PASSPHRASE`.

@@ -17,8 +17,8 @@ from tests.tarbytes import (
     pax_sparse,
 )
 from tests.testkit.faults.inner import NAME, bad, good
-from tests.testkit.scene import Scene
-from tests.testkit.scenes import Scenes, noise
+from tests.testkit.scene import Scene, noise
+from tests.testkit.scenes import Scenes
 from tests.testkit.vector import Vector
 
 SIZE = 8192

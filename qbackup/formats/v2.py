@@ -1,0 +1,174 @@
+"""Format 2 (Qubes R2 Beta 3 to its release candidates): each chunk is a volume of its own.
+
+The inner archive of a file is a GNU multi-volume archive, and each volume was compressed and
+encrypted by itself (``openssl enc``, a salt each), so chunks are opened alone; `qbackup.volumes`
+puts the volumes together again. As in format 3 a chunk is proven by an HMAC that covers neither
+its name nor the backup. Beta 3 has no header and names nothing: the digest is found by trying,
+the rest is told from the data. Its ``openssl enc -z`` put a zlib stream around the cipher text.
+
+Facts: QubesOS/qubes-core-admin, tags R2-Beta3 and R3.2, ``core/backup.py``; the published
+emergency procedure for format 2.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+
+from qbackup.ciphers import CbcCipher
+from qbackup.errors import ChunkDamaged, LimitExceeded
+from qbackup.formats import Data
+from qbackup.formats.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
+from qbackup.formats.v3 import Content, Door3, HmacFile, Plain
+from qbackup.header import BackupHeader
+from qbackup.limits import Limits
+
+_CIPHER = "aes-256-cbc"
+_USUAL_DIGEST = "SHA1"
+_PIECE_SIZE = 1024 * 1024
+_ZLIB_METHOD = 8  # RFC 1950: in the low half of the first byte; the first two make a multiple of 31
+
+
+def header_for(untrusted_chunk: bytes) -> BackupHeader:
+    """What stands in for the header of a backup that has none, from its first chunk.
+
+    Whether and how volumes are compressed shows in each of them, so that is left open.
+    """
+    return BackupHeader(
+        version=2,
+        encrypted=_is_encrypted(untrusted_chunk),
+        compressed=False,
+        compression_filter=None,
+        hmac_algorithm="",
+        crypto_algorithm=_CIPHER,
+        backup_id="",
+    )
+
+
+def _is_encrypted(chunk: bytes) -> bool:
+    if chunk.startswith(SALT_MAGIC):
+        return True
+    try:
+        return zlib.decompressobj().decompress(chunk, SALTED_SIZE).startswith(SALT_MAGIC)
+    except zlib.error:
+        return False
+
+
+class EncryptedVolumes:
+    """The chunks of a file, each of which went through ``openssl enc`` alone.
+
+    Args:
+        cipher: which.
+        passphrase: the backup's.
+        limits: bounds what a zlib stream around a chunk gives.
+    """
+
+    def __init__(self, cipher: CbcCipher, passphrase: bytes, limits: Limits) -> None:
+        self._cipher = cipher
+        self._passphrase = passphrase
+        self._limits = limits
+
+    def open(self, index: int, body: memoryview) -> Data:
+        """One chunk whose HMAC was checked, behind `LARGEST_BLOCK` bytes of room.
+
+        Raises:
+            ChunkDamaged: it is no cipher text.
+            LimitExceeded: what the zlib stream gives is longer than a chunk may be.
+        """
+        if body[LARGEST_BLOCK:][: len(SALT_MAGIC)] != SALT_MAGIC and _is_zlib(body):
+            body = _inflate(body, self._limits.chunk)
+        start = LARGEST_BLOCK + SALTED_SIZE
+        salted = bytes(body[LARGEST_BLOCK:start])
+        stream = CbcStream(self._cipher, self._passphrase, salted)
+        whole = stream.decrypt(body, start)
+        rest = stream.unpadded_rest()
+        end = start + len(whole) + len(rest)
+        body[end - len(rest) : end] = rest
+        return Data(body[start:end], index=index)
+
+    def finish(self) -> bytes:
+        """Nothing is left at a file's end."""
+        return b""
+
+    def alone(self, data: Data, *, is_last: bool) -> memoryview:
+        """See `qbackup.formats.FileOpener`."""
+        return data.buffer
+
+    def needs(self, index: int) -> tuple[int, ...]:
+        """See `qbackup.formats.FileOpener`."""
+        return ()
+
+
+def _is_zlib(body: memoryview) -> bool:
+    front = bytes(body[LARGEST_BLOCK : LARGEST_BLOCK + 2])
+    return (
+        front[:1] != b""
+        and front[0] & 0xF == _ZLIB_METHOD
+        and not int.from_bytes(front, "big") % 31
+    )
+
+
+def _inflate(body: memoryview, limit: int) -> memoryview:
+    """What is in the zlib stream, behind as much room. Cipher text hardly shrinks or grows.
+
+    Raises:
+        ChunkDamaged: it is broken, cut off, or something follows its end.
+        LimitExceeded: more than limit bytes.
+    """
+    inflated, decoder = bytearray(LARGEST_BLOCK), zlib.decompressobj()
+    data: bytes | memoryview = body[LARGEST_BLOCK:]
+    try:
+        while not decoder.eof:
+            piece = decoder.decompress(data, _PIECE_SIZE)
+            data = decoder.unconsumed_tail
+            if not piece and not data and not decoder.eof:
+                raise ChunkDamaged("the zlib stream around it is cut off")
+            inflated += piece
+            if len(inflated) > limit:
+                raise LimitExceeded("what is in it is longer than a chunk may be", limit="chunk")
+    except zlib.error as error:
+        raise ChunkDamaged(f"the zlib stream around it is broken ({error})") from error
+    if decoder.unused_data:
+        raise ChunkDamaged("something follows the zlib stream around it")
+    return memoryview(inflated)
+
+
+class Format2:
+    """See `qbackup.formats.Format`.
+
+    Args:
+        passphrase: the backup's.
+        digest: of the HMACs, as hashlib calls it.
+        cipher: None: not encrypted.
+        limits: bounds what a chunk may give.
+    """
+
+    head_size = 0
+    overhead = 0
+    has_volumes = True
+
+    def __init__(
+        self, passphrase: bytes, digest: str, cipher: CbcCipher | None, limits: Limits
+    ) -> None:
+        self.room = LARGEST_BLOCK if cipher is not None else 0
+        self._passphrase = passphrase
+        self._digest = digest
+        self._content: Content = Plain()
+        if cipher is not None:
+            self._content = EncryptedVolumes(cipher, passphrase, limits)
+
+    def file(self) -> HmacFile:
+        """See `qbackup.formats.Format`."""
+        return HmacFile(self._passphrase, self._digest, self.room, self._content)
+
+
+class Door2(Door3):
+    """See `qbackup.formats.Door`: a header is proven as in format 3."""
+
+    def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format2:
+        """See `qbackup.formats.Door`."""
+        return Format2(passphrase, *self._algorithms(header), limits)
+
+    def _algorithms(self, header: BackupHeader) -> tuple[str, CbcCipher | None]:
+        named = header.hmac_algorithm or _USUAL_DIGEST  # not found yet: as much work as most
+        return super()._algorithms(replace(header, hmac_algorithm=named))

@@ -1,0 +1,146 @@
+"""Backups that begin without a header, as those of Qubes R2 Beta 3: what stands in for it.
+
+Their first member is the first chunk of ``qubes.xml``, and its HMAC is the second. So the
+passphrase, and the digest that is nowhere named, are tried on these two; whether chunks are
+encrypted is told from the first. Both are read before the members are gone through, and kept:
+no byte is read twice, and a pipe begins anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from qbackup.catalog import Catalog
+from qbackup.container import StoredMember, scan
+from qbackup.errors import ArchiveDamaged, HeaderAltered, LimitExceeded, NotABackup
+from qbackup.front import Front
+from qbackup.header import BackupHeader
+from qbackup.limits import Limits
+from qbackup.metadata import METADATA_PATH
+from qbackup.names import PROOF_LIMIT_BYTES, ChunkName
+from qbackup.source import Source
+
+_FIRST_NAME = str(ChunkName(METADATA_PATH, 0))
+_PROOF_NAME = f"{_FIRST_NAME}.hmac"
+_OVERHEAD = 64 * 1024  # of a tar archive, compression and encryption, at the most
+
+
+class KeepingSource:
+    """A source that keeps what is read of it until `stop`, and gives it again.
+
+    Args:
+        source: of all other bytes.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._kept: dict[int, bytes] = {}
+        self._keeps = True
+        self.seekable = source.seekable
+
+    @property
+    def troubles(self) -> int:
+        """See `Source`."""
+        return self._source.troubles
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """See `Source`."""
+        kept = self._kept.get(offset)
+        if kept is not None and len(kept) >= len(buffer):
+            buffer[:] = kept[: len(buffer)]
+            return len(buffer)
+        count = self._source.read_into(offset, buffer)
+        if self._keeps:
+            self._kept[offset] = bytes(buffer[:count])
+        return count
+
+    def stop(self) -> None:
+        """Keeps no more bytes; those that were kept are still given again."""
+        self._keeps = False
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._source.close()
+
+
+class Beginning:
+    """The first chunk of ``qubes.xml`` and its HMAC, as they are stored.
+
+    Args:
+        chunk: the first member's bytes.
+        proof: the second's; None if the second is something else.
+    """
+
+    def __init__(self, chunk: bytes, proof: bytes | None) -> None:
+        self.chunk = chunk
+        self.proof = proof
+
+
+def read_beginning(source: Source, limits: Limits) -> Beginning | None:
+    """What a backup without a header begins with; None if this is no such backup.
+
+    Raises:
+        LimitExceeded: the first chunk is longer than ``qubes.xml`` may be.
+        MachineError: it can't be read.
+    """
+    members = scan(source, limits, lambda _: None)
+    with contextlib.suppress(NotABackup, ArchiveDamaged):  # told when the members are gone through
+        first = next(members, None)
+        if first is None or first.name != _FIRST_NAME:
+            return None
+        limit = min(limits.metadata + _OVERHEAD, limits.chunk)
+        chunk = _read(source, first, limit, "metadata")
+        proof = None
+        second = next(members, None)
+        if second is not None and second.name == _PROOF_NAME:
+            proof = _read(source, second, PROOF_LIMIT_BYTES, "header")
+        return Beginning(chunk, proof)
+    return None
+
+
+def _read(source: Source, member: StoredMember, limit: int, name: str) -> bytes:
+    if member.size > limit:
+        raise LimitExceeded(
+            f"it has {member.size} bytes, more than the {limit} allowed",
+            limit=name,
+            file=member.name,
+        )
+    buffer = bytearray(member.size)
+    return bytes(buffer[: source.read_into(member.offset, memoryview(buffer))])
+
+
+class HeaderlessFront(Front):
+    """See `Front`: what stands in for a header that was never written.
+
+    Args:
+        beginning: of the backup.
+    """
+
+    def __init__(
+        self,
+        beginning: Beginning,
+        source: Source,
+        catalog: Catalog,
+        limits: Limits,
+        *,
+        hmac_algorithm: str | None = None,
+    ) -> None:
+        self._beginning = beginning
+        super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
+
+    def _begin(self) -> None:
+        from qbackup.formats.v2 import header_for
+
+        self._header = self._beginning.chunk
+        self._untrusted = header_for(self._header)
+        self._choose_door(self._untrusted)
+
+    def _parse(self, plain: bytes) -> BackupHeader:
+        return self._untrusted
+
+    def _read_copy(self) -> bytes:
+        if self._beginning.proof is None:
+            raise HeaderAltered(
+                "it has no header, and what would prove its first part is missing", file=_PROOF_NAME
+            )
+        return self._beginning.proof

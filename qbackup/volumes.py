@@ -1,0 +1,88 @@
+"""The volumes of a multi-volume archive → the archive.
+
+GNU tar's ``-M`` cuts an archive at whole blocks. A volume behind a cut begins with a header of
+type ``M`` if a member goes on in it, which says how many of its stored bytes are still to come;
+with the next member's header, or the end's zeros, where the cut fell between two. Without the
+``M`` headers the volumes are the archive. tar also writes one where the member that it names
+only begins in the volume. Of a sparse member it counts what is stored. (Tried with GNU tar 1.34.)
+
+Each volume was compressed by itself, with what shows in its first bytes. What an ``M`` header says
+is handed on as a `Seam`, as only the reader of the archive knows whether it fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from qbackup.compression import Decompress, choose_filter, told_filter
+from qbackup.errors import Damaged
+from qbackup.formats import Data, Event, Lost
+from qbackup.gaps import DecompressPastGaps
+from qbackup.limits import Limits
+from qbackup.pieces import Piece, Seam
+from qbackup.tar import BLOCK_SIZE, ZERO_BLOCK, check_block, parse_continuation
+
+
+def choose_volumes(
+    from_header: str | None, override: str | None, limits: Limits
+) -> DecompressPastGaps:
+    """How the files of a backup are put together.
+
+    Args:
+        from_header: the filter that the header names. It has to be one that is built in; which one
+            was used is told from each volume.
+        override: the filter that the user named; None: see above.
+        limits: bounds the decompressor's memory.
+
+    Raises: as `choose_filter`.
+    """
+    chosen = choose_filter(from_header, override, limits)
+    named = chosen if override is not None else None
+
+    def join(events: Iterable[Event]) -> Iterator[Piece]:
+        for number, event in enumerate(events):
+            if isinstance(event, Lost):
+                raise event.error
+            filter_ = named or choose_filter(told_filter(event.buffer), None, limits)
+            volume = [event]
+            del event  # it holds the chunk, which must be free before the next one comes
+            yield from _volume(number, filter_, volume)
+
+    return join
+
+
+def _volume(number: int, decompress: Decompress, volume: list[Data]) -> Iterator[Piece]:
+    """One volume's part of the archive, behind the seam."""
+    pieces = decompress(volume.pop() for _ in range(1))
+    front = b""
+    while len(front) < BLOCK_SIZE and (piece := next(pieces, None)) is not None:
+        front += bytes(piece)
+        del piece
+    if number:
+        seam = _seam(front)
+        yield seam
+        front = front[BLOCK_SIZE:] if seam.name else front
+    if front:
+        yield memoryview(front)
+    del front
+    yield from pieces
+
+
+def _seam(front: bytes) -> Seam:
+    """What a volume behind a cut begins with.
+
+    Raises:
+        Damaged: with nothing that such a volume begins with.
+    """
+    block = front[:BLOCK_SIZE]
+    if not block or block == ZERO_BLOCK:
+        return Seam()
+    try:
+        if len(block) < BLOCK_SIZE:
+            raise Damaged("it is too short")
+        continuation = parse_continuation(block)
+        if continuation is None:
+            check_block(block)
+    except Damaged as error:
+        raise Damaged(f"a chunk does not begin as a volume does ({error.reason})") from error
+    return Seam() if continuation is None else Seam(*continuation)

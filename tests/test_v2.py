@@ -1,0 +1,625 @@
+"""Format 2: volumes that were compressed and encrypted one by one, with a header or without."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pytest
+
+import qbackup
+from qbackup import (
+    HeaderAltered,
+    Incomplete,
+    LimitExceeded,
+    Limits,
+    Report,
+    UnsupportedFormat,
+    WrongPassphrase,
+)
+from qbackup.errors import ChunkDamaged, Damaged
+from qbackup.formats import Data, Event, Lost
+from qbackup.formats.v2 import EncryptedVolumes, header_for
+from qbackup.inner import InnerArchive
+from qbackup.volumes import choose_volumes
+from tests.commandline import call
+from tests.maker import (
+    RELEASE_CANDIDATE,
+    Format2Maker,
+    Member,
+    assemble,
+    cut,
+    drop,
+    flip_byte,
+    make_sparse,
+    replace,
+    run,
+    swap,
+    truncate,
+)
+from tests.restored import errors, snapshot, statuses
+from tests.sources import Fickle, Recorded, piped
+
+KIB = 1024
+SECRET = "correct horse battery staple"
+#: Two qubes; five volumes of the first one's image.
+NOISE = random.Random(2).randbytes(40 * KIB)
+OTHER = random.Random(3).randbytes(40 * KIB)
+RULES = b"<QubesFirewallRules/>"
+CHUNKS = [f"vm1/private.img.{index:03d}" for index in range(5)]
+
+WAYS = ("file", "pipe")
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A backup in parts, and how to read what was made of them."""
+
+    maker: Format2Maker
+    folder: Path
+
+    @property
+    def members(self) -> list[Member]:
+        return self.maker.members()
+
+    def assemble(self, members: Sequence[Member]) -> Path:
+        return assemble(members, self.folder / "backup")
+
+    def swapped(self, first: str, second: str) -> list[Member]:
+        """Two chunks exchanged together with what proves them."""
+        return swap(swap(self.members, first, second), f"{first}.hmac", f"{second}.hmac")
+
+    def proven(self, name: str, content: bytes) -> list[Member]:
+        """Another content of a chunk, and an HMAC that proves it."""
+        members = replace(self.members, name, content)
+        return replace(members, f"{name}.hmac", self.maker.proof_of(content))
+
+
+@pytest.fixture(scope="module", params=["beta", "candidate", "zlib", "plain", "gzip"])
+def kit(
+    request: pytest.FixtureRequest, tools: None, tmp_path_factory: pytest.TempPathFactory
+) -> Kit:
+    """The same qubes, in every way that format 2 has to store them."""
+    options: dict[str, dict[str, Any]] = {
+        "beta": {},
+        "candidate": {
+            "header": RELEASE_CANDIDATE,
+            "compression_filter": "gzip",
+            "digest": "SHA512",
+        },
+        "zlib": {"zlib_around": True},
+        "plain": {"encrypted": False},
+        "gzip": {"encrypted": False, "compression_filter": "gzip"},
+    }
+    folder = tmp_path_factory.mktemp("format-2")
+    maker = Format2Maker(folder / "maker", tape_length=10, **options[request.param])
+    maker.add_qube("work", files={"private.img": NOISE, "firewall.xml": RULES})
+    maker.add_qube("vault", files={"private.img": OTHER})
+    return Kit(maker, folder)
+
+
+@contextlib.contextmanager
+def opened(backup: Path, way: str, **options: Any) -> Iterator[qbackup.BackupArchive]:
+    with contextlib.ExitStack() as stack:
+        source: Any = backup if way == "file" else stack.enter_context(piped(backup))
+        yield stack.enter_context(qbackup.open(source, **{"passphrase": SECRET, **options}))
+
+
+def restored(backup: Path, way: str, out: Path, **options: Any) -> Report:
+    """The report, whatever it says."""
+    with opened(backup, way, **options) as archive:
+        try:
+            return archive.restore(out)
+        except Incomplete as incomplete:
+            return incomplete.report
+
+
+def named(kit: Kit, name: str) -> str:
+    """A stored name of the encrypted backups, in this one."""
+    qube = kit.maker.qubes[int(name[2]) - 1]
+    return qube.subdir + name.partition("/")[2]
+
+
+class TestWhole:
+    @pytest.mark.parametrize("way", WAYS)
+    def test_every_file_comes_back(self, kit: Kit, way: str, tmp_path: Path) -> None:
+        report = restored(kit.assemble(kit.members), way, tmp_path / "out")
+        assert report.ok
+        assert (tmp_path / "out/work/private.img").read_bytes() == NOISE
+        assert (tmp_path / "out/work/firewall.xml").read_bytes() == RULES
+        assert (tmp_path / "out/vault/private.img").read_bytes() == OTHER
+        assert len(snapshot(tmp_path / "out")) == 4
+
+    def test_the_command_says_success(self, kit: Kit, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text(SECRET)
+        backup = kit.assemble(kit.members)
+        ended = call("restore", backup, "-o", tmp_path / "out", "-p", tmp_path / "secret")
+        assert ended.status == 0, ended.err
+        assert (tmp_path / "out/work/private.img").read_bytes() == NOISE
+
+    def test_a_chunk_opens_alone(self, kit: Kit) -> None:
+        with opened(kit.assemble(kit.members), "file") as archive:
+            chunks = list(archive.file("vault/private.img").chunks)
+            assert len(chunks) == 5
+            for chunk in reversed(chunks):
+                with chunk.open() as plaintext:
+                    assert len(plaintext.read()) > 0
+
+    def test_what_is_told_without_a_passphrase(self, kit: Kit) -> None:
+        with qbackup.open(kit.assemble(kit.members)) as archive:
+            assert archive.untrusted_header.version == 2
+            assert archive.untrusted_header.encrypted == kit.maker.encrypted
+        ended = call("info", kit.assemble(kit.members))
+        assert ended.status == 0, ended.err
+
+    def test_the_digest_that_proved_it_is_known_afterwards(self, kit: Kit) -> None:
+        with opened(kit.assemble(kit.members), "file") as archive:
+            assert archive.header.hmac_algorithm.lower() == kit.maker.digest.lower()
+
+
+class TestDamage:
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("index", [0, 2, 4])
+    @pytest.mark.parametrize("offset", [0, 20, -1])
+    def test_a_flipped_bit(
+        self, kit: Kit, way: str, index: int, offset: int, tmp_path: Path
+    ) -> None:
+        name = named(kit, CHUNKS[index])
+        backup = kit.assemble(flip_byte(kit.members, name, offset))
+        report = restored(backup, way, tmp_path / "out")
+        self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("index", [0, 2, 4])
+    def test_a_missing_chunk(self, kit: Kit, way: str, index: int, tmp_path: Path) -> None:
+        name = named(kit, CHUNKS[index])
+        backup = kit.assemble(drop(kit.members, name, f"{name}.hmac"))
+        report = restored(backup, way, tmp_path / "out")
+        self.check_one_loss(report, tmp_path / "out", "work/private.img")
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_missing_proof(self, kit: Kit, way: str, tmp_path: Path) -> None:
+        name = named(kit, CHUNKS[2])
+        backup = kit.assemble(drop(kit.members, f"{name}.hmac"))
+        report = restored(backup, way, tmp_path / "out")
+        self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("pair", [(0, 1), (1, 2), (2, 3), (1, 3), (3, 4), (0, 4)])
+    def test_two_chunks_of_a_file_exchanged(
+        self, kit: Kit, way: str, pair: tuple[int, int], tmp_path: Path
+    ) -> None:
+        first, second = (named(kit, CHUNKS[index]) for index in pair)
+        backup = kit.assemble(kit.swapped(first, second))
+        report = restored(backup, way, tmp_path / "out")
+        self.check_one_loss(report, tmp_path / "out", "work/private.img")
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("index", [0, 1, 3, 4])
+    def test_the_same_chunk_of_two_files_exchanged(
+        self, kit: Kit, way: str, index: int, tmp_path: Path
+    ) -> None:
+        first = named(kit, CHUNKS[index])
+        second = named(kit, CHUNKS[index].replace("vm1", "vm2"))
+        report = restored(kit.assemble(kit.swapped(first, second)), way, tmp_path / "out")
+        bad = errors(report)
+        if index == 4:  # the end alone may fit: what is in it is padding, and zeros
+            assert bad.keys() <= {"work/private.img", "vault/private.img"}
+        else:
+            assert bad.keys() == {"work/private.img", "vault/private.img"}
+        for name, content in (("work", NOISE), ("vault", OTHER)):
+            path = tmp_path / f"out/{name}/private.img"
+            assert not path.exists() or path.read_bytes() == content
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_chunk_of_an_older_backup(self, kit: Kit, way: str, tmp_path: Path) -> None:
+        """The same passphrase proves it: only its place in another file shows."""
+        first, other = named(kit, CHUNKS[1]), named(kit, "vm2/private.img.001")
+        by_name = {member.name: member for member in kit.members}
+        members = replace(kit.members, first, by_name[other])
+        members = replace(members, f"{first}.hmac", by_name[f"{other}.hmac"])
+        report = restored(kit.assemble(members), way, tmp_path / "out")
+        self.check_one_loss(report, tmp_path / "out", "work/private.img")
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_cut_chunk(self, kit: Kit, way: str, tmp_path: Path) -> None:
+        name = named(kit, CHUNKS[3])
+        report = restored(kit.assemble(cut(kit.members, name, -16)), way, tmp_path / "out")
+        self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_cut_file(self, kit: Kit, way: str, tmp_path: Path) -> None:
+        backup = kit.assemble(kit.members)
+        truncate(backup, backup.stat().st_size - 45_000)
+        report = restored(backup, way, tmp_path / "out")
+        assert not report.ok
+        assert (tmp_path / "out/work/private.img").read_bytes() == NOISE
+        assert not (tmp_path / "out/vault/private.img").exists()
+        assert "vault/private.img" in errors(report)
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_qubes_xml_is_damaged_behind_its_proof(
+        self, kit: Kit, way: str, tmp_path: Path
+    ) -> None:
+        members = kit.proven("qubes.xml.000", kit.maker.store(b"\1" * 512 + bytes(1024)))
+        with pytest.raises((Damaged, Incomplete)), opened(kit.assemble(members), way) as archive:
+            archive.restore(tmp_path / "out")
+
+    def check_one_loss(self, report: Report, out: Path, lost: str, chunk: str = "") -> None:
+        bad = errors(report)
+        assert bad.keys() == {lost}
+        assert chunk in bad[lost]
+        assert statuses(report)["vault/private.img"] == "ok"
+        assert (out / "vault/private.img").read_bytes() == OTHER
+        assert (out / "work/firewall.xml").read_bytes() == RULES
+        assert len(snapshot(out)) == 3
+
+
+class TestLocked:
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_wrong_passphrase(self, kit: Kit, way: str, tmp_path: Path) -> None:
+        backup = kit.assemble(kit.members)
+        with pytest.raises(WrongPassphrase), opened(backup, way, passphrase="guess"):
+            pass
+        (tmp_path / "secret").write_text("guess")
+        ended = call("restore", backup, "-o", tmp_path / "out", "-p", tmp_path / "secret")
+        assert ended.status == 3
+        assert not (tmp_path / "out").exists()
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_another_try_with_the_right_one(self, kit: Kit, way: str, tmp_path: Path) -> None:
+        with opened(kit.assemble(kit.members), way, passphrase=None) as archive:
+            with pytest.raises(WrongPassphrase):
+                archive.unlock("guess")
+            archive.unlock(SECRET)
+            assert archive.restore(tmp_path / "out").ok
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_an_altered_beginning(self, kit: Kit, way: str) -> None:
+        first = kit.members[0].name
+        backup = kit.assemble(flip_byte(kit.members, first, -1))
+        with pytest.raises((WrongPassphrase, HeaderAltered)), opened(backup, way):
+            pass
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_beginning_without_its_proof(self, kit: Kit, way: str) -> None:
+        first = kit.members[0].name
+        backup = kit.assemble(drop(kit.members, f"{first}.hmac"))
+        with pytest.raises(HeaderAltered), opened(backup, way):
+            pass
+
+
+class TestDigests:
+    @pytest.fixture
+    def make(self, tools: None, tmp_path: Path) -> Callable[..., Path]:
+        def make(**options: Any) -> Path:
+            maker = Format2Maker(tmp_path / "maker", **options)
+            maker.add_qube("work", files={"private.img": NOISE})
+            return maker.write(tmp_path / "backup")
+
+        return make
+
+    @pytest.mark.parametrize("digest", ["SHA1", "ripemd160", "SHA256", "sha3-512", "blake2b512"])
+    @pytest.mark.parametrize("way", WAYS)
+    def test_are_found_by_trying(
+        self, make: Callable[..., Path], digest: str, way: str, tmp_path: Path
+    ) -> None:
+        assert restored(make(digest=digest), way, tmp_path / "out").ok
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_weak_one_has_to_be_asked_for(
+        self, make: Callable[..., Path], way: str, tmp_path: Path
+    ) -> None:
+        backup = make(digest="MD5")
+        with pytest.raises(UnsupportedFormat, match="MD5"), opened(backup, way):
+            pass
+        assert restored(backup, way, tmp_path / "out", hmac_algorithm="MD5").ok
+
+    def test_one_that_is_asked_for_is_the_only_one(self, make: Callable[..., Path]) -> None:
+        with pytest.raises(WrongPassphrase), opened(make(), "file", hmac_algorithm="SHA512"):
+            pass
+
+
+class TestReading:
+    def test_no_byte_is_read_twice(self, kit: Kit, tmp_path: Path) -> None:
+        backup = kit.assemble(kit.members)
+        source = Recorded(backup)
+        with qbackup.open(cast(BinaryIO, source), passphrase=SECRET) as archive:
+            assert archive.restore(tmp_path / "out").ok
+        with tarfile.open(backup, ignore_zeros=True) as outer:
+            for member in outer:
+                times = source.times_read(member.offset_data, member.offset_data + member.size)
+                assert times == [1] * member.size, member.name
+
+    def test_a_drive_that_changes_its_answers_gains_nothing(self, kit: Kit, tmp_path: Path) -> None:
+        source = Fickle(kit.assemble(kit.members))
+        with qbackup.open(cast(BinaryIO, source), passphrase=SECRET) as archive:
+            assert archive.restore(tmp_path / "out").ok
+        assert (tmp_path / "out/work/private.img").read_bytes() == NOISE
+
+
+class TestDom0:
+    """R2's qubes.xml does not list dom0, whose home may be there all the same."""
+
+    @pytest.fixture
+    def backup(self, tools: None, tmp_path: Path) -> Path:
+        home = tmp_path / "user"
+        home.mkdir()
+        (home / "file").write_bytes(b"content")
+        (home / "link").symlink_to("file")
+        maker = Format2Maker(tmp_path / "maker")
+        maker.add_home("user", home)
+        return maker.write(tmp_path / "backup")
+
+    @pytest.mark.parametrize("way", WAYS)
+    @pytest.mark.parametrize("names", [[], ["dom0"], ["dom0/user"]])
+    def test_is_restored(self, backup: Path, way: str, names: list[str], tmp_path: Path) -> None:
+        with opened(backup, way) as archive:
+            assert archive.restore(tmp_path / "out", names).ok
+        assert (tmp_path / "out/dom0/user/file").read_bytes() == b"content"
+        assert os.readlink(tmp_path / "out/dom0/user/link") == "file"
+
+    def test_is_listed_where_it_is_found(self, backup: Path) -> None:
+        with opened(backup, "file") as archive:
+            assert [qube.name for qube in archive.qubes] == ["dom0"]
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_is_missed_only_when_it_is_asked_for(
+        self, tools: None, way: str, tmp_path: Path
+    ) -> None:
+        maker = Format2Maker(tmp_path / "maker-2")
+        maker.add_qube("work", files={"private.img": b""})
+        backup = maker.write(tmp_path / "backup")
+        assert restored(backup, way, tmp_path / "out").ok
+        with opened(backup, way) as archive, pytest.raises(Incomplete):
+            archive.restore(tmp_path / "other", ["dom0"])
+
+
+def volumes_of(folder: Path, source: Path, name: str, tape_length: int = 10) -> list[bytes]:
+    """What GNU tar cuts an archive of `source` into."""
+    maker = Format2Maker(folder, tape_length=tape_length, encrypted=False)
+    return [path.read_bytes() for path in maker.volumes(source, "vm1/", name)]
+
+
+def events_of(volumes: Sequence[bytes]) -> Iterator[Event]:
+    for index, volume in enumerate(volumes):
+        yield Data(memoryview(bytearray(volume)), len(volume), index)
+
+
+def image_of(volumes: Sequence[bytes], filter_: str | None = None) -> bytes:
+    """The image that these volumes hold, read to its proven end."""
+    pieces = choose_volumes(None, filter_, Limits())(events_of(volumes))
+    inner = InnerArchive(pieces, "vm1/private.img", Limits())
+    entry = inner.only_file()
+    content = b"".join(bytes(e.data or bytes(e.length)) for e in entry.extents())
+    inner.finish()
+    return content
+
+
+class TestVolumes:
+    @pytest.mark.parametrize(
+        "size", [0, 1, 511, 9215, 9216, 9217, 9728, 10_240, 18_944, 19_456, 20_480, 100_000]
+    )
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_wherever_the_cut_falls_the_image_is_whole(
+        self, tools: None, tmp_path: Path, size: int, sparse: bool
+    ) -> None:
+        image = tmp_path / "private.img"
+        content = random.Random(size).randbytes(size)
+        if sparse:
+            make_sparse(image, 4 << 20, {n * 65_536: content for n in range(0, 60, 7)})
+        else:
+            image.write_bytes(content)
+        assert image_of(volumes_of(tmp_path / "maker", image, "private.img")) == image.read_bytes()
+
+    @pytest.mark.parametrize("seed", range(12))
+    def test_of_a_folder_every_entry_comes_out(
+        self, tools: None, tmp_path: Path, seed: int
+    ) -> None:
+        folder = make_tree(tmp_path / "apps", random.Random(seed))
+        volumes = volumes_of(tmp_path / "maker", folder, "apps")
+        assert len(volumes) > 3
+        pieces = choose_volumes(None, None, Limits())(events_of(volumes))
+        inner = InnerArchive(pieces, "vm1/apps", Limits(), every_link=True)
+        found = {}
+        for entry in inner.entries():
+            data = b"".join(bytes(e.data or bytes(e.length)) for e in entry.extents())
+            found[entry.path] = entry.target if entry.kind == "symlink" else data
+        paths = sorted(folder.rglob("*"))
+        assert sorted(found) == [".", *(str(path.relative_to(folder)) for path in paths)]
+        for path in paths:
+            said = found[str(path.relative_to(folder))]
+            if path.is_symlink():
+                assert said == os.readlink(path)
+            elif path.is_file():
+                assert said == path.read_bytes()
+
+    @pytest.fixture
+    def image(self, tools: None, tmp_path: Path) -> list[bytes]:
+        (tmp_path / "private.img").write_bytes(NOISE)
+        return volumes_of(tmp_path / "maker", tmp_path / "private.img", "private.img")
+
+    def test_exchanged_ones_don_t_fit_together(self, image: list[bytes]) -> None:
+        for first, second in ((1, 2), (1, 3), (2, 3), (3, 4), (0, 1)):
+            order = list(image)
+            order[first], order[second] = order[second], order[first]
+            with pytest.raises(Damaged):
+                image_of(order)
+
+    def test_one_twice_or_left_out_does_not_fit(self, image: list[bytes]) -> None:
+        for index in range(1, len(image)):
+            with pytest.raises(Damaged):
+                image_of([*image[:index], *image[index + 1 :]])
+            with pytest.raises(Damaged):
+                image_of([*image[: index + 1], *image[index:]])
+
+    def test_one_of_another_member_does_not_fit(self, image: list[bytes], tmp_path: Path) -> None:
+        (tmp_path / "root.img").write_bytes(OTHER)
+        other = volumes_of(tmp_path / "maker-2", tmp_path / "root.img", "root.img")
+        with pytest.raises(Damaged, match="don't fit together"):
+            image_of([*image[:2], other[2], *image[3:]])
+
+    def test_one_without_its_header_is_none(self, image: list[bytes]) -> None:
+        with pytest.raises(Damaged, match="does not begin as a volume"):
+            image_of([*image[:2], image[2][512:], *image[3:]])
+        with pytest.raises(Damaged, match="does not begin as a volume"):
+            image_of([*image[:2], image[2][:511]])
+
+    def test_a_member_that_begins_where_one_goes_on_does_not_fit(self, image: list[bytes]) -> None:
+        with pytest.raises(Damaged, match="don't fit together"):
+            image_of([*image[:2], image[0], *image[3:]])
+
+    @pytest.mark.parametrize("filter_", ["gzip", "bzip2"])
+    def test_each_is_compressed_alone(self, image: list[bytes], filter_: str) -> None:
+        packed = [run([filter_, "-c"], stdin=volume) for volume in image]
+        assert image_of(packed) == NOISE
+        assert image_of(packed, filter_) == NOISE
+        assert image_of([*packed[:2], *image[2:]]) == NOISE  # told one by one
+        with pytest.raises(Damaged):
+            image_of(packed, "none")
+        with pytest.raises(Damaged):  # a stream does not go on in the next chunk
+            image_of([packed[0][:-9], packed[0][-9:] + packed[1], *packed[2:]])
+
+    def test_a_lost_one_is_told_where_it_is_missing(self, image: list[bytes]) -> None:
+        def events() -> Iterator[Event]:
+            yield from events_of(image[:2])
+            yield Lost("vm1/private.img.002", None, ChunkDamaged("lost"))
+
+        inner = InnerArchive(
+            choose_volumes(None, None, Limits())(events()), "vm1/private.img", Limits()
+        )
+        with pytest.raises(ChunkDamaged, match="lost"):
+            list(inner.only_file().extents())
+
+    def test_a_filter_that_is_not_built_in_is_refused(self) -> None:
+        with pytest.raises(UnsupportedFormat, match="shrink"):
+            choose_volumes("shrink", None, Limits())
+
+
+@pytest.fixture(scope="module")
+def beta3(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Kit:
+    """A backup of Beta 3, encrypted and compressed."""
+    folder = tmp_path_factory.mktemp("zlib")
+    maker = Format2Maker(folder / "maker", zlib_around=True, tape_length=10)
+    maker.add_qube("work", files={"private.img": NOISE})
+    return Kit(maker, folder)
+
+
+class TestZlib:
+    """What is around the cipher text is proven by the HMAC too, and still bounded."""
+
+    def lost(self, beta3: Kit, content: bytes, tmp_path: Path, **options: Any) -> str:
+        """Why the image is lost with this in place of its third chunk, though proven."""
+        backup = beta3.assemble(beta3.proven(CHUNKS[2], content))
+        return errors(restored(backup, "file", tmp_path / "out", **options))["work/private.img"]
+
+    def test_a_stream_that_is_cut_or_broken(self, beta3: Kit, tmp_path: Path) -> None:
+        stored = next(m for m in beta3.members if m.name == CHUNKS[2]).path.read_bytes()
+        broken = stored[:100] + bytes([stored[100] ^ 255]) + stored[101:]
+        for content in (stored[:-1], stored[:50], stored[:2], broken, stored + b"x"):
+            assert CHUNKS[2] in self.lost(beta3, content, tmp_path)
+
+    def test_a_bomb_meets_the_limit_of_a_chunk(self, beta3: Kit, tmp_path: Path) -> None:
+        bomb = zlib.compress(b"Salted__" + bytes(32 << 20))
+        reason = self.lost(beta3, bomb, tmp_path, limits=Limits(chunk=1 << 20))
+        assert "longer than a chunk" in reason
+
+    def test_what_is_not_encrypted_is_none_of_this_backup(self, beta3: Kit, tmp_path: Path) -> None:
+        for content in (b"", b"plain", bytes(512), zlib.compress(b"plain"), b"Salted__"):
+            assert CHUNKS[2] in self.lost(beta3, content, tmp_path)
+
+    def test_a_whole_block_of_garbage(self, beta3: Kit, tmp_path: Path) -> None:
+        assert "no padding" in self.lost(beta3, b"Salted__" + bytes(8) + bytes(64), tmp_path)
+
+
+class TestWithoutAHeader:
+    @pytest.mark.parametrize(
+        ("chunk", "encrypted"),
+        [
+            (b"Salted__12345678", True),
+            (zlib.compress(b"Salted__12345678"), True),
+            (zlib.compress(b"Salted__12345678" + bytes(99))[:30], True),
+            (zlib.compress(b"something else"), False),
+            (b"\x1f\x8b\x08\0", False),
+            (b"qubes.xml", False),
+            (b"", False),
+        ],
+    )
+    def test_encryption_is_told_from_the_first_chunk(self, chunk: bytes, encrypted: bool) -> None:
+        assert header_for(chunk).encrypted is encrypted
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_first_chunk_longer_than_qubes_xml_may_be(
+        self, tools: None, way: str, tmp_path: Path
+    ) -> None:
+        maker = Format2Maker(tmp_path / "maker")
+        members = replace(maker.members(), "qubes.xml.000", bytes(200_000))
+        backup = assemble(members, tmp_path / "backup")
+        with pytest.raises(LimitExceeded) as caught:
+            qbackup.open(backup, limits=Limits(metadata=100_000))
+        assert caught.value.limit == "metadata"
+
+    def test_another_first_member_is_no_such_backup(self, tools: None, tmp_path: Path) -> None:
+        maker = Format2Maker(tmp_path / "maker")
+        maker.add_qube("work", files={"private.img": b""})
+        members = maker.members()
+        for number in (1, 2, 3):
+            backup = assemble(members[number:] + members[:number], tmp_path / "backup")
+            with pytest.raises(qbackup.Unreadable):
+                qbackup.open(backup, passphrase=SECRET)
+
+    def test_the_end_of_the_file_within_the_beginning(self, tools: None, tmp_path: Path) -> None:
+        maker = Format2Maker(tmp_path / "maker")
+        backup = assemble(maker.members(), tmp_path / "backup")
+        for size in (1600, 12_288, 12_900, 22_030):
+            short = tmp_path / "short"
+            short.write_bytes(backup.read_bytes()[:size])
+            for way in WAYS:
+                with pytest.raises(qbackup.QBackupError), opened(short, way):
+                    pass
+
+
+class TestEncryptedVolumes:
+    def test_decrypt_in_place(self, kit: Kit) -> None:
+        if not kit.maker.encrypted or kit.maker.zlib_around:
+            pytest.skip("nothing to decrypt as it is stored")
+        stored = next(m for m in kit.members if m.name == CHUNKS[0]).path.read_bytes()
+        from qbackup.ciphers import choose_cbc
+
+        body = memoryview(bytearray(16) + stored)
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
+        opened_ = volumes.open(0, body)
+        assert opened_.buffer.obj is body.obj
+        assert len(opened_.buffer) in range(len(stored) - 32, len(stored) - 16)
+
+
+def make_tree(folder: Path, dice: random.Random) -> Path:
+    """Files of all lengths, long names, links and folders, so that cuts fall anywhere."""
+    folder.mkdir()
+    below = [folder]
+    for number in range(60):
+        parent = dice.choice(below)
+        path = parent / (f"{number}-" + "n" * dice.choice((1, 1, 1, 90, 150)))
+        kind = dice.choice(("file", "file", "file", "link", "folder", "sparse"))
+        if kind == "file":
+            path.write_bytes(dice.randbytes(dice.choice((0, 1, 512, 700, 3000, 9216, 15_000))))
+        elif kind == "sparse":
+            make_sparse(path, 1 << 20, {dice.randrange(200) * 4096: dice.randbytes(6000)})
+        elif kind == "link":
+            path.symlink_to(dice.choice(("target", "/absolute", "../up", "t" * 120)))
+        else:
+            path.mkdir()
+            below.append(path)
+    return folder
+
+
+def test_the_kit_s_backups_have_five_chunks(kit: Kit) -> None:
+    names = [member.name for member in kit.members]
+    assert [named(kit, name) in names for name in CHUNKS] == [True] * 5
