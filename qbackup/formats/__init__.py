@@ -193,9 +193,11 @@ class Door(Protocol):
         naming: of its members.
         head_size: see `Format`.
         caveats: what this format can't promise, in sentences.
+        metadata_root: the root element of its ``qubes.xml``.
     """
 
     naming: Naming
+    metadata_root: str
     head_size: int
     caveats: tuple[str, ...]
 

@@ -323,6 +323,7 @@ class Door3:
     """
 
     naming = NAMING
+    metadata_root = "QubesVmCollection"
     head_size = 0
     caveats: tuple[str, ...] = CAVEATS
 

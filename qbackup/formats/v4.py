@@ -152,6 +152,7 @@ class Door4:
     """See `qbackup.formats.Door`."""
 
     naming = NAMING
+    metadata_root = "qubes"
     head_size = HEADER_SIZE
     caveats: tuple[str, ...] = ()
 
