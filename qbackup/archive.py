@@ -407,7 +407,8 @@ class BackupArchive:
             records = None
             try:
                 self._metadata = self._read_metadata()
-                records = parse_qubes_xml(self._metadata, self.limits)
+                root_tag = self.door.metadata_root
+                records = parse_qubes_xml(self._metadata, self.limits, root_tag=root_tag)
             except (Damaged, LimitExceeded) as error:
                 error.file = METADATA_PATH
                 self._metadata_error = error

@@ -573,6 +573,19 @@ class TestDrives:
         assert (tmp_path / "out/work/private.img").read_bytes() == NOISE
 
 
+class TestQubesXml:
+    def test_of_another_qubes_is_damage(self, make: Make, tmp_path: Path) -> None:
+        """Its qubes would own no file of this backup, and nothing would be missed."""
+        maker = make()
+        maker.add_qube("work", files={"private.img": NOISE})
+        maker.qubes_xml = b"<qubes><domains/></qubes>"
+        with opened(maker.write(tmp_path / "backup")) as archive:
+            report = archive.restore(tmp_path / "out", check=False)
+        assert statuses(report)["qubes.xml"] == "damaged"
+        assert "not <QubesVmCollection>" in (report.bad[0].error or "")
+        assert (tmp_path / "out/vm1/private.img").read_bytes() == NOISE
+
+
 class TestRunAgain:
     def test_files_are_kept(self, raw: Path, tmp_path: Path) -> None:
         for status in ("ok", "kept"):

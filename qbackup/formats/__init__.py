@@ -195,9 +195,11 @@ class Door(Protocol):
         heads_name_backup: a chunk's head fits the id of one backup only, so that it proves which
             backup it belongs to; else it proves the passphrase at most.
         caveats: what this format can't promise, in sentences.
+        metadata_root: the root element of its ``qubes.xml``.
     """
 
     naming: Naming
+    metadata_root: str
     head_size: int
     heads_name_backup: bool
     caveats: tuple[str, ...]

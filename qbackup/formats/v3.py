@@ -324,6 +324,7 @@ class Door3:
     """
 
     naming = NAMING
+    metadata_root = "QubesVmCollection"
     head_size = 0
     heads_name_backup = False
     caveats: tuple[str, ...] = CAVEATS

@@ -152,6 +152,7 @@ class Door4:
     """See `qbackup.formats.Door`."""
 
     naming = NAMING
+    metadata_root = "qubes"
     head_size = HEADER_SIZE
     heads_name_backup = True
     caveats: tuple[str, ...] = ()

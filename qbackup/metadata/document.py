@@ -12,8 +12,16 @@ from qbackup.names import display
 _READERS = {reader.ROOT_TAG: reader.parse for reader in (release4, release3)}
 
 
-def parse_qubes_xml(data: bytes, limits: Limits) -> tuple[QubeRecord, ...]:
+def parse_qubes_xml(
+    data: bytes, limits: Limits, *, root_tag: str | None = None
+) -> tuple[QubeRecord, ...]:
     """The qubes that the backup says it holds, in its order.
+
+    Args:
+        data: the document.
+        limits: bounds on it.
+        root_tag: the one that the backup's format has; None: any that is known. The document of
+            another Qubes would give names to no file, and nothing would be missed.
 
     Raises:
         Damaged: no XML, a DOCTYPE, or not the structure of any Qubes.
@@ -21,11 +29,10 @@ def parse_qubes_xml(data: bytes, limits: Limits) -> tuple[QubeRecord, ...]:
     """
     root = parse_xml(data, limits)
     reader = _READERS.get(str(root.tag))
-    if reader is None:
-        known = " nor ".join(f"<{tag}>" for tag in _READERS)
-        raise Damaged(
-            f"its root is <{display(str(root.tag))[:80]}>, neither {known}", file=METADATA_PATH
-        )
+    if reader is None or root_tag not in (None, root.tag):
+        known = "neither " + " nor ".join(f"<{tag}>" for tag in _READERS)
+        known = known if root_tag is None else f"not <{root_tag}>"
+        raise Damaged(f"its root is <{display(str(root.tag))[:80]}>, {known}", file=METADATA_PATH)
     records = []
     for count, record in enumerate(reader(root)):
         if count >= limits.qubes:
