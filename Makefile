@@ -9,6 +9,8 @@ VENV ?= .venv
 # what the demo installs: this folder, or a wheel
 PACKAGE ?= --editable .
 FUZZ_SECONDS ?= 30
+# the same inputs each time, so that a change is judged by them; 0 for others
+FUZZ_SEED ?= 1
 BIN = $(VENV)/bin
 
 .PHONY: demo test fuzz check mutants clean
@@ -20,7 +22,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 fuzz: $(VENV)/.fuzz
-	$(BIN)/python -m tests.fuzz --jobs 2 --seconds $(FUZZ_SECONDS)
+	$(BIN)/python -m tests.fuzz --jobs 2 --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Runs harnesses: `python -m tests.fuzz [NAME…] [--seconds N] [--jobs N] [--corpus DIR]`.
+"""Runs harnesses: `python -m tests.fuzz [NAME…] [--seconds N] [--jobs N] [--corpus DIR] [--seed N]`.
 
 Says how far each came. A finding is shown with its traceback and the input in base64, and stands
 in DIR/findings; the exit status is then 1.
@@ -60,7 +60,7 @@ class Ended:
             yield f"{name}: {base64.b64encode(data).decode()}"
 
 
-def run(name: str, seconds: int, folder: Path) -> Ended:
+def run(name: str, seconds: int, folder: Path, seed: int) -> Ended:
     """One harness in a process of its own; what it comes upon is kept in the folder."""
     found, findings = folder / name, folder / "findings"
     for place in (found, findings):
@@ -68,6 +68,7 @@ def run(name: str, seconds: int, folder: Path) -> Ended:
     before = set(findings.glob(f"{name}-*"))
     options = [
         f"-max_total_time={seconds}",
+        f"-seed={seed}",
         f"-artifact_prefix={findings}/{name}-",
         f"-timeout={_PATIENCE_SECONDS}",
         "-rss_limit_mb=0",  # `guard` looks at each input
@@ -90,8 +91,8 @@ def run(name: str, seconds: int, folder: Path) -> Ended:
 
 
 def _environment() -> dict[str, str]:
-    """With few arenas, so that addresses say something about memory."""
-    return os.environ | {"MALLOC_ARENA_MAX": "2"}
+    """With few arenas, so that addresses say something about memory; hashes are no chance."""
+    return os.environ | {"MALLOC_ARENA_MAX": "2", "PYTHONHASHSEED": "0"}
 
 
 @contextlib.contextmanager
@@ -110,6 +111,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=int, default=30, help="for each harness")
     parser.add_argument("--jobs", type=int, default=1, help="harnesses at once")
     parser.add_argument("--corpus", type=Path, help="keeps what is found, and begins with it")
+    parser.add_argument("--seed", type=int, default=0, help="the same inputs again; 0: others")
     options = parser.parse_args()
     names = options.names or list(HARNESSES)
     if unknown := sorted(set(names) - set(HARNESSES)):
@@ -117,7 +119,7 @@ def main() -> int:
     print("harness    CPU seconds  executions  a second  coverage  inputs", flush=True)
     failed = []
     with _folder(options.corpus) as folder, ThreadPoolExecutor(options.jobs) as pool:
-        for ended in pool.map(lambda name: run(name, options.seconds, folder), names):
+        for ended in pool.map(lambda name: run(name, options.seconds, folder, options.seed), names):
             print(ended.line(), flush=True)
             failed += [] if ended.is_good else [ended]
     for ended in failed:
