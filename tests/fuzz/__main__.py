@@ -1,4 +1,4 @@
-"""Runs harnesses: `python -m tests.fuzz [NAME…] [--seconds N] [--jobs N] [--corpus DIR] [--seed N]`.
+"""Runs harnesses: `python -m tests.fuzz [NAME…] [--seconds N] [--jobs N] [--corpus DIR] …`.
 
 Says how far each came. A finding is shown with its traceback and the input in base64, and stands
 in DIR/findings; the exit status is then 1.
