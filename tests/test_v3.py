@@ -694,12 +694,42 @@ class TestSalvage:
         with opened(raw, salvage=True) as archive:
             assert archive.verify().ok and archive.salvaged == ()
 
+    @pytest.mark.parametrize("number", [0, 2, 5])
+    def test_two_copies_of_one_backup_make_a_whole_one(
+        self, raw: Path, tmp_path: Path, number: int
+    ) -> None:
+        """Each chunk comes from the copy in which it is what its HMAC proves."""
+        path, name = tmp_path / "backup", f"vm1/private.img.{number:03d}"
+        with tarfile.open(raw, ignore_zeros=True) as outer:
+            place = outer.getmember(name).offset_data
+        data = bytearray(raw.read_bytes())
+        data[place + 50] ^= 1
+        path.write_bytes(data + raw.read_bytes())
+        with opened(path, salvage=True) as archive:
+            archive.restore(tmp_path / "out", check=False)
+            assert any(name in text for text in archive.salvaged)
+        assert (tmp_path / "out/work/private.img").read_bytes() == NOISE
+        with opened(path, salvage=True) as archive, opened(raw) as sound:
+            chunks = archive.file("work/private.img").chunks
+            expected = sound.file("work/private.img").chunks
+            assert [c.open().read() for c in chunks] == [c.open().read() for c in expected]
+
     def test_without_a_header_nothing_can_be_proven(self, make: Make, tmp_path: Path) -> None:
         maker = make()
         maker.add_qube("work", files={"private.img": NOISE})
         path = assemble(rename(maker.members(), "backup-header", "header"), tmp_path / "backup")
         with pytest.raises(HeaderAltered):
             qbackup.open(path, passphrase=SECRET, salvage=True)
+
+
+class TestSecret:
+    def test_no_object_shows_it(self, raw: Path) -> None:
+        with opened(raw) as archive:
+            format_ = archive.unlocked().format
+            opener = format_.file()
+            locked = opener.lock("vm1/private.img.000", 0, b"")
+            shown = [archive, archive.door, archive.header, format_, opener, locked]
+        assert SECRET not in " ".join(repr(thing) for thing in shown)
 
 
 class TestTheHouse:
