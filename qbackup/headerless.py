@@ -34,7 +34,7 @@ class KeepingSource:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._kept: dict[int, bytes] = {}
+        self._kept: dict[int, tuple[bytes, int]] = {}  # and how many were asked for
         self._keeps = True
         self.seekable = source.seekable
 
@@ -45,13 +45,14 @@ class KeepingSource:
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """See `Source`."""
-        kept = self._kept.get(offset)
-        if kept is not None and len(kept) >= len(buffer):
-            buffer[:] = kept[: len(buffer)]
-            return len(buffer)
+        kept, asked = self._kept.get(offset, (b"", -1))
+        if len(buffer) <= asked:  # there were fewer at the end, and there are no more now
+            count = min(len(kept), len(buffer))
+            buffer[:count] = kept[:count]
+            return count
         count = self._source.read_into(offset, buffer)
         if self._keeps:
-            self._kept[offset] = bytes(buffer[:count])
+            self._kept[offset] = bytes(buffer[:count]), len(buffer)
         return count
 
     def stop(self) -> None:

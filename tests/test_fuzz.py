@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from qbackup import compression, header, inner, metadata, resync, scrypt, tar
+from qbackup import compression, header, inner, resync, scrypt, tar
 from qbackup.catalog import passing
+from qbackup.metadata import document
 from qbackup.restore import records
 from tests import fuzz
 from tests.fuzz import guard, seal
@@ -106,7 +107,7 @@ def _believes_any_record(patch: pytest.MonkeyPatch) -> None:
 
 
 def _takes_two_qubes_of_one_name(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(metadata, "_check_distinct", lambda found: None)
+    patch.setattr(document, "_check_distinct", lambda found: None)
 
 
 def _ends_at_what_is_broken(patch: pytest.MonkeyPatch) -> None:

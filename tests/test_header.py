@@ -136,7 +136,7 @@ class TestDamagedHeaders:
     @pytest.mark.parametrize(
         ("data", "words"),
         [
-            (text(version=None), "names no version"),
+            (text(version=None), "where format 2 has a digest"),
             (text(version="3"), "format 3"),
             (text(version="5"), "format 5"),
             (text(hmac_algorithm="SHA512"), "names SHA512"),

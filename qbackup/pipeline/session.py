@@ -413,7 +413,8 @@ class Session(Generic[Tag]):
 
     def _read(self, item: _Item[Tag], chunk: StoredChunk) -> None:
         self._reading = item.number
-        if self._pool.hold(chunk.size, self._holder):
+        # an empty one, as a stream may end with, is nothing to hold
+        if not chunk.size or self._pool.hold(chunk.size, self._holder):
             item.held = chunk.size
             item.body = chunk.read_body(self._format.head_size, self._format.room)
             item.proof = chunk.read_proof()

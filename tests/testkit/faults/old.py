@@ -127,7 +127,7 @@ def _spellings(scene: OldScene, prefix: str, chunk: str) -> Iterator[Vector]:
 
 def _passphrases(scene: OldScene, prefix: str) -> Iterator[Vector]:
     first = scene.members[0].name
-    wrong = {"wrong": "guess", "longer": f"{scene.maker.passphrase} ", "empty-but-one": "c"}
+    wrong = {"wrong": "guess", "longer": f"{scene.maker.passphrase}!", "empty-but-one": "c"}
     for name, passphrase in wrong.items():
         yield scene.vector(
             f"{prefix}-passphrase-{name}",
