@@ -19,6 +19,7 @@ from tests.fuzz.common import LIMITS, outcome
 from tests.tarbytes import in_pieces
 
 _MOST = 1 << 20
+_ZSTD = ("zstd", "zstdmt")
 _PIECES = (1, 2, 3, 7, 31, 509, 4096, 1 << 17)
 
 
@@ -39,6 +40,8 @@ def check(data: bytes) -> None:
         expected = stream if name == NONE else _reference(name, stream)
     except _Enough:
         return
+    if expected is None and name in _ZSTD:
+        return  # libzstd looks at the length that a frame states only where it comes in one piece
     assert (None if isinstance(found, QBackupError) else found) == expected
 
 

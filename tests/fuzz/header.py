@@ -12,18 +12,20 @@ _PLAIN = re.compile("[A-Za-z0-9-]+", re.ASCII)
 
 
 def check(data: bytes) -> None:
-    """What is accepted is format 4, has plain values only, and is read the same when written."""
+    """What is accepted has plain values only, and in format 4 is read the same when written."""
     header = outcome(lambda: BackupHeader.parse(data, LIMITS))
     if isinstance(header, QBackupError):
         return
     assert len(data) <= LIMITS.header
-    assert header.version == 4
+    assert header.version in (2, 3, 4)
+    for value in (header.compression_filter, header.crypto_algorithm, header.hmac_algorithm):
+        assert not value or _PLAIN.fullmatch(value)
+    if header.version != 4:
+        return
     assert header.encrypted
     assert header.hmac_algorithm == "scrypt"
     assert _PLAIN.fullmatch(header.backup_id)
     assert header.compressed == (header.compression_filter is not None)
-    for value in (header.compression_filter, header.crypto_algorithm):
-        assert value is None or _PLAIN.fullmatch(value)
     assert BackupHeader.parse(_text(header), LIMITS) == header
 
 
