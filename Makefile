@@ -19,7 +19,7 @@ demo: $(VENV)/.demo
 	sh examples/demo.sh $(BIN)/qbackup
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
 
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m tests.fuzz --jobs 2 --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)
