@@ -194,3 +194,14 @@ class TestFolder:
             made.symbolic_link(f"below/{number}", "target")
         assert made.finish() is None
         assert len(made._paths) < 12, "it goes on to grow"
+
+
+def test_no_memory_for_a_hash_is_a_fault_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSL's word for it is a ValueError, which nobody would take for that."""
+
+    def failing(data: bytes = b"") -> None:
+        raise ValueError("[digital envelope routines] initialization error")
+
+    monkeypatch.setattr("qbackup.restore.digest.hashlib.sha256", failing)
+    with pytest.raises(MemoryError):
+        ContentHash()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import mmap
 import sys
 import threading
 from collections.abc import Callable
 
 from qbackup.errors import MachineError
+
+_ROOM = 16 * 1024**2  # a stack, as systems commonly have them, and what a thread begins with
 
 
 def start_daemon(target: Callable[[], None], name: str) -> None:
@@ -20,9 +23,15 @@ def start_daemon(target: Callable[[], None], name: str) -> None:
     """
     try:
         _load_what_ends_threads()
+        _look_for_room()
         threading.Thread(target=target, name=name, daemon=True).start()
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         raise MachineError("this machine can't start a thread") from error
+
+
+def _look_for_room() -> None:
+    """A thread that has no memory to begin with would be waited for without end."""
+    mmap.mmap(-1, _ROOM).close()
 
 
 @functools.cache

@@ -18,20 +18,29 @@ import hashlib
 from qbackup.names import encode
 from qbackup.restore.zeros import BLOCK_SIZE, ZEROS, is_zeros
 
-_ZERO_HASH = hashlib.sha256(ZEROS).digest()
 _HASH_SIZE = 32
 _PLAIN_FOLDER_MODE = 0o700
 ENTRIES_LIMIT = 200_000  # about 160 bytes each; a larger folder is not journaled
+
+
+def _sha256(data: bytes = b"") -> hashlib._Hash:
+    try:
+        return hashlib.sha256(data)
+    except ValueError as error:  # what OpenSSL says where it has no memory
+        raise MemoryError from error
+
+
+_ZERO_HASH = _sha256(ZEROS).digest()
 
 
 class ContentHash:
     """One file's hash, fed with its data in order. What is not fed is holes."""
 
     def __init__(self) -> None:
-        self._blocks = hashlib.sha256()
+        self._blocks = _sha256()
         self._number = 0  # of the block under way
         self._filled = 0
-        self._block = hashlib.sha256()
+        self._block = _sha256()
 
     def update(self, offset: int, data: memoryview) -> None:
         """Data at its place, which is never before the end of what came last."""
@@ -71,7 +80,7 @@ class ContentHash:
             block = self._block.digest()
             if block != _ZERO_HASH:
                 self._blocks.update(self._number.to_bytes(8, "big") + block)
-            self._block = hashlib.sha256()
+            self._block = _sha256()
         self._number = number
         self._filled = 0
 
@@ -119,7 +128,7 @@ class TreeHash:
         hashes = [_entry(path, _what(b"folder", m, 0, b"")) for path, m in self._folders.items()]
         places = range(0, len(self._entries), _HASH_SIZE)
         hashes += [bytes(self._entries[place : place + _HASH_SIZE]) for place in places]
-        return hashlib.sha256(b"".join(sorted(hashes))).hexdigest()
+        return _sha256(b"".join(sorted(hashes))).hexdigest()
 
     def _add(self, path: str, kind: bytes, mode: int, size: int, content: bytes) -> None:
         self._put(path, _what(kind, mode, size, content))
@@ -140,8 +149,8 @@ class TreeHash:
 
 
 def _what(kind: bytes, mode: int, size: int, content: bytes) -> bytes:
-    return hashlib.sha256(b"%s %o %d " % (kind, mode, size) + content).digest()
+    return _sha256(b"%s %o %d " % (kind, mode, size) + content).digest()
 
 
 def _entry(path: str, what: bytes) -> bytes:
-    return hashlib.sha256(what + encode(path)).digest()
+    return _sha256(what + encode(path)).digest()
