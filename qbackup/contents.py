@@ -1,0 +1,119 @@
+"""`Contents`: what ``qubes.xml`` says is in a backup, read when it is first asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from qbackup.catalog import Catalog
+from qbackup.errors import ChunkMissing, Damaged, LimitExceeded, NotInBackup, QBackupError
+from qbackup.file import BackupFile
+from qbackup.limits import Limits
+from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
+from qbackup.names import display
+from qbackup.qube import Qube
+
+
+class Contents:
+    """The qubes of a backup, and which file of the archive is whose.
+
+    Args:
+        catalog: the archive's files.
+        limits: bounds on ``qubes.xml``.
+        root_tag: what its document is called in this backup's format.
+        salvage: qubes are called by their folders where it can't be used.
+
+    Attributes:
+        error: why it can't be used; None if it can, or was not asked for yet.
+    """
+
+    def __init__(
+        self, catalog: Catalog, limits: Limits, root_tag: Callable[[], str], *, salvage: bool
+    ) -> None:
+        self._catalog = catalog
+        self._limits = limits
+        self._root_tag = root_tag
+        self._salvage = salvage
+        self._table: QubeTable | None = None
+        self._metadata: bytes | None = None
+        self.error: QBackupError | None = None
+
+    @property
+    def table(self) -> QubeTable:
+        """Whose file is whose. Raises nothing for what is wrong with ``qubes.xml``: see `error`."""
+        if self._table is None:
+            records = None
+            try:
+                self._metadata = self._read()
+                records = parse_qubes_xml(self._metadata, self._limits, root_tag=self._root_tag())
+            except (Damaged, LimitExceeded) as error:
+                error.file = METADATA_PATH
+                self.error = error
+            seen = self._catalog.seen_files() if self._salvage else ()
+            self._table = QubeTable(records, (file.path for file in seen))
+        return self._table
+
+    def _read(self) -> bytes:
+        file = self._catalog.metadata_file()
+        if file is None:
+            raise ChunkMissing("it is not in the archive", file=METADATA_PATH)
+        with file.open() as stream:
+            data = stream.read(self._limits.metadata + 1)
+            if len(data) <= self._limits.metadata:
+                data += stream.read(1)  # the proof of the end
+        if len(data) > self._limits.metadata:
+            raise LimitExceeded("it is too long", limit="metadata", file=METADATA_PATH)
+        return data
+
+    @property
+    def metadata(self) -> bytes:
+        """``qubes.xml``, verified.
+
+        Raises:
+            Damaged: it is missing, or can't be believed.
+        """
+        _ = self.table
+        if self._metadata is None:
+            raise self.error or Damaged("it was not read", file=METADATA_PATH)
+        return self._metadata
+
+    @property
+    def usable_metadata(self) -> bytes | None:
+        """``qubes.xml``; None where names don't come from it."""
+        _ = self.table
+        return self._metadata if self.error is None else None
+
+    @property
+    def digest(self) -> bytes:
+        """Of all that names come from: SHA-256 of ``qubes.xml``, nothing where it can't be used."""
+        data = self.usable_metadata
+        return hashlib.sha256(data).digest() if data is not None else b""
+
+    def name_of(self, path: str) -> str:
+        """QUBE/FILE of a path in the archive; the path itself where no qube is known yet."""
+        owner = self._table.owner(path) if self._table is not None else None
+        return "/".join(owner) if owner else path
+
+    @property
+    def qubes(self) -> tuple[Qube, ...]:
+        """See `BackupArchive.qubes`."""
+        table = self.table
+        if self.error is not None and not self._salvage:
+            raise self.error
+        qubes = (Qube(record, self._catalog, table) for record in table.records)
+        return tuple(qube for qube in qubes if qube.is_listed or qube.files)
+
+    @property
+    def files(self) -> tuple[BackupFile, ...]:
+        """See `BackupArchive.files`."""
+        _ = self.table
+        return tuple(file for file in self._catalog.seen_files() if file.path != METADATA_PATH)
+
+    def file(self, name: str) -> BackupFile:
+        """See `BackupArchive.file`."""
+        qube, _, rest = name.partition("/")
+        path = self.table.path_of(qube, rest) or name
+        file = self._catalog.find(path)
+        if file is None or path == METADATA_PATH:
+            raise NotInBackup(f"there is no file {display(name)!r} in this backup")
+        return file
