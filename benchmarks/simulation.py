@@ -25,8 +25,8 @@ from benchmarks.clock import Clock, Shared
 from benchmarks.parts import Chunk, Idle, Line, Memory, RemoteWorkers
 from benchmarks.scenario import CHUNK, MIB, Backup, Machine, Outcome, Rates
 from qbackup.passes import PASS_SECONDS, WIDTH, kernel_width
-from qbackup.pipeline.pool import _LINGER_SECONDS
 from qbackup.pipeline.schedule import Schedule, Start, Way
+from qbackup.pipeline.workers import LINGER_SECONDS
 
 _HELD = 2  # chunks of a session, where the backup can be read anywhere
 _BEGIN_SYNC = 32 * MIB  # what is written goes on its way to the disk in pieces of this size
@@ -178,7 +178,7 @@ class Simulation:
         idle = Idle(memory)
         self._idle.append(idle)
         self._memory.take(memory, self._keep_less)
-        self._clock.at(self._clock.now + _LINGER_SECONDS, functools.partial(self._end_idle, idle))
+        self._clock.at(self._clock.now + LINGER_SECONDS, functools.partial(self._end_idle, idle))
 
     def _keep_less(self) -> None:
         """As in `KeyPool._make_room`."""

@@ -11,7 +11,7 @@ from qbackup.formats import Door, Format
 from qbackup.limits import Limits
 from qbackup.names import ChunkName, display
 from qbackup.pipeline import Pipeline
-from qbackup.pipeline.session import StoredChunk
+from qbackup.pipeline.items import StoredChunk
 from qbackup.scrypt import ScryptParameters
 from qbackup.source import Source
 from qbackup.stream import VerifiedStream

@@ -27,4 +27,4 @@ def check_at_rest(pool: KeyPool) -> None:
     wait_for(lambda: not threads())
     schedule = pool._schedule
     assert (schedule._running_jobs, schedule._used, schedule._lone) == (0, 0, False)
-    assert not pool._idle
+    assert not pool._workers.idle

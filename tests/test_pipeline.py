@@ -29,7 +29,7 @@ from qbackup.formats.v4 import Format4
 from qbackup.keys import Backend, Derivation, Deriver
 from qbackup.limits import GIB, Limits
 from qbackup.pipeline import Pipeline, Session, default_memory
-from qbackup.pipeline.session import StoredChunk
+from qbackup.pipeline.items import StoredChunk
 from qbackup.scrypt import ScryptParameters
 from qbackup.stream import close_quietly
 from tests.atrest import check_at_rest

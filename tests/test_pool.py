@@ -18,8 +18,9 @@ from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
 from qbackup.keys import Backend, Derivation, Deriver, load_backends
 from qbackup.lanes import LaneKernel, LaneMemory, LaneMix, lane_mix, load_kernel
 from qbackup.passes import WIDTH
-from qbackup.pipeline import pool as pool_module
-from qbackup.pipeline.pool import Holder, KeyPool, Ticket
+from qbackup.pipeline import workers
+from qbackup.pipeline.pool import KeyPool
+from qbackup.pipeline.ticket import Holder, Ticket
 from qbackup.scrypt import ScryptParameters
 from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
@@ -323,7 +324,7 @@ class TestLoadingTheKernel:
     def test_while_it_is_loaded_what_is_asked_for_waits_for_it(
         self, pools: Pools, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pool_module, "_KERNEL_SECONDS", 600.0)
+        monkeypatch.setattr(workers, "_KERNEL_SECONDS", 600.0)
         gate = Gate()
 
         def load(lanes: int) -> LaneKernel:
@@ -348,7 +349,7 @@ class TestLoadingTheKernel:
         monkeypatch: pytest.MonkeyPatch,
         seconds: float,
     ) -> None:
-        monkeypatch.setattr(pool_module, "_KERNEL_SECONDS", seconds)
+        monkeypatch.setattr(workers, "_KERNEL_SECONDS", seconds)
         gate = Gate()
 
         def load(lanes: int) -> LaneKernel:
@@ -408,23 +409,23 @@ class TestLingering:
 
     @pytest.fixture(autouse=True)
     def patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(pool_module, "_LINGER_SECONDS", 600.0)
+        monkeypatch.setattr(workers, "LINGER_SECONDS", 600.0)
 
     @pytest.fixture
     def pool(self, pools: Pools, kernel: LaneKernel) -> KeyPool:
         """After its first keys; its one worker lingers."""
         pool = ready(pools(Watched(lambda lanes: kernel), 1, 10 * MIB))
         check_keys(pool, 2)
-        wait_for(lambda: len(pool._idle) == 1)
+        wait_for(lambda: len(pool._workers.idle) == 1)
         return pool
 
     def test_the_next_start_gets_it(self, pool: KeyPool) -> None:
-        (worker,) = pool._idle
+        (worker,) = pool._workers.idle
         mapped = worker.memory._map
         assert mapped is not None
         check_keys(pool, 2)
-        wait_for(lambda: len(pool._idle) == 1)
-        assert pool._idle == [worker]
+        wait_for(lambda: len(pool._workers.idle) == 1)
+        assert pool._workers.idle == [worker]
         assert worker.memory._map is mapped
         assert threads() == ["qbackup-derive"]
 
@@ -440,13 +441,13 @@ class TestLingering:
         assert deriver.seen.lanes == before
 
     def test_it_stays_within_the_budget(self, pool: KeyPool) -> None:
-        kept = pool._idle[0].kept
+        kept = pool._workers.idle[0].kept
         assert MIB <= kept <= 6 * MIB
         holder = Holder(2, lambda: True)
         assert pool.hold(10 * MIB - kept, holder)
-        assert len(pool._idle) == 1
+        assert len(pool._workers.idle) == 1
         assert pool.hold(MIB, holder), "and it gives way"
-        assert not pool._idle
+        assert not pool._workers.idle
         wait_for(lambda: not threads())
         pool.release(10 * MIB - kept, holder)
         pool.release(MIB, holder)
@@ -454,14 +455,14 @@ class TestLingering:
     def test_it_goes_back_after_a_while(
         self, pools: Pools, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pool_module, "_LINGER_SECONDS", 0.05)
+        monkeypatch.setattr(workers, "LINGER_SECONDS", 0.05)
         pool = ready(pools(Watched(lambda lanes: kernel)))
         check_keys(pool, 9)
         wait_for(lambda: not threads())
-        assert not pool._idle
+        assert not pool._workers.idle
 
     def test_it_goes_back_when_the_pool_is_closed(self, pool: KeyPool) -> None:
-        (worker,) = pool._idle
+        (worker,) = pool._workers.idle
         pool.close()
         wait_for(lambda: not threads())
         assert worker.memory._map is None
@@ -471,15 +472,15 @@ class TestLingering:
         is_short = [False]
 
         def short(way: str) -> None:
-            if is_short[0] and (way != "whole" or pool._idle):
+            if is_short[0] and (way != "whole" or pool._workers.idle):
                 raise NotEnoughMemory("others have it")
 
         pool = ready(pools(Watched(lambda lanes: kernel, before=short), 2))
         check_keys(pool, 2, ScryptParameters(10, 8, 8))  # a pass for each
-        wait_for(lambda: len(pool._idle) == 2)
+        wait_for(lambda: len(pool._workers.idle) == 2)
         is_short[0] = True
         check_keys(pool, 9, ScryptParameters(11, 4, 3))
-        assert not pool._idle
+        assert not pool._workers.idle
         is_short[0] = False
         check_keys(pool, 9)
         wait_for(lambda: not threads())
@@ -584,10 +585,10 @@ class TestThreadsThatCanNotBeStarted:
     def test_a_lingering_one_is_enough(
         self, pools: Pools, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pool_module, "_LINGER_SECONDS", 600.0)
+        monkeypatch.setattr(workers, "LINGER_SECONDS", 600.0)
         pool = ready(pools(Watched(lambda lanes: kernel), 1))
         check_keys(pool, 3)
-        wait_for(lambda: bool(pool._idle))
+        wait_for(lambda: bool(pool._workers.idle))
         refuse_threads(monkeypatch)
         check_keys(pool, 3)
 
@@ -603,7 +604,7 @@ class TestWorkersThatEnd:
         def fail(*arguments: object) -> None:
             raise MemoryError
 
-        monkeypatch.setattr(pool, "_add_lanes", fail)
+        monkeypatch.setattr(pool._workers, "_add_lanes", fail)
         yield pool
         pool.close()
         wait_for(lambda: not threads())
@@ -617,7 +618,7 @@ class TestWorkersThatEnd:
 
     def test_who_asks_later_is_told(self, broken: KeyPool) -> None:
         broken.start(job(0))
-        wait_for(lambda: broken._broken is not None)
+        wait_for(lambda: broken._workers._broken is not None)
         with pytest.raises(MachineError, match="out of memory"):
             broken.start(job(1)).wait()
 
@@ -632,7 +633,7 @@ class TestWorkersThatEnd:
         pool = pools(Watched())
         ticket = pool.start(job(0))
         wait_for(lambda: ticket.is_settled)
-        pool._broken = MemoryError()
+        pool._workers._broken = MemoryError()
         assert ticket.wait() == key_of(job(0))
 
 
@@ -674,13 +675,13 @@ class TestTheBudget:
     def test_is_never_exceeded_whatever_way_keys_come(
         self, pools: Pools, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(pool_module, "_LINGER_SECONDS", 0.02)
+        monkeypatch.setattr(workers, "LINGER_SECONDS", 0.02)
         memory = 12 * MIB
         over: list[int] = []
 
         def look(way: str) -> None:
             with pool._changed:
-                kept = sum(worker.kept for worker in pool._idle)
+                kept = sum(worker.kept for worker in pool._workers.idle)
                 if pool._schedule._used + kept > memory:
                     over.append(pool._schedule._used + kept)
 

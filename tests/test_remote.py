@@ -20,8 +20,9 @@ from qbackup.errors import Interrupted
 from qbackup.keys import Derivation
 from qbackup.mixing import expand, mix
 from qbackup.pipeline import pool as pool_module
-from qbackup.pipeline.pool import KeyPool, Ticket
+from qbackup.pipeline.pool import KeyPool
 from qbackup.pipeline.remote import RemoteMixing
+from qbackup.pipeline.ticket import Ticket
 from qbackup.scrypt import ScryptParameters
 from tests import alter, librarybackup, restored
 from tests.atrest import check_at_rest, threads
@@ -330,10 +331,10 @@ class TestOnesThatFail:
         wait_for(lambda: bool(executor.calls))
         with pool._changed:
             pool._schedule._running_jobs -= 1  # a job that idles
-            pool._slowness = 1e6
+            pool._workers._slowness = 1e6
             pool._help_remote(ticket)
             assert not ticket.is_late
-            pool._slowness = 0.0
+            pool._workers._slowness = 0.0
             ticket.sent -= 1.0
             pool._help_remote(ticket)
             assert ticket.is_late

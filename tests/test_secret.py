@@ -28,7 +28,7 @@ import qbackup
 from qbackup.archive import Passphrase
 from qbackup.cli.passphrase import Request
 from qbackup.keys import Derivation
-from qbackup.pipeline.pool import Ticket
+from qbackup.pipeline.ticket import Ticket
 from qbackup.scrypt import HEADER_SIZE
 from qbackup.subkeys import RootKey
 from tests import alter, vectorfiles

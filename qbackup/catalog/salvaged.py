@@ -17,7 +17,7 @@ from qbackup.formats import v3, v4
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
 from qbackup.names import ChunkName, Naming, display
-from qbackup.pipeline.session import StoredChunk
+from qbackup.pipeline.items import StoredChunk
 from qbackup.resync import scan_past_damage
 from qbackup.source import SeekableSource, Source
 

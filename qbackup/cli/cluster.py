@@ -11,7 +11,7 @@ from concurrent.futures import Executor, Future, wait
 from typing import Any, TypeVar
 
 from qbackup.errors import MachineError, UsageError
-from qbackup.pipeline.pool import SIGNAL_SECONDS
+from qbackup.pipeline.threads import SIGNAL_SECONDS
 
 _CONNECT_SECONDS = 10
 _GRACE_SECONDS = 1  # Dask's own message says more

@@ -24,10 +24,12 @@ from qbackup.errors import Damaged, LimitExceeded
 from qbackup.formats import Data, Event, FileOpener, Format
 from qbackup.keys import Derivation, Deriver, physical_memory
 from qbackup.passes import WIDTH, kernel_saves
+from qbackup.pipeline.items import StoredChunk, Tag
 from qbackup.pipeline.lines import Lines, Message, Shared, Work
-from qbackup.pipeline.pool import KeyPool, Ticket
+from qbackup.pipeline.pool import KeyPool
 from qbackup.pipeline.remote import RemoteMixing
-from qbackup.pipeline.session import Session, StoredChunk, Tag
+from qbackup.pipeline.session import Session
+from qbackup.pipeline.ticket import Ticket
 from qbackup.scrypt import ScryptParameters
 
 __all__ = ["Pipeline", "Session", "StoredChunk", "available_cores", "default_memory"]

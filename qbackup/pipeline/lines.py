@@ -17,9 +17,8 @@ from typing import Generic, TypeVar
 
 from qbackup.errors import Interrupted, MachineError
 from qbackup.formats import Event
-from qbackup.pipeline.pool import SIGNAL_SECONDS
 from qbackup.pipeline.session import Session
-from qbackup.pipeline.threads import start_daemon
+from qbackup.pipeline.threads import SIGNAL_SECONDS, start_daemon
 
 Tag = TypeVar("Tag")
 Item = TypeVar("Item")

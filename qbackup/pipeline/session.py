@@ -15,14 +15,11 @@ import contextlib
 import functools
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic
 
 from qbackup.ciphers import Cipher
 from qbackup.errors import (
-    ChunkMissing,
     Damaged,
     Interrupted,
     LimitExceeded,
@@ -30,137 +27,13 @@ from qbackup.errors import (
     NotEnoughMemory,
     QBackupError,
 )
-from qbackup.formats import Data, Event, FileOpener, Format, LockedChunk, Lost
-from qbackup.names import display
-from qbackup.pipeline.pool import SIGNAL_SECONDS, Holder, KeyPool, Ticket
+from qbackup.formats import Data, Event, FileOpener, Format, Lost
+from qbackup.pipeline.items import Item, Queue, StoredChunk, Tag, missing
+from qbackup.pipeline.pool import KeyPool
 from qbackup.pipeline.threads import start_daemon
+from qbackup.pipeline.ticket import Holder
 
 _READY_LIMIT = 1  # opened chunks that wait for the caller
-_MISSING = "this chunk is missing"
-_MARKS_LIMIT = 64  # beginnings and ends of files, besides the chunks
-
-Tag = TypeVar("Tag")
-
-
-class StoredChunk(Protocol):
-    """A chunk as the pipeline needs it: a name, a place, a size, and its bytes when asked."""
-
-    @property
-    def name(self) -> str:
-        """Member name without suffix."""
-        ...
-
-    @property
-    def index(self) -> int:
-        """Its place in the file, from 0."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Stored length in bytes."""
-        ...
-
-    @property
-    def others(self) -> Sequence[StoredChunk]:
-        """Other members of its name, to be tried where nothing of this one can be believed."""
-        ...
-
-    def use(self, other: StoredChunk) -> None:
-        """Told which of `others` took its place."""
-        ...
-
-    def read_head(self, size: int) -> bytes:
-        """The first bytes, read once and kept."""
-        ...
-
-    def read_body(self, start: int, room: int) -> memoryview:
-        """All bytes from start on, in a buffer of its own, behind so many that are free."""
-        ...
-
-    def read_proof(self) -> bytes | None:
-        """What proves it, to be asked for after the body; None if nothing does, or it itself."""
-        ...
-
-
-@dataclass(slots=True)
-class _Item(Generic[Tag]):
-    """What goes from stage to stage: a file begins, a chunk, a file or everything ends.
-
-    Args:
-        number: of the file.
-        tag: a file begins.
-        chunk: a chunk of it; with what the stages find out, and at last its event.
-        held: bytes charged for it.
-        opener: of the chunk's file, or of the one that ends.
-        ends: the file ends.
-        is_last: everything ends, with an error or without.
-    """
-
-    number: int
-    tag: Tag | None = None
-    chunk: StoredChunk | None = None
-    locked: LockedChunk | None = None
-    ticket: Ticket | None = None
-    body: memoryview | None = None
-    proof: bytes | None = None
-    event: Event | None = None
-    held: int = 0
-    error: BaseException | None = None
-    opener: FileOpener | None = None
-    ends: bool = False
-    is_last: bool = False
-
-
-class _Queue(Generic[Tag]):
-    """Items between two stages; closing it wakes everybody."""
-
-    def __init__(self, limit: int, changed: threading.Condition) -> None:
-        self._items: deque[_Item[Tag]] = deque()
-        self._limit = limit
-        self._chunks = 0
-        self._changed = changed
-        self._closed = False
-
-    def put(self, item: _Item[Tag]) -> bool:
-        """Waits for room; False when closed. The limit is for chunks; marks have some more."""
-        with self._changed:
-            while not self._closed and len(self._items) >= self._limit + _MARKS_LIMIT:
-                self._changed.wait()
-            if item.chunk is not None:
-                self.wait_for_room()
-            if self._closed:
-                return False
-            self._chunks += item.chunk is not None
-            self._items.append(item)
-            self._changed.notify_all()
-            return True
-
-    def wait_for_room(self) -> None:
-        """Waits until a chunk could be put."""
-        with self._changed:
-            while not self._closed and self._chunks >= self._limit:
-                self._changed.wait()
-
-    def get(self) -> _Item[Tag] | None:
-        """The next item; None when closed. A signal ends the wait."""
-        with self._changed:
-            while not self._closed and not self._items:
-                self._changed.wait(SIGNAL_SECONDS)
-            if self._closed:
-                return None
-            item = self._items.popleft()
-            self._chunks -= item.chunk is not None
-            self._changed.notify_all()
-            return item
-
-    def close(self) -> list[_Item[Tag]]:
-        """Nobody waits any longer. Returns what was left."""
-        with self._changed:
-            self._closed = True
-            left = list(self._items)
-            self._items.clear()
-            self._changed.notify_all()
-            return left
 
 
 class Session(Generic[Tag]):
@@ -198,8 +71,8 @@ class Session(Generic[Tag]):
         self._cipher = cipher
         self._hold_bodies = hold_bodies
         self._changed = threading.Condition()
-        self._coming: _Queue[Tag] = _Queue(window, self._changed)
-        self._ready: _Queue[Tag] = _Queue(_READY_LIMIT, self._changed)
+        self._coming: Queue[Tag] = Queue(window, self._changed)
+        self._ready: Queue[Tag] = Queue(_READY_LIMIT, self._changed)
         self._holder = Holder(chunks, lambda: self._is_wanted(self._reading))
         self._reading = 0  # the file whose chunk waits to be held
         self._unwanted = -1  # files up to this number are done with
@@ -254,7 +127,7 @@ class Session(Generic[Tag]):
             held, self._in_hand = self._in_hand, 0
         self._pool.release(held, self._holder)
 
-    def _next_event(self) -> _Item[Tag]:
+    def _next_event(self) -> Item[Tag]:
         with self._changed:
             self._asked += 1
             self._is_waiting = True
@@ -263,7 +136,7 @@ class Session(Generic[Tag]):
         self._is_waiting = False
         return item
 
-    def _take(self) -> _Item[Tag]:
+    def _take(self) -> Item[Tag]:
         if self._failed is not None:
             raise self._failed
         item = self._ready.get()
@@ -343,7 +216,7 @@ class Session(Generic[Tag]):
     def _is_wanted(self, number: int) -> bool:
         return not self._closed and number > self._unwanted
 
-    def _drop(self, item: _Item[Tag]) -> None:
+    def _drop(self, item: Item[Tag]) -> None:
         if item.ticket is not None:
             item.ticket.cancel()
         self._pool.release(item.held, self._holder)
@@ -359,7 +232,7 @@ class Session(Generic[Tag]):
         number = -1
         try:
             for number, (tag, chunks) in enumerate(self._files):
-                if not self._coming.put(_Item(number, tag=tag)):
+                if not self._coming.put(Item(number, tag=tag)):
                     return
                 expected, opener = 0, self._format.file()
                 for chunk in chunks:
@@ -368,7 +241,7 @@ class Session(Generic[Tag]):
                         self._settle()
                         break
                     if self._past_gaps and chunk.index != expected:
-                        self._coming.put(_Item(number, event=_missing(chunk, expected)))
+                        self._coming.put(Item(number, event=missing(chunk, expected)))
                         expected = chunk.index
                     item = self._prepare(number, opener, chunk, expected)
                     if not self._coming.put(item):
@@ -377,10 +250,10 @@ class Session(Generic[Tag]):
                     if chunk.index != expected:
                         break
                     expected += 1
-                self._coming.put(_Item(number, opener=opener, ends=True))
-            self._coming.put(_Item(number + 1, is_last=True))
+                self._coming.put(Item(number, opener=opener, ends=True))
+            self._coming.put(Item(number + 1, is_last=True))
         except BaseException as error:  # handed over whole, raised where it is waited for
-            self._coming.put(_Item(number, error=error, is_last=True))
+            self._coming.put(Item(number, error=error, is_last=True))
 
     def _wait_for_turn(self, number: int) -> None:
         """Waits until the next chunk is near enough to what the caller reads."""
@@ -396,11 +269,11 @@ class Session(Generic[Tag]):
 
     def _prepare(
         self, number: int, opener: FileOpener, chunk: StoredChunk, expected: int
-    ) -> _Item[Tag]:
-        item: _Item[Tag] = _Item(number, chunk=chunk, opener=opener)
+    ) -> Item[Tag]:
+        item: Item[Tag] = Item(number, chunk=chunk, opener=opener)
         try:
             if chunk.index != expected:
-                raise _missing(chunk, expected).error
+                raise missing(chunk, expected).error
             head = chunk.read_head(self._format.head_size)
             item.locked = opener.lock(chunk.name, chunk.index, head)
             if item.locked.derivation is not None:
@@ -411,7 +284,7 @@ class Session(Generic[Tag]):
             item.event = self._lost(chunk, error)
         return item
 
-    def _read(self, item: _Item[Tag], chunk: StoredChunk) -> None:
+    def _read(self, item: Item[Tag], chunk: StoredChunk) -> None:
         self._reading = item.number
         # an empty one, as a stream may end with, is nothing to hold
         if not chunk.size or self._pool.hold(chunk.size, self._holder):
@@ -440,7 +313,7 @@ class Session(Generic[Tag]):
                 return
             self._ready.wait_for_room()  # the next body is read when this one is under way
 
-    def _open(self, item: _Item[Tag], chunk: StoredChunk) -> None:
+    def _open(self, item: Item[Tag], chunk: StoredChunk) -> None:
         if item.event is not None or item.locked is None:
             return
         try:
@@ -458,7 +331,7 @@ class Session(Generic[Tag]):
             item.error = error
         item.body = None
 
-    def _try_others(self, item: _Item[Tag], chunk: StoredChunk) -> None:
+    def _try_others(self, item: Item[Tag], chunk: StoredChunk) -> None:
         """Puts another member of its name in the place of a chunk that can't be believed."""
         for other in chunk.others:
             if not isinstance(item.event, Lost) or item.opener is None:
@@ -473,7 +346,7 @@ class Session(Generic[Tag]):
                 item.event = another.event
                 chunk.use(other)
 
-    def _finish(self, item: _Item[Tag]) -> _Item[Tag] | None:
+    def _finish(self, item: Item[Tag]) -> Item[Tag] | None:
         """What is left at the end of a file whose last chunk was opened."""
         if item.opener is None or not self._is_wanted(item.number):
             return None
@@ -481,16 +354,8 @@ class Session(Generic[Tag]):
             event: Event | None = item.opener.finish()
         except Damaged as error:
             event = Lost(error.chunk or "", None, error)
-        return _Item(item.number, event=event) if event is not None else None
+        return Item(item.number, event=event) if event is not None else None
 
     def _lost(self, chunk: StoredChunk, error: QBackupError) -> Lost:
         size = max(0, chunk.size - self._format.overhead)
         return Lost(chunk.name, size, error, chunk.size)
-
-
-def _missing(chunk: StoredChunk, expected: int) -> Lost:
-    """The chunks before this one that are not there, from the expected one on."""
-    name = display(f"{chunk.name.rpartition('.')[0]}.{expected:03d}")
-    more = chunk.index - expected - 1
-    reason = f"this chunk and the {more} after it are missing" if more > 0 else _MISSING
-    return Lost(name, None, ChunkMissing(reason, chunk=name))

@@ -12,6 +12,10 @@ from collections.abc import Callable
 
 from qbackup.errors import MachineError
 
+# A signal that comes between the last look for signals and the wait is only seen when the
+# wait ends, so no wait of a caller's thread may be longer than this.
+SIGNAL_SECONDS = 0.2
+
 _ROOM = 16 * 1024**2  # a stack, as systems commonly have them, and what a thread begins with
 
 
