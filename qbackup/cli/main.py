@@ -362,10 +362,23 @@ def _cat(options: argparse.Namespace) -> int:
         return _tell_errors(archive.salvaged)
 
 
+def _kit(options: argparse.Namespace) -> int:
+    from qbackup.kit.build import write_kit, write_plain_kit
+
+    if options.no_wheels:
+        folder = write_plain_kit(options.output)
+    else:
+        with output.working("getting wheels for other systems", quiet=False):
+            folder = write_kit(options.output, options.wheels)
+    output.show(f"{folder}: store it beside the backup; RECOVERY.txt in it says what to do")
+    return EXIT_OK
+
+
 _COMMANDS = {
     "info": _info,
     "list": _list,
     "verify": _verify,
     "restore": _restore,
     "cat": _cat,
+    "kit": _kit,
 }

@@ -21,6 +21,7 @@ examples:
   qbackup restore /media/usb/qubes-2024-09-17T101112 -o restored
   qbackup restore BACKUP personal vault/private.img -o restored
   qbackup cat BACKUP work/notes.txt
+  qbackup kit -o /media/usb/kit
 """
 
 
@@ -60,7 +61,23 @@ def build_parser() -> argparse.ArgumentParser:
         _add_names(command, name)
         _add_passphrase(command)
         _add_common(command, json)
+    _add_kit(commands)
     return parser
+
+
+def _add_kit(commands: argparse._SubParsersAction[_Parser]) -> None:
+    text = "a folder to store beside a backup: Python alone restores it with that"
+    command = commands.add_parser("kit", help=text, description=text)
+    command.add_argument(
+        "-o", "--output", metavar="DIR", required=True, help="the folder to write into"
+    )
+    wheels = command.add_mutually_exclusive_group()
+    wheels.add_argument(
+        "--wheels", metavar="FOLDER", help="take pycryptodome's wheels from here, not by pip"
+    )
+    wheels.add_argument(
+        "--no-wheels", action="store_true", help="leave out what is compiled: smaller and slower"
+    )
 
 
 def _add_names(command: argparse.ArgumentParser, name: str) -> None:
