@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 from qbackup.errors import ArchiveDamaged, Damaged, LimitExceeded, NotABackup
 from qbackup.limits import Limits
+from qbackup.lookalikes import looks_like
 from qbackup.names import ChunkName, decode, display
 from qbackup.source import Source
 from qbackup.tar import (
@@ -139,7 +140,9 @@ def check_first_block(block: bytes) -> None:
     if not block:
         raise NotABackup("the file is empty")
     if block[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar":
-        raise NotABackup("this is not a Qubes backup: it does not begin with a tar header")
+        like = looks_like(block)
+        what = f"it looks like {like}" if like else "it does not begin with a tar header"
+        raise NotABackup(f"this is not a Qubes backup: {what}")
 
 
 def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarMember | None:

@@ -21,9 +21,12 @@ class QBackupError(Exception):
 
     Attributes:
         reason: what happened, in one sentence, printable.
+        advice: what can be done about it, in one sentence; "" where the reason says it.
         file: the file of the backup it happened to, as QUBE/FILE or member path; or None.
         chunk: the member name of the chunk it happened to; or None.
     """
+
+    advice: str = ""
 
     def __init__(self, reason: str, *, file: str | None = None, chunk: str | None = None) -> None:
         super().__init__(reason)
@@ -43,13 +46,19 @@ class UsageError(QBackupError):
 class NotInBackup(UsageError):
     """A qube or file was asked for that this backup does not hold."""
 
+    advice = "what is in it is shown by: qbackup list BACKUP"
+
 
 class AlreadyPassed(UsageError):
     """The file went by already: a backup read from a pipe gives its files once, in order."""
 
+    advice = "a backup that is a file, and no pipe, gives them in any order"
+
 
 class FolderArchive(UsageError):
     """The file is a folder (dom0's home, say), so it has entries() and no single stream."""
+
+    advice = "restore it: qbackup restore BACKUP QUBE/FOLDER -o DIR"
 
 
 class Unlockable(QBackupError):
@@ -62,6 +71,8 @@ class WrongPassphrase(Unlockable):
 
 class HeaderAltered(Unlockable):
     """The header's authenticated copy is damaged, missing, or differs from the header."""
+
+    advice = "try another copy of the backup; --salvage goes on with what the passphrase proves"
 
 
 class Unreadable(QBackupError):
@@ -83,6 +94,11 @@ class LimitExceeded(Unreadable):
         limit: the name of the field of Limits.
     """
 
+    advice = (
+        "no backup that Qubes wrote needs as much: it is damaged, or was made to do harm."
+        " In the library, qbackup.Limits raises the limit"
+    )
+
     def __init__(
         self, reason: str, *, limit: str, file: str | None = None, chunk: str | None = None
     ) -> None:
@@ -92,6 +108,10 @@ class LimitExceeded(Unreadable):
 
 class Damaged(QBackupError):
     """A part of the backup is not what was written: altered, cut off, missing or in disorder."""
+
+    advice = (
+        "try another copy of the backup; restore with --keep-damaged leaves what could be verified"
+    )
 
 
 class ChunkDamaged(Damaged):
@@ -104,6 +124,11 @@ class ChunkMissing(Damaged):
 
 class ArchiveDamaged(Damaged):
     """The outer archive is cut off or broken, so what followed can't be found."""
+
+    advice = (
+        "was it copied to its end? Compare its length with the original's; --salvage looks for"
+        " what follows behind a broken place"
+    )
 
 
 class Incomplete(QBackupError):
@@ -130,6 +155,8 @@ class MachineError(QBackupError):
 
 class NotEnoughMemory(MachineError):
     """A key can't be derived in this machine's memory. Costs the chunk's file, not the others."""
+
+    advice = "end other programs and run it again, with --jobs 1; what is there is kept"
 
 
 class Interrupted(QBackupError):

@@ -213,8 +213,8 @@ class TestNoBackup:
         [
             (b"", "empty"),
             (b"x", "tar header"),
-            (bytes(10 * BLOCK), "tar header"),
-            (b"PK\x03\x04" + bytes(5000), "tar header"),
+            (bytes(10 * BLOCK), "nothing but zeros"),
+            (b"PK\x03\x04" + bytes(5000), "zip archive"),
             (b"#!/bin/sh\n" * 1000, "tar header"),
         ],
     )

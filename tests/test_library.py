@@ -104,7 +104,7 @@ class TestOpening:
             (b"", "empty"),
             (b"Dear diary\n" * 100, "tar"),
             (random.Random(3).randbytes(20_000), "tar"),
-            (bytes(10_240), "tar"),
+            (bytes(10_240), "nothing but zeros"),
             (tar_of({"letter.txt": b"hello"}), "letter.txt"),
             (tar_of({"let\x1b[2Jter": b"hello"}), r"let\\x1b\[2Jter"),
         ],

@@ -142,6 +142,8 @@ def _failed(arguments: Sequence[str], error: QBackupError) -> int:
         _tell_warnings(error.report.warnings)
         output.say(report_text(error.report, stopped=True))
     output.say(f"qbackup: {error}")
+    if error.advice:
+        output.say(f"  {error.advice}")
     return exit_status(error)
 
 

@@ -33,6 +33,8 @@ def error_document(error: QBackupError, command: str) -> Document:
     """What every failing command says; with what was done until then, where that is known."""
     kind = type(error).__name__
     document = _failure(str(error), kind, command)
+    if error.advice:
+        document["advice"] = error.advice
     if isinstance(error, MachineError) and error.report is not None:
         return {**document, **report_document(error.report), **_failure(str(error), kind, "")}
     return document
@@ -233,6 +235,8 @@ def report_document(report: Report) -> Document:
         "files": [_result_document(result) for result in report.files],
         "warnings": list(report.warnings),
     }
+    if report.advice:
+        document["advice"] = list(report.advice)
     return _with_errors(document, report.errors)
 
 
@@ -305,6 +309,7 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
             lines.append(f"{result.status.upper()}  {name}: {result.error}")
             lines += damage_text(result)
     lines += [f"DAMAGED  the archive: {error}" for error in report.errors]
+    lines += [f"try: {text}" for text in ([] if stopped else report.advice)]
     good = [result for result in report.files if result.ok]
     total = human_size(sum(result.size for result in good))
     bad = len(report.files) - len(good)

@@ -6,9 +6,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from qbackup.errors import ArchiveDamaged, Damaged
+
 Status = Literal["ok", "damaged", "missing", "kept", "exists"]
 RangeState = Literal["good", "lost", "zero-filled"]
 GOOD: tuple[Status, ...] = ("ok", "kept")
+_KEPT = (
+    "try another copy of the backup; of what was kept as NAME.damaged, mount or repair a copy only"
+)
+_EXISTS = "what is in the way is replaced with --overwrite; or restore into another folder"
+_MISSING = "what is missing may be in an older backup; all that is there was restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,22 @@ class Report:
     def bad(self) -> tuple[FileResult, ...]:
         """The files that are not."""
         return tuple(result for result in self.files if not result.ok)
+
+    @property
+    def advice(self) -> tuple[str, ...]:
+        """What can be done about what is not whole, in sentences; the most useful first."""
+        statuses = {result.status for result in self.bad}
+        kept = any(result.kept_as for result in self.bad)
+        found = []
+        if "damaged" in statuses:
+            found.append(_KEPT if kept else Damaged.advice)
+        if self.errors:
+            found.append(ArchiveDamaged.advice)
+        if "exists" in statuses:
+            found.append(_EXISTS)
+        if "missing" in statuses and not self.errors:
+            found.append(_MISSING)
+        return tuple(found)
 
     def summary(self) -> str:
         """One sentence."""
