@@ -144,7 +144,14 @@ class Recovery:
         if warning:
             self.warn(warning)
         total = self._stored_size(plan)
-        run = Run(plan, writer, self.limits, total=total, on_progress=progress)
+        run = Run(
+            plan,
+            writer,
+            self.limits,
+            total=total,
+            on_progress=progress,
+            load=lambda: self.pipeline.load,
+        )
         try:
             run.metadata(self._metadata_result(writer, keep_metadata))
             unpack = functools.partial(

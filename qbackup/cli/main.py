@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from qbackup.archive import BackupArchive
     from qbackup.cli.passphrase import Request
-    from qbackup.cli.progress import ProgressLine
+    from qbackup.cli.progress import ShowsProgress
     from qbackup.restore.report import Report
 
 EXIT_OK, EXIT_INCOMPLETE, EXIT_USAGE, EXIT_LOCKED, EXIT_UNREADABLE, EXIT_MACHINE = range(6)
@@ -286,8 +286,28 @@ def _list(options: argparse.Namespace) -> int:
         if options.json:
             output.show(show.to_json(show.list_document(archive, qubes)))
         else:
-            output.show(show.list_text(qubes))
+            _show_list(show.list_rows(qubes))
         return _tell_errors(show.list_errors(archive, qubes))
+
+
+def _show_list(rows: Sequence[Sequence[str]]) -> None:
+    if output.is_pretty(sys.stdout):
+        from qbackup.cli.pretty import qubes_table
+
+        output.show_styled(qubes_table(sys.stdout, rows))
+    else:
+        from qbackup.cli.show import table
+
+        output.show(table(rows))
+
+
+def _show_report(text: str) -> None:
+    if output.is_pretty(sys.stdout):
+        from qbackup.cli import pretty
+
+        output.show_styled(pretty.report(sys.stdout, text))
+    else:
+        output.show(text)
 
 
 def _tell_errors(errors: Sequence[str]) -> int:
@@ -316,21 +336,29 @@ def _restore(options: argparse.Namespace) -> int:
         return _finish(options, report, progress)
 
 
-@contextlib.contextmanager
-def _progress(options: argparse.Namespace) -> Iterator[ProgressLine | None]:
+def _make_progress() -> ShowsProgress:
+    if output.is_pretty(sys.stderr):
+        from qbackup.cli.pretty import LiveProgress
+
+        return LiveProgress(sys.stderr)
     from qbackup.cli.progress import ProgressLine
 
+    return ProgressLine(sys.stderr)
+
+
+@contextlib.contextmanager
+def _progress(options: argparse.Namespace) -> Iterator[ShowsProgress | None]:
     if options.quiet:
         yield None
         return
-    progress = ProgressLine(sys.stderr)
+    progress = _make_progress()
     try:
         yield progress
     finally:
         progress.clear()
 
 
-def _finish(options: argparse.Namespace, report: Report, progress: ProgressLine | None) -> int:
+def _finish(options: argparse.Namespace, report: Report, progress: ShowsProgress | None) -> int:
     """The final report, and the status it means."""
     from qbackup.cli import show
 
@@ -340,7 +368,7 @@ def _finish(options: argparse.Namespace, report: Report, progress: ProgressLine 
     if options.json:
         output.show(show.to_json(show.report_document(report)))
     else:
-        output.show(show.report_text(report))
+        _show_report(show.report_text(report))
     return EXIT_OK if report.ok else EXIT_INCOMPLETE
 
 

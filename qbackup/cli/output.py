@@ -85,6 +85,21 @@ def show(text: str) -> None:
         stdout.write(_for(stdout, text) + "\n")
 
 
+def show_styled(text: str) -> None:
+    """As `show`, with a terminal's codes in it: what came from outside was made visible before."""
+    with _writing() as stdout:
+        stdout.write(text + "\n")
+
+
+def is_pretty(stream: TextIO) -> bool:
+    """Whether it is a terminal for which `qbackup.cli.pretty` can be loaded and used."""
+    if not stream.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
+        return False
+    from importlib.util import find_spec
+
+    return find_spec("rich") is not None
+
+
 def flush() -> None:
     """Writes what is still held back. Raises as `show`."""
     with _writing():

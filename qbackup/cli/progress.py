@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TextIO
+from typing import Protocol, TextIO
 
 from qbackup.cli.output import encodable, replace_line, tell
 from qbackup.restore.report import Progress
@@ -26,6 +26,18 @@ def human_time(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class ShowsProgress(Protocol):
+    """What tells a person where a restore is."""
+
+    def __call__(self, progress: Progress) -> None:
+        """Shows it, at once or soon."""
+        ...
+
+    def clear(self) -> None:
+        """Takes away what was shown, so that other text can be."""
+        ...
 
 
 class ProgressLine:
@@ -63,16 +75,17 @@ class ProgressLine:
             self._shown = False
 
 
+def describe_rate(progress: Progress, seconds: float) -> str:
+    """Bytes, rate and time left, in one line."""
+    rate = progress.done / seconds if seconds > 0 else 0.0
+    done, speed = human_size(progress.done), f"{human_size(rate)}/s"
+    if not progress.total:
+        return f"{done}  {speed}"
+    left = human_time((progress.total - progress.done) / rate) if rate else "-:--"
+    return f"{done} of {human_size(progress.total)}  {speed}  {left} left"
+
+
 def describe(progress: Progress, seconds: float) -> str:
     """Bytes, percent, rate, time left and the file under way, in one line."""
-    rate = progress.done / seconds if seconds > 0 else 0.0
-    done = human_size(progress.done)
-    speed = f"{human_size(rate)}/s"
-    if not progress.total:
-        return f"{done}  {speed}  {progress.file}"
-    percent = 100 * progress.done / progress.total
-    left = human_time((progress.total - progress.done) / rate) if rate else "-:--"
-    return (
-        f"{percent:3.0f} %  {done} of {human_size(progress.total)}  {speed}"
-        f"  {left} left  {progress.file}"
-    )
+    share = f"{100 * progress.done / progress.total:3.0f} %  " if progress.total else ""
+    return f"{share}{describe_rate(progress, seconds)}  {progress.file}"

@@ -197,8 +197,8 @@ def _qube_document(qube: Qube) -> Document:
     }
 
 
-def list_text(qubes: Sequence[Qube]) -> str:
-    """`list` for people."""
+def list_rows(qubes: Sequence[Qube]) -> list[tuple[str, ...]]:
+    """Its cells, made visible, the first row as heads."""
     rows = [("QUBE", "CLASS", "LABEL", "TEMPLATE", "SIZE", "FILES")]
     for qube in qubes:
         files = [_file_name(file.name) for file in qube.files]
@@ -214,12 +214,11 @@ def list_text(qubes: Sequence[Qube]) -> str:
                 ", ".join(files),
             )
         )
-    return table(rows)
+    return [tuple(map(display, row)) for row in rows]
 
 
-def table(rows: Sequence[Sequence[str]]) -> str:
+def table(shown: Sequence[Sequence[str]]) -> str:
     """Columns side by side, the first row as their heads."""
-    shown = [[display(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in shown) for i in range(len(shown[0]))]
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in shown)
     return "\n".join(line.rstrip() for line in lines)

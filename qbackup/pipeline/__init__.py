@@ -100,6 +100,11 @@ class Pipeline:
         return self._cipher
 
     @property
+    def load(self) -> tuple[int, int]:
+        """Jobs that derive at this moment, and keys that wait."""
+        return self._pool.load
+
+    @property
     def has_kernel(self) -> bool:
         """Whether the lane kernel is in use."""
         return self._pool.has_kernel

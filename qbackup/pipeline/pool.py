@@ -66,6 +66,11 @@ class KeyPool:
         if self.is_elsewhere:
             raise UsageError("the backup was opened before fork(): open it again in this process")
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """Jobs that derive at this moment, and keys that wait."""
+        return self._schedule.load
+
     # What is asked for
 
     def start(

@@ -147,6 +147,11 @@ class Schedule(Generic[Key]):
         """Whether nothing waits, though something could run."""
         return not self._waiting and not self._lone and self._running_jobs < self._jobs
 
+    @property
+    def load(self) -> tuple[int, int]:
+        """Jobs that derive now, and derivations that wait."""
+        return self._running_jobs, len(self._waiting)
+
     # The ways there are
 
     def use_lanes(self) -> None:

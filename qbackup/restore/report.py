@@ -128,12 +128,18 @@ class Progress:
     Args:
         done: stored bytes that were gone through.
         total: stored bytes in all; None on a pipe.
-        file: the file under way, ``QUBE/FILE``.
+        file: the file that something was done with last, ``QUBE/FILE``.
+        files: all that are under way, in the order in which they were begun.
+        deriving: jobs that derive keys at this moment.
+        waiting: keys that wait for one.
     """
 
     done: int
     total: int | None
     file: str
+    files: tuple[str, ...] = ()
+    deriving: int = 0
+    waiting: int = 0
 
 
 OnProgress = Callable[[Progress], None]

@@ -76,6 +76,7 @@ class Run:
         limits: bounds for folder archives.
         total: stored bytes in all, None where not known.
         on_progress: told after every chunk.
+        load: jobs that derive keys now, and keys that wait.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Run:
         *,
         total: int | None = None,
         on_progress: OnProgress | None = None,
+        load: Callable[[], tuple[int, int]] = lambda: (0, 0),
     ) -> None:
         self._plan = plan
         self._writer = writer
@@ -93,6 +95,8 @@ class Run:
         self._total = total
         self._done = 0
         self._on_progress = on_progress
+        self._load = load
+        self._under_way: dict[int, str] = {}  # files by number, as they are shown
         self._metadata: list[FileResult] = []
         self._results: dict[int, tuple[FileResult, ...]] = {}
         self._files: dict[int, BackupFile] = {}  # those that there are results of
@@ -142,7 +146,16 @@ class Run:
             self._results[step.task.number] = step.results
             self._files[step.task.number] = step.task.file
         if self._on_progress is not None and not target.unsafe:
-            self._on_progress(Progress(self._done, self._total, display(target.label)))
+            self._on_progress(self._progress(step))
+
+    def _progress(self, step: Step) -> Progress:
+        label = display(step.task.target.label)
+        if step.results:
+            self._under_way.pop(step.task.number, None)
+        else:
+            self._under_way[step.task.number] = label
+        files = tuple(self._under_way.values())
+        return Progress(self._done, self._total, label, files, *self._load())
 
     def _wanted(
         self, files: Iterable[BackupFile], ignored: Callable[[BackupFile], None]
