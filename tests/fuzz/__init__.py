@@ -34,9 +34,13 @@ HARNESSES = {
     "inner": 16 * 1024,
     "journal": 4 * 1024,
     "metadata": 8 * 1024,
+    "old": 8 * 1024,
+    "openssl": 1024,
     "resync": 24 * 1024,
+    "salvage": 512,
     "scrypt": 512,
     "tree": 16 * 1024,
+    "volumes": 16 * 1024,
 }
 
 Check = Callable[[bytes], None]
