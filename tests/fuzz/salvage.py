@@ -30,7 +30,7 @@ from tests.tarbytes import BLOCK, ZEROS, header, padded
 
 _LIMITS = replace(LIMITS, file_size=1 << 20)
 _HEADER, _COPY = b"backup-header", b"backup-header.hmac"
-_CHUNK = 1024
+_CHUNK = 800  # of an image, in bytes
 
 
 @dataclass(frozen=True)
@@ -58,22 +58,23 @@ def _make(id_: bytes, image: bytes, *, compressed: bool) -> Made:
         backup.IMAGE: _entry(backup.IMAGE.encode(), image),
         backup.HOME: header(backup.HOME.encode() + b"/", kind=b"5", mode=0o700)
         + _entry(backup.HOME.encode() + b"/one", id_)
-        + _entry(backup.HOME.encode() + b"/two", image[:700]),
+        + _entry(backup.HOME.encode() + b"/two", image[:300]),
     }
     archives = {path: content + 2 * ZEROS for path, content in archives.items()}
     parts = [_entry(_HEADER, text), _entry(_COPY, copy)]
     for path, content in archives.items():
         stream = gzip.compress(content, 1, mtime=0) if compressed else content
-        for index, start in enumerate(range(0, len(stream), _CHUNK)):
+        size = _CHUNK if path == backup.IMAGE else len(stream)
+        for index, start in enumerate(range(0, len(stream), size)):
             name = f"{path}.{index:03d}".encode()
             key = seal.key_for(b"!".join((id_, name, PASSPHRASE)))
-            sealed = seal.encrypted(stream[start : start + _CHUNK], key)
+            sealed = seal.encrypted(stream[start : start + size], key)
             parts.append(_entry(name + b".enc", sealed))
     files = {
         "qubes.xml": document,
         "work/private.img": image,
         "dom0/user/one": id_,
-        "dom0/user/two": image[:700],
+        "dom0/user/two": image[:300],
     }
     return Made(b"".join(parts), archives, files)
 
@@ -84,7 +85,7 @@ def _entry(name: bytes, data: bytes) -> bytes:
 
 def _noise(seed: bytes) -> bytes:
     """Of an image: bytes that gzip leaves long."""
-    return hashlib.shake_128(seed).digest(2500)
+    return hashlib.shake_128(seed).digest(1500)
 
 
 NEW = _make(b"20240917T101112-1", _noise(b"new"), compressed=False)
