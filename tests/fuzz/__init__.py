@@ -10,7 +10,8 @@ and returns if all is as it should be; an exception is a finding. What should be
 
 A checksum, a hash or a MAC would stop nearly every mutation at the door, and an attacker can make
 all of the former and, with a passphrase that he hands out, the latter. So harnesses try the bytes
-as they are, and once more with these put right.
+as they are, and once more with these put right. Whole backups (`backup`, `old`) are sealed around
+the input; in `salvage` an attacker knows no key, and nothing that was not backed up comes out.
 
 `python -m tests.fuzz` runs them under atheris (libFuzzer's mutations, led by the coverage of
 `qbackup`); `test_fuzz.py` gives each input of the committed corpus to its harness, without atheris.

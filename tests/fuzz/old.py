@@ -75,12 +75,20 @@ class Choices:
 
     @classmethod
     def of(cls, first: int, second: int) -> Choices:
+        compressed, is_stream, lost, keep = (bool(first >> bit & 1) for bit in range(4, 8))
+        encrypted, is_stored, aligned, has_seams = (bool(second >> bit & 1) for bit in range(2, 6))
         return cls(
-            PLACES[first & 3],
-            _CHUNKS[first >> 2 & 3],
-            *(bool(first >> bit & 1) for bit in range(4, 8)),
-            FORMATS[second & 3],
-            *(bool(second >> bit & 1) for bit in range(2, 6)),
+            place=PLACES[first & 3],
+            chunks=_CHUNKS[first >> 2 & 3],
+            compressed=compressed,
+            is_stream=is_stream,
+            lost=lost,
+            keep=keep,
+            format=FORMATS[second & 3],
+            encrypted=encrypted,
+            is_stored=is_stored,
+            aligned=aligned,
+            has_seams=has_seams,
             damage=_DAMAGE[second >> 6],
         )
 

@@ -6,6 +6,7 @@ second opinion is pycryptodome, which gets it in one piece.
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 import zlib
@@ -51,7 +52,7 @@ def _check_stream(stored: bytes, name: str, loses: bool, chance: random.Random) 
             if index == lost:
                 continue
             body = memoryview(bytearray(LARGEST_BLOCK) + chunk)
-            given = outcome(lambda index=index, body=body: content.open(index, body))
+            given = outcome(functools.partial(content.open, index, body))
             if isinstance(given, QBackupError):
                 if lost is None:
                     raise given
