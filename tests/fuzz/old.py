@@ -3,7 +3,7 @@ reached.
 
 The input is two bytes of choices, and then what stands in one file of the backup: before or after
 compression, or as it is stored. `whole` says what must come of it; and where nothing is lost,
-encryption, compression and chunks change nothing.
+encryption, compression and chunks change nothing; where something is, what is left is right.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.fuzz import backup, enc, volumecut
 from tests.fuzz.backup import HOME, IMAGE, METADATA
 from tests.fuzz.common import with_checksums
 from tests.fuzz.tree import scratch
-from tests.fuzz.whole import PASSPHRASE, Whole
+from tests.fuzz.whole import PASSPHRASE, Whole, is_part
 from tests.maker.collection import collection_xml
 from tests.restored import snapshot, statuses
 from tests.tarbytes import archive, header, member, padded
@@ -121,6 +121,8 @@ def check(data: bytes) -> None:
     with mock.patch.object(v3, "JOURNAL_COST", _CHEAP):
         if choices.is_plain and way % 4 == 3:
             _check_plain(whole, _whole(_plain(choices), data[2:]))
+        elif choices.lost and choices.keep and choices.place == IMAGE and way % 4 == 3:
+            _check_rest(whole, _whole(replace(choices, lost=False), data[2:]))
         else:
             whole.check(way)
 
@@ -137,6 +139,20 @@ def _check_plain(whole: Whole, plain: Whole) -> None:
         expected = plain.restored(io.BytesIO(plain.stored), other)
         assert statuses(report) == statuses(expected)
         assert snapshot(one) == snapshot(other)
+
+
+def _check_rest(damaged: Whole, sound: Whole) -> None:
+    """What is left of an image is what it has where nothing is lost."""
+    with tempfile.TemporaryDirectory(prefix="qbackup-fuzz-", dir=scratch()) as name:
+        one, other = Path(name, "one"), Path(name, "other")
+        label = _NAMES[IMAGE]
+        report = damaged.restored(io.BytesIO(damaged.stored), one)
+        whole = sound.restored(io.BytesIO(sound.stored), other)
+        (result,) = (file for file in report.files if f"{file.qube}/{file.name}" == label)
+        assert result.status == "damaged"
+        if statuses(whole)[label] == "ok" and result.kept_as and not result.unplaced:
+            left = (one / result.qube / result.kept_as).read_bytes()
+            assert is_part(left, result, (other / label).read_bytes())
 
 
 def _whole(choices: Choices, data: bytes) -> Whole:

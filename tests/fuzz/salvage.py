@@ -23,7 +23,7 @@ from qbackup.errors import QBackupError
 from tests.fuzz import backup, seal
 from tests.fuzz.common import LIMITS, outcome, with_checksums
 from tests.fuzz.tree import scratch
-from tests.fuzz.whole import PASSPHRASE
+from tests.fuzz.whole import PASSPHRASE, is_part
 from tests.maker.qubesxml import qubes_xml
 from tests.restored import statuses
 from tests.tarbytes import BLOCK, ZEROS, header, padded
@@ -207,25 +207,16 @@ def _is_of(made: Made, report: Report, out: Path) -> bool:
             if inside:
                 if made.files.get(f"{folder}/{inside}") != content:
                     return False
-            elif not _is_part(content, result, made):
+            elif not is_part(content, result, _whole_of(result, made)):
                 return False
         elif made.files.get(name) != content:
             return False
     return True
 
 
-def _is_part(content: bytes, result: FileResult, made: Made) -> bool:
-    """Whether the ranges that are called good are, and the others are zeros."""
-    whole = made.files[_label(result)]
-    if result.unplaced:
-        whole = made.archives[backup.IMAGE]
-    for part in result.ranges:
-        found = content[part.start : part.end]
-        if part.state == "good" and found != whole[part.start : part.end]:
-            return False
-        if part.state != "good" and found.strip(b"\0"):
-            return False
-    return bool(result.ranges)
+def _whole_of(result: FileResult, made: Made) -> bytes:
+    """What the ranges of a damaged image are ranges of."""
+    return made.archives[backup.IMAGE] if result.unplaced else made.files[_label(result)]
 
 
 def _label(result: FileResult) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import qbackup
-from qbackup import BackupArchive, Report
+from qbackup import BackupArchive, FileResult, Report
 from qbackup.errors import QBackupError
 from qbackup.metadata import METADATA_PATH
 from tests.fuzz.common import LIMITS, one_way, outcome
@@ -25,6 +25,22 @@ from tests.restored import snapshot, statuses
 PASSPHRASE = b"known"
 _AGAIN = {"ok": "kept"}
 _LIMITS = replace(LIMITS, file_size=1 << 20)
+
+
+def is_part(content: bytes, result: FileResult, whole: bytes) -> bool:
+    """Whether the ranges of a damaged file that are called good are, and zeros stand in the others.
+
+    Args:
+        content: what was kept of it.
+        result: what is said of it.
+        whole: the file; its archive where its bytes have no places.
+    """
+    for part in result.ranges:
+        found = content[part.start : part.end]
+        expected = whole[part.start : part.end]
+        if found != (expected if part.state == "good" else bytes(len(found))):
+            return False
+    return bool(result.ranges)
 
 
 @dataclass(frozen=True)
