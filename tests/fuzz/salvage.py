@@ -13,6 +13,7 @@ import hashlib
 import io
 import os
 import tempfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -172,8 +173,9 @@ def _check(archive: bytes) -> None:
         assert made is not None, statuses(report)
         if report.ok:
             assert _read(out) == made.files
+        if report.ok or zlib.crc32(archive) % 8 == 0:  # it takes as long
             strict = outcome(lambda: _restored(archive, Path(name, "strict"), salvage=False))
-            assert isinstance(strict, Report) and strict.ok, strict
+            assert report.ok == (isinstance(strict, Report) and strict.ok), strict
 
 
 def _restored(archive: bytes, out: Path, *, salvage: bool) -> Report:
