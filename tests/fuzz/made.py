@@ -83,6 +83,19 @@ def _olds() -> Iterator[bytes]:
             is_stored=False,
         )
         yield choices.bytes() + content.removesuffix(tarbytes.ZEROS)  # one is enough
+    image = header(backup.IMAGE.encode(), size=500)
+    image += padded(bytes(range(250)) * 2) + tarbytes.ZEROS
+    for number, (format_, damage) in enumerate(itertools.product(old.FORMATS, old.DAMAGE)):
+        choices = old.Choices(
+            chunks=3,
+            lost=True,
+            keep=True,
+            format=format_,
+            encrypted=number % 3 > 0,
+            has_seams=True,
+            damage=damage,
+        )
+        yield choices.bytes() + image
     for format_, place in itertools.product(old.FORMATS, (backup.IMAGE, backup.METADATA)):
         choices = old.Choices(place=place, format=format_, encrypted=True, is_stored=True)
         content = contents[place]
@@ -128,6 +141,8 @@ def _volumes() -> Iterator[bytes]:
     for order in ("0123456", "0213456", "0223456", "0134566", "0000000"):
         volume = b"".join(parts[int(number)] for number in order)
         yield bytes([3 | volumes.HAS_HEADERS]) + volume
+    parts[1] = volumecut.continuation(b"vm2/private.img", len(data) - BLOCK) + parts[1][BLOCK:]
+    yield bytes([3 | volumes.HAS_HEADERS]) + b"".join(parts)
 
 
 def _edits() -> Iterator[bytes]:
@@ -137,9 +152,11 @@ def _edits() -> Iterator[bytes]:
         yield bytes([base, 6, 0, 3, 7])  # the name of the header
         yield bytes([base, 0x83, 0, 0, 2])
         yield bytes([base, 0x83, 0, 2, 1])
-    for block in range(0, 28, 3):
+    for block in range(35):
         yield bytes([0, 0x83, 0, block, 1])
         yield bytes([0, 0x86, 0, block, 0x55])
+    for block in range(20, 35):
+        yield bytes([4, 0x86, 0, block, 0x55])
     yield bytes([0, 0x84, 0, 20, 0])
     yield bytes([0, 0x82, 0, 0, 2])
     yield bytes([0, 0x82, 0, 2, 2])

@@ -34,7 +34,7 @@ PLACES = (IMAGE, HOME, METADATA, FOLDER)
 FORMATS = ("3", "2", "2, no header", "2, no header, zlib")
 _NAMES = {IMAGE: "work/private.img", HOME: "dom0/user", METADATA: "qubes.xml", FOLDER: "fedora/."}
 _CHUNKS = (1, 2, 3, 7)
-_DAMAGE = ("last", "first", "second", "no proof")
+DAMAGE = ("last", "first", "second", "no proof")
 _CHEAP = ScryptParameters(1, 1, 1)
 FEDORA = replace(backup.WORK, name="fedora", qid=9, klass="TemplateVM", backup_path="vm9/")
 WORK = replace(backup.WORK, template=FEDORA.name)
@@ -89,7 +89,7 @@ class Choices:
             is_stored=is_stored,
             aligned=aligned,
             has_seams=has_seams,
-            damage=_DAMAGE[second >> 6],
+            damage=DAMAGE[second >> 6],
         )
 
     def bytes(self) -> bytes:
@@ -97,7 +97,7 @@ class Choices:
         ends = (self.compressed, self.is_stream, self.lost, self.keep)
         middle = (self.encrypted, self.is_stored, self.aligned, self.has_seams)
         first = PLACES.index(self.place) | _CHUNKS.index(self.chunks) << 2
-        second = FORMATS.index(self.format) | _DAMAGE.index(self.damage) << 6
+        second = FORMATS.index(self.format) | DAMAGE.index(self.damage) << 6
         first |= sum(flag << bit for bit, flag in enumerate(ends, 4))
         return bytes([first, second | sum(flag << bit for bit, flag in enumerate(middle, 2))])
 
@@ -121,7 +121,7 @@ def check(data: bytes) -> None:
     with mock.patch.object(v3, "JOURNAL_COST", _CHEAP):
         if choices.is_plain and way % 4 == 3:
             _check_plain(whole, _whole(_plain(choices), data[2:]))
-        elif choices.lost and choices.keep and choices.place == IMAGE and way % 4 == 3:
+        elif choices.lost and choices.keep and choices.place == IMAGE and way & 1:
             _check_rest(whole, _whole(replace(choices, lost=False), data[2:]))
         else:
             whole.check(way)
@@ -157,7 +157,7 @@ def _check_rest(damaged: Whole, sound: Whole) -> None:
 
 def _whole(choices: Choices, data: bytes) -> Whole:
     return Whole(
-        b"".join(_backup(choices, data)),
+        archive(*_backup(choices, data)),
         _NAMES,
         choices.place,
         IMAGE,
@@ -183,7 +183,6 @@ def _backup(choices: Choices, data: bytes) -> Iterator[bytes]:
         if path == choices.place:
             chosen, content = choices, _content(choices, data)
         yield from _members(path, chosen, _chunks(chosen, content))
-    yield bytes(1024)
 
 
 def _header(choices: Choices) -> bytes:

@@ -27,7 +27,7 @@ from tests.fuzz.tree import scratch
 from tests.fuzz.whole import PASSPHRASE, is_part
 from tests.maker.qubesxml import qubes_xml
 from tests.restored import statuses
-from tests.tarbytes import BLOCK, ZEROS, header, padded
+from tests.tarbytes import BLOCK, ZEROS, archive, header, padded
 
 _LIMITS = replace(LIMITS, file_size=1 << 20)
 _HEADER, _COPY = b"backup-header", b"backup-header.hmac"
@@ -108,13 +108,13 @@ def check(data: bytes) -> None:
     """Whatever comes out was in a backup, and only a whole one reads as such."""
     edited = _edited(data)
     sealed = _with_seals(edited)
-    for archive in (edited,) if sealed == edited else (edited, sealed):
-        _check(archive)
+    for stored in (edited,) if sealed == edited else (edited, sealed):
+        _check(stored)
 
 
 def _edited(data: bytes) -> bytes:
     content = bytearray(BASES[data[0] % len(BASES)] if data else NEW.stored)
-    content += 2 * ZEROS
+    content[:] = archive(bytes(content))
     rest = data[1:]
     while len(rest) >= 4:
         rest = _edit(content, rest)
@@ -160,10 +160,10 @@ def _with_seals(data: bytes) -> bytes:
     return bytes(content)
 
 
-def _check(archive: bytes) -> None:
+def _check(stored: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="qbackup-fuzz-", dir=scratch()) as name:
         out = Path(name, "out")
-        report = outcome(lambda: _restored(archive, out, salvage=True))
+        report = outcome(lambda: _restored(stored, out, salvage=True))
         if isinstance(report, QBackupError):
             assert not os.listdir(name)
             return
@@ -173,14 +173,14 @@ def _check(archive: bytes) -> None:
         assert made is not None, statuses(report)
         if report.ok:
             assert _read(out) == made.files
-        if report.ok or zlib.crc32(archive) % 8 == 0:  # it takes as long
-            strict = outcome(lambda: _restored(archive, Path(name, "strict"), salvage=False))
+        if report.ok or zlib.crc32(stored) % 8 == 0:  # it takes as long
+            strict = outcome(lambda: _restored(stored, Path(name, "strict"), salvage=False))
             assert report.ok == (isinstance(strict, Report) and strict.ok), strict
 
 
-def _restored(archive: bytes, out: Path, *, salvage: bool) -> Report:
+def _restored(stored: bytes, out: Path, *, salvage: bool) -> Report:
     """What is said; it returns without raising where all is well, and only there."""
-    source = io.BytesIO(archive)
+    source = io.BytesIO(stored)
     with qbackup.open(
         source, passphrase=PASSPHRASE, limits=_LIMITS, jobs=2, salvage=salvage
     ) as opened:

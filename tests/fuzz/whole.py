@@ -97,6 +97,7 @@ class Whole:
     def _check_restored(self, report: Report, out: Path) -> None:
         """What is said is there, nothing else is, and damage cost its own file only."""
         assert os.listdir(out.parent) == ["first"]
+        assert not report.errors
         good = {name for name, status in statuses(report).items() if status == "ok"}
         for name in good:
             assert (out / name).exists()
