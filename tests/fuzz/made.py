@@ -83,25 +83,35 @@ def _olds() -> Iterator[bytes]:
             is_stored=False,
         )
         yield choices.bytes() + content.removesuffix(tarbytes.ZEROS)  # one is enough
-    image = header(backup.IMAGE.encode(), size=500)
-    image += padded(bytes(range(250)) * 2) + tarbytes.ZEROS
-    for number, (format_, damage) in enumerate(itertools.product(old.FORMATS, old.DAMAGE)):
-        choices = old.Choices(
-            chunks=3,
-            lost=True,
-            keep=True,
-            format=format_,
-            encrypted=number % 3 > 0,
-            has_seams=True,
-            damage=damage,
-        )
-        yield choices.bytes() + image
+    yield from _damaged_images()
     for format_, place in itertools.product(old.FORMATS, (backup.IMAGE, backup.METADATA)):
         choices = old.Choices(place=place, format=format_, encrypted=True, is_stored=True)
         content = contents[place]
         if place == backup.METADATA:
             content = member(place.encode(), content)[:4096]
         yield choices.bytes() + enc.encrypted(content, PASSPHRASE)
+
+
+def _damaged_images() -> Iterator[bytes]:
+    """Kept, and compared with what they are where nothing is lost."""
+    for format_, encrypted, damage in itertools.product(
+        old.FORMATS[:2], (False, True), ("second", "last")
+    ):
+        choices = old.Choices(
+            chunks=3,
+            lost=True,
+            keep=True,
+            format=format_,
+            encrypted=encrypted,
+            has_seams=True,
+            damage=damage,
+        )
+        data = padded(bytes(range(250)) * 4) + tarbytes.ZEROS
+        for mtime in itertools.count():
+            image = header(backup.IMAGE.encode(), size=1000, mtime=mtime) + data
+            if old.compares_rest(choices.bytes() + image):
+                yield choices.bytes() + image
+                break
 
 
 def _folder(path: bytes) -> bytes:
