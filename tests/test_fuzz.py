@@ -18,7 +18,8 @@ from pathlib import Path
 import pytest
 
 from qbackup import compression, header, inner, resync, scrypt, tar
-from qbackup.catalog import passing
+from qbackup.catalog import passing, salvaged
+from qbackup.formats import openssl, v3
 from qbackup.metadata import document
 from qbackup.restore import records
 from tests import fuzz
@@ -122,6 +123,26 @@ def _goes_anywhere(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(inner, "unsafe_reason", lambda path, any_byte: None)
 
 
+def _believes_any_hmac(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(v3, "proves", lambda passphrase, digest, data, mac: True)
+
+
+def _takes_any_padding(patch: pytest.MonkeyPatch) -> None:
+    def unpadded(stream: openssl.CbcStream) -> bytes:
+        block = stream.rest()
+        return block[: -block[-1]]
+
+    patch.setattr(openssl.CbcStream, "unpadded_rest", unpadded)
+
+
+def _says_nothing_of_what_is_broken(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(salvaged.SalvageCatalog, "_broken", lambda catalog, error, found: None)
+
+
+def _joins_any_volumes(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(inner.InnerArchive, "_check_seam", lambda archive, seam: None)
+
+
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "backup": _believes_any_mac,
     "container": _says_nothing_of_order,
@@ -130,9 +151,13 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "inner": _believes_any_map,
     "journal": _believes_any_record,
     "metadata": _takes_two_qubes_of_one_name,
+    "old": _believes_any_hmac,
+    "openssl": _takes_any_padding,
     "resync": _ends_at_what_is_broken,
+    "salvage": _says_nothing_of_what_is_broken,
     "scrypt": _knows_no_limit,
     "tree": _goes_anywhere,
+    "volumes": _joins_any_volumes,
 }
 
 

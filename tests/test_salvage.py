@@ -127,6 +127,15 @@ class TestTheHeader:
         source = Failing(made.path, range(4 * KIB))
         self.check(source, tmp_path, whole, says="Input/output error")
 
+    def test_another_member_stands_before_it(
+        self, made: Made, tmp_path: Path, whole: Snapshot
+    ) -> None:
+        backup = tmp_path / "damaged"
+        backup.write_bytes(tarbytes.member(b"notes.txt", b"text") + made.path.read_bytes())
+        with pytest.raises(NotABackup):
+            qbackup.open(backup, passphrase=PASSPHRASE)
+        self.check(backup, tmp_path, whole, says="not with its header")
+
     def check(self, source: object, tmp_path: Path, whole: Snapshot, says: str) -> None:
         report = restored(source, tmp_path / "out")
         assert not report.ok and all(result.ok for result in report.files)

@@ -121,9 +121,13 @@ class SalvageCatalog(SeekableCatalog):
         self._members = chain(seen, self._members)
         self.naming, self._knows_naming = _told_naming(seen), True
         if seen and seen[-1].name == HEADER_NAME:
-            return seen[-1]
-        self.table()
-        return super().header()
+            found = seen[-1]
+        else:
+            self.table()
+            found = super().header()
+        if seen and seen[0].name != HEADER_NAME and found.name == HEADER_NAME:
+            self._lose(f"the archive begins with {display(seen[0].name)}, not with its header")
+        return found
 
     def _up_to_header(self) -> Iterator[StoredMember]:
         for member in islice(self._members, _FRONT_LIMIT):

@@ -10,7 +10,8 @@ and returns if all is as it should be; an exception is a finding. What should be
 
 A checksum, a hash or a MAC would stop nearly every mutation at the door, and an attacker can make
 all of the former and, with a passphrase that he hands out, the latter. So harnesses try the bytes
-as they are, and once more with these put right.
+as they are, and once more with these put right. Whole backups (`backup`, `old`) are sealed around
+the input; in `salvage` an attacker knows no key, and nothing that was not backed up comes out.
 
 `python -m tests.fuzz` runs them under atheris (libFuzzer's mutations, led by the coverage of
 `qbackup`); `test_fuzz.py` gives each input of the committed corpus to its harness, without atheris.
@@ -34,9 +35,13 @@ HARNESSES = {
     "inner": 16 * 1024,
     "journal": 4 * 1024,
     "metadata": 8 * 1024,
+    "old": 8 * 1024,
+    "openssl": 1024,
     "resync": 24 * 1024,
+    "salvage": 512,
     "scrypt": 512,
     "tree": 16 * 1024,
+    "volumes": 16 * 1024,
 }
 
 Check = Callable[[bytes], None]

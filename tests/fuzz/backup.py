@@ -1,40 +1,28 @@
 """A whole backup around the input, sealed with right MACs, so that all behind them is reached.
 
 The input is a byte of choices, and then what stands in one file of the backup, before or after
-compression. The backup is restored, and then from a pipe, or once more into the same folder, or
-verified and read as a stream. All of them must say the same, and it must be true.
+compression. `whole` says what must come of it.
 """
 
 from __future__ import annotations
 
 import gzip
-import io
-import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import BinaryIO
 
-import qbackup
-from qbackup import BackupArchive, Report
 from tests.fuzz import seal
-from tests.fuzz.common import LIMITS, one_way, outcome, with_checksums
-from tests.fuzz.tree import scratch
+from tests.fuzz.common import with_checksums
+from tests.fuzz.whole import PASSPHRASE, Whole
 from tests.maker.qubesxml import Domain, qubes_xml
-from tests.restored import snapshot, statuses
 from tests.tarbytes import archive, header, member, padded
 
 IMAGE, HOME, METADATA = "vm1/private.img", "dom0-home/user", "qubes.xml"
 #: Which file the input stands in.
 PLACES = (IMAGE, HOME, METADATA)
 _NAMES = {IMAGE: "work/private.img", HOME: "dom0/user", METADATA: "qubes.xml"}
-_AGAIN = {"ok": "kept"}
 _CHUNKS = (1, 2, 3, 7)
-_PASSPHRASE = b"known"
 _ID = b"20240917T101112-1"
-_LIMITS = replace(LIMITS, file_size=1 << 20)
 DOM0 = Domain(
     name="dom0",
     qid=0,
@@ -94,19 +82,21 @@ def check(data: bytes) -> None:
     if not data:
         return
     choices = Choices.of(data[0])
-    backup = _backup(choices, data[1:])
-    with tempfile.TemporaryDirectory(prefix="qbackup-fuzz-", dir=scratch()) as name:
-        scene = Path(name)
-        first = _restored(io.BytesIO(backup), scene / "first", choices)
-        _check_restored(first, scene, choices)
-        second = _SECOND[zlib.crc32(data) % len(_SECOND)]  # one for each input: it takes as long
-        second(backup, scene / "first", choices, first)
+    whole = Whole(
+        _backup(choices, data[1:]),
+        _NAMES,
+        choices.place,
+        IMAGE,
+        choices.lost,
+        choices.keep,
+    )
+    whole.check(zlib.crc32(data))
 
 
 def _backup(choices: Choices, data: bytes) -> bytes:
     compressed = b"True\ncompression-filter=gzip" if choices.compressed else b"False"
     text = b"version=4\nencrypted=True\ncompressed=%s\nbackup-id=%s\n" % (compressed, _ID)
-    copy = seal.encrypted(text, seal.key_for(b"backup-header!" + _PASSPHRASE))
+    copy = seal.encrypted(text, seal.key_for(b"backup-header!" + PASSPHRASE))
     parts = [member(b"backup-header", text), member(b"backup-header.hmac", copy)]
     contents = {
         METADATA: member(METADATA.encode(), qubes_xml([DOM0, WORK])),
@@ -134,67 +124,7 @@ def _members(path: str, stream: bytes, choices: Choices) -> Iterator[bytes]:
     size = max(1, -(-len(stream) // choices.chunks))
     for index, start in enumerate(range(0, max(1, len(stream)), size)):
         name = f"{path}.{index:03d}".encode()
-        key = seal.key_for(b"!".join((_ID, name, _PASSPHRASE)))
+        key = seal.key_for(b"!".join((_ID, name, PASSPHRASE)))
         stored = bytearray(seal.encrypted(stream[start : start + size], key))
         stored[-1] ^= choices.lost and start + size >= len(stream)
         yield member(name + b".enc", bytes(stored))
-
-
-def _opened(source: BinaryIO) -> BackupArchive:
-    return qbackup.open(source, passphrase=_PASSPHRASE, limits=_LIMITS, jobs=2)
-
-
-def _restored(source: BinaryIO, out: Path, choices: Choices) -> Report:
-    with _opened(source) as opened:
-        return opened.restore(out, keep_damaged=choices.keep, check=False)
-
-
-def _check_restored(report: Report, scene: Path, choices: Choices) -> None:
-    """What is said is there, nothing else is, and damage cost its own file only."""
-    assert os.listdir(scene) == ["first"]
-    made = snapshot(scene / "first")
-    names = statuses(report)
-    good = {name for name, status in names.items() if status == "ok"}
-    for name in good:
-        assert (scene / "first" / name).exists()
-    kept = {f"{file.qube}/{file.kept_as}" for file in report.files if file.kept_as}
-    for path in made:
-        assert any(path == name or path.startswith(f"{name}/") for name in good | kept)
-    if choices.place == METADATA:
-        return
-    others = {"qubes.xml", "work/private.img", "dom0/user"} - {_NAMES[choices.place]}
-    assert others <= good
-    assert not (choices.lost and _NAMES[choices.place] in good)
-
-
-def _check_pipe(backup: bytes, out: Path, choices: Choices, first: Report) -> None:
-    """The same comes through a pipe."""
-    other = out.parent / "pipe"
-    assert statuses(_restored(one_way(backup), other, choices)) == statuses(first)
-    assert snapshot(other) == snapshot(out)
-
-
-def _check_again(backup: bytes, out: Path, choices: Choices, first: Report) -> None:
-    """What is there is kept, what is not fails again in the same way, and nothing changes."""
-    before = snapshot(out)
-    again = _restored(io.BytesIO(backup), out, choices)
-    assert snapshot(out) == before
-    expected = {name: _AGAIN.get(status, status) for name, status in statuses(first).items()}
-    assert statuses(again) == expected
-
-
-def _check_reading(backup: bytes, out: Path, choices: Choices, first: Report) -> None:
-    """Verifying says what restoring says, and a stream gives what the file has."""
-    with _opened(io.BytesIO(backup)) as opened:
-        if choices.place != METADATA:
-            verified, restored = statuses(opened.verify(check=False)), statuses(first)
-            assert all(verified[name] == restored[name] for name in _NAMES.values())
-            assert choices.keep or verified == restored
-        if choices.place == IMAGE:
-            read = outcome(lambda: opened.open("work/private.img").read())
-            good = statuses(first)["work/private.img"] == "ok"
-            assert good == isinstance(read, bytes)
-            assert not good or (out / "work/private.img").read_bytes() == read
-
-
-_SECOND = (_check_pipe, _check_again, _check_reading)

@@ -8,12 +8,15 @@ import itertools
 import json
 import lzma
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from backports import zstd
 
 from qbackup.compression import KNOWN_FILTERS, NONE
 from tests import tarbytes
-from tests.fuzz import backup, common, journal
+from tests.fuzz import backup, common, enc, journal, old, openssl, volumecut, volumes
+from tests.fuzz.whole import PASSPHRASE
+from tests.maker.old import HMAC_TEXTS
 from tests.maker.qubesxml import qubes_xml
 from tests.tarbytes import BLOCK, GNU, gnu_long, header, member, padded, pax
 
@@ -33,6 +36,10 @@ def inputs(name: str) -> Iterator[bytes]:
         "container": _disordered,
         "filters": _streams,
         "journal": _journals,
+        "old": _olds,
+        "openssl": _openssl,
+        "salvage": _edits,
+        "volumes": _volumes,
     }
     if name in kinds:
         yield from kinds[name]()
@@ -41,21 +48,134 @@ def inputs(name: str) -> Iterator[bytes]:
 def _backups() -> Iterator[bytes]:
     """Sound content, with each choice."""
     contents = {
-        backup.IMAGE: header(backup.IMAGE.encode(), size=600) + padded(b"image" * 120),
-        backup.HOME: b"".join(
-            (
-                header(backup.HOME.encode() + b"/", kind=b"5", mode=0o700),
-                header(backup.HOME.encode() + b"/file", size=5) + padded(b"hello"),
-                header(backup.HOME.encode() + b"/link", kind=b"2", link=b"file"),
-            )
-        ),
+        backup.IMAGE: header(backup.IMAGE.encode(), size=600)
+        + padded(b"image" * 120)
+        + 2 * tarbytes.ZEROS,
+        backup.HOME: _folder(backup.HOME.encode()),
         backup.METADATA: qubes_xml([backup.DOM0, backup.WORK]),
     }
     for number in range(0, 256, 16):
         for place, content in contents.items():
-            end = b"" if place == backup.METADATA else 2 * tarbytes.ZEROS
             byte = number & ~32 | backup.PLACES.index(place) | 4 * (number & 32 > 0)
-            yield bytes([byte]) + content + end
+            yield bytes([byte]) + content
+
+
+def _olds() -> Iterator[bytes]:
+    """Sound content in each format; whole, in chunks, damaged; and as it is stored."""
+    image = header(backup.IMAGE.encode(), size=900) + padded(b"image" * 180)
+    contents = {
+        backup.IMAGE: image + 2 * tarbytes.ZEROS,
+        backup.HOME: _folder(backup.HOME.encode()),
+        backup.METADATA: old.DOCUMENT,
+        old.FOLDER: _folder(old.FOLDER.encode()),
+    }
+    numbers = itertools.count()
+    for format_, encrypted, (place, content) in itertools.product(
+        old.FORMATS, (False, True), contents.items()
+    ):
+        first, second = next(numbers) * 37 % 256, next(numbers) * 53 % 256
+        choices = replace(
+            old.Choices.of(first, second),
+            format=format_,
+            encrypted=encrypted,
+            place=place,
+            is_stream=False,
+            is_stored=False,
+        )
+        yield choices.bytes() + content.removesuffix(tarbytes.ZEROS)  # one is enough
+    yield from _damaged_images()
+    for format_, place in itertools.product(old.FORMATS, (backup.IMAGE, backup.METADATA)):
+        choices = old.Choices(place=place, format=format_, encrypted=True, is_stored=True)
+        content = contents[place]
+        if place == backup.METADATA:
+            content = member(place.encode(), content)[:4096]
+        yield choices.bytes() + enc.encrypted(content, PASSPHRASE)
+
+
+def _damaged_images() -> Iterator[bytes]:
+    """Kept, and compared with what they are where nothing is lost."""
+    for format_, encrypted, damage in itertools.product(
+        old.FORMATS[:2], (False, True), ("second", "last")
+    ):
+        choices = old.Choices(
+            chunks=3,
+            lost=True,
+            keep=True,
+            format=format_,
+            encrypted=encrypted,
+            has_seams=True,
+            damage=damage,
+        )
+        data = padded(bytes(range(250)) * 4) + tarbytes.ZEROS
+        for mtime in itertools.count():
+            image = header(backup.IMAGE.encode(), size=1000, mtime=mtime) + data
+            if old.compares_rest(choices.bytes() + image):
+                yield choices.bytes() + image
+                break
+
+
+def _folder(path: bytes) -> bytes:
+    """A folder's archive: itself, a file, a link."""
+    parts = [header(path + b"/", kind=b"5", mode=0o700)]
+    parts += [header(path + b"/file", size=5), padded(b"hello")]
+    parts += [header(path + b"/link", kind=b"2", link=b"file")]
+    return b"".join(parts) + 2 * tarbytes.ZEROS
+
+
+def _openssl() -> Iterator[bytes]:
+    """Streams of each cipher, by their text and as they are stored, whole and cut; HMACs."""
+    text = b"Zwierzu, pozycz psu cukr. " * 9
+    for number, cipher in enumerate(enc.CIPHERS):
+        stored = enc.encrypted(text, PASSPHRASE, cipher)
+        yield bytes([number]) + text[: 40 * number]
+        yield bytes([number | openssl.LOSES]) + text
+        yield bytes([number | openssl.STORED]) + stored
+        yield bytes([number | openssl.STORED]) + stored[:-3]
+        yield bytes([number | openssl.STORED]) + stored[:-16]
+    for spelling in (*HMAC_TEXTS.values(), "{hex}", "(stdin)= {hex} = {hex}", "SHA1= x{hex}"):
+        yield bytes([openssl.TEXT]) + spelling.format(hex="0a" * 20, digest="SHA1").encode()
+
+
+def _volumes() -> Iterator[bytes]:
+    """Cut here; cut before; one volume missing, two exchanged."""
+    path = backup.IMAGE.encode()
+    image = header(path, size=1500) + padded(b"image" * 300) + 2 * tarbytes.ZEROS
+    for number in range(8):
+        yield bytes([number]) + image
+    data = bytes(range(256)) * 12
+    parts = [header(path, size=len(data)) + data[:BLOCK]]
+    for start in range(BLOCK, len(data), BLOCK):
+        seam = volumecut.continuation(path, len(data) - start)
+        parts.append(seam + data[start : start + BLOCK])
+    parts.append(2 * tarbytes.ZEROS)
+    for order in ("0123456", "0213456", "0223456", "0134566", "0000000"):
+        volume = b"".join(parts[int(number)] for number in order)
+        yield bytes([3 | volumes.HAS_HEADERS]) + volume
+    parts[1] = volumecut.continuation(b"vm2/private.img", len(data) - BLOCK) + parts[1][BLOCK:]
+    yield bytes([3 | volumes.HAS_HEADERS]) + b"".join(parts)
+
+
+def _edits() -> Iterator[bytes]:
+    """What salvage has to go past: each part cut off, zeroed, changed, twice, in another place."""
+    for base in range(5):
+        yield bytes([base])
+        yield bytes([base, 6, 0, 3, 7])  # the name of the header
+        yield bytes([base, 0x83, 0, 0, 2])
+        yield bytes([base, 0x83, 0, 2, 1])
+    for block in range(35):
+        yield bytes([0, 0x83, 0, block, 1])
+        yield bytes([0, 0x86, 0, block, 0x55])
+    for block in range(20, 35):
+        yield bytes([4, 0x86, 0, block, 0x55])
+    yield bytes([0, 0x84, 0, 20, 0])
+    yield bytes([0, 0x82, 0, 0, 2])
+    yield bytes([0, 0x82, 0, 2, 2])
+    yield bytes([0, 0x82, 0, 0, 4])
+    yield bytes([0, 0x85, 0, 4, 4, 0, 8])
+    yield bytes([2, 0x83, 0, 2, 1, 0x83, 0, 30, 1])
+    yield bytes([0, 1, 2, 0, 9]) + b"some text"
+    yield bytes([0, 0, 2, 20, 12]) + b"encrypted=no"
+    yield bytes([0, 0, 0, 100, 8]) + b"0000777\0"
 
 
 def _disordered() -> Iterator[bytes]:
