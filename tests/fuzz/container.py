@@ -84,14 +84,19 @@ def tarfile_members(
     """The standard library's list; None where it has none, or reads something else on purpose."""
     if b"hdrcharset" in archive or (not sparse and b"GNU.sparse." in archive):
         return None
-    if any(block[257:264] == b"ustar  " and block[345] for block in blocks(archive)):
-        return None  # in old GNU headers no part of the name stands there, tarfile takes it for one
+    if any(_has_no_prefix(block) and block[345] for block in blocks(archive)):
+        return None  # tarfile takes what stands there for a part of the name, GNU tar does not
     file = io.BytesIO(archive)
     try:
         with tarfile.open(fileobj=file, mode="r:", ignore_zeros=ignore_zeros) as opened:
             return opened.getmembers()
     except (tarfile.TarError, ValueError, OverflowError, EOFError, UnicodeError):
         return None
+
+
+def _has_no_prefix(block: bytes) -> bool:
+    """Old GNU headers, and those whose magic is nobody's."""
+    return block[257:262] == b"ustar" and block[262:263] != b"\0"
 
 
 def _check_catalogs(archive: bytes, members: list[StoredMember]) -> None:
