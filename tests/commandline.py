@@ -106,7 +106,7 @@ def command(*arguments: str | Path) -> list[str]:
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process's own, without what would change how a run behaves."""
     mine = {k: v for k, v in os.environ.items() if not k.startswith(("QBACKUP_", "PYTHONUNBUF"))}
-    return {**mine, **(more or {})}
+    return {**mine, "TERM": "dumb", **(more or {})}
 
 
 def start(

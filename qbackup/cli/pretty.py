@@ -12,6 +12,7 @@ from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -23,6 +24,7 @@ from qbackup.restore.report import Progress
 _REFRESHES = 4  # a second
 _FILES_SHOWN = 4
 _BAR_COLUMNS = 40
+_TABLE_COLUMNS = 72
 _MARGIN = 12
 #: Qubes' labels, as they look on dark and light terminals.
 _LABELS = {
@@ -64,18 +66,32 @@ def qubes_table(stream: TextIO, rows: Sequence[Sequence[str]]) -> str:
             no_wrap=i == 0 or is_size,
             overflow="fold",
         )
-    label = rows[0].index("LABEL")
-    for row in rows[1:]:
-        cells = [Text(encodable(stream, cell)) for cell in row]
-        style = _LABELS.get(row[label])
-        if style:
-            dot = encodable(stream, "\u25cf")
-            mark = dot if dot == "\u25cf" else "*"
-            cells[label] = Text.assemble((f"{mark} ", style), cells[label])
-        for cell in cells:
-            cell.highlight_words(["IS MISSING"], "bold red")
-        table.add_row(*cells)
+    cells = [_cells(stream, row, rows[0].index("LABEL")) for row in rows[1:]]
+    if console(stream).width < _TABLE_COLUMNS:
+        return rendered(stream, *(_block(row) for row in cells))
+    for row in cells:
+        table.add_row(*row)
     return rendered(stream, table)
+
+
+def _cells(stream: TextIO, row: Sequence[str], label: int) -> list[Text]:
+    cells = [Text(encodable(stream, cell)) for cell in row]
+    style = _LABELS.get(row[label])
+    if style:
+        dot = encodable(stream, "\u25cf")
+        mark = dot if dot == "\u25cf" else "*"
+        cells[label] = Text.assemble((f"{mark} ", style), cells[label])
+    for cell in cells:
+        cell.highlight_words(["IS MISSING"], "bold red")
+    return cells
+
+
+def _block(cells: Sequence[Text]) -> RenderableType:
+    """A qube on a terminal that is too narrow for columns."""
+    name, *middle, files = cells
+    name.stylize("bold")
+    below = (Text("  ").join(middle), files)
+    return Group(name, *(Padding(line, (0, 0, 0, 2)) for line in below))
 
 
 def report(stream: TextIO, text: str) -> str:
