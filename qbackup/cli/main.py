@@ -404,6 +404,13 @@ def _kit(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _completion(options: argparse.Namespace) -> int:
+    from qbackup.cli.shell import completions
+
+    output.show(completions(options.shell).rstrip("\n"))
+    return EXIT_OK
+
+
 _COMMANDS = {
     "info": _info,
     "list": _list,
@@ -411,4 +418,5 @@ _COMMANDS = {
     "restore": _restore,
     "cat": _cat,
     "kit": _kit,
+    "completion": _completion,
 }

@@ -62,6 +62,9 @@ def build_parser() -> argparse.ArgumentParser:
         _add_passphrase(command)
         _add_common(command, json)
     _add_kit(commands)
+    text = 'what a shell needs to complete arguments: eval "$(qbackup completion bash)"'
+    command = commands.add_parser("completion", help=text, description=text)
+    command.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"))
     return parser
 
 

@@ -1,0 +1,136 @@
+# Usage:
+# 1) Copy this to ~/.config/fish/completions/qbackup.fish
+# 2) Ensure a binary named qbackup is in your PATH
+# See also: https://fishshell.com/docs/current/completions.html#where-to-put-completions
+
+
+# Parse current commandline:
+# - _shtab_qbackup_cmdpath=(sub)command path seen so far
+# - _shtab_qbackup_npos=number of positional arguments given after it
+# - options are skipped based on _shtab_qbackup_opts_with_value & _shtab_qbackup_commands lists
+function _shtab_qbackup_scan
+  set -g _shtab_qbackup_cmdpath ''
+  set -g _shtab_qbackup_npos 0
+  set -l tokens (commandline -opc)
+  set -e tokens[1]
+  set -l expect_value 0
+  for t in $tokens
+    if test $expect_value -eq 1
+      set expect_value 0
+      continue
+    end
+    switch "$t"
+      case '--*=*'
+        continue
+      case '-*'
+        if contains -- $t $_shtab_qbackup_opts_with_value
+          set expect_value 1
+        end
+        continue
+      case '*'
+        if test $_shtab_qbackup_npos -eq 0
+          set -l candidate $t
+          if test -n "$_shtab_qbackup_cmdpath"
+            set candidate "$_shtab_qbackup_cmdpath $t"
+          end
+          if contains -- $candidate $_shtab_qbackup_commands
+            set -g _shtab_qbackup_cmdpath $candidate
+            continue
+          end
+        end
+        set -g _shtab_qbackup_npos (math $_shtab_qbackup_npos + 1)
+    end
+  end
+end
+
+# Condition helper: true if the current (sub)command path equals the given one.
+function _shtab_qbackup_using
+  _shtab_qbackup_scan
+  test "$_shtab_qbackup_cmdpath" = "$argv"
+end
+
+set -g _shtab_qbackup_commands info list verify restore cat kit completion
+set -g _shtab_qbackup_opts_with_value --compression-filter --dask --hmac-algorithm --jobs --memory --output --passphrase-command --passphrase-file --wheels -o -p
+
+complete -c qbackup -e
+complete -c qbackup -f
+
+complete -c qbackup -n _shtab_qbackup_using -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n _shtab_qbackup_using -l version -d 'show program'"'"'s version number and exit'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a info -d 'what the backup says of itself, and what a restore will cost here'
+complete -c qbackup -n '_shtab_qbackup_using info' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using info' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
+complete -c qbackup -n '_shtab_qbackup_using info' -l passphrase-command -x -d 'a program that prints it'
+complete -c qbackup -n '_shtab_qbackup_using info' -l json -d 'one JSON document on stdout'
+complete -c qbackup -n '_shtab_qbackup_using info' -l jobs -x -d 'lanes derived side by side (default: cores)'
+complete -c qbackup -n '_shtab_qbackup_using info' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using info' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
+complete -c qbackup -n '_shtab_qbackup_using info' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
+complete -c qbackup -n '_shtab_qbackup_using info' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
+complete -c qbackup -n '_shtab_qbackup_using info' -s q -l quiet -d 'no progress'
+complete -c qbackup -n '_shtab_qbackup_using info' -s v -l verbose -d 'say what is used'
+complete -c qbackup -n '_shtab_qbackup_using info; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a list -d 'the qubes in the backup and their files'
+complete -c qbackup -n '_shtab_qbackup_using list' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using list' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
+complete -c qbackup -n '_shtab_qbackup_using list' -l passphrase-command -x -d 'a program that prints it'
+complete -c qbackup -n '_shtab_qbackup_using list' -l json -d 'one JSON document on stdout'
+complete -c qbackup -n '_shtab_qbackup_using list' -l jobs -x -d 'lanes derived side by side (default: cores)'
+complete -c qbackup -n '_shtab_qbackup_using list' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using list' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
+complete -c qbackup -n '_shtab_qbackup_using list' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
+complete -c qbackup -n '_shtab_qbackup_using list' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
+complete -c qbackup -n '_shtab_qbackup_using list' -s q -l quiet -d 'no progress'
+complete -c qbackup -n '_shtab_qbackup_using list' -s v -l verbose -d 'say what is used'
+complete -c qbackup -n '_shtab_qbackup_using list; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a verify -d 'everything that restore does but the writing'
+complete -c qbackup -n '_shtab_qbackup_using verify' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l dask -x -d 'derive keys on this Dask cluster too, tls://HOST:8786 say'
+complete -c qbackup -n '_shtab_qbackup_using verify' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l passphrase-command -x -d 'a program that prints it'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l json -d 'one JSON document on stdout'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l jobs -x -d 'lanes derived side by side (default: cores)'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
+complete -c qbackup -n '_shtab_qbackup_using verify' -s q -l quiet -d 'no progress'
+complete -c qbackup -n '_shtab_qbackup_using verify' -s v -l verbose -d 'say what is used'
+complete -c qbackup -n '_shtab_qbackup_using verify; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a restore -d 'write DIR/QUBE/FILE for all that is asked for'
+complete -c qbackup -n '_shtab_qbackup_using restore' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l dask -x -d 'derive keys on this Dask cluster too, tls://HOST:8786 say'
+complete -c qbackup -n '_shtab_qbackup_using restore' -s o -l output -xka "(__fish_complete_directories)" -d 'the folder to write into'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l overwrite -d 'replace files that are there already and are not the same'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l keep-damaged -d 'leave what could be verified of a damaged file as NAME.damaged'
+complete -c qbackup -n '_shtab_qbackup_using restore' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l passphrase-command -x -d 'a program that prints it'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l json -d 'one JSON document on stdout'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l jobs -x -d 'lanes derived side by side (default: cores)'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
+complete -c qbackup -n '_shtab_qbackup_using restore' -s q -l quiet -d 'no progress'
+complete -c qbackup -n '_shtab_qbackup_using restore' -s v -l verbose -d 'say what is used'
+complete -c qbackup -n '_shtab_qbackup_using restore; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a cat -d 'one file'"'"'s content to standard output'
+complete -c qbackup -n '_shtab_qbackup_using cat' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using cat' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l passphrase-command -x -d 'a program that prints it'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l jobs -x -d 'lanes derived side by side (default: cores)'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
+complete -c qbackup -n '_shtab_qbackup_using cat' -s q -l quiet -d 'no progress'
+complete -c qbackup -n '_shtab_qbackup_using cat' -s v -l verbose -d 'say what is used'
+complete -c qbackup -n '_shtab_qbackup_using cat; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a kit -d 'a folder to store beside a backup: Python alone restores it with that'
+complete -c qbackup -n '_shtab_qbackup_using kit' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using kit' -s o -l output -xka "(__fish_complete_directories)" -d 'the folder to write into'
+complete -c qbackup -n '_shtab_qbackup_using kit' -l wheels -xka "(__fish_complete_directories)" -d 'take pycryptodome'"'"'s wheels from here, not by pip'
+complete -c qbackup -n '_shtab_qbackup_using kit' -l no-wheels -d 'leave out what is compiled: smaller and slower'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a completion -d 'what a shell needs to complete arguments: eval "$(qbackup completion bash)"'
+complete -c qbackup -n '_shtab_qbackup_using completion' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using completion; and test $_shtab_qbackup_npos -eq 0' -ka "bash zsh fish" -d SHELL
