@@ -28,7 +28,7 @@ def check(data: bytes) -> None:
 
 
 def _check_written_anew(data: bytes, records: tuple[QubeRecord, ...]) -> None:
-    text = ElementTree.tostring(ElementTree.fromstring(data))
+    text = ElementTree.tostring(ElementTree.fromstring(data), encoding="utf-8")
     if len(text) <= LIMITS.metadata and b"\r" not in data and b"&#" not in data:
         assert parse_qubes_xml(text, LIMITS) == records
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from qbackup.catalog import SalvageCatalog
 from qbackup.chunk import EncryptedChunk
-from qbackup.container import StoredMember, scan
+from qbackup.container import StoredMember, Warn, scan
 from qbackup.errors import QBackupError
 from qbackup.formats.v4 import NAMING
 from qbackup.names import ChunkName
@@ -30,7 +30,7 @@ def _say(text: str) -> None:
 
 def _check(archive: bytes) -> None:
     sound, error = drained(scan(seekable(archive), LIMITS, _say, _say))
-    found, resumed = _salvaged(archive)
+    found, resumed = _salvaged(archive, _say)
     assert found[: len(sound)] == sound
     assert error is not None or (found == sound and not resumed)
     places = [place for place in resumed if place is not None]
@@ -40,14 +40,14 @@ def _check(archive: bytes) -> None:
     _check_behind(archive)
 
 
-def _salvaged(archive: bytes) -> tuple[list[StoredMember], list[int | None]]:
+def _salvaged(archive: bytes, warn: Warn) -> tuple[list[StoredMember], list[int | None]]:
     resumed: list[int | None] = []
 
     def broken(error: QBackupError, found: int | None) -> None:
         resumed.append(found)
 
     members, _ = drained(
-        scan_past_damage(seekable(archive), LIMITS, _say, _say, broken, is_part=_is_part)
+        scan_past_damage(seekable(archive), LIMITS, warn, _say, broken, is_part=_is_part)
     )
     return members, resumed
 
@@ -79,9 +79,11 @@ def _list_files(archive: bytes) -> None:
 
 
 def _check_behind(archive: bytes) -> None:
-    """A sound member behind all of it is found, unless it is said to be another's data."""
-    front = padded(archive)
-    found, _ = _salvaged(front + member(_PLANTED.encode(), _CONTENT))
+    """A sound member behind all of it is found, unless it is said to be the data of another, or of
+    something that is ignored as no regular file.
+    """
+    front, ignored = padded(archive), list[str]()
+    found, _ = _salvaged(front + member(_PLANTED.encode(), _CONTENT), ignored.append)
     planted = StoredMember(_PLANTED, len(front) + 512, len(_CONTENT))
     swallowed = any(m.offset <= planted.offset < m.offset + m.size + 512 for m in found)
-    assert planted in found or swallowed or len(found) >= LIMITS.members
+    assert planted in found or swallowed or ignored or len(found) >= LIMITS.members
