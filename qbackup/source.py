@@ -12,7 +12,7 @@ import os
 import select
 import stat
 import threading
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, cast
 
 from qbackup.errors import (
     AlreadyPassed,
@@ -22,6 +22,7 @@ from qbackup.errors import (
     UnsupportedFormat,
     UsageError,
 )
+from qbackup.urls import is_url, open_url
 
 _FORMAT_1_FILE = "qubes.xml"
 _SKIP_SIZE = 1024 * 1024
@@ -261,8 +262,8 @@ def _read_some(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
 def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
     """A source for a path, or for a binary file object, seekable or not.
 
-    A path may be a regular file, a block device or a named pipe. A file object stays its
-    owner's to close.
+    A path may be a regular file, a block device or a named pipe, or a URL, ``sftp://…``,
+    that fsspec can open. A file object stays its owner's to close.
 
     Raises:
         NotABackup: a directory, or a device that is no disk.
@@ -272,6 +273,8 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
     """
     if not isinstance(source, (str, bytes, os.PathLike)):
         return _of_file(source, owned=False)
+    if is_url(source):
+        return _of_file(open_url(cast(str, source)), owned=True)
     path = os.fsdecode(source)
     try:
         mode = os.stat(path).st_mode

@@ -1,0 +1,204 @@
+"""Backups that are named by a URL, as binary files: whatever fsspec opens.
+
+Each request goes over a network, so few and large ones are made: a small read takes what is
+around it too, which the next small reads then need, and a large one is cut into pieces that a
+copy of the library's does not make much larger. What a server gives is believed as little as
+what a drive gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import re
+from collections import OrderedDict
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit, urlunsplit
+
+from qbackup.errors import MachineError, UsageError
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_NOT_FOUND = 404  # of HTTP
+_SMALL = 16 * 1024
+_WINDOW = 128 * 1024  # what a small read takes: headers, and the head of what follows
+_WINDOWS = 16
+_PIECE = 8 * 1024**2
+
+
+def is_url(source: object) -> bool:
+    """Whether this names a backup on another machine, and no file here."""
+    return isinstance(source, str) and _URL.match(source) is not None
+
+
+def without_secrets(url: str) -> str:
+    """As it may be shown: without user, password, and what stands behind ``?``."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def open_url(url: str) -> BinaryIO:
+    """What can be read there: a seekable file, or a stream where the server knows no ranges.
+
+    Raises:
+        UsageError: there is nothing there, no such protocol, or what it needs is not installed.
+        MachineError: the server can't be reached, or refuses.
+    """
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise UsageError(
+            "a backup on another machine needs: pip install 'qbackup[remote]'",
+            file=without_secrets(url),
+        ) from error
+    try:
+        filesystem, path = url_to_fs(url)
+        return cast(BinaryIO, _opened(filesystem, path))
+    except (ValueError, ImportError) as error:  # an unknown protocol; a package that is missing
+        raise UsageError(_shown(error, url), file=without_secrets(url)) from error
+    except Exception as error:  # of whatever kind: every protocol has its own
+        reason = _first(error)
+        if isinstance(reason, FileNotFoundError) or getattr(reason, "status", 0) == _NOT_FOUND:
+            raise UsageError("there is no such file", file=without_secrets(url)) from error
+        raise MachineError(
+            f"can't open the backup: {_shown(reason, url)}", file=without_secrets(url)
+        ) from error
+
+
+def _opened(filesystem: Any, path: str) -> io.RawIOBase:
+    file = filesystem.open(path, "rb", cache_type="none")
+    size = getattr(file, "size", None)
+    if not isinstance(size, int):  # some know it only by asking again
+        size = filesystem.info(path).get("size")
+    if isinstance(size, int):
+        ranged = _Ranged(file, size)
+        if ranged.knows_ranges():
+            return ranged
+    file.close()
+    return _Streamed(filesystem.open(path, "rb", block_size=0))
+
+
+def _first(error: BaseException) -> BaseException:
+    """What it came of: HTTP's "not found" may be any trouble with the server."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _shown(error: BaseException, url: str) -> str:
+    """What went wrong, in one line and without what the URL keeps secret."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return _hide(text.replace(url, without_secrets(url)))
+
+
+def _hide(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+class _Raw(io.RawIOBase):
+    """A file of fsspec's, whatever it raises told as an error of a device.
+
+    So it is tried again as a drive is, and costs its chunk.
+    """
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file = file
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def close(self) -> None:
+        """See `io.RawIOBase`."""
+        if not self.closed:
+            with contextlib.suppress(Exception):
+                self._file.close()
+        super().close()
+
+    def _failed(self, error: Exception) -> OSError:
+        text = " ".join(str(error).split()) or type(error).__name__
+        return OSError(errno.EIO, _hide(text))
+
+
+class _Ranged(_Raw):
+    """A file that can be read anywhere.
+
+    Args:
+        file: of fsspec's.
+        size: its length in bytes.
+    """
+
+    def __init__(self, file: Any, size: int) -> None:
+        super().__init__(file)
+        self._size = size
+        self._position = 0
+        self._windows: OrderedDict[int, bytes] = OrderedDict()  # by offset
+
+    def knows_ranges(self) -> bool:
+        """Whether the server gives a part of it when it is asked for one."""
+        if self._size < 2:
+            return False
+        try:
+            return len(self._fetch(self._size - 1, 1)) == 1
+        except OSError:
+            return False
+
+    def seekable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """See `io.RawIOBase`."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
+        self._position = base[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        """See `io.RawIOBase`."""
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """See `io.RawIOBase`."""
+        view = memoryview(buffer)
+        size = min(len(view), self._size - self._position, _PIECE)
+        if size <= 0:
+            return 0
+        data = self._small(size) if size <= _SMALL else self._fetch(self._position, size)
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def _small(self, size: int) -> bytes:
+        start = self._position
+        for offset, window in self._windows.items():
+            if offset <= start and start + size <= offset + len(window):
+                return window[start - offset : start - offset + size]
+        window = self._fetch(start, min(_WINDOW, self._size - start))
+        self._windows[start] = window
+        if len(self._windows) > _WINDOWS:
+            self._windows.popitem(last=False)
+        return window[:size]
+
+    def _fetch(self, start: int, size: int) -> bytes:
+        try:
+            if hasattr(self._file, "readv"):  # paramiko's: many requests under way at once
+                return b"".join(self._file.readv([(start, size)]))
+            self._file.seek(start)
+            return bytes(self._file.read(size))
+        except Exception as error:
+            raise self._failed(error) from error
+
+
+class _Streamed(_Raw):
+    """A file that comes once, from its beginning."""
+
+    def readinto(self, buffer: Any, /) -> int:
+        """See `io.RawIOBase`."""
+        view = memoryview(buffer)
+        try:
+            data = self._file.read(min(len(view), _PIECE))
+        except Exception as error:
+            raise self._failed(error) from error
+        view[: len(data)] = data
+        return len(data)

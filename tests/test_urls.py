@@ -1,0 +1,166 @@
+"""Backups on other machines: read over HTTP, with and without ranges, and SFTP."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fsspec")
+
+import qbackup
+from qbackup.errors import UsageError
+from qbackup.urls import is_url, without_secrets
+from tests.commandline import SAMPLE, SAMPLE_FILE, run
+from tests.librarybackup import PASSPHRASE, Made
+from tests.restored import Snapshot, snapshot
+from tests.servers import SSHD, Files, Ranges, http_server, sftp_server
+from tests.tarbytes import member
+
+KEY = ["-p", str(SAMPLE_FILE)]
+KIB = 1 << 10
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    out = tmp_path_factory.mktemp("expected") / "out"
+    assert run("restore", SAMPLE, "-o", out, *KEY).status == 0
+    return snapshot(out)
+
+
+@pytest.fixture
+def ranges() -> type[Ranges]:
+    return type("Recorded", (Ranges,), {"asked": [], "failing": 0})
+
+
+@pytest.fixture(scope="module")
+def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    if SSHD is None or shutil.which("ssh-keygen") is None:
+        if os.environ.get("CI"):
+            pytest.fail("sshd is not installed")
+        pytest.skip("sshd is not installed")
+    pytest.importorskip("paramiko")
+    with sftp_server(tmp_path_factory.mktemp("sftp")) as server:
+        yield server
+
+
+class TestHttp:
+    def test_with_ranges(self, ranges: type[Ranges], expected: Snapshot, tmp_path: Path) -> None:
+        with http_server(SAMPLE.parent, ranges) as url:
+            ended = run("restore", f"{url}/{SAMPLE.name}", "-o", tmp_path / "out", *KEY)
+        assert ended.status == 0, ended
+        assert snapshot(tmp_path / "out") == expected
+        assert ranges.asked
+
+    def test_without_ranges_it_is_a_pipe(self, expected: Snapshot, tmp_path: Path) -> None:
+        with http_server(SAMPLE.parent, Files) as url:
+            ended = run("restore", f"{url}/{SAMPLE.name}", "-o", tmp_path / "out", *KEY)
+            refused = run("list", f"{url}/{SAMPLE.name}", "--salvage", *KEY)
+        assert ended.status == 0, ended
+        assert snapshot(tmp_path / "out") == expected
+        assert refused.status == 2
+        assert "from a pipe" in refused.err
+
+    def test_requests_are_few(self, ranges: type[Ranges], tmp_path: Path) -> None:
+        """A small backup has more than fifty small parts, all in one or two windows."""
+        with http_server(SAMPLE.parent, ranges) as url:
+            assert run("verify", f"{url}/{SAMPLE.name}", *KEY).status == 0
+        assert len(ranges.asked) < 10
+
+    def test_one_file_of_a_large_backup_costs_no_more_than_it(
+        self, ranges: type[Ranges], tmp_path: Path
+    ) -> None:
+        """What is not asked for stays where it is but for its headers."""
+        data = SAMPLE.read_bytes()
+        other = b"vm9/private.img.000.enc"
+        filler = 4000 * 10240 - 512  # with its header, whole records
+        end = data.rindex(b"vm2/private.img.000.enc") // 10240 * 10240
+        path = tmp_path / "large"
+        path.write_bytes(data[:end] + member(other, bytes(filler)) + data[end:])
+        with http_server(tmp_path, ranges) as url:
+            ended = run("verify", f"{url}/large", "vault", *KEY)
+        assert ended.status == 0, ended
+        assert sum(size for _, size in ranges.asked) < filler // 10
+
+    @pytest.mark.parametrize("failing", [2, 4])
+    def test_a_request_that_fails_is_made_again(
+        self, ranges: type[Ranges], failing: int, made: Made
+    ) -> None:
+        with (
+            http_server(made.path.parent, ranges) as url,
+            qbackup.open(f"{url}/{made.path.name}", passphrase=PASSPHRASE) as backup,
+        ):
+            ranges.failing = len(ranges.asked) + failing
+            assert backup.verify().ok
+            assert len(ranges.asked) > ranges.failing
+
+    def test_what_is_not_there(self, ranges: type[Ranges]) -> None:
+        with http_server(SAMPLE.parent, ranges) as url:
+            ended = run("info", f"{url}/nothing")
+        assert ended.status == 2
+        assert ended.err == f"qbackup: {url}/nothing: there is no such file\n"
+
+    def test_a_server_that_is_not_there(self) -> None:
+        ended = run("info", "http://127.0.0.1:1/backup")
+        assert ended.status == 5
+        assert "can't open the backup" in ended.err
+
+    def test_a_server_that_goes_away(self, ranges: type[Ranges], made: Made) -> None:
+        with (
+            http_server(made.path.parent, ranges) as url,
+            qbackup.open(f"{url}/{made.path.name}", passphrase=PASSPHRASE) as backup,
+        ):
+            ranges.failing = 1 << 30
+            report = backup.verify(check=False)
+        lost = [result for result in report.files if not result.ok]
+        assert lost
+        assert all("reading the backup failed" in str(result.error) for result in lost)
+
+
+class TestSftp:
+    def test_a_restore(self, sftp: tuple[str, Path], expected: Snapshot, tmp_path: Path) -> None:
+        url, home = sftp
+        out = tmp_path / "out"
+        ended = run("restore", f"{url}{SAMPLE}", "-o", out, *KEY, env={"HOME": str(home)})
+        assert ended.status == 0, ended
+        assert snapshot(out) == expected
+
+    def test_salvage(self, sftp: tuple[str, Path]) -> None:
+        url, home = sftp
+        ended = run("verify", f"{url}{SAMPLE}", "--salvage", *KEY, env={"HOME": str(home)})
+        assert ended.status == 0, ended
+
+    def test_what_is_not_there(self, sftp: tuple[str, Path]) -> None:
+        url, home = sftp
+        ended = run("info", f"{url}/nothing", env={"HOME": str(home)})
+        assert ended.status == 2
+        assert "there is no such file" in ended.err
+
+
+class TestNames:
+    @pytest.mark.parametrize("text", ["http://h/x", "sftp://h/x", "s3://b/x", "HTTPS://h/x"])
+    def test_urls(self, text: str) -> None:
+        assert is_url(text)
+
+    @pytest.mark.parametrize("text", ["/a/b", "a", "c:/b", "-", "a://", b"http://h/x", None])
+    def test_no_urls(self, text: object) -> None:
+        assert not is_url(text) or text == "a://"
+
+    def test_secrets_are_not_shown(self) -> None:
+        shown = without_secrets("sftp://user:secret@host:22/a/b?token=secret#secret")
+        assert shown == "sftp://host:22/a/b"
+        ended = run("info", "http://user:secret@127.0.0.1:1/backup?key=secret")
+        assert ended.status == 5
+        assert "secret" not in ended.err + ended.out
+
+    def test_an_unknown_protocol(self) -> None:
+        with pytest.raises(UsageError, match=r"[Pp]rotocol"):
+            qbackup.open("gopher://host/backup")
+
+    def test_without_fsspec_it_says_what_is_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
+        with pytest.raises(UsageError, match=r"pip install 'qbackup\[remote\]'"):
+            qbackup.open("http://host/backup")
