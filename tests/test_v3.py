@@ -25,6 +25,7 @@ from qbackup import (
     UsageError,
     WrongPassphrase,
 )
+from qbackup.container import ChunkTable
 from qbackup.formats.v3 import JOURNAL_COST
 from qbackup.keys import Derivation
 from qbackup.scrypt import ScryptParameters
@@ -547,6 +548,29 @@ class TestChunksAlone:
                 chunk.open().read()
 
 
+class TestOutOfOrder:
+    def test_looking_for_hmacs_costs_little_whatever_their_order(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who stores the backup chooses the order, which must not multiply the work."""
+        maker = make(encrypted=False, compression_filter=None, chunk_size=100)
+        maker.add_qube("work", files={"private.img": NOISE[:20_000]})
+        members = maker.members()
+        path = assemble([*members[:4], *reversed(members[4:])], tmp_path / "backup")
+        looks = 0
+        place = ChunkTable.place
+
+        def counted(self: ChunkTable, run: int, position: int) -> tuple[int, int, int]:
+            nonlocal looks
+            looks += 1
+            return place(self, run, position)
+
+        monkeypatch.setattr(ChunkTable, "place", counted)
+        with opened(path) as archive:
+            assert archive.verify().ok
+        assert looks < 40 * len(members)
+
+
 class TestDrives:
     """Promise 1: what was checked is what is used."""
 
@@ -713,6 +737,26 @@ class TestSalvage:
             chunks = archive.file("work/private.img").chunks
             expected = sound.file("work/private.img").chunks
             assert [c.open().read() for c in chunks] == [c.open().read() for c in expected]
+
+    @pytest.mark.parametrize("number", [0, 4])
+    def test_of_two_copies_each_may_have_a_damaged_hmac(
+        self, raw: Path, tmp_path: Path, number: int
+    ) -> None:
+        """In the second one the HMAC is damaged; in the first, another chunk's, and a chunk."""
+        path, name = tmp_path / "backup", "vm1/private.img.{:03d}"
+        with tarfile.open(raw, ignore_zeros=True) as outer:
+            hmac = outer.getmember(f"{name.format(number)}.hmac").offset_data
+            other = outer.getmember(f"{name.format(3)}.hmac").offset_data
+            chunk = outer.getmember(name.format(2)).offset_data
+        first, second = bytearray(raw.read_bytes()), bytearray(raw.read_bytes())
+        first[hmac + 20] ^= 1
+        first[chunk + 50] ^= 1
+        second[other + 20] ^= 1
+        path.write_bytes(first + second)
+        with opened(path, salvage=True) as archive:
+            with archive.open("work/private.img") as stream:
+                assert stream.read() == NOISE
+            assert any(name.format(number) in text for text in archive.salvaged)
 
     def test_without_a_header_nothing_can_be_proven(self, make: Make, tmp_path: Path) -> None:
         maker = make()

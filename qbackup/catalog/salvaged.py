@@ -47,20 +47,25 @@ class SalvageChunks(IndexedChunks):
         self._broken = broken
         super().__init__(path, table, runs, make_chunk, warn, proofs=proofs)
 
-    def _doubled(self, number: int, run: int, position: int, warn: Warn) -> None:
+    def _doubled(self, number: int, run: int, position: int) -> None:
         others = self._others.setdefault(number, [])
         name = display(str(ChunkName(self._path, number)))
         if len(others) < _CANDIDATES_LIMIT - 1:
             others.append((run, position))
-            warn(f"{name}: here twice, the first that can be believed counts")
+            self._warn(f"{name}: here twice, the first that can be believed counts")
         else:
-            warn(f"{name}: here too often, only the first ones are tried")
+            self._warn(f"{name}: here too often, only the first ones are tried")
 
-    def _chunk(self, place: tuple[int, int, int]) -> EncryptedChunk:
-        first = super()._chunk(place)
+    def _chunk(self, place: tuple[int, int, int], which: int = 0) -> EncryptedChunk:
+        """The first member and the first proof of a name; with the others of both to be tried."""
+        first = super()._chunk(place, which)
         others = self._others.get(first.index, ())
+        places = [place, *(self._table.place(*other) for other in others)]
+        name = ChunkName(self._path, first.index)
+        proofs = self._proofs.count(name) if self._proofs is not None else 1
         make = super()._chunk
-        first.others = tuple(make(self._table.place(*other)) for other in others)
+        every = (make(other, proof) for proof in range(proofs) for other in places)
+        first.others = tuple(islice(every, 1, None))
         first.on_use = functools.partial(self._used, first)
         return first
 
@@ -79,6 +84,7 @@ class SalvageCatalog(SeekableCatalog):
     """
 
     _knows_naming = False
+    _proofs_limit = _CANDIDATES_LIMIT
 
     def __init__(
         self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
