@@ -16,6 +16,7 @@ import pytest
 
 import qbackup
 from qbackup import (
+    FileResult,
     HeaderAltered,
     Incomplete,
     LimitExceeded,
@@ -294,6 +295,92 @@ class TestLocked:
         backup = kit.assemble(drop(kit.members, f"{first}.hmac"))
         with pytest.raises(HeaderAltered), opened(backup, way):
             pass
+
+
+class TestKeepDamaged:
+    """Each volume says how much is still to come, so what follows a lost one has its place."""
+
+    DATA = 19 * 512  # of a volume, behind its header
+
+    def kept(
+        self, kit: Kit, how: str, lost: tuple[int, ...], tmp_path: Path
+    ) -> tuple[FileResult, Path]:
+        members = kit.members
+        for index in lost:
+            name = named(kit, CHUNKS[index])
+            gone = how == "missing"
+            members = drop(members, name, f"{name}.hmac") if gone else flip_byte(members, name, 7)
+        with opened(kit.assemble(members), "file") as archive:
+            report = archive.restore(tmp_path / "out", keep_damaged=True, check=False)
+        (bad,) = report.bad
+        return bad, tmp_path / "out/work/private.img.damaged"
+
+    @pytest.mark.parametrize(
+        ("how", "lost"),
+        [("flipped", (1, 3)), ("missing", (2, 3)), ("flipped", (4,)), ("missing", (1,))],
+    )
+    def test_all_but_the_lost_volumes_is_in_its_place(
+        self, kit: Kit, how: str, lost: tuple[int, ...], tmp_path: Path
+    ) -> None:
+        bad, path = self.kept(kit, how, lost, tmp_path)
+        expected = bytearray(NOISE)
+        for index in lost:
+            start, end = index * self.DATA, min((index + 1) * self.DATA, len(NOISE))
+            expected[start:end] = bytes(end - start)
+        assert path.read_bytes() == expected
+        for part in bad.ranges:
+            good = bytes(expected[part.start : part.end]) == NOISE[part.start : part.end]
+            assert (part.state == "good") == good
+        assert bad.ranges[-1].end == len(NOISE)
+
+    def test_without_the_first_one_nothing_has_a_place(self, kit: Kit, tmp_path: Path) -> None:
+        bad, path = self.kept(kit, "flipped", (0,), tmp_path)
+        assert bad.kept_as is None and not path.exists()
+
+    @pytest.mark.parametrize("lost", [1, 2])
+    def test_of_an_image_with_holes(self, tools: None, lost: int, tmp_path: Path) -> None:
+        data = {n * 65_536: random.Random(n).randbytes(4096) for n in range(8)}
+        image = make_sparse(tmp_path / "image", 1 << 20, data)
+        maker = Format2Maker(tmp_path / "maker", tape_length=10, compression_filter="gzip")
+        maker.add_qube("work", files={"private.img": image})
+        bad, path = self.kept(Kit(maker, tmp_path), "flipped", (lost,), tmp_path)
+        whole, there = image.read_bytes(), path.read_bytes()
+        assert len(there) == len(whole)
+        wrong = 0
+        for part in bad.ranges:
+            wanted = whole[part.start : part.end]
+            zeros = bytes(len(wanted))
+            assert there[part.start : part.end] == (wanted if part.state == "good" else zeros)
+            wrong += len(wanted) if part.state != "good" else 0
+        assert wrong == self.DATA
+
+    def test_a_volume_that_does_not_go_on_has_no_place(self, kit: Kit, tmp_path: Path) -> None:
+        """What comes behind the lost one is proven, but says that more is left than there was."""
+        names = [named(kit, name) for name in CHUNKS]
+        members = kit.swapped(names[1], names[3])
+        members = drop(members, names[2], f"{names[2]}.hmac")
+        with opened(kit.assemble(members), "file") as archive:
+            report = archive.restore(tmp_path / "out", keep_damaged=True, check=False)
+        (bad,) = report.bad
+        there = (tmp_path / "out/work/private.img.damaged").read_bytes()
+        assert there == NOISE[: self.DATA] + bytes(len(NOISE) - self.DATA)
+        assert [part.state for part in bad.ranges] == ["good", "zero-filled"]
+
+    def test_of_dom0_s_home_the_whole_files(self, tools: None, tmp_path: Path) -> None:
+        home = tmp_path / "user"
+        home.mkdir()
+        for number in range(9):
+            (home / f"{number}").write_bytes(random.Random(number).randbytes(4096))
+        maker = Format2Maker(tmp_path / "maker", tape_length=10)
+        maker.add_home("user", home)
+        backup = assemble(flip_byte(maker.members(), "dom0-home/user.002", 9), tmp_path / "backup")
+        with opened(backup, "file") as archive:
+            report = archive.restore(tmp_path / "out", keep_damaged=True, check=False)
+        assert not report.ok
+        found = [path for path in (tmp_path / "out/dom0/user.damaged").iterdir() if path.is_file()]
+        assert 3 < len(found) < 9
+        for path in found:
+            assert path.read_bytes() == (home / path.name).read_bytes()
 
 
 class TestDigests:
