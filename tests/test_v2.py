@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import tarfile
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from qbackup import (
     UnsupportedFormat,
     WrongPassphrase,
 )
+from qbackup.ciphers import choose_cbc
 from qbackup.errors import ChunkDamaged, Damaged
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v2 import EncryptedVolumes, header_for
@@ -622,6 +624,31 @@ class TestZlib:
         for content in (b"", b"plain", bytes(512), zlib.compress(b"plain"), b"Salted__"):
             assert CHUNKS[2] in self.lost(beta3, content, tmp_path)
 
+    def test_it_takes_no_more_room_than_what_is_in_it(self) -> None:
+        size = 16 << 20
+        stored = zlib.compress(b"Salted__" + random.Random(1).randbytes(size + 8), 0)
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
+        body = memoryview(bytearray(16) + stored)
+        del stored
+        tracemalloc.start()
+        with pytest.raises(ChunkDamaged, match="no padding"):
+            volumes.open(0, body)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.5 * size
+
+    def test_a_chunk_as_long_as_the_limit_is_within_it(self, beta3: Kit, tmp_path: Path) -> None:
+        stored = next(m for m in beta3.members if m.name == CHUNKS[2]).path.read_bytes()
+        length = len(zlib.decompress(stored))
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits(chunk=length))
+        volumes.open(2, memoryview(bytearray(16) + stored))
+        volumes = EncryptedVolumes(
+            choose_cbc("aes-256-cbc"), SECRET.encode(), Limits(chunk=length - 1)
+        )
+        with pytest.raises(LimitExceeded) as caught:
+            volumes.open(2, memoryview(bytearray(16) + stored))
+        assert caught.value.limit == "chunk"
+
     def test_a_whole_block_of_garbage(self, beta3: Kit, tmp_path: Path) -> None:
         assert "no padding" in self.lost(beta3, b"Salted__" + bytes(8) + bytes(64), tmp_path)
 
@@ -678,8 +705,6 @@ class TestEncryptedVolumes:
         if not kit.maker.encrypted or kit.maker.zlib_around:
             pytest.skip("nothing to decrypt as it is stored")
         stored = next(m for m in kit.members if m.name == CHUNKS[0]).path.read_bytes()
-        from qbackup.ciphers import choose_cbc
-
         body = memoryview(bytearray(16) + stored)
         volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
         opened_ = volumes.open(0, body)
