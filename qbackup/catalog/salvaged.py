@@ -119,23 +119,30 @@ class SalvageCatalog(SeekableCatalog):
 
     def header(self) -> StoredMember:
         """See `Catalog`. Looked for at the front first, as it tells how members are called."""
-        seen: list[StoredMember] = []
-        try:
-            seen.extend(self._up_to_header())
-        except SCAN_ERRORS as error:
-            self.error = error
-        self._members = chain(seen, self._members)
+        seen = self._peek(up_to=HEADER_NAME)
         self.naming, self._knows_naming = _told_naming(seen), True
         if seen and seen[-1].name == HEADER_NAME:
             return seen[-1]
         self.table()
         return super().header()
 
-    def _up_to_header(self) -> Iterator[StoredMember]:
-        for member in islice(self._members, _FRONT_LIMIT):
-            yield member
-            if member.name == HEADER_NAME:
-                return
+    def tell_naming(self) -> None:
+        """Has the first members tell how they are called, where the header could not."""
+        if self._table is None:
+            self.naming = _told_naming(self._peek())
+
+    def _peek(self, *, up_to: str | None = None) -> list[StoredMember]:
+        """The members at the front, at most up to one of this name; they are still to come."""
+        seen: list[StoredMember] = []
+        try:
+            for member in islice(self._members, _FRONT_LIMIT):
+                seen.append(member)
+                if member.name == up_to:
+                    break
+        except SCAN_ERRORS as error:
+            self.error = error
+        self._members = chain(seen, self._members)
+        return seen
 
     def headers(self) -> Sequence[StoredMember]:
         """The headers there are, at most four, in the archive's order."""
