@@ -281,7 +281,7 @@ class InnerArchive:
         """A volume ended: if that was within a member, it must be what goes on in the next one.
 
         Returns:
-            What is lost between the two, if the archive goes past gaps and this one has a length.
+            What is lost between the two, where that has a length.
 
         Raises:
             QBackupError: what was wrong with the volume that is lost between them.
@@ -290,9 +290,9 @@ class InnerArchive:
         member = self._member
         goes_on = bool(self._left) and member is not None and _is_called(member, seam.name)
         if seam.error is not None:
-            if not (self._past_gaps and goes_on and 0 < seam.left <= self._left):
+            if not goes_on or seam.left > self._left:
                 raise seam.error
-            return Gap(self._left - seam.left, seam.error) if seam.left < self._left else None
+            return Gap(self._left - seam.left, seam.error)
         if self._left and not (goes_on and self._left == seam.left):
             raise Damaged("its parts don't fit together: one is missing or in another's place")
         return None  # between members the next block must be a header

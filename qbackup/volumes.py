@@ -45,8 +45,6 @@ def choose_volumes(
         for number, event in enumerate(events):
             if isinstance(event, Lost):
                 lost = lost or event
-                if not number:
-                    raise event.error  # no header says what the others are
                 continue
             filter_ = named or choose_filter(told_filter(event.buffer), None, limits)
             volume = [event]

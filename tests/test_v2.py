@@ -30,7 +30,7 @@ from qbackup.ciphers import choose_cbc
 from qbackup.errors import ChunkDamaged, Damaged
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v2 import EncryptedVolumes, header_for
-from qbackup.inner import InnerArchive
+from qbackup.inner import Extent, InnerArchive
 from qbackup.volumes import choose_volumes
 from tests.commandline import call
 from tests.maker import (
@@ -57,6 +57,8 @@ NOISE = random.Random(2).randbytes(40 * KIB)
 OTHER = random.Random(3).randbytes(40 * KIB)
 RULES = b"<QubesFirewallRules/>"
 CHUNKS = [f"vm1/private.img.{index:03d}" for index in range(5)]
+
+DONT_FIT = "its parts don't fit together: one is missing or in another's place"
 
 WAYS = ("file", "pipe")
 
@@ -586,6 +588,51 @@ class TestVolumes:
         )
         with pytest.raises(ChunkDamaged, match="lost"):
             list(inner.only_file().extents())
+
+    def test_one_whose_member_s_name_only_begins_the_same_does_not_fit(
+        self, image: list[bytes], tmp_path: Path
+    ) -> None:
+        (tmp_path / "private").write_bytes(NOISE)
+        other = volumes_of(tmp_path / "maker-2", tmp_path / "private", "private")
+        with pytest.raises(Damaged, match="don't fit together"):
+            image_of([*image[:2], other[2], *image[3:]])
+
+    @pytest.mark.parametrize("after", [[1], [0], [], [4, 4]])
+    def test_behind_a_lost_one_others_have_no_place_unless_they_go_on(
+        self, image: list[bytes], after: list[int]
+    ) -> None:
+        """Volumes 0 to 2 are there, 3 is lost; what is there of it all is where it belongs."""
+
+        def events() -> Iterator[Event]:
+            yield from events_of(image[:3])
+            yield Lost("vm1/private.img.003", None, ChunkDamaged("lost"))
+            yield from events_of([image[index] for index in after])
+
+        pieces = choose_volumes(None, None, Limits())(events())
+        inner = InnerArchive(pieces, "vm1/private.img", Limits(), past_gaps=True)
+        found = []
+        for part in inner.parts(inner.only_file()):
+            if isinstance(part, Extent):
+                assert part.data == NOISE[part.offset : part.offset + part.length]
+                found.append(part.length)
+            else:
+                assert part.error.reason in ("lost", DONT_FIT) and part.length > 0
+        last = 40 * KIB - 4 * 9728 if after == [4, 4] else 0
+        assert sum(found) == 3 * 9728 + last
+
+    @pytest.mark.parametrize("past_gaps", [False, True])
+    def test_a_lost_one_is_told_though_nothing_is_missing(
+        self, image: list[bytes], past_gaps: bool
+    ) -> None:
+        def events() -> Iterator[Event]:
+            yield from events_of(image[:2])
+            yield Lost("vm1/private.img.002", None, ChunkDamaged("lost"))
+            yield from events_of(image[2:])
+
+        pieces = choose_volumes(None, None, Limits())(events())
+        inner = InnerArchive(pieces, "vm1/private.img", Limits(), past_gaps=past_gaps)
+        with pytest.raises(ChunkDamaged, match="lost"):
+            list(inner.extents(inner.only_file()))
 
     def test_a_filter_that_is_not_built_in_is_refused(self) -> None:
         with pytest.raises(UnsupportedFormat, match="shrink"):
