@@ -40,7 +40,13 @@ from qbackup.formats import Door, Format, choose_door
 from qbackup.front import Front
 from qbackup.gaps import DecompressPastGaps
 from qbackup.header import BackupHeader
-from qbackup.headerless import Beginning, HeaderlessFront, KeepingSource, read_beginning
+from qbackup.headerless import (
+    Beginning,
+    HeaderlessFront,
+    KeepingSource,
+    find_beginning,
+    read_beginning,
+)
 from qbackup.keys import Deriver
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
@@ -190,6 +196,8 @@ class BackupArchive:
         )
 
     def _make_front(self, beginning: Beginning | None) -> Front:
+        if beginning is None and isinstance(self.catalog, SalvageCatalog):
+            beginning = find_beginning(self.catalog, self.limits)
         if beginning is not None:
             return HeaderlessFront(
                 beginning,

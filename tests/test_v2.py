@@ -27,10 +27,12 @@ from qbackup import (
     WrongPassphrase,
 )
 from qbackup.ciphers import choose_cbc
-from qbackup.errors import ChunkDamaged, Damaged
+from qbackup.errors import ChunkDamaged, Damaged, Interrupted
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v2 import EncryptedVolumes, header_for
+from qbackup.headerless import KeepingSource
 from qbackup.inner import Extent, InnerArchive
+from qbackup.source import SeekableSource, open_source
 from qbackup.volumes import choose_volumes
 from tests.commandline import call
 from tests.maker import (
@@ -613,7 +615,7 @@ class TestVolumes:
         found = []
         for part in inner.parts(inner.only_file()):
             if isinstance(part, Extent):
-                assert part.data == NOISE[part.offset : part.offset + part.length]
+                assert bytes(part.data or b"") == NOISE[part.offset : part.offset + part.length]
                 found.append(part.length)
             else:
                 assert part.error.reason in ("lost", DONT_FIT) and part.length > 0
@@ -670,6 +672,25 @@ class TestZlib:
     def test_what_is_not_encrypted_is_none_of_this_backup(self, beta3: Kit, tmp_path: Path) -> None:
         for content in (b"", b"plain", bytes(512), zlib.compress(b"plain"), b"Salted__"):
             assert CHUNKS[2] in self.lost(beta3, content, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("length", "more"), [((1 << 20) + 2, b""), (1 << 20, b""), (1 << 20, b"x")]
+    )
+    def test_its_end_may_fall_anywhere(self, length: int, more: bytes) -> None:
+        """It is inflated some at a time, which must not show."""
+        overhead = len(zlib.compress(bytes(length), 0)) - length
+        stored = zlib.compress(b"Salted__" + bytes(length - overhead - 8), 0)
+        assert len(stored) == length
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
+        with pytest.raises(ChunkDamaged) as caught:  # what is in it is no cipher text
+            volumes.open(0, memoryview(bytearray(16) + stored + more))
+        assert ("zlib" in caught.value.reason) == bool(more)
+
+    @pytest.mark.parametrize("front", [b"", b"x", b"\x70\x03", b"\x78\x00", b"plain"])
+    def test_what_is_neither_zlib_nor_encrypted_is_called_that(self, front: bytes) -> None:
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
+        with pytest.raises(ChunkDamaged, match="does not begin as openssl"):
+            volumes.open(0, memoryview(bytearray(16) + front))
 
     def test_it_takes_no_more_room_than_what_is_in_it(self) -> None:
         size = 16 << 20
@@ -745,6 +766,130 @@ class TestWithoutAHeader:
             for way in WAYS:
                 with pytest.raises(qbackup.QBackupError), opened(short, way):
                     pass
+
+    @pytest.mark.parametrize("limits", [Limits(chunk=8 * KIB), Limits(metadata=1)])
+    def test_which_limit_holds_for_the_first_chunk(
+        self, tools: None, limits: Limits, tmp_path: Path
+    ) -> None:
+        """That of a chunk, or of qubes.xml with what a tar archive and a cipher put around it."""
+        backup = Format2Maker(tmp_path / "maker").write(tmp_path / "backup")
+        if limits.metadata > 1:
+            with pytest.raises(LimitExceeded):
+                qbackup.open(backup, passphrase=SECRET, limits=limits)
+            return
+        with qbackup.open(backup, passphrase=SECRET, limits=limits) as archive:
+            assert archive.header.version == 2
+
+    def test_a_proof_that_is_too_long_is_not_read(self, tools: None, tmp_path: Path) -> None:
+        members = replace(
+            Format2Maker(tmp_path / "maker").members(), "qubes.xml.000.hmac", b"=00".ljust(4097)
+        )
+        with pytest.raises(LimitExceeded, match="4096"):
+            qbackup.open(assemble(members, tmp_path / "backup"))
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_damaged_tar_header_behind_the_first_chunk(
+        self, tools: None, way: str, tmp_path: Path
+    ) -> None:
+        backup = Format2Maker(tmp_path / "maker").write(tmp_path / "backup")
+        with tarfile.open(backup, ignore_zeros=True) as outer:
+            place = outer.getmember("qubes.xml.000.hmac").offset
+        data = bytearray(backup.read_bytes())
+        data[place + 100] ^= 1
+        backup.write_bytes(data)
+        with pytest.raises(HeaderAltered), opened(backup, way):
+            pass
+
+
+class TestKeepingSource:
+    """What was read once is given again, and nothing else is kept."""
+
+    def source(self, tmp_path: Path) -> tuple[KeepingSource, Recorded]:
+        (tmp_path / "file").write_bytes(b"0123456789")
+        recorded = Recorded(tmp_path / "file")
+        return KeepingSource(open_source(cast(BinaryIO, recorded))), recorded
+
+    def read(self, source: KeepingSource, offset: int, size: int) -> bytes:
+        buffer = memoryview(bytearray(size))
+        return bytes(buffer[: source.read_into(offset, buffer)])
+
+    def test_gives_again_what_it_has(self, tmp_path: Path) -> None:
+        source, recorded = self.source(tmp_path)
+        assert self.read(source, 2, 5) == b"23456"
+        source.stop()
+        assert (self.read(source, 2, 5), self.read(source, 2, 3)) == (b"23456", b"234")
+        assert recorded.times_read(2, 7) == [1] * 5
+
+    def test_keeps_nothing_after_it_was_stopped(self, tmp_path: Path) -> None:
+        source, recorded = self.source(tmp_path)
+        source.stop()
+        assert self.read(source, 0, 4) == self.read(source, 0, 4) == b"0123"
+        assert recorded.times_read(0, 4) == [2] * 4
+
+    def test_on_a_pipe_the_end_is_an_end_again(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"0123456789")
+        with piped(tmp_path / "file") as pipe:
+            source = KeepingSource(open_source(pipe))
+            assert self.read(source, 8, 5) == b"89"
+            source.stop()
+            assert self.read(source, 8, 5) == b"89"
+
+    def test_tells_of_a_drive_s_troubles_and_closes_it(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"0123456789")
+        inner = cast(SeekableSource, open_source(tmp_path / "file"))
+        inner.troubles = 3
+        source = KeepingSource(inner)
+        assert source.troubles == 3
+        source.close()
+        with pytest.raises(Interrupted):
+            self.read(source, 0, 1)
+
+
+class TestSalvage:
+    @pytest.mark.parametrize("kind", [{}, {"zlib_around": True}, {"encrypted": False}])
+    def test_another_file_s_chunk_proves_the_passphrase(
+        self, tools: None, kind: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """One bad bit at the very beginning must not cost the whole backup."""
+        maker = Format2Maker(tmp_path / "maker", tape_length=10, **kind)
+        maker.add_qube("work", files={"private.img": NOISE})
+        backup = assemble(flip_byte(maker.members(), "qubes.xml.000", 40), tmp_path / "backup")
+        with pytest.raises(WrongPassphrase):
+            qbackup.open(backup, passphrase=SECRET)
+        for guess in ("guess", SECRET):
+            with qbackup.open(backup, salvage=True) as archive:
+                if guess != SECRET:
+                    with pytest.raises(WrongPassphrase):
+                        archive.unlock(guess)
+                    assert archive.untrusted_header.version == 2
+                    continue
+                archive.unlock(guess)
+                report = archive.restore(tmp_path / "out", check=False)
+        (image,) = (tmp_path / "out").rglob("private.img")
+        assert image.read_bytes() == NOISE
+        assert not report.ok and any("never had a header" in error for error in report.errors)
+
+    def test_a_whole_backup_without_a_header_is_whole(self, kit: Kit) -> None:
+        with opened(kit.assemble(kit.members), "file", salvage=True) as archive:
+            assert archive.verify().ok and archive.salvaged == ()
+
+    def test_two_copies_make_a_whole_one(self, tools: None, tmp_path: Path) -> None:
+        maker = Format2Maker(tmp_path / "maker", tape_length=10)
+        maker.add_qube("work", files={"private.img": NOISE})
+        first = assemble(flip_byte(maker.members(), "qubes.xml.000", 40), tmp_path / "1")
+        second = assemble(flip_byte(maker.members(), CHUNKS[2], 9), tmp_path / "2")
+        backup = tmp_path / "backup"
+        backup.write_bytes(first.read_bytes() + second.read_bytes())
+        with opened(backup, "file", salvage=True) as archive:
+            report = archive.restore(tmp_path / "out", check=False)
+        assert all(result.ok for result in report.files) and not report.ok
+        assert (tmp_path / "out/work/private.img").read_bytes() == NOISE
+
+    def test_nothing_is_taken_for_a_backup(self, tools: None, tmp_path: Path) -> None:
+        members = Format2Maker(tmp_path / "maker").members()
+        backup = assemble(drop(members, "qubes.xml.000"), tmp_path / "backup")
+        with pytest.raises(qbackup.NotABackup):
+            qbackup.open(backup, passphrase=SECRET, salvage=True)
 
 
 class TestEncryptedVolumes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import hmac
 import itertools
 import os
 import random
@@ -25,8 +26,9 @@ from qbackup import (
     UsageError,
     WrongPassphrase,
 )
+from qbackup.ciphers import choose_cbc
 from qbackup.container import ChunkTable
-from qbackup.formats.v3 import JOURNAL_COST
+from qbackup.formats.v3 import JOURNAL_COST, Format3
 from qbackup.keys import Derivation
 from qbackup.scrypt import ScryptParameters
 from tests.commandline import call, run
@@ -548,6 +550,20 @@ class TestChunksAlone:
                 chunk.open().read()
 
 
+class TestTheLastChunk:
+    def test_is_named_where_the_end_is_wrong_though_another_one_was_tried_again(self) -> None:
+        opener = Format3(b"secret", "sha512", choose_cbc("aes-256-cbc")).file()
+        stored = b"Salted__12345678" + bytes(32)
+        proof = b"= " + hmac.digest(b"secret", stored, "sha512").hex().encode()
+        first = opener.lock("vm1/private.img.000", 0, b"")
+        opener.lock("vm1/private.img.001", 1, b"")
+        opener.lock("vm1/private.img.000", 0, b"")  # of the same name, from elsewhere
+        first.open(b"", memoryview(bytearray(16) + stored), proof, lambda key, buffer: None)
+        with pytest.raises(ChunkDamaged, match="padding") as caught:
+            opener.finish()
+        assert caught.value.chunk == "vm1/private.img.001"
+
+
 class TestOutOfOrder:
     def test_looking_for_hmacs_costs_little_whatever_their_order(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -758,12 +774,18 @@ class TestSalvage:
                 assert stream.read() == NOISE
             assert any(name.format(number) in text for text in archive.salvaged)
 
-    def test_without_a_header_nothing_can_be_proven(self, make: Make, tmp_path: Path) -> None:
-        maker = make()
-        maker.add_qube("work", files={"private.img": NOISE})
+    def test_without_a_header_files_of_one_chunk_come_out(self, make: Make, tmp_path: Path) -> None:
+        """Read as a backup that never had one, and never as if all were well."""
+        maker = make(chunk_size=8 * KIB)
+        maker.add_qube("work", files={"private.img": NOISE, "firewall.xml": b"<firewall/>"})
         path = assemble(rename(maker.members(), "backup-header", "header"), tmp_path / "backup")
-        with pytest.raises(HeaderAltered):
-            qbackup.open(path, passphrase=SECRET, salvage=True)
+        with pytest.raises(WrongPassphrase):
+            qbackup.open(path, passphrase="guess", salvage=True)
+        with opened(path, salvage=True) as archive:
+            report = archive.restore(tmp_path / "out", check=False)
+        assert any("never had a header" in error for error in report.errors)
+        assert (tmp_path / "out/work/firewall.xml").read_bytes() == b"<firewall/>"
+        assert not (tmp_path / "out/work/private.img").exists()
 
 
 class TestSecret:

@@ -9,7 +9,7 @@ from typing import cast
 
 from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, add_fault
 from qbackup.catalog.indexed import IndexedChunks, Proofs, SeekableCatalog
-from qbackup.chunk import EncryptedChunk
+from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import ChunkTable, StoredMember, Warn
 from qbackup.errors import QBackupError
 from qbackup.file import Access
@@ -119,11 +119,12 @@ class SalvageCatalog(SeekableCatalog):
 
     def header(self) -> StoredMember:
         """See `Catalog`. Looked for at the front first, as it tells how members are called."""
-        seen = self._peek(up_to=HEADER_NAME)
-        self.naming, self._knows_naming = _told_naming(seen), True
-        if seen and seen[-1].name == HEADER_NAME:
-            return seen[-1]
-        self.table()
+        if self._table is None:
+            seen = self._peek(up_to=HEADER_NAME)
+            self.naming, self._knows_naming = _told_naming(seen), True
+            if seen and seen[-1].name == HEADER_NAME:
+                return seen[-1]
+            self.table()
         return super().header()
 
     def tell_naming(self) -> None:
@@ -179,7 +180,11 @@ class SalvageCatalog(SeekableCatalog):
 
     def _stored(self, table: ChunkTable, run: int, position: int) -> EncryptedChunk:
         index, offset, size = table.place(run, position)
-        return self._make_chunk(ChunkName(table.path(run), index), offset, size, None, None)
+        name = ChunkName(table.path(run), index)
+        proof: ReadProof | None = None
+        if self._proofs is not None:
+            proof = functools.partial(self._proofs.read, name)
+        return self._make_chunk(name, offset, size, proof, None)
 
     def _take_front(self, member: StoredMember) -> bool:
         found = self._fronts.get(member.name)

@@ -75,7 +75,7 @@ class EncryptedVolumes:
             ChunkDamaged: it is no cipher text.
             LimitExceeded: what the zlib stream gives is longer than a chunk may be.
         """
-        if body[LARGEST_BLOCK:][: len(SALT_MAGIC)] != SALT_MAGIC and _is_zlib(body):
+        if _is_zlib(body):  # which Salted__ is not
             body = _inflate(body, self._limits.chunk)
         start = LARGEST_BLOCK + SALTED_SIZE
         salted = bytes(body[LARGEST_BLOCK:start])
