@@ -177,7 +177,7 @@ class BackupArchive:
     def _read_beginning(self, source: Source) -> Beginning | None:
         try:
             return read_beginning(source, self.limits)
-        except MachineError:
+        except (LimitExceeded, MachineError):
             if not self._salvage:  # which goes past what can't be read
                 raise
             return None

@@ -869,6 +869,20 @@ class TestSalvage:
         assert image.read_bytes() == NOISE
         assert not report.ok and any("never had a header" in error for error in report.errors)
 
+    def test_a_beginning_that_is_too_long_is_no_reason_to_stop(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        maker = Format2Maker(tmp_path / "maker", tape_length=10)
+        maker.add_qube("work", files={"private.img": NOISE})
+        members = replace(maker.members(), "qubes.xml.000", bytes(80_000))
+        backup, limits = assemble(members, tmp_path / "backup"), Limits(metadata=1)
+        with pytest.raises(LimitExceeded):
+            qbackup.open(backup, passphrase=SECRET, limits=limits)
+        with opened(backup, "file", salvage=True, limits=limits) as archive:
+            assert not archive.verify(check=False).ok
+            with archive.open("vm1/private.img") as stream:
+                assert stream.read() == NOISE
+
     def test_a_whole_backup_without_a_header_is_whole(self, kit: Kit) -> None:
         with opened(kit.assemble(kit.members), "file", salvage=True) as archive:
             assert archive.verify().ok and archive.salvaged == ()
