@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
 import hmac
 import itertools
 import os
@@ -19,6 +20,7 @@ import qbackup
 from qbackup import (
     AlreadyPassed,
     BackupArchive,
+    BackupHeader,
     ChunkDamaged,
     FolderArchive,
     HeaderAltered,
@@ -28,6 +30,7 @@ from qbackup import (
 )
 from qbackup.ciphers import choose_cbc
 from qbackup.container import ChunkTable
+from qbackup.formats import choose_door
 from qbackup.formats.v3 import JOURNAL_COST, Format3
 from qbackup.keys import Derivation
 from qbackup.scrypt import ScryptParameters
@@ -813,6 +816,11 @@ class TestTheHouse:
         assert not {name.partition(".")[0] for name in imported} & forbidden
         layers = {"source", "container", "pipeline", "chunk", "archive", "restore", "file"}
         assert not {n.split(".")[1] for n in imported if n.startswith("qbackup.")} & layers
+
+    def test_a_version_without_a_door_is_refused(self) -> None:
+        header = BackupHeader.parse(b"version=3\nencrypted=True\ncompressed=False\n")
+        with pytest.raises(UnsupportedFormat, match="format 5"):
+            choose_door(dataclasses.replace(header, version=5))
 
     def test_one_place_looks_at_the_version(self) -> None:
         looking = []
