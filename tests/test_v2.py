@@ -622,6 +622,22 @@ class TestVolumes:
         last = 40 * KIB - 4 * 9728 if after == [4, 4] else 0
         assert sum(found) == 3 * 9728 + last
 
+    def test_behind_a_lost_one_nothing_of_another_member_is_taken(
+        self, image: list[bytes], tmp_path: Path
+    ) -> None:
+        (tmp_path / "root.img").write_bytes(OTHER)
+        other = volumes_of(tmp_path / "maker-2", tmp_path / "root.img", "root.img")
+
+        def events() -> Iterator[Event]:
+            yield from events_of(image[:2])
+            yield Lost("vm1/private.img.002", None, ChunkDamaged("lost"))
+            yield from events_of(other[3:])
+
+        pieces = choose_volumes(None, None, Limits())(events())
+        inner = InnerArchive(pieces, "vm1/private.img", Limits(), past_gaps=True)
+        parts = list(inner.parts(inner.only_file()))
+        assert sum(part.length for part in parts if isinstance(part, Extent)) == 2 * 9728
+
     @pytest.mark.parametrize("past_gaps", [False, True])
     def test_a_lost_one_is_told_though_nothing_is_missing(
         self, image: list[bytes], past_gaps: bool
