@@ -112,6 +112,12 @@ def kit(
     return Kit(maker, folder)
 
 
+@pytest.fixture(autouse=True)
+def cheap_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second less for each restore."""
+    monkeypatch.setattr("qbackup.formats.v3.JOURNAL_COST", qbackup.ScryptParameters(10, 8, 1))
+
+
 @contextlib.contextmanager
 def opened(backup: Path, way: str, **options: Any) -> Iterator[qbackup.BackupArchive]:
     with contextlib.ExitStack() as stack:
@@ -701,6 +707,13 @@ class TestZlib:
         with pytest.raises(ChunkDamaged) as caught:  # what is in it is no cipher text
             volumes.open(0, memoryview(bytearray(16) + stored + more))
         assert ("zlib" in caught.value.reason) == bool(more)
+
+    def test_much_of_it_may_hold_nothing(self) -> None:
+        packed = zlib.compress(b"Salted__" + bytes(40))
+        stored = packed[:2] + b"\0\0\0\xff\xff" * 300_000 + packed[2:]
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
+        with pytest.raises(ChunkDamaged, match="no padding"):
+            volumes.open(0, memoryview(bytearray(16) + stored))
 
     @pytest.mark.parametrize("front", [b"", b"x", b"\x70\x03", b"\x78\x00", b"plain"])
     def test_what_is_neither_zlib_nor_encrypted_is_called_that(self, front: bytes) -> None:
