@@ -4,25 +4,41 @@ Their first member is the first chunk of ``qubes.xml``, and its HMAC is the seco
 passphrase, and the digest that is nowhere named, are tried on these two; whether chunks are
 encrypted is told from the first. Both are read before the members are gone through, and kept:
 no byte is read twice, and a pipe begins anew.
+
+For salvage any other file's first chunk and its HMAC do as well, if these two are damaged: each is
+proven by the same passphrase.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
+from itertools import islice
 
-from qbackup.catalog import Catalog
+from qbackup.catalog import Catalog, SalvageCatalog
 from qbackup.container import StoredMember, scan
-from qbackup.errors import ArchiveDamaged, HeaderAltered, LimitExceeded, NotABackup
+from qbackup.errors import (
+    ArchiveDamaged,
+    ChunkDamaged,
+    HeaderAltered,
+    LimitExceeded,
+    NotABackup,
+    Unlockable,
+    UnsupportedFormat,
+)
 from qbackup.front import Front
 from qbackup.header import BackupHeader
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
-from qbackup.names import PROOF_LIMIT_BYTES, ChunkName
+from qbackup.names import PROOF_LIMIT_BYTES, ChunkName, display
+from qbackup.pipeline import Pipeline
+from qbackup.scrypt import ScryptParameters
 from qbackup.source import Source
 
 _FIRST_NAME = str(ChunkName(METADATA_PATH, 0))
 _PROOF_NAME = f"{_FIRST_NAME}.hmac"
 _OVERHEAD = 64 * 1024  # of a tar archive, compression and encryption, at the most
+_TRIES_LIMIT = 20  # files that the passphrase is tried on
 
 
 class KeepingSource:
@@ -70,11 +86,13 @@ class Beginning:
     Args:
         chunk: the first member's bytes.
         proof: the second's; None if the second is something else.
+        fault: why it is another file's, in words; ``""`` if it is not.
     """
 
-    def __init__(self, chunk: bytes, proof: bytes | None) -> None:
+    def __init__(self, chunk: bytes, proof: bytes | None, fault: str = "") -> None:
         self.chunk = chunk
         self.proof = proof
+        self.fault = fault
 
 
 def read_beginning(source: Source, limits: Limits) -> Beginning | None:
@@ -88,13 +106,42 @@ def read_beginning(source: Source, limits: Limits) -> Beginning | None:
     first = _next(members)
     if first is None or first.name != _FIRST_NAME:
         return None
-    limit = min(limits.metadata + _OVERHEAD, limits.chunk)
-    chunk = _read(source, first, limit, "metadata")
+    chunk = _read(source, first, _size_limit(limits), "metadata")
     proof = None
     second = _next(members)
     if second is not None and second.name == _PROOF_NAME:
         proof = _read(source, second, PROOF_LIMIT_BYTES, "header")
     return Beginning(chunk, proof)
+
+
+def _size_limit(limits: Limits) -> int:
+    return min(limits.metadata + _OVERHEAD, limits.chunk)
+
+
+def find_beginning(catalog: SalvageCatalog, limits: Limits) -> Beginning | None:
+    """What may stand in for the beginning of a backup whose front is damaged.
+
+    None if there is a header, or nothing that a backup without one has.
+    """
+    try:
+        catalog.header()
+    except HeaderAltered:
+        return next(_beginnings(catalog, limits), None)
+    return None
+
+
+def _beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[Beginning]:
+    """First chunks of files that are not too long, with what proves them."""
+    if catalog.naming.proof_suffix is None:
+        return
+    small = (chunk for chunk in catalog.beginnings() if chunk.size <= _size_limit(limits))
+    for chunk in islice(small, _TRIES_LIMIT):
+        with contextlib.suppress(ChunkDamaged):
+            fault = (
+                "the backup is read as one that never had a header, though it does not begin so;"
+                f" {display(chunk.name)} proves the passphrase, and the rest was told from that"
+            )
+            yield Beginning(bytes(chunk.read_body(0)), chunk.read_proof(), fault)
 
 
 def _say_nothing(text: str) -> None:
@@ -138,9 +185,32 @@ class HeaderlessFront(Front):
         self._beginning = beginning
         super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
 
+    def authenticate(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None = None,
+    ) -> BackupHeader:
+        """See `Front`. For salvage other files' first chunks are tried too."""
+        first = self._beginning
+        others: Iterator[Beginning] = iter(())
+        if isinstance(self._catalog, SalvageCatalog):
+            others = _beginnings(self._catalog, self._limits)
+        try:
+            return super().authenticate(passphrase, pipeline, meanwhile)
+        except (Unlockable, UnsupportedFormat):
+            for self._beginning in others:
+                self._begin()
+                with contextlib.suppress(Unlockable, UnsupportedFormat):
+                    return super().authenticate(passphrase, pipeline, meanwhile)
+            self._beginning = first
+            self._begin()
+            raise
+
     def _begin(self) -> None:
         from qbackup.formats.v2 import header_for
 
+        self.faults = [self._beginning.fault] if self._beginning.fault else []
         self._header = self._beginning.chunk
         self._untrusted = header_for(self._header)
         self._choose_door(self._untrusted)

@@ -277,17 +277,25 @@ class InnerArchive:
         self._left = self._member.stored_size
         return self._member
 
-    def _check_seam(self, seam: Seam) -> None:
+    def _check_seam(self, seam: Seam) -> Gap | None:
         """A volume ended: if that was within a member, it must be what goes on in the next one.
 
+        Returns:
+            What is lost between the two, where that has a length.
+
         Raises:
+            QBackupError: what was wrong with the volume that is lost between them.
             Damaged: it is another volume than the one that belongs here.
         """
         member = self._member
-        if not self._left or member is None:
-            return  # between members: the next block must be a header
-        if self._left != seam.left or not _is_called(member, seam.name):
+        goes_on = bool(self._left) and member is not None and _is_called(member, seam.name)
+        if seam.error is not None:
+            if not goes_on or seam.left > self._left:
+                raise seam.error
+            return Gap(self._left - seam.left, seam.error)
+        if self._left and not (goes_on and self._left == seam.left):
             raise Damaged("its parts don't fit together: one is missing or in another's place")
+        return None  # between members the next block must be a header
 
     def _pass_rest(self) -> None:
         """Passes what was not read of the current entry, and its padding."""

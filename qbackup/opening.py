@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from qbackup.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
 from qbackup.catalog.common import MakeChunk
 from qbackup.container import Warn
-from qbackup.errors import MachineError
+from qbackup.errors import LimitExceeded, MachineError
 from qbackup.file import Access
 from qbackup.front import Front
-from qbackup.headerless import Beginning, HeaderlessFront, KeepingSource, read_beginning
+from qbackup.headerless import (
+    Beginning,
+    HeaderlessFront,
+    KeepingSource,
+    find_beginning,
+    read_beginning,
+)
 from qbackup.limits import Limits
 from qbackup.source import Source
 
@@ -50,7 +56,7 @@ class Opening:
     def _read_beginning(self) -> Beginning | None:
         try:
             return read_beginning(self.source, self.limits)
-        except MachineError:
+        except (LimitExceeded, MachineError):
             if not self.salvage:  # which goes past what can't be read
                 raise
             return None
@@ -64,6 +70,8 @@ class Opening:
 
     def _front(self, catalog: Catalog, beginning: Beginning | None) -> Front:
         digest = self.hmac_algorithm
+        if beginning is None and isinstance(catalog, SalvageCatalog):
+            beginning = find_beginning(catalog, self.limits)
         if beginning is not None:
             return HeaderlessFront(
                 beginning, self.source, catalog, self.limits, hmac_algorithm=digest

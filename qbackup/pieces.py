@@ -41,10 +41,12 @@ class Seam:
         name: of the member that goes on, or that begins here, cut at 100 bytes; ``b""``: the volume
             names none, so it begins with a member, or the archive's end.
         left: how many of its stored bytes are still to come.
+        error: what was wrong with the volume before it, which is lost; None if none is.
     """
 
     name: bytes = b""
     left: int = 0
+    error: QBackupError | None = None
 
 
 Piece: TypeAlias = "memoryview | Gap | Seam"
@@ -55,10 +57,11 @@ class PieceQueue:
 
     Args:
         pieces: of the stream.
-        on_seam: told of a seam when all before it was taken, and before anything behind it is.
+        on_seam: told of a seam when all before it was taken, and before anything behind it is;
+            gives what is lost there.
     """
 
-    def __init__(self, pieces: Iterator[Piece], on_seam: Callable[[Seam], None]) -> None:
+    def __init__(self, pieces: Iterator[Piece], on_seam: Callable[[Seam], Gap | None]) -> None:
         self._pieces = pieces
         self._on_seam = on_seam
         self._piece = _EMPTY
@@ -118,7 +121,7 @@ class PieceQueue:
             if following is None:
                 return False
             if isinstance(following, Seam):
-                self._on_seam(following)
+                self._gap = self._on_seam(following)
             elif isinstance(following, Gap):
                 self._gap = following
             else:

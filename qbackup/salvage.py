@@ -15,7 +15,7 @@ copies are looked at; where they name more than one id, chunks all over the file
 two ids are proven both are named.
 
 Where a chunk proves no id (`Door.heads_name_backup`) nothing can stand in for the header, and the
-first one counts.
+first one counts. Where another one stands in the file, that is told, with what to do for it.
 
 What was done is said in `SalvagedFront.faults`, and whatever follows is no full success.
 """
@@ -42,7 +42,7 @@ from qbackup.errors import (
     UnsupportedFormat,
     WrongPassphrase,
 )
-from qbackup.formats import Format
+from qbackup.formats import Format, choose_door
 from qbackup.formats.v4 import Format4
 from qbackup.front import Front
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
@@ -122,6 +122,7 @@ class SalvagedFront(Front):
             super()._begin()
         except _FAULT as error:
             self._fault = error
+            self._chunks.tell_naming()
             self.faults.append(f"the header can't be used: {error.reason}")
         if self._fault is not None and not self._catalog.seen_files():
             raise NotABackup("nothing in this file looks like a part of a Qubes backup")
@@ -148,9 +149,25 @@ class SalvagedFront(Front):
             UnsupportedFormat: the authenticated copy names what is not read.
         """
         self.faults = []
+        headers = self._read_headers()
+        others = self._other_backups(headers)
+        try:
+            header = self._authenticate(headers, passphrase, pipeline, meanwhile)
+        except (Unlockable, Unreadable) as error:
+            error.reason = ". ".join((error.reason, *others))
+            raise
+        self.faults += others
+        return header
+
+    def _authenticate(
+        self,
+        headers: Mapping[int, bytes],
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None,
+    ) -> BackupHeader:
         if not self.door.heads_name_backup:
             return super().authenticate(passphrase, pipeline, meanwhile)
-        headers = self._read_headers()
         copies, error = self._open_copies(passphrase, pipeline, meanwhile)
         proven = [copy for copy in copies if copy.plain in headers.values()]
         ids = _ids(headers, copies)
@@ -180,6 +197,20 @@ class SalvagedFront(Front):
             with contextlib.suppress(*_FAULT):
                 headers[member.offset] = self._read_member(member, self._limits.header)
         return headers
+
+    def _other_backups(self, headers: Mapping[int, bytes]) -> list[str]:
+        """Where another backup may begin, in words, if no chunk can tell which one it is."""
+        found = []
+        for offset, header in headers.items():
+            with contextlib.suppress(Unlockable, Unreadable):
+                parsed = self._parse(header)
+                names_backup = choose_door(parsed).heads_name_backup
+                if header != self._header and not (names_backup and self.door.heads_name_backup):
+                    found.append(
+                        f"another header, of format {parsed.version}, is in this file, and what it"
+                        f" belongs to is left out; for that one {_where(offset - _HEADERS_SIZE)}"
+                    )
+        return found
 
     def _open_copies(
         self,
@@ -258,11 +289,10 @@ class SalvagedFront(Front):
         for id_, chunks in proofs.by.items():
             if id_ == chosen:
                 continue
-            begin = max(0, min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)
             self.faults.append(
                 f"this file holds parts of two backups: {chosen}, which is used, and {id_}, which"
-                f" is left out; for that one copy the file from where it begins (tail -c"
-                f" +{begin + 1}) and use --salvage on the copy"
+                f" is left out; for that one"
+                f" {_where(min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)}"
             )
 
     def _header_with(
@@ -315,6 +345,14 @@ class SalvagedFront(Front):
             "no first chunk of a file can be opened, so the compression filter can't be told from"
             " the data; name it: --compression-filter NAME"
         )
+
+
+def _where(begin: int) -> str:
+    """What is to be done for a backup that begins there."""
+    return (
+        f"copy the file from where it begins (tail -c +{max(0, begin) + 1}) and use --salvage on"
+        " the copy"
+    )
 
 
 def _ids(headers: Mapping[int, bytes], copies: Sequence[_Copy]) -> dict[str, int]:

@@ -13,6 +13,7 @@ is handed on as a `Seam`, as only the reader of the archive knows whether it fit
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from qbackup.compression import Decompress, choose_filter, told_filter
 from qbackup.errors import Damaged
@@ -40,19 +41,26 @@ def choose_volumes(
     named = chosen if override is not None else None
 
     def join(events: Iterable[Event]) -> Iterator[Piece]:
+        lost: Lost | None = None
         for number, event in enumerate(events):
             if isinstance(event, Lost):
-                raise event.error
+                lost = lost or event
+                continue
             filter_ = named or choose_filter(told_filter(event.buffer), None, limits)
             volume = [event]
             del event  # it holds the chunk, which must be free before the next one comes
-            yield from _volume(number, filter_, volume)
+            yield from _volume(number, filter_, volume, lost)
+            lost = None
+        if lost is not None:
+            raise lost.error
 
     return join
 
 
-def _volume(number: int, decompress: Decompress, volume: list[Data]) -> Iterator[Piece]:
-    """One volume's part of the archive, behind the seam."""
+def _volume(
+    number: int, decompress: Decompress, volume: list[Data], lost: Lost | None
+) -> Iterator[Piece]:
+    """One volume's part of the archive, behind the seam and what is lost before it."""
     pieces = decompress(volume.pop() for _ in range(1))
     front = b""
     while len(front) < BLOCK_SIZE and (piece := next(pieces, None)) is not None:
@@ -60,7 +68,7 @@ def _volume(number: int, decompress: Decompress, volume: list[Data]) -> Iterator
         del piece
     if number:
         seam = _seam(front)
-        yield seam
+        yield seam if lost is None else replace(seam, error=lost.error)
         front = front[BLOCK_SIZE:] if seam.name else front
     if front:
         yield memoryview(front)

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 import qbackup
 from qbackup import BackupArchive
 from qbackup.catalog import Catalog
+from qbackup.catalog.indexed import Proofs
+from qbackup.container import ChunkTable, StoredMember
 from qbackup.errors import (
     AlreadyPassed,
     ArchiveDamaged,
@@ -21,6 +23,8 @@ from qbackup.errors import (
     NotABackup,
 )
 from qbackup.limits import Limits
+from qbackup.names import ChunkName
+from qbackup.source import open_source
 from tests.tarbytes import archive, header, member, pax
 
 HEADER = member(
@@ -355,3 +359,26 @@ class TestPipes:
             assert (file.chunk_count, file.stored_size) == (2, 10)
             made.catalog.drain()
             assert made.catalog.member_count() == 4
+
+
+class TestProofs:
+    CHUNK = ChunkName("vm1/private.img", 1)
+
+    def proofs(self, *indexes: int, limit: int) -> Proofs:
+        """Members of one byte each, their own place in the file, that prove chunks of one file."""
+        table = ChunkTable()
+        for place, index in enumerate(indexes):
+            table.add(ChunkName(self.CHUNK.path, index), StoredMember("", place, 1))
+        return Proofs(table, open_source(io.BytesIO(bytes(range(len(indexes))))), limit=limit)
+
+    @pytest.mark.parametrize(("limit", "count"), [(1, 1), (4, 4), (9, 6)])
+    def test_of_one_name_are_read_up_to_a_limit(self, limit: int, count: int) -> None:
+        proofs = self.proofs(0, 1, 1, 2, 1, 1, 1, 1, limit=limit)
+        assert proofs.count(self.CHUNK) == count
+        places = [proofs.read(self.CHUNK, which) for which in range(count)]
+        assert places == [bytes([place]) for place in (1, 2, 4, 5, 6, 7)[:count]]
+
+    @pytest.mark.parametrize("indexes", [(), (0,), (0, 2), (2, 0), (2, 3), (0, 0, 2)])
+    def test_that_are_not_there_are_none(self, indexes: tuple[int, ...]) -> None:
+        proofs = self.proofs(*indexes, limit=4)
+        assert proofs.count(self.CHUNK) == 1 and proofs.read(self.CHUNK) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 from collections.abc import Sequence
@@ -69,6 +70,8 @@ class TestEncrypted:
         try:
             stored = encrypted(TEXT, name, "-provider", "legacy", "-provider", "default")
         except RuntimeError:
+            if os.environ.get("CI"):
+                pytest.fail("this openssl has no legacy ciphers")
             pytest.skip("this openssl has no legacy ciphers")
         assert decrypted(stored, choose_cbc(name.upper()), [len(stored)]) == TEXT
 

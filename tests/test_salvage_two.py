@@ -15,11 +15,20 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup import HeaderAltered, Incomplete, Report, WrongPassphrase
+from qbackup import HeaderAltered, Incomplete, Report, UnsupportedFormat, WrongPassphrase
 from qbackup.keys import Derivation
 from tests.conftest import MakerFactory
 from tests.librarybackup import KIB
-from tests.maker import BackupMaker, Member, assemble, drop, flip_byte, get
+from tests.maker import (
+    BackupMaker,
+    Format3Maker,
+    Member,
+    assemble,
+    drop,
+    flip_byte,
+    get,
+    replace,
+)
 from tests.restored import statuses
 
 NEW_ID, OLD_ID = "20240917T101112-0002", "20230101T000000-0001"
@@ -242,3 +251,76 @@ class TestWitnesses:
             members = flip_byte(members, member.name, 70)
         with pytest.raises(WrongPassphrase, match="or all these chunks are damaged"):
             salvaged(file_of(tmp_path, members), out, new)
+
+
+class TestOfTwoFormats:
+    """No chunk of format 3 tells which backup it is of, so the header in front counts there."""
+
+    @pytest.fixture
+    def old3(self, tools: None, tmp_path: Path) -> Format3Maker:
+        made = Format3Maker(tmp_path / "format-3", compression_filter=None, chunk_size=8 * KIB)
+        made.add_qube("work", files={"private.img": OLD})
+        return made
+
+    def follow(self, file: Path, said: str, made: BackupMaker | Format3Maker, out: Path) -> Report:
+        """What is restored of a copy of the file that is made as it is said."""
+        match = re.search(r"tail -c \+(\d+)", said)
+        assert match is not None
+        rest = file.with_name("rest")
+        rest.write_bytes(file.read_bytes()[int(match[1]) - 1 :])
+        with qbackup.open(rest, passphrase=made.passphrase, salvage=True) as archive:
+            return archive.restore(out, check=False)
+
+    def test_a_header_of_format_3_in_front_hides_no_backup_of_format_4(
+        self, new: BackupMaker, old3: Format3Maker, tmp_path: Path, out: Path
+    ) -> None:
+        planted = [get(old3.members(), name) for name in FRONT]
+        file = file_of(tmp_path, planted, new.members())
+        for passphrase in ("guess", new.passphrase):
+            with qbackup.open(file, salvage=True) as archive:
+                try:
+                    archive.unlock(passphrase)
+                    said = str(archive.salvaged)
+                    assert not archive.verify(check=False).ok
+                except WrongPassphrase as error:
+                    said = str(error)
+            assert "format 4" in said
+        assert self.follow(file, said, new, out).ok
+        assert (out / IMAGE).read_bytes() == NEW
+
+    def test_a_weak_proof_in_front_of_it_neither(
+        self, new: BackupMaker, old3: Format3Maker, tmp_path: Path, out: Path
+    ) -> None:
+        header = get(old3.members(), "backup-header")
+        planted = replace([header, get(old3.members(), FRONT[1])], FRONT[1], b"= " + b"00" * 16)
+        file = file_of(tmp_path, planted, new.members())
+        with pytest.raises(UnsupportedFormat, match="MD5") as caught:
+            qbackup.open(file, passphrase=new.passphrase, salvage=True)
+        assert self.follow(file, str(caught.value), new, out).ok
+
+    def test_a_backup_of_format_3_behind_one_of_format_4_is_told(
+        self, new: BackupMaker, old3: Format3Maker, tmp_path: Path, out: Path
+    ) -> None:
+        file = file_of(tmp_path, new.members(), old3.members())
+        with qbackup.open(file, passphrase=new.passphrase, salvage=True) as archive:
+            report = archive.restore(out, check=False)
+        assert not report.ok and (out / IMAGE).read_bytes() == NEW
+        (said,) = [error for error in report.errors if "format 3" in error]
+        assert self.follow(file, said, old3, tmp_path / "other").ok
+        assert (tmp_path / "other" / IMAGE).read_bytes() == OLD
+
+    def test_a_second_copy_whose_header_is_whole_is_told(
+        self, old3: Format3Maker, tmp_path: Path, out: Path
+    ) -> None:
+        damaged = flip_byte(old3.members(), "backup-header", -2)
+        file = file_of(tmp_path, damaged, old3.members())
+        with pytest.raises(qbackup.QBackupError) as caught:
+            qbackup.open(file, passphrase=old3.passphrase, salvage=True)
+        assert self.follow(file, str(caught.value), old3, out).ok
+
+    def test_two_copies_of_one_backup_are_not_two_backups(
+        self, old3: Format3Maker, tmp_path: Path
+    ) -> None:
+        file = file_of(tmp_path, old3.members(), old3.members())
+        with qbackup.open(file, passphrase=old3.passphrase, salvage=True) as archive:
+            assert archive.verify(check=False).errors == ()

@@ -6,6 +6,7 @@ import contextlib
 import os
 import random
 import tarfile
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pytest
 
 import qbackup
 from qbackup import (
+    FileResult,
     HeaderAltered,
     Incomplete,
     LimitExceeded,
@@ -24,10 +26,13 @@ from qbackup import (
     UnsupportedFormat,
     WrongPassphrase,
 )
-from qbackup.errors import ChunkDamaged, Damaged
+from qbackup.ciphers import choose_cbc
+from qbackup.errors import ChunkDamaged, Damaged, Interrupted
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v2 import EncryptedVolumes, header_for
-from qbackup.inner import InnerArchive
+from qbackup.headerless import KeepingSource
+from qbackup.inner import Extent, InnerArchive
+from qbackup.source import SeekableSource, open_source
 from qbackup.volumes import choose_volumes
 from tests.commandline import call
 from tests.maker import (
@@ -54,6 +59,8 @@ NOISE = random.Random(2).randbytes(40 * KIB)
 OTHER = random.Random(3).randbytes(40 * KIB)
 RULES = b"<QubesFirewallRules/>"
 CHUNKS = [f"vm1/private.img.{index:03d}" for index in range(5)]
+
+DONT_FIT = "its parts don't fit together: one is missing or in another's place"
 
 WAYS = ("file", "pipe")
 
@@ -103,6 +110,12 @@ def kit(
     maker.add_qube("work", files={"private.img": NOISE, "firewall.xml": RULES})
     maker.add_qube("vault", files={"private.img": OTHER})
     return Kit(maker, folder)
+
+
+@pytest.fixture(autouse=True)
+def cheap_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second less for each restore."""
+    monkeypatch.setattr("qbackup.formats.v3.JOURNAL_COST", qbackup.ScryptParameters(10, 8, 1))
 
 
 @contextlib.contextmanager
@@ -294,6 +307,92 @@ class TestLocked:
         backup = kit.assemble(drop(kit.members, f"{first}.hmac"))
         with pytest.raises(HeaderAltered), opened(backup, way):
             pass
+
+
+class TestKeepDamaged:
+    """Each volume says how much is still to come, so what follows a lost one has its place."""
+
+    DATA = 19 * 512  # of a volume, behind its header
+
+    def kept(
+        self, kit: Kit, how: str, lost: tuple[int, ...], tmp_path: Path
+    ) -> tuple[FileResult, Path]:
+        members = kit.members
+        for index in lost:
+            name = named(kit, CHUNKS[index])
+            gone = how == "missing"
+            members = drop(members, name, f"{name}.hmac") if gone else flip_byte(members, name, 7)
+        with opened(kit.assemble(members), "file") as archive:
+            report = archive.restore(tmp_path / "out", keep_damaged=True, check=False)
+        (bad,) = report.bad
+        return bad, tmp_path / "out/work/private.img.damaged"
+
+    @pytest.mark.parametrize(
+        ("how", "lost"),
+        [("flipped", (1, 3)), ("missing", (2, 3)), ("flipped", (4,)), ("missing", (1,))],
+    )
+    def test_all_but_the_lost_volumes_is_in_its_place(
+        self, kit: Kit, how: str, lost: tuple[int, ...], tmp_path: Path
+    ) -> None:
+        bad, path = self.kept(kit, how, lost, tmp_path)
+        expected = bytearray(NOISE)
+        for index in lost:
+            start, end = index * self.DATA, min((index + 1) * self.DATA, len(NOISE))
+            expected[start:end] = bytes(end - start)
+        assert path.read_bytes() == expected
+        for part in bad.ranges:
+            good = bytes(expected[part.start : part.end]) == NOISE[part.start : part.end]
+            assert (part.state == "good") == good
+        assert bad.ranges[-1].end == len(NOISE)
+
+    def test_without_the_first_one_nothing_has_a_place(self, kit: Kit, tmp_path: Path) -> None:
+        bad, path = self.kept(kit, "flipped", (0,), tmp_path)
+        assert bad.kept_as is None and not path.exists()
+
+    @pytest.mark.parametrize("lost", [1, 2])
+    def test_of_an_image_with_holes(self, tools: None, lost: int, tmp_path: Path) -> None:
+        data = {n * 65_536: random.Random(n).randbytes(4096) for n in range(8)}
+        image = make_sparse(tmp_path / "image", 1 << 20, data)
+        maker = Format2Maker(tmp_path / "maker", tape_length=10, compression_filter="gzip")
+        maker.add_qube("work", files={"private.img": image})
+        bad, path = self.kept(Kit(maker, tmp_path), "flipped", (lost,), tmp_path)
+        whole, there = image.read_bytes(), path.read_bytes()
+        assert len(there) == len(whole)
+        wrong = 0
+        for part in bad.ranges:
+            wanted = whole[part.start : part.end]
+            zeros = bytes(len(wanted))
+            assert there[part.start : part.end] == (wanted if part.state == "good" else zeros)
+            wrong += len(wanted) if part.state != "good" else 0
+        assert wrong == self.DATA
+
+    def test_a_volume_that_does_not_go_on_has_no_place(self, kit: Kit, tmp_path: Path) -> None:
+        """What comes behind the lost one is proven, but says that more is left than there was."""
+        names = [named(kit, name) for name in CHUNKS]
+        members = kit.swapped(names[1], names[3])
+        members = drop(members, names[2], f"{names[2]}.hmac")
+        with opened(kit.assemble(members), "file") as archive:
+            report = archive.restore(tmp_path / "out", keep_damaged=True, check=False)
+        (bad,) = report.bad
+        there = (tmp_path / "out/work/private.img.damaged").read_bytes()
+        assert there == NOISE[: self.DATA] + bytes(len(NOISE) - self.DATA)
+        assert [part.state for part in bad.ranges] == ["good", "zero-filled"]
+
+    def test_of_dom0_s_home_the_whole_files(self, tools: None, tmp_path: Path) -> None:
+        home = tmp_path / "user"
+        home.mkdir()
+        for number in range(9):
+            (home / f"{number}").write_bytes(random.Random(number).randbytes(4096))
+        maker = Format2Maker(tmp_path / "maker", tape_length=10)
+        maker.add_home("user", home)
+        backup = assemble(flip_byte(maker.members(), "dom0-home/user.002", 9), tmp_path / "backup")
+        with opened(backup, "file") as archive:
+            report = archive.restore(tmp_path / "out", keep_damaged=True, check=False)
+        assert not report.ok
+        found = [path for path in (tmp_path / "out/dom0/user.damaged").iterdir() if path.is_file()]
+        assert 3 < len(found) < 9
+        for path in found:
+            assert path.read_bytes() == (home / path.name).read_bytes()
 
 
 class TestDigests:
@@ -498,6 +597,67 @@ class TestVolumes:
         with pytest.raises(ChunkDamaged, match="lost"):
             list(inner.only_file().extents())
 
+    def test_one_whose_member_s_name_only_begins_the_same_does_not_fit(
+        self, image: list[bytes], tmp_path: Path
+    ) -> None:
+        (tmp_path / "private").write_bytes(NOISE)
+        other = volumes_of(tmp_path / "maker-2", tmp_path / "private", "private")
+        with pytest.raises(Damaged, match="don't fit together"):
+            image_of([*image[:2], other[2], *image[3:]])
+
+    @pytest.mark.parametrize("after", [[1], [0], [], [4, 4]])
+    def test_behind_a_lost_one_others_have_no_place_unless_they_go_on(
+        self, image: list[bytes], after: list[int]
+    ) -> None:
+        """Volumes 0 to 2 are there, 3 is lost; what is there of it all is where it belongs."""
+
+        def events() -> Iterator[Event]:
+            yield from events_of(image[:3])
+            yield Lost("vm1/private.img.003", None, ChunkDamaged("lost"))
+            yield from events_of([image[index] for index in after])
+
+        pieces = choose_volumes(None, None, Limits())(events())
+        inner = InnerArchive(pieces, "vm1/private.img", Limits(), past_gaps=True)
+        found = []
+        for part in inner.parts(inner.only_file()):
+            if isinstance(part, Extent):
+                assert bytes(part.data or b"") == NOISE[part.offset : part.offset + part.length]
+                found.append(part.length)
+            else:
+                assert part.error.reason in ("lost", DONT_FIT) and part.length > 0
+        last = 40 * KIB - 4 * 9728 if after == [4, 4] else 0
+        assert sum(found) == 3 * 9728 + last
+
+    def test_behind_a_lost_one_nothing_of_another_member_is_taken(
+        self, image: list[bytes], tmp_path: Path
+    ) -> None:
+        (tmp_path / "root.img").write_bytes(OTHER)
+        other = volumes_of(tmp_path / "maker-2", tmp_path / "root.img", "root.img")
+
+        def events() -> Iterator[Event]:
+            yield from events_of(image[:2])
+            yield Lost("vm1/private.img.002", None, ChunkDamaged("lost"))
+            yield from events_of(other[3:])
+
+        pieces = choose_volumes(None, None, Limits())(events())
+        inner = InnerArchive(pieces, "vm1/private.img", Limits(), past_gaps=True)
+        parts = list(inner.parts(inner.only_file()))
+        assert sum(part.length for part in parts if isinstance(part, Extent)) == 2 * 9728
+
+    @pytest.mark.parametrize("past_gaps", [False, True])
+    def test_a_lost_one_is_told_though_nothing_is_missing(
+        self, image: list[bytes], past_gaps: bool
+    ) -> None:
+        def events() -> Iterator[Event]:
+            yield from events_of(image[:2])
+            yield Lost("vm1/private.img.002", None, ChunkDamaged("lost"))
+            yield from events_of(image[2:])
+
+        pieces = choose_volumes(None, None, Limits())(events())
+        inner = InnerArchive(pieces, "vm1/private.img", Limits(), past_gaps=past_gaps)
+        with pytest.raises(ChunkDamaged, match="lost"):
+            list(inner.extents(inner.only_file()))
+
     def test_a_filter_that_is_not_built_in_is_refused(self) -> None:
         with pytest.raises(UnsupportedFormat, match="shrink"):
             choose_volumes("shrink", None, Limits())
@@ -534,6 +694,57 @@ class TestZlib:
     def test_what_is_not_encrypted_is_none_of_this_backup(self, beta3: Kit, tmp_path: Path) -> None:
         for content in (b"", b"plain", bytes(512), zlib.compress(b"plain"), b"Salted__"):
             assert CHUNKS[2] in self.lost(beta3, content, tmp_path)
+
+    @pytest.mark.parametrize(
+        ("length", "more"), [((1 << 20) + 2, b""), (1 << 20, b""), (1 << 20, b"x")]
+    )
+    def test_its_end_may_fall_anywhere(self, length: int, more: bytes) -> None:
+        """It is inflated some at a time, which must not show."""
+        overhead = len(zlib.compress(bytes(length), 0)) - length
+        stored = zlib.compress(b"Salted__" + bytes(length - overhead - 8), 0)
+        assert len(stored) == length
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
+        with pytest.raises(ChunkDamaged) as caught:  # what is in it is no cipher text
+            volumes.open(0, memoryview(bytearray(16) + stored + more))
+        assert ("zlib" in caught.value.reason) == bool(more)
+
+    def test_much_of_it_may_hold_nothing(self) -> None:
+        packed = zlib.compress(b"Salted__" + bytes(40))
+        stored = packed[:2] + b"\0\0\0\xff\xff" * 300_000 + packed[2:]
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
+        with pytest.raises(ChunkDamaged, match="no padding"):
+            volumes.open(0, memoryview(bytearray(16) + stored))
+
+    @pytest.mark.parametrize("front", [b"", b"x", b"\x70\x03", b"\x78\x00", b"plain"])
+    def test_what_is_neither_zlib_nor_encrypted_is_called_that(self, front: bytes) -> None:
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
+        with pytest.raises(ChunkDamaged, match="does not begin as openssl"):
+            volumes.open(0, memoryview(bytearray(16) + front))
+
+    def test_it_takes_no_more_room_than_what_is_in_it(self) -> None:
+        size = 16 << 20
+        stored = zlib.compress(b"Salted__" + random.Random(1).randbytes(size + 8), 0)
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
+        body = memoryview(bytearray(16) + stored)
+        del stored
+        tracemalloc.start()
+        with pytest.raises(ChunkDamaged, match="no padding"):
+            volumes.open(0, body)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.5 * size
+
+    def test_a_chunk_as_long_as_the_limit_is_within_it(self, beta3: Kit, tmp_path: Path) -> None:
+        stored = next(m for m in beta3.members if m.name == CHUNKS[2]).path.read_bytes()
+        length = len(zlib.decompress(stored))
+        volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits(chunk=length))
+        volumes.open(2, memoryview(bytearray(16) + stored))
+        volumes = EncryptedVolumes(
+            choose_cbc("aes-256-cbc"), SECRET.encode(), Limits(chunk=length - 1)
+        )
+        with pytest.raises(LimitExceeded) as caught:
+            volumes.open(2, memoryview(bytearray(16) + stored))
+        assert caught.value.limit == "chunk"
 
     def test_a_whole_block_of_garbage(self, beta3: Kit, tmp_path: Path) -> None:
         assert "no padding" in self.lost(beta3, b"Salted__" + bytes(8) + bytes(64), tmp_path)
@@ -585,14 +796,150 @@ class TestWithoutAHeader:
                 with pytest.raises(qbackup.QBackupError), opened(short, way):
                     pass
 
+    @pytest.mark.parametrize("limits", [Limits(chunk=8 * KIB), Limits(metadata=1)])
+    def test_which_limit_holds_for_the_first_chunk(
+        self, tools: None, limits: Limits, tmp_path: Path
+    ) -> None:
+        """That of a chunk, or of qubes.xml with what a tar archive and a cipher put around it."""
+        backup = Format2Maker(tmp_path / "maker").write(tmp_path / "backup")
+        if limits.metadata > 1:
+            with pytest.raises(LimitExceeded):
+                qbackup.open(backup, passphrase=SECRET, limits=limits)
+            return
+        with qbackup.open(backup, passphrase=SECRET, limits=limits) as archive:
+            assert archive.header.version == 2
+
+    def test_a_proof_that_is_too_long_is_not_read(self, tools: None, tmp_path: Path) -> None:
+        members = replace(
+            Format2Maker(tmp_path / "maker").members(), "qubes.xml.000.hmac", b"=00".ljust(4097)
+        )
+        with pytest.raises(LimitExceeded, match="4096"):
+            qbackup.open(assemble(members, tmp_path / "backup"))
+
+    @pytest.mark.parametrize("way", WAYS)
+    def test_a_damaged_tar_header_behind_the_first_chunk(
+        self, tools: None, way: str, tmp_path: Path
+    ) -> None:
+        backup = Format2Maker(tmp_path / "maker").write(tmp_path / "backup")
+        with tarfile.open(backup, ignore_zeros=True) as outer:
+            place = outer.getmember("qubes.xml.000.hmac").offset
+        data = bytearray(backup.read_bytes())
+        data[place + 100] ^= 1
+        backup.write_bytes(data)
+        with pytest.raises(HeaderAltered), opened(backup, way):
+            pass
+
+
+class TestKeepingSource:
+    """What was read once is given again, and nothing else is kept."""
+
+    def source(self, tmp_path: Path) -> tuple[KeepingSource, Recorded]:
+        (tmp_path / "file").write_bytes(b"0123456789")
+        recorded = Recorded(tmp_path / "file")
+        return KeepingSource(open_source(cast(BinaryIO, recorded))), recorded
+
+    def read(self, source: KeepingSource, offset: int, size: int) -> bytes:
+        buffer = memoryview(bytearray(size))
+        return bytes(buffer[: source.read_into(offset, buffer)])
+
+    def test_gives_again_what_it_has(self, tmp_path: Path) -> None:
+        source, recorded = self.source(tmp_path)
+        assert self.read(source, 2, 5) == b"23456"
+        source.stop()
+        assert (self.read(source, 2, 5), self.read(source, 2, 3)) == (b"23456", b"234")
+        assert recorded.times_read(2, 7) == [1] * 5
+
+    def test_keeps_nothing_after_it_was_stopped(self, tmp_path: Path) -> None:
+        source, recorded = self.source(tmp_path)
+        source.stop()
+        assert self.read(source, 0, 4) == self.read(source, 0, 4) == b"0123"
+        assert recorded.times_read(0, 4) == [2] * 4
+
+    def test_on_a_pipe_the_end_is_an_end_again(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"0123456789")
+        with piped(tmp_path / "file") as pipe:
+            source = KeepingSource(open_source(pipe))
+            assert self.read(source, 8, 5) == b"89"
+            source.stop()
+            assert self.read(source, 8, 5) == b"89"
+
+    def test_tells_of_a_drive_s_troubles_and_closes_it(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_bytes(b"0123456789")
+        inner = cast(SeekableSource, open_source(tmp_path / "file"))
+        inner.troubles = 3
+        source = KeepingSource(inner)
+        assert source.troubles == 3
+        source.close()
+        with pytest.raises(Interrupted):
+            self.read(source, 0, 1)
+
+
+class TestSalvage:
+    @pytest.mark.parametrize("kind", [{}, {"zlib_around": True}, {"encrypted": False}])
+    def test_another_file_s_chunk_proves_the_passphrase(
+        self, tools: None, kind: dict[str, Any], tmp_path: Path
+    ) -> None:
+        """One bad bit at the very beginning must not cost the whole backup."""
+        maker = Format2Maker(tmp_path / "maker", tape_length=10, **kind)
+        maker.add_qube("work", files={"private.img": NOISE})
+        backup = assemble(flip_byte(maker.members(), "qubes.xml.000", 40), tmp_path / "backup")
+        with pytest.raises(WrongPassphrase):
+            qbackup.open(backup, passphrase=SECRET)
+        for guess in ("guess", SECRET):
+            with qbackup.open(backup, salvage=True) as archive:
+                if guess != SECRET:
+                    with pytest.raises(WrongPassphrase):
+                        archive.unlock(guess)
+                    assert archive.untrusted_header.version == 2
+                    continue
+                archive.unlock(guess)
+                report = archive.restore(tmp_path / "out", check=False)
+        (image,) = (tmp_path / "out").rglob("private.img")
+        assert image.read_bytes() == NOISE
+        assert not report.ok and any("never had a header" in error for error in report.errors)
+
+    def test_a_beginning_that_is_too_long_is_no_reason_to_stop(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        maker = Format2Maker(tmp_path / "maker", tape_length=10)
+        maker.add_qube("work", files={"private.img": NOISE})
+        members = replace(maker.members(), "qubes.xml.000", bytes(80_000))
+        backup, limits = assemble(members, tmp_path / "backup"), Limits(metadata=1)
+        with pytest.raises(LimitExceeded):
+            qbackup.open(backup, passphrase=SECRET, limits=limits)
+        with opened(backup, "file", salvage=True, limits=limits) as archive:
+            assert not archive.verify(check=False).ok
+            with archive.open("vm1/private.img") as stream:
+                assert stream.read() == NOISE
+
+    def test_a_whole_backup_without_a_header_is_whole(self, kit: Kit) -> None:
+        with opened(kit.assemble(kit.members), "file", salvage=True) as archive:
+            assert archive.verify().ok and archive.salvaged == ()
+
+    def test_two_copies_make_a_whole_one(self, tools: None, tmp_path: Path) -> None:
+        maker = Format2Maker(tmp_path / "maker", tape_length=10)
+        maker.add_qube("work", files={"private.img": NOISE})
+        first = assemble(flip_byte(maker.members(), "qubes.xml.000", 40), tmp_path / "1")
+        second = assemble(flip_byte(maker.members(), CHUNKS[2], 9), tmp_path / "2")
+        backup = tmp_path / "backup"
+        backup.write_bytes(first.read_bytes() + second.read_bytes())
+        with opened(backup, "file", salvage=True) as archive:
+            report = archive.restore(tmp_path / "out", check=False)
+        assert all(result.ok for result in report.files) and not report.ok
+        assert (tmp_path / "out/work/private.img").read_bytes() == NOISE
+
+    def test_nothing_is_taken_for_a_backup(self, tools: None, tmp_path: Path) -> None:
+        members = Format2Maker(tmp_path / "maker").members()
+        backup = assemble(drop(members, "qubes.xml.000"), tmp_path / "backup")
+        with pytest.raises(qbackup.NotABackup):
+            qbackup.open(backup, passphrase=SECRET, salvage=True)
+
 
 class TestEncryptedVolumes:
     def test_decrypt_in_place(self, kit: Kit) -> None:
         if not kit.maker.encrypted or kit.maker.zlib_around:
             pytest.skip("nothing to decrypt as it is stored")
         stored = next(m for m in kit.members if m.name == CHUNKS[0]).path.read_bytes()
-        from qbackup.ciphers import choose_cbc
-
         body = memoryview(bytearray(16) + stored)
         volumes = EncryptedVolumes(choose_cbc("aes-256-cbc"), SECRET.encode(), Limits())
         opened_ = volumes.open(0, body)

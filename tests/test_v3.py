@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import dataclasses
+import hmac
 import itertools
 import os
 import random
@@ -18,6 +20,7 @@ import qbackup
 from qbackup import (
     AlreadyPassed,
     BackupArchive,
+    BackupHeader,
     ChunkDamaged,
     FolderArchive,
     HeaderAltered,
@@ -25,7 +28,10 @@ from qbackup import (
     UsageError,
     WrongPassphrase,
 )
-from qbackup.formats.v3 import JOURNAL_COST
+from qbackup.ciphers import choose_cbc
+from qbackup.container import ChunkTable
+from qbackup.formats import choose_door
+from qbackup.formats.v3 import JOURNAL_COST, Format3
 from qbackup.keys import Derivation
 from qbackup.scrypt import ScryptParameters
 from tests.commandline import call, run
@@ -547,6 +553,43 @@ class TestChunksAlone:
                 chunk.open().read()
 
 
+class TestTheLastChunk:
+    def test_is_named_where_the_end_is_wrong_though_another_one_was_tried_again(self) -> None:
+        opener = Format3(b"secret", "sha512", choose_cbc("aes-256-cbc")).file()
+        stored = b"Salted__12345678" + bytes(32)
+        proof = b"= " + hmac.digest(b"secret", stored, "sha512").hex().encode()
+        first = opener.lock("vm1/private.img.000", 0, b"")
+        opener.lock("vm1/private.img.001", 1, b"")
+        opener.lock("vm1/private.img.000", 0, b"")  # of the same name, from elsewhere
+        first.open(b"", memoryview(bytearray(16) + stored), proof, lambda key, buffer: None)
+        with pytest.raises(ChunkDamaged, match="padding") as caught:
+            opener.finish()
+        assert caught.value.chunk == "vm1/private.img.001"
+
+
+class TestOutOfOrder:
+    def test_looking_for_hmacs_costs_little_whatever_their_order(
+        self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who stores the backup chooses the order, which must not multiply the work."""
+        maker = make(encrypted=False, compression_filter=None, chunk_size=100)
+        maker.add_qube("work", files={"private.img": NOISE[:20_000]})
+        members = maker.members()
+        path = assemble([*members[:4], *reversed(members[4:])], tmp_path / "backup")
+        looks = 0
+        place = ChunkTable.place
+
+        def counted(self: ChunkTable, run: int, position: int) -> tuple[int, int, int]:
+            nonlocal looks
+            looks += 1
+            return place(self, run, position)
+
+        monkeypatch.setattr(ChunkTable, "place", counted)
+        with opened(path) as archive:
+            assert archive.verify().ok
+        assert looks < 40 * len(members)
+
+
 class TestDrives:
     """Promise 1: what was checked is what is used."""
 
@@ -714,12 +757,38 @@ class TestSalvage:
             expected = sound.file("work/private.img").chunks
             assert [c.open().read() for c in chunks] == [c.open().read() for c in expected]
 
-    def test_without_a_header_nothing_can_be_proven(self, make: Make, tmp_path: Path) -> None:
-        maker = make()
-        maker.add_qube("work", files={"private.img": NOISE})
+    @pytest.mark.parametrize("number", [0, 4])
+    def test_of_two_copies_each_may_have_a_damaged_hmac(
+        self, raw: Path, tmp_path: Path, number: int
+    ) -> None:
+        """In the second one the HMAC is damaged; in the first, another chunk's, and a chunk."""
+        path, name = tmp_path / "backup", "vm1/private.img.{:03d}"
+        with tarfile.open(raw, ignore_zeros=True) as outer:
+            hmac = outer.getmember(f"{name.format(number)}.hmac").offset_data
+            other = outer.getmember(f"{name.format(3)}.hmac").offset_data
+            chunk = outer.getmember(name.format(2)).offset_data
+        first, second = bytearray(raw.read_bytes()), bytearray(raw.read_bytes())
+        first[hmac + 20] ^= 1
+        first[chunk + 50] ^= 1
+        second[other + 20] ^= 1
+        path.write_bytes(first + second)
+        with opened(path, salvage=True) as archive:
+            with archive.open("work/private.img") as stream:
+                assert stream.read() == NOISE
+            assert any(name.format(number) in text for text in archive.salvaged)
+
+    def test_without_a_header_files_of_one_chunk_come_out(self, make: Make, tmp_path: Path) -> None:
+        """Read as a backup that never had one, and never as if all were well."""
+        maker = make(chunk_size=8 * KIB)
+        maker.add_qube("work", files={"private.img": NOISE, "firewall.xml": b"<firewall/>"})
         path = assemble(rename(maker.members(), "backup-header", "header"), tmp_path / "backup")
-        with pytest.raises(HeaderAltered):
-            qbackup.open(path, passphrase=SECRET, salvage=True)
+        with pytest.raises(WrongPassphrase):
+            qbackup.open(path, passphrase="guess", salvage=True)
+        with opened(path, salvage=True) as archive:
+            report = archive.restore(tmp_path / "out", check=False)
+        assert any("never had a header" in error for error in report.errors)
+        assert (tmp_path / "out/work/firewall.xml").read_bytes() == b"<firewall/>"
+        assert not (tmp_path / "out/work/private.img").exists()
 
 
 class TestSecret:
@@ -747,6 +816,11 @@ class TestTheHouse:
         assert not {name.partition(".")[0] for name in imported} & forbidden
         layers = {"source", "container", "pipeline", "chunk", "archive", "restore", "file"}
         assert not {n.split(".")[1] for n in imported if n.startswith("qbackup.")} & layers
+
+    def test_a_version_without_a_door_is_refused(self) -> None:
+        header = BackupHeader.parse(b"version=3\nencrypted=True\ncompressed=False\n")
+        with pytest.raises(UnsupportedFormat, match="format 5"):
+            choose_door(dataclasses.replace(header, version=5))
 
     def test_one_place_looks_at_the_version(self) -> None:
         looking = []

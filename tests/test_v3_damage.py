@@ -205,6 +205,13 @@ class TestOneChunk:
         outcome = after(replace(kit.members, f"{chunk}.hmac", right.ljust(4097)))
         outcome.lost("damaged", name, says="has 4097 bytes", chunk=chunk)
 
+    def test_with_its_hmac_under_another_name(
+        self, kit: Kit, after: Callable[..., Outcome], kind: str
+    ) -> None:
+        chunk, name = chunk_of(kit, kind)
+        outcome = after(rename(kit.members, f"{chunk}.hmac", "vm7/private.img.000.hmac"))
+        outcome.lost("damaged", name, says="HMAC is missing", chunk=chunk)
+
     def test_without_its_hmac(self, kit: Kit, after: Callable[..., Outcome], kind: str) -> None:
         chunk, name = chunk_of(kit, kind)
         outcome = after(drop(kit.members, f"{chunk}.hmac"))

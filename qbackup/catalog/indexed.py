@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import threading
 from array import array
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from typing import overload
 
 from qbackup.catalog.common import (
@@ -36,6 +37,8 @@ from qbackup.source import Source
 
 class SeekableCatalog:
     """The index of a seekable backup. Made when a file is first asked for, by seeking."""
+
+    _proofs_limit = 1
 
     def __init__(
         self,
@@ -116,7 +119,7 @@ class SeekableCatalog:
         except SCAN_ERRORS as error:
             self.error = error
         if self.naming.proof_suffix is not None:
-            self._proofs = Proofs(proofs, self._source)
+            self._proofs = Proofs(proofs, self._source, limit=self._proofs_limit)
         return table
 
     def _take_front(self, member: StoredMember) -> bool:
@@ -180,22 +183,116 @@ class SeekableCatalog:
         return self._count
 
 
-class Proofs:
-    """Where the members are that prove chunks. The first one of a name counts."""
+class Numbered:
+    """The members of one file in numeric order; of several with one number the first counts.
 
-    def __init__(self, table: ChunkTable, source: Source) -> None:
+    Args:
+        table: where they are.
+        runs: those of the file.
+        doubled: told number, run and position of each that does not count.
+    """
+
+    def __init__(
+        self, table: ChunkTable, runs: list[int], doubled: Callable[[int, int, int], None]
+    ) -> None:
+        self._table = table
+        self._runs = runs
+        self._order: array[int] | None = None
+        if len(runs) > 1:  # out of order, or with gaps or doubles: rare
+            self._order = self._sort(doubled)
+
+    def _sort(self, doubled: Callable[[int, int, int], None]) -> array[int]:
+        """(run, position) pairs by number, 8 bytes each."""
+        pairs = array("I")
+        for run in self._runs:
+            for position in range(self._table.run_length(run)):
+                pairs.extend((run, position))
+        places = range(len(pairs) // 2)
+        numbers = array("I", (self._table.place(pairs[2 * i], pairs[2 * i + 1])[0] for i in places))
+        ordered = array("I")
+        last = -1
+        for i in sorted(places, key=numbers.__getitem__):
+            if numbers[i] == last:
+                doubled(last, pairs[2 * i], pairs[2 * i + 1])
+                continue
+            last = numbers[i]
+            ordered.extend(pairs[2 * i : 2 * i + 2])
+        return ordered
+
+    def __len__(self) -> int:
+        if self._order is not None:
+            return len(self._order) // 2
+        return self._table.run_length(self._runs[0])
+
+    def place(self, position: int) -> tuple[int, int, int]:
+        """(number, offset, size) of one of them."""
+        if self._order is None:
+            return self._table.place(self._runs[0], position)
+        return self._table.place(self._order[2 * position], self._order[2 * position + 1])
+
+    def find(self, number: int) -> tuple[int, int, int] | None:
+        """As `place`, of the one with this number; None if there is none."""
+        every = range(len(self))
+        position = bisect_left(every, number, key=lambda at: self.place(at)[0])
+        place = self.place(position) if position in every else None
+        return place if place is not None and place[0] == number else None
+
+
+class Proofs:
+    """Where the members are that prove chunks. The first one of a name counts.
+
+    Args:
+        table: where they are.
+        source: of their bytes.
+        limit: of one name, that can be read.
+    """
+
+    def __init__(self, table: ChunkTable, source: Source, *, limit: int) -> None:
         self._table = table
         self._runs = RunsByPath(table)
         self._source = source
+        self._limit = limit
+        self._scattered: dict[str, Numbered] = {}  # sorted once
+        self._more: dict[ChunkName, list[tuple[int, int]]] = {}
 
-    def read(self, chunk: ChunkName) -> bytes | None:
-        """See `read_proof`; None if there is none."""
-        for run in self._runs[chunk.path]:
-            first = self._table.place(run, 0)[0]
-            if first <= chunk.index < first + self._table.run_length(run):
-                _, offset, size = self._table.place(run, chunk.index - first)
-                return read_proof(self._source, offset, size, chunk)
-        return None
+    def read(self, chunk: ChunkName, which: int = 0) -> bytes | None:
+        """See `read_proof`; None if there is none.
+
+        Args:
+            chunk: that is to be proven.
+            which: of those of its name; less than `count`.
+        """
+        members = self._of(chunk.path)
+        place = members.find(chunk.index) if members is not None else None
+        if which:
+            place = self._table.place(*self._more[chunk][which - 1])
+        if place is None:
+            return None
+        _, offset, size = place
+        return read_proof(self._source, offset, size, chunk)
+
+    def count(self, chunk: ChunkName) -> int:
+        """How many there are, up to the limit; 1 if there is none."""
+        self._of(chunk.path)
+        return 1 + len(self._more.get(chunk, ()))
+
+    def _of(self, path: str) -> Numbered | None:
+        """The proofs of one file; None if there are none."""
+        runs = self._runs[path]
+        if not runs:
+            return None
+        if len(runs) > 1 and path in self._scattered:
+            return self._scattered[path]
+        members = Numbered(self._table, runs, functools.partial(self._doubled, path))
+        if len(runs) > 1:
+            self._scattered[path] = members
+        return members
+
+    def _doubled(self, path: str, number: int, run: int, position: int) -> None:
+        name = ChunkName(path, number)
+        more = self._more.setdefault(name, []) if self._limit > 1 else []
+        if len(more) < self._limit - 1:
+            more.append((run, position))
 
 
 class IndexedFiles(Sequence[BackupFile]):
@@ -235,43 +332,13 @@ class IndexedChunks(Sequence[EncryptedChunk]):
         self._proofs = proofs
         self._table = table
         self._make_chunk = make_chunk
-        self._runs = runs
-        self._order: array[int] | None = None
-        if len(runs) > 1:  # out of order, or with gaps or doubles: rare
-            self._order = self._sort(warn)
+        self._warn = warn
+        self._members = Numbered(table, runs, self._doubled)
 
-    def _sort(self, warn: Warn) -> array[int]:
-        """(run, position) pairs by chunk number, 8 bytes each; the first of a number counts."""
-        pairs = array("I")
-        for run in self._runs:
-            for position in range(self._table.run_length(run)):
-                pairs.extend((run, position))
-        numbers = array("I", (self._number(pairs, i) for i in range(len(pairs) // 2)))
-        ordered = array("I")
-        last = -1
-        for i in sorted(range(len(numbers)), key=numbers.__getitem__):
-            if numbers[i] == last:
-                self._doubled(last, pairs[2 * i], pairs[2 * i + 1], warn)
-                continue
-            last = numbers[i]
-            ordered.extend(pairs[2 * i : 2 * i + 2])
-        return ordered
-
-    def _doubled(self, number: int, run: int, position: int, warn: Warn) -> None:
+    def _doubled(self, number: int, run: int, position: int) -> None:
         """One more chunk of a number."""
         name = display(str(ChunkName(self._path, number)))
-        warn(f"{name}: here twice, the first one counts")
-
-    def _number(self, pairs: array[int], i: int) -> int:
-        return self._table.place(pairs[2 * i], pairs[2 * i + 1])[0]
-
-    def _place(self, position: int) -> tuple[int, int, int]:
-        if self._order is None:
-            return self._table.place(self._runs[0], position)
-        return self._table.place(self._order[2 * position], self._order[2 * position + 1])
-
-    def _places(self) -> Iterator[tuple[int, int, int]]:
-        return (self._place(position) for position in range(len(self)))
+        self._warn(f"{name}: here twice, the first one counts")
 
     @property
     def stored_size(self) -> int:
@@ -280,12 +347,10 @@ class IndexedChunks(Sequence[EncryptedChunk]):
 
     def sizes(self) -> Iterator[int]:
         """The chunks' stored sizes in bytes, without making the chunks."""
-        return (size for _, _, size in self._places())
+        return (self._members.place(position)[2] for position in range(len(self)))
 
     def __len__(self) -> int:
-        if self._order is not None:
-            return len(self._order) // 2
-        return self._table.run_length(self._runs[0])
+        return len(self._members)
 
     @overload
     def __getitem__(self, position: int) -> EncryptedChunk: ...
@@ -296,14 +361,15 @@ class IndexedChunks(Sequence[EncryptedChunk]):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not -len(self) <= position < len(self):
             raise IndexError("no such chunk")
-        return self._chunk(self._place(position % len(self)))
+        return self._chunk(self._members.place(position % len(self)))
 
-    def _chunk(self, place: tuple[int, int, int]) -> EncryptedChunk:
+    def _chunk(self, place: tuple[int, int, int], which: int = 0) -> EncryptedChunk:
+        """The chunk that is there, with one of the proofs of its name."""
         index, offset, size = place
         name = ChunkName(self._path, index)
         proof: ReadProof | None = None
         if self._proofs is not None:
-            proof = functools.partial(self._proofs.read, name)
+            proof = functools.partial(self._proofs.read, name, which)
         return self._make_chunk(name, offset, size, proof, self._all)
 
     def _all(self) -> Sequence[EncryptedChunk]:

@@ -9,7 +9,7 @@ from typing import cast
 
 from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, add_fault
 from qbackup.catalog.indexed import IndexedChunks, Proofs, SeekableCatalog
-from qbackup.chunk import EncryptedChunk
+from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import ChunkTable, StoredMember, Warn
 from qbackup.errors import QBackupError
 from qbackup.file import Access
@@ -47,20 +47,25 @@ class SalvageChunks(IndexedChunks):
         self._broken = broken
         super().__init__(path, table, runs, make_chunk, warn, proofs=proofs)
 
-    def _doubled(self, number: int, run: int, position: int, warn: Warn) -> None:
+    def _doubled(self, number: int, run: int, position: int) -> None:
         others = self._others.setdefault(number, [])
         name = display(str(ChunkName(self._path, number)))
         if len(others) < _CANDIDATES_LIMIT - 1:
             others.append((run, position))
-            warn(f"{name}: here twice, the first that can be believed counts")
+            self._warn(f"{name}: here twice, the first that can be believed counts")
         else:
-            warn(f"{name}: here too often, only the first ones are tried")
+            self._warn(f"{name}: here too often, only the first ones are tried")
 
-    def _chunk(self, place: tuple[int, int, int]) -> EncryptedChunk:
-        first = super()._chunk(place)
+    def _chunk(self, place: tuple[int, int, int], which: int = 0) -> EncryptedChunk:
+        """The first member and the first proof of a name; with the others of both to be tried."""
+        first = super()._chunk(place, which)
         others = self._others.get(first.index, ())
+        places = [place, *(self._table.place(*other) for other in others)]
+        name = ChunkName(self._path, first.index)
+        proofs = self._proofs.count(name) if self._proofs is not None else 1
         make = super()._chunk
-        first.others = tuple(make(self._table.place(*other)) for other in others)
+        every = (make(other, proof) for proof in range(proofs) for other in places)
+        first.others = tuple(islice(every, 1, None))
         first.on_use = functools.partial(self._used, first)
         return first
 
@@ -79,6 +84,7 @@ class SalvageCatalog(SeekableCatalog):
     """
 
     _knows_naming = False
+    _proofs_limit = _CANDIDATES_LIMIT
 
     def __init__(
         self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
@@ -113,27 +119,38 @@ class SalvageCatalog(SeekableCatalog):
 
     def header(self) -> StoredMember:
         """See `Catalog`. Looked for at the front first, as it tells how members are called."""
+        if self._table is None:
+            seen = self._peek(up_to=HEADER_NAME)
+            is_first_look, self._knows_naming = not self._knows_naming, True
+            self.naming = _told_naming(seen)
+            if seen and seen[-1].name == HEADER_NAME:
+                found = seen[-1]
+            else:
+                self.table()
+                found = super().header()
+            is_behind = bool(seen) and seen[0].name != HEADER_NAME == found.name
+            if is_first_look and is_behind:
+                self._lose(f"the archive begins with {display(seen[0].name)}, not with its header")
+            return found
+        return super().header()
+
+    def tell_naming(self) -> None:
+        """Has the first members tell how they are called, where the header could not."""
+        if self._table is None:
+            self.naming = _told_naming(self._peek())
+
+    def _peek(self, *, up_to: str | None = None) -> list[StoredMember]:
+        """The members at the front, at most up to one of this name; they are still to come."""
         seen: list[StoredMember] = []
         try:
-            seen.extend(self._up_to_header())
+            for member in islice(self._members, _FRONT_LIMIT):
+                seen.append(member)
+                if member.name == up_to:
+                    break
         except SCAN_ERRORS as error:
             self.error = error
         self._members = chain(seen, self._members)
-        self.naming, self._knows_naming = _told_naming(seen), True
-        if seen and seen[-1].name == HEADER_NAME:
-            found = seen[-1]
-        else:
-            self.table()
-            found = super().header()
-        if seen and seen[0].name != HEADER_NAME and found.name == HEADER_NAME:
-            self._lose(f"the archive begins with {display(seen[0].name)}, not with its header")
-        return found
-
-    def _up_to_header(self) -> Iterator[StoredMember]:
-        for member in islice(self._members, _FRONT_LIMIT):
-            yield member
-            if member.name == HEADER_NAME:
-                return
+        return seen
 
     def headers(self) -> Sequence[StoredMember]:
         """The headers there are, at most four, in the archive's order."""
@@ -170,7 +187,11 @@ class SalvageCatalog(SeekableCatalog):
 
     def _stored(self, table: ChunkTable, run: int, position: int) -> EncryptedChunk:
         index, offset, size = table.place(run, position)
-        return self._make_chunk(ChunkName(table.path(run), index), offset, size, None, None)
+        name = ChunkName(table.path(run), index)
+        proof: ReadProof | None = None
+        if self._proofs is not None:
+            proof = functools.partial(self._proofs.read, name)
+        return self._make_chunk(name, offset, size, proof, None)
 
     def _take_front(self, member: StoredMember) -> bool:
         found = self._fronts.get(member.name)

@@ -176,8 +176,6 @@ class CbcStream:
         begin = start - len(self._pending)
         body[begin:start] = self._pending
         data = body[begin:]
-        if not len(data):
-            return data
         keep = (len(data) - 1) % size + 1
         whole, self._pending = data[:-keep], bytes(data[-keep:])
         self._decrypt(whole)

@@ -75,7 +75,7 @@ class EncryptedVolumes:
             ChunkDamaged: it is no cipher text.
             LimitExceeded: what the zlib stream gives is longer than a chunk may be.
         """
-        if body[LARGEST_BLOCK:][: len(SALT_MAGIC)] != SALT_MAGIC and _is_zlib(body):
+        if _is_zlib(body):  # which Salted__ is not
             body = _inflate(body, self._limits.chunk)
         start = LARGEST_BLOCK + SALTED_SIZE
         salted = bytes(body[LARGEST_BLOCK:start])
@@ -111,24 +111,28 @@ def _is_zlib(body: memoryview) -> bool:
 def _inflate(body: memoryview, limit: int) -> memoryview:
     """What is in the zlib stream, behind as much room. Cipher text hardly shrinks or grows.
 
+    What the decoder has not taken yet it copies each time, so it is given some at a time.
+
     Raises:
         ChunkDamaged: it is broken, cut off, or something follows its end.
         LimitExceeded: more than limit bytes.
     """
     inflated, decoder = bytearray(LARGEST_BLOCK), zlib.decompressobj()
-    data: bytes | memoryview = body[LARGEST_BLOCK:]
+    rest = body[LARGEST_BLOCK:]
     try:
         while not decoder.eof:
+            data: bytes | memoryview = decoder.unconsumed_tail
+            if not data:
+                data, rest = rest[:_PIECE_SIZE], rest[_PIECE_SIZE:]
             piece = decoder.decompress(data, _PIECE_SIZE)
-            data = decoder.unconsumed_tail
             if not piece and not data and not decoder.eof:
                 raise ChunkDamaged("the zlib stream around it is cut off")
             inflated += piece
-            if len(inflated) > limit:
+            if len(inflated) - LARGEST_BLOCK > limit:
                 raise LimitExceeded("what is in it is longer than a chunk may be", limit="chunk")
     except zlib.error as error:
         raise ChunkDamaged(f"the zlib stream around it is broken ({error})") from error
-    if decoder.unused_data:
+    if decoder.unused_data or len(rest):
         raise ChunkDamaged("something follows the zlib stream around it")
     return memoryview(inflated)
 

@@ -348,7 +348,7 @@ class Door3:
             weak = weak_digests_of_size(size)
             if weak:
                 raise UnsupportedFormat(
-                    f"the header is proven by no better digest than {weak[0].upper()}, which is too"
+                    f"the backup is proven by no better digest than {weak[0].upper()}, which is too"
                     " weak. If you want to trust it all the same, ask for it by name:"
                     f" --hmac-algorithm {weak[0].upper()}"
                 )
