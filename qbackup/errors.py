@@ -44,6 +44,10 @@ class NotInBackup(UsageError):
     """A qube or file was asked for that this backup does not hold."""
 
 
+class NotInImage(NotInBackup):
+    """A path was asked for that is not in the image."""
+
+
 class AlreadyPassed(UsageError):
     """The file went by already: a backup read from a pipe gives its files once, in order."""
 

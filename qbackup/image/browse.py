@@ -1,0 +1,77 @@
+"""A backup's image, opened for its files: read to its end and verified first, then looked at."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from typing import BinaryIO, cast
+
+from qbackup.errors import UsageError
+from qbackup.file import BackupFile
+from qbackup.image.opening import open_image
+from qbackup.image.spool import MEMORY_BLOCKS, Spool, SpoolStream, fill
+from qbackup.image.tree import Image
+from qbackup.limits import Limits
+from qbackup.names import display
+from qbackup.restore.report import OnProgress, Progress
+
+
+def browse(
+    file: BackupFile,
+    *,
+    partition: int | None = None,
+    spool: str | os.PathLike[str] | None = None,
+    memory_blocks: int = MEMORY_BLOCKS,
+    limits: Limits,
+    progress: OnProgress | None = None,
+) -> Image:
+    """Spools an image of a backup, and opens the file system in it.
+
+    Nothing of it is looked at before its end was proven.
+
+    Args:
+        file: the image.
+        partition: see `open_image`.
+        spool: folder for what does not stay in memory; default: the system's for such files.
+        memory_blocks: of 64 KiB each, that may stay in memory.
+        limits: bounds on what it may ask for.
+        progress: called after every chunk.
+
+    Raises:
+        UsageError: it is a folder archive, whose files need no image to be opened.
+        Damaged: it is not whole, or its file system makes no sense.
+        UnsupportedFormat: there is no ext4 in it.
+        MachineError: there is no room for it.
+    """
+    if file.is_folder:
+        raise UsageError(
+            "it is a folder and no disk image: restore it, and its files are there",
+            file=display(file.name),
+        )
+    held = Spool(spool, memory_blocks)
+    counted = _Counted(file, progress)
+    try:
+        with file.naming_errors(), closing(file.decode(on_chunk=counted)) as inner:
+            size = fill(held, inner.only_file().extents())
+            inner.finish()
+    except BaseException:
+        held.close()
+        raise
+    stream = cast(BinaryIO, SpoolStream(held, size))
+    with file.naming_errors():
+        return open_image(stream, partition=partition, limits=limits)
+
+
+class _Counted:
+    """Turns the sizes of chunks into progress."""
+
+    def __init__(self, file: BackupFile, progress: OnProgress | None) -> None:
+        self._progress = progress
+        self._name = file.name
+        self._done = 0
+        self._total = file.stored_size or None
+
+    def __call__(self, size: int) -> None:
+        self._done += size
+        if self._progress is not None:
+            self._progress(Progress(self._done, self._total, self._name))
