@@ -496,11 +496,13 @@ class BackupArchive:
         """
         from qbackup.image.browse import browse
 
+        file = self.file(name)
         return browse(
-            self.file(name),
+            file,
             partition=partition,
             spool=spool,
             limits=self.limits,
+            total=file.stored_size if self.is_seekable else None,
             progress=progress,
         )
 

@@ -9,3 +9,10 @@ The modules that turn bytes into values (`superblock`, `inode`, `extents`, `fold
 `partitions`) do no reading; `reader` brings them the bytes, `tree` gives paths to what it finds,
 and `copying` writes it out through `qbackup.restore`.
 """
+
+from __future__ import annotations
+
+from qbackup.image.opening import open_image
+from qbackup.image.tree import Image, Node
+
+__all__ = ["Image", "Node", "open_image"]

@@ -68,12 +68,10 @@ class BlockMap:
         """
         end = -(-self.inode.size // self.superblock.block_size)
         found = self._extents(self.inode.body) if self.inode.has_extents else self._numbers(end)
-        count = 0
-        for run in found:
+        for count, run in enumerate(found, 1):
             self._check(run)
             if run.logical >= end:
                 return  # allocated ahead
-            count += 1
             if count > self.limit:
                 raise LimitExceeded(
                     f"a file in the image has more than {self.limit} pieces",

@@ -23,6 +23,7 @@ def browse(
     spool: str | os.PathLike[str] | None = None,
     memory_blocks: int = MEMORY_BLOCKS,
     limits: Limits,
+    total: int | None = None,
     progress: OnProgress | None = None,
 ) -> Image:
     """Spools an image of a backup, and opens the file system in it.
@@ -35,6 +36,7 @@ def browse(
         spool: folder for what does not stay in memory; default: the system's for such files.
         memory_blocks: of 64 KiB each, that may stay in memory.
         limits: bounds on what it may ask for.
+        total: stored bytes of the image, where they are known before.
         progress: called after every chunk.
 
     Raises:
@@ -49,7 +51,7 @@ def browse(
             file=display(file.name),
         )
     held = Spool(spool, memory_blocks)
-    counted = _Counted(file, progress)
+    counted = _Counted(file.name, total, progress)
     try:
         with file.naming_errors(), closing(file.decode(on_chunk=counted)) as inner:
             size = fill(held, inner.only_file().extents())
@@ -65,11 +67,11 @@ def browse(
 class _Counted:
     """Turns the sizes of chunks into progress."""
 
-    def __init__(self, file: BackupFile, progress: OnProgress | None) -> None:
+    def __init__(self, name: str, total: int | None, progress: OnProgress | None) -> None:
+        self._name = name
+        self._total = total
         self._progress = progress
-        self._name = file.name
         self._done = 0
-        self._total = file.stored_size or None
 
     def __call__(self, size: int) -> None:
         self._done += size

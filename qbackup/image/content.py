@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from qbackup.errors import QBackupError
-from qbackup.image.blocks import Run
 from qbackup.image.inode import Inode
 from qbackup.image.reader import Ext4
 from qbackup.inner import Extent
@@ -53,9 +52,7 @@ class FileContent(io.RawIOBase):
         named: what puts the file's name into errors.
     """
 
-    def __init__(
-        self, system: Ext4, inode: Inode, named: Callable[[QBackupError], None]
-    ) -> None:
+    def __init__(self, system: Ext4, inode: Inode, named: Callable[[QBackupError], None]) -> None:
         super().__init__()
         self._system = system
         self._inode = inode

@@ -89,6 +89,8 @@ def _holds_nothing(data: bytes) -> bool:
     """Whether all its entries are unused, or ``.`` and ``..``."""
     if data[:4] == bytes(4):
         return _length(data, 0) == len(data)
-    return data[8:9] == b"." and _length(data, 0) == _TAIL_SIZE and (
-        _length(data, _TAIL_SIZE) == len(data) - _TAIL_SIZE and data[20:22] == b".."
+    return (
+        data[8:9] == b"."
+        and _length(data, 0) == _TAIL_SIZE
+        and (_length(data, _TAIL_SIZE) == len(data) - _TAIL_SIZE and data[20:22] == b"..")
     )

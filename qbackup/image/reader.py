@@ -128,9 +128,7 @@ class Ext4:
             raise UnsupportedFormat("it is encrypted by the file system itself")
         if inode.is_inline:
             return iter(())
-        return BlockMap(
-            self.superblock, inode, self.read_block, self.limits.sparse_entries
-        ).runs()
+        return BlockMap(self.superblock, inode, self.read_block, self.limits.sparse_entries).runs()
 
     def inline_data(self, inode: Inode) -> bytes:
         """The content of a file that is in its inode."""

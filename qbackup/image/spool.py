@@ -37,18 +37,33 @@ _CACHED_BLOCKS = 64
 _ZEROS = bytes(BLOCK_SIZE)
 
 
+def default_folder() -> str:
+    """The system's folder for large temporary files: ``/tmp`` is memory on many of them.
+
+    Raises:
+        MachineError: there is none.
+    """
+    large = "/var/tmp"  # noqa: S108
+    if "TMPDIR" not in os.environ and os.access(large, os.W_OK | os.X_OK):
+        return large
+    try:
+        return tempfile.gettempdir()
+    except OSError as error:
+        raise MachineError(f"{error.strerror}; name a folder with --spool DIR") from error
+
+
 class Records:
     """Blocks by the order that they were written in, encrypted in a file without a name.
 
     Args:
-        folder: that the file is in; None: the system's folder for such files.
+        folder: that the file is in; None: see `default_folder`.
 
     Raises:
         MachineError: it can't be made there.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
-        self._where = os.fspath(folder) if folder is not None else tempfile.gettempdir()
+        self._where = os.fspath(folder if folder is not None else default_folder())
         self._decrypt = choose_cipher().decrypt
         self._key, self._mac_key = secrets.token_bytes(32), secrets.token_bytes(32)
         try:

@@ -70,6 +70,11 @@ class Superblock:
         return bool(self.ro_compat & METADATA_CSUM)
 
     @property
+    def has_shared_blocks(self) -> bool:
+        """Whether files may share blocks."""
+        return bool(self.ro_compat & SHARED_BLOCKS)
+
+    @property
     def group_count(self) -> int:
         """Number of block groups."""
         return -(-(self.block_count - self.first_block) // self.blocks_per_group)
@@ -140,7 +145,7 @@ def _check(block: Superblock) -> None:
         and _is_power_of_two(block.descriptor_size)
         and _DESCRIPTOR_SIZE <= block.descriptor_size <= SIZE
         and 0 < block.blocks_per_group <= size * 8 * 1024  # clusters can be of many blocks
-        and 0 < block.inodes_per_group
+        and block.inodes_per_group > 0
         and table < block.blocks_per_group
         and block.first_block < block.block_count
         and 0 < block.inode_count <= block.group_count * block.inodes_per_group

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from qbackup.image.copying import CopyReport
 
+_Names: TypeAlias = list[tuple[bytes, int]]
 OnError: TypeAlias = Callable[[str, QBackupError], None]
 
 _LINKS_LIMIT = 40  # as the kernel
@@ -168,19 +169,6 @@ class Image:
         """
         return self.walk_from(self.stat(path), on_error)
 
-    def copy(
-        self,
-        path: str,
-        destination: str | os.PathLike[str],
-        *,
-        overwrite: bool = False,
-        check: bool = True,
-    ) -> CopyReport:
-        """Copies a file, or a folder with all in it, out of the image; see `copying.copy`."""
-        from qbackup.image.copying import copy
-
-        return copy(self, path, destination, overwrite=overwrite, check=check)
-
     def walk_from(self, node: Node, on_error: OnError | None = None) -> Iterator[Node]:
         """As `walk`, from what was found already."""
         yield node
@@ -207,6 +195,19 @@ class Image:
             yield child
             way.append(self._children(child, on_error))
 
+    def copy(
+        self,
+        path: str,
+        destination: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        check: bool = True,
+    ) -> CopyReport:
+        """Copies a file, or a folder with all in it, out of the image; see `copying.copy`."""
+        from qbackup.image.copying import copy
+
+        return copy(self, path, destination, overwrite=overwrite, check=check)
+
     def _children(self, folder: Node, on_error: OnError | None) -> Iterator[Node]:
         above = folder.path.rstrip("/")
         for name, number in self._sorted(folder, on_error):
@@ -220,9 +221,9 @@ class Image:
                 continue
             yield node
 
-    def _sorted(self, folder: Node, on_error: OnError | None) -> list[tuple[bytes, int]]:
+    def _sorted(self, folder: Node, on_error: OnError | None) -> _Names:
         """Names and numbers. Of a damaged folder, those in front of the damage."""
-        found: list[tuple[bytes, int]] = []
+        found: _Names = []
         limit = self.system.limits.tree_entries
         try:
             with _Naming(folder.path):
