@@ -21,6 +21,9 @@ examples:
   qbackup restore /media/usb/qubes-2024-09-17T101112 -o restored
   qbackup restore BACKUP personal vault/private.img -o restored
   qbackup cat BACKUP work/notes.txt
+  qbackup ls BACKUP vault:/home/user
+  qbackup cp BACKUP vault:/home/user/Documents .
+  qbackup cp restored/vault/private.img:/home/user/keys.kdbx .
 """
 
 
@@ -53,11 +56,17 @@ def build_parser() -> argparse.ArgumentParser:
         ("verify", "everything that restore does but the writing", True),
         ("restore", "write DIR/QUBE/FILE for all that is asked for", True),
         ("cat", "one file's content to standard output", False),
+        ("ls", "the files inside a disk image", True),
+        ("cp", "copy a file or folder out of a disk image", True),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(json=False)
-        command.add_argument("backup", metavar="BACKUP", help="the file; - for standard input")
+        backup = "the file; - for standard input"
+        if name in ("cat", "ls", "cp"):
+            backup += "; or IMAGE:/path in an image that was restored"
+        command.add_argument("backup", metavar="BACKUP", help=backup)
         _add_names(command, name)
+        _add_image(command, name)
         _add_passphrase(command)
         _add_common(command, json)
     return parser
@@ -73,7 +82,13 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
             help="QUBE or QUBE/FILE; none means all",
         )
     if name == "cat":
-        command.add_argument("name", metavar="QUBE/FILE", type=_name, help="the file, or qubes.xml")
+        command.add_argument(
+            "name",
+            metavar="QUBE/FILE",
+            nargs="?",
+            type=_name,
+            help="the file, or qubes.xml; or QUBE:/path, a file inside its private image",
+        )
     if name in ("verify", "restore"):
         command.add_argument(
             "--dask",
@@ -93,6 +108,40 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
             "--keep-damaged",
             action="store_true",
             help="leave what could be verified of a damaged file as NAME.damaged",
+        )
+
+
+def _add_image(command: argparse.ArgumentParser, name: str) -> None:
+    if name in ("ls", "cp"):
+        command.add_argument(
+            "name",
+            metavar="QUBE:/path",
+            nargs="?",
+            type=_name,
+            help="in the qube's private image; QUBE/root.img:/path in another one",
+        )
+    if name == "ls":
+        command.add_argument(
+            "-R", "--recursive", action="store_true", help="what is in its folders, too"
+        )
+    if name == "cp":
+        command.add_argument(
+            "destination", metavar="DEST", nargs="?", help="a folder to copy into, or a new name"
+        )
+        command.add_argument(
+            "--overwrite", action="store_true", help="replace what is there under that name"
+        )
+    if name in ("cat", "ls", "cp"):
+        command.add_argument(
+            "--spool",
+            metavar="DIR",
+            help="where a large image is kept meanwhile, encrypted (default: /var/tmp or TMPDIR)",
+        )
+        command.add_argument(
+            "--partition",
+            metavar="N",
+            type=_positive,
+            help="of a disk (default: the largest one with ext4)",
         )
 
 

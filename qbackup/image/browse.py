@@ -6,10 +6,17 @@ import os
 from contextlib import closing
 from typing import BinaryIO, cast
 
-from qbackup.errors import UsageError
+from qbackup.errors import MachineError, UsageError
 from qbackup.file import BackupFile
 from qbackup.image.opening import open_image
-from qbackup.image.spool import MEMORY_BLOCKS, Spool, SpoolStream, fill
+from qbackup.image.spool import (
+    BLOCK_SIZE,
+    MEMORY_BLOCKS,
+    Spool,
+    SpoolStream,
+    default_folder,
+    fill,
+)
 from qbackup.image.tree import Image
 from qbackup.limits import Limits
 from qbackup.names import display
@@ -50,6 +57,8 @@ def browse(
             "it is a folder and no disk image: restore it, and its files are there",
             file=display(file.name),
         )
+    if total is not None and total > memory_blocks * BLOCK_SIZE:
+        _check_space(spool if spool is not None else default_folder(), total)
     held = Spool(spool, memory_blocks)
     counted = _Counted(file.name, total, progress)
     try:
@@ -62,6 +71,20 @@ def browse(
     stream = cast(BinaryIO, SpoolStream(held, size))
     with file.naming_errors():
         return open_image(stream, partition=partition, limits=limits)
+
+
+def _check_space(folder: str | os.PathLike[str], needed: int) -> None:
+    """No filter makes an image much larger than it is."""
+    where = display(os.fspath(folder))
+    try:
+        state = os.statvfs(folder)
+    except OSError as error:
+        raise MachineError(f"can't keep the image in {where}: {error.strerror}") from error
+    if state.f_bavail * state.f_frsize < needed:
+        raise MachineError(
+            f"there is no room for the image in {where}: it has at least {needed} bytes;"
+            " another folder can be named with --spool DIR"
+        )
 
 
 class _Counted:
