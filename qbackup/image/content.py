@@ -28,6 +28,8 @@ def extents(system: Ext4, inode: Inode) -> Iterator[Extent]:
         data = system.inline_data(inode)
         if data:
             yield Extent(0, len(data), memoryview(data))
+        if len(data) < inode.size:
+            yield Extent(len(data), inode.size - len(data), None)
         return
     block_size, position = system.superblock.block_size, 0
     for run in system.runs(inode):
@@ -104,7 +106,7 @@ class FileContent(io.RawIOBase):
     def _read(self, size: int) -> bytes:
         """Up to this many bytes, from one run or one hole."""
         if self._inline is not None:
-            return self._inline[self._position : self._position + size]
+            return self._inline[self._position : self._position + size] or bytes(size)
         block_size = self._system.superblock.block_size
         block = self._position // block_size
         place = bisect_right(self._starts, block) - 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from qbackup.errors import Damaged
 from qbackup.image.crc32c import crc32c
 from qbackup.image.inode import INDEX_FLAG, Inode
-from qbackup.image.superblock import FILETYPE, Superblock
+from qbackup.image.superblock import Superblock
 
 _HEAD = 8
 _TAIL_SIZE = 12
@@ -41,24 +41,24 @@ def parse_block(data: bytes, inode: Inode, superblock: Superblock) -> Iterator[N
     """
     if superblock.has_checksums:
         _check(data, inode)
-    return _entries(data, superblock)
+    return _entries(data)
 
 
-def parse_inline(inode: Inode, superblock: Superblock) -> Iterator[Name]:
+def parse_inline(inode: Inode) -> Iterator[Name]:
     """The entries of a folder that is in its inode. Raises Damaged."""
-    if inode.size > len(inode.body) + len(inode.inline):
+    more = inode.inline or b""
+    if inode.size > len(inode.body) + len(more):
         raise Damaged("its inline data are not all there")
-    yield from _entries(inode.body[_INLINE_PARENT:], superblock)
-    yield from _entries(inode.inline, superblock)
+    yield from _entries(inode.body[_INLINE_PARENT:])
+    yield from _entries(more)
 
 
-def _entries(data: bytes, superblock: Superblock) -> Iterator[Name]:
+def _entries(data: bytes) -> Iterator[Name]:
     offset = 0
-    has_type = superblock.incompat & FILETYPE
     while offset + _HEAD <= len(data):
         number = int.from_bytes(data[offset : offset + 4], "little")
         length = _length(data, offset)
-        size = data[offset + 6] if has_type else data[offset + 6] | data[offset + 7] << 8
+        size = data[offset + 6]  # the byte behind it is a type, or nothing
         if length < _HEAD or length % 4 or size > length - _HEAD or offset + length > len(data):
             raise Damaged("a block of the folder is damaged")
         name = data[offset + _HEAD : offset + _HEAD + size]

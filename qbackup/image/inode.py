@@ -46,7 +46,7 @@ class Inode:
         blocks: sectors of 512 bytes, or blocks, that it takes.
         seed: of the checksums of its metadata.
         body: the 60 bytes that hold extents, block numbers, a link's text or inline data.
-        inline: more inline data, from the extended attributes.
+        inline: more inline data, from the extended attributes; None where there is no such attribute.
     """
 
     number: int
@@ -63,7 +63,7 @@ class Inode:
     blocks: int
     seed: int
     body: bytes
-    inline: bytes
+    inline: bytes | None
 
     @property
     def has_extents(self) -> bool:
@@ -98,7 +98,7 @@ def parse_inode(data: bytes, number: int, superblock: Superblock) -> Inode:
     if kind is None or (not links and dtime):
         raise Damaged(f"inode {number} is named, but there is no file in it")
     _, _, ctime_more, mtime_more, atime_more, *_ = _EXTRA.unpack(extra.ljust(_EXTRA.size, b"\0"))
-    inline = _inline_data(data, len(extra)) if flags & INLINE_FLAG else b""
+    inline = _inline_data(data, len(extra)) if flags & INLINE_FLAG else None
     return Inode(
         number=number,
         kind=kind,
@@ -147,11 +147,11 @@ def _time(seconds: int, more: int) -> int:
     )
 
 
-def _inline_data(data: bytes, extra_size: int) -> bytes:
-    """The value of the attribute ``system.data`` in the inode's own bytes; b"" without it."""
+def _inline_data(data: bytes, extra_size: int) -> bytes | None:
+    """The value of the attribute ``system.data`` in the inode's own bytes; None without it."""
     start = OLD_SIZE + int.from_bytes(data[OLD_SIZE : OLD_SIZE + 2], "little")
     if not extra_size or data[start : start + 4] != _XATTR_MAGIC.to_bytes(4, "little"):
-        return b""
+        return None
     first = entry = start + 4
     while entry + 16 <= len(data) and data[entry : entry + 4] != bytes(4):
         length, prefix, offset, inode, size = struct.unpack_from("<BBHII", data, entry)
@@ -162,4 +162,4 @@ def _inline_data(data: bytes, extra_size: int) -> bytes:
                 raise Damaged("its inline data reach past its inode")
             return value
         entry += (16 + length + 3) & ~3
-    return b""
+    return None

@@ -91,7 +91,7 @@ class Ext4:
         block = self.superblock
         per_block = block.block_size // block.descriptor_size
         where, index = divmod(group, per_block)
-        number = block.first_block + 1 + where
+        number = block.own_block + 1 + where
         if block.incompat & META_BG and where >= block.first_meta_group:
             number = self._meta_block(where * per_block)
         start = index * block.descriptor_size
@@ -108,6 +108,8 @@ class Ext4:
     def _meta_block(self, group: int) -> int:
         """Where a meta group's descriptors are: in its first group, behind a superblock if any."""
         block = self.superblock
+        if not group:
+            return block.own_block + 1
         first = block.first_block + group * block.blocks_per_group
         return first + (1 if _has_superblock(group, block) else 0)
 
@@ -131,9 +133,9 @@ class Ext4:
         return BlockMap(self.superblock, inode, self.read_block, self.limits.sparse_entries).runs()
 
     def inline_data(self, inode: Inode) -> bytes:
-        """The content of a file that is in its inode."""
-        data = (inode.body + inode.inline)[: inode.size]
-        if len(data) < inode.size:
+        """The content of a file that is in its inode; zeros may follow up to its size."""
+        data = (inode.body + (inode.inline or b""))[: inode.size]
+        if len(data) < inode.size and inode.inline is None:
             raise Damaged("its inline data are not all there")
         return data
 
@@ -142,7 +144,7 @@ class Ext4:
         if inode.is_encrypted:
             raise UnsupportedFormat("its names are encrypted by the file system itself")
         if inode.is_inline:
-            yield from folder.parse_inline(inode, self.superblock)
+            yield from folder.parse_inline(inode)
             return
         if inode.size > _FOLDER_LIMIT:
             raise Damaged(f"a folder of {inode.size} bytes")
@@ -159,7 +161,7 @@ class Ext4:
         if inode.size > min(_SYMLINK_LIMIT, self.superblock.block_size):
             raise Damaged(f"a symbolic link of {inode.size} bytes")
         if inode.is_inline:
-            return self.inline_data(inode)
+            return self.inline_data(inode).ljust(inode.size, b"\0")
         if inode.size < len(inode.body) and not inode.has_extents:
             return inode.body[: inode.size]
         first = next(self.runs(inode), None)

@@ -19,8 +19,7 @@ _LARGEST_BLOCK = 65536
 _DESCRIPTOR_SIZE = 32
 _FIRST_REVISION = 0
 
-FILETYPE, RECOVER, META_BG, BIT64 = 0x2, 0x4, 0x10, 0x80
-CSUM_SEED, INLINE_DATA = 0x2000, 0x8000
+RECOVER, META_BG, BIT64, CSUM_SEED = 0x4, 0x10, 0x80, 0x2000
 METADATA_CSUM = 0x400  # read-only compatible
 SHARED_BLOCKS = 0x4000  # read-only compatible
 _READ = 0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000
@@ -35,7 +34,7 @@ class Superblock:
     Args:
         block_size: in bytes.
         block_count: of the file system.
-        first_block: the block of group 0's beginning: 1 where blocks have 1 KiB.
+        first_block: the block of group 0's beginning: 1 where blocks have 1 KiB, mostly.
         blocks_per_group: number.
         inode_count: number of inodes.
         inodes_per_group: number.
@@ -63,6 +62,11 @@ class Superblock:
     journal_inode: int
     seed: int
     label: bytes
+
+    @property
+    def own_block(self) -> int:
+        """The block that the superblock is in."""
+        return OFFSET // self.block_size
 
     @property
     def has_checksums(self) -> bool:
@@ -139,7 +143,7 @@ def _check(block: Superblock) -> None:
     table = -(-block.inodes_per_group * block.inode_size // size)
     sound = (
         size <= _LARGEST_BLOCK
-        and block.first_block == (1 if size == SIZE else 0)
+        and block.first_block <= (1 if size == SIZE else 0)
         and _is_power_of_two(block.inode_size)
         and _OLD_INODE_SIZE <= block.inode_size <= size
         and _is_power_of_two(block.descriptor_size)

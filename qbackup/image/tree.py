@@ -8,7 +8,7 @@ contains itself can make it endless.
 from __future__ import annotations
 
 import io
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -39,6 +39,7 @@ OnError: TypeAlias = Callable[[str, QBackupError], None]
 
 _LINKS_LIMIT = 40  # as the kernel
 _BUFFER_SIZE = 1 << 20
+_CACHED_NAMES = 20_000  # about 4 MiB
 #: What is wrong with one file of an image, and not with the image or this machine.
 OWN_FAULT = (Damaged, Unreadable)
 
@@ -86,7 +87,7 @@ class Image:
     def __init__(self, system: Ext4, stream: BinaryIO) -> None:
         self.system = system
         self._stream = stream
-        self._last: tuple[int, dict[bytes, int]] = (0, {})
+        self._folders: OrderedDict[int, dict[bytes, int]] = OrderedDict()
 
     def __enter__(self) -> Image:
         return self
@@ -278,13 +279,16 @@ class Image:
         return Node(f"{folder.path.rstrip('/')}/{name}", self.system.inode(number))
 
     def _names(self, folder: Node) -> dict[bytes, int]:
-        """The names of a folder; those of the last one stay in memory. The first of two counts."""
-        number, names = self._last
-        if number != folder.stat.number:
+        """The names of a folder; those of the last ones stay in memory. The first of two counts."""
+        number = folder.stat.number
+        names = self._folders.pop(number, None)
+        if names is None:
             names = {}
             for name, child in self._sorted(folder, None):
                 names.setdefault(name, child)
-            self._last = (folder.stat.number, names)
+        self._folders[number] = names
+        while len(self._folders) > 1 and sum(map(len, self._folders.values())) > _CACHED_NAMES:
+            self._folders.popitem(last=False)
         return names
 
 
