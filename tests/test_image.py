@@ -18,7 +18,16 @@ from qbackup.image.crc32c import START, crc32c
 from qbackup.names import decode, encode
 from tests import imagekit
 from tests.imagekit import KINDS, MIB, is_made_wrong, make_image, make_tree
-from tests.maker import contents, debugfs, entries, make_ext4, make_gpt, make_mbr, make_sparse
+from tests.maker import (
+    contents,
+    debugfs,
+    entries,
+    index_folders,
+    make_ext4,
+    make_gpt,
+    make_mbr,
+    make_sparse,
+)
 from tests.maker.debugfs import times
 from tests.restored import content
 
@@ -116,7 +125,9 @@ class TestEveryKind:
             dumped = contents(path, [n.stat.number for n in files], tmp_path)
             for node in files:
                 with image.open(node.path) as stream:
-                    assert content(stream.read()) == content(dumped[node.stat.number]), node.path
+                    assert content(stream.read()) == content(
+                        dumped[node.stat.number].ljust(node.size, b"\0")  # where they are inline
+                    ), node.path
 
 
 class TestFolders:
@@ -135,7 +146,7 @@ class TestFolders:
         for name in names:
             (many / name).write_bytes(name.encode())
         path = make_ext4(tmp_path / "image", 64 * MIB, tmp_path / "tree", ["-b", "1024"])
-        imagekit.index_folders(path)
+        index_folders(path)
         with open_image(path) as image:
             assert image.stat("many").stat.flags & INDEX
             assert [node.name for node in image.list("many")] == sorted(names)
@@ -219,6 +230,8 @@ class TestContent:
         chance = random.Random(3)
         with open_image(image_of(kind)) as image:
             for name in ("sparse", "large", "hundred"):
+                if is_made_wrong(b"/" + name.encode(), kind):
+                    continue
                 data = (tree / name).read_bytes()
                 with image.open(name) as stream:
                     for _ in range(200):
@@ -285,7 +298,11 @@ class TestDisks:
     def test_the_partition_with_a_file_system_is_found(self, small: Path, tmp_path: Path) -> None:
         """As a root image of Qubes: EFI, BIOS boot, root."""
         fat = b"\xeb\x3c\x90mkfs.fat" + bytes(43) + b"FAT16   " + bytes(4096)
-        parts = [("EFI System", fat), ("BIOS boot partition", bytes(4096)), ("Root", small)]
+        parts: list[tuple[str, bytes | Path]] = [
+            ("EFI System", fat),
+            ("BIOS boot partition", bytes(4096)),
+            ("Root", small),
+        ]
         disk = make_gpt(tmp_path / "disk", parts)
         with open_image(disk) as image, image.open("/etc/hostname") as stream:
             assert stream.read() == b"disk\n"

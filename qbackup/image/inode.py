@@ -46,7 +46,7 @@ class Inode:
         blocks: sectors of 512 bytes, or blocks, that it takes.
         seed: of the checksums of its metadata.
         body: the 60 bytes that hold extents, block numbers, a link's text or inline data.
-        inline: more inline data, from the extended attributes; None where there is no such attribute.
+        inline: more inline data, of the attribute ``system.data``; None where there is none.
     """
 
     number: int

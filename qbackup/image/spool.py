@@ -71,6 +71,11 @@ class Records:
         except OSError as error:
             raise self._failed(error) from error
 
+    @property
+    def number(self) -> int:
+        """The file's descriptor."""
+        return self._file.fileno()
+
     def close(self) -> None:
         """Gives the space back."""
         self._key = self._mac_key = b""
