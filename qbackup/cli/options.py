@@ -216,12 +216,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     end = rest.index("--") if "--" in rest else len(rest)
-    unknown = [text for text in rest[:end] if text.startswith("-") or "names" not in options]
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(_without_values(unknown))}")
-    if rest:  # argparse itself takes only those beside BACKUP
-        options.names += [_name(text) for text in rest[:end] + rest[end + 1 :]]
+    names = [text for text in rest[:end] if not text.startswith("-")] + rest[end + 1 :]
+    room = len(names) if "names" in options else len(_not_given(options))
+    unknown = [text for text in rest[:end] if text.startswith("-")]
+    if unknown or len(names) > room:
+        parser.error(f"unrecognized arguments: {' '.join(_without_values(unknown or names))}")
+    if "names" in options:  # argparse itself takes only those beside BACKUP
+        options.names += map(_name, names)
+    for key, text in zip(_not_given(options), names, strict=False):
+        setattr(options, key, _name(text) if key == "name" else text)
+    if options.command == "cat" and options.name is None and ":/" not in options.backup:
+        parser.error("the following arguments are required: QUBE/FILE, or QUBE:/path")
     return options
+
+
+def _not_given(options: argparse.Namespace) -> list[str]:
+    """Arguments behind BACKUP that can still come."""
+    return [key for key in ("name", "destination") if getattr(options, key, "") is None]
 
 
 def _without_values(unknown: list[str]) -> list[str]:

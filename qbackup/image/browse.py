@@ -28,7 +28,6 @@ def browse(
     *,
     partition: int | None = None,
     spool: str | os.PathLike[str] | None = None,
-    memory_blocks: int = MEMORY_BLOCKS,
     limits: Limits,
     total: int | None = None,
     progress: OnProgress | None = None,
@@ -41,7 +40,6 @@ def browse(
         file: the image.
         partition: see `open_image`.
         spool: folder for what does not stay in memory; default: the system's for such files.
-        memory_blocks: of 64 KiB each, that may stay in memory.
         limits: bounds on what it may ask for.
         total: stored bytes of the image, where they are known before.
         progress: called after every chunk.
@@ -57,9 +55,9 @@ def browse(
             "it is a folder and no disk image: restore it, and its files are there",
             file=display(file.name),
         )
-    if total is not None and total > memory_blocks * BLOCK_SIZE:
+    if total is not None and total > MEMORY_BLOCKS * BLOCK_SIZE:
         _check_space(spool if spool is not None else default_folder(), total)
-    held = Spool(spool, memory_blocks)
+    held = Spool(spool, MEMORY_BLOCKS)
     counted = _Counted(file.name, total, progress)
     try:
         with file.naming_errors(), closing(file.decode(on_chunk=counted)) as inner:
