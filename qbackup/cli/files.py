@@ -131,6 +131,8 @@ def _announcement(place: Place, spool: str | None, size: int) -> str:
 
 def run(image: Image, options: argparse.Namespace, place: Place) -> int:
     """The command."""
+    if image.warning is not None:
+        output.say(f"warning: {image.warning}")
     path = _seen_from_qube(image, place)
     try:
         return {"ls": _ls, "cp": _cp, "cat": _cat}[options.command](image, options, path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import BinaryIO
 
 from qbackup.errors import Damaged, MachineError
@@ -65,3 +66,41 @@ class Device:
 
 def _unreadable(error: OSError) -> MachineError:
     return MachineError(f"can't read the image: {error.strerror or error}")
+
+
+class Overlaid(Device):
+    """A device some of whose blocks count from other places of it.
+
+    Args:
+        device: all of it.
+        block_size: in bytes.
+        places: number of a block → (number of the block that counts, whether its first bytes
+            are not `mark` only because they were escaped).
+        mark: four bytes.
+    """
+
+    def __init__(
+        self, device: Device, block_size: int, places: Mapping[int, tuple[int, bool]], mark: bytes
+    ) -> None:
+        super().__init__(device._stream, device._start, device.size)
+        self._block_size = block_size
+        self._places = places
+        self._mark = mark
+
+    def read(self, offset: int, size: int) -> bytes:
+        """See `Device`."""
+        blocks = range(offset // self._block_size, -(-(offset + size) // self._block_size))
+        changed = [block for block in blocks if block in self._places]
+        if not changed:
+            return super().read(offset, size)
+        data = bytearray(super().read(offset, size))
+        for block in changed:
+            content = self._content(*self._places[block])
+            start = block * self._block_size - offset
+            first, end = max(start, 0), min(start + self._block_size, size)
+            data[first:end] = content[first - start : end - start]
+        return bytes(data)
+
+    def _content(self, place: int, is_escaped: bool) -> bytes:
+        data = super().read(place * self._block_size, self._block_size)
+        return self._mark + data[len(self._mark) :] if is_escaped else data

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from qbackup.errors import Damaged, LimitExceeded, UnsupportedFormat
-from qbackup.image import folder, superblock
+from qbackup.errors import Damaged, LimitExceeded, Unreadable, UnsupportedFormat
+from qbackup.image import folder, journal, superblock
 from qbackup.image.blocks import BlockMap, Run
 from qbackup.image.crc32c import crc32c
-from qbackup.image.device import Device
+from qbackup.image.device import Device, Overlaid
 from qbackup.image.folder import Name
 from qbackup.image.inode import Inode, parse_inode
-from qbackup.image.superblock import META_BG, Superblock
+from qbackup.image.superblock import META_BG, RECOVER, Superblock
 from qbackup.limits import Limits
 
 _CACHED_BLOCKS = 256
+_IN_USE = "the file system was in use or was not unmounted when it was saved"
 _CHECKSUM = slice(0x1E, 0x20)
 _SYMLINK_LIMIT = 4096  # as the kernel: with its text a link fills no more than a page
 _FOLDER_LIMIT = 512 << 20  # a million names of 255 bytes take 264 MiB
@@ -28,6 +30,10 @@ class Ext4:
         device: with the file system from its first byte.
         limits: bounds on what it may ask for.
 
+    Attributes:
+        superblock: what it says of itself.
+        warning: what may be missing of it, in words; None if nothing.
+
     Raises:
         UnsupportedFormat: it has features that are not read.
         Damaged: it makes no sense.
@@ -36,10 +42,55 @@ class Ext4:
     def __init__(self, device: Device, limits: Limits) -> None:
         self.limits = limits
         self._device = device
-        data = device.read(superblock.OFFSET, superblock.SIZE)
-        self.superblock: Superblock = superblock.parse_superblock(data)
+        self.superblock: Superblock = self._read_superblock()
         self._tables: dict[int, int] = {}
         self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self.warning: str | None = None
+        if self.superblock.incompat & RECOVER:
+            self._replay()
+
+    def _read_superblock(self) -> Superblock:
+        data = self._device.read(superblock.OFFSET, superblock.SIZE)
+        return superblock.parse_superblock(data)
+
+    def _replay(self) -> None:
+        """Takes over what is in the journal, as the file system was not unmounted."""
+        if not self.superblock.journal_inode:
+            self.warning = f"{_IN_USE}, and its journal is elsewhere"
+            return
+        try:
+            found, places = self._read_journal()
+        except (Damaged, Unreadable) as error:
+            self.warning = f"{_IN_USE}, and its journal can't be read: {error.reason}"
+            return
+        if found.warning is not None:
+            self.warning = f"{_IN_USE}: {found.warning}"
+        if places:
+            size = self.superblock.block_size
+            self._device = Overlaid(self._device, size, places, journal.MARK)
+            self._tables.clear()
+            self._cache.clear()
+            self.superblock = self._read_superblock()
+
+    def _read_journal(self) -> tuple[journal.Replay, dict[int, tuple[int, bool]]]:
+        inode = self.inode(self.superblock.journal_inode)
+        runs = list(self.runs(inode))
+        starts = [run.logical for run in runs]
+
+        def place_of(block: int) -> int:
+            run = runs[max(bisect_right(starts, block) - 1, 0)] if runs else None
+            if run is None or not run.logical <= block < run.logical + run.count:
+                raise Damaged("the journal has holes")
+            return run.physical + block - run.logical
+
+        size = self.superblock.block_size
+        found = journal.replay(
+            lambda block: self._device.read(place_of(block) * size, size), size, inode.size // size
+        )
+        return found, {
+            write.target: (place_of(write.place), write.is_escaped)
+            for write in found.writes.values()
+        }
 
     def read_block(self, number: int) -> bytes:
         """One block; the last ones that were asked for stay in memory."""

@@ -109,6 +109,11 @@ class Image:
         """The file system's name."""
         return decode(self.system.superblock.label)
 
+    @property
+    def warning(self) -> str | None:
+        """What may be missing, in words: of a file system that was not unmounted; else None."""
+        return self.system.warning
+
     # One path
 
     def stat(self, path: str, *, follow: bool = True) -> Node:
