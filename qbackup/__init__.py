@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         NotABackup,
         NotEnoughMemory,
         NotInBackup,
+        NotInImage,
         QBackupError,
         Unlockable,
         Unreadable,
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     )
     from qbackup.file import BackupFile
     from qbackup.header import BackupHeader
+    from qbackup.image.copying import CopyReport
+    from qbackup.image.opening import open_image
+    from qbackup.image.tree import Image, Node
     from qbackup.inner import Entry, Extent
     from qbackup.limits import Limits
     from qbackup.qube import Qube
@@ -70,6 +74,8 @@ _MODULES = (
     "file",
     "qube",
     "archive",
+    "image.opening",
+    "image.copying",
 )
 
 __all__ = [
@@ -81,6 +87,7 @@ __all__ = [
     "ByteRange",
     "ChunkDamaged",
     "ChunkMissing",
+    "CopyReport",
     "Damaged",
     "EncryptedChunk",
     "Entry",
@@ -88,14 +95,17 @@ __all__ = [
     "FileResult",
     "FolderArchive",
     "HeaderAltered",
+    "Image",
     "Incomplete",
     "Interrupted",
     "LimitExceeded",
     "Limits",
     "MachineError",
+    "Node",
     "NotABackup",
     "NotEnoughMemory",
     "NotInBackup",
+    "NotInImage",
     "Progress",
     "QBackupError",
     "Qube",
@@ -108,6 +118,7 @@ __all__ = [
     "WrongPassphrase",
     "__version__",
     "open",
+    "open_image",
 ]
 
 

@@ -37,6 +37,10 @@ from qbackup.restore.report import OnProgress, Report
 from qbackup.source import Source, open_source
 from qbackup.volumes import choose_volumes
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.image.tree import Image
+
 Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 
 _WARNINGS_LIMIT = 1000
@@ -331,6 +335,41 @@ class BackupArchive:
     def open(self, name: str) -> BinaryIO:
         """The content of ``QUBE/FILE`` as a binary stream, see `BackupFile.open`."""
         return self.file(name).open()
+
+    def browse(
+        self,
+        name: str,
+        *,
+        partition: int | None = None,
+        spool: str | os.PathLike[str] | None = None,
+        progress: OnProgress | None = None,
+    ) -> Image:
+        """The files in the image ``QUBE/FILE``, which is read to its end and verified before.
+
+        Args:
+            name: ``QUBE/FILE``, or its path in the archive.
+            partition: its number; default: the image itself, or its largest partition with ext4.
+            spool: folder for what is kept meanwhile, encrypted; default: the system's for such
+                files. What is small stays in memory.
+            progress: called after every chunk.
+
+        Raises:
+            NotInBackup: there is no such image.
+            Damaged: the image is not whole, or its file system makes no sense.
+            UnsupportedFormat: there is no ext4 in it.
+            MachineError: there is no room for it.
+        """
+        from qbackup.image.browse import browse
+
+        file = self.file(name)
+        return browse(
+            file,
+            partition=partition,
+            spool=spool,
+            limits=self.limits,
+            total=file.stored_size if self.is_seekable else None,
+            progress=progress,
+        )
 
     # What can be done with it
 

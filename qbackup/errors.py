@@ -49,6 +49,10 @@ class NotInBackup(UsageError):
     advice = "what is in it is shown by: qbackup list BACKUP"
 
 
+class NotInImage(NotInBackup):
+    """A path was asked for that is not in the image."""
+
+
 class AlreadyPassed(UsageError):
     """The file went by already: a backup read from a pipe gives its files once, in order."""
 

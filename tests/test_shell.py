@@ -14,7 +14,7 @@ from qbackup.cli.shell import FILES, completions
 from tests import make_shell
 from tests.commandline import run
 
-COMMANDS = {"info", "list", "verify", "restore", "cat", "kit", "completion"}
+COMMANDS = {"info", "list", "verify", "restore", "cat", "ls", "cp", "kit", "completion"}
 
 
 def need(program: str) -> None:

@@ -157,7 +157,7 @@ def _ended(arguments: Sequence[str], end: BaseException) -> int:
             from qbackup.cli.show import ended_document, to_json
 
             output.show(to_json(ended_document(how, arguments[0])))
-        writes = arguments[:1] == ["restore"]
+        writes = arguments[:1] in (["restore"], ["cp"])
         rest = "; no half-written file was left under a final name" if writes else ""
         output.say(f"qbackup: {how}{rest}")
     return status
@@ -378,8 +378,11 @@ def _tell_warnings(warnings: Sequence[str]) -> None:
 
 
 def _cat(options: argparse.Namespace) -> int:
+    from qbackup.cli import files
     from qbackup.metadata import METADATA_PATH
 
+    if files.is_place(options):
+        return _files(options)
     with _unlocked(options) as archive:
         if options.name == METADATA_PATH:
             output.copier()(archive.metadata)
@@ -411,6 +414,22 @@ def _completion(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _files(options: argparse.Namespace) -> int:
+    """`ls` and `cp`, and `cat` of a file inside an image."""
+    from qbackup.cli import files
+
+    place = files.place_of(options)
+    if place.qube is None:
+        return files.in_image(options, place)
+    with _unlocked(options) as archive:
+        with _progress(options) as progress:
+            image = files.browse(archive, options, place, progress)
+        with image:
+            status = files.run(image, options, place)
+        _tell_warnings(archive.warnings)
+        return max(status, _tell_errors(archive.salvaged))
+
+
 _COMMANDS = {
     "info": _info,
     "list": _list,
@@ -419,4 +438,6 @@ _COMMANDS = {
     "cat": _cat,
     "kit": _kit,
     "completion": _completion,
+    "ls": _files,
+    "cp": _files,
 }

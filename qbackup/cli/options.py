@@ -22,6 +22,9 @@ examples:
   qbackup restore BACKUP personal vault/private.img -o restored
   qbackup cat BACKUP work/notes.txt
   qbackup kit -o /media/usb/kit
+  qbackup ls BACKUP vault:/home/user
+  qbackup cp BACKUP vault:/home/user/Documents .
+  qbackup cp restored/vault/private.img:/home/user/keys.kdbx .
 """
 
 
@@ -54,11 +57,17 @@ def build_parser() -> argparse.ArgumentParser:
         ("verify", "everything that restore does but the writing", True),
         ("restore", "write DIR/QUBE/FILE for all that is asked for", True),
         ("cat", "one file's content to standard output", False),
+        ("ls", "the files inside a disk image", True),
+        ("cp", "copy a file or folder out of a disk image", True),
     ):
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(json=False)
-        command.add_argument("backup", metavar="BACKUP", help="the file; - for standard input")
+        backup = "the file; - for standard input"
+        if name in ("cat", "ls", "cp"):
+            backup += "; or IMAGE:/path in an image that was restored"
+        command.add_argument("backup", metavar="BACKUP", help=backup)
         _add_names(command, name)
+        _add_image(command, name)
         _add_passphrase(command)
         _add_common(command, json)
     _add_kit(commands)
@@ -93,7 +102,13 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
             help="QUBE or QUBE/FILE; none means all",
         )
     if name == "cat":
-        command.add_argument("name", metavar="QUBE/FILE", type=_name, help="the file, or qubes.xml")
+        command.add_argument(
+            "name",
+            metavar="QUBE/FILE",
+            nargs="?",
+            type=_name,
+            help="the file, or qubes.xml; or QUBE:/path, a file inside its private image",
+        )
     if name in ("verify", "restore"):
         command.add_argument(
             "--dask",
@@ -113,6 +128,40 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
             "--keep-damaged",
             action="store_true",
             help="leave what could be verified of a damaged file as NAME.damaged",
+        )
+
+
+def _add_image(command: argparse.ArgumentParser, name: str) -> None:
+    if name in ("ls", "cp"):
+        command.add_argument(
+            "name",
+            metavar="QUBE:/path",
+            nargs="?",
+            type=_name,
+            help="in the qube's private image; QUBE/root.img:/path in another one",
+        )
+    if name == "ls":
+        command.add_argument(
+            "-R", "--recursive", action="store_true", help="what is in its folders, too"
+        )
+    if name == "cp":
+        command.add_argument(
+            "destination", metavar="DEST", nargs="?", help="a folder to copy into, or a new name"
+        )
+        command.add_argument(
+            "--overwrite", action="store_true", help="replace what is there under that name"
+        )
+    if name in ("cat", "ls", "cp"):
+        command.add_argument(
+            "--spool",
+            metavar="DIR",
+            help="where a large image is kept meanwhile, encrypted (default: /var/tmp or TMPDIR)",
+        )
+        command.add_argument(
+            "--partition",
+            metavar="N",
+            type=_positive,
+            help="of a disk (default: the largest one with ext4)",
         )
 
 
@@ -187,12 +236,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     end = rest.index("--") if "--" in rest else len(rest)
-    unknown = [text for text in rest[:end] if text.startswith("-") or "names" not in options]
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(_without_values(unknown))}")
-    if rest:  # argparse itself takes only those beside BACKUP
-        options.names += [_name(text) for text in rest[:end] + rest[end + 1 :]]
+    names = [text for text in rest[:end] if not text.startswith("-")] + rest[end + 1 :]
+    room = len(names) if "names" in options else len(_not_given(options))
+    unknown = [text for text in rest[:end] if text.startswith("-")]
+    if unknown or len(names) > room:
+        parser.error(f"unrecognized arguments: {' '.join(_without_values(unknown or names))}")
+    if "names" in options:  # argparse itself takes only those beside BACKUP
+        options.names += map(_name, names)
+    for key, text in zip(_not_given(options), names, strict=False):
+        setattr(options, key, _name(text) if key == "name" else text)
+    if options.command == "cat" and options.name is None and ":/" not in options.backup:
+        parser.error("the following arguments are required: QUBE/FILE, or QUBE:/path")
     return options
+
+
+def _not_given(options: argparse.Namespace) -> list[str]:
+    """Arguments behind BACKUP that can still come."""
+    return [key for key in ("name", "destination") if getattr(options, key, "") is None]
 
 
 def _without_values(unknown: list[str]) -> list[str]:

@@ -47,8 +47,10 @@ def ended_document(how: str, command: str) -> Document:
 
 def _failure(error: str, kind: str, command: str) -> Document:
     document: Document = {"ok": False, "error": _text(error), "kind": kind}
-    if command in ("verify", "restore"):
+    if command in ("verify", "restore", "cp"):
         document["files"] = []
+    if command == "ls":
+        document["entries"] = []
     return document
 
 

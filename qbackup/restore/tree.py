@@ -10,10 +10,12 @@ decided here and not left to the writer, so that verifying says what restoring w
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from qbackup.errors import Damaged, LimitExceeded, QBackupError
-from qbackup.inner import Entry
+from qbackup.inner import Extent
 from qbackup.limits import Limits
 from qbackup.names import display, encode, unsafe_reason
 from qbackup.pieces import LOSSES, kept
@@ -22,6 +24,24 @@ from qbackup.restore.sinks import CannotWrite, TreeSink
 _SPECIAL_BITS = 0o6000
 _NOTES_LIMIT = 100
 _REFUSED_LIMIT = 1000
+
+
+class TreeEntry(Protocol):
+    """What is made of an entry: `qbackup.inner.Entry`, or a file of an image."""
+
+    @property
+    def path(self) -> str: ...  # noqa: D102
+    @property
+    def kind(self) -> str: ...  # noqa: D102
+    @property
+    def size(self) -> int: ...  # noqa: D102
+    @property
+    def mode(self) -> int: ...  # noqa: D102
+    @property
+    def mtime_ns(self) -> int: ...  # noqa: D102
+    @property
+    def target(self) -> str: ...  # noqa: D102
+    def extents(self) -> Iterator[Extent]: ...  # noqa: D102
 
 
 @dataclass
@@ -51,7 +71,7 @@ class TreeRestore:
     _deferred: int = 0
     _unnamed: int = 0
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: TreeEntry) -> None:
         """Makes one entry, or notes it for later.
 
         Raises:
@@ -104,7 +124,7 @@ class TreeRestore:
             mode, mtime_ns = self._folders[path]
             self.sink.finish_folder(path, mode, mtime_ns)
 
-    def _check_path(self, entry: Entry) -> None:
+    def _check_path(self, entry: TreeEntry) -> None:
         if entry.path == ".":
             if entry.kind != "folder":
                 raise Damaged(f"it is a {entry.kind}, not a folder")
@@ -118,7 +138,7 @@ class TreeRestore:
                 limit="depth",
             )
 
-    def _clash(self, entry: Entry) -> str | None:
+    def _clash(self, entry: TreeEntry) -> str | None:
         """Why this entry can't stand beside the earlier ones; if it can, its name is taken."""
         name = hash(encode(entry.path))
         if name in self._names or (entry.kind != "folder" and name in self._parents):
@@ -136,7 +156,7 @@ class TreeRestore:
             self._names[name] = False
         return None
 
-    def _make(self, entry: Entry) -> None:
+    def _make(self, entry: TreeEntry) -> None:
         if entry.kind == "folder":
             self.sink.folder(entry.path)
             self._keep_in_mind(entry.path)
@@ -153,7 +173,7 @@ class TreeRestore:
         else:
             self._refuse(entry.path, f"a {entry.kind}, which is never made")
 
-    def _make_file(self, entry: Entry) -> None:
+    def _make_file(self, entry: TreeEntry) -> None:
         with self.sink.file(entry.path, entry.size, entry.mode, entry.mtime_ns) as file:
             for extent in entry.extents():
                 if extent.data is not None:
@@ -162,7 +182,7 @@ class TreeRestore:
         self.size += entry.size
         self._names[hash(encode(entry.path))] = True
 
-    def _make_hard_link(self, entry: Entry) -> None:
+    def _make_hard_link(self, entry: TreeEntry) -> None:
         first = self._link_names.get(entry.target, entry.target)
         if first in self._links:  # a second name of a symbolic link
             self._keep_in_mind(entry.path + first)

@@ -42,13 +42,15 @@ from qbackup.restore.sinks import FileSink, Found, InTheWay, TreeSink
 
 
 class _Image(OpenFile):
-    def __init__(self, fd: int, place: Place) -> None:
+    def __init__(self, fd: int, place: Place, mode: int, mtime_ns: int | None) -> None:
         super().__init__(fd, place.name)
         self._place = place
+        self._mode = mode
+        self._mtime_ns = mtime_ns
 
     def commit(self, size: int, chunks: int = 0) -> None:
         with translated(self._name):
-            self.close_synced(size, FILE_MODE, None)
+            self.close_synced(size, self._mode, self._mtime_ns)
             self._place.take(self.fd)
 
     def keep(self, size: int) -> str | None:
@@ -167,15 +169,17 @@ class FolderWriter:
         return same
 
     @contextlib.contextmanager
-    def image(self, qube: str, name: str) -> Iterator[FileSink]:
-        """See `Writer`."""
+    def image(
+        self, qube: str, name: str, *, mode: int = FILE_MODE, mtime_ns: int | None = None
+    ) -> Iterator[FileSink]:
+        """See `Writer`. A file from inside an image has a mode and a time of its own."""
         with self._place_of(qube, name) as place:
             folder, base = place.folder, place.name
             with translated(base):
                 remove(folder, base + PART_SUFFIX)
                 fd = os.open(encode(base + PART_SUFFIX), NEW_FILE, FILE_MODE, dir_fd=folder)
             try:
-                yield _Image(fd, place)
+                yield _Image(fd, place, mode, mtime_ns)
             finally:
                 os.close(fd)
                 with contextlib.suppress(OSError):

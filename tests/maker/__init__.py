@@ -27,6 +27,8 @@ from tests.maker.damage import (
     swap,
     truncate,
 )
+from tests.maker.debugfs import Listed, contents, debugfs, entries, index_folders
+from tests.maker.disks import make_gpt, make_mbr
 from tests.maker.format2 import RELEASE_CANDIDATE, Format2Maker
 from tests.maker.format3 import Format3Maker
 from tests.maker.images import make_ext4, make_sparse
@@ -47,21 +49,28 @@ __all__ = [
     "Collector",
     "Format2Maker",
     "Format3Maker",
+    "Listed",
     "Member",
     "OldMaker",
     "Qube",
     "append_bytes",
     "assemble",
+    "contents",
     "cut",
+    "debugfs",
     "drop",
+    "entries",
     "extend",
     "extract_outer",
     "flip_byte",
     "flip_file_byte",
     "forged_archive",
     "get",
+    "index_folders",
     "inner_tar",
     "make_ext4",
+    "make_gpt",
+    "make_mbr",
     "make_sparse",
     "missing_tools",
     "outer_member",

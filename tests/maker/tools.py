@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 FILTERS = ("gzip", "pigz", "bzip2", "pbzip2", "xz", "lzma", "zstd", "zstdmt")
 
 #: Every program that the maker or the published procedure runs.
-PROGRAMS = ("tar", "scrypt", "openssl", "mkfs.ext4", "debugfs", *FILTERS)
+PROGRAMS = ("tar", "scrypt", "openssl", "mkfs.ext4", "debugfs", "e2fsck", *FILTERS)
 
 #: mkfs.ext4 and debugfs stand in sbin, which is not on every user's path.
 SEARCH_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))

@@ -49,8 +49,8 @@ function _shtab_qbackup_using
   test "$_shtab_qbackup_cmdpath" = "$argv"
 end
 
-set -g _shtab_qbackup_commands info list verify restore cat kit completion
-set -g _shtab_qbackup_opts_with_value --compression-filter --dask --hmac-algorithm --jobs --memory --output --passphrase-command --passphrase-file --wheels -o -p
+set -g _shtab_qbackup_commands info list verify restore cat ls cp kit completion
+set -g _shtab_qbackup_opts_with_value --compression-filter --dask --hmac-algorithm --jobs --memory --output --partition --passphrase-command --passphrase-file --spool --wheels -o -p
 
 complete -c qbackup -e
 complete -c qbackup -f
@@ -116,6 +116,8 @@ complete -c qbackup -n '_shtab_qbackup_using restore' -s v -l verbose -d 'say wh
 complete -c qbackup -n '_shtab_qbackup_using restore; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input'
 complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a cat -d 'one file'"'"'s content to standard output'
 complete -c qbackup -n '_shtab_qbackup_using cat' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l spool -xka "(__fish_complete_directories)" -d 'where a large image is kept meanwhile, encrypted (default: /var/tmp or TMPDIR)'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l partition -x -d 'of a disk (default: the largest one with ext4)'
 complete -c qbackup -n '_shtab_qbackup_using cat' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
 complete -c qbackup -n '_shtab_qbackup_using cat' -l passphrase-command -x -d 'a program that prints it'
 complete -c qbackup -n '_shtab_qbackup_using cat' -l jobs -x -d 'lanes derived side by side (default: cores)'
@@ -125,7 +127,40 @@ complete -c qbackup -n '_shtab_qbackup_using cat' -l hmac-algorithm -x -d 'of fo
 complete -c qbackup -n '_shtab_qbackup_using cat' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
 complete -c qbackup -n '_shtab_qbackup_using cat' -s q -l quiet -d 'no progress'
 complete -c qbackup -n '_shtab_qbackup_using cat' -s v -l verbose -d 'say what is used'
-complete -c qbackup -n '_shtab_qbackup_using cat; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input'
+complete -c qbackup -n '_shtab_qbackup_using cat; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input; or IMAGE:/path in an image that was restored'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a ls -d 'the files inside a disk image'
+complete -c qbackup -n '_shtab_qbackup_using ls' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using ls' -s R -l recursive -d 'what is in its folders, too'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l spool -xka "(__fish_complete_directories)" -d 'where a large image is kept meanwhile, encrypted (default: /var/tmp or TMPDIR)'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l partition -x -d 'of a disk (default: the largest one with ext4)'
+complete -c qbackup -n '_shtab_qbackup_using ls' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l passphrase-command -x -d 'a program that prints it'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l json -d 'one JSON document on stdout'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l jobs -x -d 'lanes derived side by side (default: cores)'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
+complete -c qbackup -n '_shtab_qbackup_using ls' -s q -l quiet -d 'no progress'
+complete -c qbackup -n '_shtab_qbackup_using ls' -s v -l verbose -d 'say what is used'
+complete -c qbackup -n '_shtab_qbackup_using ls; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input; or IMAGE:/path in an image that was restored'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a cp -d 'copy a file or folder out of a disk image'
+complete -c qbackup -n '_shtab_qbackup_using cp' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l overwrite -d 'replace what is there under that name'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l spool -xka "(__fish_complete_directories)" -d 'where a large image is kept meanwhile, encrypted (default: /var/tmp or TMPDIR)'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l partition -x -d 'of a disk (default: the largest one with ext4)'
+complete -c qbackup -n '_shtab_qbackup_using cp' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l passphrase-command -x -d 'a program that prints it'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l json -d 'one JSON document on stdout'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l jobs -x -d 'lanes derived side by side (default: cores)'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
+complete -c qbackup -n '_shtab_qbackup_using cp' -s q -l quiet -d 'no progress'
+complete -c qbackup -n '_shtab_qbackup_using cp' -s v -l verbose -d 'say what is used'
+complete -c qbackup -n '_shtab_qbackup_using cp; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input; or IMAGE:/path in an image that was restored'
+complete -c qbackup -n '_shtab_qbackup_using cp; and test $_shtab_qbackup_npos -eq 2' -ka "(__fish_complete_path (commandline -ct))" -d 'a folder to copy into, or a new name'
 complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a kit -d 'a folder to store beside a backup: Python alone restores it with that'
 complete -c qbackup -n '_shtab_qbackup_using kit' -s h -l help -d 'show this help message and exit'
 complete -c qbackup -n '_shtab_qbackup_using kit' -s o -l output -xka "(__fish_complete_directories)" -d 'the folder to write into'

@@ -1,0 +1,18 @@
+"""Files inside disk images, read without mounting anything.
+
+An image is any seekable binary stream with an ext4 file system, bare (``private.img``) or in a
+partition (``root.img``). What is in it was written by a qube, so it is as hostile as a backup
+can be: every number is checked before it is used, every list has a bound, and every mistake is
+a `QBackupError`. Nothing is ever written into an image.
+
+The modules that turn bytes into values (`superblock`, `inode`, `extents`, `folder`, `journal`,
+`partitions`) do no reading; `reader` brings them the bytes, `tree` gives paths to what it finds,
+and `copying` writes it out through `qbackup.restore`.
+"""
+
+from __future__ import annotations
+
+from qbackup.image.opening import open_image
+from qbackup.image.tree import Image, Node
+
+__all__ = ["Image", "Node", "open_image"]

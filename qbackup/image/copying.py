@@ -1,0 +1,283 @@
+"""Files out of an image, onto this machine's disk.
+
+Everything is made by `qbackup.restore`, by the rules of dom0's home: below one folder, never
+through a link, ``NAME.part`` until it is whole, symbolic links last and as they were, setuid and
+setgid dropped, no devices, pipes or sockets. Owners are not taken over: whoever copies owns it.
+
+What is wrong with one file costs that file. The rest is copied, and the report names the loss.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from qbackup.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UsageError
+from qbackup.image.tree import OWN_FAULT, Image, Node
+from qbackup.inner import Extent
+from qbackup.names import display
+from qbackup.restore.opentree import KEPT_MODE
+from qbackup.restore.report import FileResult, Report, Status
+from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink
+from qbackup.restore.tree import TreeRestore
+from qbackup.restore.writer import FolderWriter
+
+_LOST_LIMIT = 1000
+_IN_THE_WAY = "something of this name is there already; it was left alone (see --overwrite)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyReport(Report):
+    """What came of a copy. The first of `files` is what was asked for, the others are what is lost.
+
+    Args:
+        written: where it went.
+        file_count: number of files that were made.
+        folder_count: number of folders.
+        link_count: number of symbolic links, and of further names of files.
+    """
+
+    written: str
+    file_count: int = 0
+    folder_count: int = 0
+    link_count: int = 0
+
+    def summary(self) -> str:
+        """One sentence."""
+        if self.ok:
+            return "all of it was copied"
+        bad = self.bad
+        first = "; ".join(f"{display(result.name)}: {result.error}" for result in bad[:1])
+        more = f", and {len(bad) - 1} more" if len(bad) > 1 else ""
+        return f"not all of it was copied: {first}{more}"
+
+
+def copy(
+    image: Image,
+    path: str,
+    destination: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    check: bool = True,
+) -> CopyReport:
+    """Copies a file, or a folder with all in it.
+
+    Args:
+        image: that it is in.
+        path: in the image; a symbolic link is followed, in the image.
+        destination: a folder that is there, to copy into it; else the name to give.
+        overwrite: replace what is there under that name.
+        check: raise Incomplete unless all of it was copied.
+
+    Raises:
+        NotInImage: there is no such path.
+        UsageError: it is a device, say, or the root without a new name.
+        MachineError: this machine failed.
+        Incomplete: with `check`; its `report` is what is returned without.
+    """
+    node = image.stat(path)
+    folder, name = _place(node, destination)
+    writer = FolderWriter(folder, overwrite=overwrite)
+    try:
+        job = _Copy(image, node, writer, name, os.path.join(folder, name))
+        report = job.run()
+    finally:
+        writer.close()
+    if check and not report.ok:
+        raise Incomplete(report)
+    return report
+
+
+def _place(node: Node, destination: str | os.PathLike[str]) -> tuple[str, str]:
+    """The folder to write into, and the name in it."""
+    if node.kind not in ("file", "folder"):
+        raise UsageError(f"it is a {node.kind}, which is not copied", file=display(node.path))
+    where = os.fspath(destination)
+    if not os.path.isdir(where):
+        folder, name = os.path.split(where.rstrip("/"))
+        if not name or name in (".", ".."):
+            raise UsageError(f"{display(where)} is no name to give")
+        return folder or ".", name
+    if not node.name:
+        raise UsageError("the image's root has no name: say what to call it, DIR/NAME say")
+    return where, node.name
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A file of an image as `TreeRestore` takes it."""
+
+    node: Node
+    path: str
+    kind: str
+    target: str
+    content: Callable[[Node], Iterator[Extent]]
+
+    @property
+    def size(self) -> int:
+        return self.node.size
+
+    @property
+    def mode(self) -> int:
+        return self.node.stat.mode
+
+    @property
+    def mtime_ns(self) -> int:
+        return self.node.stat.mtime_ns
+
+    def extents(self) -> Iterator[Extent]:
+        return self.content(self.node)
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """See `TreeSink`: counts what was made."""
+
+    sink: TreeSink
+    counts: dict[str, int]
+
+    def folder(self, path: str) -> None:
+        self.sink.folder(path)
+
+    @contextmanager
+    def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
+        with self.sink.file(path, size, mode, mtime_ns) as file:
+            yield file
+        self._count("file")
+
+    def hard_link(self, path: str, target: str) -> None:
+        self.sink.hard_link(path, target)
+        self._count("link")
+
+    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
+        self.sink.symbolic_link(path, target, mtime_ns)
+        self._count("link")
+
+    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
+        self.sink.finish_folder(path, mode, mtime_ns)
+        self._count("folder")
+
+    def commit(
+        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+    ) -> None:
+        self.sink.commit(size, chunks, refused)
+
+    def keep(self) -> str | None:
+        return self.sink.keep()
+
+    def _count(self, kind: str) -> None:
+        self.counts[kind] = self.counts.get(kind, 0) + 1
+
+
+@dataclass
+class _Copy:
+    image: Image
+    node: Node
+    writer: FolderWriter
+    name: str
+    written: str
+    lost: list[FileResult] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+    firsts: dict[int, str] = field(default_factory=dict)  # inode with several names → the first
+    more: int = 0
+    left: int = 0  # bytes that files can still have, as a file system's files share none
+
+    def run(self) -> CopyReport:
+        self.left = self.image.system.superblock.size
+        try:
+            if self.node.kind == "folder":
+                size, notes = self._folder()
+            else:
+                size, notes = self._file()
+        except InTheWay:
+            return self._report("exists", _IN_THE_WAY)
+        except CannotWrite as error:
+            return self._report("missing", str(error))
+        except OWN_FAULT as error:
+            return self._report("damaged", error.reason)
+        return self._report("ok", None, size, notes)
+
+    def _report(
+        self, status: Status, error: str | None, size: int = 0, notes: tuple[str, ...] = ()
+    ) -> CopyReport:
+        path = self.node.path
+        whole = FileResult(qube="", name=path, status=status, error=error, size=size, notes=notes)
+        if self.more:
+            self._lose("*", "missing", f"{self.more} more, not named one by one", always=True)
+        return CopyReport(
+            files=(whole, *self.lost),
+            written=self.written,
+            file_count=self.counts.get("file", 0),
+            folder_count=self.counts.get("folder", 0),
+            link_count=self.counts.get("link", 0),
+        )
+
+    def _file(self) -> tuple[int, tuple[str, ...]]:
+        stat = self.node.stat
+        notes = ("setuid or setgid dropped",) if stat.mode & ~KEPT_MODE else ()
+        with self.writer.image(
+            "", self.name, mode=stat.mode & KEPT_MODE, mtime_ns=stat.mtime_ns
+        ) as sink:
+            for extent in self._content(self.node):
+                if extent.data is not None:
+                    sink.write(extent.offset, extent.data)
+            sink.commit(stat.size)
+        self.counts["file"] = 1
+        return stat.size, notes
+
+    def _folder(self) -> tuple[int, tuple[str, ...]]:
+        with self.writer.tree("", self.name) as sink:
+            restore = TreeRestore(
+                _Counted(sink, self.counts), self.image.system.limits, past_damage=True
+            )
+            self._fill(restore)
+            restore.finish()
+        for path, error in restore.lost:
+            self._lose(self._full(path), "damaged", error.reason)
+        for path, reason in restore.refused:
+            self._lose(self._full(path), "missing", reason)
+        return restore.size, tuple(restore.notes)
+
+    def _fill(self, restore: TreeRestore) -> None:
+        nodes = self.image.walk_from(self.node, self._on_error)
+        for count, node in enumerate(nodes, 1):
+            if count > self.image.system.limits.tree_entries:
+                raise LimitExceeded("the folder has too many entries", limit="tree_entries")
+            try:
+                restore.add(self._entry(node))
+            except OWN_FAULT as error:  # of the entry; its content is the tree's to look after
+                self._on_error(node.path, error)
+
+    def _entry(self, node: Node) -> _Entry:
+        path = node.path.removeprefix(self.node.path).lstrip("/") or "."
+        kind, target = str(node.kind), ""
+        if node.kind == "symlink":
+            target = self.image.link_of(node)
+        if node.stat.links > 1 and node.kind in ("file", "symlink"):
+            first = self.firsts.setdefault(node.stat.number, path)
+            if first != path:
+                kind, target = "hardlink", first
+        return _Entry(node, path, kind, target, self._content)
+
+    def _content(self, node: Node) -> Iterator[Extent]:
+        """As `Image.extents_of`. Who lets many files share blocks can't fill a disk with them."""
+        for extent in self.image.extents_of(node):
+            if extent.data is not None:
+                self.left -= extent.length
+                if self.left < 0 and not self.image.system.superblock.has_shared_blocks:
+                    raise Damaged("the files have more data than the file system has room for")
+            yield extent
+
+    def _full(self, path: str) -> str:
+        return self.node.path if path == "." else f"{self.node.path.rstrip('/')}/{path}"
+
+    def _on_error(self, path: str, error: QBackupError) -> None:
+        self._lose(path, "damaged", error.reason)
+
+    def _lose(self, path: str, status: Status, reason: str, *, always: bool = False) -> None:
+        if len(self.lost) >= _LOST_LIMIT and not always:
+            self.more += 1
+            return
+        self.lost.append(FileResult(qube="", name=path, status=status, error=reason))

@@ -1,0 +1,344 @@
+"""`Image`: what an image holds, by path.
+
+Symbolic links are followed inside the image only: one that begins with ``/`` starts at the
+image's root, ``..`` stops there. A folder is gone through once in a walk, so no folder that
+contains itself can make it endless.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+from typing import BinaryIO, TypeAlias, cast
+
+from qbackup.errors import (
+    Damaged,
+    LimitExceeded,
+    NotInImage,
+    QBackupError,
+    Unreadable,
+    UsageError,
+)
+from qbackup.image.content import FileContent, extents
+from qbackup.image.inode import ROOT, Inode, Kind
+from qbackup.image.reader import Ext4
+from qbackup.inner import Extent
+from qbackup.names import decode, display, encode, unsafe_reason
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+
+    from qbackup.image.copying import CopyReport
+
+_Names: TypeAlias = list[tuple[bytes, int]]
+OnError: TypeAlias = Callable[[str, QBackupError], None]
+
+_LINKS_LIMIT = 40  # as the kernel
+_BUFFER_SIZE = 1 << 20
+_CACHED_NAMES = 20_000  # about 4 MiB
+#: What is wrong with one file of an image, and not with the image or this machine.
+OWN_FAULT = (Damaged, Unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A file, folder or link in an image.
+
+    Args:
+        path: from the image's root, ``/`` itself.
+        stat: all that is known of it.
+    """
+
+    path: str
+    stat: Inode
+
+    @property
+    def name(self) -> str:
+        """The last component of the path; "" of the root."""
+        return self.path.rpartition("/")[2]
+
+    @property
+    def kind(self) -> Kind:
+        """What it is."""
+        return self.stat.kind
+
+    @property
+    def size(self) -> int:
+        """Length in bytes, holes included."""
+        return self.stat.size
+
+
+class Image:
+    """The files in an image. A context manager; one thread at a time.
+
+    Paths begin at the image's root, with or without ``/`` in front. Every method raises, besides
+    what it says: NotInImage, where there is no such path; Damaged, where the file system makes no
+    sense; LimitExceeded; MachineError, where the image can't be read.
+
+    Args:
+        system: the file system.
+        stream: what it is read from, closed with this.
+    """
+
+    def __init__(self, system: Ext4, stream: BinaryIO) -> None:
+        self.system = system
+        self._stream = stream
+        self._folders: OrderedDict[int, dict[bytes, int]] = OrderedDict()
+
+    def __enter__(self) -> Image:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the stream."""
+        self._stream.close()
+
+    @property
+    def label(self) -> str:
+        """The file system's name."""
+        return decode(self.system.superblock.label)
+
+    @property
+    def warning(self) -> str | None:
+        """What may be missing, in words: of a file system that was not unmounted; else None."""
+        return self.system.warning
+
+    # One path
+
+    def stat(self, path: str, *, follow: bool = True) -> Node:
+        """What is known of a path; of what it leads to, if it is a symbolic link."""
+        with _Naming(path):
+            return self._resolve(path, follow)
+
+    def readlink(self, path: str) -> str:
+        """The text of a symbolic link. Raises UsageError for anything else."""
+        node = self.stat(path, follow=False)
+        if node.kind != "symlink":
+            raise UsageError(f"it is a {node.kind}, not a symbolic link", file=display(path))
+        return self.link_of(node)
+
+    def open(self, path: str) -> BinaryIO:
+        """The content of a file: a seekable binary stream, good until the image is closed.
+
+        Raises:
+            UsageError: it is a folder, or what has no content.
+            UnsupportedFormat: it is encrypted by the file system itself.
+        """
+        node = self.stat(path)
+        if node.kind != "file":
+            raise UsageError(f"it is a {node.kind}, not a file", file=display(path))
+        content = FileContent(self.system, node.stat, _name_adder(node.path))
+        return cast(BinaryIO, io.BufferedReader(content, _BUFFER_SIZE))
+
+    def extents_of(self, node: Node) -> Iterator[Extent]:
+        """Data and holes of a file in order, from its first byte to its last."""
+        with _Naming(node.path):
+            yield from extents(self.system, node.stat)
+
+    def link_of(self, node: Node) -> str:
+        """The text of a symbolic link that was found."""
+        with _Naming(node.path):
+            return decode(self.system.link(node.stat))
+
+    # Many
+
+    def list(self, path: str = "/", *, on_error: OnError | None = None) -> Iterator[Node]:
+        """What is in a folder, by name; a file itself.
+
+        Args:
+            path: of the folder.
+            on_error: called with the path and what is wrong with it, where a name or what it stands
+                for makes no sense; without it that is raised.
+        """
+        node = self.stat(path)
+        if node.kind != "folder":
+            return iter([node])
+        return self._children(node, on_error)
+
+    def walk(self, path: str = "/", *, on_error: OnError | None = None) -> Iterator[Node]:
+        """A folder and all below it, each folder before what is in it. Links are not followed.
+
+        Args:
+            path: to begin with.
+            on_error: as in `list`; the walk goes on behind it.
+        """
+        return self.walk_from(self.stat(path), on_error)
+
+    def walk_from(self, node: Node, on_error: OnError | None = None) -> Iterator[Node]:
+        """As `walk`, from what was found already."""
+        yield node
+        if node.kind != "folder":
+            return
+        seen = {node.stat.number}
+        left = self.system.superblock.size - node.stat.size
+        way = [self._children(node, on_error)]
+        depth = self.system.limits.depth
+        while way:
+            child = next(way[-1], None)
+            if child is None:
+                way.pop()
+                continue
+            if child.kind != "folder":
+                yield child
+                continue
+            left -= 0 if child.stat.is_inline else child.stat.size
+            fault = _folder_fault(child, seen, left, len(way) > depth)
+            if fault is not None:
+                self._tell(child.path, fault, on_error)
+                continue
+            seen.add(child.stat.number)
+            yield child
+            way.append(self._children(child, on_error))
+
+    def copy(
+        self,
+        path: str,
+        destination: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        check: bool = True,
+    ) -> CopyReport:
+        """Copies a file, or a folder with all in it, out of the image; see `copying.copy`."""
+        from qbackup.image.copying import copy
+
+        return copy(self, path, destination, overwrite=overwrite, check=check)
+
+    def _children(self, folder: Node, on_error: OnError | None) -> Iterator[Node]:
+        above = folder.path.rstrip("/")
+        for name, number in self._sorted(folder, on_error):
+            path = f"{above}/{decode(name)}"
+            try:
+                with _Naming(path):
+                    _check_name(name)
+                    node = Node(path, self.system.inode(number))
+            except OWN_FAULT as error:
+                self._tell(path, error, on_error)
+                continue
+            yield node
+
+    def _sorted(self, folder: Node, on_error: OnError | None) -> _Names:
+        """Names and numbers. Of a damaged folder, those in front of the damage."""
+        found: _Names = []
+        limit = self.system.limits.tree_entries
+        try:
+            with _Naming(folder.path):
+                for entry in self.system.names(folder.stat):
+                    found.append((entry.name, entry.number))
+                    if len(found) > limit:
+                        raise LimitExceeded(
+                            f"the folder has more than {limit} entries", limit="tree_entries"
+                        )
+        except OWN_FAULT as error:
+            self._tell(folder.path, error, on_error)
+        return sorted(found)
+
+    def _tell(self, path: str, error: QBackupError, on_error: OnError | None) -> None:
+        if on_error is None:
+            raise error
+        on_error(path, error)
+
+    # From a path to its inode
+
+    def _resolve(self, path: str, follow: bool) -> Node:
+        todo = deque(path.split("/"))
+        way = [Node("/", self.system.inode(ROOT))]
+        links = 0
+        while todo:
+            part = todo.popleft()
+            if part in ("", "."):
+                continue
+            if part == "..":
+                way = way[:-1] or way
+                continue
+            node = self._child(way[-1], part)
+            if node.kind != "symlink" or not (follow or any(todo)):
+                way.append(node)
+                continue
+            links += 1
+            if links > _LINKS_LIMIT:
+                raise Damaged("too many symbolic links lead on to each other")
+            text = self.link_of(node)
+            way = way[:1] if text.startswith("/") else way
+            todo.extendleft(reversed(text.split("/")))
+        if way[0].kind != "folder":
+            raise Damaged("the file system has no root folder")
+        return way[-1]
+
+    def _child(self, folder: Node, name: str) -> Node:
+        if folder.kind != "folder":
+            raise NotInImage(f"{display(folder.path)} is a {folder.kind}, not a folder")
+        number = self._names(folder).get(encode(name))
+        if number is None:
+            raise NotInImage(f"there is no {display(name)} in {display(folder.path)}")
+        return Node(f"{folder.path.rstrip('/')}/{name}", self.system.inode(number))
+
+    def _names(self, folder: Node) -> dict[bytes, int]:
+        """The names of a folder; those of the last ones stay in memory. The first of two counts."""
+        number = folder.stat.number
+        names = self._folders.pop(number, None)
+        if names is None:
+            names = {}
+            for name, child in self._sorted(folder, None):
+                names.setdefault(name, child)
+        self._folders[number] = names
+        while len(self._folders) > 1 and sum(map(len, self._folders.values())) > _CACHED_NAMES:
+            self._folders.popitem(last=False)
+        return names
+
+
+def _check_name(name: bytes) -> None:
+    """A name that no folder can have comes from a damaged file system, or from an enemy."""
+    reason = unsafe_reason(decode(name), any_byte=True)
+    if b"/" in name:
+        reason = "a name with a slash in it"
+    if reason:
+        raise Damaged(reason)
+
+
+def _folder_fault(
+    folder: Node, seen: set[int], left: int, is_too_deep: bool
+) -> QBackupError | None:
+    """Why a walk must not go into this folder."""
+    if folder.stat.number in seen:
+        fault: QBackupError = Damaged("the folder has a second name, or contains itself")
+    elif left < 0:
+        fault = Damaged("the folders are larger than the file system")
+    elif is_too_deep:
+        fault = LimitExceeded("it is in too many folders", limit="depth")
+    else:
+        return None
+    fault.file = display(folder.path)
+    return fault
+
+
+class _Naming:
+    """Puts a path into errors that pass."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, QBackupError):
+            _name_adder(self._path)(error)
+
+
+def _name_adder(path: str) -> Callable[[QBackupError], None]:
+    def add(error: QBackupError) -> None:
+        if error.file is None:
+            error.file = display(path)
+
+    return add
