@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from qbackup.archive import BackupArchive
 from qbackup.cli import output, show
-from qbackup.cli.progress import ProgressLine, human_size
+from qbackup.cli.progress import ShowsProgress, human_size
 from qbackup.errors import NotInImage, QBackupError, UsageError
 from qbackup.image.copying import CopyReport
 from qbackup.image.opening import open_image
@@ -98,7 +98,7 @@ def browse(
     archive: BackupArchive,
     options: argparse.Namespace,
     place: Place,
-    progress: ProgressLine | None,
+    progress: ShowsProgress | None,
 ) -> Image:
     """Spools the image, after saying what that takes."""
     size = _expected_size(archive, place)
