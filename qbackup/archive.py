@@ -497,6 +497,8 @@ class BackupArchive:
         from qbackup.image.browse import browse
 
         file = self.file(name)
+        if self.is_seekable:
+            self._expect_keys(file.chunk_count)
         return browse(
             file,
             partition=partition,
