@@ -19,6 +19,7 @@ import pytest
 
 from qbackup import compression, header, inner, resync, scrypt, tar
 from qbackup.catalog import passing
+from qbackup.image import tree
 from qbackup.metadata import document
 from qbackup.restore import records
 from tests import fuzz
@@ -122,11 +123,16 @@ def _goes_anywhere(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(inner, "unsafe_reason", lambda path, any_byte: None)
 
 
+def _takes_any_name(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tree, "_check_name", lambda name: None)
+
+
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "backup": _believes_any_mac,
     "container": _says_nothing_of_order,
     "filters": _ignores_what_follows_a_stream,
     "header": _takes_any_value,
+    "image": _takes_any_name,
     "inner": _believes_any_map,
     "journal": _believes_any_record,
     "metadata": _takes_two_qubes_of_one_name,

@@ -13,7 +13,7 @@ from backports import zstd
 
 from qbackup.compression import KNOWN_FILTERS, NONE
 from tests import tarbytes
-from tests.fuzz import backup, common, journal
+from tests.fuzz import backup, common, image, journal
 from tests.maker.qubesxml import qubes_xml
 from tests.tarbytes import BLOCK, GNU, gnu_long, header, member, padded, pax
 
@@ -32,6 +32,7 @@ def inputs(name: str) -> Iterator[bytes]:
         "backup": _backups,
         "container": _disordered,
         "filters": _streams,
+        "image": _file_systems,
         "journal": _journals,
     }
     if name in kinds:
@@ -56,6 +57,23 @@ def _backups() -> Iterator[bytes]:
             end = b"" if place == backup.METADATA else 2 * tarbytes.ZEROS
             byte = number & ~32 | backup.PLACES.index(place) | 4 * (number & 32 > 0)
             yield bytes([byte]) + content + end
+
+
+def _file_systems() -> Iterator[bytes]:
+    """Each as it is; with names that no folder can have; with chosen damage in each inode."""
+    for number, kind in enumerate(image.KINDS):
+        base = image.patched(bytes([number]))
+        yield bytes([number])
+        for old, new in ((b"below", b"../up"), (b"file", b"a/b\0"), (b"second-name", b"..")):
+            at = base.find(old)
+            yield bytes([number]) + image.patch(at - 2, bytes([len(new)]) + base[at - 1 : at] + new)
+        inodes = base.find(b"\xed\x41\0\0", 2048)  # the first folder's mode
+        for place, value in ((4, b"\xff" * 4), (40, b"\0" * 12), (0x20, b"\0\0\x08\x10")):
+            parts = (image.patch(inodes + place + 128 * step, value) for step in range(0, 24, 3))
+            yield bytes([number]) + b"".join(parts)
+    journal_head = image.patched(b"\4").find(b"\xc0\x3b\x39\x98\0\0\0\4")
+    for offset in range(8, 0x58, 8):
+        yield b"\4" + image.patch(journal_head + offset, b"\0\0\0\x07")
 
 
 def _disordered() -> Iterator[bytes]:
