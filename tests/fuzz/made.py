@@ -61,7 +61,7 @@ def _backups() -> Iterator[bytes]:
 
 def _file_systems() -> Iterator[bytes]:
     """Each as it is; with names that no folder can have; with chosen damage in each inode."""
-    for number, kind in enumerate(image.KINDS):
+    for number in range(len(image.KINDS)):
         base = image.patched(bytes([number]))
         yield bytes([number])
         for old, new in ((b"below", b"../up"), (b"file", b"a/b\0"), (b"second-name", b"..")):
