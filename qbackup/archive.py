@@ -362,6 +362,8 @@ class BackupArchive:
         from qbackup.image.browse import browse
 
         file = self.file(name)
+        if self.is_seekable:
+            self._ahead.expect(file.chunk_count)
         return browse(
             file,
             partition=partition,

@@ -30,11 +30,12 @@ class Limits:
         members: number of members of the outer archive.
         chunk: stored length of one chunk.
         name: length of a name of the outer archive, or of a path in an inner one.
-        depth: number of components of a path in a folder archive.
+        depth: number of components of a path in a folder archive, or of one copied from an image.
         pax_header: length of one pax header.
-        sparse_entries: number of data extents of one sparse file.
-        file_size: length of one restored file, holes included.
-        tree_entries: number of entries of one folder archive.
+        sparse_entries: number of data extents of one sparse file, or of a file in an image.
+        file_size: length of one restored file, holes included, or of a file in an image.
+        tree_entries: number of entries of one folder archive, of one folder in an image, or of all
+            that is copied from an image at once.
         tree_deferred: bytes of names and targets kept until the end of a folder archive.
         trailing_zeros: bytes of padding after the end of an inner archive.
         decoder_memory: memory of the decompressor.

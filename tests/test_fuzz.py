@@ -20,6 +20,7 @@ import pytest
 from qbackup import compression, header, inner, resync, scrypt, tar
 from qbackup.catalog import passing, salvaged
 from qbackup.formats import openssl, v3
+from qbackup.image import tree
 from qbackup.metadata import document
 from qbackup.restore import records
 from tests import fuzz
@@ -143,11 +144,16 @@ def _joins_any_volumes(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(inner.InnerArchive, "_check_seam", lambda archive, seam: None)
 
 
+def _takes_any_name(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(tree, "_check_name", lambda name: None)
+
+
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "backup": _believes_any_mac,
     "container": _says_nothing_of_order,
     "filters": _ignores_what_follows_a_stream,
     "header": _takes_any_value,
+    "image": _takes_any_name,
     "inner": _believes_any_map,
     "journal": _believes_any_record,
     "metadata": _takes_two_qubes_of_one_name,

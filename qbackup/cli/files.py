@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import stat
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from qbackup.archive import BackupArchive
 from qbackup.cli import output, show
 from qbackup.cli.progress import ShowsProgress, human_size
-from qbackup.errors import NotInImage, QBackupError, UsageError
+from qbackup.errors import Damaged, NotInImage, QBackupError, Unreadable, UsageError
 from qbackup.image.copying import CopyReport
 from qbackup.image.opening import open_image
 from qbackup.image.spool import BLOCK_SIZE, MEMORY_BLOCKS, default_folder
@@ -112,7 +113,9 @@ def browse(
 def _expected_size(archive: BackupArchive, place: Place) -> int:
     """Of the image's data in bytes, as far as that is known: what the qube takes, at most."""
     stored = archive.file(place.image).stored_size if archive.is_seekable else 0
-    sizes = [qube.size for qube in archive.qubes if qube.name == place.qube]
+    sizes: list[int | None] = []
+    with contextlib.suppress(Damaged, Unreadable):  # files then go by their paths in the archive
+        sizes = [qube.size for qube in archive.qubes if qube.name == place.qube]
     return max([stored, *(size for size in sizes if size)])
 
 

@@ -19,7 +19,7 @@ _MARKS = (
     (0x8001, b"CD001", "a CD image"),
     (0, b"QFI\xfb", "a qcow2 image, which qemu-img can convert to a raw one"),
     (0, b"\x1f\x8b", "gzip data"),
-    (0x101, b"ustar", "a tar archive"),
+    (0x101, b"ustar", "a tar archive (of a backup, say what to look at: BACKUP QUBE:/path)"),
 )
 
 

@@ -32,6 +32,7 @@ HARNESSES = {
     "container": 24 * 1024,
     "filters": 4 * 1024,
     "header": 512,
+    "image": 2 * 1024,
     "inner": 16 * 1024,
     "journal": 4 * 1024,
     "metadata": 8 * 1024,

@@ -14,7 +14,7 @@ from backports import zstd
 
 from qbackup.compression import KNOWN_FILTERS, NONE
 from tests import tarbytes
-from tests.fuzz import backup, common, enc, journal, old, openssl, volumecut, volumes
+from tests.fuzz import backup, common, enc, image, journal, old, openssl, volumecut, volumes
 from tests.fuzz.whole import PASSPHRASE
 from tests.maker.old import HMAC_TEXTS
 from tests.maker.qubesxml import qubes_xml
@@ -35,6 +35,7 @@ def inputs(name: str) -> Iterator[bytes]:
         "backup": _backups,
         "container": _disordered,
         "filters": _streams,
+        "image": _file_systems,
         "journal": _journals,
         "old": _olds,
         "openssl": _openssl,
@@ -176,6 +177,24 @@ def _edits() -> Iterator[bytes]:
     yield bytes([0, 1, 2, 0, 9]) + b"some text"
     yield bytes([0, 0, 2, 20, 12]) + b"encrypted=no"
     yield bytes([0, 0, 0, 100, 8]) + b"0000777\0"
+
+
+def _file_systems() -> Iterator[bytes]:
+    """Each as it is; with names that no folder can have; with chosen damage in each inode."""
+    for number in range(len(image.KINDS)):
+        base = image.patched(bytes([number]))
+        yield bytes([number])
+        for name, new in ((b"below", b"../up"), (b"file", b"a/b\0"), (b"second-name", b"..")):
+            at = base.find(name)
+            entry = bytes([len(new)]) + base[at - 1 : at] + new
+            yield bytes([number]) + image.patch(at - 2, entry)
+        inodes = base.find(b"\xed\x41\0\0", 2048)  # the first folder's mode
+        for place, value in ((4, b"\xff" * 4), (40, b"\0" * 12), (0x20, b"\0\0\x08\x10")):
+            parts = (image.patch(inodes + place + 128 * step, value) for step in range(0, 24, 3))
+            yield bytes([number]) + b"".join(parts)
+    journal_head = image.patched(b"\4").find(b"\xc0\x3b\x39\x98\0\0\0\4")
+    for offset in range(8, 0x58, 8):
+        yield b"\4" + image.patch(journal_head + offset, b"\0\0\0\x07")
 
 
 def _disordered() -> Iterator[bytes]:
