@@ -104,7 +104,7 @@ class TestReport:
             ("MISSING  qubes.xml: gone", "\x1b[1;31mMISSING\x1b[0m"),
             ("NOT EVERYTHING IS THERE: 1 not whole", "\x1b[1;31mNOT EVERYTHING IS THERE: 1 not"),
             ("All 5 files are there", "\x1b[1;32mAll 5 files are there\x1b[0m"),
-            ("try: another copy", "\x1b[36mtry: another copy\x1b[0m"),
+            ("what to do: try it", "\x1b[36mwhat to do: try it\x1b[0m"),
             ("    bytes: 0-4096 good", "    bytes: 0-4096 good"),
         ],
     )

@@ -37,7 +37,7 @@ _STYLES = (
     ("NOT EVERYTHING", "bold red"),
     ("STOPPED", "bold red"),
     ("EXISTS", "bold yellow"),
-    ("try: ", "cyan"),
+    ("what to do: ", "cyan"),
     ("All ", "bold green"),
 )
 

@@ -310,7 +310,7 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
             lines.append(f"{result.status.upper()}  {name}: {result.error}")
             lines += damage_text(result)
     lines += [f"DAMAGED  the archive: {error}" for error in report.errors]
-    lines += [f"try: {text}" for text in ([] if stopped else report.advice)]
+    lines += [f"what to do: {text}" for text in ([] if stopped else report.advice)]
     good = [result for result in report.files if result.ok]
     total = human_size(sum(result.size for result in good))
     bad = len(report.files) - len(good)
