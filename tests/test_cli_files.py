@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import qbackup
+from qbackup.cli import files
 from qbackup.errors import Damaged, MachineError, NotInBackup
+from qbackup.image import browse
 from tests.commandline import Ended, call, run
 from tests.conftest import MakerFactory
 from tests.imagekit import MIB, make_tree
@@ -63,6 +65,26 @@ class TestLs:
         ended = at(made, "ls", "vault:/")
         assert "vault/private.img is read to its end and verified first" in ended.err
         assert at(made, "ls", "vault:/", "-q").err == ""
+
+    def test_says_how_much_a_large_image_will_take_and_where(
+        self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(browse, "MEMORY_BLOCKS", 2)
+        monkeypatch.setattr(files, "MEMORY_BLOCKS", 2)
+        ended = at(made, "ls", "vault:/", "--spool", tmp_path)
+        assert ended.status == 0
+        assert re.search(
+            rf"kept in {tmp_path} meanwhile, encrypted: about [\d.]+ MiB \(--spool", ended.err
+        )
+        ended = at(made, "ls", "vault:/", "--spool", tmp_path / "nothing")
+        assert ended.status == 5
+        assert "can't keep the image in" in ended.err
+
+    def test_from_standard_input(self, made: Path) -> None:
+        with (made / "backup").open("rb") as stream:
+            ended = run("ls", "-", "vault:/config", stdin=stream, env=SECRET)
+        assert ended.status == 0
+        assert ended.out.endswith(" rc.local\n")
 
     def test_shows_where_links_lead(self, made: Path) -> None:
         ended = at(made, "ls", "vault:/home/user/stuff")
@@ -211,10 +233,6 @@ class TestMistakes:
         assert ended.status == 4
         assert "the image holds a tar archive" in ended.err
 
-    def test_no_room_is_the_machines_fault(self, made: Path, tmp_path: Path) -> None:
-        ended = at(made, "ls", "vault:/", "--spool", tmp_path / "nothing")
-        assert ended.status in (0, 5)  # small images stay in memory
-
 
 class TestBrowse:
     def test_gives_what_is_in_an_image(self, made: Path) -> None:
@@ -242,8 +260,6 @@ class TestBrowse:
     def test_a_large_image_is_in_a_file_without_a_name(
         self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        from qbackup.image import browse
-
         monkeypatch.setattr(browse, "MEMORY_BLOCKS", 2)
         with qbackup.open(made / "backup", passphrase=PASSPHRASE) as backup:
             with backup.browse("vault/private.img", spool=tmp_path) as image:

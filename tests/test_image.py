@@ -287,14 +287,15 @@ class TestTimes:
         assert stat.mtime_ns == seconds * 10**9 + 123_456_789
 
 
-class TestDisks:
-    @pytest.fixture(scope="class")
-    def small(self, tools: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        folder = tmp_path_factory.mktemp("small")
-        (folder / "tree/etc").mkdir(parents=True)
-        (folder / "tree/etc/hostname").write_bytes(b"disk\n")
-        return make_ext4(folder / "image", 8 * MIB, folder / "tree")
+@pytest.fixture(scope="module")
+def small(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    (folder / "tree/etc").mkdir(parents=True)
+    (folder / "tree/etc/hostname").write_bytes(b"disk\n")
+    return make_ext4(folder / "image", 8 * MIB, folder / "tree")
 
+
+class TestDisks:
     def test_the_partition_with_a_file_system_is_found(self, small: Path, tmp_path: Path) -> None:
         """As a root image of Qubes: EFI, BIOS boot, root."""
         fat = b"\xeb\x3c\x90mkfs.fat" + bytes(43) + b"FAT16   " + bytes(4096)
