@@ -24,6 +24,7 @@ from qbackup.names import ChunkName
 from qbackup.source import PipeSource, Source, open_source
 from tests import vectorfiles
 from tests.sources import Failing, piped
+from tests.tarbytes import member
 
 BEFORE, CONTENT, BEHIND = b"before", bytes(range(200)), b"behind"
 STORED = BEFORE + CONTENT + BEHIND
@@ -215,6 +216,16 @@ class TestOpenedAlone:
                 with pytest.raises(ChunkDamaged, match="MAC") as caught:
                     stream.read(1)
                 assert caught.value.chunk == "vm1/private.img.002"
+
+    @pytest.mark.parametrize(("name", "suffix"), [(SCRYPT, ".enc"), (HMAC, "")])
+    def test_an_empty_one_that_somebody_added_is_damaged(self, name: str, suffix: str) -> None:
+        data = vectorfiles.backup_path(name).read_bytes()
+        data += member(f"vm1/added.000{suffix}".encode())
+        with opened(name, io.BytesIO(data)) as archive:
+            (added,) = chunks_of(archive, "vm1/added")
+            with pytest.raises(ChunkDamaged) as caught:
+                added.open().read()
+            assert caught.value.chunk == "vm1/added.000"
 
     def test_one_that_needs_another_one_says_which_is_missing(self) -> None:
         lost = "vm1/private.img.001"
