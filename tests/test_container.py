@@ -524,6 +524,25 @@ class TestChunkTable:
         assert table.run_count() == 1
         assert table.place(0, 1500) == (1500, 2**62 + 1500, 2**40)
 
+    def test_a_file_is_found_among_many_without_looking_at_their_names(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        table = ChunkTable()
+        for number in range(1000):
+            table.add(ChunkName(f"file {number}", 0), StoredMember("", 0, 0))
+        runs = RunsByPath(table)
+        looked_at: list[int] = []
+        path = ChunkTable.path
+
+        def recorded(self: ChunkTable, run: int) -> str:
+            looked_at.append(run)
+            return path(self, run)
+
+        monkeypatch.setattr(ChunkTable, "path", recorded)
+        for number in (0, 1, 500, 999):
+            assert runs[f"file {number}"] == [number]
+        assert looked_at == [0, 1, 500, 999]
+
     def test_names_whose_hashes_are_the_same_are_told_apart(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
