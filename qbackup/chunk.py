@@ -103,7 +103,8 @@ class EncryptedChunk:
         """Its plaintext, derived, read and verified when the first byte is asked for.
 
         In format 3 a chunk needs the first one and the one before it: they are read and verified
-        too. From a pipe only the first chunk can be opened alone there.
+        too. From a pipe only the first chunk can be opened alone there; whether it is the only one
+        is not known then, so the cipher's padding stays at its end.
 
         Reads raise:
             ChunkDamaged: nothing of it, or of one that it needs, can be believed.
@@ -141,7 +142,11 @@ class EncryptedChunk:
         )
 
     def _is_last(self) -> bool:
-        return self._siblings is not None and self._siblings()[-1].index == self.index
+        """Whether nothing of its file follows; the writer may put an empty chunk at the end."""
+        if self._siblings is None:
+            return False
+        last = next((chunk for chunk in reversed(self._siblings()) if chunk.size), self)
+        return last.index <= self.index
 
     def read_head(self, size: int) -> bytes:
         """The first bytes, fewer when there are no more; for the pipeline."""

@@ -7,16 +7,18 @@ import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbackup.container import ChunkTable, RunsByPath, StoredMember, scan
+from qbackup.container import ChunkTable, RunsByPath, StoredMember, Window, next_member, scan
 from qbackup.errors import ArchiveDamaged, LimitExceeded, NotABackup
 from qbackup.limits import Limits
 from qbackup.names import ChunkName
-from qbackup.source import PipeSource, Source, open_source
+from qbackup.resync import scan_past_damage
+from qbackup.source import PipeSource, SeekableSource, Source, open_source
 from tests import vectorfiles
 from tests.maker import forged_archive, outer_member
 from tests.sources import Recorded, piped
@@ -374,6 +376,7 @@ class TestDamagedArchives:
         assert len(members) == 4
         assert isinstance(error, LimitExceeded)
         assert error.limit == "members"
+        assert "more than 4 members" in error.reason
         assert len(scanned(data, Limits(members=5))) == 5
 
     def test_zeros_without_an_end_are_given_up_on(self) -> None:
@@ -384,6 +387,61 @@ class TestDamagedArchives:
             _, error, _ = collect(source, Limits(trailing_zeros=200 * BLOCK - 1))
             assert isinstance(error, ArchiveDamaged)
             assert error.reason == "nothing but zeros from byte 512 on"
+
+
+class TestMembersThatAreLookedFor:
+    """As a salvage does where the archive is broken."""
+
+    def test_one_read_fetches_all_headers_of_one(self, tmp_path: Path) -> None:
+        name = b"vm1/" + b"n" * 200
+        headers = pax({b"path": name}) + header(size=3)
+        (tmp_path / "backup").write_bytes(member(b"before") + archive(headers, padded(b"abc")))
+        file = Recorded(tmp_path / "backup")
+        window = Window(open_source(file))  # type: ignore[arg-type]
+        window.position = RECORD
+        found = next_member(window, Limits())
+        assert found is not None and found.name == name
+        assert window.position == RECORD + len(headers)
+        assert file.reads == [(RECORD, len(headers))]
+
+    def test_a_header_with_another_checksum_is_a_guess_at_most(self) -> None:
+        block = bytearray(header(b"vm1/private.img.000.enc", size=700))
+        block[0] ^= 1
+        data = bytes(block) + padded(bytes(700))
+        with pytest.raises(ArchiveDamaged, match="checksum, at byte 0"):
+            next_member(Window(seekable(data)), Limits())
+        guess = next_member(Window(seekable(data)), Limits(), checked=False)
+        assert guess is not None
+        assert (guess.name, guess.size) == (b"wm1/private.img.000.enc", 700)
+
+    def test_zeros_are_no_member_and_it_is_said_where_they_stand(self) -> None:
+        window = Window(seekable(member(b"one") + member(b"two")))
+        window.position = 3 * BLOCK
+        with pytest.raises(ArchiveDamaged, match="zeros where a member should begin, at byte 1536"):
+            next_member(window, Limits())
+
+    def test_zeros_of_an_archive_whose_begin_is_not_known_are_no_gap(self) -> None:
+        """Where its records end is known again from the next archive on."""
+        front = bytearray(header(b"vm1/a.000.enc", size=9000) + padded(bytes(9000)))
+        front[0] ^= 1
+        data = archive(bytes(front), header(b"vm1/a.001.enc", size=3000), padded(bytes(3000)))
+        assert len(data) == 2 * RECORD
+        data += member(b"vm1/a.002.enc") + bytes(RECORD) + member(b"vm1/a.004.enc")
+        broken: list[str] = []
+        lost: list[str] = []
+        found = scan_past_damage(
+            cast(SeekableSource, seekable(data)),
+            Limits(),
+            lost.append,
+            lost.append,
+            lambda error, place: broken.append(error.reason),
+            is_part=lambda name: name.startswith("vm1/"),
+        )
+        names = [stored.name for stored in found]
+        assert names == [f"vm1/a.{number:03d}.enc" for number in (1, 2, 4)]
+        assert len(broken) == 1 and broken[0].endswith("at byte 0")
+        (text,) = lost
+        assert f"zeros from byte {3 * RECORD} to byte {4 * RECORD}" in text
 
 
 class TestReading:
@@ -465,6 +523,25 @@ class TestChunkTable:
             table.add(ChunkName("vm1/private.img", index), StoredMember("", 2**62 + index, 2**40))
         assert table.run_count() == 1
         assert table.place(0, 1500) == (1500, 2**62 + 1500, 2**40)
+
+    def test_a_file_is_found_among_many_without_looking_at_their_names(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        table = ChunkTable()
+        for number in range(1000):
+            table.add(ChunkName(f"file {number}", 0), StoredMember("", 0, 0))
+        runs = RunsByPath(table)
+        looked_at: list[int] = []
+        path = ChunkTable.path
+
+        def recorded(self: ChunkTable, run: int) -> str:
+            looked_at.append(run)
+            return path(self, run)
+
+        monkeypatch.setattr(ChunkTable, "path", recorded)
+        for number in (0, 1, 500, 999):
+            assert runs[f"file {number}"] == [number]
+        assert looked_at == [0, 1, 500, 999]
 
     def test_names_whose_hashes_are_the_same_are_told_apart(
         self, monkeypatch: pytest.MonkeyPatch

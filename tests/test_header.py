@@ -69,12 +69,18 @@ class TestAcceptedHeaders:
 
     def test_unknown_keys_are_ignored_whatever_they_hold(self) -> None:
         extra = b"new-key=1\nnew-key=2\nodd key!=\xc2\xa7?\n".replace(b"\xc2\xa7", b"$")
-        assert BackupHeader.parse(text() + extra) == BackupHeader.parse(text())
+        for data in (text() + extra, extra + text()):
+            assert BackupHeader.parse(data) == BackupHeader.parse(text())
 
     def test_line_ends_of_other_systems_and_empty_lines_do_no_harm(self) -> None:
         plain = BackupHeader.parse(text())
         assert BackupHeader.parse(text().replace(b"\n", b"\r\n")) == plain
         assert BackupHeader.parse(b"\n" + text().replace(b"\n", b"\n\n").rstrip()) == plain
+
+    @pytest.mark.parametrize("version", ["04", "0004"])
+    def test_a_version_may_have_zeros_in_front(self, version: str) -> None:
+        """Qubes' own reader takes it for a number."""
+        assert BackupHeader.parse(text(version=version)).version == 4
 
     def test_crypto_algorithm_is_kept(self) -> None:
         header = BackupHeader.parse(text(crypto_algorithm="aes-256-cbc"))
@@ -158,7 +164,7 @@ class TestDamagedHeaders:
     def test_a_value_of_any_length_is_shown_short(self) -> None:
         with pytest.raises(HeaderAltered) as caught:
             BackupHeader.parse(text(backup_id="_" * 60_000))
-        assert len(str(caught.value)) < 200
+        assert str(caught.value).count("_") == 80
 
     @given(st.binary(max_size=300))
     def test_any_bytes_give_a_header_or_an_error_of_ours(self, data: bytes) -> None:
@@ -201,7 +207,9 @@ class TestOtherFormats:
         with pytest.raises(UnsupportedFormat, match="format 2"):
             BackupHeader.parse(text(version=None))
 
-    @pytest.mark.parametrize("version", ["0", "1", "5", "44", "999999", "4a", "-4", "9" * 5000])
+    @pytest.mark.parametrize(
+        "version", ["0", "1", "5", "44", "999999", "00004", "4a", "-4", "9" * 5000]
+    )
     def test_unknown_ones_are_refused(self, version: str) -> None:
         with pytest.raises(UnsupportedFormat, match="format"):
             BackupHeader.parse(text(version=version))

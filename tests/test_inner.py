@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from qbackup.errors import Damaged, LimitExceeded, QBackupError, UsageError
 from qbackup.inner import Entry, Extent, InnerArchive, Missing
 from qbackup.limits import Limits
-from qbackup.pieces import Gap, Piece
+from qbackup.pieces import Gap, Piece, Seam
 from tests import vectorfiles
 from tests.make_vectors import make_home
 from tests.maker import inner_tar, make_sparse, write_sparse_tar
@@ -192,6 +192,11 @@ class TestOtherContent:
         with pytest.raises(Damaged, match=f"it is a {word}"):
             whole(data)
 
+    def test_where_a_symbolic_link_leads_is_said(self) -> None:
+        data = archive(header(BNAME, kind=tarfile.SYMTYPE, link=b"/etc/\x1bshadow"))
+        with pytest.raises(Damaged, match=r"leads to /etc/\\x1bshadow"):
+            whole(data)
+
     def test_a_hard_link_is_damage_wherever_it_leads(self) -> None:
         for link in (b"/etc/shadow", BNAME + b"/x", b""):
             with pytest.raises(Damaged):
@@ -210,7 +215,7 @@ class TestOtherContent:
     def test_a_file_longer_than_the_limit_is_refused(self) -> None:
         front = pax_sparse([(1001, 0)], 1001, BNAME)
         assert len(whole(archive(front), limits=Limits(file_size=1001))) == 1001
-        with pytest.raises(LimitExceeded) as caught:
+        with pytest.raises(LimitExceeded, match="1001 bytes") as caught:
             whole(archive(front), limits=Limits(file_size=1000))
         assert caught.value.limit == "file_size"
 
@@ -269,7 +274,7 @@ class TestTheEnd:
     def test_zeros_without_an_end_are_given_up_on(self) -> None:
         limits = Limits(trailing_zeros=100_000)
         assert whole(plain() + ZEROS + bytes(100_000), limits=limits)
-        with pytest.raises(LimitExceeded) as caught:
+        with pytest.raises(LimitExceeded, match="padding after the inner archive") as caught:
             whole(plain() + ZEROS + bytes(100_001), limits=limits)
         assert caught.value.limit == "trailing_zeros"
 
@@ -385,6 +390,36 @@ class TestFolders:
         data = archive(header(b"vm9/x", kind=b"2", link=b"vm9/y"))
         assert tree(data, "vm9")["x"].target == "vm9/y"
 
+    @pytest.mark.parametrize(
+        ("stored", "target"),
+        [
+            ("appvms/work/x", "x"),
+            ("appvms/work/../x", "../x"),
+            ("appvms/work/apps/x", "apps/x"),
+            ("/usr/bin/x", "/usr/bin/x"),
+            ("appvms/x", "appvms/x"),
+        ],
+    )
+    def test_in_format_2_every_relative_link_is_taken_back(self, stored: str, target: str) -> None:
+        """There tar's ``--xform`` put the folder's own folder before each of them."""
+        path = "appvms/work/apps"
+        data = archive(header(f"{path}/y".encode(), kind=b"2", link=stored.encode()))
+        opened = InnerArchive(in_pieces(data, 1000), path, Limits(), every_link=True)
+        assert [entry.target for entry in opened.entries()] == [target]
+
+    def test_in_a_whole_folder_names_and_links_lose_what_was_put_before_them(self) -> None:
+        """As templates of format 3 are stored: ``vm9/.`` with tar's ``s:^.:vm9/.:``."""
+        link = header(b"vm9/./link", kind=b"2", link=b"vm9/../x")
+        outside = header(b"vm9/./away", kind=b"2", link=b"/x")
+        data = archive(header(b"vm9/./", kind=b"5"), link, outside, plain(name=b"vm9/./root.img"))
+        found = tree(data, "vm9/.")
+        assert [(path, entry.kind, entry.target) for path, entry in found.items()] == [
+            (".", "folder", ""),
+            ("link", "symlink", "../x"),
+            ("away", "symlink", "/x"),
+            ("root.img", "file", ""),
+        ]
+
     def test_devices_and_pipes_are_named_as_such(self) -> None:
         kinds = {b"3": "device", b"4": "device", b"6": "pipe", b"Z": "unknown"}
         for kind, word in kinds.items():
@@ -393,7 +428,7 @@ class TestFolders:
     def test_more_entries_than_the_limit_are_refused(self) -> None:
         data = archive(*(plain(name=f"{HOME}/{n}".encode()) for n in range(5)))
         assert len(tree(data, limits=Limits(tree_entries=5))) == 5
-        with pytest.raises(LimitExceeded) as caught:
+        with pytest.raises(LimitExceeded, match="more than 4 entries") as caught:
             tree(data, limits=Limits(tree_entries=4))
         assert caught.value.limit == "tree_entries"
 
@@ -497,6 +532,64 @@ class TestPastGaps:
         opened = with_gaps(b"x" * 300, 200, b"y", limits=Limits(file_size=limit))
         lengths = [length for _, length, _ in described(opened.rest())]
         assert lengths == [300, min(200, limit - 300), *([1] if limit > 500 else [])]
+
+
+def in_volumes(*parts: bytes | Seam, path: str = NAME) -> InnerArchive:
+    """An archive that was cut into volumes at its seams."""
+    stream = (part if isinstance(part, Seam) else memoryview(part) for part in parts)
+    return InnerArchive(iter(stream), path, Limits())
+
+
+class TestSeams:
+    """Where volumes of an archive are put together, as in format 2."""
+
+    LONG = b"vm1/" + b"n" * 146  # of its name a volume's header holds 100 bytes
+
+    @pytest.mark.parametrize(("name", "said"), [(BNAME, BNAME), (LONG, LONG[:100])])
+    def test_a_member_goes_on_behind_one_that_says_so(self, name: bytes, said: bytes) -> None:
+        front = pax({b"path": name}) + header(size=1000)
+        opened = in_volumes(
+            front + b"a" * 512, Seam(said, 488), b"b" * 488 + bytes(24) + END, path=name.decode()
+        )
+        assert content(opened.only_file()) == b"a" * 512 + b"b" * 488
+        opened.finish()
+
+    @pytest.mark.parametrize(
+        "seam",
+        [
+            Seam(BNAME, 487),
+            Seam(BNAME, 489),
+            Seam(BNAME, 0),
+            Seam(b"vm2/private.img", 488),
+            Seam(BNAME + b"x", 488),
+            Seam(BNAME[:-1], 488),
+            Seam(b"", 488),
+            Seam(),
+        ],
+        ids=repr,
+    )
+    def test_no_byte_of_another_volume_gets_into_a_member(self, seam: Seam) -> None:
+        opened = in_volumes(header(BNAME, size=1000) + b"a" * 512, seam, b"b" * 488 + END)
+        found: list[bytes] = []
+        with pytest.raises(Damaged, match="parts don't fit together"):
+            found.extend(bytes(extent.data or b"") for extent in opened.only_file().extents())
+        assert found == [b"a" * 512]
+
+    @pytest.mark.parametrize("said", [b"vm2/" + LONG[4:100], LONG[:99], LONG[:50]])
+    def test_a_long_name_counts_as_far_as_it_is_known(self, said: bytes) -> None:
+        front = pax({b"path": self.LONG}) + header(size=1000) + b"a" * 512
+        opened = in_volumes(front, Seam(said, 488), b"b" * 488 + END, path=self.LONG.decode())
+        with pytest.raises(Damaged, match="parts don't fit together"):
+            content(opened.only_file())
+
+    def test_between_members_a_volume_may_begin_with_any(self) -> None:
+        """tar names a member there too, though all of it is still to come."""
+        one, two = plain(b"1" * 512, b"vm1/apps/one"), plain(b"2" * 5, b"vm1/apps/two")
+        begins = (Seam(b"vm1/apps/one", 512), one, Seam(b"vm1/apps/two", 5), two, Seam(), END)
+        found = {
+            entry.path: content(entry) for entry in in_volumes(*begins, path="vm1/apps").entries()
+        }
+        assert found == {"one": b"1" * 512, "two": b"2" * 5}
 
 
 class TestClosing:
