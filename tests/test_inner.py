@@ -534,10 +534,10 @@ class TestPastGaps:
         assert lengths == [300, min(200, limit - 300), *([1] if limit > 500 else [])]
 
 
-def in_volumes(*parts: bytes | Seam, path: str = NAME) -> InnerArchive:
+def in_volumes(*parts: bytes | Seam, path: str = NAME, past_gaps: bool = False) -> InnerArchive:
     """An archive that was cut into volumes at its seams."""
     stream = (part if isinstance(part, Seam) else memoryview(part) for part in parts)
-    return InnerArchive(iter(stream), path, Limits())
+    return InnerArchive(iter(stream), path, Limits(), past_gaps=past_gaps)
 
 
 class TestSeams:
@@ -590,6 +590,41 @@ class TestSeams:
             entry.path: content(entry) for entry in in_volumes(*begins, path="vm1/apps").entries()
         }
         assert found == {"one": b"1" * 512, "two": b"2" * 5}
+
+    def test_what_a_lost_volume_held_of_a_member_is_missing_in_its_place(self) -> None:
+        seam = Seam(BNAME, 200, LOSS)
+        parts = (header(BNAME, size=1000) + b"a" * 512, seam, b"b" * 200 + bytes(24) + END)
+        opened = in_volumes(*parts, past_gaps=True)
+        assert described(opened.parts(opened.only_file())) == [
+            (0, 512, b"a" * 512),
+            (512, 288, "this chunk is lost"),
+            (800, 200, b"b" * 200),
+        ]
+        opened.finish()
+
+    @pytest.mark.parametrize(
+        ("name", "left"), [(BNAME, 489), (b"vm2/private.img", 200), (b"", 0)], ids=repr
+    )
+    def test_nothing_goes_on_behind_a_lost_volume_that_does_not_say_so(
+        self, name: bytes, left: int
+    ) -> None:
+        parts = (header(BNAME, size=1000) + b"a" * 512, Seam(name, left, LOSS), b"b" * 1000 + END)
+        opened = in_volumes(*parts, past_gaps=True)
+        assert described(opened.parts(opened.only_file())) == [
+            (0, 512, b"a" * 512),
+            (512, 488, "this chunk is lost"),
+        ]
+
+    def test_a_lost_volume_with_nothing_of_a_member_is_told_all_the_same(self) -> None:
+        parts = (header(BNAME, size=1000) + b"a" * 512, Seam(BNAME, 488, LOSS), b"b" * 488)
+        opened = in_volumes(*parts, past_gaps=True)
+        assert described(opened.parts(opened.only_file())) == [
+            (0, 512, b"a" * 512),
+            (512, 0, "this chunk is lost"),
+            (512, 488, b"b" * 488),
+        ]
+        with pytest.raises(Damaged, match="this chunk is lost"):
+            content(in_volumes(*parts).only_file())
 
 
 class TestClosing:
