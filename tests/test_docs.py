@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import docexamples, vectorfiles
+from tests import vectorfiles
+from tests.docs import PAGES, ROOT, console, examples
 from tests.secondreader import Backup
 
 LEFT_OUT = {
@@ -19,21 +23,21 @@ READABLE = sorted(set(vectorfiles.names()) - LEFT_OUT)
 
 
 class TestFormatPage:
-    text = docexamples.PAGE.read_text("utf-8")
+    text = examples.PAGE.read_text("utf-8")
 
-    @pytest.mark.parametrize("name", docexamples.EXAMPLES)
+    @pytest.mark.parametrize("name", examples.EXAMPLES)
     def test_an_example_is_what_the_vectors_hold(self, name: str) -> None:
-        assert docexamples.blocks(self.text)[name] == docexamples.EXAMPLES[name]()
+        assert examples.blocks(self.text)[name] == examples.EXAMPLES[name]()
 
     def test_every_example_stands_there_once(self) -> None:
-        assert self.text.count("<!-- example: ") == len(docexamples.EXAMPLES)
-        assert docexamples.blocks(self.text).keys() == docexamples.EXAMPLES.keys()
+        assert self.text.count("<!-- example: ") == len(examples.EXAMPLES)
+        assert examples.blocks(self.text).keys() == examples.EXAMPLES.keys()
 
     def test_a_changed_digit_is_noticed(self) -> None:
         changed = self.text.replace("09dfd56a", "09dfd56b")
         name = "scrypt-header"
-        assert docexamples.blocks(changed)[name] != docexamples.EXAMPLES[name]()
-        assert docexamples.rewritten(changed) == self.text
+        assert examples.blocks(changed)[name] != examples.EXAMPLES[name]()
+        assert examples.rewritten(changed) == self.text
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -76,3 +80,35 @@ class TestTheSecondReader:
         for qube in qubes:
             paths = {f"{qube.path}/{file}".removesuffix("/") for file in qube.required}
             assert paths <= set(backup.paths())
+
+
+class TestCommands:
+    @pytest.mark.usefixtures("tools")
+    @pytest.mark.parametrize("name", console.pages())
+    def test_a_page_shows_what_its_commands_print(self, name: str, tmp_path: Path) -> None:
+        page = (PAGES / name).read_text("utf-8")
+        fresh = [console.masked(block) for block in console.run(page, tmp_path)]
+        assert [console.masked(block) for block in console.shown(page)] == fresh
+
+    def test_a_page_of_commands_is_found(self) -> None:
+        assert "recovery.md" in console.pages()
+
+    def test_a_command_goes_on_behind_a_backslash(self) -> None:
+        block = "$ a \\\n  b\nprinted\n$ c\n"
+        assert console.commands(block) == ["a \\\n  b", "c"]
+
+
+def said_by_the_product() -> str:
+    """Every piece of text in the product's code."""
+    trees = [ast.parse(path.read_text("utf-8")) for path in ROOT.glob("qbackup/**/*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    return "\n".join(node.value for node in nodes if isinstance(node.value, str))
+
+
+def test_the_messages_that_the_recovery_guide_explains_are_said() -> None:
+    page = (PAGES / "recovery.md").read_text("utf-8")
+    table = page.partition("| message | means |")[2].partition("\n\n")[0]
+    messages = re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)
+    assert len(messages) > 8
+    said = said_by_the_product()
+    assert [message for message in messages if message not in said] == []

@@ -1,8 +1,7 @@
 """The worked examples of docs/format.md, computed from the committed vectors.
 
-In the page each is a block of text behind a line `<!-- example: NAME -->`. `python -m
-tests.docexamples` writes all blocks anew (after vectors were made again, say); `test_docs` holds
-the page to them. What computes them is the second reader, which shares no code with the product.
+In the page each is a block of text behind a line `<!-- example: NAME -->`. What computes them is
+the second reader, which shares no code with the product.
 """
 
 from __future__ import annotations
@@ -12,9 +11,9 @@ import hashlib
 import hmac
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 from tests import vectorfiles
+from tests.docs import PAGES
 from tests.secondreader import (
     Backup,
     bytes_to_key,
@@ -26,7 +25,7 @@ from tests.secondreader import (
     scrypt_fields,
 )
 
-PAGE = Path(__file__).parent.parent / "docs/format.md"
+PAGE = PAGES / "format.md"
 _BLOCK = re.compile(r"(<!-- example: ([a-z0-9-]+) -->\n+```[a-z]*\n)(.*?)(\n?```)", re.DOTALL)
 
 PUBLISHED = "gzip-published-header"
@@ -351,7 +350,3 @@ def blocks(text: str) -> dict[str, str]:
 def rewritten(text: str) -> str:
     """The page with every block as it must be."""
     return _BLOCK.sub(lambda match: f"{match[1]}{EXAMPLES[match[2]]()}\n```", text)
-
-
-if __name__ == "__main__":
-    PAGE.write_text(rewritten(PAGE.read_text("utf-8")), "utf-8")
