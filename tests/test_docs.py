@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+import qbackup
 from tests import vectorfiles
-from tests.docs import PAGES, ROOT, console, examples
+from tests.docs import PAGES, ROOT, code, console, examples
 from tests.secondreader import Backup
 
 LEFT_OUT = {
@@ -90,12 +91,37 @@ class TestCommands:
         fresh = [console.masked(block) for block in console.run(page, tmp_path)]
         assert [console.masked(block) for block in console.shown(page)] == fresh
 
+    @pytest.mark.parametrize("path", ["README.md", *(f"docs/{p.name}" for p in PAGES.glob("*.md"))])
+    def test_commands_without_output_work(self, path: str, tmp_path: Path) -> None:
+        page = (ROOT / path).read_text("utf-8")
+        printed = console.run_plain(page, tmp_path)
+        assert len(printed) == len(console.plain_commands(page))
+        assert len(printed) > 1 or path != "README.md"
+
     def test_a_page_of_commands_is_found(self) -> None:
         assert "recovery.md" in console.pages()
 
     def test_a_command_goes_on_behind_a_backslash(self) -> None:
         block = "$ a \\\n  b\nprinted\n$ c\n"
         assert console.commands(block) == ["a \\\n  b", "c"]
+
+
+class TestCode:
+    @pytest.mark.parametrize("path", code.pages(), ids=lambda path: path.name)
+    def test_every_block_of_python_runs_and_prints_what_is_shown(
+        self, path: Path, tmp_path: Path
+    ) -> None:
+        page = path.read_text("utf-8")
+        assert code.run(page, tmp_path) == code.shown(page)
+
+    def test_a_block_that_fails_is_noticed(self, tmp_path: Path) -> None:
+        with pytest.raises(RuntimeError, match="NotABackup"):
+            code.run("```python\nimport qbackup\nqbackup.open('/dev/null')\n```\n", tmp_path)
+
+    def test_every_public_name_is_in_the_library_guide(self) -> None:
+        page = (PAGES / "library.md").read_text("utf-8")
+        names = set(qbackup.__all__) - {"__version__"}
+        assert {name for name in names if name not in page} == set()
 
 
 def said_by_the_product() -> str:

@@ -125,6 +125,21 @@ def _outputs(script: str, folder: Path) -> list[str]:
     return done.stdout.decode().split(f"{_MARK}\n")
 
 
+def plain_commands(page: str) -> list[str]:
+    """The lines of `sh` blocks that call qbackup, on backups of the folder that `prepare` fills."""
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line.replace("/media/usb/", "") for line in lines if line.startswith("qbackup ")]
+
+
+def run_plain(page: str, folder: Path) -> list[str]:
+    """Runs them, with the sample's passphrase, until one fails; returns what they print."""
+    prepare(folder)
+    lines = [f"export QBACKUP_PASSPHRASE='{PASSPHRASES['sample']}'; set -e"]
+    lines += [f"{line}\necho '{_MARK}'" for line in plain_commands(page)]
+    return _outputs("\n".join(lines), folder)[:-1]
+
+
 def masked(text: str) -> str:
     """Without what differs between machines."""
     for pattern, replacement in _MASKS:
