@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import qbackup
+from qbackup import errors
 from tests import vectorfiles
 from tests.docs import PAGES, ROOT, code, console, examples
 from tests.secondreader import Backup
@@ -122,6 +123,19 @@ class TestCode:
         page = (PAGES / "library.md").read_text("utf-8")
         names = set(qbackup.__all__) - {"__version__"}
         assert {name for name in names if name not in page} == set()
+
+
+class TestSite:
+    def test_every_page_is_in_its_navigation(self) -> None:
+        listed = re.findall(r"^  - .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+        assert sorted(listed) == sorted(path.name for path in PAGES.glob("*.md"))
+
+    def test_the_reference_has_every_public_name(self) -> None:
+        page = (PAGES / "reference.md").read_text("utf-8")
+        shown = set(re.findall(r"^::: \S+\.(\w+)$", page, re.MULTILINE))
+        assert "errors" in shown
+        names = set(qbackup.__all__) - {"__version__"}
+        assert names - set(vars(errors)) - shown == set()
 
 
 def said_by_the_product() -> str:
