@@ -16,6 +16,7 @@ from qbackup import errors
 from tests import vectorfiles
 from tests.docs import PAGES, ROOT, code, console, examples
 from tests.secondreader import Backup
+from tests.testkit import vector as testkit
 
 LEFT_OUT = {
     "v3-zstdmt-camellia",  # a cipher that pycryptodome doesn't have
@@ -82,6 +83,18 @@ class TestTheSecondReader:
         for qube in qubes:
             paths = {f"{qube.path}/{file}".removesuffix("/") for file in qube.required}
             assert paths <= set(backup.paths())
+
+
+def test_the_second_reader_reads_all_that_the_testkit_calls_sound() -> None:
+    sound = [name for name in testkit.names() if name != "chunk-past-999"]  # takes long
+    tried = 0
+    for kit in map(testkit.load, sound):
+        if kit.expect == "success":
+            restored = Backup(kit.backup, kit.passphrase).restored()
+            shown = {path: f"{size} {digest}" for path, (size, digest) in restored.items()}
+            assert shown == kit.files, kit.name
+            tried += 1
+    assert tried > 200
 
 
 class TestCommands:

@@ -1,8 +1,8 @@
 """A second reader of backups, written after docs/format.md, for tests alone.
 
 It shows that the page is enough: it shares no code with the product, reads each committed vector,
-and recomputes the page's examples. It holds everything in memory, has no limits, and is not for
-backups that somebody else may have made.
+and recomputes the page's examples. It holds everything in memory, has no limits, and is
+lenient where the page says what to refuse: it is not for backups that somebody else may have made.
 """
 
 from tests.secondreader.backup import Backup

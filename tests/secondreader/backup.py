@@ -137,6 +137,36 @@ class Backup:
             found[name[len(base) + 1 :] or b"."] = (member, digest)
         return found
 
+    def restored(self) -> dict[str, tuple[int, str]]:
+        """Length and SHA-256 of each file that is somebody's, as `QUBE/FILE`.
+
+        Fails where something that must be there is not.
+        """
+        qubes = self.qubes()
+        found = {"qubes.xml": _measured(self.file("qubes.xml"))}
+        for qube in qubes:
+            for file in qube.required:
+                assert f"{qube.path}/{file}".removesuffix("/") in self.paths(), "missing"
+        for path in self.paths():
+            name = _owned(path, qubes, homes=self.version < 4)
+            if name is not None and self.is_folder(path):
+                found |= self._restored_folder(path, name.removesuffix("/."))
+            elif name is not None:
+                found[name] = _measured(self.file(path))
+        return found
+
+    def _restored_folder(self, path: str, name: str) -> dict[str, tuple[int, str]]:
+        tree = self.tree(path)
+        found = {}
+        for below, (member, digest) in tree.items():
+            if member.type == "1":
+                folder = path.removesuffix("/.").encode() + b"/"
+                member, digest = tree[member.link.removeprefix(folder)]
+            if member.type in "0S":
+                shown = below.decode("utf-8", "surrogateescape")
+                found[f"{name}/{shown}"] = member.size, digest
+        return found
+
     def qubes(self) -> list[Qube]:
         """What qubes.xml says."""
         root = ET.fromstring(self.file("qubes.xml"))
@@ -144,6 +174,20 @@ class Backup:
         if root.tag == "QubesVmCollection":
             found = map(_release3, root)
         return [qube for qube in found if qube is not None]
+
+
+def _measured(content: bytes) -> tuple[int, str]:
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def _owned(path: str, qubes: list[Qube], *, homes: bool) -> str | None:
+    """QUBE/FILE of a path; None if it is nobody's. `homes`: dom0 need not be listed."""
+    for qube in qubes:
+        if path == qube.path and qube.name == "dom0":
+            return f"dom0/{path.rpartition('/')[2]}"
+        if path.startswith(f"{qube.path}/") and qube.name != "dom0":
+            return qube.name + path[len(qube.path) :]
+    return f"dom0/{path.rpartition('/')[2]}" if homes and path.startswith("dom0-home/") else None
 
 
 def _release4(domain: ET.Element) -> Qube | None:

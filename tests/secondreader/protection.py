@@ -90,6 +90,7 @@ CIPHERS: dict[str, tuple[Any, int, int]] = {
     "aes-256-cbc": (AES, 32, 16),
     "des-ede3-cbc": (DES3, 24, 8),
 }
+SHORT_NAMES = {f"aes{bits}": f"aes-{bits}-cbc" for bits in (128, 192, 256)}
 
 
 def bytes_to_key(passphrase: bytes, salt: bytes, size: int) -> bytes:
@@ -103,7 +104,8 @@ def bytes_to_key(passphrase: bytes, salt: bytes, size: int) -> bytes:
 
 def openssl_decrypt(passphrase: bytes, cipher: str, stored: bytes) -> bytes:
     """What `openssl enc -d -md MD5` gives."""
-    algorithm, key_size, block_size = CIPHERS[cipher]
+    name = cipher.lower()
+    algorithm, key_size, block_size = CIPHERS[SHORT_NAMES.get(name, name)]
     assert stored[:8] == b"Salted__"
     made = bytes_to_key(passphrase, stored[8:16], key_size + block_size)
     key, iv = made[:key_size], made[key_size:]

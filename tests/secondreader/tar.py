@@ -41,8 +41,10 @@ def text(field: bytes) -> bytes:
 
 def checked(block: bytes) -> bytes:
     """The block, if its checksum fits."""
-    total = sum(block[:148]) + 8 * 32 + sum(block[156:])
-    assert number(block[148:156]) == total, "not a tar header"
+    others = block[:148] + block[156:]
+    total = sum(others) + 8 * 32
+    signed = total - 256 * sum(byte >= 128 for byte in others)
+    assert number(block[148:156]) in (total, signed), "not a tar header"
     return block
 
 
