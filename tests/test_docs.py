@@ -128,6 +128,9 @@ class TestCode:
         page = path.read_text("utf-8")
         assert code.run(page, tmp_path) == code.shown(page)
 
+    def test_the_code_in_readme_runs(self, tmp_path: Path) -> None:
+        code.run_readme(tmp_path)
+
     def test_a_block_that_fails_is_noticed(self, tmp_path: Path) -> None:
         with pytest.raises(RuntimeError, match="NotABackup"):
             code.run("```python\nimport qbackup\nqbackup.open('/dev/null')\n```\n", tmp_path)

@@ -12,11 +12,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.docs import PAGES, ROOT, console
+from tests.docs import PAGES, README, ROOT, console, stood_in
 
 _BLOCK = re.compile(r"```python\n(?P<code>.*?)```(?:\n\n```text\n(?P<printed>.*?)```)?", re.DOTALL)
 _MARK = "@@ end of a block @@"
-_PASSPHRASE = 'passphrase="…"'  # what README says instead of one
+
+
+def run_readme(folder: Path) -> None:
+    """README's blocks, which show no output, on the sample."""
+    run(stood_in(README.read_text("utf-8")), folder)
 
 
 def run(page: str, folder: Path) -> list[str]:
@@ -27,7 +31,6 @@ def run(page: str, folder: Path) -> list[str]:
     console.prepare(folder)
     codes = (block["code"] for block in _BLOCK.finditer(page))
     program = "".join(f"{code}\nprint({_MARK!r})\n" for code in codes)
-    program = program.replace(_PASSPHRASE, f"passphrase={console.PASSPHRASES['sample']!r}")
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         cwd=folder,
@@ -59,6 +62,5 @@ def rewritten(page: str, folder: Path) -> str:
 
 
 def pages() -> list[Path]:
-    """The pages with such blocks, README among them."""
-    found = [ROOT / "README.md", *sorted(PAGES.glob("*.md"))]
-    return [path for path in found if "```python" in path.read_text("utf-8")]
+    """The pages with such blocks."""
+    return [path for path in sorted(PAGES.glob("*.md")) if "```python" in path.read_text("utf-8")]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests import vectorfiles
-from tests.docs import PAGES, ROOT
+from tests.docs import PAGES, ROOT, stood_in
 from tests.maker.tools import SEARCH_PATH
 from tests.secondreader import members
 
@@ -127,9 +127,9 @@ def _outputs(script: str, folder: Path) -> list[str]:
 
 def plain_commands(page: str) -> list[str]:
     """The lines of `sh` blocks that call qbackup, on backups of the folder that `prepare` fills."""
-    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    blocks = re.findall(r"```sh\n(.*?)```", stood_in(page), re.DOTALL)
     lines = [line for block in blocks for line in block.splitlines()]
-    return [line.replace("/media/usb/", "") for line in lines if line.startswith("qbackup ")]
+    return [line for line in lines if line.startswith("qbackup ")]
 
 
 def run_plain(page: str, folder: Path) -> list[str]:
