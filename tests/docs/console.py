@@ -109,6 +109,7 @@ def _outputs(script: str, folder: Path) -> list[str]:
         "PATH": f"{folder / '.tools'}{os.pathsep}{SEARCH_PATH}",
         "PYTHONPATH": str(ROOT),
         "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
         "DEBUGFS_PAGER": "cat",
     }
     typed = f"{PASSPHRASES['sample']}\n" + f"{_VECTOR}\n" * 2
