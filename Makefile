@@ -2,6 +2,7 @@
 # make test   sets up .venv with the test extras and runs every test
 # make fuzz   sets up .venv with the fuzzer and runs each harness for FUZZ_SECONDS
 # make check  lint, format and types
+# make docs   the documentation as a site, in build/site; a warning is an error
 # make mutants  small faults in the code that decides what is believed: does a test notice each?
 
 PYTHON ?= python3
@@ -13,7 +14,7 @@ FUZZ_SECONDS ?= 30
 FUZZ_SEED ?= 1
 BIN = $(VENV)/bin
 
-.PHONY: demo test fuzz check mutants clean
+.PHONY: demo test fuzz check docs mutants clean
 
 demo: $(VENV)/.demo
 	sh examples/demo.sh $(BIN)/qbackup
@@ -28,6 +29,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 mutants: $(VENV)/.mutants
 	$(BIN)/python -m tests.mutants $(ONLY)
@@ -49,6 +53,10 @@ $(VENV)/.mutants: $(VENV)/bin/python setup.cfg
 
 $(VENV)/.fuzz: $(VENV)/bin/python setup.cfg
 	$(BIN)/python -m pip install --quiet --editable ".[fuzz]"
+	touch $@
+
+$(VENV)/.docs: $(VENV)/bin/python setup.cfg
+	$(BIN)/python -m pip install --quiet --editable ".[docs]"
 	touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python setup.cfg

@@ -12,7 +12,14 @@ class Qube:
     """A qube of the backup: what ``qubes.xml`` says of it, and its files.
 
     Attributes:
-        name, klass, label, template, netvm, size, required, is_listed: see `QubeRecord`.
+        name: of the qube; ``dom0`` for the administrative one.
+        klass: AppVM, TemplateVM, StandaloneVM, DispVM or AdminVM.
+        label: name of its colour, ``""`` where none is given.
+        template: name of its template; None without one.
+        netvm: name of its network qube; None: the default one; ``""``: no network.
+        size: disk use when the backup was made, in bytes: an estimate; None if not given.
+        required: names of the files that must be there.
+        is_listed: whether ``qubes.xml`` says that it is in the backup; R2 leaves dom0 out.
     """
 
     def __init__(self, record: QubeRecord, catalog: Catalog, table: QubeTable) -> None:
