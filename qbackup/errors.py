@@ -52,6 +52,8 @@ class NotInBackup(UsageError):
 class NotInImage(NotInBackup):
     """A path was asked for that is not in the image."""
 
+    advice = "what is there is shown by: qbackup ls BACKUP QUBE:/FOLDER"
+
 
 class AlreadyPassed(UsageError):
     """The file went by already: a backup read from a pipe gives its files once, in order."""
@@ -71,6 +73,11 @@ class Unlockable(QBackupError):
 
 class WrongPassphrase(Unlockable):
     """The passphrase does not fit the backup's header."""
+
+    advice = (
+        "if it is certainly right, the front of the backup may be damaged, which looks the same:"
+        " try another copy, or --salvage, which can tell the two apart"
+    )
 
 
 class HeaderAltered(Unlockable):

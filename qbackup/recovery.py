@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 
 from qbackup.ahead import MANY_CHUNKS, Ahead
-from qbackup.catalog import Catalog
+from qbackup.catalog import Catalog, SalvageCatalog
 from qbackup.compression import same_filter
 from qbackup.contents import Contents
 from qbackup.errors import AlreadyPassed, ChunkMissing, Incomplete, MachineError
@@ -178,7 +178,12 @@ class Recovery:
                 replace(r, error=_NOT_REACHED) if r.status == "missing" and not r.chunks else r
                 for r in results
             ]
-        return Report(files=tuple(results), errors=errors, warnings=tuple(warnings))
+        return Report(
+            files=tuple(results),
+            errors=errors,
+            warnings=tuple(warnings),
+            is_salvage=isinstance(self.catalog, SalvageCatalog),
+        )
 
     # What a run is about, where all files are known beforehand
 

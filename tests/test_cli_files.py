@@ -165,7 +165,7 @@ class TestCp:
         ended = call("cp", f"{made / 'private.img'}:/config", tmp_path)
         assert ended.status == 0
         assert ended.out == (
-            f"Copied 1 files, 1 folders, 0 links (10 B), to {tmp_path / 'config'}.\n"
+            f"Copied 1 file, 1 folder, 0 links (10 B), to {tmp_path / 'config'}.\n"
         )
 
     def test_what_is_in_the_way_is_status_1(self, made: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ KINDS = {
 }
 #: Here each message says by itself what to do, as it is never the same.
 _IN_THE_REASON = {
-    "QBackupError", "UsageError", "Unlockable", "WrongPassphrase", "Unreadable", "NotABackup",
+    "QBackupError", "UsageError", "Unlockable", "Unreadable", "NotABackup",
     "UnsupportedFormat", "Incomplete", "MachineError", "Interrupted",
 }  # fmt: skip
 

@@ -203,7 +203,8 @@ def copy_text(report: CopyReport) -> str:
     if not whole.ok:
         return "\n".join([*lines, "NOTHING WAS COPIED."])
     made = (
-        f"{report.file_count} files, {report.folder_count} folders, {report.link_count} links"
+        f"{_count(report.file_count, 'file')}, {_count(report.folder_count, 'folder')},"
+        f" {_count(report.link_count, 'link')}"
         f" ({human_size(whole.size)}), to {display(decode(os.fsencode(report.written)))}"
     )
     verdict = "Copied" if not lost else "NOT EVERYTHING WAS COPIED. Copied:"
@@ -293,3 +294,7 @@ class _Faults:
             self.texts.append(f"{display(path)}: {error.reason}")
         elif self.count == _FAULTS_LIMIT + 1:
             self.texts.append("more follow, which are left out")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -14,6 +14,7 @@ GOOD: tuple[Status, ...] = ("ok", "kept")
 _KEPT = (
     "try another copy of the backup; of what was kept as NAME.damaged, mount or repair a copy only"
 )
+_SALVAGED = "another copy of the backup may have what is lost of this one"
 _EXISTS = "what is in the way is replaced with --overwrite; or restore into another folder"
 _MISSING = "what is missing may be in an older backup; all that is there was restored"
 
@@ -81,11 +82,13 @@ class Report:
         files: everything that was asked for, and everything that should have been there.
         errors: what was wrong with the archive as a whole.
         warnings: what was passed over without harm.
+        is_salvage: broken places of the archive were passed over already.
     """
 
     files: tuple[FileResult, ...]
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    is_salvage: bool = False
 
     @property
     def ok(self) -> bool:
@@ -106,7 +109,7 @@ class Report:
         if "damaged" in statuses:
             found.append(_KEPT if kept else Damaged.advice)
         if self.errors:
-            found.append(ArchiveDamaged.advice)
+            found.append(_SALVAGED if self.is_salvage else ArchiveDamaged.advice)
         if "exists" in statuses:
             found.append(_EXISTS)
         if "missing" in statuses and not self.errors:
