@@ -6,6 +6,7 @@ clear in the first 96 bytes of its chunk. In format 3 it goes into HMACs and dec
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class Cost:
         seconds: time here for all derivations that the limits allow, or for what is done with
             all stored bytes.
         memory: peak memory in bytes.
+        disk: what is written, in bytes, as the list of qubes estimates it; at least what is stored,
+            and no more than that is known while the archive is locked.
     """
 
     chunks: int
@@ -42,6 +45,7 @@ class Cost:
     parameters: dict[ScryptParameters, int]
     seconds: float
     memory: int
+    disk: int
 
 
 def estimate(archive: BackupArchive) -> Cost:
@@ -67,7 +71,17 @@ def estimate(archive: BackupArchive) -> Cost:
     seconds += stored * _seconds_per_byte(archive)
     held = max((p.lane_memory * lanes[p] for p in allowed), default=0)
     memory = held + 2 * min(largest, archive.limits.chunk) + _BASE_MEMORY
-    return Cost(count, stored, unreadable, dict(parameters), seconds, memory)
+    disk = max(stored, _listed_size(archive))
+    return Cost(count, stored, unreadable, dict(parameters), seconds, memory, disk)
+
+
+def _listed_size(archive: BackupArchive) -> int:
+    """What the backup says of its qubes' sizes; 0 where that can't be read."""
+    if not archive.is_unlocked:
+        return 0
+    with contextlib.suppress(QBackupError):
+        return sum(qube.size or 0 for qube in archive.qubes)
+    return 0
 
 
 def _is_allowed(parameters: ScryptParameters, archive: BackupArchive) -> bool:

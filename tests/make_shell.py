@@ -102,6 +102,10 @@ def _manual() -> str:
     parser = build_parser()
     examples = (parser.epilog or "").partition(":\n")[2]
     parser.epilog = None
+    for action in _actions(parser):
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                command.epilog = None
     parser.man_short_description = _SHORT  # type: ignore[attr-defined]
     text = str(Manpage(parser, format="single-commands-section"))
     head = f'.TH QBACKUP 1 "" "qbackup {qbackup.__version__}" "User Commands"'

@@ -63,7 +63,8 @@ class TestInfo:
             "scrypt": [{"log2_n": 14, "n": 16384, "r": 8, "p": 1, "chunks": 5}],
             "warnings": [],
         }
-        assert set(estimate) == {"seconds", "memory"}
+        assert set(estimate) == {"seconds", "memory", "disk"}
+        assert estimate["disk"] >= document["stored_size"]
         assert estimate["memory"] > 1 << 24
 
     def test_with_a_passphrase_it_is_authenticated(self) -> None:

@@ -28,6 +28,43 @@ examples:
 """
 
 
+_EXAMPLES_OF = {
+    "info": """\
+  qbackup info BACKUP                        what a restore takes here; no passphrase
+  qbackup info BACKUP -p FILE                the same, authenticated
+""",
+    "list": """\
+  qbackup list BACKUP                        asks for the passphrase
+  qbackup list BACKUP -p FILE --json         for a program
+  qbackup list - < BACKUP                    from a pipe
+""",
+    "verify": """\
+  qbackup verify BACKUP                      is all of it good?
+  qbackup verify BACKUP personal             one qube
+  qbackup verify BACKUP --salvage            past a damaged front, too
+""",
+    "restore": """\
+  qbackup restore BACKUP -o restored         all of it; run it again if it was interrupted
+  qbackup restore BACKUP personal -o DIR     one qube
+  qbackup restore BACKUP vault/private.img -o DIR
+  qbackup restore BACKUP -o DIR --keep-damaged
+""",
+    "cat": """\
+  qbackup cat BACKUP personal/firewall.xml
+  qbackup cat BACKUP vault:/home/user/keys.kdbx > keys.kdbx
+""",
+    "ls": """\
+  qbackup ls BACKUP vault:/home/user
+  qbackup ls BACKUP work/root.img:/etc       another image of a qube
+  qbackup ls restored/vault/private.img:/    one that was restored
+""",
+    "cp": """\
+  qbackup cp BACKUP vault:/home/user/Documents .
+  qbackup cp restored/vault/private.img:/home/user/keys.kdbx keys.kdbx
+""",
+}
+
+
 class _Parser(argparse.ArgumentParser):
     """Mistakes become UsageError, so that they too are told in JSON where that is wanted.
 
@@ -60,7 +97,13 @@ def build_parser() -> argparse.ArgumentParser:
         ("ls", "the files inside a disk image", True),
         ("cp", "copy a file or folder out of a disk image", True),
     ):
-        command = commands.add_parser(name, help=text, description=text)
+        command = commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"examples:\n{_EXAMPLES_OF[name]}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
         command.set_defaults(json=False)
         backup = "the file; - for standard input"
         if name in ("cat", "ls", "cp"):

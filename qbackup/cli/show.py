@@ -96,7 +96,11 @@ def info_document(archive: BackupArchive, cost: Cost) -> Document:
             {"log2_n": p.log2_n, "n": p.n, "r": p.r, "p": p.p, "chunks": count}
             for p, count in cost.parameters.items()
         ],
-        "estimate": {"seconds": round(cost.seconds, 1), "memory": cost.memory},
+        "estimate": {
+            "seconds": round(cost.seconds, 1),
+            "memory": cost.memory,
+            "disk": cost.disk,
+        },
         "warnings": list(archive.warnings),
     }
     if archive.door.caveats:
@@ -136,7 +140,8 @@ def info_text(archive: BackupArchive, cost: Cost) -> str:
     rows.append(
         (
             "a restore here",
-            f"about {human_time(cost.seconds)} and {human_size(cost.memory)} of memory",
+            f"about {human_time(cost.seconds)}, {human_size(cost.memory)} of memory,"
+            f" {'' if archive.is_unlocked else 'at least '}{human_size(cost.disk)} of disk",
         )
     )
     rows += [("not promised", caveat) for caveat in archive.door.caveats]
