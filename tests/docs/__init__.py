@@ -6,6 +6,7 @@ what they print. `code`: Python blocks.
 
 from pathlib import Path
 
+ROOT = Path(__file__).parent.parent.parent
 #: README's names → those that the sample has.
 STAND_INS = {
     'passphrase="…"': "passphrase='a sample passphrase'",
@@ -13,8 +14,9 @@ STAND_INS = {
     " BACKUP ": " qubes-2024-09-17T101112 ",
     "/home/user/keys.kdbx": "/home/user/passwords.txt",
     "/home/user/Documents": "/home/user",
+    ".venv/bin/qbackup ": "qbackup ",
+    " examples/sample": f" {ROOT}/examples/sample",
 }
-ROOT = Path(__file__).parent.parent.parent
 PAGES = ROOT / "docs"
 README = ROOT / "README.md"
 
