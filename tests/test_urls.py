@@ -124,7 +124,7 @@ class TestHttp:
 
 class TestServersThatAnswerWrongly:
     def test_a_part_without_end_is_not_taken_into_memory(self) -> None:
-        endless = type("Endless", (Endless,), {"asked": [], "failing": 0, "given": 0})
+        endless: type[Endless] = type("", (Endless,), {"asked": [], "failing": 0, "given": 0})
         with http_server(SAMPLE.parent, endless) as url:
             qbackup.open(f"{url}/{SAMPLE.name}").close()
         assert endless.given < 64 << 20

@@ -24,7 +24,7 @@ TEXT_NAME = "RECOVERY.txt"
 _PACKAGES = ("qbackup", "pyscrypt")
 _MAIN = "import sys\nfrom qbackup.kit.start import main\nsys.exit(main())\n"
 _SHEBANG = b"#!/usr/bin/env python3\n"
-_SOURCES = (".py", ".txt", ".typed")
+_COMPILED = "__pycache__"  # for one Python; all else goes into the program
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # the same program gives the same file
 _FILE_MODE = 0o644
 _SECONDS = 60
@@ -149,9 +149,11 @@ def program() -> bytes:
 def _sources(folder: _Resource, path: str) -> Iterator[tuple[str, bytes]]:
     for entry in folder.iterdir():
         name = f"{path}/{entry.name}"
+        if entry.name == _COMPILED:
+            continue
         if entry.is_dir():
             yield from _sources(entry, name)
-        elif entry.name.endswith(_SOURCES):
+        else:
             yield name, entry.read_bytes()
 
 
