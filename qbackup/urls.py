@@ -22,11 +22,12 @@ from qbackup.names import display
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _USER = re.compile(r"//[^/?#\s]*@")
 _QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
-_NOT_FOUND, _NO_SUCH_PART, _PART = 404, 416, 206  # of HTTP
+_NOT_FOUND, _PART = 404, 206  # of HTTP
 _SMALL = 16 * 1024
 _WINDOW = 128 * 1024  # what a small read takes: headers, and the head of what follows
 _WINDOWS = 16
 _PIECE = 8 * 1024**2
+_NOTHING = "the server gives nothing where the backup goes on"
 _TOO_MUCH = "the server gives more than it was asked for"
 
 
@@ -192,6 +193,8 @@ class _Ranged(_Raw):
             data = self._fetch_any(start, size)
             if len(data) > size:
                 raise ValueError(_TOO_MUCH)
+            if not data:  # the file's end is known, and farther on
+                raise ValueError(_NOTHING)
         except Exception as error:
             raise self._failed(error) from error
         return data
@@ -218,8 +221,6 @@ async def _http_part_of(file: Any, start: int, size: int) -> bytes:
     headers["Range"] = f"bytes={start}-{start + size - 1}"
     response = await file.session.get(file.fs.encode_url(file.url), headers=headers, **options)
     async with response:
-        if response.status == _NO_SUCH_PART:
-            return b""
         response.raise_for_status()
         place = response.headers.get("Content-Range", f"bytes {start}-")
         if response.status != _PART or not place.startswith(f"bytes {start}-"):

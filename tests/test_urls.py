@@ -145,6 +145,16 @@ class TestServersThatAnswerWrongly:
             _Ranged(Generous(bytes(100)), 100).read(10)
         assert caught.value.errno == errno.EIO
 
+    def test_an_end_that_comes_too_early_is_an_error_of_the_device(self) -> None:
+        """It is asked again, and no archive is called cut off that is not."""
+        file = _Ranged(io.BytesIO(bytes(50)), 100)
+        file.seek(60)
+        with pytest.raises(OSError, match="gives nothing") as caught:
+            file.read(10)
+        assert caught.value.errno == errno.EIO
+        file.seek(100)
+        assert file.read(10) == b""
+
     def test_what_a_protocol_says_is_made_visible(self) -> None:
         class Rude(io.BytesIO):
             def read(self, size: int | None = -1, /) -> bytes:
