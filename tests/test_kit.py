@@ -74,6 +74,23 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return dict(snapshot(out))
 
 
+def made_wheel(code: str) -> bytes:
+    """One whose modules begin with this."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Crypto/__init__.py", "")
+        archive.writestr("Crypto/Cipher/__init__.py", code)
+    return buffer.getvalue()
+
+
+def broken_wheel() -> bytes:
+    """One whose compressed data can't be inflated."""
+    data = bytearray(made_wheel("text = 1\n" * 1000))
+    at = data.index(b"Crypto/Cipher/__init__.py") + len("Crypto/Cipher/__init__.py")
+    data[at : at + 8] = b"\xff" * 8
+    return bytes(data)
+
+
 class TestProgram:
     def test_it_restores_with_python_alone(
         self, plain: Path, expected: dict[str, object], tmp_path: Path
@@ -174,7 +191,7 @@ class TestDamage:
     ) -> None:
         """A drive that gives another one the second time gains nothing."""
         kit = self.copied(plain, tmp_path)
-        wheel = self.with_wheels(kit, self.made_wheel("raise ImportError"))
+        wheel = self.with_wheels(kit, made_wheel("raise ImportError"))
         read: list[Path] = []
         whole = Path.read_bytes
 
@@ -182,7 +199,7 @@ class TestDamage:
             data = whole(path)
             if path.suffix == ".whl":
                 read.append(path)
-                path.write_bytes(self.made_wheel(f"open({str(tmp_path / 'evil')!r}, 'w')"))
+                path.write_bytes(made_wheel(f"open({str(tmp_path / 'evil')!r}, 'w')"))
             return data
 
         monkeypatch.setattr(Path, "read_bytes", read_bytes)
@@ -198,18 +215,10 @@ class TestDamage:
         self, plain: Path, tmp_path: Path, code: str
     ) -> None:
         kit = self.copied(plain, tmp_path)
-        self.with_wheels(kit, self.made_wheel(code))
+        self.with_wheels(kit, made_wheel(code))
         done = started(kit, "list", "-v", SAMPLE, *KEY)
         assert done.returncode == 0, done.stderr
         assert "key derivation: hashlib" in done.stderr
-
-    def made_wheel(self, code: str) -> bytes:
-        """One whose modules begin with this."""
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("Crypto/__init__.py", "")
-            archive.writestr("Crypto/Cipher/__init__.py", code)
-        return buffer.getvalue()
 
     def with_wheels(self, kit: Path, content: bytes) -> Path:
         """Puts one into the kit for each system that this may run on; the one that fits here."""
@@ -232,7 +241,7 @@ class TestDamage:
         assert f"{wheel.name} is not what SHA256SUMS says it is, and is not used" in done.stderr
         assert "key derivation: hashlib" in done.stderr
 
-    @pytest.mark.parametrize("content", [b"no archive", b""])
+    @pytest.mark.parametrize("content", [b"no archive", b"", broken_wheel()])
     def test_a_wheel_that_is_none_costs_nothing(
         self, plain: Path, tmp_path: Path, content: bytes
     ) -> None:
@@ -268,6 +277,16 @@ class TestWriting:
         ended = run("kit", "--wheels", tmp_path, "-o", tmp_path / "kit")
         assert ended.status == 2
         assert "no wheels of pycryptodome" in ended.err
+        assert not (tmp_path / "kit").exists()
+
+    @pytest.mark.parametrize("where", ["data", "end", "all"])
+    def test_a_wheel_that_is_damaged_is_not_put_into_it(self, tmp_path: Path, where: str) -> None:
+        """Nobody would find out before it is needed, on another system."""
+        data = {"data": broken_wheel(), "end": made_wheel("")[:-30], "all": b""}[where]
+        wheel = tmp_path / "pycryptodome-1.0-cp37-abi3-win_amd64.whl"
+        wheel.write_bytes(data)
+        with pytest.raises(MachineError, match=r"win_amd64\.whl is damaged"):
+            write_kit(tmp_path / "kit", tmp_path)
         assert not (tmp_path / "kit").exists()
 
     def test_where_nothing_can_be_written(self) -> None:

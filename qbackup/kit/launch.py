@@ -41,7 +41,7 @@ def _prepare(program: Path) -> None:
             f"{program.name} is not what {SUMS_NAME} says it is: it may be damaged, or was changed."
             " Use another copy of it, if you have one"
         )
-    with contextlib.suppress(OSError):  # nowhere to unpack it, say
+    with contextlib.suppress(OSError, MemoryError):  # nowhere to unpack it, say
         _use_wheel(kit, sums)
 
 
@@ -73,7 +73,7 @@ def _use_wheel(kit: Path, sums: dict[str, str]) -> None:
             continue
         place = tempfile.mkdtemp(prefix="qbackup-")
         atexit.register(shutil.rmtree, place, ignore_errors=True)
-        with contextlib.suppress(zipfile.BadZipFile, NotImplementedError):
+        with contextlib.suppress(Exception):  # whatever is wrong with it
             zipfile.ZipFile(io.BytesIO(data)).extractall(place)  # what was checked
             if _loads(place):
                 return
