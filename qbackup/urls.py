@@ -27,6 +27,7 @@ _SMALL = 16 * 1024
 _WINDOW = 128 * 1024  # what a small read takes: headers, and the head of what follows
 _WINDOWS = 16
 _PIECE = 8 * 1024**2
+_TRIES = 3
 _NOTHING = "the server gives nothing where the backup goes on"
 _TOO_MUCH = "the server gives more than it was asked for"
 
@@ -147,10 +148,10 @@ class _Ranged(_Raw):
         """Whether the server gives a part of it when it is asked for one."""
         if self._size < 2:
             return False
-        try:
-            return len(self._fetch(self._size - 1, 1)) == 1
-        except OSError:
-            return False
+        for _ in range(_TRIES):  # a pipe would end for good at the next error
+            with contextlib.suppress(OSError):
+                return bool(self._fetch(self._size - 1, 1))
+        return False
 
     def seekable(self) -> bool:
         """See `io.RawIOBase`."""

@@ -99,6 +99,16 @@ class TestHttp:
             assert backup.verify().ok
             assert len(ranges.asked) > ranges.failing
 
+    def test_a_first_request_that_fails_makes_no_pipe_of_it(
+        self, ranges: type[Ranges], made: Made
+    ) -> None:
+        ranges.failing = 1
+        with (
+            http_server(made.path.parent, ranges) as url,
+            qbackup.open(f"{url}/{made.path.name}") as backup,
+        ):
+            assert backup.is_seekable
+
     def test_what_is_not_there(self, ranges: type[Ranges]) -> None:
         with http_server(SAMPLE.parent, ranges) as url:
             ended = run("info", f"{url}/nothing")
