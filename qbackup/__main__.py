@@ -11,10 +11,20 @@ import _signal  # type: ignore[import-not-found]  # `signal` itself first loads 
 import os
 import sys
 
+TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-def main() -> int:
-    """Runs the command line of this process; returns the exit status."""
+
+def main(prepare: Callable[[], None] | None = None) -> int:
+    """Runs the command line of this process; returns the exit status.
+
+    Args:
+        prepare: what has to be done before, with signals held too.
+    """
     held = _hold_signals()
+    if prepare is not None:
+        prepare()
     from qbackup.cli.main import main as run
 
     return run(held=held)

@@ -14,16 +14,22 @@ import io
 import re
 from collections import OrderedDict
 from typing import Any, BinaryIO, cast
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from qbackup.errors import MachineError, UsageError
+from qbackup.names import display
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_NOT_FOUND = 404  # of HTTP
+_USER = re.compile(r"//[^/?#\s]*@")
+_QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
+_NOT_FOUND, _PART = 404, 206  # of HTTP
 _SMALL = 16 * 1024
 _WINDOW = 128 * 1024  # what a small read takes: headers, and the head of what follows
 _WINDOWS = 16
 _PIECE = 8 * 1024**2
+_TRIES = 3
+_NOTHING = "the server gives nothing where the backup goes on"
+_TOO_MUCH = "the server gives more than it was asked for"
 
 
 def is_url(source: object) -> bool:
@@ -33,8 +39,7 @@ def is_url(source: object) -> bool:
 
 def without_secrets(url: str) -> str:
     """As it may be shown: without user, password, and what stands behind ``?``."""
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return _hide(url.partition("?")[0].partition("#")[0])
 
 
 def open_url(url: str) -> BinaryIO:
@@ -52,6 +57,7 @@ def open_url(url: str) -> BinaryIO:
             file=without_secrets(url),
         ) from error
     try:
+        urlsplit(url)  # or it is none, which not every protocol looks at
         filesystem, path = url_to_fs(url)
         return cast(BinaryIO, _opened(filesystem, path))
     except (ValueError, ImportError) as error:  # an unknown protocol; a package that is missing
@@ -87,12 +93,16 @@ def _first(error: BaseException) -> BaseException:
 
 def _shown(error: BaseException, url: str) -> str:
     """What went wrong, in one line and without what the URL keeps secret."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return _hide(text.replace(url, without_secrets(url)))
+    return _told(str(error).replace(url, without_secrets(url)) or type(error).__name__)
+
+
+def _told(text: str) -> str:
+    """A server may have written it: one line, printable, and without secrets."""
+    return "".join(c if c == "\\" else display(c) for c in " ".join(_hide(text).split()))
 
 
 def _hide(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    return _QUERY.sub(r"\1", _USER.sub("//", text))
 
 
 class _Raw(io.RawIOBase):
@@ -117,8 +127,7 @@ class _Raw(io.RawIOBase):
         super().close()
 
     def _failed(self, error: Exception) -> OSError:
-        text = " ".join(str(error).split()) or type(error).__name__
-        return OSError(errno.EIO, _hide(text))
+        return OSError(errno.EIO, _told(str(error) or type(error).__name__))
 
 
 class _Ranged(_Raw):
@@ -139,10 +148,10 @@ class _Ranged(_Raw):
         """Whether the server gives a part of it when it is asked for one."""
         if self._size < 2:
             return False
-        try:
-            return len(self._fetch(self._size - 1, 1)) == 1
-        except OSError:
-            return False
+        for _ in range(_TRIES):  # a pipe would end for good at the next error
+            with contextlib.suppress(OSError):
+                return bool(self._fetch(self._size - 1, 1))
+        return False
 
     def seekable(self) -> bool:
         """See `io.RawIOBase`."""
@@ -182,12 +191,45 @@ class _Ranged(_Raw):
 
     def _fetch(self, start: int, size: int) -> bytes:
         try:
-            if hasattr(self._file, "readv"):  # paramiko's: many requests under way at once
-                return b"".join(self._file.readv([(start, size)]))
-            self._file.seek(start)
-            return bytes(self._file.read(size))
+            data = self._fetch_any(start, size)
+            if len(data) > size:
+                raise ValueError(_TOO_MUCH)
+            if not data:  # the file's end is known, and farther on
+                raise ValueError(_NOTHING)
         except Exception as error:
             raise self._failed(error) from error
+        return data
+
+    def _fetch_any(self, start: int, size: int) -> bytes:
+        if hasattr(self._file, "readv"):  # paramiko's: many requests under way at once
+            return b"".join(self._file.readv([(start, size)]))
+        if hasattr(self._file, "async_fetch_range"):
+            return _http_part(self._file, start, size)
+        self._file.seek(start)
+        return bytes(self._file.read(size))
+
+
+def _http_part(file: Any, start: int, size: int) -> bytes:
+    """By requests of its own: fsspec's take a body of whatever length into memory."""
+    from fsspec.asyn import sync
+
+    return cast(bytes, sync(file.loop, _http_part_of, file, start, size))
+
+
+async def _http_part_of(file: Any, start: int, size: int) -> bytes:
+    options = dict(file.kwargs)
+    headers = {**options.pop("headers", {}), "Accept-Encoding": "identity"}
+    headers["Range"] = f"bytes={start}-{start + size - 1}"
+    response = await file.session.get(file.fs.encode_url(file.url), headers=headers, **options)
+    async with response:
+        response.raise_for_status()
+        place = response.headers.get("Content-Range", f"bytes {start}-")
+        if response.status != _PART or not place.startswith(f"bytes {start}-"):
+            raise ValueError("the server does not give the part that it was asked for")
+        data = bytearray()
+        while len(data) <= size and (more := await response.content.read(size + 1 - len(data))):
+            data += more
+        return bytes(data)
 
 
 class _Streamed(_Raw):

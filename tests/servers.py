@@ -30,6 +30,7 @@ PasswordAuthentication no
 PermitRootLogin yes
 Subsystem sftp internal-sftp
 """
+_LARGE = 256 << 20
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -45,11 +46,13 @@ class Files(http.server.SimpleHTTPRequestHandler):
 class Ranges(Files):
     """As `Files`, and parts of them.
 
-    `asked` holds (offset, length) of each; the first `failing` of them are answered with an error.
+    `asked` holds (offset, length) of each; the first `failing` of them are answered with an error,
+    in these `words`.
     """
 
     asked: list[tuple[int, int]]
     failing: int
+    words: str | None = None
 
     def send_head(self) -> None:
         """Everything at once, so there is nothing for the caller to copy."""
@@ -66,7 +69,7 @@ class Ranges(Files):
             status, part = HTTPStatus.PARTIAL_CONTENT, data[start : end + 1]
             type(self).asked.append((start, len(part)))
             if len(type(self).asked) <= type(self).failing:
-                self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+                self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, self.words)
                 return
         self.send_response(status)
         self.send_header("Accept-Ranges", "bytes")
@@ -77,6 +80,33 @@ class Ranges(Files):
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(part)
+
+
+class Endless(Ranges):
+    """Any part that is asked for has no end; `given` is what it wrote of it, in bytes."""
+
+    given: int
+
+    def send_head(self) -> None:
+        if self.command == "HEAD" or "Range" not in self.headers:
+            super().send_head()
+            return
+        self.close_connection = True
+        self.send_response(HTTPStatus.PARTIAL_CONTENT)
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            while type(self).given < _LARGE:
+                type(self).given += self.wfile.write(bytes(1 << 20))
+
+
+class Elsewhere(Ranges):
+    """Gives the beginning, whatever part is asked for."""
+
+    def send_head(self) -> None:
+        if match := _RANGE.fullmatch(self.headers.get("Range", "")):
+            size = int(match[2]) - int(match[1])
+            self.headers.replace_header("Range", f"bytes=0-{size}")
+        super().send_head()
 
 
 @contextlib.contextmanager

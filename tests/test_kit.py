@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import io
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,7 @@ import pytest
 from qbackup.errors import MachineError, UsageError
 from qbackup.kit import start
 from qbackup.kit.build import program, write_kit, write_plain_kit
-from qbackup.kit.launch import read_sums
+from qbackup.kit.launch import _use_wheel, read_sums
 from qbackup.kit.wheels import Machine, fetch, fitting
 from tests.commandline import SAMPLE, SAMPLE_FILE, run
 from tests.restored import snapshot
@@ -72,6 +74,23 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     return dict(snapshot(out))
 
 
+def made_wheel(code: str) -> bytes:
+    """One whose modules begin with this."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Crypto/__init__.py", "")
+        archive.writestr("Crypto/Cipher/__init__.py", code)
+    return buffer.getvalue()
+
+
+def broken_wheel() -> bytes:
+    """One whose compressed data can't be inflated."""
+    data = bytearray(made_wheel("text = 1\n" * 1000))
+    at = data.index(b"Crypto/Cipher/__init__.py") + len("Crypto/Cipher/__init__.py")
+    data[at : at + 8] = b"\xff" * 8
+    return bytes(data)
+
+
 class TestProgram:
     def test_it_restores_with_python_alone(
         self, plain: Path, expected: dict[str, object], tmp_path: Path
@@ -101,6 +120,22 @@ class TestProgram:
         done = started(plain, "kit", "--no-wheels", "-o", tmp_path / "kit")
         assert done.returncode == 0, done.stderr
         assert snapshot(tmp_path / "kit") == snapshot(plain)
+
+    def test_it_has_the_completions_of_shells(self, plain: Path) -> None:
+        for shell in ("bash", "zsh", "fish"):
+            done = started(plain, "completion", shell)
+            assert done.returncode == 0, done.stderr
+            assert done.stdout == run("completion", shell).out
+
+    def test_a_signal_while_it_prepares_ends_it_without_a_traceback(self) -> None:
+        code = (
+            "import os, signal, sys; from qbackup.__main__ import main;"
+            " sys.argv = ['qbackup', '--version'];"
+            " sys.exit(main(lambda: os.kill(os.getpid(), signal.SIGINT)))"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+        assert done.returncode == 130, done
+        assert done.stderr == b"qbackup: interrupted\n"
 
     def test_an_older_python_is_told_so(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -135,6 +170,66 @@ class TestDamage:
         assert done.returncode == 0
         assert done.stderr.startswith("warning: qbackup.pyz is not what SHA256SUMS says")
 
+    def test_a_program_without_its_folder_does_not_say_that_it_is_changed(
+        self, plain: Path, tmp_path: Path
+    ) -> None:
+        shutil.copy(plain / "qbackup.pyz", tmp_path)
+        done = started(tmp_path, "--version")
+        assert done.returncode == 0
+        assert done.stderr.startswith("warning: there is no SHA256SUMS beside qbackup.pyz")
+        assert "changed" not in done.stderr
+
+    def test_without_a_standard_error_it_works_too(self, plain: Path, tmp_path: Path) -> None:
+        shutil.copy(plain / "qbackup.pyz", tmp_path)
+        command = shlex.join([*BARE, str(tmp_path / "qbackup.pyz"), "--version"])
+        done = subprocess.run(["sh", "-c", f"{command} 2>&-"], capture_output=True, check=False)
+        assert done.returncode == 0
+        assert done.stdout.startswith(b"qbackup ")
+
+    def test_a_wheel_is_read_once(
+        self, plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A drive that gives another one the second time gains nothing."""
+        kit = self.copied(plain, tmp_path)
+        wheel = self.with_wheels(kit, made_wheel("raise ImportError"))
+        read: list[Path] = []
+        whole = Path.read_bytes
+
+        def read_bytes(path: Path) -> bytes:
+            data = whole(path)
+            if path.suffix == ".whl":
+                read.append(path)
+                path.write_bytes(made_wheel(f"open({str(tmp_path / 'evil')!r}, 'w')"))
+            return data
+
+        monkeypatch.setattr(Path, "read_bytes", read_bytes)
+        monkeypatch.setattr(sys, "path", list(sys.path))
+        for name in [name for name in sys.modules if name.partition(".")[0] == "Crypto"]:
+            monkeypatch.delitem(sys.modules, name)
+        _use_wheel(kit, read_sums(kit / "SHA256SUMS"))
+        assert wheel in read
+        assert not (tmp_path / "evil").exists()
+
+    @pytest.mark.parametrize("code", ["raise ImportError", "import os; os.gone", "syntax error"])
+    def test_a_wheel_that_this_python_is_too_new_for_costs_nothing(
+        self, plain: Path, tmp_path: Path, code: str
+    ) -> None:
+        kit = self.copied(plain, tmp_path)
+        self.with_wheels(kit, made_wheel(code))
+        done = started(kit, "list", "-v", SAMPLE, *KEY)
+        assert done.returncode == 0, done.stderr
+        assert "key derivation: hashlib" in done.stderr
+
+    def with_wheels(self, kit: Path, content: bytes) -> Path:
+        """Puts one into the kit for each system that this may run on; the one that fits here."""
+        (kit / "wheels").mkdir()
+        for system in ("manylinux_2_5_x86_64", "musllinux_1_0_x86_64", "manylinux_2_5_aarch64"):
+            name = f"wheels/pycryptodome-1.0-cp37-abi3-{system}.whl"
+            (kit / name).write_bytes(content)
+            with (kit / "SHA256SUMS").open("a") as sums:
+                sums.write(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+        return next(fitting((kit / "wheels").iterdir()))
+
     def test_a_wheel_that_is_damaged_is_not_used(self, full: Path, tmp_path: Path) -> None:
         kit = self.copied(full, tmp_path)
         (wheel,) = fitting((kit / "wheels").iterdir())
@@ -146,17 +241,12 @@ class TestDamage:
         assert f"{wheel.name} is not what SHA256SUMS says it is, and is not used" in done.stderr
         assert "key derivation: hashlib" in done.stderr
 
-    @pytest.mark.parametrize("content", [b"no archive", b""])
+    @pytest.mark.parametrize("content", [b"no archive", b"", broken_wheel()])
     def test_a_wheel_that_is_none_costs_nothing(
         self, plain: Path, tmp_path: Path, content: bytes
     ) -> None:
         kit = self.copied(plain, tmp_path)
-        (kit / "wheels").mkdir()
-        for system in ("manylinux_2_5_x86_64", "musllinux_1_0_x86_64", "manylinux_2_5_aarch64"):
-            name = f"wheels/pycryptodome-1.0-cp37-abi3-{system}.whl"
-            (kit / name).write_bytes(content)
-            with (kit / "SHA256SUMS").open("a") as sums:
-                sums.write(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
+        self.with_wheels(kit, content)
         done = started(kit, "list", "-v", SAMPLE, *KEY)
         assert done.returncode == 0, done.stderr
         assert "key derivation: hashlib" in done.stderr
@@ -187,6 +277,16 @@ class TestWriting:
         ended = run("kit", "--wheels", tmp_path, "-o", tmp_path / "kit")
         assert ended.status == 2
         assert "no wheels of pycryptodome" in ended.err
+        assert not (tmp_path / "kit").exists()
+
+    @pytest.mark.parametrize("where", ["data", "end", "all"])
+    def test_a_wheel_that_is_damaged_is_not_put_into_it(self, tmp_path: Path, where: str) -> None:
+        """Nobody would find out before it is needed, on another system."""
+        data = {"data": broken_wheel(), "end": made_wheel("")[:-30], "all": b""}[where]
+        wheel = tmp_path / "pycryptodome-1.0-cp37-abi3-win_amd64.whl"
+        wheel.write_bytes(data)
+        with pytest.raises(MachineError, match=r"win_amd64\.whl is damaged"):
+            write_kit(tmp_path / "kit", tmp_path)
         assert not (tmp_path / "kit").exists()
 
     def test_where_nothing_can_be_written(self) -> None:

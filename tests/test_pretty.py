@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import re
 import subprocess
@@ -53,6 +54,28 @@ def shown(screen: Screen, progress: Progress, seconds: float = 10.0) -> str:
     live = pretty.LiveProgress(screen, lambda: next(times, seconds))
     live._progress = progress
     return pretty.rendered(screen, live.render())
+
+
+class Gone(Screen):
+    """A terminal whose connection broke."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.EIO, "Input/output error")
+
+
+class TestWhatIsNotObeyed:
+    def test_the_report_has_no_codes_but_its_own(self, screen: Screen) -> None:
+        """The system's and other libraries' messages have passed nobody who looks for them."""
+        text = pretty.report(screen, "DAMAGED  a: \x1b]0;title\x07 \x9b2J \u202e\nAll")
+        assert plain(text) == "DAMAGED  a: \\x1b]0;title\\x07 \\u009b2J \\u202e\nAll"
+
+
+class TestATerminalThatWentAway:
+    def test_costs_the_progress_only(self, screen: Screen) -> None:
+        live = pretty.LiveProgress(Gone())
+        live(Progress(1, 2, "work/private.img"))
+        live(Progress(2, 2, "work/private.img"))
+        live.clear()
 
 
 class TestList:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
 import shutil
 from collections.abc import Iterator
@@ -13,11 +15,11 @@ pytest.importorskip("fsspec")
 
 import qbackup
 from qbackup.errors import UsageError
-from qbackup.urls import is_url, without_secrets
+from qbackup.urls import _Ranged, is_url, without_secrets
 from tests.commandline import SAMPLE, SAMPLE_FILE, run
 from tests.librarybackup import PASSPHRASE, Made
 from tests.restored import Snapshot, snapshot
-from tests.servers import SSHD, Files, Ranges, http_server, sftp_server
+from tests.servers import SSHD, Elsewhere, Endless, Files, Ranges, http_server, sftp_server
 from tests.tarbytes import member
 
 KEY = ["-p", str(SAMPLE_FILE)]
@@ -97,6 +99,16 @@ class TestHttp:
             assert backup.verify().ok
             assert len(ranges.asked) > ranges.failing
 
+    def test_a_first_request_that_fails_makes_no_pipe_of_it(
+        self, ranges: type[Ranges], made: Made
+    ) -> None:
+        ranges.failing = 1
+        with (
+            http_server(made.path.parent, ranges) as url,
+            qbackup.open(f"{url}/{made.path.name}") as backup,
+        ):
+            assert backup.is_seekable
+
     def test_what_is_not_there(self, ranges: type[Ranges]) -> None:
         with http_server(SAMPLE.parent, ranges) as url:
             ended = run("info", f"{url}/nothing")
@@ -118,6 +130,63 @@ class TestHttp:
         lost = [result for result in report.files if not result.ok]
         assert lost
         assert all("reading the backup failed" in str(result.error) for result in lost)
+
+
+class TestServersThatAnswerWrongly:
+    def test_a_part_without_end_is_not_taken_into_memory(self) -> None:
+        endless: type[Endless] = type("", (Endless,), {"asked": [], "failing": 0, "given": 0})
+        with http_server(SAMPLE.parent, endless) as url:
+            qbackup.open(f"{url}/{SAMPLE.name}").close()
+        assert endless.given < 64 << 20
+
+    def test_another_part_is_not_taken_for_it(self) -> None:
+        """Then it can be read from its beginning only."""
+        elsewhere = type("Elsewhere", (Elsewhere,), {"asked": [], "failing": 0})
+        with http_server(SAMPLE.parent, elsewhere) as url:
+            ended = run("verify", f"{url}/{SAMPLE.name}", *KEY)
+        assert ended.status == 0, ended
+
+    def test_more_than_was_asked_for_is_an_error_of_the_device(self) -> None:
+        class Generous(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                return super().read(size) + b"more"
+
+        with pytest.raises(OSError, match="more than it was asked for") as caught:
+            _Ranged(Generous(bytes(100)), 100).read(10)
+        assert caught.value.errno == errno.EIO
+
+    def test_an_end_that_comes_too_early_is_an_error_of_the_device(self) -> None:
+        """It is asked again, and no archive is called cut off that is not."""
+        file = _Ranged(io.BytesIO(bytes(50)), 100)
+        file.seek(60)
+        with pytest.raises(OSError, match="gives nothing") as caught:
+            file.read(10)
+        assert caught.value.errno == errno.EIO
+        file.seek(100)
+        assert file.read(10) == b""
+
+    def test_what_a_protocol_says_is_made_visible(self) -> None:
+        class Rude(io.BytesIO):
+            def read(self, size: int | None = -1, /) -> bytes:
+                raise RuntimeError("no\x1b]0;owned\x07\u202e at sftp://u:secret@host/x")
+
+        with pytest.raises(OSError, match="owned") as caught:
+            _Ranged(Rude(bytes(100)), 100).read(10)
+        assert caught.value.strerror == "no\\x1b]0;owned\\x07\\u202e at sftp://host/x"
+
+    def test_what_it_says_is_shown_without_secrets_and_printable(
+        self, ranges: type[Ranges], made: Made
+    ) -> None:
+        with (
+            http_server(made.path.parent, ranges) as url,
+            qbackup.open(f"{url}/{made.path.name}?key=secret", passphrase=PASSPHRASE) as backup,
+        ):
+            ranges.failing = 1 << 30
+            ranges.words = "no\x1b]0;owned\x9b"
+            report = backup.verify(check=False)
+        errors = [str(result.error) for result in report.bad]
+        assert any("no\\x1b]0;owned" in error for error in errors), errors
+        assert all(error.isprintable() and "secret" not in error for error in errors)
 
 
 class TestSftp:
@@ -155,6 +224,17 @@ class TestNames:
         ended = run("info", "http://user:secret@127.0.0.1:1/backup?key=secret")
         assert ended.status == 5
         assert "secret" not in ended.err + ended.out
+
+    def test_secrets_in_a_chain_of_protocols_are_not_shown(self) -> None:
+        shown = without_secrets("zip://backup::http://user:secret@host/a.zip?key=secret")
+        assert shown == "zip://backup::http://host/a.zip"
+
+    @pytest.mark.parametrize("url", ["http://[::1", "http://a\x1b[31mb/x"])
+    def test_what_is_no_url_is_told_so(self, url: str) -> None:
+        ended = run("info", url)
+        assert ended.status == 2
+        assert ended.err.startswith("qbackup: http://")
+        assert "\x1b" not in ended.err
 
     def test_an_unknown_protocol(self) -> None:
         with pytest.raises(UsageError, match=r"[Pp]rotocol"):

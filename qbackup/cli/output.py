@@ -153,10 +153,10 @@ def fit(text: str, columns: int) -> str:
 
 
 def _for(stream: TextIO, text: str) -> str:
-    return encodable(stream, _visible(text))
+    return encodable(stream, visible(text))
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """Text of several lines, with escapes for what is still invisible in them.
 
     Names from a backup have come through `display` before they became part of the text; names

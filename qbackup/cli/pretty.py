@@ -6,8 +6,9 @@ terminal that can show it; rich itself leaves colours out where ``NO_COLOR`` is 
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
@@ -17,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from qbackup.cli.output import encodable
+from qbackup.cli.output import drop, encodable, visible
 from qbackup.cli.progress import describe_rate
 from qbackup.restore.report import Progress
 
@@ -96,7 +97,7 @@ def _block(cells: Sequence[Text]) -> RenderableType:
 
 def report(stream: TextIO, text: str) -> str:
     """The report of `show.report_text`, what matters in colours."""
-    lines = [_styled(encodable(stream, line)) for line in text.splitlines()]
+    lines = [_styled(encodable(stream, line)) for line in visible(text).split("\n")]
     return rendered(stream, Text("\n").join(lines))
 
 
@@ -136,11 +137,21 @@ class LiveProgress:
         """Shows it at the next turn."""
         first, self._progress = self._progress is None, progress
         if first:
-            self._live.start(refresh=True)
+            with self._unimportant():
+                self._live.start(refresh=True)
 
     def clear(self) -> None:
         """Takes all of it away, so that other text can be shown."""
-        self._live.stop()
+        with self._unimportant():
+            self._live.stop()
+
+    @contextlib.contextmanager
+    def _unimportant(self) -> Iterator[None]:
+        """A terminal that went away, as when a connection breaks, is no reason to fail."""
+        try:
+            yield
+        except OSError:
+            drop(self._stream)
 
     def render(self) -> RenderableType:
         """What is shown now."""

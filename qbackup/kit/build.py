@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -24,7 +25,7 @@ TEXT_NAME = "RECOVERY.txt"
 _PACKAGES = ("qbackup", "pyscrypt")
 _MAIN = "import sys\nfrom qbackup.kit.start import main\nsys.exit(main())\n"
 _SHEBANG = b"#!/usr/bin/env python3\n"
-_SOURCES = (".py", ".txt", ".typed")
+_COMPILED = "__pycache__"  # for one Python; all else goes into the program
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # the same program gives the same file
 _FILE_MODE = 0o644
 _SECONDS = 60
@@ -82,17 +83,32 @@ def _wheels_in(folder: Path) -> list[Path]:
     return found
 
 
+def _whole(wheel: Path) -> bytes:
+    """What is in it. Those for other systems are not tried here, so this is all that is known.
+
+    Raises:
+        MachineError: it is damaged.
+    """
+    data = wheel.read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            bad = archive.testzip()
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
+        raise MachineError(f"{wheel} is damaged: {error}") from error
+    if bad is not None:
+        raise MachineError(f"{wheel} is damaged: {bad} in it is not what was packed")
+    return data
+
+
 def _write(folder: Path, wheels: list[Path]) -> Path:
     """The sums come last: a kit that was not finished has none."""
     contents = {PROGRAM_NAME: program(), TEXT_NAME: _text()}
     try:
+        contents.update((f"{WHEELS_NAME}/{wheel.name}", _whole(wheel)) for wheel in wheels)
         folder.mkdir(parents=True, exist_ok=True)
         if wheels:
             (folder / WHEELS_NAME).mkdir(exist_ok=True)
         sums = {name: _put(folder / name, data) for name, data in contents.items()}
-        for wheel in wheels:
-            name = f"{WHEELS_NAME}/{wheel.name}"
-            sums[name] = _put(folder / name, wheel.read_bytes())
         lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
         _put(folder / SUMS_NAME, "".join(lines).encode())
     except OSError as error:
@@ -149,9 +165,11 @@ def program() -> bytes:
 def _sources(folder: _Resource, path: str) -> Iterator[tuple[str, bytes]]:
     for entry in folder.iterdir():
         name = f"{path}/{entry.name}"
+        if entry.name == _COMPILED:
+            continue
         if entry.is_dir():
             yield from _sources(entry, name)
-        elif entry.name.endswith(_SOURCES):
+        else:
             yield name, entry.read_bytes()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import hashlib
+import io
 import os
 import shutil
 import sys
@@ -26,16 +28,21 @@ def launch(program: str) -> int:
     """
     from qbackup.__main__ import main
 
-    path = Path(program).resolve()
-    sums = read_sums(path.parent / SUMS_NAME)
-    if not matches(path, path.name, sums):
+    return main(functools.partial(_prepare, Path(program).resolve()))
+
+
+def _prepare(program: Path) -> None:
+    kit = program.parent
+    sums = read_sums(kit / SUMS_NAME)
+    if not sums:
+        _warn(f"there is no {SUMS_NAME} beside {program.name} to say whether it is undamaged")
+    elif _checked(program, program.name, sums) is None:
         _warn(
-            f"{path.name} is not what {SUMS_NAME} says it is: it may be damaged, or was changed."
+            f"{program.name} is not what {SUMS_NAME} says it is: it may be damaged, or was changed."
             " Use another copy of it, if you have one"
         )
-    with contextlib.suppress(OSError):  # nowhere to unpack it, say
-        _use_wheel(path.parent, sums)
-    return main()
+    with contextlib.suppress(OSError, MemoryError):  # nowhere to unpack it, say
+        _use_wheel(kit, sums)
 
 
 def read_sums(path: Path) -> dict[str, str]:
@@ -48,24 +55,26 @@ def read_sums(path: Path) -> dict[str, str]:
     return {pair[1].lstrip("*"): pair[0].lower() for pair in pairs if len(pair) == 2}
 
 
-def matches(path: Path, name: str, sums: dict[str, str]) -> bool:
-    """Whether a file of the kit has the sum that stands there for its name."""
+def _checked(path: Path, name: str, sums: dict[str, str]) -> bytes | None:
+    """What is in a file of the kit; None if it has not the sum that stands there for its name."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest() == sums.get(name)
+        data = path.read_bytes()
     except OSError:
-        return False
+        return None
+    return data if hashlib.sha256(data).hexdigest() == sums.get(name) else None
 
 
 def _use_wheel(kit: Path, sums: dict[str, str]) -> None:
     """Unpacks the first wheel that fits and can be loaded; without one it is only slower."""
     for wheel in fitting(sorted((kit / WHEELS_NAME).glob("*.whl"))):
-        if not matches(wheel, f"{WHEELS_NAME}/{wheel.name}", sums):
+        data = _checked(wheel, f"{WHEELS_NAME}/{wheel.name}", sums)
+        if data is None:
             _warn(f"{wheel.name} is not what {SUMS_NAME} says it is, and is not used")
             continue
         place = tempfile.mkdtemp(prefix="qbackup-")
         atexit.register(shutil.rmtree, place, ignore_errors=True)
-        with contextlib.suppress(zipfile.BadZipFile, NotImplementedError):
-            zipfile.ZipFile(wheel).extractall(place)
+        with contextlib.suppress(Exception):  # whatever is wrong with it
+            zipfile.ZipFile(io.BytesIO(data)).extractall(place)  # what was checked
             if _loads(place):
                 return
 
@@ -76,7 +85,7 @@ def _loads(place: str) -> bool:
     try:
         import Crypto.Cipher.AES
         import Crypto.Protocol.KDF  # noqa: F401
-    except (ImportError, OSError):  # another C library, or no programs from there
+    except Exception:  # another C library, no programs from there, a Python that it is too old for
         sys.path.remove(place)
         for name in [name for name in sys.modules if name.partition(".")[0] == "Crypto"]:
             del sys.modules[name]
@@ -85,8 +94,10 @@ def _loads(place: str) -> bool:
 
 
 def _warn(text: str) -> None:
-    sys.stderr.write(f"warning: {text}\n")
-    sys.stderr.flush()
+    if sys.stderr is not None:  # it may have been closed from the start
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"warning: {text}\n")
+            sys.stderr.flush()
 
 
 def is_kit(folder: os.PathLike[str]) -> bool:
