@@ -11,6 +11,7 @@ Importing this module imports nothing heavy; `load_kernel` does.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -29,6 +30,7 @@ from qbackup.scrypt import ScryptParameters
 
 _R = 8
 _LANE_SIZE = 128 * _R
+_COMPILE_SECONDS = 2.0  # it takes a tenth of that
 
 # RFC 7914, section 12, the second vector
 _KNOWN_PARAMETERS = ScryptParameters(10, _R, 16)
@@ -150,6 +152,20 @@ def _ask_for_huge_pages(mapping: mmap.mmap) -> None:
             mapping.madvise(mmap.MADV_HUGEPAGE)
 
 
+_compiler = threading.RLock()  # who is in LLVM
+
+
+def _let_it_compile() -> None:
+    """The end of the program takes LLVM's own data away, under a thread that is in it: a crash.
+
+    So it waits for the thread that compiles, a fraction of a second, and no other one begins.
+    """
+    _compiler.acquire(timeout=_COMPILE_SECONDS)
+
+
+atexit.register(_let_it_compile)
+
+
 class LaneKernel:
     """scryptROMix on up to `WIDTH` lanes at once. Several threads may use one kernel.
 
@@ -161,7 +177,6 @@ class LaneKernel:
     def __init__(self, compiled: Callable[[int], RomixFunction]) -> None:
         self._compiled = compiled
         self._codes: dict[int, RomixFunction] = {}
-        self._compiling = threading.Lock()
 
     def width(self, parameters: ScryptParameters) -> int:
         """Lanes of these parameters in one pass; 0: it is not made for them (r = 8 only)."""
@@ -175,7 +190,7 @@ class LaneKernel:
             Exception: whatever a broken llvmlite may raise; the caller does without a kernel.
         """
         if lanes not in self._codes:  # asked without the lock: others are not to wait for it
-            with self._compiling:
+            with _compiler:
                 if lanes not in self._codes:
                     self._codes[lanes] = _checked(self._compiled(lanes), lanes)
         return self._codes[lanes]
@@ -250,10 +265,11 @@ def load_kernel(lanes: int = WIDTH) -> LaneKernel:
         MachineError: the kernel gives wrong keys here.
         Exception: whatever a broken llvmlite may raise; the caller does without a kernel.
     """
-    from qbackup._romix import Romix
+    with _compiler:
+        from qbackup._romix import Romix
 
-    kernel = LaneKernel(Romix)
-    kernel.prepare(lanes)
+        kernel = LaneKernel(Romix)
+        kernel.prepare(lanes)
     return kernel
 
 

@@ -103,9 +103,17 @@ def command(*arguments: str | Path) -> list[str]:
     return [sys.executable, "-m", "qbackup", *(str(argument) for argument in arguments)]
 
 
-def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's own, without what would change how a run behaves."""
-    mine = {k: v for k, v in os.environ.items() if not k.startswith(("QBACKUP_", "PYTHONUNBUF"))}
+def environment(
+    more: Mapping[str, str] | None = None, *, is_measured: bool = True
+) -> dict[str, str]:
+    """This process's own, without what would change how a run behaves.
+
+    Args:
+        more: variables besides.
+        is_measured: its coverage is, if this process's is: that takes memory to the very end.
+    """
+    others = ("QBACKUP_", "PYTHONUNBUF", *(() if is_measured else ("COVERAGE_PROCESS", "COV_")))
+    mine = {k: v for k, v in os.environ.items() if not k.startswith(others)}
     return {**mine, "TERM": "dumb", **(more or {})}
 
 
@@ -139,7 +147,7 @@ def start(
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        env=environment(env),
+        env=environment(env, is_measured=resource.RLIMIT_AS not in (limits or {})),
         start_new_session=True,
         preexec_fn=prepare,
         cwd=cwd,

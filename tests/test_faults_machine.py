@@ -41,7 +41,13 @@ def restores(made: Made, tmp_path: Path, final: Snapshot) -> Restores:
 def needed_mib() -> int:
     """Address space that Python takes, with what the standard library has of this program."""
     code = f"{_STANDARD}; print(open('/proc/self/status').read())"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(is_measured=False),
+    )
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("VmPeak:"))
     return int(line.split()[1]) // 1024 + 1
 

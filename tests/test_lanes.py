@@ -829,3 +829,24 @@ class TestLaneMixOfOtherVersions:
             with pytest.raises(MachineError):
                 lane_mix()
         assert len(lane_mix()(bytes(LANE), LANE, 2)) == LANE
+
+
+def test_the_program_waits_for_the_compiler_to_end() -> None:
+    """LLVM's data go away with the program, under a thread that is in it."""
+    code = """
+import atexit, threading, time
+from qbackup import lanes
+
+began = threading.Event()
+
+def compile():
+    with lanes._compiler:
+        began.set()
+        time.sleep(0.3)
+        print("compiled", flush=True)
+
+threading.Thread(target=compile, daemon=True).start()
+began.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "compiled\n"
