@@ -411,6 +411,35 @@ class TestClosedOutput:
         assert described["sha256"] == expected["sha256"]
 
 
+_IN_A_CALLBACK = """
+import signal, time, weakref
+from qbackup.cli import signals
+
+class Thing:
+    pass
+
+def collected(reference):
+    signal.raise_signal({number})
+
+with signals.unwinding(is_program=True):
+    try:
+        thing = Thing()
+        reference = weakref.ref(thing, collected)
+        del thing
+        time.sleep(30)
+        print("lost")
+    except (KeyboardInterrupt, signals.Terminated) as end:
+        print(type(end).__name__)
+"""
+
+
+@pytest.mark.parametrize(("number", "name"), [(2, "KeyboardInterrupt"), (15, "Terminated")])
+def test_one_that_comes_where_nobody_can_be_told_is_not_lost(number: int, name: str) -> None:
+    code = [sys.executable, "-c", _IN_A_CALLBACK.format(number=number)]
+    done = subprocess.run(code, capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == (f"{name}\n", "")
+
+
 class TestThisMachineFails:
     @pytest.mark.parametrize("where", ["a file", "below a file", "not allowed"])
     def test_no_output_folder(self, where: str, tmp_path: Path) -> None:

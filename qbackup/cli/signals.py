@@ -16,6 +16,7 @@ _UNWINDING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 _BURST_SECONDS = 1.0
+_AGAIN_SECONDS = 0.01
 
 
 class Terminated(BaseException):
@@ -35,19 +36,36 @@ class _Handler:
 
     Ctrl-C is often pressed again and again; what unwinds must not be interrupted by that, and
     must not end in a traceback. A later signal counts again, in case the first was in vain.
+
+    What is raised where Python has nobody to hand it to, as in the callbacks of its import locks,
+    goes by: `lost` is told, and an alarm then raises it again.
     """
 
     def __init__(self) -> None:
         self._next = float("-inf")
+        self._number: int = signal.SIGINT
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if now < self._next:
             return
         self._next = now + _BURST_SECONDS
+        self._number = number
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         raise Terminated(number)
+
+    def lost(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """See `sys.unraisablehook`."""
+        if isinstance(unraisable.exc_value, KeyboardInterrupt | Terminated):
+            self._next = float("-inf")
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        else:
+            sys.__unraisablehook__(unraisable)
+
+    def again(self, number: int, frame: FrameType | None) -> None:
+        """The alarm's handler."""
+        self(self._number, frame)
 
 
 @contextlib.contextmanager
@@ -66,12 +84,17 @@ def unwinding(*, is_program: bool) -> Iterator[None]:
         for number in _UNWINDING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, handler)
+        if is_program:
+            signal.signal(signal.SIGALRM, handler.again)
+            sys.unraisablehook = handler.lost
     except ValueError:
         before.clear()
     try:
         yield
     finally:
         if is_program:
+            with contextlib.suppress(ValueError):
+                signal.signal(signal.SIGALRM, signal.SIG_IGN)
             sys.unraisablehook = _tell_unless_late
         for number, old in before.items():
             signal.signal(number, _at_the_end(number) if is_program or old is None else old)
