@@ -185,6 +185,8 @@ class Ext4:
 
     def inline_data(self, inode: Inode) -> bytes:
         """The content of a file that is in its inode; zeros may follow up to its size."""
+        if inode.is_encrypted:
+            raise UnsupportedFormat("it is encrypted by the file system itself")
         data = (inode.body + (inode.inline or b""))[: inode.size]
         if len(data) < inode.size and inode.inline is None:
             raise Damaged("its inline data are not all there")
