@@ -47,8 +47,11 @@ class QubeTable:
         for record in self.records:
             if record.name == qube:
                 folder = record.backup_path
+                if record.is_dom0 and record.is_listed:
+                    above, slash, _ = folder.rpartition("/")
+                    return f"{above}{slash}{file}"
                 if record.is_dom0:
-                    folder = folder.rpartition("/")[0] if record.is_listed else DOM0_FOLDER
+                    folder = DOM0_FOLDER
                 return f"{folder}/{file}" if folder else file
         return None
 

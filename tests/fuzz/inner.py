@@ -101,8 +101,9 @@ def _check_against_tarfile(archive: bytes, name: str, image: _Image) -> None:
     if opinion is None or image.size > _COMPARED_SIZE:
         return
     (only,) = opinion
-    if "GNU.sparse.name" in only.pax_headers and "GNU.sparse.major" not in only.pax_headers:
-        return  # of no known sparse format: its own name counts here, as it would for a plain file
+    of_1_0 = {"GNU.sparse.name", "GNU.sparse.realsize"} & set(only.pax_headers)
+    if of_1_0 and "GNU.sparse.major" not in only.pax_headers:
+        return  # of no known sparse format: its own name and size count here, as of a plain file
     assert decode(only.name.encode("utf-8", "surrogateescape")) == name
     assert only.size == image.size
     with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as opened:
