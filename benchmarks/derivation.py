@@ -8,6 +8,7 @@ them takes as JSON.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -21,6 +22,8 @@ from Crypto.Protocol.KDF import scrypt
 
 from benchmarks.machine import cores
 from qbackup.keys import Derivation, Deriver
+from qbackup.lanes import LaneMemory
+from qbackup.passes import WIDTH, kernel_width
 from qbackup.pipeline import Pipeline
 from qbackup.scrypt import KEY_SIZE, ScryptParameters
 
@@ -51,7 +54,7 @@ def by_product(parameters: ScryptParameters, jobs: int, count: int) -> Cost:
     pipeline.expect_keys(parameters, 1_000_000)
     derive(jobs)  # the first ones load libraries and touch fresh memory
     try:
-        return _timed(lambda: derive(count), jobs, count)
+        return timed(lambda: derive(count), jobs, count)
     finally:
         pipeline.close()
 
@@ -59,18 +62,49 @@ def by_product(parameters: ScryptParameters, jobs: int, count: int) -> Cost:
 def by_pycryptodome(parameters: ScryptParameters, threads: int, count: int) -> Cost:
     """Keys by pycryptodome, one on each thread at a time."""
 
-    def derive() -> None:
+    def derive(number: int) -> None:
         for _ in range(count // threads):
             plain_scrypt(parameters)
 
-    def derive_all() -> None:
-        workers = [threading.Thread(target=derive) for _ in range(threads)]
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+    return timed(lambda: on_all(threads, derive), threads, count // threads * threads)
 
-    return _timed(derive_all, threads, count // threads * threads)
+
+def by_passes(parameters: ScryptParameters, threads: int, rounds: int = 2) -> list[float]:
+    """Processor time of one pass of the lane kernel with 1, 2, and so on, lanes side by side.
+
+    All threads go through them at once, in memory that they have touched before. Empty where
+    the kernel is not to be had.
+    """
+    kernel = Deriver().load_kernel()
+    if kernel is None or not kernel_width(parameters):
+        return []
+    memories = [LaneMemory() for _ in range(threads)]
+    lane = os.urandom(128 * parameters.r)
+
+    def mix(number: int, lanes: int, times: int) -> None:
+        for _ in range(times):
+            kernel.romix(lane * lanes, parameters, memories[number])
+
+    for lanes in range(WIDTH, 0, -1):
+        kernel.prepare(lanes)
+    on_all(threads, lambda number: mix(number, WIDTH, 1))
+    costs = []
+    for lanes in range(1, WIDTH + 1):
+        go_through = functools.partial(mix, lanes=lanes, times=rounds)
+        go_all = functools.partial(on_all, threads, go_through)
+        costs.append(timed(go_all, threads, rounds * threads).cpu)
+    for memory in memories:
+        memory.close()
+    return costs
+
+
+def on_all(threads: int, work: Callable[[int], object]) -> None:
+    """Does it on so many threads at once, and waits for all."""
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
 
 
 def plain_scrypt(parameters: ScryptParameters) -> None:
@@ -106,7 +140,8 @@ def main(log2_n: int, r: int, p: int, count: int, threads: int = cores()) -> Cos
     return by_pycryptodome(parameters, threads, count)
 
 
-def _timed(work: Callable[[], None], jobs: int, count: int) -> Cost:
+def timed(work: Callable[[], None], jobs: int, count: int) -> Cost:
+    """What one of count derivations costs, when work does them on so many jobs."""
     start, start_cpu = time.perf_counter(), time.process_time()
     work()
     wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu

@@ -19,7 +19,7 @@ from pathlib import Path
 from Crypto.Cipher import AES
 
 import qbackup
-from benchmarks.derivation import busy, by_product, by_pycryptodome
+from benchmarks.derivation import busy, by_passes, by_product, by_pycryptodome
 from benchmarks.machine import cores
 from qbackup.compression import Decoder, IsalDecoder, ZlibDecoder
 from qbackup.scrypt import ScryptParameters
@@ -38,6 +38,8 @@ class Rates:
         derivation: one key by the product, all cores deriving.
         derivation_wall: the same on the clock, time by cores over derivations.
         pycryptodome: one key by pycryptodome, all cores deriving.
+        passes: one pass of the lane kernel with one lane, with two, and so on, in memory that was
+            touched before; none where there is no kernel.
         read: a stored byte into a fresh buffer, from the page cache.
         mac: HMAC-SHA-256 of a byte.
         aes: AES-256-CTR of a byte, in place.
@@ -51,6 +53,7 @@ class Rates:
     derivation: float
     derivation_wall: float
     pycryptodome: float
+    passes: list[float]
     read: float
     mac: float
     aes: float
@@ -87,6 +90,7 @@ def measure(
 ) -> Rates:
     """All rates, in turn; size in bytes is the data for each."""
     product = by_product(parameters, cores(), rounds * cores())
+    passes = by_passes(parameters, cores())
     plain = by_pycryptodome(parameters, cores(), max(1, rounds // 2) * cores())
     with busy(parameters, cores() - 1):
         write, write_wall = writing(backup.parent / "rates.part", size)
@@ -94,6 +98,7 @@ def measure(
             derivation=product.cpu,
             derivation_wall=product.wall,
             pycryptodome=plain.cpu,
+            passes=passes,
             read=reading(backup, size),
             mac=authenticating(size),
             aes=decrypting(size),
