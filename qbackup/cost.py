@@ -15,6 +15,8 @@ from qbackup.archive import BackupArchive
 from qbackup.errors import QBackupError
 from qbackup.keys import Derivation
 from qbackup.limits import MIB
+from qbackup.passes import TOUCH_SECONDS, kernel_gain
+from qbackup.pipeline import Pipeline
 from qbackup.scrypt import EncryptedHeader, ScryptParameters
 
 _PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a second
@@ -65,14 +67,40 @@ def estimate(archive: BackupArchive) -> Cost:
                 unreadable += 1
     slow = archive.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores
     allowed = [p for p in parameters if _is_allowed(p, archive)]
-    lanes = {p: 1 if slow else archive.pipeline.lanes_at_once(p) for p in allowed}
     speed = _seconds_per_work(archive) if allowed else 0.0
-    seconds = sum(parameters[p] * p.work / lanes[p] * speed for p in allowed)
+    ways = [_way(p, parameters[p], archive.pipeline, slow=slow) for p in allowed]
+    seconds = sum(way.work for way in ways) * speed + sum(way.touching for way in ways)
     seconds += stored * _seconds_per_byte(archive)
-    held = max((p.lane_memory * lanes[p] for p in allowed), default=0)
+    held = max((way.memory for way in ways), default=0)
     memory = held + 2 * min(largest, archive.limits.chunk) + _BASE_MEMORY
     disk = max(stored, _listed_size(archive))
     return Cost(count, stored, unreadable, dict(parameters), seconds, memory, disk)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How the keys with the same parameters are derived here.
+
+    Args:
+        work: N·r·p of all of them, over how many times as fast as one lane of a backend it goes.
+        memory: at once, in bytes.
+        touching: seconds until memory is there, at worst.
+    """
+
+    work: float
+    memory: int
+    touching: float = 0.0
+
+
+def _way(parameters: ScryptParameters, count: int, pipeline: Pipeline, *, slow: bool) -> _Way:
+    work, memory = count * parameters.work, parameters.lane_memory
+    side_by_side = pipeline.lanes_of_pass(parameters, count)
+    if side_by_side:
+        own = side_by_side * memory
+        faster = pipeline.jobs * kernel_gain(side_by_side)
+        return _Way(work / faster, pipeline.jobs * own, own * TOUCH_SECONDS)
+    lanes = 1 if slow else pipeline.lanes_at_once(parameters)
+    return _Way(work / lanes, memory * lanes)
 
 
 def _listed_size(archive: BackupArchive) -> int:

@@ -87,6 +87,16 @@ def best_pass(work: Work, most: int, *, touched: int = 0) -> int:
     return min(range(1, most + 1), key=seconds, default=0)
 
 
+def first_pass(lanes: int, jobs: int, parameters: ScryptParameters, most: int) -> int:
+    """Lanes that each job's first pass has, of so many for all of them; 0: none may be taken."""
+    return best_pass(Work(lanes, jobs, jobs, parameters), most)
+
+
+def kernel_gain(lanes: int) -> float:
+    """How many times faster than a backend the kernel is, with so many lanes side by side."""
+    return BACKEND_SECONDS * lanes / PASS_SECONDS[lanes]
+
+
 def kernel_saves(lanes: int, jobs: int, parameters: ScryptParameters) -> float:
     """Seconds that the kernel saves at best; 0 where it is of no use."""
     if not kernel_width(parameters) or not lanes:

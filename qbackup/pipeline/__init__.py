@@ -23,7 +23,7 @@ from qbackup.ciphers import Cipher, choose_cipher
 from qbackup.errors import Damaged, LimitExceeded
 from qbackup.formats import Data, Event, FileOpener, Format
 from qbackup.keys import Derivation, Deriver, physical_memory
-from qbackup.passes import WIDTH, kernel_saves
+from qbackup.passes import WIDTH, first_pass, kernel_saves
 from qbackup.pipeline.items import StoredChunk, Tag
 from qbackup.pipeline.lines import Lines, Message, Shared, Work
 from qbackup.pipeline.pool import KeyPool
@@ -80,6 +80,7 @@ class Pipeline:
         remote: RemoteMixing[Ticket] | None = None
         if executor is not None:
             remote = RemoteMixing(executor, executor_jobs)
+        self._deriver = deriver
         self._pool = KeyPool(deriver, self._jobs, self._memory, remote)
         self._window = 4 * self._jobs + 8 + (2 * remote.jobs if remote else 0)
         self._seekable = seekable
@@ -125,6 +126,19 @@ class Pipeline:
     def lanes_at_once(self, parameters: ScryptParameters) -> int:
         """How many lanes with these parameters can run side by side, of any derivations."""
         return max(1, min(self._jobs, self._memory // max(1, parameters.lane_memory)))
+
+    def lanes_of_pass(self, parameters: ScryptParameters, count: int) -> int:
+        """How many lanes each job takes at once by the lane kernel, when so many keys are wanted.
+
+        0: they are derived without it.
+        """
+        lanes = count * parameters.p
+        if kernel_saves(lanes, self._jobs, parameters) < _WORTH_LOADING_SECONDS:
+            return 0
+        if not self._deriver.has_kernel:
+            return 0
+        room = self._memory // self._jobs // parameters.lane_memory
+        return first_pass(lanes, self._jobs, parameters, min(WIDTH, room))
 
     def request(self, derivation: Derivation) -> Ticket:
         """Asks for a key, to be waited for later."""

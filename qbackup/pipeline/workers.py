@@ -22,7 +22,7 @@ from qbackup.errors import MachineError, NotEnoughMemory
 from qbackup.keys import Derivation, Deriver, check_memory
 from qbackup.lanes import LaneKernel, LaneMemory
 from qbackup.mixing import finish
-from qbackup.passes import WIDTH, Work, best_pass
+from qbackup.passes import WIDTH, first_pass
 from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.pipeline.threads import start_daemon
 from qbackup.pipeline.ticket import Ticket
@@ -133,8 +133,8 @@ class Workers:
 
     def _load_kernel(self, parameters: ScryptParameters) -> None:
         try:
-            first = Work(2 * parameters.p, self._jobs, self._jobs, parameters)
-            kernel = self._deriver.load_kernel(best_pass(first, WIDTH))
+            lanes = first_pass(2 * parameters.p, self._jobs, parameters, WIDTH)
+            kernel = self._deriver.load_kernel(lanes)
         except Exception:  # too little memory for it, say: no reason to fail
             kernel = None
         with self._changed:
