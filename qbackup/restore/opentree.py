@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from qbackup.names import encode
 from qbackup.restore.folders import Folders
-from qbackup.restore.openfile import FILE_MODE, NEW_FILE, OpenFile, times, translated
+from qbackup.restore.openfile import FILE_MODE, NEW_FILE, OpenFile, Unsynced, times, translated
 from qbackup.restore.place import Place
 from qbackup.restore.sinks import CannotWrite, FileSink
 
@@ -19,25 +19,32 @@ NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class _TreeFile(OpenFile):
-    def __init__(self, fd: int, name: str, mode: int, mtime_ns: int) -> None:
+    def __init__(self, fd: int, name: str, mode: int, mtime_ns: int, unsynced: Unsynced) -> None:
         super().__init__(fd, name)
+        self._unsynced = unsynced
         self._mode = mode
         self._mtime_ns = mtime_ns
 
     def commit(self, size: int, chunks: int = 0) -> None:
         with translated(self._name):
-            self.close_synced(size, self._mode & KEPT_MODE, self._mtime_ns)
+            self.finish(size, self._mode & KEPT_MODE, self._mtime_ns)
+            self._unsynced.add(self.fd, self._name)
 
     def keep(self, size: int) -> str | None:
         raise CannotWrite("only whole files are kept of a folder")
 
 
 class OpenTree:
-    """See `TreeSink`."""
+    """See `TreeSink`. Whoever makes it closes it."""
 
     def __init__(self, folders: Folders, place: Place) -> None:
         self._folders = folders
         self._place = place
+        self._unsynced = Unsynced()
+
+    def close(self) -> None:
+        """Lets go of what was not committed."""
+        self._unsynced.close()
 
     def folder(self, path: str) -> None:
         """See `TreeSink`."""
@@ -51,7 +58,7 @@ class OpenTree:
             folder, base = self._folders.parent(path)
             fd = os.open(base, NEW_FILE, FILE_MODE, dir_fd=folder)
         try:
-            yield _TreeFile(fd, path, mode, mtime_ns)
+            yield _TreeFile(fd, path, mode, mtime_ns, self._unsynced)
         except BaseException:  # the rest of the tree may get a name, and no half file in it
             with translated(path):
                 os.unlink(base, dir_fd=folder)
@@ -86,17 +93,19 @@ class OpenTree:
             fd = self._folders.open(_components(path))
             os.fchmod(fd, mode & KEPT_MODE)
             os.utime(fd, ns=times(mtime_ns))
-            os.fsync(fd)
+            self._unsynced.add(fd, path)
 
     def commit(
         self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
     ) -> None:
         """See `TreeSink`."""
+        self._unsynced.sync()
         with translated(self._place.name):
             self._place.take(self._folders.open([]))
 
     def keep(self) -> str | None:
         """See `TreeSink`."""
+        self._unsynced.sync()
         with translated(self._place.name):
             return self._place.take_damaged(self._folders.open([]))
 

@@ -195,8 +195,11 @@ class FolderWriter:
                 os.mkdir(encode(base + PART_SUFFIX), FOLDER_MODE, dir_fd=folder)
                 fd = os.open(encode(base + PART_SUFFIX), OLD_FOLDER, dir_fd=folder)
             try:
-                with contextlib.closing(Folders(fd)) as folders:
-                    yield OpenTree(folders, place)
+                with (
+                    contextlib.closing(Folders(fd)) as folders,
+                    contextlib.closing(OpenTree(folders, place)) as tree,
+                ):
+                    yield tree
             finally:
                 with contextlib.suppress(OSError):
                     remove(folder, base + PART_SUFFIX)
