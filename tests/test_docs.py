@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import dataclasses
 import hashlib
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import qbackup
 from qbackup import errors
 from tests import vectorfiles
+from tests.commandline import run
 from tests.docs import PAGES, ROOT, code, console, examples
 from tests.secondreader import Backup
 from tests.testkit import vector as testkit
@@ -139,6 +141,37 @@ class TestCode:
         page = (PAGES / "library.md").read_text("utf-8")
         names = set(qbackup.__all__) - {"__version__"}
         assert {name for name in names if name not in page} == set()
+
+
+def keys(value: Any) -> set[str]:
+    """All keys in a JSON document."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys, value.values()))
+    return set().union(*map(keys, value)) if isinstance(value, list) else set()
+
+
+class TestJson:
+    page = (PAGES / "reference.md").read_text("utf-8").partition("## What `--json` prints")[2]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["info", "qubes-2015-06-05T101112"],
+            ["list", "qubes-damaged"],
+            ["restore", "qubes-damaged", "-o", "out", "--keep-damaged"],
+            ["verify", "qubes-2024-09-17T101112"],
+            ["ls", "qubes-2024-09-17T101112", "personal:/home/user"],
+            ["cp", "qubes-2024-09-17T101112", "personal:/home/user", "copied"],
+        ],
+    )
+    def test_the_reference_names_every_field(self, arguments: list[str], tmp_path: Path) -> None:
+        console.prepare(tmp_path)
+        secret = console.PASSPHRASES["sample" if "2024" in arguments[1] else "vector"]
+        env = {"QBACKUP_PASSPHRASE": secret} if arguments[0] != "info" else {}
+        document = run(*arguments, "--json", cwd=tmp_path, env=env).document
+        header = set(document.pop("header", None) or ())
+        assert header <= {field.name for field in dataclasses.fields(qbackup.BackupHeader)}
+        assert {key for key in keys(document) if f"`{key}`" not in self.page} == set()
 
 
 class TestSite:
