@@ -174,6 +174,39 @@ class TestJson:
         assert {key for key in keys(document) if f"`{key}`" not in self.page} == set()
 
 
+PAGES_AND_OTHERS = sorted(
+    [*ROOT.glob("*.md"), *PAGES.glob("*.md"), ROOT / "tests/README.md", ROOT / "benchmarks/README.md"]
+)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as sites that show the repository make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES_AND_OTHERS, ids=lambda page: str(page.relative_to(ROOT)))
+class TestEveryPage:
+    def test_its_links_lead_somewhere(self, page: Path) -> None:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+            path, _, anchor = link.partition("#")
+            if ":" in path or anchor.startswith("qbackup."):  # mkdocs looks after these
+                continue
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+    def test_it_has_nobody_install_a_stranger_s_package(self, page: Path) -> None:
+        """`qbackup` on PyPI is another program."""
+        text = page.read_text("utf-8").replace("Don't say `pip install qbackup`", "")
+        text = text.replace("no longer say `pip install qbackup`", "")
+        assert not re.search(r"pip3? install (-\S+ )*'?qbackup", text)
+
+
+def test_no_message_has_anybody_install_a_stranger_s_package() -> None:
+    assert not re.search(r"install '?qbackup", said_by_the_product())
+
+
 class TestSite:
     def test_every_page_is_in_its_navigation(self) -> None:
         listed = re.findall(r"^  - .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
