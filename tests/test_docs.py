@@ -175,7 +175,7 @@ class TestJson:
 
 
 PAGES_AND_OTHERS = sorted(
-    [*ROOT.glob("*.md"), *PAGES.glob("*.md"), ROOT / "tests/README.md", ROOT / "benchmarks/README.md"]
+    path for pattern in ("*.md", "docs/*.md", "[tb]e*/README.md") for path in ROOT.glob(pattern)
 )
 
 
