@@ -15,6 +15,7 @@ import qbackup
 from qbackup import errors
 from qbackup.errors import QBackupError
 from qbackup.lookalikes import looks_like
+from tests import vectorfiles
 from tests.commandline import SAMPLE, SAMPLE_FILE, run
 
 KEY = ["-p", str(SAMPLE_FILE)]
@@ -90,6 +91,25 @@ class TestFirstWords:
         assert ended.status == 3
         for word in ("keyboard layout", "Caps Lock", "when the backup was made", "not the disk's"):
             assert word in ended.err
+
+    @pytest.mark.parametrize(
+        ("vector", "options", "advice"),
+        [
+            ("v2-beta3-raw", [], "--salvage, which can tell"),
+            ("v2-beta3-raw", ["--salvage"], "most likely wrong"),
+            ("v3-home", [], "in this format nothing can stand in for it"),
+            ("v3-home", ["--salvage"], "in this format nothing can stand in for it"),
+            ("gzip-published-header", [], "--salvage, which can tell"),
+            ("gzip-published-header", ["--salvage"], "most likely wrong"),
+        ],
+    )
+    def test_a_wrong_passphrase_and_salvage(
+        self, vector: str, options: list[str], advice: str
+    ) -> None:
+        path = vectorfiles.backup_path(vector)
+        ended = run("list", path, *options, env={"QBACKUP_PASSPHRASE": "wrong"})
+        assert ended.status == 3
+        assert advice in ended.err.splitlines()[-1]
 
     def test_an_altered_header(self, tmp_path: Path) -> None:
         path = tmp_path / "altered"
