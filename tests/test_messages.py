@@ -17,6 +17,7 @@ from qbackup.errors import QBackupError
 from qbackup.lookalikes import looks_like
 from tests import vectorfiles
 from tests.commandline import SAMPLE, SAMPLE_FILE, run
+from tests.docs.console import flipped
 
 KEY = ["-p", str(SAMPLE_FILE)]
 PACKAGE = Path(qbackup.__file__).parent
@@ -133,6 +134,22 @@ class TestFirstWords:
         assert ended.status == 2
         assert says in ended.err.splitlines()[1]
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [["list"], ["cat", "personal/firewall.xml"], ["verify", "personal"], ["ls", "vault:/"]],
+    )
+    def test_what_is_not_there_as_the_list_is_damaged(
+        self, tmp_path: Path, arguments: list[str]
+    ) -> None:
+        backup = flipped(SAMPLE.read_bytes(), "qubes.xml.000.enc", 150)
+        (tmp_path / "backup").write_bytes(backup)
+        command, *rest = arguments
+        ended = run(command, tmp_path / "backup", *rest, *KEY)
+        assert ended.status in (1, 2)
+        assert "qbackup list BACKUP --salvage" in ended.err.splitlines()[1]
+        ended = run("list", tmp_path / "backup", "--salvage", *KEY)
+        assert "vm1 " in ended.out
 
     def test_the_report_of_a_cut_backup(self, tmp_path: Path) -> None:
         data = SAMPLE.read_bytes()
