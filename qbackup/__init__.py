@@ -138,7 +138,7 @@ def open(
     """Opens a backup: `BackupArchive` with the same arguments and errors.
 
     Args:
-        source: a path, or a binary file object, seekable or not.
+        source: a path, a URL, or a binary file object, seekable or not.
         passphrase: str, bytes, or a callable that is asked once; without it nothing is
             derived until `BackupArchive.unlock`.
         limits: bounds on untrusted input.
@@ -146,7 +146,7 @@ def open(
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
         executor: a `concurrent.futures.Executor` that derives keys besides, on other machines
             say; see docs/security.md for what it learns. It is not shut down.
-        executor_jobs: derivations that it is given at once; default: what it has workers for.
+        executor_jobs: derivations that it is given at once; default: its workers and some more.
         compression_filter: instead of the header's; ``none`` for no compression.
         hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, be it weak.
         salvage: go on where the header can't be believed or the archive is broken.

@@ -59,7 +59,7 @@ class BackupArchive:
     """A Qubes OS backup. A context manager; `close` gives everything back.
 
     Args:
-        source: a path, or a binary file object, seekable or not.
+        source: a path, a URL, or a binary file object, seekable or not.
         passphrase: unlocks at once; without it nothing is derived until `unlock`.
         limits: bounds on untrusted input.
         jobs: scrypt lanes derived side by side; default: the cores there are.
@@ -76,6 +76,9 @@ class BackupArchive:
         salvage: go on where the header can't be believed or the archive is broken; see
             docs/security.md for what that weakens. What was passed over is in `salvaged`, and no
             `restore` or `verify` then returns without raising.
+
+    Attributes:
+        warnings: what was passed over without harm until now, in words.
 
     Raises:
         NotABackup: there is no Qubes backup here.

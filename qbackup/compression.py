@@ -178,7 +178,8 @@ def _zstd_module() -> Any:
         except ImportError:
             raise UnsupportedFormat(
                 "the backup is compressed with zstd, which this Python can't read by itself;"
-                " install the missing part with: pip install 'qbackup[zstd]'"
+                " install the missing part with: pip install backports.zstd, or name the program"
+                " if it is there: --compression-filter /usr/bin/zstd"
             ) from None
     return zstd
 

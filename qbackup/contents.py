@@ -6,10 +6,11 @@ import hashlib
 from collections.abc import Callable
 
 from qbackup.catalog import Catalog
-from qbackup.errors import ChunkMissing, Damaged, LimitExceeded, NotInBackup, QBackupError
+from qbackup.errors import ChunkMissing, Damaged, LimitExceeded, QBackupError
 from qbackup.file import BackupFile
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
+from qbackup.metadata.table import BY_FOLDER
 from qbackup.names import display
 from qbackup.qube import Qube
 
@@ -99,6 +100,7 @@ class Contents:
         """See `BackupArchive.qubes`."""
         table = self.table
         if self.error is not None and not self._salvage:
+            self.error.advice = BY_FOLDER
             raise self.error
         qubes = (Qube(record, self._catalog, table) for record in table.records)
         return tuple(qube for qube in qubes if qube.is_listed or qube.files)
@@ -115,5 +117,5 @@ class Contents:
         path = self.table.path_of(qube, rest) or name
         file = self._catalog.find(path)
         if file is None or path == METADATA_PATH:
-            raise NotInBackup(f"there is no file {display(name)!r} in this backup")
+            raise self.table.not_there(f"there is no file {display(name)!r} in this backup")
         return file

@@ -183,7 +183,10 @@ class BackupFile:
 
     def _refuse_folder(self) -> None:
         if self.is_folder:
-            raise FolderArchive("this is a folder: it has entries() and no stream", file=self.name)
+            raise FolderArchive(
+                "this is a folder, with no content of its own (in the library: entries())",
+                file=self.name,
+            )
 
     def naming_errors(self) -> _Naming:
         """Puts this file's name into errors that pass."""

@@ -37,6 +37,15 @@ from qbackup.scrypt import OVERHEAD, ScryptParameters
 from qbackup.source import Source
 from qbackup.subkeys import RootKey
 
+_NO_STAND_IN = (
+    "if it is certainly right, the header is damaged, and in this format nothing can stand in for"
+    " it: try another copy of the backup"
+)
+NOTHING_FITS = (
+    "it fits nothing else that was tried for --salvage either, so it is most likely wrong; if not,"
+    " try another copy of the backup"
+)
+
 
 class Front:
     """``backup-header`` and ``backup-header.hmac``.
@@ -186,13 +195,24 @@ class Front:
                 key = _derive(locked.derivation, pipeline, meanwhile)
             if not locked.fits(key):
                 pipeline.forget_expected()
-                raise WrongPassphrase(locked.misfit)
+                raise self._misfit(locked)
             self._locked = locked
             return locked.root(key), locked.open(key, pipeline.cipher.decrypt)
         except Damaged as error:
             raise HeaderAltered(
                 f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
             ) from error
+
+    def _misfit(self, locked: LockedHeader) -> WrongPassphrase:
+        error = WrongPassphrase(locked.misfit)
+        if not self._can_be_replaced:
+            error.advice = _NO_STAND_IN
+        return error
+
+    @property
+    def _can_be_replaced(self) -> bool:
+        """Whether salvage has something that can stand in for a header."""
+        return self.door.heads_name_backup
 
     def _read_header(self) -> bytes:
         member = self._catalog.header()

@@ -25,8 +25,9 @@ from qbackup.errors import (
     NotABackup,
     Unlockable,
     UnsupportedFormat,
+    WrongPassphrase,
 )
-from qbackup.front import Front
+from qbackup.front import NOTHING_FITS, Front
 from qbackup.header import BackupHeader
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
@@ -198,14 +199,20 @@ class HeaderlessFront(Front):
             others = _beginnings(self._catalog, self._limits)
         try:
             return super().authenticate(passphrase, pipeline, meanwhile)
-        except (Unlockable, UnsupportedFormat):
+        except (Unlockable, UnsupportedFormat) as error:
             for self._beginning in others:
                 self._begin()
                 with contextlib.suppress(Unlockable, UnsupportedFormat):
                     return super().authenticate(passphrase, pipeline, meanwhile)
             self._beginning = first
             self._begin()
+            if isinstance(error, WrongPassphrase) and isinstance(self._catalog, SalvageCatalog):
+                error.advice = NOTHING_FITS
             raise
+
+    @property
+    def _can_be_replaced(self) -> bool:
+        return True  # by other files' first chunks
 
     def _begin(self) -> None:
         from qbackup.formats.v2 import header_for

@@ -288,7 +288,7 @@ def lane_mix() -> LaneMix:
     except Exception:  # what nobody promised can fail in any way
         is_right = False
     if not is_right:
-        raise MachineError("no ROMix on this machine: install qbackup[turbo] or pycryptodome")
+        raise MachineError("no ROMix on this machine: install pycryptodome or llvmlite")
     return mix
 
 

@@ -44,7 +44,7 @@ from qbackup.errors import (
 )
 from qbackup.formats import Format, choose_door
 from qbackup.formats.v4 import Format4
-from qbackup.front import Front
+from qbackup.front import NOTHING_FITS, Front
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
 from qbackup.keys import Derivation
 from qbackup.limits import Limits
@@ -155,6 +155,8 @@ class SalvagedFront(Front):
             header = self._authenticate(headers, passphrase, pipeline, meanwhile)
         except (Unlockable, Unreadable) as error:
             error.reason = ". ".join((error.reason, *others))
+            if isinstance(error, WrongPassphrase) and self.door.heads_name_backup:
+                error.advice = NOTHING_FITS
             raise
         self.faults += others
         return header

@@ -53,7 +53,7 @@ def open_url(url: str) -> BinaryIO:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise UsageError(
-            "a backup on another machine needs: pip install 'qbackup[remote]'",
+            "a backup on another machine needs: pip install 'fsspec[http,sftp]'",
             file=without_secrets(url),
         ) from error
     try:

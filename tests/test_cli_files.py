@@ -228,6 +228,12 @@ class TestMistakes:
             assert ended.status == 2
             assert "passphrase" not in ended.err
 
+    def test_a_destination_that_is_left_out_is_asked_for(self, made: Path) -> None:
+        for backup in (made / "backup", "https://example.org/backup"):
+            ended = call("cp", backup, "vault:/home")
+            assert (ended.status, ended.out) == (2, "")
+            assert "say where to copy to: cp BACKUP QUBE:/path DEST" in ended.err
+
     def test_a_backup_is_no_image(self, made: Path) -> None:
         ended = call("ls", made / "backup")
         assert ended.status == 4

@@ -529,6 +529,7 @@ class TestFullDisk:
         ended = run("restore", path, "-o", small_disk / "out", env=SMALL_KEY)
         assert ended.status == 5
         assert "qbackup: can't write private.img: No space left on device\n" in ended.err
+        assert ended.err.endswith("start the same command again\n")
         assert "warning: this may not fit: " in ended.err
         assert "STOPPED BEFORE THE END: 0 not whole, 2 whole (1.0 MiB).\n" in ended.err
         assert "All " not in ended.err

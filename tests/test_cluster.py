@@ -248,7 +248,7 @@ class TestNoCluster:
         ended = Ended(done.returncode, done.stdout, done.stderr)
         check_always(arguments, ended)
         assert ended.status == 2
-        assert ended.err == "qbackup: --dask needs Dask: pip install 'qbackup[cluster]'\n"
+        assert ended.err == "qbackup: --dask needs Dask: pip install distributed\n"
         assert not (tmp_path / "out").exists()
 
 

@@ -386,7 +386,7 @@ class TestNames:
         backports = sys.modules.get("backports")
         if backports is not None:
             monkeypatch.delattr(backports, "zstd", raising=False)
-        with pytest.raises(UnsupportedFormat, match=r"pip install 'qbackup\[zstd\]'"):
+        with pytest.raises(UnsupportedFormat, match=r"backports.zstd, or .* /usr/bin/zstd"):
             choose_filter("zstd", None, Limits())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import dataclasses
 import hashlib
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import qbackup
 from qbackup import errors
 from tests import vectorfiles
+from tests.commandline import run
 from tests.docs import PAGES, ROOT, code, console, examples
 from tests.secondreader import Backup
 from tests.testkit import vector as testkit
@@ -141,6 +143,70 @@ class TestCode:
         assert {name for name in names if name not in page} == set()
 
 
+def keys(value: Any) -> set[str]:
+    """All keys in a JSON document."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys, value.values()))
+    return set().union(*map(keys, value)) if isinstance(value, list) else set()
+
+
+class TestJson:
+    page = (PAGES / "reference.md").read_text("utf-8").partition("## What `--json` prints")[2]
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["info", "qubes-2015-06-05T101112"],
+            ["list", "qubes-damaged"],
+            ["restore", "qubes-damaged", "-o", "out", "--keep-damaged"],
+            ["verify", "qubes-2024-09-17T101112"],
+            ["ls", "qubes-2024-09-17T101112", "personal:/home/user"],
+            ["cp", "qubes-2024-09-17T101112", "personal:/home/user", "copied"],
+        ],
+    )
+    def test_the_reference_names_every_field(self, arguments: list[str], tmp_path: Path) -> None:
+        console.prepare(tmp_path)
+        secret = console.PASSPHRASES["sample" if "2024" in arguments[1] else "vector"]
+        env = {"QBACKUP_PASSPHRASE": secret} if arguments[0] != "info" else {}
+        document = run(*arguments, "--json", cwd=tmp_path, env=env).document
+        header = set(document.pop("header", None) or ())
+        assert header <= {field.name for field in dataclasses.fields(qbackup.BackupHeader)}
+        assert {key for key in keys(document) if f"`{key}`" not in self.page} == set()
+
+
+PAGES_AND_OTHERS = sorted(
+    path for pattern in ("*.md", "docs/*.md", "[tb]e*/README.md") for path in ROOT.glob(pattern)
+)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names of a page's headings, as sites that show the repository make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES_AND_OTHERS, ids=lambda page: str(page.relative_to(ROOT)))
+class TestEveryPage:
+    def test_its_links_lead_somewhere(self, page: Path) -> None:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+            path, _, anchor = link.partition("#")
+            if ":" in path or anchor.startswith("qbackup."):  # mkdocs looks after these
+                continue
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target), link
+
+    def test_it_has_nobody_install_a_stranger_s_package(self, page: Path) -> None:
+        """`qbackup` on PyPI is another program."""
+        text = page.read_text("utf-8").replace("Don't say `pip install qbackup`", "")
+        text = text.replace("no longer say `pip install qbackup`", "")
+        assert not re.search(r"pip3? install (-\S+ )*'?qbackup", text)
+
+
+def test_no_message_has_anybody_install_a_stranger_s_package() -> None:
+    assert not re.search(r"install '?qbackup", said_by_the_product())
+
+
 class TestSite:
     def test_every_page_is_in_its_navigation(self) -> None:
         listed = re.findall(r"^  - .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
@@ -168,3 +234,17 @@ def test_the_messages_that_the_recovery_guide_explains_are_said() -> None:
     assert len(messages) > 8
     said = said_by_the_product()
     assert [message for message in messages if message not in said] == []
+
+
+def test_modules_import_only_from_those_before_them_in_decision_1() -> None:
+    page = (PAGES / "decisions.md").read_text("utf-8")
+    order = page.partition("The order is: ")[2].partition(".\n")[0].replace("\n", " ").split(",")
+    places = {name.strip(): place for place, name in enumerate(order)}
+    modules = set()
+    for path in ROOT.glob("qbackup/**/*.py"):
+        module = path.relative_to(ROOT / "qbackup").parts[0].removesuffix(".py")
+        modules.add(module)
+        imports = re.findall(r"^from qbackup\.(\w+)", path.read_text("utf-8"), re.MULTILINE)
+        for imported in imports if module in places else ():
+            assert places[imported] <= places[module], f"{path}: {imported}"
+    assert modules - places.keys() == {"__init__", "__main__", "_romix"}

@@ -794,7 +794,7 @@ class TestLaneMixOfOtherVersions:
     ) -> None:
         install(library.of_range, with_threads)
         monkeypatch.setattr("Crypto.version_info", version)
-        with pytest.raises(MachineError, match=r"qbackup\[turbo\] or pycryptodome"):
+        with pytest.raises(MachineError, match=r"install pycryptodome or llvmlite"):
             lane_mix()
         assert library.calls == 0
 

@@ -15,7 +15,9 @@ import qbackup
 from qbackup import errors
 from qbackup.errors import QBackupError
 from qbackup.lookalikes import looks_like
+from tests import vectorfiles
 from tests.commandline import SAMPLE, SAMPLE_FILE, run
+from tests.docs.console import flipped
 
 KEY = ["-p", str(SAMPLE_FILE)]
 PACKAGE = Path(qbackup.__file__).parent
@@ -91,6 +93,25 @@ class TestFirstWords:
         for word in ("keyboard layout", "Caps Lock", "when the backup was made", "not the disk's"):
             assert word in ended.err
 
+    @pytest.mark.parametrize(
+        ("vector", "options", "advice"),
+        [
+            ("v2-beta3-raw", [], "--salvage, which can tell"),
+            ("v2-beta3-raw", ["--salvage"], "most likely wrong"),
+            ("v3-home", [], "in this format nothing can stand in for it"),
+            ("v3-home", ["--salvage"], "in this format nothing can stand in for it"),
+            ("gzip-published-header", [], "--salvage, which can tell"),
+            ("gzip-published-header", ["--salvage"], "most likely wrong"),
+        ],
+    )
+    def test_a_wrong_passphrase_and_salvage(
+        self, vector: str, options: list[str], advice: str
+    ) -> None:
+        path = vectorfiles.backup_path(vector)
+        ended = run("list", path, *options, env={"QBACKUP_PASSPHRASE": "wrong"})
+        assert ended.status == 3
+        assert advice in ended.err.splitlines()[-1]
+
     def test_an_altered_header(self, tmp_path: Path) -> None:
         path = tmp_path / "altered"
         path.write_bytes(SAMPLE.read_bytes().replace(b"=gzip\n", b"=lzma\n", 1))
@@ -113,6 +134,22 @@ class TestFirstWords:
         assert ended.status == 2
         assert says in ended.err.splitlines()[1]
         assert list(tmp_path.iterdir()) == []
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [["list"], ["cat", "personal/firewall.xml"], ["verify", "personal"], ["ls", "vault:/"]],
+    )
+    def test_what_is_not_there_as_the_list_is_damaged(
+        self, tmp_path: Path, arguments: list[str]
+    ) -> None:
+        backup = flipped(SAMPLE.read_bytes(), "qubes.xml.000.enc", 150)
+        (tmp_path / "backup").write_bytes(backup)
+        command, *rest = arguments
+        ended = run(command, tmp_path / "backup", *rest, *KEY)
+        assert ended.status in (1, 2)
+        assert "qbackup list BACKUP --salvage" in ended.err.splitlines()[1]
+        ended = run("list", tmp_path / "backup", "--salvage", *KEY)
+        assert "vm1 " in ended.out
 
     def test_the_report_of_a_cut_backup(self, tmp_path: Path) -> None:
         data = SAMPLE.read_bytes()

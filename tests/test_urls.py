@@ -242,5 +242,5 @@ class TestNames:
 
     def test_without_fsspec_it_says_what_is_needed(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(__import__("sys").modules, "fsspec.core", None)
-        with pytest.raises(UsageError, match=r"pip install 'qbackup\[remote\]'"):
+        with pytest.raises(UsageError, match=r"pip install 'fsspec\[http,sftp\]'"):
             qbackup.open("http://host/backup")

@@ -39,7 +39,7 @@ def connected(address: str | None) -> Iterator[tuple[Executor | None, int | None
     try:
         from distributed import Client
     except ImportError as error:
-        raise UsageError("--dask needs Dask: pip install 'qbackup[cluster]'") from error
+        raise UsageError("--dask needs Dask: pip install distributed") from error
 
     class QuickClient(Client):  # type: ignore[misc]
         """One that does not wait for an answer, twenty seconds long, when it is collected."""

@@ -20,6 +20,7 @@ from qbackup.image.opening import open_image
 from qbackup.image.spool import BLOCK_SIZE, MEMORY_BLOCKS, default_folder
 from qbackup.image.tree import OWN_FAULT, Image, Node, OnError
 from qbackup.names import decode, display, encode, json_name
+from qbackup.urls import is_url
 
 _COPY_SIZE = 1 << 20
 _LINES_AT_ONCE = 500
@@ -63,7 +64,8 @@ def place_of(options: argparse.Namespace) -> Place:
     """
     backup, name = options.backup, options.name
     if options.command == "cp" and options.destination is None:  # cp IMAGE:/path DEST
-        if name is None:
+        is_forgotten = name is not None and ":/" in name and (":/" not in backup or is_url(backup))
+        if name is None or is_forgotten:
             raise UsageError("say where to copy to: cp BACKUP QUBE:/path DEST")
         options.destination, name = os.fsdecode(encode(name)), None
     if name is None:

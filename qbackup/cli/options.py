@@ -116,7 +116,9 @@ def build_parser() -> argparse.ArgumentParser:
     _add_kit(commands)
     text = 'what a shell needs to complete arguments: eval "$(qbackup completion bash)"'
     command = commands.add_parser("completion", help=text, description=text)
-    command.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish"))
+    command.add_argument(
+        "shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish"
+    )
     return parser
 
 
@@ -198,7 +200,7 @@ def _add_image(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument(
             "--spool",
             metavar="DIR",
-            help="where a large image is kept meanwhile, encrypted (default: /var/tmp or TMPDIR)",
+            help="where a large image is kept meanwhile, encrypted (TMPDIR, else /var/tmp)",
         )
         command.add_argument(
             "--partition",

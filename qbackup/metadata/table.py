@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from qbackup.errors import NotInBackup
 from qbackup.metadata.record import DOM0_FOLDER, DOM0_NAME, NO_LABEL, QubeRecord
+
+BY_FOLDER = (
+    "the list of qubes is damaged, so they go by their folders: qbackup list BACKUP --salvage shows"
+    " them (vm1, say), and restore without a name brings out all of them"
+)
 
 
 class QubeTable:
@@ -24,6 +30,13 @@ class QubeTable:
         self.records = records or tuple(_folder_records(paths or ()))
         self._folders = {r.backup_path: r for r in self.records if r.is_listed}
         self._homes_are_unlisted = any(r.is_dom0 and not r.is_listed for r in self.records)
+
+    def not_there(self, reason: str) -> NotInBackup:
+        """What to raise for a name that is nobody's."""
+        error = NotInBackup(reason)
+        if self.by_path:
+            error.advice = BY_FOLDER
+        return error
 
     def owner(self, path: str) -> tuple[str, str] | None:
         """(qube, file) of a path in the archive, compared by component; None if nobody's."""

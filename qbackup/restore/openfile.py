@@ -29,6 +29,8 @@ _OWN_FAULT = (
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ,
     errno.EINVAL, errno.EFBIG, errno.ENOTEMPTY,
 )  # fmt: skip
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_MAKE_ROOM = "make room, or take a folder on a larger disk, and start the same command again"
 
 
 @contextlib.contextmanager
@@ -39,7 +41,10 @@ def translated(what: str, *more: int) -> Iterator[None]:
     except OSError as error:
         if error.errno in (*_OWN_FAULT, *more):
             raise CannotWrite(f"can't be written here: {error.strerror}") from error
-        raise MachineError(f"can't write {display(what)}: {error.strerror}") from error
+        failed = MachineError(f"can't write {display(what)}: {error.strerror}")
+        if error.errno in _NO_ROOM:
+            failed.advice = _MAKE_ROOM
+        raise failed from error
 
 
 class OpenFile:

@@ -75,7 +75,7 @@ class Plan:
         if self._owners is not None:
             known |= {owner[0] for owner in self._owners if owner}
         if qube not in known and not (self._table.by_path and self._owners is None):
-            raise NotInBackup(f"there is no qube {display(qube)!r} in this backup")
+            raise self._table.not_there(f"there is no qube {display(qube)!r} in this backup")
         if not slash or self._owners is None:
             return
         if (qube, file) not in self._owners and (qube, file) not in self._required():

@@ -47,6 +47,8 @@ def prepare(folder: Path) -> None:
     (folder / "qubes-with-an-altered-header").write_bytes(altered)
     proof = flipped(sample, "backup-header.hmac", 70)
     (folder / "qubes-with-a-damaged-proof").write_bytes(proof)
+    unlisted = flipped(sample, "qubes.xml.000.enc", 150)
+    (folder / "qubes-with-a-damaged-list").write_bytes(unlisted)
     (folder / "qubes-cut-off").write_bytes(sample[:45_000])
     vector = vectorfiles.backup_path("xz-many-chunks").read_bytes()
     for name, index in (("qubes-damaged", 5), ("qubes-damaged-elsewhere", 7)):
