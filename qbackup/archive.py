@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeAlias
 
 from qbackup.ahead import Ahead
 from qbackup.chunk import EncryptedChunk, ReadProof
-from qbackup.compression import choose_filter
+from qbackup.compression import choose_filter, other_filter
 from qbackup.contents import Contents
 from qbackup.errors import UsageError
 from qbackup.file import BackupFile, Unlocked
@@ -234,8 +234,12 @@ class BackupArchive:
         return self.door.format(self.untrusted_header, passphrase, self.limits)
 
     def _choose_decompress(self, format_: Format, header: BackupHeader) -> DecompressPastGaps:
-        choose = choose_volumes if format_.has_volumes else choose_filter
-        return choose(header.compression_filter, self._filter_override, self.limits)
+        names = header.compression_filter, self._filter_override
+        if format_.has_volumes:
+            return choose_volumes(*names, self.limits)
+        if warning := other_filter(*names):
+            self._warn(warning)
+        return choose_filter(*names, self.limits)
 
     def expect_all(self) -> None:
         """Says that all of it is going to be read, before or after `unlock`.

@@ -22,6 +22,7 @@ from typing import IO, Any, Protocol, cast
 from qbackup.errors import Damaged, LimitExceeded, MachineError, UnsupportedFormat, UsageError
 from qbackup.formats import Event, Lost
 from qbackup.limits import Limits
+from qbackup.names import display
 from qbackup.tar import MAGIC_OFFSET
 
 NONE = "none"
@@ -212,6 +213,15 @@ def same_filter(name: str | None) -> str:
         return ""
     make = _DECODERS.get(name)
     return next((known for known in _DECODERS if _DECODERS[known] is make), name)
+
+
+def other_filter(from_header: str | None, override: str | None) -> str:
+    """What must be said of an override that can't be what the header means; ``""`` if it can."""
+    if override not in KNOWN_FILTERS or same_filter(override) == same_filter(from_header):
+        return ""
+    return (
+        f"files are read as asked for, {override}; the header says {display(from_header or NONE)}"
+    )
 
 
 def told_filter(beginning: bytes | memoryview) -> str | None:
