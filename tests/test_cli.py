@@ -127,6 +127,8 @@ class TestWrongUsage:
             ["info", "BACKUP", "-q", "name"],
             ["info", "BACKUP", "--", "name"],
             ["list", "BACKUP", "--jobs", "0"],
+            ["restore", "BACKUP", "-o", ""],
+            ["kit", "-o", ""],
             ["list", "BACKUP", "--jobs", "-1"],
             ["list", "BACKUP", "--jobs", "two"],
             ["list", "BACKUP", "--jobs", "²"],
@@ -223,6 +225,11 @@ class TestSizes:
     def test_memory(self, text: str, size: int) -> None:
         options = build_parser().parse_args(["list", "BACKUP", "--memory", text])
         assert options.memory == size
+
+    @pytest.mark.parametrize("count", [1 << 20, 1 << 64])
+    def test_more_jobs_than_any_machine_has_cores_change_nothing(self, count: int) -> None:
+        ended = call("verify", SAMPLE, *KEY, "--jobs", str(count))
+        assert ended.status == 0, ended
 
     def test_jobs_and_memory_are_used(self) -> None:
         ended = call("verify", SAMPLE, *KEY, "--jobs", "3", "--memory", "20M", "-v")
