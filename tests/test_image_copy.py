@@ -136,7 +136,7 @@ class TestDestination:
         (tmp_path / "out").mkdir()
         (tmp_path / "elsewhere").mkdir()
         os.symlink(tmp_path / "elsewhere", tmp_path / "out/Documents.part")
-        with open_image(small) as image, pytest.raises(Incomplete, match="Documents.part"):
+        with open_image(small) as image, pytest.raises(Incomplete, match=r"Documents\.part"):
             image.copy("/Documents", tmp_path / "out")
         assert list((tmp_path / "elsewhere").iterdir()) == []
 

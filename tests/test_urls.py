@@ -145,7 +145,6 @@ class TestHttp:
         assert lost
         assert all("reading the backup failed" in str(result.error) for result in lost)
 
-
     def test_an_answer_that_flows_may_take_as_long_as_it_takes(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

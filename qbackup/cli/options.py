@@ -166,11 +166,11 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
     if name == "restore":
         command.add_argument(
             "-o",
-        "--output",
-        metavar="DIR",
-        required=True,
-        type=_folder,
-        help="the folder to write into",
+            "--output",
+            metavar="DIR",
+            required=True,
+            type=_folder,
+            help="the folder to write into",
         )
         command.add_argument(
             "--overwrite",

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import hashlib
 import io
-import os
 import shutil
 import sys
 import tempfile
