@@ -84,7 +84,7 @@ class BackupArchive:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: a version that is not read.
         HeaderAltered: the header is malformed.
-        UsageError: salvage from a pipe.
+        UsageError: salvage from a pipe, or a number that makes no sense.
         Unlockable: with a passphrase, see `unlock`.
     """
 
@@ -102,6 +102,9 @@ class BackupArchive:
         hmac_algorithm: str | None = None,
         salvage: bool = False,
     ) -> None:
+        for name, value in (("jobs", jobs), ("memory", memory), ("executor_jobs", executor_jobs)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise UsageError(f"{name} is a whole number above 0")
         self.limits = limits or Limits()
         self.warnings: list[str] = []
         self.deriver = Deriver()

@@ -141,6 +141,16 @@ def _required_boolean(values: dict[str, str], key: str) -> bool:
     return _boolean(_required(values, key))
 
 
+def _unsupported(reason: str) -> UnsupportedFormat:
+    """A flipped bit of the header looks like this as well."""
+    error = UnsupportedFormat(reason, file=HEADER_NAME)
+    error.advice = (
+        "if Qubes wrote it so early or so late, another version of qbackup may read it; else the"
+        " header is damaged: try another copy of the backup, or --salvage"
+    )
+    return error
+
+
 def _check_version(values: dict[str, str]) -> int:
     text = values.get("version")
     if text is None:
@@ -148,22 +158,17 @@ def _check_version(values: dict[str, str]) -> int:
     version = int(text) if text.isdigit() and len(text) <= 4 else None
     if version is not None and version in _RULES:
         return version
-    raise UnsupportedFormat(
+    raise _unsupported(
         f"this is a backup of format {text}, which this version of qbackup does not know;"
-        " a newer one may",
-        file=HEADER_NAME,
+        " a newer one may"
     )
 
 
 def _check_format_4(header: BackupHeader) -> None:
     if header.hmac_algorithm != _SCRYPT:
-        raise UnsupportedFormat(
-            f"the header names {header.hmac_algorithm} where format 4 has scrypt", file=HEADER_NAME
-        )
+        raise _unsupported(f"the header names {header.hmac_algorithm} where format 4 has scrypt")
     if not header.encrypted:
-        raise UnsupportedFormat(
-            "the header says 'not encrypted', which format 4 never is", file=HEADER_NAME
-        )
+        raise _unsupported("the header says 'not encrypted', which format 4 never is")
     _check_filter(header)
 
 
@@ -174,10 +179,7 @@ def _check_format_3(header: BackupHeader) -> None:
 
 def _check_format_2(header: BackupHeader) -> None:
     if header.hmac_algorithm.lower() == _SCRYPT:
-        raise UnsupportedFormat(
-            f"the header names {_SCRYPT} where format {header.version} has a digest",
-            file=HEADER_NAME,
-        )
+        raise _unsupported(f"the header names {_SCRYPT} where format {header.version} has a digest")
 
 
 def _check_filter(header: BackupHeader) -> None:

@@ -28,6 +28,7 @@ _WINDOW = 128 * 1024  # what a small read takes: headers, and the head of what f
 _WINDOWS = 16
 _PIECE = 8 * 1024**2
 _TRIES = 3
+_CONNECT_SECONDS, _SILENCE_SECONDS = 30, 60
 _NOTHING = "the server gives nothing where the backup goes on"
 _TOO_MUCH = "the server gives more than it was asked for"
 
@@ -58,7 +59,7 @@ def open_url(url: str) -> BinaryIO:
         ) from error
     try:
         urlsplit(url)  # or it is none, which not every protocol looks at
-        filesystem, path = url_to_fs(url)
+        filesystem, path = url_to_fs(url, **_options(url))
         return cast(BinaryIO, _opened(filesystem, path))
     except (ValueError, ImportError) as error:  # an unknown protocol; a package that is missing
         raise UsageError(_shown(error, url), file=without_secrets(url)) from error
@@ -69,6 +70,18 @@ def open_url(url: str) -> BinaryIO:
         raise MachineError(
             f"can't open the backup: {_shown(reason, url)}", file=without_secrets(url)
         ) from error
+
+
+def _options(url: str) -> dict[str, Any]:
+    """For fsspec. aiohttp's own limit is five minutes for all of an answer, however well it flows:
+    a whole backup in one takes longer.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    timeout = ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
+    return {"client_kwargs": {"timeout": timeout}}
 
 
 def _opened(filesystem: Any, path: str) -> io.RawIOBase:
@@ -93,6 +106,11 @@ def _first(error: BaseException) -> BaseException:
 
 def _shown(error: BaseException, url: str) -> str:
     """What went wrong, in one line and without what the URL keeps secret."""
+    status = getattr(error, "status", None)  # of HTTP
+    if isinstance(status, int):
+        message = getattr(error, "message", "")
+        answer = f"answers {status} {message}" if status else "leads elsewhere without end"
+        return _told(f"the server {answer}".rstrip())
     return _told(str(error).replace(url, without_secrets(url)) or type(error).__name__)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 _SSHD_CONFIG = """\
@@ -107,6 +108,37 @@ class Elsewhere(Ranges):
             size = int(match[2]) - int(match[1])
             self.headers.replace_header("Range", f"bytes=0-{size}")
         super().send_head()
+
+
+class Slow(Files):
+    """As `Files`, the last byte after a while."""
+
+    seconds: float
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        data = source.read()
+        outputfile.write(data[:-1])
+        outputfile.flush()
+        time.sleep(self.seconds)
+        with contextlib.suppress(OSError):  # who waits no longer
+            outputfile.write(data[-1:])
+
+
+class Circle(Files):
+    """Leads to itself."""
+
+    def send_head(self) -> None:
+        self.send_response(HTTPStatus.FOUND)
+        self.send_header("Location", self.path)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+class Locked(Files):
+    """Lets nobody in."""
+
+    def send_head(self) -> None:
+        self.send_error(HTTPStatus.UNAUTHORIZED)
 
 
 @contextlib.contextmanager

@@ -127,6 +127,8 @@ class TestWrongUsage:
             ["info", "BACKUP", "-q", "name"],
             ["info", "BACKUP", "--", "name"],
             ["list", "BACKUP", "--jobs", "0"],
+            ["restore", "BACKUP", "-o", ""],
+            ["kit", "-o", ""],
             ["list", "BACKUP", "--jobs", "-1"],
             ["list", "BACKUP", "--jobs", "two"],
             ["list", "BACKUP", "--jobs", "²"],
@@ -223,6 +225,11 @@ class TestSizes:
     def test_memory(self, text: str, size: int) -> None:
         options = build_parser().parse_args(["list", "BACKUP", "--memory", text])
         assert options.memory == size
+
+    @pytest.mark.parametrize("count", [1 << 20, 1 << 64])
+    def test_more_jobs_than_any_machine_has_cores_change_nothing(self, count: int) -> None:
+        ended = call("verify", SAMPLE, *KEY, "--jobs", str(count))
+        assert ended.status == 0, ended
 
     def test_jobs_and_memory_are_used(self) -> None:
         ended = call("verify", SAMPLE, *KEY, "--jobs", "3", "--memory", "20M", "-v")
@@ -564,6 +571,18 @@ class TestNotABackup:
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(tmp_path / "s"))
             assert run("list", tmp_path / "s", *KEY).status == 4
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [(b"version=4", b"vers)on=4"), (b"version=4", b"version=6"), (b"scrypt", b"scrxpt")],
+    )
+    def test_a_bit_of_the_header_that_flipped_is_told_with_what_to_do(
+        self, tmp_path: Path, old: bytes, new: bytes
+    ) -> None:
+        alter.substituted(SAMPLE, tmp_path / "b", alter.HEADER, old, new)
+        ended = call("list", tmp_path / "b", *KEY)
+        assert ended.status == 4
+        assert "or --salvage" in ended.err
 
     @pytest.mark.parametrize("version", [b"2", b"3", b"5", b"x"])
     def test_other_versions(self, version: bytes, tmp_path: Path) -> None:

@@ -136,10 +136,27 @@ class TestDestination:
         (tmp_path / "out").mkdir()
         (tmp_path / "elsewhere").mkdir()
         os.symlink(tmp_path / "elsewhere", tmp_path / "out/Documents.part")
-        with open_image(small) as image:
+        with open_image(small) as image, pytest.raises(Incomplete, match=r"Documents\.part"):
             image.copy("/Documents", tmp_path / "out")
         assert list((tmp_path / "elsewhere").iterdir()) == []
-        assert (tmp_path / "out/Documents/letter").exists()
+
+    @pytest.mark.parametrize("overwrite", [False, True])
+    @pytest.mark.parametrize("path", ["/Documents", "/Documents/letter"])
+    def test_what_has_the_unfinished_name_is_somebody_elses(
+        self, small: Path, tmp_path: Path, path: str, overwrite: bool
+    ) -> None:
+        """A browser calls its unfinished downloads so."""
+        out, name = tmp_path / "out", path.rpartition("/")[2]
+        (out / f"{name}.part").mkdir(parents=True)
+        (out / f"{name}.part/thesis").write_bytes(b"mine")
+        with open_image(small) as image, pytest.raises(Incomplete, match="Move or remove that"):
+            image.copy(path, out, overwrite=overwrite)
+        assert (out / f"{name}.part/thesis").read_bytes() == b"mine"
+        assert os.listdir(out) == [f"{name}.part"]
+
+    def test_an_empty_name_is_told(self, small: Path) -> None:
+        with open_image(small) as image, pytest.raises(UsageError, match="is empty"):
+            image.copy("/Documents", "")
 
     def test_the_root_needs_a_name(self, small: Path, tmp_path: Path) -> None:
         with open_image(small) as image, pytest.raises(UsageError, match="say what to call it"):

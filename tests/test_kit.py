@@ -268,6 +268,15 @@ class TestWriting:
             write_plain_kit(plain)
         assert snapshot(plain) == before
 
+    @pytest.mark.parametrize("name", ["SHA256SUMS", "qbackup.pyz", "RECOVERY.txt", "wheels"])
+    def test_nothing_is_written_through_a_planted_link(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "kit").mkdir()
+        (tmp_path / "kit" / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(UsageError, match="a part of one"):
+            write_plain_kit(tmp_path / "kit")
+        assert os.listdir(tmp_path) == ["kit"]
+        assert os.listdir(tmp_path / "kit") == [name]
+
     def test_beside_other_files(self, tmp_path: Path) -> None:
         (tmp_path / "qubes-backup").write_bytes(b"all there is")
         write_plain_kit(tmp_path)

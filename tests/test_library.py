@@ -91,6 +91,12 @@ class TestOpening:
             assert file.seek(0) == 0
             assert len(file.read()) == made.path.stat().st_size
 
+    @pytest.mark.parametrize("numbers", [{"jobs": -1}, {"jobs": 0}, {"jobs": 1.5}, {"memory": -1}])
+    def test_a_number_that_makes_no_sense_is_told(self, made: Made, numbers: Any) -> None:
+        """With less than one job nothing would ever be derived."""
+        with pytest.raises(UsageError, match="a whole number above 0"):
+            qbackup.open(made.path, **numbers)
+
     def test_a_file_object_stays_open_when_opening_fails(self, tmp_path: Path) -> None:
         (tmp_path / "text").write_bytes(b"no backup")
         with (tmp_path / "text").open("rb") as file:

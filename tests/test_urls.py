@@ -13,13 +13,27 @@ import pytest
 
 pytest.importorskip("fsspec")
 
+from aiohttp import ClientTimeout
+from fsspec.implementations.http import HTTPFileSystem
+
 import qbackup
 from qbackup.errors import UsageError
 from qbackup.urls import _Ranged, is_url, without_secrets
-from tests.commandline import SAMPLE, SAMPLE_FILE, run
+from tests.commandline import SAMPLE, SAMPLE_FILE, SAMPLE_SECRET, run
 from tests.librarybackup import PASSPHRASE, Made
 from tests.restored import Snapshot, snapshot
-from tests.servers import SSHD, Elsewhere, Endless, Files, Ranges, http_server, sftp_server
+from tests.servers import (
+    SSHD,
+    Circle,
+    Elsewhere,
+    Endless,
+    Files,
+    Locked,
+    Ranges,
+    Slow,
+    http_server,
+    sftp_server,
+)
 from tests.tarbytes import member
 
 KEY = ["-p", str(SAMPLE_FILE)]
@@ -130,6 +144,41 @@ class TestHttp:
         lost = [result for result in report.files if not result.ok]
         assert lost
         assert all("reading the backup failed" in str(result.error) for result in lost)
+
+    def test_an_answer_that_flows_may_take_as_long_as_it_takes(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """aiohttp ends one after five minutes, which is nothing for a backup."""
+        monkeypatch.setattr("aiohttp.client.DEFAULT_TIMEOUT", ClientTimeout(total=0.5))
+        HTTPFileSystem.clear_instance_cache()
+        slow = type("Slower", (Slow,), {"seconds": 1.0})
+        with (
+            http_server(SAMPLE.parent, slow) as url,
+            qbackup.open(f"{url}/{SAMPLE.name}", passphrase=SAMPLE_SECRET) as backup,
+        ):
+            assert backup.verify().ok
+
+    def test_a_server_that_falls_silent_is_not_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("qbackup.urls._SILENCE_SECONDS", 0.5)
+        slow = type("Silent", (Slow,), {"seconds": 20.0})
+        with (
+            http_server(SAMPLE.parent, slow) as url,
+            qbackup.open(f"{url}/{SAMPLE.name}", passphrase=SAMPLE_SECRET) as backup,
+        ):
+            report = backup.verify(check=False)
+        assert "Timeout" in str(report.errors), report
+
+    @pytest.mark.parametrize(
+        ("handler", "words"),
+        [(Circle, "leads elsewhere without end"), (Locked, "answers 401 Unauthorized")],
+    )
+    def test_what_it_answers_is_told(self, handler: type[Files], words: str) -> None:
+        with http_server(SAMPLE.parent, handler) as url:
+            ended = run("info", f"{url}/backup")
+        assert ended.status == 5
+        assert ended.err == f"qbackup: {url}/backup: can't open the backup: the server {words}\n"
 
 
 class TestServersThatAnswerWrongly:

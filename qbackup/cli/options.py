@@ -126,7 +126,12 @@ def _add_kit(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "a folder to store beside a backup: Python alone restores it with that"
     command = commands.add_parser("kit", help=text, description=text)
     command.add_argument(
-        "-o", "--output", metavar="DIR", required=True, help="the folder to write into"
+        "-o",
+        "--output",
+        metavar="DIR",
+        required=True,
+        type=_folder,
+        help="the folder to write into",
     )
     wheels = command.add_mutually_exclusive_group()
     wheels.add_argument(
@@ -162,7 +167,12 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
         )
     if name == "restore":
         command.add_argument(
-            "-o", "--output", metavar="DIR", required=True, help="the folder to write into"
+            "-o",
+            "--output",
+            metavar="DIR",
+            required=True,
+            type=_folder,
+            help="the folder to write into",
         )
         command.add_argument(
             "--overwrite",
@@ -254,6 +264,12 @@ def _name(text: str) -> str:
 
     unknown = any("\udc80" <= char <= "\udcff" for char in text)
     return decode(os.fsencode(text)) if unknown else text
+
+
+def _folder(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
 
 
 def _positive(text: str) -> int:

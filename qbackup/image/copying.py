@@ -79,7 +79,7 @@ def copy(
     """
     node = image.stat(path)
     folder, name = _place(node, destination)
-    writer = FolderWriter(folder, overwrite=overwrite)
+    writer = FolderWriter(folder, overwrite=overwrite, is_own=False)
     try:
         job = _Copy(image, node, writer, name, os.path.join(folder, name))
         report = job.run()
@@ -95,6 +95,8 @@ def _place(node: Node, destination: str | os.PathLike[str]) -> tuple[str, str]:
     if node.kind not in ("file", "folder"):
         raise UsageError(f"it is a {node.kind}, which is not copied", file=display(node.path))
     where = os.fspath(destination)
+    if not where:
+        raise UsageError("the name to copy to is empty")
     if not os.path.isdir(where):
         folder, name = os.path.split(where.rstrip("/"))
         if not name or name in (".", ".."):

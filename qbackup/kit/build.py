@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from qbackup.errors import MachineError, UsageError
-from qbackup.kit.launch import SUMS_NAME, WHEELS_NAME, is_kit
+from qbackup.kit.launch import SUMS_NAME, WHEELS_NAME
 from qbackup.kit.wheels import fetch
 
 PROGRAM_NAME = "qbackup.pyz"
@@ -71,8 +71,9 @@ def write_plain_kit(output: str | os.PathLike[str]) -> Path:
 
 def _checked(output: str | os.PathLike[str]) -> Path:
     folder = Path(output)
-    if is_kit(folder) or any((folder / name).exists() for name in (PROGRAM_NAME, TEXT_NAME)):
-        raise UsageError(f"there is a kit in {folder} already: remove it first")
+    parts = (SUMS_NAME, PROGRAM_NAME, TEXT_NAME, WHEELS_NAME)
+    if any(os.path.lexists(folder / name) for name in parts):
+        raise UsageError(f"there is a kit in {folder} already, or a part of one: remove it first")
     return folder
 
 
@@ -107,7 +108,7 @@ def _write(folder: Path, wheels: list[Path]) -> Path:
         contents.update((f"{WHEELS_NAME}/{wheel.name}", _whole(wheel)) for wheel in wheels)
         folder.mkdir(parents=True, exist_ok=True)
         if wheels:
-            (folder / WHEELS_NAME).mkdir(exist_ok=True)
+            (folder / WHEELS_NAME).mkdir()
         sums = {name: _put(folder / name, data) for name, data in contents.items()}
         lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
         _put(folder / SUMS_NAME, "".join(lines).encode())
@@ -141,7 +142,7 @@ def _try(path: Path) -> None:
 
 def _put(path: Path, data: bytes) -> str:
     """Its SHA-256, of what can be read again."""
-    with path.open("wb") as file:
+    with path.open("xb") as file:  # a drive may hold links that lead elsewhere
         file.write(data)
         file.flush()
         os.fsync(file.fileno())

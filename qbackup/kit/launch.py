@@ -7,7 +7,6 @@ import contextlib
 import functools
 import hashlib
 import io
-import os
 import shutil
 import sys
 import tempfile
@@ -98,8 +97,3 @@ def _warn(text: str) -> None:
         with contextlib.suppress(OSError):
             sys.stderr.write(f"warning: {text}\n")
             sys.stderr.flush()
-
-
-def is_kit(folder: os.PathLike[str]) -> bool:
-    """Whether a folder holds one."""
-    return (Path(folder) / SUMS_NAME).exists()

@@ -37,6 +37,7 @@ __all__ = ["Pipeline", "Session", "StoredChunk", "available_cores", "default_mem
 _DEFAULT_MEMORY = 2 * 1024**3
 _LINES_LIMIT = 16
 _LINE_MEMORY = 2 * 100 * 1024**2  # two chunks, as the writers cut them
+_JOBS_LIMIT = 1024  # more cores than a machine has; what is held ahead grows with it
 _WORTH_LOADING_SECONDS = 0.8  # what the kernel must save; loading it takes a quarter of a second
 
 
@@ -75,7 +76,7 @@ class Pipeline:
         executor: Executor | None = None,
         executor_jobs: int | None = None,
     ) -> None:
-        self._jobs = jobs or available_cores()
+        self._jobs = min(jobs or available_cores(), _JOBS_LIMIT)
         self._memory = memory or default_memory()
         remote: RemoteMixing[Ticket] | None = None
         if executor is not None:

@@ -38,7 +38,7 @@ from qbackup.restore.lock import FolderLock
 from qbackup.restore.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
 from qbackup.restore.opentree import OpenTree
 from qbackup.restore.place import Place
-from qbackup.restore.sinks import FileSink, Found, InTheWay, TreeSink
+from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, TreeSink
 
 
 class _Image(OpenFile):
@@ -68,6 +68,8 @@ class FolderWriter:
         keep_damaged: leave what could be verified of a damaged file, see `Place`.
         is_taken: whether a file of the backup, or a folder of one, has this path; what is
             left of a damaged file doesn't get it.
+        is_own: the folder is for restored files, so a ``.part`` in it is a killed run's and is
+            removed; else it may be anybody's, a browser's say, and is left alone.
 
     Raises:
         MachineError: the folder can't be made, or another restore is writing into it.
@@ -80,7 +82,9 @@ class FolderWriter:
         overwrite: bool = False,
         keep_damaged: bool = False,
         is_taken: Callable[[str], bool] = lambda path: False,
+        is_own: bool = True,
     ) -> None:
+        self._is_own = is_own
         self.goes_past_damage = self.keeps_damaged = keep_damaged
         self._is_taken = is_taken
         self._overwrite = overwrite
@@ -176,7 +180,7 @@ class FolderWriter:
         with self._place_of(qube, name) as place:
             folder, base = place.folder, place.name
             with translated(base):
-                remove(folder, base + PART_SUFFIX)
+                self._clear_part(folder, base)
                 fd = os.open(encode(base + PART_SUFFIX), NEW_FILE, FILE_MODE, dir_fd=folder)
             try:
                 yield _Image(fd, place, mode, mtime_ns)
@@ -191,7 +195,7 @@ class FolderWriter:
         with self._place_of(qube, name) as place:
             folder, base = place.folder, place.name
             with translated(base):
-                remove(folder, base + PART_SUFFIX)
+                self._clear_part(folder, base)
                 os.mkdir(encode(base + PART_SUFFIX), FOLDER_MODE, dir_fd=folder)
                 fd = os.open(encode(base + PART_SUFFIX), OLD_FOLDER, dir_fd=folder)
             try:
@@ -203,6 +207,16 @@ class FolderWriter:
             finally:
                 with contextlib.suppress(OSError):
                     remove(folder, base + PART_SUFFIX)
+
+    def _clear_part(self, folder: int, name: str) -> None:
+        part = name + PART_SUFFIX
+        if self._is_own:
+            remove(folder, part)
+        elif exists(folder, part):
+            raise CannotWrite(
+                f"{display(part)}, its name until it is whole, is taken: by a copy that was killed,"
+                " or by something else of yours. Move or remove that, or copy to another name"
+            )
 
     @contextlib.contextmanager
     def _place_of(self, qube: str, name: str) -> Iterator[Place]:
@@ -254,8 +268,9 @@ def _folder_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        why = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
         raise MachineError(
-            f"can't use the output folder {display(os.fspath(path))}: {error.strerror}"
+            f"can't use the output folder {display(os.fspath(path))}: {why}"
         ) from error
 
 
