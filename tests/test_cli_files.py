@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from tests.conftest import MakerFactory
 from tests.imagekit import MIB, make_tree
 from tests.maker import BackupMaker, assemble, debugfs, flip_byte, make_ext4, make_gpt
 from tests.maker.collected import PASSPHRASE
+from tests.maker.debugfs import folder as listed
 from tests.restored import content, snapshot
 from tests.test_spool import open_files
 
@@ -132,6 +135,21 @@ class TestLs:
         ended = call("ls", f"{made / 'root.img'}:/etc")
         assert ended.out.endswith(" hostname\n")
         assert ended.err == ""
+
+    def test_shows_each_kind_as_debugfs_has_it(self, tools: None, tmp_path: Path) -> None:
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree/file").write_bytes(b"")
+        os.symlink("file", tmp_path / "tree/link")
+        os.mkfifo(tmp_path / "tree/pipe")
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(str(tmp_path / "tree/socket"))
+        image = make_ext4(tmp_path / "image", 8 * MIB, tmp_path / "tree")
+        debugfs(image, "mknod null c 1 3", "mknod disk b 8 1", write=True)
+        theirs = {entry.name.decode(): entry.mode for entry in listed(image, 2)}
+        lines = [line.split() for line in call("ls", image).out.splitlines()]
+        ours = {words[-1] if "->" not in words else words[-3]: words[0] for words in lines}
+        assert ours == {name: stat.filemode(mode) for name, mode in theirs.items()}
+        assert {mode[0] for mode in ours.values()} == set("-lpscbd")
 
     def test_of_a_damaged_folder_shows_the_rest_with_status_1(
         self, made: Path, tmp_path: Path

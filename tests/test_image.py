@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +31,6 @@ from tests.maker.debugfs import times
 from tests.restored import content
 
 INDEX = 0x1000
-TYPES = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +83,7 @@ class TestEveryKind:
                 if is_made_wrong(path, kind):
                     continue
                 state = source[path]
-                assert TYPES[node.kind] | node.stat.mode == state.st_mode, path
+                assert node.stat.type_bits | node.stat.mode == state.st_mode, path
                 assert (node.stat.uid, node.stat.gid) == (state.st_uid, state.st_gid), path
                 assert node.stat.mtime_ns // 10**9 == state.st_mtime_ns // 10**9, path
                 if node.kind != "folder":
@@ -116,7 +114,7 @@ class TestEveryKind:
         with open_image(path) as image:
             nodes = {encode(n.path): n for n in image.walk() if n.path != "/"}
             ours = {
-                name: (n.stat.number, TYPES[n.kind] | n.stat.mode, n.stat.uid, n.stat.gid)
+                name: (n.stat.number, n.stat.type_bits | n.stat.mode, n.stat.uid, n.stat.gid)
                 for name, n in nodes.items()
                 if b"\n" not in name
             }

@@ -14,8 +14,8 @@ from qbackup.errors import Damaged
 from qbackup.image import Image, open_image
 from qbackup.image.folder import Name, parse_block
 from qbackup.names import decode
-from tests.maker import debugfs, entries
 from tests.make_kernel_image import COUNT, PATH, is_left, name_of
+from tests.maker import debugfs, entries
 
 BLOCK = 1024
 LEAF_MARK = b"\x0c\x00\x00\xde"
@@ -79,9 +79,7 @@ class TestIndex:
         assert self.names(image, blocks[1]) != []
 
     @pytest.mark.parametrize("offset", [4, 32, 33, 34, 44, BLOCK - 8, BLOCK - 1])
-    def test_that_is_damaged_is_told(
-        self, image: Image, blocks: list[bytes], offset: int
-    ) -> None:
+    def test_that_is_damaged_is_told(self, image: Image, blocks: list[bytes], offset: int) -> None:
         bad = bytearray(blocks[0])
         bad[offset] ^= 1
         with pytest.raises(Damaged, match="a block of the folder"):

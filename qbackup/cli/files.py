@@ -27,10 +27,6 @@ _FAULTS_LIMIT = 100
 _PRIVATE = "private.img"
 #: Where a qube sees parts of its private image, and where they are in there.
 _MOUNTS = (("/rw", ""), ("/usr/local", "/usrlocal"))
-_TYPES = {
-    "file": stat.S_IFREG, "folder": stat.S_IFDIR, "symlink": stat.S_IFLNK,
-    "pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK, "device": stat.S_IFBLK,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -236,7 +232,7 @@ def _show_lines(lines: Iterator[str]) -> None:
 
 def _line(image: Image, node: Node, full: bool, note: OnError) -> str:
     """As `ls -l`: mode, owner, group, length, time, name."""
-    mode = stat.filemode(_TYPES[node.kind] | node.stat.mode)
+    mode = stat.filemode(node.stat.type_bits | node.stat.mode)
     name = display(node.path if full or not node.name else node.name)
     if node.kind == "symlink" and (target := _target(image, node, note)) is not None:
         name += f" -> {display(target)}"
