@@ -29,7 +29,8 @@ class Limits:
         qubes: number of domains in ``qubes.xml``.
         members: number of members of the outer archive.
         chunk: stored length of one chunk.
-        name: length of a name of the outer archive, or of a path in an inner one.
+        name: length of a name of the outer archive, of a path in an inner one, or of a folder's
+            path in an image.
         depth: number of components of a path in a folder archive, or of one copied from an image.
         pax_header: length of one pax header.
         sparse_entries: number of data extents of one sparse file, or of a file in an image.

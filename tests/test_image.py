@@ -162,6 +162,20 @@ class TestFolders:
             names = {node.name for node in image.list()} - {"lost+found"}
         assert names == {f"file-{number}" for number in range(1, 300, 2)}
 
+    @pytest.mark.parametrize("features", ["sparse_super", "^sparse_super"])
+    def test_are_found_where_only_two_groups_have_a_copy_of_the_superblock(
+        self, tools: None, tree: Path, tmp_path: Path, features: str
+    ) -> None:
+        """The last group is one with a copy, and has descriptions of groups."""
+        features += ",sparse_super2,meta_bg,^resize_inode,^flex_bg"
+        options = ["-b", "1024", "-g", "256", "-N", "1552", "-O", features]
+        path = make_ext4(tmp_path / "image", 97 * 256 * 1024 + 1024, None, options)
+        debugfs(path, *(f"mknod pipe-{number} p" for number in range(1540)), write=True)
+        with open_image(path) as image:
+            found = {(encode(node.path), node.stat.number) for node in image.walk()}
+            assert image.system.superblock.has_copy(96)
+        assert found - {(b"/", 2)} == {(name, entry.number) for name, entry in entries(path)}
+
     def test_list_of_a_file_is_the_file(self, image_of: Callable[..., Path]) -> None:
         with open_image(image_of("default")) as image:
             assert [node.path for node in image.list("/Documents/letter.txt")] == [

@@ -52,22 +52,23 @@ def test_is_what_debugfs_sees_when_it_has_replayed_the_journal(
     assert ours == {decode(name): entry.number for name, entry in entries(after)}
 
 
+@pytest.fixture
+def image(data: bytes) -> Image:
+    return open_image(io.BytesIO(data))
+
+
+@pytest.fixture
+def blocks(image: Image) -> list[bytes]:
+    """Those of the large folder, the index first."""
+    return [
+        image.system.read_block(run.physical + number)
+        for run in image.system.runs(image.stat("/many").stat)
+        for number in range(run.count)
+    ]
+
+
 class TestIndex:
     """Of a folder that the kernel indexed when its first block was full of names."""
-
-    @pytest.fixture(scope="class")
-    def image(self, data: bytes) -> Image:
-        return open_image(io.BytesIO(data))
-
-    @pytest.fixture(scope="class")
-    def blocks(self, image: Image) -> list[bytes]:
-        """The folder's, the index first."""
-        runs = image.system.runs(image.stat("/many").stat)
-        return [
-            image.system.read_block(run.physical + number)
-            for run in runs
-            for number in range(run.count)
-        ]
 
     def names(self, image: Image, block: bytes | bytearray) -> list[Name]:
         found = parse_block(bytes(block), image.stat("/many").stat, image.system.superblock)

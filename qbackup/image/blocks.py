@@ -67,7 +67,8 @@ class BlockMap:
             LimitExceeded: more runs than allowed.
         """
         end = -(-self.inode.size // self.superblock.block_size)
-        found = self._extents(self.inode.body) if self.inode.has_extents else self._numbers(end)
+        body = self.inode.body
+        found = self._extents(body, end) if self.inode.has_extents else self._numbers(end)
         for count, run in enumerate(found, 1):
             self._check(run)
             if run.logical >= end:
@@ -100,8 +101,13 @@ class BlockMap:
 
     # Extents
 
-    def _extents(self, node: bytes, depth: int | None = None, first: int = 0) -> Iterator[Run]:
-        """The extents below a node, which is said to begin with block `first` of the file."""
+    def _extents(
+        self, node: bytes, end: int, depth: int | None = None, first: int = 0
+    ) -> Iterator[Run]:
+        """The extents below a node, which is said to begin with block `first` of the file.
+
+        Those that begin at block `end` or behind it are left out.
+        """
         magic, count, room, deep = _NODE.unpack_from(node)
         is_root = depth is None
         if magic != _MAGIC or deep > _DEEPEST or (not is_root and deep != depth):
@@ -114,10 +120,12 @@ class BlockMap:
             logical, middle, high, low = _ENTRY.unpack_from(node, offset)
             if logical < max(first, self._next):
                 raise Damaged("its extents are in disorder")
+            if logical >= end:
+                return
             if deep:  # here the block's number stands before what is the length in a leaf
                 _, low, high, _ = struct.unpack_from("<IIHH", node, offset)
                 below = self._table(low | high << 32)
-                yield from self._extents(below, deep - 1, logical)
+                yield from self._extents(below, end, deep - 1, logical)
             else:
                 yield from self._extent(logical, middle, low | high << 32)
 
