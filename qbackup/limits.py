@@ -55,7 +55,7 @@ class Limits:
     name: int = 4096  # PATH_MAX
     depth: int = 256  # each level of the tree holds one open folder
     pax_header: int = 64 * KIB  # a path of 4 KiB, three times and numbers
-    sparse_entries: int = 2_000_000  # 32 MiB of memory
+    sparse_entries: int = 2_000_000  # 32 MiB of memory, 48 MiB for a file in an image
     file_size: int = 64 * TIB  # far past any volume of Qubes
     tree_entries: int = 1_000_000  # a name's fingerprint costs about 60 bytes
     tree_deferred: int = 16 * MIB  # 100,000 symbolic links

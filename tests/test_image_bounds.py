@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from qbackup.errors import Damaged, LimitExceeded
-from qbackup.image import open_image, tree
+from qbackup.image import journal, open_image, tree
+from qbackup.image.blocks import Run, Runs
+from qbackup.image.journal import ReadBlock, replay
 from qbackup.limits import Limits
 from tests.imagekit import MIB
 from tests.maker import debugfs, make_ext4
@@ -108,6 +110,37 @@ class TestMemory:
             list(image.walk())
         assert caught.value.limit == "tree_entries"
 
+    def test_pieces_of_a_file_cost_24_bytes_each(self) -> None:
+        many = 50_000
+        tracemalloc.start()
+        runs = Runs(Run(2 * number, 3 * number + 1000, 1) for number in range(many))
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 40 * many
+        assert runs.at(2 * many - 2) == Run(2 * many - 2, 3 * many + 997, 1)
+        assert (runs.at(1), runs.after(1), runs.after(2 * many)) == (None, 2, None)
+
+    def test_revoked_blocks_of_a_journal_cost_none(self) -> None:
+        count = 2000
+        revoke = record(5) + struct.pack(">I", BLOCK) + b"\1" * (BLOCK - 16)
+        tracemalloc.start()
+        replay(made_journal([revoke] * count + [record(2)]), BLOCK, count + 9)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < count * 100
+
+    def test_more_blocks_in_a_journal_than_allowed_are_refused(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        flags = [2] * 19 + [2 | 8]  # the last one
+        tags = b"".join(struct.pack(">IHH", 1000 + n, 0, flag) for n, flag in enumerate(flags))
+        blocks = [record(1) + tags, *[b"data"] * 20, record(2)]
+        monkeypatch.setattr(journal, "_MOST", 20)
+        assert len(replay(made_journal(blocks), BLOCK, 99).writes) == 20
+        monkeypatch.setattr(journal, "_MOST", 19)
+        with pytest.raises(Damaged, match="more than 19 blocks"):
+            replay(made_journal(blocks), BLOCK, 99)
+
 
 class TestTime:
     @pytest.fixture
@@ -169,6 +202,17 @@ class TestTime:
             assert image.stat("/a/inner/../../b/inner").kind == "folder"
             with pytest.raises(Damaged, match="again and again"):
                 image.stat("/link")
+
+
+def record(kind: int) -> bytes:
+    """The beginning of a block of the journal's own, in its first transaction."""
+    return struct.pack(">3I", 0xC03B3998, kind, 1)
+
+
+def made_journal(blocks: list[bytes]) -> ReadBlock:
+    head = struct.pack(">8I", 0xC03B3998, 4, 0, BLOCK, len(blocks) + 9, 1, 1, 1)
+    found = dict(enumerate([head, *blocks]))
+    return lambda number: found.get(number, b"").ljust(BLOCK, b"\0")
 
 
 def leaf(logical: int) -> bytes:

@@ -8,7 +8,9 @@ the file system. What is left to do is then bounded by the size of the image.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from qbackup.errors import Damaged, LimitExceeded
@@ -38,6 +40,33 @@ class Run:
     logical: int
     physical: int
     count: int
+
+
+class Runs:
+    """The runs of a file in order, to look them up; with 24 bytes of memory for each.
+
+    Args:
+        runs: all of them.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self._starts, self._physical, self._counts = array("Q"), array("Q"), array("Q")
+        for run in runs:
+            self._starts.append(run.logical)
+            self._physical.append(run.physical)
+            self._counts.append(run.count)
+
+    def at(self, block: int) -> Run | None:
+        """The run that this block of the file is in; None where it is in a hole."""
+        place = bisect_right(self._starts, block) - 1
+        if place < 0 or block >= self._starts[place] + self._counts[place]:
+            return None
+        return Run(self._starts[place], self._physical[place], self._counts[place])
+
+    def after(self, block: int) -> int | None:
+        """The first block behind this one that a run begins with; None if there is none."""
+        place = bisect_right(self._starts, block)
+        return self._starts[place] if place < len(self._starts) else None
 
 
 @dataclass

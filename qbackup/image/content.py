@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from qbackup.errors import QBackupError
+from qbackup.image.blocks import Runs
 from qbackup.image.inode import Inode
 from qbackup.image.reader import Ext4
 from qbackup.inner import Extent
@@ -62,11 +62,10 @@ class FileContent(io.RawIOBase):
         self._position = 0
         try:
             self._inline = system.inline_data(inode) if inode.is_inline else None
-            self._runs = list(system.runs(inode))
+            self._runs = Runs(system.runs(inode))
         except QBackupError as error:
             named(error)
             raise
-        self._starts = [run.logical for run in self._runs]
 
     def readable(self) -> bool:
         """True."""
@@ -109,11 +108,11 @@ class FileContent(io.RawIOBase):
             return self._inline[self._position : self._position + size] or bytes(size)
         block_size = self._system.superblock.block_size
         block = self._position // block_size
-        place = bisect_right(self._starts, block) - 1
-        if place >= 0 and block < self._runs[place].logical + self._runs[place].count:
-            run = self._runs[place]
+        run = self._runs.at(block)
+        if run is not None:
             offset = self._position - run.logical * block_size
             return self._system.read_run(run, offset, min(size, run.count * block_size - offset))
-        if place + 1 < len(self._starts):
-            size = min(size, self._starts[place + 1] * block_size - self._position)
+        following = self._runs.after(block)
+        if following is not None:
+            size = min(size, following * block_size - self._position)
         return bytes(size)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from qbackup.errors import Damaged, LimitExceeded, QBackupError, Unreadable, UnsupportedFormat
 from qbackup.image import folder, journal, superblock
-from qbackup.image.blocks import BlockMap, Run
+from qbackup.image.blocks import BlockMap, Run, Runs
 from qbackup.image.crc32c import crc32c
 from qbackup.image.device import Device, Overlaid
 from qbackup.image.folder import Name
@@ -63,38 +62,37 @@ class Ext4:
             self.warning = f"{_IN_USE}, and its journal is elsewhere"
             return
         try:
-            found, places = self._read_journal()
+            found, place_of = self._read_journal()
         except (Damaged, Unreadable) as error:
             self.warning = f"{_IN_USE}, and its journal can't be read: {error.reason}"
             return
         if found.warning is not None:
             self.warning = f"{_IN_USE}: {found.warning}"
-        if places:
+        if found.writes:
             size = self.superblock.block_size
-            self._device = Overlaid(self._device, size, places, journal.MARK)
+            self._device = Overlaid(self._device, size, found.writes, place_of, journal.MARK)
             self._tables.clear()
             self._cache.clear()
             self.superblock = self._read_superblock()
 
-    def _read_journal(self) -> tuple[journal.Replay, dict[int, tuple[int, bool]]]:
+    def _read_journal(self) -> tuple[journal.Replay, Callable[[int], int]]:
+        """What is in it, and the number in the file system of each of its blocks."""
         inode = self.inode(self.superblock.journal_inode)
-        runs = list(self.runs(inode))
-        starts = [run.logical for run in runs]
+        runs = Runs(self.runs(inode))
+        device, size = self._device, self.superblock.block_size
 
         def place_of(block: int) -> int:
-            run = runs[max(bisect_right(starts, block) - 1, 0)] if runs else None
-            if run is None or not run.logical <= block < run.logical + run.count:
+            run = runs.at(block)
+            if run is None:
                 raise Damaged("the journal has holes")
             return run.physical + block - run.logical
 
-        size = self.superblock.block_size
         found = journal.replay(
-            lambda block: self._device.read(place_of(block) * size, size), size, inode.size // size
+            lambda block: device.read(place_of(block) * size, size), size, inode.size // size
         )
-        return found, {
-            write.target: (place_of(write.place), write.is_escaped)
-            for write in found.writes.values()
-        }
+        for write in found.writes.values():
+            place_of(write >> 1)
+        return found, place_of
 
     def read_block(self, number: int) -> bytes:
         """One block; the last ones that were asked for stay in memory."""
