@@ -18,7 +18,7 @@ from qbackup.errors import Damaged, NotInImage, QBackupError, Unreadable, UsageE
 from qbackup.image.copying import CopyReport
 from qbackup.image.opening import open_image
 from qbackup.image.spool import BLOCK_SIZE, MEMORY_BLOCKS, default_folder
-from qbackup.image.tree import OWN_FAULT, Image, Node, OnError
+from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node, OnError
 from qbackup.names import decode, display, encode, json_name
 
 _COPY_SIZE = 1 << 20
@@ -165,7 +165,9 @@ def _cat(image: Image, options: argparse.Namespace, path: str) -> int:
     with image.open(path) as stream:
         while data := stream.read(_COPY_SIZE):
             copy(data)
-    return 0
+    if image.is_remains:
+        output.say(f"qbackup: {REMAINS}")
+    return 1 if image.is_remains else 0
 
 
 def _cp(image: Image, options: argparse.Namespace, path: str) -> int:
@@ -209,6 +211,8 @@ def copy_text(report: CopyReport) -> str:
 
 def _ls(image: Image, options: argparse.Namespace, path: str) -> int:
     faults = _Faults()
+    if image.is_remains:
+        faults.note(REMAINS)
     if options.recursive:
         nodes = image.walk(path, on_error=faults)
     else:
@@ -285,9 +289,12 @@ class _Faults:
         self.count = 0
 
     def __call__(self, path: str, error: QBackupError) -> None:
+        self.note(f"{display(path)}: {error.reason}")
+
+    def note(self, text: str) -> None:
         self.count += 1
         if self.count <= _FAULTS_LIMIT:
-            self.texts.append(f"{display(path)}: {error.reason}")
+            self.texts.append(text)
         elif self.count == _FAULTS_LIMIT + 1:
             self.texts.append("more follow, which are left out")
 

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from qbackup.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UsageError
-from qbackup.image.tree import OWN_FAULT, Image, Node
+from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node
 from qbackup.inner import Extent
 from qbackup.names import display
 from qbackup.restore.opentree import KEPT_MODE
@@ -69,7 +69,8 @@ def copy(
         path: in the image; a symbolic link is followed, in the image.
         destination: a folder that is there, to copy into it; else the name to give.
         overwrite: replace what is there under that name.
-        check: raise Incomplete unless all of it was copied.
+        check: raise Incomplete unless all of it was copied; of what was left of a damaged image
+            nobody knows, so that is never said of it.
 
     Raises:
         NotInImage: there is no such path.
@@ -213,11 +214,14 @@ class _Copy:
     ) -> CopyReport:
         path = self.node.path
         whole = FileResult(qube="", name=path, status=status, error=error, size=size, notes=notes)
+        if self.image.is_remains:
+            self._lose("*", "damaged", REMAINS, always=True)
         if self.more:
             self._lose("*", "missing", f"{self.more} more, not named one by one", always=True)
         return CopyReport(
             files=(whole, *self.lost),
             written=self.written,
+            warnings=() if self.image.warning is None else (self.image.warning,),
             file_count=self.counts.get("file", 0),
             folder_count=self.counts.get("folder", 0),
             link_count=self.counts.get("link", 0),

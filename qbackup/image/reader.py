@@ -18,6 +18,7 @@ from qbackup.pieces import kept
 
 _CACHED_BLOCKS = 256
 _IN_USE = "the file system was in use or was not unmounted when it was saved"
+_UNSURE = "something may be missing or wrong that can't be seen"
 _CHECKSUM = slice(0x1E, 0x20)
 _SYMLINK_LIMIT = 4096  # as the kernel: with its text a link fills no more than a page
 _FOLDER_HOLE = "a part of the folder is not there"
@@ -51,6 +52,11 @@ class Ext4:
         self.table_count = 0
         if self.superblock.incompat & RECOVER:
             self._replay()
+        elif not self.superblock.is_clean:
+            self.warning = f"{_IN_USE}, and has no journal: {_UNSURE}"
+        if self.superblock.has_errors:
+            noted = "the system that used it last has noted errors in the file system: " + _UNSURE
+            self.warning = f"{self.warning}; {noted}" if self.warning else noted
 
     def _read_superblock(self) -> Superblock:
         data = self._device.read(superblock.OFFSET, superblock.SIZE)

@@ -20,6 +20,7 @@ _DESCRIPTOR_SIZE = 32
 _FIRST_REVISION = 0
 
 RECOVER, META_BG, BIT64, CSUM_SEED = 0x4, 0x10, 0x80, 0x2000
+_CLEAN, _ERRORS = 1, 2  # its state
 _SPARSE_2 = 0x200  # compatible
 _SPARSE = 0x1  # read-only compatible
 METADATA_CSUM = 0x400  # read-only compatible
@@ -45,6 +46,8 @@ class Superblock:
         first_meta_group: from which meta group on descriptors stand in their own groups.
         incompat: features that a reader must know.
         ro_compat: features that a writer must know.
+        is_clean: it was unmounted; one with a journal says so in `incompat`.
+        has_errors: the system has found something wrong with it, and nothing has repaired it.
         journal_inode: number; 0 without a journal.
         backup_groups: that have copies of the superblock, where two are named; else None.
         seed: of all checksums of metadata.
@@ -62,6 +65,8 @@ class Superblock:
     first_meta_group: int
     incompat: int
     ro_compat: int
+    is_clean: bool
+    has_errors: bool
     journal_inode: int
     backup_groups: tuple[int, int] | None
     seed: int
@@ -133,6 +138,8 @@ def parse_superblock(data: bytes) -> Superblock:
         first_meta_group=_u32(data, 0x104),
         incompat=incompat,
         ro_compat=ro_compat,
+        is_clean=bool(_u16(data, 0x3A) & _CLEAN),
+        has_errors=bool(_u16(data, 0x3A) & _ERRORS),
         journal_inode=_u32(data, 0xE0),
         backup_groups=_backup_groups(data),
         seed=seed,

@@ -42,6 +42,10 @@ _LINKS_LIMIT = 40  # as the kernel
 _BUFFER_SIZE = 1 << 20
 _SEARCH_LIMIT = 512 << 20  # bytes of folders for one path; no single one may be larger
 _CACHED_NAMES = 20_000  # about 4 MiB
+REMAINS = (
+    "this is what was left of a damaged image: what is lost of it reads as zeros, and nothing shows"
+    " which files that hits; `restore` has told which bytes they are"
+)
 #: What is wrong with one file of an image, and not with the image or this machine.
 OWN_FAULT = (Damaged, Unreadable)
 
@@ -84,10 +88,13 @@ class Image:
     Args:
         system: the file system.
         stream: what it is read from, closed with this.
+        is_remains: it is what was left of a damaged image, with zeros for what is lost. Nothing
+            shows which files that hits.
     """
 
-    def __init__(self, system: Ext4, stream: BinaryIO) -> None:
+    def __init__(self, system: Ext4, stream: BinaryIO, *, is_remains: bool = False) -> None:
         self.system = system
+        self.is_remains = is_remains
         self._stream = stream
         self._folders: OrderedDict[int, dict[bytes, int]] = OrderedDict()
         self._searched = 0  # bytes of folders that were read for the path under way
