@@ -17,6 +17,7 @@ from qbackup.errors import Damaged, MachineError, NotInBackup
 from qbackup.image import browse
 from tests.commandline import Ended, call, run
 from tests.conftest import MakerFactory
+from tests.faults import become_ordinary
 from tests.imagekit import MIB, make_tree
 from tests.maker import BackupMaker, assemble, debugfs, flip_byte, make_ext4, make_gpt
 from tests.maker.collected import PASSPHRASE
@@ -198,6 +199,22 @@ class TestCp:
         assert snapshot(tmp_path) == {"config/mine": content(b"mine")}
         assert call("cp", place, tmp_path, "--overwrite").status == 0
         assert set(snapshot(tmp_path)) == {"config/rc.local"}
+
+    def test_replaces_folders_that_their_owner_may_not_look_into(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        (tmp_path / "tree/folder/closed/inner").mkdir(parents=True)
+        (tmp_path / "tree/folder/closed/inner").chmod(0)
+        (tmp_path / "tree/folder/closed").chmod(0o300)
+        image = make_ext4(tmp_path / "image", 8 * MIB, tmp_path / "tree")
+        out = tmp_path / "out"
+        out.mkdir()
+        out.chmod(0o777)
+        for options in ((), ("--overwrite",), ("--overwrite",)):
+            ended = run("cp", f"{image}:/folder", out, *options, before=become_ordinary)
+            assert (ended.status, ended.err) == (0, "")
+        assert os.listdir(out) == ["folder"]
+        assert stat.S_IMODE((out / "folder/closed").stat().st_mode) == 0o300
 
     def test_gives_one_document(self, made: Path, tmp_path: Path) -> None:
         document = call("cp", f"{made / 'private.img'}:/config", tmp_path, "--json").document
