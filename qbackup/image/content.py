@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from qbackup.errors import QBackupError
+from qbackup.errors import LimitExceeded, QBackupError
 from qbackup.image.blocks import Runs
 from qbackup.image.inode import Inode
 from qbackup.image.reader import Ext4
@@ -86,6 +86,19 @@ class FileContent(io.RawIOBase):
             raise ValueError("there is no such place in a file")
         self._position = base[whence] + offset
         return self._position
+
+    def readall(self) -> bytes:
+        """All that is left. Raises LimitExceeded where that is more than `Limits.read_all`."""
+        left, limit = self._inode.size - self._position, self._system.limits.read_all
+        if left > limit:
+            error = LimitExceeded(
+                f"read() would return {left} bytes, more than Limits.read_all"
+                f" ({limit}); read in pieces",
+                limit="read_all",
+            )
+            self._named(error)
+            raise error
+        return b"".join(iter(lambda: self.read(PIECE_SIZE) or b"", b""))
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Some bytes, none only at the end. Raises Damaged."""

@@ -141,6 +141,8 @@ class Image:
     def open(self, path: str) -> BinaryIO:
         """The content of a file: a seekable binary stream, good until the image is closed.
 
+        Its `read()` without a size gives no more than `Limits.read_all`.
+
         Raises:
             UsageError: it is a folder, or what has no content.
             UnsupportedFormat: it is encrypted by the file system itself.
