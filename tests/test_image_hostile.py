@@ -290,7 +290,7 @@ class TestAbsurdSizes:
         self.set(plain, "/other", 0, 0xFF)
         with open_image(plain) as image, image.open("/other") as stream:
             assert stream.read(5) == b"other"
-            with pytest.raises(LimitExceeded, match="/other: .*read in pieces") as caught:
+            with pytest.raises(LimitExceeded, match=r"/other: .*read in pieces") as caught:
                 stream.read()
         assert caught.value.limit == "read_all"
         with (
