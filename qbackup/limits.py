@@ -29,7 +29,8 @@ class Limits:
         qubes: number of domains in ``qubes.xml``.
         members: number of members of the outer archive.
         chunk: stored length of one chunk.
-        name: length of a name of the outer archive, or of a path in an inner one.
+        name: length of a name of the outer archive, of a path in an inner one, or of a folder's
+            path in an image.
         depth: number of components of a path in a folder archive, or of one copied from an image.
         pax_header: length of one pax header.
         sparse_entries: number of data extents of one sparse file, or of a file in an image.
@@ -54,7 +55,7 @@ class Limits:
     name: int = 4096  # PATH_MAX
     depth: int = 256  # each level of the tree holds one open folder
     pax_header: int = 64 * KIB  # a path of 4 KiB, three times and numbers
-    sparse_entries: int = 2_000_000  # 32 MiB of memory
+    sparse_entries: int = 2_000_000  # 32 MiB of memory, 48 MiB for a file in an image
     file_size: int = 64 * TIB  # far past any volume of Qubes
     tree_entries: int = 1_000_000  # a name's fingerprint costs about 60 bytes
     tree_deferred: int = 16 * MIB  # 100,000 symbolic links

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import socket
+import stat
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,11 @@ from qbackup.errors import Damaged, MachineError, NotInBackup
 from qbackup.image import browse
 from tests.commandline import Ended, call, run
 from tests.conftest import MakerFactory
+from tests.faults import become_ordinary
 from tests.imagekit import MIB, make_tree
 from tests.maker import BackupMaker, assemble, debugfs, flip_byte, make_ext4, make_gpt
 from tests.maker.collected import PASSPHRASE
+from tests.maker.debugfs import folder as listed
 from tests.restored import content, snapshot
 from tests.test_spool import open_files
 
@@ -133,6 +137,21 @@ class TestLs:
         assert ended.out.endswith(" hostname\n")
         assert ended.err == ""
 
+    def test_shows_each_kind_as_debugfs_has_it(self, tools: None, tmp_path: Path) -> None:
+        (tmp_path / "tree").mkdir()
+        (tmp_path / "tree/file").write_bytes(b"")
+        os.symlink("file", tmp_path / "tree/link")
+        os.mkfifo(tmp_path / "tree/pipe")
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(str(tmp_path / "tree/socket"))
+        image = make_ext4(tmp_path / "image", 8 * MIB, tmp_path / "tree")
+        debugfs(image, "mknod null c 1 3", "mknod disk b 8 1", write=True)
+        theirs = {entry.name.decode(): entry.mode for entry in listed(image, 2)}
+        lines = [line.split() for line in call("ls", image).out.splitlines()]
+        ours = {words[-1] if "->" not in words else words[-3]: words[0] for words in lines}
+        assert ours == {name: stat.filemode(mode) for name, mode in theirs.items()}
+        assert {mode[0] for mode in ours.values()} == set("-lpscbd")
+
     def test_of_a_damaged_folder_shows_the_rest_with_status_1(
         self, made: Path, tmp_path: Path
     ) -> None:
@@ -180,6 +199,22 @@ class TestCp:
         assert snapshot(tmp_path) == {"config/mine": content(b"mine")}
         assert call("cp", place, tmp_path, "--overwrite").status == 0
         assert set(snapshot(tmp_path)) == {"config/rc.local"}
+
+    def test_replaces_folders_that_their_owner_may_not_look_into(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        (tmp_path / "tree/folder/closed/inner").mkdir(parents=True)
+        (tmp_path / "tree/folder/closed/inner").chmod(0)
+        (tmp_path / "tree/folder/closed").chmod(0o300)
+        image = make_ext4(tmp_path / "image", 8 * MIB, tmp_path / "tree")
+        out = tmp_path / "out"
+        out.mkdir()
+        out.chmod(0o777)
+        for options in ((), ("--overwrite",), ("--overwrite",)):
+            ended = run("cp", f"{image}:/folder", out, *options, before=become_ordinary)
+            assert (ended.status, ended.err) == (0, "")
+        assert os.listdir(out) == ["folder"]
+        assert stat.S_IMODE((out / "folder/closed").stat().st_mode) == 0o300
 
     def test_gives_one_document(self, made: Path, tmp_path: Path) -> None:
         document = call("cp", f"{made / 'private.img'}:/config", tmp_path, "--json").document

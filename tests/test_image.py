@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +31,6 @@ from tests.maker.debugfs import times
 from tests.restored import content
 
 INDEX = 0x1000
-TYPES = {"file": stat.S_IFREG, "folder": stat.S_IFDIR, "symlink": stat.S_IFLNK}
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +83,7 @@ class TestEveryKind:
                 if is_made_wrong(path, kind):
                     continue
                 state = source[path]
-                assert TYPES[node.kind] | node.stat.mode == state.st_mode, path
+                assert node.stat.type_bits | node.stat.mode == state.st_mode, path
                 assert (node.stat.uid, node.stat.gid) == (state.st_uid, state.st_gid), path
                 assert node.stat.mtime_ns // 10**9 == state.st_mtime_ns // 10**9, path
                 if node.kind != "folder":
@@ -116,7 +114,7 @@ class TestEveryKind:
         with open_image(path) as image:
             nodes = {encode(n.path): n for n in image.walk() if n.path != "/"}
             ours = {
-                name: (n.stat.number, TYPES[n.kind] | n.stat.mode, n.stat.uid, n.stat.gid)
+                name: (n.stat.number, n.stat.type_bits | n.stat.mode, n.stat.uid, n.stat.gid)
                 for name, n in nodes.items()
                 if b"\n" not in name
             }
@@ -163,6 +161,20 @@ class TestFolders:
         with open_image(path) as image:
             names = {node.name for node in image.list()} - {"lost+found"}
         assert names == {f"file-{number}" for number in range(1, 300, 2)}
+
+    @pytest.mark.parametrize("features", ["sparse_super", "^sparse_super"])
+    def test_are_found_where_only_two_groups_have_a_copy_of_the_superblock(
+        self, tools: None, tree: Path, tmp_path: Path, features: str
+    ) -> None:
+        """The last group is one with a copy, and has descriptions of groups."""
+        features += ",sparse_super2,meta_bg,^resize_inode,^flex_bg"
+        options = ["-b", "1024", "-g", "256", "-N", "1552", "-O", features]
+        path = make_ext4(tmp_path / "image", 97 * 256 * 1024 + 1024, None, options)
+        debugfs(path, *(f"mknod pipe-{number} p" for number in range(1540)), write=True)
+        with open_image(path) as image:
+            found = {(encode(node.path), node.stat.number) for node in image.walk()}
+            assert image.system.superblock.has_copy(96)
+        assert found - {(b"/", 2)} == {(name, entry.number) for name, entry in entries(path)}
 
     def test_list_of_a_file_is_the_file(self, image_of: Callable[..., Path]) -> None:
         with open_image(image_of("default")) as image:

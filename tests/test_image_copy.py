@@ -115,6 +115,18 @@ class TestDestination:
             image.copy("/link", tmp_path / "out")
         assert (tmp_path / "out/letter").read_bytes() == b"Dear reader"
 
+    def test_a_link_does_not_choose_the_name_in_a_folder(self, small: Path, tmp_path: Path) -> None:
+        """Who copies a letter into the home gets no `.profile` that the qube has thought of."""
+        debugfs(small, "symlink letter Documents/letter", "symlink up link/..", write=True)
+        (tmp_path / "out").mkdir()
+        with open_image(small) as image:
+            image.copy("/letter", tmp_path / "out")
+            image.copy("/link/", tmp_path / "out")
+            for path in ("/up/Documents/..", "/link/.", "/link/.."):
+                with pytest.raises(UsageError, match="say what to call it"):
+                    image.copy(path, tmp_path / "out")
+        assert sorted(os.listdir(tmp_path / "out")) == ["letter", "link"]
+
     @pytest.mark.parametrize("path", ["/Documents", "/Documents/letter"])
     def test_what_is_there_is_left_alone_unless_overwritten(
         self, small: Path, tmp_path: Path, path: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import re
@@ -284,6 +285,20 @@ class TestAbsurdSizes:
             report = image.copy("/", tmp_path / "out", check=False)
         assert sum(result.name.startswith("/big-") for result in report.bad) == 4
         assert "more data than the file system" in str(report.bad[0].error)
+
+    def test_more_than_allowed_is_not_read_at_once(self, plain: Path) -> None:
+        self.set(plain, "/other", 0, 0xFF)
+        with open_image(plain) as image, image.open("/other") as stream:
+            assert stream.read(5) == b"other"
+            with pytest.raises(LimitExceeded, match=r"/other: .*read in pieces") as caught:
+                stream.read()
+        assert caught.value.limit == "read_all"
+        with (
+            open_image(plain, limits=Limits(read_all=5000)) as image,
+            image.open("/other") as stream,
+        ):
+            stream.seek(-5000, io.SEEK_END)
+            assert stream.read() == bytes(5000)
 
     def test_more_pieces_than_allowed_are_refused(self, tools: None, tmp_path: Path) -> None:
         (tmp_path / "tree").mkdir()

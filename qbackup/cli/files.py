@@ -18,7 +18,7 @@ from qbackup.errors import Damaged, NotInImage, QBackupError, Unreadable, UsageE
 from qbackup.image.copying import CopyReport
 from qbackup.image.opening import open_image
 from qbackup.image.spool import BLOCK_SIZE, MEMORY_BLOCKS, default_folder
-from qbackup.image.tree import OWN_FAULT, Image, Node, OnError
+from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node, OnError
 from qbackup.names import decode, display, encode, json_name
 from qbackup.urls import is_url
 
@@ -28,10 +28,6 @@ _FAULTS_LIMIT = 100
 _PRIVATE = "private.img"
 #: Where a qube sees parts of its private image, and where they are in there.
 _MOUNTS = (("/rw", ""), ("/usr/local", "/usrlocal"))
-_TYPES = {
-    "file": stat.S_IFREG, "folder": stat.S_IFDIR, "symlink": stat.S_IFLNK,
-    "pipe": stat.S_IFIFO, "socket": stat.S_IFSOCK, "device": stat.S_IFBLK,
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -171,7 +167,9 @@ def _cat(image: Image, options: argparse.Namespace, path: str) -> int:
     with image.open(path) as stream:
         while data := stream.read(_COPY_SIZE):
             copy(data)
-    return 0
+    if image.is_remains:
+        output.say(f"qbackup: {REMAINS}")
+    return 1 if image.is_remains else 0
 
 
 def _cp(image: Image, options: argparse.Namespace, path: str) -> int:
@@ -215,6 +213,8 @@ def copy_text(report: CopyReport) -> str:
 
 def _ls(image: Image, options: argparse.Namespace, path: str) -> int:
     faults = _Faults()
+    if image.is_remains:
+        faults.note(REMAINS)
     if options.recursive:
         nodes = image.walk(path, on_error=faults)
     else:
@@ -238,7 +238,7 @@ def _show_lines(lines: Iterator[str]) -> None:
 
 def _line(image: Image, node: Node, full: bool, note: OnError) -> str:
     """As `ls -l`: mode, owner, group, length, time, name."""
-    mode = stat.filemode(_TYPES[node.kind] | node.stat.mode)
+    mode = stat.filemode(node.stat.type_bits | node.stat.mode)
     name = display(node.path if full or not node.name else node.name)
     if node.kind == "symlink" and (target := _target(image, node, note)) is not None:
         name += f" -> {display(target)}"
@@ -291,9 +291,12 @@ class _Faults:
         self.count = 0
 
     def __call__(self, path: str, error: QBackupError) -> None:
+        self.note(f"{display(path)}: {error.reason}")
+
+    def note(self, text: str) -> None:
         self.count += 1
         if self.count <= _FAULTS_LIMIT:
-            self.texts.append(f"{display(path)}: {error.reason}")
+            self.texts.append(text)
         elif self.count == _FAULTS_LIMIT + 1:
             self.texts.append("more follow, which are left out")
 

@@ -61,6 +61,9 @@ _EXAMPLES_OF = {
     "cp": """\
   qbackup cp BACKUP vault:/home/user/Documents .
   qbackup cp restored/vault/private.img:/home/user/keys.kdbx keys.kdbx
+
+modes, times, links and holes are kept; owners, extended attributes and ACLs are not,
+and setuid and setgid bits are dropped
 """,
 }
 

@@ -8,7 +8,9 @@ the file system. What is left to do is then bounded by the size of the image.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from qbackup.errors import Damaged, LimitExceeded
@@ -40,6 +42,33 @@ class Run:
     count: int
 
 
+class Runs:
+    """The runs of a file in order, to look them up; with 24 bytes of memory for each.
+
+    Args:
+        runs: all of them.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self._starts, self._physical, self._counts = array("Q"), array("Q"), array("Q")
+        for run in runs:
+            self._starts.append(run.logical)
+            self._physical.append(run.physical)
+            self._counts.append(run.count)
+
+    def at(self, block: int) -> Run | None:
+        """The run that this block of the file is in; None where it is in a hole."""
+        place = bisect_right(self._starts, block) - 1
+        if place < 0 or block >= self._starts[place] + self._counts[place]:
+            return None
+        return Run(self._starts[place], self._physical[place], self._counts[place])
+
+    def after(self, block: int) -> int | None:
+        """The first block behind this one that a run begins with; None if there is none."""
+        place = bisect_right(self._starts, block)
+        return self._starts[place] if place < len(self._starts) else None
+
+
 @dataclass
 class BlockMap:
     """Goes through the tables of one file.
@@ -67,7 +96,8 @@ class BlockMap:
             LimitExceeded: more runs than allowed.
         """
         end = -(-self.inode.size // self.superblock.block_size)
-        found = self._extents(self.inode.body) if self.inode.has_extents else self._numbers(end)
+        body = self.inode.body
+        found = self._extents(body, end) if self.inode.has_extents else self._numbers(end)
         for count, run in enumerate(found, 1):
             self._check(run)
             if run.logical >= end:
@@ -100,8 +130,13 @@ class BlockMap:
 
     # Extents
 
-    def _extents(self, node: bytes, depth: int | None = None, first: int = 0) -> Iterator[Run]:
-        """The extents below a node, which is said to begin with block `first` of the file."""
+    def _extents(
+        self, node: bytes, end: int, depth: int | None = None, first: int = 0
+    ) -> Iterator[Run]:
+        """The extents below a node, which is said to begin with block `first` of the file.
+
+        Those that begin at block `end` or behind it are left out.
+        """
         magic, count, room, deep = _NODE.unpack_from(node)
         is_root = depth is None
         if magic != _MAGIC or deep > _DEEPEST or (not is_root and deep != depth):
@@ -114,10 +149,12 @@ class BlockMap:
             logical, middle, high, low = _ENTRY.unpack_from(node, offset)
             if logical < max(first, self._next):
                 raise Damaged("its extents are in disorder")
+            if logical >= end:
+                return
             if deep:  # here the block's number stands before what is the length in a leaf
                 _, low, high, _ = struct.unpack_from("<IIHH", node, offset)
                 below = self._table(low | high << 32)
-                yield from self._extents(below, deep - 1, logical)
+                yield from self._extents(below, end, deep - 1, logical)
             else:
                 yield from self._extent(logical, middle, low | high << 32)
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from qbackup.errors import QBackupError
+from qbackup.errors import LimitExceeded, QBackupError
+from qbackup.image.blocks import Runs
 from qbackup.image.inode import Inode
 from qbackup.image.reader import Ext4
 from qbackup.inner import Extent
@@ -62,11 +62,10 @@ class FileContent(io.RawIOBase):
         self._position = 0
         try:
             self._inline = system.inline_data(inode) if inode.is_inline else None
-            self._runs = list(system.runs(inode))
+            self._runs = Runs(system.runs(inode))
         except QBackupError as error:
             named(error)
             raise
-        self._starts = [run.logical for run in self._runs]
 
     def readable(self) -> bool:
         """True."""
@@ -87,6 +86,19 @@ class FileContent(io.RawIOBase):
             raise ValueError("there is no such place in a file")
         self._position = base[whence] + offset
         return self._position
+
+    def readall(self) -> bytes:
+        """All that is left. Raises LimitExceeded where that is more than `Limits.read_all`."""
+        left, limit = self._inode.size - self._position, self._system.limits.read_all
+        if left > limit:
+            error = LimitExceeded(
+                f"read() would return {left} bytes, more than Limits.read_all"
+                f" ({limit}); read in pieces",
+                limit="read_all",
+            )
+            self._named(error)
+            raise error
+        return b"".join(iter(lambda: self.read(PIECE_SIZE) or b"", b""))
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
         """Some bytes, none only at the end. Raises Damaged."""
@@ -109,11 +121,11 @@ class FileContent(io.RawIOBase):
             return self._inline[self._position : self._position + size] or bytes(size)
         block_size = self._system.superblock.block_size
         block = self._position // block_size
-        place = bisect_right(self._starts, block) - 1
-        if place >= 0 and block < self._runs[place].logical + self._runs[place].count:
-            run = self._runs[place]
+        run = self._runs.at(block)
+        if run is not None:
             offset = self._position - run.logical * block_size
             return self._system.read_run(run, offset, min(size, run.count * block_size - offset))
-        if place + 1 < len(self._starts):
-            size = min(size, self._starts[place + 1] * block_size - self._position)
+        following = self._runs.after(block)
+        if following is not None:
+            size = min(size, following * block_size - self._position)
         return bytes(size)

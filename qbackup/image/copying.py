@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from qbackup.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UsageError
-from qbackup.image.tree import OWN_FAULT, Image, Node
+from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node
 from qbackup.inner import Extent
 from qbackup.names import display
 from qbackup.restore.opentree import KEPT_MODE
@@ -69,7 +69,8 @@ def copy(
         path: in the image; a symbolic link is followed, in the image.
         destination: a folder that is there, to copy into it; else the name to give.
         overwrite: replace what is there under that name.
-        check: raise Incomplete unless all of it was copied.
+        check: raise Incomplete unless all of it was copied; of what was left of a damaged image
+            nobody knows, so that is never said of it.
 
     Raises:
         NotInImage: there is no such path.
@@ -78,7 +79,7 @@ def copy(
         Incomplete: with `check`; its `report` is what is returned without.
     """
     node = image.stat(path)
-    folder, name = _place(node, destination)
+    folder, name = _place(node, path, destination)
     writer = FolderWriter(folder, overwrite=overwrite, is_own=False)
     try:
         job = _Copy(image, node, writer, name, os.path.join(folder, name))
@@ -90,8 +91,11 @@ def copy(
     return report
 
 
-def _place(node: Node, destination: str | os.PathLike[str]) -> tuple[str, str]:
-    """The folder to write into, and the name in it."""
+def _place(node: Node, path: str, destination: str | os.PathLike[str]) -> tuple[str, str]:
+    """The folder to write into, and the name in it.
+
+    That is the one that was asked for: who made a link in the image doesn't choose it.
+    """
     if node.kind not in ("file", "folder"):
         raise UsageError(f"it is a {node.kind}, which is not copied", file=display(node.path))
     where = os.fspath(destination)
@@ -102,9 +106,12 @@ def _place(node: Node, destination: str | os.PathLike[str]) -> tuple[str, str]:
         if not name or name in (".", ".."):
             raise UsageError(f"{display(where)} is no name to give")
         return folder or ".", name
-    if not node.name:
-        raise UsageError("the image's root has no name: say what to call it, DIR/NAME say")
-    return where, node.name
+    name = path.rstrip("/").rpartition("/")[2]
+    if name in ("", ".", ".."):
+        raise UsageError(
+            f"{display(path)} has no name to copy it to: say what to call it, DIR/NAME say"
+        )
+    return where, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +189,15 @@ class _Copy:
     written: str
     lost: list[FileResult] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    firsts: dict[int, str] = field(default_factory=dict)  # inode with several names → the first
+    firsts: dict[int, tuple[str, str]] = field(default_factory=dict)  # see `_first_name`
+    folder: str = ""  # that `firsts` has had last
     more: int = 0
+    tables: int = 0  # `Ext4.table_count` when it began
     left: int = 0  # bytes that files can still have, as a file system's files share none
 
     def run(self) -> CopyReport:
         self.left = self.image.system.superblock.size
+        self.tables = self.image.system.table_count
         try:
             if self.node.kind == "folder":
                 size, notes = self._folder()
@@ -206,11 +216,14 @@ class _Copy:
     ) -> CopyReport:
         path = self.node.path
         whole = FileResult(qube="", name=path, status=status, error=error, size=size, notes=notes)
+        if self.image.is_remains:
+            self._lose("*", "damaged", REMAINS, always=True)
         if self.more:
             self._lose("*", "missing", f"{self.more} more, not named one by one", always=True)
         return CopyReport(
             files=(whole, *self.lost),
             written=self.written,
+            warnings=() if self.image.warning is None else (self.image.warning,),
             file_count=self.counts.get("file", 0),
             folder_count=self.counts.get("folder", 0),
             link_count=self.counts.get("link", 0),
@@ -258,17 +271,31 @@ class _Copy:
         if node.kind == "symlink":
             target = self.image.link_of(node)
         if node.stat.links > 1 and node.kind in ("file", "symlink"):
-            first = self.firsts.setdefault(node.stat.number, path)
+            first = self._first_name(node.stat.number, path)
             if first != path:
                 kind, target = "hardlink", first
         return _Entry(node, path, kind, target, self._content)
 
+    def _first_name(self, number: int, path: str) -> str:
+        """Of an inode with several names. A folder's path is kept once, and not for each."""
+        folder, _, name = path.rpartition("/")
+        if folder != self.folder:
+            self.folder = folder
+        folder, name = self.firsts.setdefault(number, (self.folder, name))
+        return f"{folder}/{name}" if folder else name
+
     def _content(self, node: Node) -> Iterator[Extent]:
-        """As `Image.extents_of`. Who lets many files share blocks can't fill a disk with them."""
+        """As `Image.extents_of`. Who lets many files share blocks can't fill a disk with them.
+
+        Nor can they make it last for ever with tables that they share, of blocks that are none.
+        """
+        system = self.image.system
+        if system.table_count - self.tables > system.superblock.block_count:
+            raise Damaged("the files have more tables than the file system has blocks")
         for extent in self.image.extents_of(node):
             if extent.data is not None:
                 self.left -= extent.length
-                if self.left < 0 and not self.image.system.superblock.has_shared_blocks:
+                if self.left < 0 and not system.superblock.has_shared_blocks:
                     raise Damaged("the files have more data than the file system has room for")
             yield extent
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
 from qbackup.errors import Damaged, MachineError
@@ -74,33 +74,40 @@ class Overlaid(Device):
     Args:
         device: all of it.
         block_size: in bytes.
-        places: number of a block → (number of the block that counts, whether its first bytes
-            are not `mark` only because they were escaped).
-        mark: four bytes.
+        writes: see `journal.Replay`.
+        place_of: the number of a block of the journal in the device.
+        mark: four bytes, that begin a block which is escaped.
     """
 
     def __init__(
-        self, device: Device, block_size: int, places: Mapping[int, tuple[int, bool]], mark: bytes
+        self,
+        device: Device,
+        block_size: int,
+        writes: Mapping[int, int],
+        place_of: Callable[[int], int],
+        mark: bytes,
     ) -> None:
         super().__init__(device._stream, device._start, device.size)
         self._block_size = block_size
-        self._places = places
+        self._writes = writes
+        self._place_of = place_of
         self._mark = mark
 
     def read(self, offset: int, size: int) -> bytes:
         """See `Device`."""
         blocks = range(offset // self._block_size, -(-(offset + size) // self._block_size))
-        changed = [block for block in blocks if block in self._places]
+        changed = [block for block in blocks if block in self._writes]
         if not changed:
             return super().read(offset, size)
         data = bytearray(super().read(offset, size))
         for block in changed:
-            content = self._content(*self._places[block])
+            content = self._content(self._writes[block])
             start = block * self._block_size - offset
             first, end = max(start, 0), min(start + self._block_size, size)
             data[first:end] = content[first - start : end - start]
         return bytes(data)
 
-    def _content(self, place: int, is_escaped: bool) -> bytes:
+    def _content(self, write: int) -> bytes:
+        place = self._place_of(write >> 1)
         data = super().read(place * self._block_size, self._block_size)
-        return self._mark + data[len(self._mark) :] if is_escaped else data
+        return self._mark + data[len(self._mark) :] if write & 1 else data

@@ -6,6 +6,7 @@ readers pass over them, and so does this one.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,9 @@ _HEAD = 8
 _TAIL_SIZE = 12
 _TAIL_MARK = b"\x0c\x00\x00\xde"
 _INLINE_PARENT = 4
+_ENTRY_SIZE = 8  # of an index: the first one holds how many there are, and can be
+_INDEX_START, _ROOT_START = 8, 32
+_NO_MATCH = "a block of the folder is damaged: its checksum does not match"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +76,45 @@ def _length(data: bytes, offset: int) -> int:
     length = data[offset + 4] | data[offset + 5] << 8
     if len(data) < 65536:
         return length
-    return 65536 if length in (0, 65535) else (length & 0xFFFC) | (length & 3) << 16
+    return 65536 if length == 65535 else (length & 0xFFFC) | (length & 3) << 16
 
 
 def _check(data: bytes, inode: Inode) -> None:
-    """A leaf ends in its checksum. A block of the index has another one, and no names."""
+    """A leaf ends in its checksum, a block of the index has it behind its last entry.
+
+    Which of them it is shows in how it begins: what was a leaf can still end as one.
+    """
+    start = _index_start(data) if inode.flags & INDEX_FLAG else None
+    if start is not None:
+        _check_index(data, inode, start)
+        return
     tail = data[-_TAIL_SIZE:]
-    if tail[4:8] == _TAIL_MARK and tail[:4] == bytes(4):
-        if crc32c(data[:-_TAIL_SIZE], inode.seed) != int.from_bytes(tail[8:], "little"):
-            raise Damaged("a block of the folder is damaged: its checksum does not match")
-    elif not inode.flags & INDEX_FLAG or not _holds_nothing(data):
+    if tail[4:8] != _TAIL_MARK or tail[:4] != bytes(4):
         raise Damaged("a block of the folder is damaged: it has no checksum")
+    if crc32c(data[:-_TAIL_SIZE], inode.seed) != int.from_bytes(tail[8:], "little"):
+        raise Damaged(_NO_MATCH)
 
 
-def _holds_nothing(data: bytes) -> bool:
-    """Whether all its entries are unused, or ``.`` and ``..``."""
-    if data[:4] == bytes(4):
-        return _length(data, 0) == len(data)
-    return (
+def _index_start(data: bytes) -> int | None:
+    """Where the entries of an index begin, in a block of one; None of a block with names."""
+    if data[:4] == bytes(4) and _length(data, 0) == len(data):
+        return _INDEX_START
+    if (
         data[8:9] == b"."
         and _length(data, 0) == _TAIL_SIZE
-        and (_length(data, _TAIL_SIZE) == len(data) - _TAIL_SIZE and data[20:22] == b"..")
-    )
+        and _length(data, _TAIL_SIZE) == len(data) - _TAIL_SIZE
+        and data[20:22] == b".."
+    ):
+        return _ROOT_START
+    return None
+
+
+def _check_index(data: bytes, inode: Inode, start: int) -> None:
+    """The checksum is over the entries in use, and what stands in front of itself."""
+    room, count = struct.unpack_from("<HH", data, start)
+    tail, used = start + _ENTRY_SIZE * room, start + _ENTRY_SIZE * count
+    if not 0 < count <= room or tail + _ENTRY_SIZE > len(data):
+        raise Damaged("a block of the folder's index is damaged")
+    found = crc32c(data[tail : tail + 4] + bytes(4), crc32c(data[:used], inode.seed))
+    if found != int.from_bytes(data[tail + 4 : tail + 8], "little"):
+        raise Damaged(_NO_MATCH)

@@ -34,6 +34,7 @@ class Inode:
     Args:
         number: in the file system.
         kind: what it is.
+        type_bits: the same as ``st_mode`` has it, which tells the two kinds of device apart.
         mode: permission bits, with setuid, setgid and sticky.
         uid: of its owner.
         gid: of its group.
@@ -51,6 +52,7 @@ class Inode:
 
     number: int
     kind: Kind
+    type_bits: int
     mode: int
     uid: int
     gid: int
@@ -102,6 +104,7 @@ def parse_inode(data: bytes, number: int, superblock: Superblock) -> Inode:
     return Inode(
         number=number,
         kind=kind,
+        type_bits=mode & 0xF000,
         mode=mode & 0o7777,
         uid=uid | int.from_bytes(osd[4:6], "little") << 16,
         gid=gid | int.from_bytes(osd[6:8], "little") << 16,

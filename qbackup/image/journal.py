@@ -8,6 +8,7 @@ ones. The journal's format is jbd2's (filesystems/ext4/journal.rst), all of it b
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -22,25 +23,11 @@ _BIT64, _CSUM_V2, _CSUM_V3, _FAST_COMMIT = 0x2, 0x8, 0x10, 0x20
 _KNOWN = 0x1 | _BIT64 | 0x4 | _CSUM_V2 | _CSUM_V3 | _FAST_COMMIT
 _ESCAPED, _SAME_UUID, _LAST = 1, 2, 8
 _LONGEST = 1 << 22  # blocks; mkfs makes 2^18
+_MOST = 1 << 19  # blocks that are in it, each with 150 bytes of memory
 _FAST_COMMIT_BLOCKS = 256
 _INCOMPLETE = "changes of its last seconds may be missing"
 
 ReadBlock = Callable[[int], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """A block as the journal has it.
-
-    Args:
-        target: its number in the file system.
-        place: its number in the journal.
-        is_escaped: its first four bytes are the journal's mark, and zeros in the journal.
-    """
-
-    target: int
-    place: int
-    is_escaped: bool
 
 
 @dataclass
@@ -48,11 +35,13 @@ class Replay:
     """What a journal says.
 
     Attributes:
-        writes: by the block's number in the file system.
+        writes: number of a block in the file system → twice the number of the block in the journal
+            that counts instead, and one more where that is escaped: its first four bytes are the
+            journal's mark, and zeros there.
         warning: what may be missing, in words; None if nothing.
     """
 
-    writes: dict[int, Write] = field(default_factory=dict)
+    writes: dict[int, int] = field(default_factory=dict)
     warning: str | None = None
 
 
@@ -69,20 +58,23 @@ def replay(read: ReadBlock, block_size: int, length: int) -> Replay:
     """
     log = _Log(read, block_size, length)
     found = Replay()
-    revoked: dict[int, int] = {}
-    transactions = list(log.transactions())
-    for number, _, revokes in transactions:
-        revoked.update(dict.fromkeys(revokes, number))
-    for number, writes, _ in transactions:
-        for write in writes:
-            if revoked.get(write.target, -1) < number:
-                found.writes[write.target] = write
+    for transaction in log.transactions():
+        found.writes.update(zip(transaction.targets, transaction.places, strict=True))
+        if len(found.writes) > _MOST:
+            raise Damaged(f"there are more than {_MOST} blocks in it")
+        for target in log.revoked(transaction):  # written by it or before; what comes later counts
+            found.writes.pop(target, None)
     if log.is_damaged or log.has_fast_commits:
         found.warning = _INCOMPLETE
     return found
 
 
-Transaction = tuple[int, list[Write], list[int]]
+class _Transaction:
+    """Numbers only, and of revoked blocks, which can be many, only where they stand."""
+
+    def __init__(self) -> None:
+        self.targets, self.places = array("Q"), array("Q")  # see `Replay.writes`
+        self.revokes = array("Q")
 
 
 class _Log:
@@ -109,11 +101,10 @@ class _Log:
         self._left = self._end
         self.is_damaged = False
 
-    def transactions(self) -> Iterator[Transaction]:
-        """The whole ones, oldest first: number, writes, revoked blocks."""
+    def transactions(self) -> Iterator[_Transaction]:
+        """The whole ones, oldest first."""
         place, number = self._start, self._sequence
-        writes: list[Write] = []
-        revokes: list[int] = []
+        transaction = _Transaction()
         while place and self._left > 0:
             data = self._read(place)
             self._left -= 1
@@ -123,16 +114,16 @@ class _Log:
             if not self._is_whole(data, kind):
                 self.is_damaged = True
                 return
+            if kind == _REVOKE:
+                transaction.revokes.append(place)
             place = self._after(place)
             if kind == _DESCRIPTOR:
-                place = self._take(data, place, number, writes)
-            elif kind == _REVOKE:
-                revokes += self._revokes(data)
+                place = self._take(data, place, number, transaction)
             elif kind == _COMMIT:
-                yield number, writes, revokes
-                writes, revokes = [], []
+                yield transaction
+                transaction = _Transaction()
                 number = (number + 1) & 0xFFFFFFFF
-            else:
+            elif kind != _REVOKE:
                 return
             if self.is_damaged:
                 return
@@ -147,7 +138,7 @@ class _Log:
         blank = data[:at] + bytes(4) + data[at + 4 :]
         return crc32c(blank, self._seed) == int.from_bytes(data[at : at + 4], "big")
 
-    def _take(self, data: bytes, place: int, number: int, writes: list[Write]) -> int:
+    def _take(self, data: bytes, place: int, number: int, found: _Transaction) -> int:
         """The writes that a descriptor names, their content behind it; where the next block is."""
         for target, flags, checksum in self._tags(data):
             if self._left <= 0:
@@ -157,7 +148,8 @@ class _Log:
             if self._has_checksums and not self._is_content(place, number, checksum):
                 self.is_damaged = True
                 return place
-            writes.append(Write(target, place, bool(flags & _ESCAPED)))
+            found.targets.append(target)
+            found.places.append(place << 1 | flags & _ESCAPED)
             place = self._after(place)
         return place
 
@@ -188,8 +180,11 @@ class _Log:
         found = crc32c(self._read(place), crc32c(number.to_bytes(4, "big"), self._seed))
         return checksum == (found if self._features & _CSUM_V3 else found & 0xFFFF)
 
-    def _revokes(self, data: bytes) -> Iterator[int]:
+    def revoked(self, transaction: _Transaction) -> Iterator[int]:
+        """The blocks of which what is in the journal does not count."""
         size = 8 if self._features & _BIT64 else 4
-        end = min(int.from_bytes(data[12:16], "big"), len(data))
-        for offset in range(16, end - size + 1, size):
-            yield int.from_bytes(data[offset : offset + size], "big")
+        for place in transaction.revokes:
+            data = self._read(place)
+            end = min(int.from_bytes(data[12:16], "big"), len(data))
+            for offset in range(16, end - size + 1, size):
+                yield int.from_bytes(data[offset : offset + size], "big")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import BinaryIO
 
 from qbackup.errors import Damaged, MachineError, NotInImage, UnsupportedFormat
@@ -14,6 +15,9 @@ from qbackup.image.reader import Ext4
 from qbackup.image.tree import Image
 from qbackup.limits import Limits
 from qbackup.names import display
+from qbackup.restore.folders import DAMAGED_SUFFIX
+
+_REMAINS = re.compile(re.escape(DAMAGED_SUFFIX) + r"(\.\d+)?$")  # see `restore.place`
 
 
 def open_image(
@@ -35,9 +39,15 @@ def open_image(
         Damaged: what is there makes no sense.
         MachineError: it can't be read.
     """
-    stream = _open(source) if isinstance(source, str | os.PathLike) else source
+    is_remains = False
+    if isinstance(source, str | os.PathLike):
+        is_remains = bool(_REMAINS.search(os.fspath(source)))
+        stream = _open(source)
+    else:
+        stream = source
     try:
-        return Image(_file_system(Device(stream), partition, limits or Limits()), stream)
+        system = _file_system(Device(stream), partition, limits or Limits())
+        return Image(system, stream, is_remains=is_remains)
     except BaseException:
         stream.close()
         raise
@@ -76,9 +86,22 @@ def _has_ext4(device: Device) -> bool:
 def _what_else(device: Device, partitions: list[Partition]) -> str:
     """What there is instead of ext4, in words."""
     if not partitions:
-        return f"the image holds {describe(device)}; only files in ext4 can be read"
+        text = f"the image holds {describe(device)}; only files in ext4 can be read"
+        return text + _copy_of_superblock(device)
     found = (f"{part.number}: {_describe(device, part)}" for part in partitions)
     return f"no partition of the image has ext4 ({'; '.join(found)})"
+
+
+def _copy_of_superblock(device: Device) -> str:
+    """Where there is one, if the first is lost."""
+    for block_size in (4096, 1024, 2048):
+        block = block_size * 8 + (block_size == superblock.SIZE)
+        if superblock.is_superblock(device.peek(block * block_size, superblock.SIZE)):
+            return (
+                f". It seems to have had it, and the beginning is lost: on a copy of the image try"
+                f" e2fsck -b {block} -B {block_size}, then this again"
+            )
+    return ""
 
 
 def _describe(device: Device, partition: Partition) -> str:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from qbackup.errors import Damaged, LimitExceeded, Unreadable, UnsupportedFormat
+from qbackup.errors import Damaged, LimitExceeded, QBackupError, Unreadable, UnsupportedFormat
 from qbackup.image import folder, journal, superblock
-from qbackup.image.blocks import BlockMap, Run
+from qbackup.image.blocks import BlockMap, Run, Runs
 from qbackup.image.crc32c import crc32c
 from qbackup.image.device import Device, Overlaid
 from qbackup.image.folder import Name
 from qbackup.image.inode import Inode, parse_inode
 from qbackup.image.superblock import META_BG, RECOVER, Superblock
 from qbackup.limits import Limits
+from qbackup.pieces import kept
 
 _CACHED_BLOCKS = 256
 _IN_USE = "the file system was in use or was not unmounted when it was saved"
+_UNSURE = "something may be missing or wrong that can't be seen"
 _CHECKSUM = slice(0x1E, 0x20)
 _SYMLINK_LIMIT = 4096  # as the kernel: with its text a link fills no more than a page
+_FOLDER_HOLE = "a part of the folder is not there"
 _FOLDER_LIMIT = 512 << 20  # a million names of 255 bytes take 264 MiB
 
 
@@ -33,6 +35,7 @@ class Ext4:
     Attributes:
         superblock: what it says of itself.
         warning: what may be missing of it, in words; None if nothing.
+        table_count: how many blocks of tables of files were read until now.
 
     Raises:
         UnsupportedFormat: it has features that are not read.
@@ -46,8 +49,14 @@ class Ext4:
         self._tables: dict[int, int] = {}
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self.warning: str | None = None
+        self.table_count = 0
         if self.superblock.incompat & RECOVER:
             self._replay()
+        elif not self.superblock.is_clean:
+            self.warning = f"{_IN_USE}, and has no journal: {_UNSURE}"
+        if self.superblock.has_errors:
+            noted = "the system that used it last has noted errors in the file system: " + _UNSURE
+            self.warning = f"{self.warning}; {noted}" if self.warning else noted
 
     def _read_superblock(self) -> Superblock:
         data = self._device.read(superblock.OFFSET, superblock.SIZE)
@@ -59,38 +68,37 @@ class Ext4:
             self.warning = f"{_IN_USE}, and its journal is elsewhere"
             return
         try:
-            found, places = self._read_journal()
+            found, place_of = self._read_journal()
         except (Damaged, Unreadable) as error:
             self.warning = f"{_IN_USE}, and its journal can't be read: {error.reason}"
             return
         if found.warning is not None:
             self.warning = f"{_IN_USE}: {found.warning}"
-        if places:
+        if found.writes:
             size = self.superblock.block_size
-            self._device = Overlaid(self._device, size, places, journal.MARK)
+            self._device = Overlaid(self._device, size, found.writes, place_of, journal.MARK)
             self._tables.clear()
             self._cache.clear()
             self.superblock = self._read_superblock()
 
-    def _read_journal(self) -> tuple[journal.Replay, dict[int, tuple[int, bool]]]:
+    def _read_journal(self) -> tuple[journal.Replay, Callable[[int], int]]:
+        """What is in it, and the number in the file system of each of its blocks."""
         inode = self.inode(self.superblock.journal_inode)
-        runs = list(self.runs(inode))
-        starts = [run.logical for run in runs]
+        runs = Runs(self.runs(inode))
+        device, size = self._device, self.superblock.block_size
 
         def place_of(block: int) -> int:
-            run = runs[max(bisect_right(starts, block) - 1, 0)] if runs else None
-            if run is None or not run.logical <= block < run.logical + run.count:
+            run = runs.at(block)
+            if run is None:
                 raise Damaged("the journal has holes")
             return run.physical + block - run.logical
 
-        size = self.superblock.block_size
         found = journal.replay(
-            lambda block: self._device.read(place_of(block) * size, size), size, inode.size // size
+            lambda block: device.read(place_of(block) * size, size), size, inode.size // size
         )
-        return found, {
-            write.target: (place_of(write.place), write.is_escaped)
-            for write in found.writes.values()
-        }
+        for write in found.writes.values():
+            place_of(write >> 1)
+        return found, place_of
 
     def read_block(self, number: int) -> bytes:
         """One block; the last ones that were asked for stay in memory."""
@@ -162,7 +170,7 @@ class Ext4:
         if not group:
             return block.own_block + 1
         first = block.first_block + group * block.blocks_per_group
-        return first + (1 if _has_superblock(group, block) else 0)
+        return first + block.has_copy(group)
 
     def _check_group(self, data: bytes, group: int) -> None:
         blank = data[: _CHECKSUM.start] + bytes(2) + data[_CHECKSUM.stop :]
@@ -181,7 +189,11 @@ class Ext4:
             raise UnsupportedFormat("it is encrypted by the file system itself")
         if inode.is_inline:
             return iter(())
-        return BlockMap(self.superblock, inode, self.read_block, self.limits.sparse_entries).runs()
+        return BlockMap(self.superblock, inode, self._read_map, self.limits.sparse_entries).runs()
+
+    def _read_map(self, number: int) -> bytes:
+        self.table_count += 1
+        return self.read_block(number)
 
     def inline_data(self, inode: Inode) -> bytes:
         """The content of a file that is in its inode; zeros may follow up to its size."""
@@ -193,7 +205,11 @@ class Ext4:
         return data
 
     def names(self, inode: Inode) -> Iterator[Name]:
-        """The entries of a folder, in the order that they are stored in."""
+        """The entries of a folder, in the order that they are stored in.
+
+        Raises:
+            Damaged: behind all that can be read, if a part of it can't.
+        """
         if inode.is_encrypted:
             raise UnsupportedFormat("its names are encrypted by the file system itself")
         if inode.is_inline:
@@ -201,11 +217,26 @@ class Ext4:
             return
         if inode.size > _FOLDER_LIMIT:
             raise Damaged(f"a folder of {inode.size} bytes")
-        size = self.superblock.block_size
+        end = 0
+        fault: QBackupError | None = None
         for run in self.runs(inode):
+            if run.logical > end:
+                fault = fault or Damaged(_FOLDER_HOLE)
+            end = run.logical + run.count
             for number in range(run.physical, run.physical + run.count):
-                data = self._device.read(number * size, size)
-                yield from folder.parse_block(data, inode, self.superblock)
+                try:
+                    yield from self._names_in(number, inode)
+                except Damaged as error:  # costs the names in this block
+                    fault = fault or kept(error)
+        if fault is None and end * self.superblock.block_size < max(inode.size, 1):
+            fault = Damaged(_FOLDER_HOLE)
+        if fault is not None:
+            raise fault
+
+    def _names_in(self, number: int, inode: Inode) -> Iterator[Name]:
+        size = self.superblock.block_size
+        data = self._device.read(number * size, size)
+        yield from folder.parse_block(data, inode, self.superblock)
 
     def link(self, inode: Inode) -> bytes:
         """The text of a symbolic link."""
@@ -221,16 +252,3 @@ class Ext4:
         if first is None or first.logical:
             raise Damaged("the text of the symbolic link is not there")
         return self.read_run(first, 0, inode.size)
-
-
-def _has_superblock(group: int, block: Superblock) -> bool:
-    """Whether a group begins with a copy of the superblock; all do but in sparse file systems."""
-    if group < 2 or not block.ro_compat & 0x1:
-        return True
-    for base in (3, 5, 7):
-        power = base
-        while power < group:
-            power *= base
-        if power == group:
-            return True
-    return False

@@ -20,6 +20,9 @@ _DESCRIPTOR_SIZE = 32
 _FIRST_REVISION = 0
 
 RECOVER, META_BG, BIT64, CSUM_SEED = 0x4, 0x10, 0x80, 0x2000
+_CLEAN, _ERRORS = 1, 2  # its state
+_SPARSE_2 = 0x200  # compatible
+_SPARSE = 0x1  # read-only compatible
 METADATA_CSUM = 0x400  # read-only compatible
 SHARED_BLOCKS = 0x4000  # read-only compatible
 _READ = 0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000
@@ -43,7 +46,10 @@ class Superblock:
         first_meta_group: from which meta group on descriptors stand in their own groups.
         incompat: features that a reader must know.
         ro_compat: features that a writer must know.
+        is_clean: it was unmounted; one with a journal says so in `incompat`.
+        has_errors: the system has found something wrong with it, and nothing has repaired it.
         journal_inode: number; 0 without a journal.
+        backup_groups: that have copies of the superblock, where two are named; else None.
         seed: of all checksums of metadata.
         label: volume name.
     """
@@ -59,7 +65,10 @@ class Superblock:
     first_meta_group: int
     incompat: int
     ro_compat: int
+    is_clean: bool
+    has_errors: bool
     journal_inode: int
+    backup_groups: tuple[int, int] | None
     seed: int
     label: bytes
 
@@ -87,6 +96,14 @@ class Superblock:
     def size(self) -> int:
         """Of the file system in bytes."""
         return self.block_count * self.block_size
+
+    def has_copy(self, group: int) -> bool:
+        """Whether a group begins with a superblock: all do but in sparse file systems."""
+        if self.backup_groups is not None:
+            return group in (0, *self.backup_groups)
+        if group < 2 or not self.ro_compat & _SPARSE:
+            return True
+        return any(_is_power(group, base) for base in (3, 5, 7))
 
 
 def is_superblock(data: bytes) -> bool:
@@ -121,12 +138,19 @@ def parse_superblock(data: bytes) -> Superblock:
         first_meta_group=_u32(data, 0x104),
         incompat=incompat,
         ro_compat=ro_compat,
+        is_clean=bool(_u16(data, 0x3A) & _CLEAN),
+        has_errors=bool(_u16(data, 0x3A) & _ERRORS),
         journal_inode=_u32(data, 0xE0),
+        backup_groups=_backup_groups(data),
         seed=seed,
         label=data[0x78:0x88].rstrip(b"\0"),
     )
     _check(block)
     return block
+
+
+def _backup_groups(data: bytes) -> tuple[int, int] | None:
+    return (_u32(data, 0x24C), _u32(data, 0x250)) if _u32(data, 0x5C) & _SPARSE_2 else None
 
 
 def _check_features(incompat: int) -> None:
@@ -160,6 +184,13 @@ def _check(block: Superblock) -> None:
 
 def _is_power_of_two(number: int) -> bool:
     return number > 0 and not number & (number - 1)
+
+
+def _is_power(number: int, base: int) -> bool:
+    power = base
+    while power < number:
+        power *= base
+    return power == number
 
 
 def _u16(data: bytes, offset: int) -> int:

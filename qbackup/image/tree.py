@@ -26,6 +26,7 @@ from qbackup.image.content import FileContent, extents
 from qbackup.image.inode import ROOT, Inode, Kind
 from qbackup.image.reader import Ext4
 from qbackup.inner import Extent
+from qbackup.limits import Limits
 from qbackup.names import decode, display, encode, unsafe_reason
 
 TYPE_CHECKING = False
@@ -39,7 +40,12 @@ OnError: TypeAlias = Callable[[str, QBackupError], None]
 
 _LINKS_LIMIT = 40  # as the kernel
 _BUFFER_SIZE = 1 << 20
+_SEARCH_LIMIT = 512 << 20  # bytes of folders for one path; no single one may be larger
 _CACHED_NAMES = 20_000  # about 4 MiB
+REMAINS = (
+    "this is what was left of a damaged image: what is lost of it reads as zeros, and nothing shows"
+    " which files that hits; `restore` has told which bytes they are"
+)
 #: What is wrong with one file of an image, and not with the image or this machine.
 OWN_FAULT = (Damaged, Unreadable)
 
@@ -82,12 +88,16 @@ class Image:
     Args:
         system: the file system.
         stream: what it is read from, closed with this.
+        is_remains: it is what was left of a damaged image, with zeros for what is lost. Nothing
+            shows which files that hits.
     """
 
-    def __init__(self, system: Ext4, stream: BinaryIO) -> None:
+    def __init__(self, system: Ext4, stream: BinaryIO, *, is_remains: bool = False) -> None:
         self.system = system
+        self.is_remains = is_remains
         self._stream = stream
         self._folders: OrderedDict[int, dict[bytes, int]] = OrderedDict()
+        self._searched = 0  # bytes of folders that were read for the path under way
 
     def __enter__(self) -> Image:
         return self
@@ -131,6 +141,8 @@ class Image:
     def open(self, path: str) -> BinaryIO:
         """The content of a file: a seekable binary stream, good until the image is closed.
 
+        Its `read()` without a size gives no more than `Limits.read_all`.
+
         Raises:
             UsageError: it is a folder, or what has no content.
             UnsupportedFormat: it is encrypted by the file system itself.
@@ -164,7 +176,7 @@ class Image:
         node = self.stat(path)
         if node.kind != "folder":
             return iter([node])
-        return self._children(node, on_error)
+        return self._nodes(node, self._sorted(node, on_error), on_error)
 
     def walk(self, path: str = "/", *, on_error: OnError | None = None) -> Iterator[Node]:
         """A folder and all below it, each folder before what is in it. Links are not followed.
@@ -182,24 +194,28 @@ class Image:
             return
         seen = {node.stat.number}
         left = self.system.superblock.size - node.stat.size
-        way = [self._children(node, on_error)]
-        depth = self.system.limits.depth
+        limits = self.system.limits
+        names = self._sorted(node, on_error)
+        way, held = [self._nodes(node, names, on_error)], [len(names)]
         while way:
             child = next(way[-1], None)
             if child is None:
                 way.pop()
+                held.pop()
                 continue
             if child.kind != "folder":
                 yield child
                 continue
             left -= 0 if child.stat.is_inline else child.stat.size
-            fault = _folder_fault(child, seen, left, len(way) > depth)
+            fault = _folder_fault(child, seen, left) or _too_deep(child, len(way), limits)
             if fault is not None:
                 self._tell(child.path, fault, on_error)
                 continue
             seen.add(child.stat.number)
             yield child
-            way.append(self._children(child, on_error))
+            names = self._sorted(child, on_error, sum(held))
+            way.append(self._nodes(child, names, on_error))
+            held.append(len(names))
 
     def copy(
         self,
@@ -214,9 +230,9 @@ class Image:
 
         return copy(self, path, destination, overwrite=overwrite, check=check)
 
-    def _children(self, folder: Node, on_error: OnError | None) -> Iterator[Node]:
+    def _nodes(self, folder: Node, names: _Names, on_error: OnError | None) -> Iterator[Node]:
         above = folder.path.rstrip("/")
-        for name, number in self._sorted(folder, on_error):
+        for name, number in names:
             path = f"{above}/{decode(name)}"
             try:
                 with _Naming(path):
@@ -227,17 +243,25 @@ class Image:
                 continue
             yield node
 
-    def _sorted(self, folder: Node, on_error: OnError | None) -> _Names:
-        """Names and numbers. Of a damaged folder, those in front of the damage."""
+    def _sorted(self, folder: Node, on_error: OnError | None, held: int = 0) -> _Names:
+        """Names and numbers; of a damaged folder those that can be read.
+
+        Args:
+            folder: that they are in.
+            on_error: see `list`.
+            held: how many names of the folders above are in memory.
+        """
         found: _Names = []
         limit = self.system.limits.tree_entries
         try:
             with _Naming(folder.path):
                 for entry in self.system.names(folder.stat):
                     found.append((entry.name, entry.number))
-                    if len(found) > limit:
+                    if len(found) + held > limit:
+                        above = ", with those that it is in" if held else ""
                         raise LimitExceeded(
-                            f"the folder has more than {limit} entries", limit="tree_entries"
+                            f"the folder has more than {limit} entries{above}",
+                            limit="tree_entries",
                         )
         except OWN_FAULT as error:
             self._tell(folder.path, error, on_error)
@@ -251,6 +275,7 @@ class Image:
     # From a path to its inode
 
     def _resolve(self, path: str, follow: bool) -> Node:
+        self._searched = 0
         todo = deque(path.split("/"))
         way = [Node("/", self.system.inode(ROOT))]
         links = 0
@@ -288,6 +313,9 @@ class Image:
         number = folder.stat.number
         names = self._folders.pop(number, None)
         if names is None:
+            self._searched += folder.stat.size
+            if self._searched > _SEARCH_LIMIT:
+                raise Damaged("links lead through its folders again and again")
             names = {}
             for name, child in self._sorted(folder, None):
                 names.setdefault(name, child)
@@ -306,16 +334,24 @@ def _check_name(name: bytes) -> None:
         raise Damaged(reason)
 
 
-def _folder_fault(
-    folder: Node, seen: set[int], left: int, is_too_deep: bool
-) -> QBackupError | None:
+def _folder_fault(folder: Node, seen: set[int], left: int) -> QBackupError | None:
     """Why a walk must not go into this folder."""
     if folder.stat.number in seen:
         fault: QBackupError = Damaged("the folder has a second name, or contains itself")
     elif left < 0:
         fault = Damaged("the folders are larger than the file system")
-    elif is_too_deep:
+    else:
+        return None
+    fault.file = display(folder.path)
+    return fault
+
+
+def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:
+    """As `_folder_fault`. A long path costs memory once more for each name in the folder."""
+    if depth > limits.depth:
         fault = LimitExceeded("it is in too many folders", limit="depth")
+    elif len(encode(folder.path)) > limits.name:
+        fault = LimitExceeded(f"its path is longer than {limits.name} bytes", limit="name")
     else:
         return None
     fault.file = display(folder.path)

@@ -162,7 +162,11 @@ def remove(folder: int, name: str) -> None:
     if not is_folder:
         os.unlink(path, dir_fd=folder)
         return
-    fd = os.open(path, OLD_FOLDER, dir_fd=folder)
+    try:
+        fd = os.open(path, OLD_FOLDER, dir_fd=folder)
+    except PermissionError:  # one that not even its owner may look into
+        _allow(folder, path)
+        fd = os.open(path, OLD_FOLDER, dir_fd=folder)
     try:
         os.fchmod(fd, FOLDER_MODE)
         for child in os.listdir(fd):
@@ -170,3 +174,15 @@ def remove(folder: int, name: str) -> None:
     finally:
         os.close(fd)
     os.rmdir(path, dir_fd=folder)
+
+
+def _allow(folder: int, path: bytes) -> None:
+    """Lets its owner into a folder, never following a link, which Linux can't do in one call."""
+    if not hasattr(os, "O_PATH"):
+        os.chmod(path, FOLDER_MODE, dir_fd=folder, follow_symlinks=False)
+        return
+    fd = os.open(path, os.O_PATH | OLD_FOLDER, dir_fd=folder)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", FOLDER_MODE)
+    finally:
+        os.close(fd)
