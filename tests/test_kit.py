@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import hashlib
 import io
 import os
@@ -281,6 +282,26 @@ class TestWriting:
         (tmp_path / "qubes-backup").write_bytes(b"all there is")
         write_plain_kit(tmp_path)
         assert (tmp_path / "qubes-backup").read_bytes() == b"all there is"
+
+    @pytest.mark.parametrize("failing", ["qbackup.pyz", "RECOVERY.txt", ".whl", "SHA256SUMS"])
+    def test_one_that_can_not_be_finished_leaves_nothing(
+        self, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+    ) -> None:
+        """So the same command can be started again when there is room."""
+        (tmp_path / "qubes-backup").write_bytes(b"all there is")
+        real = os.fsync
+
+        def full(fd: int) -> None:
+            if os.readlink(f"/proc/self/fd/{fd}").endswith(failing):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(fd)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(MachineError, match="No space left"):
+                write_kit(tmp_path, wheels)
+        assert os.listdir(tmp_path) == ["qubes-backup"]
+        write_kit(tmp_path, wheels)
 
     def test_a_folder_without_wheels(self, tmp_path: Path) -> None:
         ended = run("kit", "--wheels", tmp_path, "-o", tmp_path / "kit")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.resources
 import io
@@ -104,18 +105,33 @@ def _whole(wheel: Path) -> bytes:
 def _write(folder: Path, wheels: list[Path]) -> Path:
     """The sums come last: a kit that was not finished has none."""
     contents = {PROGRAM_NAME: program(), TEXT_NAME: _text()}
-    try:
-        contents.update((f"{WHEELS_NAME}/{wheel.name}", _whole(wheel)) for wheel in wheels)
-        folder.mkdir(parents=True, exist_ok=True)
-        if wheels:
-            (folder / WHEELS_NAME).mkdir()
-        sums = {name: _put(folder / name, data) for name, data in contents.items()}
-        lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
-        _put(folder / SUMS_NAME, "".join(lines).encode())
-    except OSError as error:
-        raise MachineError(f"the kit can't be written: {error}") from error
-    _try(folder / PROGRAM_NAME)
+    with _taken_back() as made:
+        try:
+            contents.update((f"{WHEELS_NAME}/{wheel.name}", _whole(wheel)) for wheel in wheels)
+            folder.mkdir(parents=True, exist_ok=True)
+            if wheels:
+                (folder / WHEELS_NAME).mkdir()
+                made.append(folder / WHEELS_NAME)
+            sums = {name: _put(folder / name, data, made) for name, data in contents.items()}
+            lines = [f"{digest}  {name}\n" for name, digest in sums.items()]
+            _put(folder / SUMS_NAME, "".join(lines).encode(), made)
+        except OSError as error:
+            raise MachineError(f"the kit can't be written: {error}") from error
+        _try(folder / PROGRAM_NAME)
     return folder
+
+
+@contextlib.contextmanager
+def _taken_back() -> Iterator[list[Path]]:
+    """What was made of a kit that can't be finished is removed, and nothing else."""
+    made: list[Path] = []
+    try:
+        yield made
+    except BaseException:
+        for path in reversed(made):
+            with contextlib.suppress(OSError):
+                (path.rmdir if path.name == WHEELS_NAME else path.unlink)()
+        raise
 
 
 def _try(path: Path) -> None:
@@ -140,9 +156,10 @@ def _try(path: Path) -> None:
         raise MachineError(f"the kit does not work here: {done.stderr.strip()}")
 
 
-def _put(path: Path, data: bytes) -> str:
+def _put(path: Path, data: bytes, made: list[Path]) -> str:
     """Its SHA-256, of what can be read again."""
     with path.open("xb") as file:  # a drive may hold links that lead elsewhere
+        made.append(path)
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
