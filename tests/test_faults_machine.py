@@ -14,8 +14,19 @@ from pathlib import Path
 
 import pytest
 
+from qbackup.cli import main
 from tests import alter
-from tests.commandline import SAMPLE, SAMPLE_FILE, Ended, command, environment, finish, run, start
+from tests.commandline import (
+    SAMPLE,
+    SAMPLE_FILE,
+    Ended,
+    call,
+    command,
+    environment,
+    finish,
+    run,
+    start,
+)
 from tests.faults import KEY, Restores, undisturbed
 from tests.librarybackup import Made
 from tests.restored import Snapshot, files_below
@@ -71,6 +82,20 @@ class TestMemory:
     def test_a_look(self, needed_mib: int, name: str, more: int) -> None:
         limits = {resource.RLIMIT_AS: (needed_mib + more) * MIB}
         check_short_of_memory(run(name, SAMPLE, *SAMPLE_KEY, limits=limits))
+
+    @pytest.mark.parametrize("error", [MemoryError(), ImportError("no"), SystemError("no")])
+    def test_that_is_too_short_to_load_a_module_is_the_machine_s_fault(
+        self, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        """Seen once in thousands of runs: an import ends with SystemError."""
+
+        def fail(options: object) -> int:
+            raise error
+
+        monkeypatch.setitem(main._COMMANDS, "list", fail)
+        ended = call("list", SAMPLE, *SAMPLE_KEY)
+        assert ended.status == 5
+        assert ended.err.startswith(("qbackup: this machine failed: no", "qbackup: out of memory"))
 
     def test_that_runs_out_before_the_end_is_no_crash(self, tmp_path: Path) -> None:
         """Threads that are ended with the program must not need any."""

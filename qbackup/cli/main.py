@@ -98,7 +98,8 @@ def _run(arguments: list[str]) -> int:
         return _failed(arguments, MachineError("out of memory"))
     except BrokenPipeError:
         raise
-    except (OSError, ImportError) as error:  # a module that can't be loaded for want of memory
+    except (OSError, ImportError, SystemError) as error:
+        # a module that can't be loaded for want of memory, of which Python may have lost the error
         return _failed(arguments, MachineError(f"this machine failed: {error}"))
     return status
 
