@@ -128,6 +128,17 @@ def build_parser() -> argparse.ArgumentParser:
 def _add_kit(commands: argparse._SubParsersAction[_Parser]) -> None:
     text = "a folder to store beside a backup: Python alone restores it with that"
     command = commands.add_parser("kit", help=text, description=text)
+    _add_output(command)
+    wheels = command.add_mutually_exclusive_group()
+    wheels.add_argument(
+        "--wheels", metavar="FOLDER", help="take pycryptodome's wheels from here, not by pip"
+    )
+    wheels.add_argument(
+        "--no-wheels", action="store_true", help="leave out what is compiled: smaller and slower"
+    )
+
+
+def _add_output(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "-o",
         "--output",
@@ -135,13 +146,6 @@ def _add_kit(commands: argparse._SubParsersAction[_Parser]) -> None:
         required=True,
         type=_folder,
         help="the folder to write into",
-    )
-    wheels = command.add_mutually_exclusive_group()
-    wheels.add_argument(
-        "--wheels", metavar="FOLDER", help="take pycryptodome's wheels from here, not by pip"
-    )
-    wheels.add_argument(
-        "--no-wheels", action="store_true", help="leave out what is compiled: smaller and slower"
     )
 
 
@@ -169,14 +173,7 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
             help="derive keys on this Dask cluster too, tls://HOST:8786 say",
         )
     if name == "restore":
-        command.add_argument(
-            "-o",
-            "--output",
-            metavar="DIR",
-            required=True,
-            type=_folder,
-            help="the folder to write into",
-        )
+        _add_output(command)
         command.add_argument(
             "--overwrite",
             action="store_true",
