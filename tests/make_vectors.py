@@ -67,6 +67,13 @@ def bzip2_utf8_passphrase(folder: Path) -> BackupMaker:
     return maker
 
 
+def none_latin_passphrase(folder: Path) -> BackupMaker:
+    """No compression; a passphrase of letters that Latin-1 and Windows-1252 have too."""
+    maker = BackupMaker(folder / "maker", compression_filter=None, passphrase="Grüße aus Köln")
+    maker.add_qube("personal", volumes={}, files={"notes.txt": b"Nothing to see here.\n"})
+    return maker
+
+
 def pbzip2_plain_image(folder: Path) -> BackupMaker:
     """pbzip2, more than one bzip2 stream; an image with no holes, a plain member of type 0."""
     maker = BackupMaker(folder / "maker", compression_filter="pbzip2")
@@ -207,6 +214,7 @@ RECIPES: list[Callable[[Path], BackupMaker]] = [
     gzip_published_header,
     pigz_home,
     bzip2_utf8_passphrase,
+    none_latin_passphrase,
     pbzip2_plain_image,
     xz_many_chunks,
     lzma_long_passphrase,
