@@ -22,6 +22,7 @@ from qbackup.errors import (
     UsageError,
 )
 from qbackup.limits import Limits
+from qbackup.metadata.record import METADATA_PATH
 from qbackup.names import decode, display, unsafe_reason, within, without_dot
 from qbackup.pieces import CUT_OFF, Gap, Piece, PieceQueue, Seam
 from qbackup.tar import (
@@ -172,7 +173,7 @@ class InnerArchive:
         if member is None:
             raise Damaged("the inner archive is empty")
         name = decode(member.name)
-        if name != self._path:
+        if name not in self._own_names:
             raise Damaged(f"it holds another file: {display(name)}")
         entry = self._entry(member, name.rpartition("/")[2])
         if entry.kind == "symlink":
@@ -183,6 +184,12 @@ class InnerArchive:
         if entry.kind != "file":
             raise Damaged(f"it is a {entry.kind}, not a file")
         return entry
+
+    @property
+    def _own_names(self) -> tuple[str, ...]:
+        """What the one file may be called: R4.0.1-rc1 gave ``qubes.xml`` a slash in front."""
+        rc1 = ("/" + METADATA_PATH,) if self._path == METADATA_PATH else ()
+        return (self._path, *rc1)
 
     def finish(self) -> None:
         """Proves the end: nothing is left but the end-of-archive mark.

@@ -21,7 +21,7 @@ from typing import Any
 
 from qbackup.ciphers import Cipher, choose_cipher
 from qbackup.errors import Damaged, LimitExceeded
-from qbackup.formats import Data, Event, FileOpener, Format
+from qbackup.formats import Data, Event, FileOpener, Format, LockedChunk, fitting
 from qbackup.keys import Derivation, Deriver, physical_memory
 from qbackup.passes import WIDTH, first_pass, kernel_saves
 from qbackup.pipeline.items import StoredChunk, Tag
@@ -171,7 +171,13 @@ class Pipeline:
         `open_chunk`.
         """
         locked = format_.file().lock(chunk.name, chunk.index, chunk.read_head(format_.head_size))
-        return locked.fits(self.derive(locked.derivation) if locked.derivation else b"")
+        locked, key = self._key(locked)
+        return locked.fits(key)
+
+    def _key(self, locked: LockedChunk) -> tuple[LockedChunk, bytes]:
+        """A chunk's lock and key; see `fitting`."""
+        key = self.derive(locked.derivation) if locked.derivation is not None else b""
+        return fitting(locked, key, self.derive)
 
     def open_chunk(
         self,
@@ -213,7 +219,7 @@ class Pipeline:
 
     def _open_one(self, format_: Format, opener: FileOpener, chunk: StoredChunk) -> Data:
         locked = opener.lock(chunk.name, chunk.index, chunk.read_head(format_.head_size))
-        key = self.derive(locked.derivation) if locked.derivation is not None else b""
+        locked, key = self._key(locked)
         locked.check_key(key)
         body = chunk.read_body(format_.head_size, format_.room)
         return locked.open(key, body, chunk.read_proof(), self.cipher.decrypt)
