@@ -74,6 +74,16 @@ def none_latin_passphrase(folder: Path) -> BackupMaker:
     return maker
 
 
+def gzip_r401rc1(folder: Path) -> BackupMaker:
+    """As Qubes R4.0.1-rc1 wrote it: qubes.xml, in several chunks here, is bound to
+    ../../qubes.xml.NNN and called /qubes.xml inside.
+    """
+    maker = BackupMaker(folder / "maker", chunk_size=300)
+    maker.is_r401rc1 = True
+    maker.add_qube("work", label="red", files={"private.img": zeros(folder / "image")})
+    return maker
+
+
 def pbzip2_plain_image(folder: Path) -> BackupMaker:
     """pbzip2, more than one bzip2 stream; an image with no holes, a plain member of type 0."""
     maker = BackupMaker(folder / "maker", compression_filter="pbzip2")
@@ -215,6 +225,7 @@ RECIPES: list[Callable[[Path], BackupMaker]] = [
     pigz_home,
     bzip2_utf8_passphrase,
     none_latin_passphrase,
+    gzip_r401rc1,
     pbzip2_plain_image,
     xz_many_chunks,
     lzma_long_passphrase,
