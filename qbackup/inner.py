@@ -24,7 +24,7 @@ from qbackup.errors import (
 from qbackup.limits import Limits
 from qbackup.metadata.record import METADATA_PATH
 from qbackup.names import decode, display, unsafe_reason, within, without_dot
-from qbackup.pieces import CUT_OFF, Gap, Piece, PieceQueue, Seam
+from qbackup.pieces import CUT_OFF, LOSSES, Gap, Piece, PieceQueue, Seam, kept
 from qbackup.tar import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -109,6 +109,14 @@ class Entry:
         return self.archive.extents(self)
 
 
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The archive's first member, or what is wrong with it, looked at before it is asked for."""
+
+    member: TarMember | None = None
+    error: QBackupError | None = None
+
+
 class InnerArchive:
     """Reads entries one by one. Every entry's data is passed before the next header.
 
@@ -137,6 +145,7 @@ class InnerArchive:
         self._limits = limits
         self._past_gaps = past_gaps
         self._every_link = every_link
+        self._first: _First | None = None
         self._member: TarMember | None = None
         self._current: Entry | None = None
         self._left = 0
@@ -145,6 +154,21 @@ class InnerArchive:
         """Gives back what the stream stands on, also after damage. Never raises."""
         if self._on_close is not None:
             self._on_close()
+
+    def own_kind(self) -> Kind | None:
+        """What the first entry is, where it has the file's own name; None where it has not.
+
+        To be called before any entry is read. Damage is kept, and raised by what reads the entry.
+        """
+        if self._first is None:
+            try:
+                self._first = _First(self._next_member())
+            except LOSSES as error:
+                self._first = _First(error=kept(error))
+        member = self._first.member
+        if member is None or decode(member.name).removesuffix("/") not in self._own_names:
+            return None
+        return _KINDS.get(member.type, "unknown")
 
     def entries(self) -> Iterator[Entry]:
         """The entries of a folder archive, until its proven end.
@@ -183,6 +207,19 @@ class InnerArchive:
             )
         if entry.kind != "file":
             raise Damaged(f"it is a {entry.kind}, not a file")
+        return entry
+
+    def only_link(self) -> Entry:
+        """The symbolic link that `own_kind` found, when it was proven that nothing follows.
+
+        Raises:
+            Damaged: something else is there.
+        """
+        member = self._next_member()
+        if member is None or member.type != SYMBOLIC_LINK:
+            raise Damaged("it holds no symbolic link")
+        entry = self._entry(member, decode(member.name).rpartition("/")[2])
+        self.finish()
         return entry
 
     @property
@@ -262,6 +299,11 @@ class InnerArchive:
         return part
 
     def _next_member(self) -> TarMember | None:
+        if self._first is not None:
+            first, self._first = self._first, None
+            if first.error is not None:
+                raise first.error
+            return first.member
         self._pass_rest()
         reader = read_member(self._limits)
         wanted = next(reader)

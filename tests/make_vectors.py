@@ -84,6 +84,22 @@ def gzip_r401rc1(folder: Path) -> BackupMaker:
     return maker
 
 
+def gzip_folders(folder: Path) -> BackupMaker:
+    """Folders in format 4, as development versions of R4.0 and extensions write them: one that
+    format 3 has too, and one of any name.
+    """
+    from tests.old_vectors import aged, make_folder
+
+    maker = BackupMaker(folder / "maker")
+    files: dict[str, bytes | Path] = {"private.img": zeros(folder / "image")}
+    files["apps.templates"] = make_folder(folder / "templates")
+    files["my.extension"] = make_folder(folder / "extension")
+    holed(folder / "extension/data").chmod(0o640)
+    aged(folder / "extension")
+    maker.add_qube("fedora", qid=7, klass="TemplateVM", template=None, files=files)
+    return maker
+
+
 def pbzip2_plain_image(folder: Path) -> BackupMaker:
     """pbzip2, more than one bzip2 stream; an image with no holes, a plain member of type 0."""
     maker = BackupMaker(folder / "maker", compression_filter="pbzip2")
@@ -226,6 +242,7 @@ RECIPES: list[Callable[[Path], BackupMaker]] = [
     bzip2_utf8_passphrase,
     none_latin_passphrase,
     gzip_r401rc1,
+    gzip_folders,
     pbzip2_plain_image,
     xz_many_chunks,
     lzma_long_passphrase,
