@@ -16,6 +16,7 @@ from qbackup.formats.v4 import Format4
 from qbackup.keys import Derivation, Deriver
 from qbackup.limits import Limits
 from tests import vectorfiles
+from tests.alter import flipped
 from tests.commandline import SMALL_SECRET, call, run
 from tests.conftest import MakerFactory
 from tests.maker import assemble, flip_byte, get, replace
@@ -74,6 +75,14 @@ class TestVector:
         ended = run(name, "-", "-p", tmp_path / "p", stdin=VECTOR.read_bytes())
         assert ended.status == 0
         assert ended.err.count(SAID) == 1
+
+    @pytest.mark.parametrize("member", ["backup-header", "backup-header.hmac"])
+    def test_salvaged_without_its_header(self, member: str, tmp_path: Path) -> None:
+        path = flipped(VECTOR, tmp_path / "backup", member, 70)
+        with qbackup.open(path, passphrase=SMALL_SECRET, salvage=True) as backup:
+            report = backup.verify(check=False)
+        assert statuses(report) == {"qubes.xml": "ok", "work/private.img": "ok"}
+        assert not report.ok
 
     def test_its_chunks_alone(self) -> None:
         with qbackup.open(VECTOR, passphrase=SMALL_SECRET) as backup:
