@@ -140,7 +140,7 @@ class BackupFile:
         )
 
     def own_kind(self, inner: InnerArchive) -> Kind | None:
-        """See `InnerArchive.own_kind`; from then on `is_folder` is no guess."""
+        """Kind of the first entry, see `InnerArchive.own_kind`; then `is_folder` is no guess."""
         kind = inner.own_kind()
         self._holds_folder = self._holds_folder or kind == "folder"
         return kind

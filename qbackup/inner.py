@@ -156,7 +156,7 @@ class InnerArchive:
             self._on_close()
 
     def own_kind(self) -> Kind | None:
-        """What the first entry is, where it has the file's own name; None where it has not.
+        """Kind of the first entry, where this has the file's own name; None where it has another.
 
         To be called before any entry is read. Damage is kept, and raised by what reads the entry.
         """
@@ -224,7 +224,7 @@ class InnerArchive:
 
     @property
     def _own_names(self) -> tuple[str, ...]:
-        """What the one file may be called: R4.0.1-rc1 gave ``qubes.xml`` a slash in front."""
+        """Names that the one file may have: R4.0.1-rc1 gave ``qubes.xml`` a slash in front."""
         rc1 = ("/" + METADATA_PATH,) if self._path == METADATA_PATH else ()
         return (self._path, *rc1)
 

@@ -111,7 +111,7 @@ class Naming:
 
 
 def must_have_content(path: str) -> bool:
-    """Whether data are lost where this file of the archive is a mere symbolic link.
+    """Says whether data are lost where this file of the archive is a mere symbolic link.
 
     That is so for an image and for dom0's home. Of other files the writers before November 2015
     stored links as they stood in dom0: ``icon.png`` of each qube leads to dom0's own icons.

@@ -87,7 +87,7 @@ def readings_of_text(text: bytes, what: str) -> Iterator[Reading]:
 
 
 def _texts(data: bytes, what: str) -> Iterator[tuple[str, list[str]]]:
-    """What the bytes can be as a text, and what was done for that."""
+    """Texts that the bytes can be, each with what was done to get it."""
     utf_16 = _as_utf_16(data)
     if b"\0" not in data:  # the scrypt program reads no further
         yield _decoded(data), []

@@ -119,7 +119,7 @@ class Plan:
         return sum(r.size or 0 for r in self._table.records if self.wants_whole(r.name))
 
     def requires(self, target: Target) -> bool:
-        """Whether ``qubes.xml`` says that this file must be there."""
+        """Says whether ``qubes.xml`` requires this file."""
         return (target.qube, target.name) in self._required
 
     def missing(self, seen: set[tuple[str, str]]) -> list[FileResult]:

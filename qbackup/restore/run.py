@@ -212,7 +212,7 @@ class Run:
         return [self._image(task.file, task.target, inner)]
 
     def _kind(self, task: Task, inner: InnerArchive) -> Kind:
-        """What a file is restored as; the beginning of its archive decides, whatever its name.
+        """Kind that a file is restored as; the beginning of its archive decides, whatever its name.
 
         Raises:
             Damaged: it is a folder where an image must be.
@@ -228,9 +228,9 @@ class Run:
         return "folder" if file.is_folder else "file"
 
     def _link(self, task: Task, inner: InnerArchive) -> FileResult:
-        """What came of a file that is a symbolic link in dom0: nothing is made of it.
+        """Notes a file that is a symbolic link in dom0, of which nothing is made.
 
-        What it leads to was not stored, and a link beside a qube's images would lead whoever
+        The file behind the link was not stored, and a link beside a qube's images would lead whoever
         opens it to a file of this machine.
         """
         target = display(inner.only_link().target)
