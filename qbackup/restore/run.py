@@ -230,7 +230,7 @@ class Run:
     def _link(self, task: Task, inner: InnerArchive) -> FileResult:
         """Notes a file that is a symbolic link in dom0, of which nothing is made.
 
-        The file behind the link was not stored, and a link beside a qube's images would lead whoever
+        The file behind the link was not stored, and a link beside a qube's images would lead who
         opens it to a file of this machine.
         """
         target = display(inner.only_link().target)
