@@ -204,9 +204,9 @@ class BackupFile:
         kind = self.own_kind(inner)
         self._refuse_folder()
         if kind == "symlink" and not must_have_content(self.path):
-            target = display(inner.only_link().target)
             raise SymbolicLink(
-                f"this is a symbolic link to {target}, with no content of its own", file=self.name
+                f"this is a symbolic link to {inner.only_link()}, with no content of its own",
+                file=self.name,
             )
         return inner.only_file()
 

@@ -38,6 +38,7 @@ from qbackup.tar import (
 )
 
 _NAME_SIZE = 100  # of a name in a tar header
+_SHOWN_TARGET = 256  # characters of a link's target in a report, which has a note for each link
 
 Kind = Literal["file", "folder", "symlink", "hardlink", "device", "pipe", "unknown"]
 
@@ -209,8 +210,10 @@ class InnerArchive:
             raise Damaged(f"it is a {entry.kind}, not a file")
         return entry
 
-    def only_link(self) -> Entry:
-        """The symbolic link that `own_kind` found, when it was proven that nothing follows.
+    def only_link(self) -> str:
+        """Target of the link that `own_kind` found, once it is proven that nothing follows.
+
+        Fit to be shown; the rest of a very long one is left out.
 
         Raises:
             Damaged: something else is there.
@@ -218,9 +221,10 @@ class InnerArchive:
         member = self._next_member()
         if member is None or member.type != SYMBOLIC_LINK:
             raise Damaged("it holds no symbolic link")
-        entry = self._entry(member, decode(member.name).rpartition("/")[2])
+        target = self._entry(member, decode(member.name).rpartition("/")[2]).target
         self.finish()
-        return entry
+        shown = display(target[:_SHOWN_TARGET])
+        return shown if len(target) <= _SHOWN_TARGET else f"{shown}…"
 
     @property
     def _own_names(self) -> tuple[str, ...]:

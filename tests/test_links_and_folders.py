@@ -183,6 +183,32 @@ class TestOtherLinks:
             with opened(tmp_path / "backup") as again:
                 assert statuses(again.verify(check=False))["work/icon.png"] == status
 
+    def test_a_long_target_is_shown_in_part(self, maker: MakerFactory, tmp_path: Path) -> None:
+        backup = maker(compression_filter=None)
+        backup.add_qube("work", files={"private.img": b"data", "icon.png": b"data"})
+        link = forged_archive("vm1/icon.png", typeflag=b"2", link="/" + "a" * 4000)
+        report = restore(_stored_as(backup, "icon.png", link, tmp_path), tmp_path / "out")
+        (note,) = [r.notes[0] for r in report.files if r.notes]
+        assert note == NOTE.format("/" + "a" * 255 + "…")
+
+    @pytest.mark.parametrize("typeflag", [b"2", b"5"])
+    def test_qubes_xml_that_is_one_or_a_folder_is_damaged(
+        self, typeflag: bytes, maker: MakerFactory, tmp_path: Path
+    ) -> None:
+        backup = maker(compression_filter=None)
+        backup.add_qube("work", files={"private.img": b"data"})
+        members = backup.members()
+        archive = forged_archive("qubes.xml", typeflag=typeflag, link="elsewhere")
+        new = backup.encrypt("qubes.xml.000", archive)
+        path = assemble(replace(members, "qubes.xml.000.enc", new), tmp_path / "backup")
+        report = restore(path, tmp_path / "out")
+        assert statuses(report) == {"qubes.xml": "damaged", "vm1/private.img": "ok"}
+        (tmp_path / "p").write_text(SMALL_SECRET)
+        for name in ("list", "verify"):
+            ended = call(name, path, "-p", tmp_path / "p")
+            assert ended.status == 1
+            assert "this is a " in ended.err + ended.out
+
 
 class TestFolders:
     path = vectorfiles.backup_path(FOLDERS)

@@ -233,7 +233,7 @@ class Run:
         The file behind the link was not stored, and a link beside a qube's images would lead who
         opens it to a file of this machine.
         """
-        target = display(inner.only_link().target)
+        target = inner.only_link()
         note = f"left out: it is a symbolic link to {target}, and nothing else of it was stored"
         return self._result(task.file, task.target, "ok", notes=(note,))
 
