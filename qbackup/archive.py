@@ -228,7 +228,7 @@ class BackupArchive:
         meanwhile = functools.partial(self._ahead.begin, lambda: self._format_ahead(data))
         header = self._front.authenticate(data, self.pipeline, meanwhile if ahead else None)
         door = choose_door(header, hmac_algorithm=self._hmac_algorithm)
-        format_ = door.format(header, data, self.limits)
+        format_ = door.format(header, data, self.limits, self._warn)
         self._unlocked = Unlocked(format_, self._choose_decompress(format_, header))
         self._header = header
 

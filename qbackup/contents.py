@@ -6,7 +6,14 @@ import hashlib
 from collections.abc import Callable
 
 from qbackup.catalog import Catalog
-from qbackup.errors import ChunkMissing, Damaged, LimitExceeded, QBackupError
+from qbackup.errors import (
+    ChunkMissing,
+    Damaged,
+    FolderArchive,
+    LimitExceeded,
+    QBackupError,
+    SymbolicLink,
+)
 from qbackup.file import BackupFile
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
@@ -58,10 +65,13 @@ class Contents:
         file = self._catalog.metadata_file()
         if file is None:
             raise ChunkMissing("it is not in the archive", file=METADATA_PATH)
-        with file.open() as stream:
-            data = stream.read(self._limits.metadata + 1)
-            if len(data) <= self._limits.metadata:
-                data += stream.read(1)  # the proof of the end
+        try:
+            with file.open() as stream:
+                data = stream.read(self._limits.metadata + 1)
+                if len(data) <= self._limits.metadata:
+                    data += stream.read(1)  # the proof of the end
+        except (FolderArchive, SymbolicLink) as error:
+            raise Damaged(error.reason, file=METADATA_PATH) from error
         if len(data) > self._limits.metadata:
             raise LimitExceeded("it is too long", limit="metadata", file=METADATA_PATH)
         return data

@@ -67,6 +67,12 @@ class FolderArchive(UsageError):
     advice = "restore it: qbackup restore BACKUP QUBE/FOLDER -o DIR"
 
 
+class SymbolicLink(UsageError):
+    """The file is a symbolic link (an old backup's icon, say), so nothing of its own was stored."""
+
+    advice = "the qube's other files are shown by: qbackup list BACKUP"
+
+
 class Unlockable(QBackupError):
     """The backup could not be unlocked. Base of the two reasons below."""
 

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
 from qbackup.chunk import EncryptedChunk
-from qbackup.errors import FolderArchive, QBackupError
+from qbackup.errors import FolderArchive, QBackupError, SymbolicLink
 from qbackup.formats import Event, Format
 from qbackup.gaps import DecompressPastGaps
 from qbackup.gaps import past_gaps as go_past_gaps
-from qbackup.inner import Entry, Extent, InnerArchive
+from qbackup.inner import Entry, Extent, InnerArchive, Kind
 from qbackup.limits import Limits
-from qbackup.names import display
+from qbackup.names import display, must_have_content
 from qbackup.pipeline import Pipeline
 from qbackup.stream import VerifiedStream, close_quietly
 
@@ -69,6 +69,7 @@ class BackupFile:
         self.path = path
         self.chunks = chunks
         self._access = access
+        self._holds_folder = False
 
     def __repr__(self) -> str:
         return f"<BackupFile {display(self.name)}>"
@@ -100,8 +101,12 @@ class BackupFile:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder archive, with `entries` and no single stream."""
-        return self._access.is_folder(self.path)
+        """Whether it is a folder archive, with `entries` and no single stream.
+
+        Until something of it was read this is told from its name, and so a guess: an archive that
+        begins with a folder of the file's own name is a folder under any name.
+        """
+        return self._holds_folder or self._access.is_folder(self.path)
 
     def decode(
         self,
@@ -134,13 +139,21 @@ class BackupFile:
             every_link=unlocked.format.has_volumes,
         )
 
+    def own_kind(self, inner: InnerArchive) -> Kind | None:
+        """Kind of the first entry, see `InnerArchive.own_kind`; then `is_folder` is no guess."""
+        kind = inner.own_kind()
+        self._holds_folder = self._holds_folder or kind == "folder"
+        return kind
+
     def extents(self) -> Iterator[Extent]:
         """Data and holes of an image, in order, from the first byte to the last.
 
         The iteration ends only when all of the file has been proven to be there.
 
         Raises:
-            FolderArchive: it is a folder; see `entries`.
+            FolderArchive: it is a folder; see `entries`. Where the name does not say so, the
+                first step of the iteration raises this.
+            SymbolicLink: it is a link, raised there too.
             Damaged: at the place where its content can't be believed.
         """
         self._refuse_folder()
@@ -148,7 +161,7 @@ class BackupFile:
 
     def _extents(self) -> Iterator[Extent]:
         with self.naming_errors(), closing(self.decode()) as inner:
-            yield from inner.only_file().extents()
+            yield from self._only_file(inner).extents()
             inner.finish()
 
     def entries(self) -> Iterator[Entry]:
@@ -164,7 +177,12 @@ class BackupFile:
         """Its content as a binary stream: verified, decompressed, holes filled with zeros.
 
         Raises:
-            FolderArchive: it is a folder; see `entries`.
+            FolderArchive: it is a folder; see `entries`. Where the name does not say so, the
+                first read raises this.
+
+        Reads raise:
+            SymbolicLink: it is a link, with a target and no content.
+            Damaged: at the place where its content can't be believed.
         """
         self._refuse_folder()
         size = 0
@@ -172,7 +190,7 @@ class BackupFile:
         def pieces() -> Iterator[memoryview]:
             nonlocal size
             with self.naming_errors(), closing(self.decode()) as inner:
-                entry = inner.only_file()
+                entry = self._only_file(inner)
                 size = entry.size
                 for extent in entry.extents():
                     yield from _bytes_of(extent)
@@ -180,6 +198,17 @@ class BackupFile:
 
         limit = self._access.limits.read_all
         return cast(BinaryIO, VerifiedStream(pieces(), size=lambda: size, limit=limit))
+
+    def _only_file(self, inner: InnerArchive) -> Entry:
+        """The one file in it. Raises where it is a folder or a link."""
+        kind = self.own_kind(inner)
+        self._refuse_folder()
+        if kind == "symlink" and not must_have_content(self.path):
+            raise SymbolicLink(
+                f"this is a symbolic link to {inner.only_link()}, with no content of its own",
+                file=self.name,
+            )
+        return inner.only_file()
 
     def _refuse_folder(self) -> None:
         if self.is_folder:

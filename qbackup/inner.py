@@ -22,8 +22,9 @@ from qbackup.errors import (
     UsageError,
 )
 from qbackup.limits import Limits
+from qbackup.metadata.record import METADATA_PATH
 from qbackup.names import decode, display, unsafe_reason, within, without_dot
-from qbackup.pieces import CUT_OFF, Gap, Piece, PieceQueue, Seam
+from qbackup.pieces import CUT_OFF, LOSSES, Gap, Piece, PieceQueue, Seam, kept
 from qbackup.tar import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -37,6 +38,7 @@ from qbackup.tar import (
 )
 
 _NAME_SIZE = 100  # of a name in a tar header
+_SHOWN_TARGET = 256  # characters of a link's target in a report, which has a note for each link
 
 Kind = Literal["file", "folder", "symlink", "hardlink", "device", "pipe", "unknown"]
 
@@ -108,6 +110,14 @@ class Entry:
         return self.archive.extents(self)
 
 
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The archive's first member, or what is wrong with it, looked at before it is asked for."""
+
+    member: TarMember | None = None
+    error: QBackupError | None = None
+
+
 class InnerArchive:
     """Reads entries one by one. Every entry's data is passed before the next header.
 
@@ -136,6 +146,7 @@ class InnerArchive:
         self._limits = limits
         self._past_gaps = past_gaps
         self._every_link = every_link
+        self._first: _First | None = None
         self._member: TarMember | None = None
         self._current: Entry | None = None
         self._left = 0
@@ -144,6 +155,21 @@ class InnerArchive:
         """Gives back what the stream stands on, also after damage. Never raises."""
         if self._on_close is not None:
             self._on_close()
+
+    def own_kind(self) -> Kind | None:
+        """Kind of the first entry, where this has the file's own name; None where it has another.
+
+        To be called before any entry is read. Damage is kept, and raised by what reads the entry.
+        """
+        if self._first is None:
+            try:
+                self._first = _First(self._next_member())
+            except LOSSES as error:
+                self._first = _First(error=kept(error))
+        member = self._first.member
+        if member is None or decode(member.name).removesuffix("/") not in self._own_names:
+            return None
+        return _KINDS.get(member.type, "unknown")
 
     def entries(self) -> Iterator[Entry]:
         """The entries of a folder archive, until its proven end.
@@ -172,7 +198,7 @@ class InnerArchive:
         if member is None:
             raise Damaged("the inner archive is empty")
         name = decode(member.name)
-        if name != self._path:
+        if name not in self._own_names:
             raise Damaged(f"it holds another file: {display(name)}")
         entry = self._entry(member, name.rpartition("/")[2])
         if entry.kind == "symlink":
@@ -183,6 +209,28 @@ class InnerArchive:
         if entry.kind != "file":
             raise Damaged(f"it is a {entry.kind}, not a file")
         return entry
+
+    def only_link(self) -> str:
+        """Target of the link that `own_kind` found, once it is proven that nothing follows.
+
+        Fit to be shown; the rest of a very long one is left out.
+
+        Raises:
+            Damaged: something else is there.
+        """
+        member = self._next_member()
+        if member is None or member.type != SYMBOLIC_LINK:
+            raise Damaged("it holds no symbolic link")
+        target = self._entry(member, decode(member.name).rpartition("/")[2]).target
+        self.finish()
+        shown = display(target[:_SHOWN_TARGET])
+        return shown if len(target) <= _SHOWN_TARGET else f"{shown}…"
+
+    @property
+    def _own_names(self) -> tuple[str, ...]:
+        """Names that the one file may have: R4.0.1-rc1 gave ``qubes.xml`` a slash in front."""
+        rc1 = ("/" + METADATA_PATH,) if self._path == METADATA_PATH else ()
+        return (self._path, *rc1)
 
     def finish(self) -> None:
         """Proves the end: nothing is left but the end-of-archive mark.
@@ -255,6 +303,11 @@ class InnerArchive:
         return part
 
     def _next_member(self) -> TarMember | None:
+        if self._first is not None:
+            first, self._first = self._first, None
+            if first.error is not None:
+                raise first.error
+            return first.member
         self._pass_rest()
         reader = read_member(self._limits)
         wanted = next(reader)

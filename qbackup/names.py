@@ -17,6 +17,7 @@ DOM0_HOME = "dom0-home"
 ENCRYPTED_SUFFIX = ".enc"
 PROOF_LIMIT_BYTES = 4096  # of a member that proves another one
 _WHOLE_FOLDER = "/."  # behind a folder's name: all that is in it
+_IMAGE_SUFFIX = ".img"
 OWN_PREFIX = ".qbackup-"  # of the files that a restore keeps for itself in the output folder
 COMPONENT_LIMIT_BYTES = 255  # NAME_MAX of the usual file systems
 
@@ -107,6 +108,16 @@ class Naming:
     def is_folder(self, path: str) -> bool:
         """Whether this file is a folder archive."""
         return path.startswith(DOM0_HOME + "/") or path.rpartition("/")[2] in self.folders
+
+
+def must_have_content(path: str) -> bool:
+    """Says whether data are lost where this file of the archive is a mere symbolic link.
+
+    That is so for an image and for dom0's home. Of other files the writers before November 2015
+    stored links as they stood in dom0: ``icon.png`` of each qube leads to dom0's own icons.
+    """
+    is_folder = path.startswith(DOM0_HOME + "/") or without_dot(path) != path
+    return is_folder or path.lower().endswith(_IMAGE_SUFFIX)
 
 
 def without_dot(path: str) -> str:

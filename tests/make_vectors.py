@@ -67,6 +67,39 @@ def bzip2_utf8_passphrase(folder: Path) -> BackupMaker:
     return maker
 
 
+def none_latin_passphrase(folder: Path) -> BackupMaker:
+    """No compression; a passphrase of letters that Latin-1 and Windows-1252 have too."""
+    maker = BackupMaker(folder / "maker", compression_filter=None, passphrase="Grüße aus Köln")
+    maker.add_qube("personal", volumes={}, files={"notes.txt": b"Nothing to see here.\n"})
+    return maker
+
+
+def gzip_r401rc1(folder: Path) -> BackupMaker:
+    """As Qubes R4.0.1-rc1 wrote it: qubes.xml, in several chunks here, is bound to
+    ../../qubes.xml.NNN and called /qubes.xml inside.
+    """
+    maker = BackupMaker(folder / "maker", chunk_size=300)
+    maker.is_r401rc1 = True
+    maker.add_qube("work", label="red", files={"private.img": zeros(folder / "image")})
+    return maker
+
+
+def gzip_folders(folder: Path) -> BackupMaker:
+    """Folders in format 4, as development versions of R4.0 and extensions write them: one that
+    format 3 has too, and one of any name.
+    """
+    from tests.old_vectors import aged, make_folder
+
+    maker = BackupMaker(folder / "maker")
+    files: dict[str, bytes | Path] = {"private.img": zeros(folder / "image")}
+    files["apps.templates"] = make_folder(folder / "templates")
+    files["my.extension"] = make_folder(folder / "extension")
+    holed(folder / "extension/data").chmod(0o640)
+    aged(folder / "extension")
+    maker.add_qube("fedora", qid=7, klass="TemplateVM", template=None, files=files)
+    return maker
+
+
 def pbzip2_plain_image(folder: Path) -> BackupMaker:
     """pbzip2, more than one bzip2 stream; an image with no holes, a plain member of type 0."""
     maker = BackupMaker(folder / "maker", compression_filter="pbzip2")
@@ -207,6 +240,9 @@ RECIPES: list[Callable[[Path], BackupMaker]] = [
     gzip_published_header,
     pigz_home,
     bzip2_utf8_passphrase,
+    none_latin_passphrase,
+    gzip_r401rc1,
+    gzip_folders,
     pbzip2_plain_image,
     xz_many_chunks,
     lzma_long_passphrase,

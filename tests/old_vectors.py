@@ -178,6 +178,21 @@ def v3_link_for_an_image(folder: Path) -> OldMaker:
     return link_for_an_image(Format3Maker(folder / "maker", dereference=False), folder)
 
 
+def v3_icon_link(folder: Path) -> OldMaker:
+    """As before November 2015: icon.png is a symbolic link into dom0, beside an image and a folder;
+    so is a link to a file of the qube's own.
+    """
+    maker = Format3Maker(folder / "maker", compression_filter=None, dereference=False)
+    return icon_link(maker, folder)
+
+
+def v2_icon_link(folder: Path) -> OldMaker:
+    """As R2 wrote it: icon.png is a symbolic link into dom0, beside an image and a folder; so is a
+    link to a file of the qube's own.
+    """
+    return icon_link(Format2Maker(folder / "maker"), folder)
+
+
 def v2_beta3_zlib(folder: Path) -> OldMaker:
     """R2 Beta 3, encrypted and compressed: no header, zlib around the cipher text; several volumes
     of a sparse image; SHA1; R2's qubes.xml, without dom0.
@@ -299,6 +314,16 @@ def link_for_an_image(maker: OldMaker, folder: Path) -> OldMaker:
     return maker
 
 
+def icon_link(maker: OldMaker, folder: Path) -> OldMaker:
+    (folder / "icon.png").symlink_to("/usr/share/icons/hicolor/128x128/devices/appvm-red.png")
+    (folder / "icon.old").symlink_to("icon.png")
+    files: dict[str, bytes | Path] = {"private.img": holed(folder / "image")}
+    files |= {name: folder / name for name in ("icon.png", "icon.old")}
+    files |= {"firewall.xml": RULES, "apps": make_folder(folder / "apps")}
+    maker.add_qube("work", files=files)
+    return maker
+
+
 def scattered(path: Path) -> Path:
     """An image of 2 MiB with 24 KiB of data in it, here and there."""
     data = {number * 256 * KIB: noise(4 * KIB) for number in range(6)}
@@ -366,6 +391,8 @@ OLD_RECIPES: list[Callable[[Path], OldMaker]] = [
     v2_home,
     v2_link_for_an_image,
     v2_md5,
+    v3_icon_link,
+    v2_icon_link,
 ]
 
 #: Vectors that can't be restored as a whole, and why.

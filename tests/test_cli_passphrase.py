@@ -7,10 +7,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
 
+import qbackup
 from qbackup.cli import passphrase
 from tests import vectorfiles
 from tests.commandline import (
@@ -35,6 +37,7 @@ OTHER_WAYS = (
     "QBACKUP_PASSPHRASE_COMMAND",
 )
 WHITE_SPACE_SAID = "white space at the end of"
+LINES_SAID = "has several lines: the first one is taken"
 
 
 def python(code: str) -> str:
@@ -123,10 +126,11 @@ class TestFile:
             (b"", "empty"),
             (b"\n", "empty"),
             (b"\r\n", "empty"),
-            (b"one\ntwo\n", "more than one line"),
-            (b"one\n\n", "more than one line"),
-            (b"one\rtwo", "more than one line"),
-            (b"one\0two", "more than one line"),
+            (b"\none\n", "first line of the passphrase file"),
+            (b"\r\none\n", "first line of the passphrase file"),
+            (b"\xff\xfe", "empty"),
+            (b"one\0two", "a byte of it is NUL"),
+            (b"\xff\xfeo\0n", "a byte of it is NUL"),
             (b"x" * 65_537, "64 KiB"),
         ],
     )
@@ -140,7 +144,7 @@ class TestFile:
         ):
             assert ended.status == 2
             assert word in ended.err
-            assert "one" not in ended.err.replace("more than one line", "")
+            assert "one" not in ended.err
 
     def test_a_file_without_end_is_not_read_to_its_end(self) -> None:
         ended = call("list", SMALL, "-p", "/dev/zero")
@@ -153,6 +157,132 @@ class TestFile:
         ended = run("list", SMALL, "-p", file)
         assert ended.status == 2
         assert "can't read the passphrase file" in ended.err
+
+
+class TestLines:
+    """Of a file with several lines the first one is the passphrase, as for Qubes' own tools."""
+
+    @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+    def test_the_first_line_counts_and_that_is_said_once(self, end: str, tmp_path: Path) -> None:
+        (tmp_path / "p").write_bytes(f"{SMALL_SECRET}{end}another{end}a third{end}".encode())
+        ended = call("list", SMALL, "-p", tmp_path / "p")
+        assert listed(ended)
+        assert ended.err.count(LINES_SAID) == 1
+        assert str(tmp_path / "p") in ended.err
+        assert "another" not in ended.err
+
+    def test_white_space_at_its_end_is_told_besides(self, tmp_path: Path) -> None:
+        (tmp_path / "p").write_text(f"{SMALL_SECRET} \nanother\n")
+        ended = call("list", SMALL, "-p", tmp_path / "p")
+        assert listed(ended)
+        assert ended.err.count(LINES_SAID) == 1
+        assert WHITE_SPACE_SAID in ended.err
+
+    @pytest.mark.parametrize("end", ["\n\n", "\r\n\r\n", " \n \n", "\r"])
+    def test_empty_lines_behind_it_are_not_lines(self, end: str, tmp_path: Path) -> None:
+        (tmp_path / "p").write_bytes((SMALL_SECRET + end).encode())
+        ended = call("list", SMALL, "-p", tmp_path / "p")
+        assert listed(ended)
+        assert LINES_SAID not in ended.err
+
+    def test_no_other_line_is_tried(self, tmp_path: Path) -> None:
+        (tmp_path / "p").write_text(f"another\n{SMALL_SECRET}\n")
+        ended = call("list", SMALL, "-p", tmp_path / "p")
+        assert ended.status == 3
+        assert ended.err.count(LINES_SAID) == 1
+
+    def test_a_command_that_prints_notes_behind_it(self) -> None:
+        line = f"printf '{SMALL_SECRET}\\nlogin: joanna\\n'"
+        ended = call("list", SMALL, "--passphrase-command", line)
+        assert listed(ended)
+        assert f"the passphrase command's output {LINES_SAID}" in ended.err
+
+    def test_from_standard_input_and_with_json(self) -> None:
+        data = f"{SMALL_SECRET}\nanother\n".encode()
+        ended = call("list", SMALL, "-p", "-", "--json", stdin=data)
+        assert ended.document["qubes"]
+        assert LINES_SAID in ended.err
+
+
+UTF8 = "bzip2-utf8-passphrase"
+LATIN = "none-latin-passphrase"
+
+
+class TestReadings:
+    """What happens to a passphrase on its way into a file costs nobody the backup."""
+
+    @pytest.mark.parametrize(
+        ("vector", "encoding", "mark", "said"),
+        [
+            (UTF8, "utf-8-sig", b"", "the byte order mark of"),
+            (UTF8, "utf-16", b"", "was read as UTF-16"),
+            (UTF8, "utf-16-be", b"\xfe\xff", "was read as UTF-16"),
+            (UTF8, "utf-16-le", b"", "was read as UTF-16"),
+            (UTF8, "utf-16-be", b"", "was read as UTF-16"),
+            (LATIN, "latin-1", b"", "was read as Latin-1"),
+            (LATIN, "cp1252", b"", "was read as Latin-1"),
+        ],
+    )
+    @pytest.mark.parametrize("end", ["", "\r\n", " \r\nanother line\r\n"])
+    def test_another_encoding(
+        self, vector: str, encoding: str, mark: bytes, said: str, end: str, tmp_path: Path
+    ) -> None:
+        secret = vectorfiles.load(vector)["passphrase"]
+        (tmp_path / "p").write_bytes(mark + (secret + end).encode(encoding))
+        ended = call("list", vectorfiles.backup_path(vector), "-p", tmp_path / "p")
+        assert ended.status == 0
+        assert said in ended.err
+        assert (WHITE_SPACE_SAID in ended.err) == end.startswith(" ")
+        assert (LINES_SAID in ended.err) == ("another" in end)
+        assert secret not in ended.err
+
+    @pytest.mark.parametrize("way", ["file", "command", "environment"])
+    @pytest.mark.parametrize("vector", [UTF8, LATIN])
+    def test_decomposed_letters(self, vector: str, way: str, tmp_path: Path) -> None:
+        secret = unicodedata.normalize("NFD", vectorfiles.load(vector)["passphrase"])
+        (tmp_path / "p").write_text(secret, "utf-8")
+        arguments: dict[str, tuple[str | Path, ...]] = {
+            "file": ("-p", tmp_path / "p"),
+            "command": ("--passphrase-command", f"cat {tmp_path / 'p'}"),
+        }
+        env = {"QBACKUP_PASSPHRASE": secret} if way == "environment" else {}
+        path = vectorfiles.backup_path(vector)
+        ended = run("list", path, *arguments.get(way, ()), env=env)
+        assert ended.status == 0
+        assert "were composed (Unicode NFC): that fits" in ended.err
+        assert secret not in ended.err
+
+    def test_decomposed_letters_that_were_typed(self) -> None:
+        secret = unicodedata.normalize("NFD", vectorfiles.load(UTF8)["passphrase"])
+        with Terminal("list", vectorfiles.backup_path(UTF8)) as terminal:
+            terminal.type_secret(f"{secret}\n")
+            terminal.expect("the passphrase that was typed were composed")
+            assert terminal.finish().status == 0
+
+    def test_on_a_pipe(self, tmp_path: Path) -> None:
+        path = vectorfiles.backup_path(UTF8)
+        secret = vectorfiles.load(UTF8)["passphrase"]
+        (tmp_path / "p").write_bytes(unicodedata.normalize("NFD", secret).encode("utf-16"))
+        arguments = ("restore", "-", "-o", tmp_path / "out", "-p", tmp_path / "p")
+        ended = run(*arguments, stdin=path.read_bytes())
+        assert ended.status == 0
+        assert "was read as UTF-16; the accented letters of" in ended.err
+        (restored,) = vectorfiles.load(UTF8)["files"]
+        content = vectorfiles.describe_content(tmp_path / "out/untrusted/private.img")
+        assert content == {key: restored[key] for key in ("size", "sha256")}
+
+    def test_a_wrong_one_is_as_wrong_as_ever(self, tmp_path: Path) -> None:
+        (tmp_path / "p").write_bytes("\ufeffGrüße \r\n".encode())
+        ended = call("restore", SMALL, "-p", tmp_path / "p", "-o", tmp_path / "out")
+        assert ended.status == 3
+        assert "that fits" not in ended.err
+        assert ended.err.count("does not fit") == 1
+        assert not (tmp_path / "out").exists()
+
+    def test_the_library_takes_a_passphrase_as_it_is(self) -> None:
+        secret = unicodedata.normalize("NFD", vectorfiles.load(UTF8)["passphrase"])
+        with pytest.raises(qbackup.WrongPassphrase):
+            qbackup.open(vectorfiles.backup_path(UTF8), passphrase=secret)
 
 
 class TestCommand:
@@ -208,7 +338,8 @@ class TestCommand:
             (python("print('x' * 66_000)"), 3, "64 KiB"),
             ("true", 2, "empty"),
             ("echo", 2, "empty"),
-            ("printf 'a\\nb\\n'", 2, "more than one line"),
+            ("printf 'a\\nb\\n'", 3, "does not fit"),
+            ("printf '\\nb\\n'", 2, "first line of the passphrase command's output is empty"),
             ("", 2, "empty"),
             ("  ", 2, "empty"),
             ("echo 'open", 2, "split"),

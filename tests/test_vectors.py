@@ -75,6 +75,11 @@ def folders(expected: vectorfiles.Description) -> dict[str, vectorfiles.Descript
     return homes | {f"{f['qube']}/{f['name']}": f for f in expected["folders"]}
 
 
+def links(expected: vectorfiles.Description) -> dict[str, vectorfiles.Description]:
+    """Files that are symbolic links, and left out with a note, by their names."""
+    return {f"{link['qube']}/{link['name']}": link for link in expected.get("links", [])}
+
+
 @pytest.mark.parametrize(("name", "way"), CASES)
 class TestEveryVector:
     def test_restore_gives_the_files_back(self, name: str, way: str, tmp_path: Path) -> None:
@@ -91,6 +96,9 @@ class TestEveryVector:
             tree = tmp_path / "out" / name
             assert vectorfiles.describe_tree(tree) == expected_tree(folder["entries"])
             names.append(name)
+        for name in links(expected):
+            assert not os.path.lexists(tmp_path / "out" / name)
+            names.append(name)
         assert statuses(report) == dict.fromkeys(["qubes.xml", *names], "ok")
 
     def test_verify_finds_all_of_it_whole(self, name: str, way: str) -> None:
@@ -100,9 +108,9 @@ class TestEveryVector:
         sizes = {f"{r.qube}/{r.name}": r.size for r in report.files if r.qube}
         for file in expected["files"]:
             assert sizes.pop(f"{file['qube']}/{file['name']}") == file["size"]
-        assert sizes.keys() == folders(expected).keys()
+        assert sizes.keys() == {*folders(expected), *links(expected)}
         chunks = [r.chunks for r in report.files if r.qube]
-        described = [*expected["files"], *folders(expected).values()]
+        described = [*expected["files"], *folders(expected).values(), *links(expected).values()]
         assert sorted(chunks) == sorted(file["chunks"] for file in described)
 
     def test_streams_give_the_same_bytes(self, name: str, way: str) -> None:

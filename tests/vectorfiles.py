@@ -20,7 +20,7 @@ and for formats 3 and 2:
     encrypted           whether anything is
     cipher, digest      as openssl names them
     zlib_around         Beta 3's zlib stream around each encrypted chunk
-    links               images that are bare symbolic links: qube, name, stored_name, chunks, target
+    links               files that are bare symbolic links: qube, name, stored_name, chunks, target
     expect              where not all can be restored, why: "unsupported" (a cipher), "weak digest"
                         (unless it is asked for by name), "links" (which are never followed)
 

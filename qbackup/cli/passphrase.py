@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 from qbackup.archive import BackupArchive
 from qbackup.cli import output
+from qbackup.cli.readings import Reading, readings_of_file, readings_of_text
 from qbackup.errors import Unlockable, UsageError, WrongPassphrase
 from qbackup.names import display
 
@@ -112,40 +113,36 @@ def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
         Unlockable: none fits, or the command failed.
     """
     last: WrongPassphrase | None = None
-    for passphrase, remark in _candidates(request):
+    note = ""
+    for reading in _readings(request):
+        if reading.note and reading.note != note:  # of one source they are the same
+            output.say(reading.note)
+            note = reading.note
         try:
             with output.working("checking the passphrase", quiet=quiet):
-                archive.unlock(passphrase, ahead=True)
+                archive.unlock(reading.passphrase, ahead=True)
         except WrongPassphrase as error:
             last = error
             continue
-        if remark:
-            output.say(remark)
+        if reading.remark:
+            output.say(reading.remark)
         return
     raise last or WrongPassphrase("no passphrase was given")
 
 
-def _candidates(request: Request) -> Iterator[tuple[bytes, str]]:
-    """(passphrase, what to say if it is the one)."""
+def _readings(request: Request) -> Iterator[Reading]:
+    """What may be the passphrase, in the order to try."""
     file, command = request.from_file, request.from_command
     if file is not None:
-        yield from _from_text(_read_file(file), f"the passphrase file {display(file)}")
+        yield from readings_of_file(_read_file(file), f"the passphrase file {display(file)}")
     elif command is not None:
-        yield from _from_text(_run(command), "the passphrase command's output")
+        yield from readings_of_file(_run(command), "the passphrase command's output")
     elif VARIABLE in request.environment:
         text = os.fsencode(request.environment[VARIABLE])
-        yield _checked(text, f"the environment's {VARIABLE}"), ""
+        what = f"the environment's {VARIABLE}"
+        yield from readings_of_text(_checked(text, what), what)
     else:
         yield from _from_terminal()
-
-
-def _from_text(data: bytes, what: str) -> Iterator[tuple[bytes, str]]:
-    """As it is without its line end; then without white space, as Qubes' tools strip it."""
-    text = data.removesuffix(b"\n").removesuffix(b"\r") if data.endswith(b"\n") else data
-    yield _checked(text, what), ""
-    stripped = text.rstrip()
-    if stripped and stripped != text:
-        yield stripped, f"white space at the end of {what} was left out: that fits"
 
 
 def _checked(text: bytes, what: str) -> bytes:
@@ -224,7 +221,7 @@ def _read_output(process: subprocess.Popen[bytes]) -> bytes:
     return data
 
 
-def _from_terminal() -> Iterator[tuple[bytes, str]]:
+def _from_terminal() -> Iterator[Reading]:
     """Asks on the terminal itself, three times at most."""
     try:
         os.close(os.open(_TERMINAL, os.O_RDWR | os.O_NOCTTY))
@@ -243,7 +240,9 @@ def _from_terminal() -> Iterator[tuple[bytes, str]]:
             continue
         if text:
             typed = True
-            yield text.encode("utf-8", "surrogateescape"), ""
+            yield from readings_of_text(
+                text.encode("utf-8", "surrogateescape"), "the passphrase that was typed"
+            )
     if not typed:
         raise UsageError(f"no passphrase was typed; {_OTHER_WAYS}")
 

@@ -63,12 +63,24 @@ class Lost:
 Event: TypeAlias = Data | Lost
 
 
+def unheard(text: str) -> None:
+    """Drops a warning that nobody waits for."""
+
+
 class LockedChunk(Protocol):
     """A chunk whose head was read: it says which key opens it."""
 
     @property
     def derivation(self) -> Derivation | None:
         """Which key; None where none is derived: the key is then ``b""``."""
+        ...
+
+    @property
+    def other(self) -> LockedChunk | None:
+        """The same chunk under the key of another name, tried where this one does not fit.
+
+        None where a writer bound chunks to one name only, which is nearly everywhere.
+        """
         ...
 
     def fits(self, key: bytes) -> bool:
@@ -98,6 +110,23 @@ class LockedChunk(Protocol):
             ChunkDamaged: it is not what was written; nothing was released.
         """
         ...
+
+
+def fitting(
+    locked: LockedChunk, key: bytes, derive: Callable[[Derivation], bytes]
+) -> tuple[LockedChunk, bytes]:
+    """A chunk's lock and key, or those of its other name where only these fit.
+
+    Args:
+        locked: the chunk.
+        key: derived for it.
+        derive: derives another key; called only where there is another name and `key` is wrong.
+    """
+    other = locked.other
+    if other is None or other.derivation is None or locked.fits(key):
+        return locked, key
+    other_key = derive(other.derivation)
+    return (other, other_key) if other.fits(other_key) else (locked, key)
 
 
 class FileOpener(Protocol):
@@ -232,8 +261,20 @@ class Door(Protocol):
         """
         ...
 
-    def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format:
+    def format(
+        self,
+        header: BackupHeader,
+        passphrase: bytes,
+        limits: Limits,
+        warn: Callable[[str], None] = ...,
+    ) -> Format:
         """The room behind this door.
+
+        Args:
+            header: authenticated.
+            passphrase: the backup's.
+            limits: bounds what a chunk may ask for.
+            warn: told what a verified chunk has of its own without harm.
 
         Raises:
             UnsupportedFormat: the header names an algorithm that is not there, or not allowed.

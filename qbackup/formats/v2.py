@@ -13,11 +13,12 @@ emergency procedure for format 2.
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 
 from qbackup.ciphers import CbcCipher
 from qbackup.errors import ChunkDamaged, LimitExceeded
-from qbackup.formats import Data
+from qbackup.formats import Data, unheard
 from qbackup.formats.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
 from qbackup.formats.v3 import Content, Door3, HmacFile, Plain
 from qbackup.header import BackupHeader
@@ -169,7 +170,13 @@ class Format2:
 class Door2(Door3):
     """See `qbackup.formats.Door`: a header is proven as in format 3."""
 
-    def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format2:
+    def format(
+        self,
+        header: BackupHeader,
+        passphrase: bytes,
+        limits: Limits,
+        warn: Callable[[str], None] = unheard,
+    ) -> Format2:
         """See `qbackup.formats.Door`."""
         return Format2(passphrase, *self._algorithms(header), limits)
 

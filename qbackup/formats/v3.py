@@ -20,7 +20,7 @@ from typing import Protocol
 
 from qbackup.ciphers import CbcCipher, CtrInPlace, choose_cbc
 from qbackup.errors import ChunkDamaged, QBackupError, UnsupportedFormat
-from qbackup.formats import Data, Format
+from qbackup.formats import Data, Format, unheard
 from qbackup.formats.openssl import (
     LARGEST_BLOCK,
     SALTED_SIZE,
@@ -168,6 +168,7 @@ class HmacChunk:
     room: int
     content: Content
     derivation: None = None
+    other: None = None
 
     def fits(self, key: bytes) -> bool:
         """See `qbackup.formats.LockedChunk`."""
@@ -365,7 +366,13 @@ class Door3:
 
         return work
 
-    def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format:
+    def format(
+        self,
+        header: BackupHeader,
+        passphrase: bytes,
+        limits: Limits,
+        warn: Callable[[str], None] = unheard,
+    ) -> Format:
         """See `qbackup.formats.Door`."""
         return Format3(passphrase, *self._algorithms(header))
 

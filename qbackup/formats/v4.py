@@ -3,18 +3,24 @@
 A chunk's passphrase is ``BACKUP_ID!NAME!PASSPHRASE``, NAME its member name without
 ``.enc``: so the MAC binds a chunk to its backup, its file and its place. Fact:
 QubesOS/qubes-core-admin ``qubes/backup.py``; the published emergency procedure.
+
+One writer bound one file to another name: that of Qubes R4.0.1-rc1 (version 4.0.34, November 2018)
+took ``../../qubes.xml.000`` for ``qubes.xml.000`` (QubesOS/qubes-issues #4493). This second name is
+tried for the chunks of ``qubes.xml`` alone, and only where the right one does not fit.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 from qbackup.ciphers import CtrInPlace
 from qbackup.errors import ChunkDamaged, QBackupError
-from qbackup.formats import Data
+from qbackup.formats import Data, unheard
 from qbackup.header import HEADER_NAME, BackupHeader
 from qbackup.keys import Derivation, secret_line
 from qbackup.limits import Limits
+from qbackup.metadata.record import METADATA_PATH
 from qbackup.names import ENCRYPTED_SUFFIX, Naming, display, encode
 from qbackup.scrypt import (
     HEADER_SIZE,
@@ -26,16 +32,32 @@ from qbackup.scrypt import (
 from qbackup.subkeys import RootKey
 
 NAMING = Naming(ENCRYPTED_SUFFIX)
+_RC1_FOLDER = "../../"  # what R4.0.1-rc1 put before the name of qubes.xml
+_RC1 = (
+    f"{METADATA_PATH} was written by Qubes R4.0.1-rc1 (November 2018) and is bound to the name"
+    f" {_RC1_FOLDER}{METADATA_PATH} instead of its own; it was verified under that name"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class ScryptChunk:
-    """One scrypt-encrypted member with its header parsed and within the limits."""
+    """One scrypt-encrypted member with its header parsed and within the limits.
+
+    Args:
+        name: that it is bound to.
+        index: its place in the file.
+        header: its first 96 bytes.
+        derivation: of its key.
+        other: see `qbackup.formats.LockedChunk`.
+        on_open: called when all of it was verified.
+    """
 
     name: str
     index: int
     header: EncryptedHeader
     derivation: Derivation
+    other: ScryptChunk | None = None
+    on_open: Callable[[], None] | None = None
 
     def fits(self, key: bytes) -> bool:
         """See `qbackup.formats.LockedChunk`."""
@@ -58,6 +80,8 @@ class ScryptChunk:
         except QBackupError as error:
             error.chunk = error.chunk or display(self.name)
             raise
+        if self.on_open is not None:
+            self.on_open()
         return Data(plaintext, stored_size, self.index)
 
 
@@ -80,10 +104,18 @@ class Format4:
     room = 0
     has_volumes = False
 
-    def __init__(self, backup_id: str, passphrase: bytes, limits: Limits) -> None:
+    def __init__(
+        self,
+        backup_id: str,
+        passphrase: bytes,
+        limits: Limits,
+        warn: Callable[[str], None] = unheard,
+    ) -> None:
         self._prefix = encode(backup_id) + b"!"
         self._passphrase = passphrase
         self._limits = limits
+        self._warn = warn
+        self._has_warned = False
 
     def file(self) -> Format4:
         """See `qbackup.formats.Format`."""
@@ -91,8 +123,24 @@ class Format4:
 
     def lock(self, name: str, index: int, head: bytes) -> ScryptChunk:
         """See `qbackup.formats.FileOpener`."""
-        secret = self._prefix + encode(name) + b"!" + self._passphrase
-        return _lock(name, index, secret, head, self._limits)
+        locked = _lock(name, index, self._secret(name), head, self._limits)
+        if name.rpartition(".")[0] != METADATA_PATH:
+            return locked
+        secret = secret_line(self._secret(_RC1_FOLDER + name))
+        other = replace(
+            locked,
+            derivation=replace(locked.derivation, secret=secret),
+            on_open=self._warn_of_rc1,
+        )
+        return replace(locked, other=other)
+
+    def _secret(self, name: str) -> bytes:
+        return self._prefix + encode(name) + b"!" + self._passphrase
+
+    def _warn_of_rc1(self) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            self._warn(_RC1)
 
     def finish(self) -> None:
         """See `qbackup.formats.FileOpener`."""
@@ -171,6 +219,12 @@ class Door4:
         """See `qbackup.formats.Door`."""
         return
 
-    def format(self, header: BackupHeader, passphrase: bytes, limits: Limits) -> Format4:
+    def format(
+        self,
+        header: BackupHeader,
+        passphrase: bytes,
+        limits: Limits,
+        warn: Callable[[str], None] = unheard,
+    ) -> Format4:
         """See `qbackup.formats.Door`."""
-        return Format4(header.backup_id, passphrase, limits)
+        return Format4(header.backup_id, passphrase, limits, warn)

@@ -21,7 +21,7 @@ from typing import Any
 
 from qbackup.ciphers import Cipher, choose_cipher
 from qbackup.errors import Damaged, LimitExceeded
-from qbackup.formats import Data, Event, FileOpener, Format
+from qbackup.formats import Data, Event, FileOpener, Format, fitting
 from qbackup.keys import Derivation, Deriver, physical_memory
 from qbackup.passes import WIDTH, first_pass, kernel_saves
 from qbackup.pipeline.items import StoredChunk, Tag
@@ -167,8 +167,10 @@ class Pipeline:
         self._pool.start(derivation, speculative=True)
 
     def fits(self, format_: Format, chunk: StoredChunk) -> bool:
-        """Whether a chunk's head was made with this passphrase, in this place. Raises as
+        """Whether a chunk's head was made with this passphrase, under its own name. Raises as
         `open_chunk`.
+
+        A chunk's other name is left out: this is asked of many chunks, and each costs a derivation.
         """
         locked = format_.file().lock(chunk.name, chunk.index, chunk.read_head(format_.head_size))
         return locked.fits(self.derive(locked.derivation) if locked.derivation else b"")
@@ -214,6 +216,7 @@ class Pipeline:
     def _open_one(self, format_: Format, opener: FileOpener, chunk: StoredChunk) -> Data:
         locked = opener.lock(chunk.name, chunk.index, chunk.read_head(format_.head_size))
         key = self.derive(locked.derivation) if locked.derivation is not None else b""
+        locked, key = fitting(locked, key, self.derive)
         locked.check_key(key)
         body = chunk.read_body(format_.head_size, format_.room)
         return locked.open(key, body, chunk.read_proof(), self.cipher.decrypt)

@@ -27,7 +27,8 @@ from qbackup.errors import (
     NotEnoughMemory,
     QBackupError,
 )
-from qbackup.formats import Data, Event, FileOpener, Format, Lost
+from qbackup.formats import Data, Event, FileOpener, Format, Lost, fitting
+from qbackup.keys import Derivation
 from qbackup.pipeline.items import Item, Queue, StoredChunk, Tag, missing
 from qbackup.pipeline.pool import KeyPool
 from qbackup.pipeline.threads import start_daemon
@@ -318,6 +319,7 @@ class Session(Generic[Tag]):
             return
         try:
             key = item.ticket.wait() if item.ticket is not None else b""
+            item.locked, key = fitting(item.locked, key, self._derive)
             item.locked.check_key(key)
             if item.body is None:
                 self._read(item, chunk)
@@ -330,6 +332,10 @@ class Session(Generic[Tag]):
         except BaseException as error:  # handed over whole, raised where it is waited for
             item.error = error
         item.body = None
+
+    def _derive(self, derivation: Derivation) -> bytes:
+        """A key that nobody asked for ahead."""
+        return self._pool.start(derivation).wait()
 
     def _try_others(self, item: Item[Tag], chunk: StoredChunk) -> None:
         """Puts another member of its name in the place of a chunk that can't be believed."""

@@ -66,6 +66,7 @@ class Plan:
         self._names = [name.rstrip("/") for name in names]
         self._owners = {table.owner(path) for path in paths} if paths is not None else None
         self._damaged_names: set[str] | None = None
+        self._required = {(r.name, file) for r in table.records for file in r.required}
         for name in self._names:
             self._check(name)
 
@@ -78,7 +79,7 @@ class Plan:
             raise self._table.not_there(f"there is no qube {display(qube)!r} in this backup")
         if not slash or self._owners is None:
             return
-        if (qube, file) not in self._owners and (qube, file) not in self._required():
+        if (qube, file) not in self._owners and (qube, file) not in self._required:
             raise NotInBackup(f"the qube {display(qube)!r} has no file {display(file)!r} here")
 
     def _wants(self, qube: str, file: str) -> bool:
@@ -117,12 +118,13 @@ class Plan:
         """Disk use of the qubes that are asked for as a whole, as the backup estimates it."""
         return sum(r.size or 0 for r in self._table.records if self.wants_whole(r.name))
 
-    def _required(self) -> set[tuple[str, str]]:
-        return {(r.name, file) for r in self._table.records for file in r.required}
+    def requires(self, target: Target) -> bool:
+        """Says whether ``qubes.xml`` requires this file."""
+        return (target.qube, target.name) in self._required
 
     def missing(self, seen: set[tuple[str, str]]) -> list[FileResult]:
         """What should be there and was not seen: images, whole qubes, files asked by name."""
-        wanted = {pair for pair in self._required() if self._wants(*pair)}
+        wanted = {pair for pair in self._required if self._wants(*pair)}
         wanted |= {(q, f) for q, s, f in (n.partition("/") for n in self._names) if s}
         with_files = {qube for qube, _ in seen | wanted}
         for record in self._table.records:

@@ -11,10 +11,10 @@ from qbackup.chunk import EncryptedChunk
 from qbackup.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory, QBackupError
 from qbackup.file import BackupFile, OnChunk
 from qbackup.formats import Event
-from qbackup.inner import InnerArchive
+from qbackup.inner import InnerArchive, Kind
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
-from qbackup.names import display
+from qbackup.names import display, must_have_content
 from qbackup.restore import damaged
 from qbackup.restore.damaged import Losses, Remains
 from qbackup.restore.plan import Plan, Target
@@ -204,20 +204,56 @@ class Run:
         if self._writer.goes_past_damage:
             return self._go_through(task, Losses(events), on_chunk)
         inner = task.file.decode(events, on_chunk)
-        if task.file.is_folder:
+        kind = self._kind(task, inner)
+        if kind == "symlink":
+            return [self._link(task, inner)]
+        if kind == "folder":
             return self._tree(task.file, task.target, inner)
         return [self._image(task.file, task.target, inner)]
 
+    def _kind(self, task: Task, inner: InnerArchive) -> Kind:
+        """Kind that a file is restored as; the beginning of its archive decides, whatever its name.
+
+        Raises:
+            Damaged: it is a folder where an image must be.
+        """
+        file, target = task.file, task.target
+        is_folder_by_name = file.is_folder
+        kind = file.own_kind(inner)
+        is_required = self._plan.requires(target)
+        if kind == "folder" and is_required and not is_folder_by_name:
+            raise Damaged("it is a folder, and qubes.xml requires an image of this name")
+        if kind == "symlink" and not is_required and not must_have_content(file.path):
+            return "symlink"
+        return "folder" if file.is_folder else "file"
+
+    def _link(self, task: Task, inner: InnerArchive) -> FileResult:
+        """Notes a file that is a symbolic link in dom0, of which nothing is made.
+
+        The file behind the link was not stored, and a link beside a qube's images would lead who
+        opens it to a file of this machine.
+        """
+        target = inner.only_link()
+        note = f"left out: it is a symbolic link to {target}, and nothing else of it was stored"
+        return self._result(task.file, task.target, "ok", notes=(note,))
+
     def _go_through(self, task: Task, losses: Losses, on_chunk: OnChunk) -> list[FileResult]:
         """As `_file`, to the end of a file that is damaged; what is left of it may be kept."""
-        file, target = task.file, task.target
-        if not file.is_folder:
-            inner = file.decode(losses, on_chunk, past_gaps=True)
-            with self._writer.image(target.qube, target.name) as image:
-                remains = damaged.image(inner, image, losses, file)
-            return [self._remains(task, remains, losses, remains.size or 0)]
+        file = task.file
         keeps = self._writer.keeps_damaged
-        inner = file.decode(losses, on_chunk, past_gaps=keeps)
+        inner = file.decode(losses, on_chunk, past_gaps=keeps or not file.is_folder)
+        kind = self._kind(task, inner)
+        if kind == "symlink":
+            return [self._link(task, inner)]
+        if kind == "folder":
+            return self._go_through_tree(task, inner, losses)
+        with self._writer.image(task.target.qube, task.target.name) as image:
+            remains = damaged.image(inner, image, losses, file)
+        return [self._remains(task, remains, losses, remains.size or 0)]
+
+    def _go_through_tree(self, task: Task, inner: InnerArchive, losses: Losses) -> list[FileResult]:
+        file, target = task.file, task.target
+        keeps = self._writer.keeps_damaged
         with self._writer.tree(target.qube, target.name) as sink:
             restore = TreeRestore(sink, self._limits, past_damage=keeps)
             remains = damaged.tree(inner, restore, losses, file)

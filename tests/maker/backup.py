@@ -40,7 +40,8 @@ class BackupMaker(Collector):
     `compression_filter` None: raw inner archives and `compressed=False`. `header` replaces the
     whole header text; chunks still follow `compression_filter` and `backup_id`. `chunk_size` is in
     bytes. Before `members()` or `write()` one may set `scrypt_options_for`, chunk name without
-    `.enc` to options, because parameters differ from chunk to chunk in real backups.
+    `.enc` to options, because parameters differ from chunk to chunk in real backups; and
+    `is_r401rc1`, to store qubes.xml as the writer of Qubes R4.0.1-rc1 did.
     """
 
     header: bytes
@@ -63,6 +64,7 @@ class BackupMaker(Collector):
         self.header = self._default_header(id_key) if header is None else header
         self.scrypt_options = tuple(scrypt_options)
         self.scrypt_options_for: dict[str, Sequence[str]] = {}
+        self.is_r401rc1 = False
 
     def _default_header(self, id_key: str) -> bytes:
         """Keys and their order as in QubesOS/qubes-core-admin `qubes/backup.py`, class
@@ -128,13 +130,13 @@ class BackupMaker(Collector):
         """
         return f"{self.backup_id}!{name}!{self.passphrase}".encode()
 
-    def encrypt(self, name: str, data: Path | bytes) -> Member:
+    def encrypt(self, name: str, data: Path | bytes, *, bound_to: str | None = None) -> Member:
         """Encrypts `data` as the chunk `name` (`vm1/private.img.000`) of this backup: the member
-        `NAME.enc`.
+        `NAME.enc`. `bound_to`: the name in its passphrase, where that is another one.
         """
         out = self._root / f"{name}.enc"
         options = self.scrypt_options_for.get(name, self.scrypt_options)
-        scrypt_encrypt(data, out, self.combined_passphrase(name), options)
+        scrypt_encrypt(data, out, self.combined_passphrase(bound_to or name), options)
         return Member(f"{name}.enc", out)
 
     def _build(self) -> Iterator[Member]:
@@ -145,8 +147,10 @@ class BackupMaker(Collector):
         passphrase = f"backup-header!{self.passphrase}".encode()
         scrypt_encrypt(header.path, proof.path, passphrase, self.scrypt_options)
         yield proof
-        with inner_tar(self._document(), "", compression_filter=self.compression_filter) as stream:
-            yield from self._chunks("qubes.xml", stream)
+        inside, folder = ("/", "../../") if self.is_r401rc1 else ("", "")
+        chosen = self.compression_filter
+        with inner_tar(self._document(), inside, compression_filter=chosen) as stream:
+            yield from self._chunks("qubes.xml", stream, folder)
         for qube in self.qubes:
             for name, path in qube.files.items():
                 with self._archive(qube, name, path) as stream:
@@ -158,6 +162,7 @@ class BackupMaker(Collector):
             return qubes_tarwriter(path, qube.subdir + name, compression_filter=chosen)
         return inner_tar(path, qube.subdir, compression_filter=chosen, dereference=not qube.home)
 
-    def _chunks(self, name: str, stream: BinaryIO) -> Iterator[Member]:
+    def _chunks(self, name: str, stream: BinaryIO, folder: str = "") -> Iterator[Member]:
         for index, chunk in enumerate(split_chunks(stream, self.chunk_size, self.workdir)):
-            yield self.encrypt(f"{name}.{index:03d}", chunk)
+            full_name = f"{name}.{index:03d}"
+            yield self.encrypt(full_name, chunk, bound_to=folder + full_name)

@@ -83,10 +83,18 @@ class Backup:
     def chunk(self, name: str) -> bytes:
         """What one chunk of format 4 or 2 holds; of format 3, its stored bytes."""
         if self.version == 4:
-            secret = f"{self.header['backup-id']}!{name}!".encode() + self.passphrase
-            return protection.scrypt_decrypt(secret, self.members[f"{name}.enc"])
+            try:
+                return self._scrypt_chunk(name, name)
+            except AssertionError:
+                if not name.startswith("qubes.xml."):
+                    raise
+                return self._scrypt_chunk(name, f"../../{name}")  # R4.0.1-rc1
         stored = self._prove(name)
         return self._volume(stored) if self.version == 2 else stored
+
+    def _scrypt_chunk(self, name: str, bound_to: str) -> bytes:
+        secret = f"{self.header['backup-id']}!{bound_to}!".encode() + self.passphrase
+        return protection.scrypt_decrypt(secret, self.members[f"{name}.enc"])
 
     def _volume(self, stored: bytes) -> bytes:
         """Format 2: each chunk for itself; what was done shows in its first bytes."""
@@ -115,13 +123,19 @@ class Backup:
         """Whether a file is a folder archive."""
         if path.startswith("dom0-home/"):
             return True
-        return self.version < 4 and path.rpartition("/")[2] in FOLDERS
+        if self.version < 4 and path.rpartition("/")[2] in FOLDERS:
+            return True
+        archive = self.archive(path)
+        first = next(members(archive))
+        return (first.name.rstrip(b"/").decode(), first.type) == (path, "5")
 
     def file(self, path: str) -> bytes:
         """The content of the one file in an inner archive."""
         archive = self.archive(path)
         (member,) = members(archive)
-        assert (member.name.decode(), member.type in "0S") == (path, True), "another file"
+        names = (path, "/qubes.xml") if path == "qubes.xml" else (path,)
+        assert member.name.decode() in names, "another file"
+        assert member.type in "0S", "another file"
         return content(archive, member)
 
     def tree(self, path: str) -> dict[bytes, tuple[Member, str]]:
