@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import select
 import shlex
 import subprocess
@@ -29,6 +30,8 @@ NONE = "none"
 _INPUT_SIZE = 32 * 1024
 OUTPUT_SIZE = 128 * 1024  # more are given back to the system each time, and faulted in again
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+_SHOWN = 80  # characters of a header's value in a message
+_PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)  # is safe to be typed
 _GZIP_FLAGS_AT = 3  # RFC 1952, section 2.3
 
 
@@ -207,6 +210,21 @@ _BEGINNINGS = {
 }
 
 
+def decoder_name(from_header: str | None) -> str | None:
+    """The program that a header's words call: the last part of the first word.
+
+    Qubes writes whatever its user named, with a path and options perhaps: ``/usr/bin/pigz``,
+    ``zstd -T0 -5``. Options change how a stream is written and not how it is read.
+
+    Returns:
+        The name; ``""`` where the words name no program, None where nothing is compressed.
+    """
+    if from_header is None:
+        return None
+    words = from_header.split()
+    return words[0].rpartition("/")[2] if words else ""
+
+
 def same_filter(name: str | None) -> str:
     """One name for all that decompress in the same way; ``""`` for none at all."""
     if name is None or name == NONE:
@@ -217,11 +235,12 @@ def same_filter(name: str | None) -> str:
 
 def other_filter(from_header: str | None, override: str | None) -> str:
     """What must be said of an override that can't be what the header means; ``""`` if it can."""
-    if override not in KNOWN_FILTERS or same_filter(override) == same_filter(from_header):
+    said = decoder_name(from_header)
+    is_nothing_new = said == "" or same_filter(override) == same_filter(said)
+    if override not in KNOWN_FILTERS or is_nothing_new:
         return ""
-    return (
-        f"files are read as asked for, {override}; the header says {display(from_header or NONE)}"
-    )
+    shown = NONE if from_header is None else display(from_header[:_SHOWN])
+    return f"files are read as asked for, {override}; the header says {shown}"
 
 
 def told_filter(beginning: bytes | memoryview) -> str | None:
@@ -244,8 +263,9 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
     """How the files of a backup are decompressed.
 
     Args:
-        from_header: the authenticated header's filter; None when not compressed.
-        override: what the user named instead; may be a program that works with ``-d``.
+        from_header: the authenticated header's own words; None when not compressed.
+        override: what the user named instead, which counts whatever the header says; may be a
+            program that works with ``-d``.
         limits: bounds the decompressor's memory.
 
     Raises:
@@ -253,18 +273,15 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
             needs a package which is not installed.
         UsageError: the override is empty, or has a quote without an end.
     """
-    name = override if override is not None else (from_header or NONE)
-    if name == NONE:
+    name = override if override is not None else decoder_name(from_header)
+    if name is None or name == NONE:
         return raw
     if name in _DECODERS:
         make = _DECODERS[name]
         make(limits)  # so that a missing package shows now
         return lambda events: _decompress(lambda: make(limits), name, events)
     if override is None:
-        raise UnsupportedFormat(
-            f"the backup was compressed with {name!r}, which is not built in. If you trust a"
-            f" program of that name on this machine, name it: --compression-filter {name}"
-        )
+        raise _not_built_in(from_header or "", name)
     try:
         command = shlex.split(override)
     except ValueError as error:
@@ -272,6 +289,20 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
     if not command:
         raise UsageError("the compression filter's name is empty")
     return lambda events: _external([*command, "-d"], events)
+
+
+def _not_built_in(words: str, name: str) -> UnsupportedFormat:
+    """The error of a header whose filter has no decoder here."""
+    if not name:
+        return UnsupportedFormat(
+            "the header says that files are compressed and names no program. If you know which one"
+            " it was, name it: --compression-filter NAME"
+        )
+    shown = name if _PLAIN_NAME.fullmatch(name) else "NAME"
+    return UnsupportedFormat(
+        f"the backup was compressed with '{display(words[:_SHOWN])}', which is not built in. If you"
+        f" trust a program of that name on this machine, name it: --compression-filter {shown}"
+    )
 
 
 def _buffers(events: Iterable[Event]) -> Iterator[memoryview]:

@@ -220,7 +220,12 @@ class HeaderlessFront(Front):
         self.faults = [self._beginning.fault] if self._beginning.fault else []
         self._header = self._beginning.chunk
         self._untrusted = header_for(self._header)
-        self._choose_door(self._untrusted)
+        self._choose_door(self._untrusted.version)
+
+    @property
+    def untrusted_header(self) -> BackupHeader:
+        """See `Front`."""
+        return self._untrusted
 
     def _parse(self, plain: bytes) -> BackupHeader:
         return self._untrusted

@@ -17,7 +17,7 @@ from qbackup.formats import Format
 from qbackup.front import Front
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
-from qbackup.names import display
+from qbackup.names import display, encode
 from qbackup.pipeline import Pipeline
 from qbackup.restore.journal import JOURNAL_NAME
 from qbackup.restore.plan import Plan, Target
@@ -127,7 +127,7 @@ class Recovery:
         the filter.
         """
         return self.front.root_key(self.pipeline).derive(
-            "journal 1", self.front.digest, self.contents.digest, same_filter(self.filter).encode()
+            "journal 1", self.front.digest, self.contents.digest, encode(same_filter(self.filter))
         )
 
     def _run(

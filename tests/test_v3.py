@@ -818,9 +818,8 @@ class TestTheHouse:
         assert not {n.split(".")[1] for n in imported if n.startswith("qbackup.")} & layers
 
     def test_a_version_without_a_door_is_refused(self) -> None:
-        header = BackupHeader.parse(b"version=3\nencrypted=True\ncompressed=False\n")
         with pytest.raises(UnsupportedFormat, match="format 5"):
-            choose_door(dataclasses.replace(header, version=5))
+            choose_door(5)
 
     def test_one_place_looks_at_the_version(self) -> None:
         looking = []

@@ -22,6 +22,7 @@ from qbackup.restore.report import ByteRange, FileResult, Report
 Document: TypeAlias = dict[str, Any]
 SCHEMA = 1
 _SHOWN = 20
+_SHOWN_VALUE = 200  # characters of a header's value
 
 
 def to_json(document: Document) -> str:
@@ -76,7 +77,11 @@ def _with_errors(document: Document, errors: Sequence[str]) -> Document:
 
 
 def _header_document(header: BackupHeader) -> Document:
-    return dataclasses.asdict(header)
+    """Its values as text that is valid Unicode: a filter may be any string."""
+    return {
+        key: json_name(value)["name"] if isinstance(value, str) else value
+        for key, value in dataclasses.asdict(header).items()
+    }
 
 
 # info
@@ -109,12 +114,18 @@ def info_document(archive: BackupArchive, cost: Cost) -> Document:
 
 
 def _any_header(archive: BackupArchive) -> BackupHeader | None:
-    """The header, authenticated or not; None where salvage found none."""
+    """The header, authenticated or not; None where salvage found none.
+
+    Raises:
+        HeaderAltered: it is not authenticated, and can't be understood.
+    """
     if archive.is_unlocked:
         return archive.header
     try:
         return archive.untrusted_header
     except (Unlockable, Unreadable):
+        if not archive.salvaged:
+            raise
         return None
 
 
@@ -126,8 +137,8 @@ def info_text(archive: BackupArchive, cost: Cost) -> str:
     if header is not None:
         rows = [
             ("format", f"{header.version}  ({trust})"),
-            *([("backup id", header.backup_id)] if header.backup_id else []),
-            ("compression", header.compression_filter or "none"),
+            *([("backup id", header.backup_id[:_SHOWN_VALUE])] if header.backup_id else []),
+            ("compression", _compression(header)),
             *_algorithms(header),
         ]
     rows += [
@@ -146,6 +157,12 @@ def info_text(archive: BackupArchive, cost: Cost) -> str:
     )
     rows += [("not promised", caveat) for caveat in archive.door.caveats]
     return "\n".join(f"{name + ':':16}{display(value)}" for name, value in rows)
+
+
+def _compression(header: BackupHeader) -> str:
+    if header.compression_filter is None:
+        return "none"
+    return header.compression_filter[:_SHOWN_VALUE] or "by a program that is not named"
 
 
 def _algorithms(header: BackupHeader) -> list[tuple[str, str]]:
