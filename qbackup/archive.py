@@ -225,7 +225,7 @@ class BackupArchive:
             WrongPassphrase: it does not fit.
             HeaderAltered: it fits, but the header is not what was written.
             LimitExceeded: the derivation would cost more than allowed; none was started.
-            UnsupportedFormat: the authenticated header names what is not read, or is not understood.
+            UnsupportedFormat: the authenticated header names what is not read or understood.
         """
         data = _passphrase_bytes(passphrase() if callable(passphrase) else passphrase)
         meanwhile = functools.partial(self._ahead.begin, lambda: self._format_ahead(data))

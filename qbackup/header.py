@@ -233,8 +233,8 @@ def _check_version(values: dict[str, str]) -> int:
     if version is not None and version in _RULES:
         return version
     raise _NotUnderstoodError(
-        f"this is a backup of format {_shown(text) or 'nothing'}, which this version of qbackup does not know;"
-        " a newer one may",
+        f"this is a backup of format {_shown(text) or 'nothing'}, which this version of qbackup"
+        " does not know; a newer one may",
         is_unsupported=True,
     )
 

@@ -276,9 +276,9 @@ class SalvagedFront(Front):
     ) -> QBackupError:
         if copies:
             return HeaderAltered(
-                f"the header's authenticated copy ({display(copies[0].header.backup_id[:_SHOWN])}) fits none of"
-                f" {tried} chunks that were tried: it is another backup's, or all these chunks are"
-                " damaged",
+                f"the header's authenticated copy ({_shown(copies[0].header.backup_id)}) fits none"
+                f" of {tried} chunks that were tried: it is another backup's, or all these chunks"
+                " are damaged",
                 file=HEADER_COPY_NAME,
             )
         if isinstance(error, WrongPassphrase):
@@ -295,9 +295,8 @@ class SalvagedFront(Front):
             if id_ == chosen:
                 continue
             self.faults.append(
-                f"this file holds parts of two backups: {display(chosen[:_SHOWN])}, which is used, and"
-                f" {display(id_[:_SHOWN])}, which"
-                f" is left out; for that one"
+                f"this file holds parts of two backups: {_shown(chosen)}, which is used, and"
+                f" {_shown(id_)}, which is left out; for that one"
                 f" {_where(min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)}"
             )
 
@@ -308,7 +307,7 @@ class SalvagedFront(Front):
         name = None if self._knows_filter else self._told_filter(format_, proofs, pipeline)
         self.faults.append(
             f"the header can't be authenticated ({error.reason}); its backup id"
-            f" {display(id_[:_SHOWN])} was proven"
+            f" {_shown(id_)} was proven"
             f" by {display(proofs[0].name)}, and nothing else that it says was believed"
         )
         if name is not None:
@@ -352,6 +351,10 @@ class SalvagedFront(Front):
             "no first chunk of a file can be opened, so the compression filter can't be told from"
             " the data; name it: --compression-filter NAME"
         )
+
+
+def _shown(id_: str) -> str:
+    return display(id_[:_SHOWN])
 
 
 def _where(begin: int) -> str:

@@ -6,7 +6,9 @@ the user forces counts whatever the header says. With `--salvage` the same holds
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,8 +52,10 @@ class TestKnownFilters:
         chosen, path = of(name, tmp_path)
         with qbackup.open(path, passphrase=chosen.passphrase) as archive:
             assert archive.verify().ok
-        with ReadOnly(path) as pipe, qbackup.open(pipe, passphrase=chosen.passphrase) as archive:
-            assert archive.verify().ok
+        with contextlib.closing(ReadOnly(path)) as pipe:
+            source: Any = pipe
+            with qbackup.open(source, passphrase=chosen.passphrase) as archive:
+                assert archive.verify().ok
         with qbackup.open(path, passphrase=chosen.passphrase, salvage=True) as archive:
             assert archive.verify().ok and archive.salvaged == ()
 

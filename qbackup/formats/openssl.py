@@ -75,8 +75,8 @@ def choose_digest(name: str, *, allowed: str | None = None) -> str:
         )
     if digest in _WEAK and (allowed is None or _KNOWN.get(_plain(allowed)) != digest):
         raise UnsupportedFormat(
-            f"the HMAC's digest {display(name[:80])} is too weak to prove anything. If you want to trust it all"
-            f" the same, ask for it by name: --hmac-algorithm {name}"
+            f"the HMAC's digest {display(name[:80])} is too weak to prove anything. If you want to"
+            f" trust it all the same, ask for it by name: --hmac-algorithm {name}"
         )
     return digest
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
 from dataclasses import replace as replaced
 
 from tests.maker import replace
@@ -201,9 +200,9 @@ def _chosen_by_the_user(scenes: Scenes) -> Iterator[Vector]:
             scene.members,
         )
     words = "/opt/odd filter; -x='1'"
-    text = f"version=4\nencrypted=True\ncompressed=False\ncompression-filter={words}\n"
-    text += "hmac-algorithm=scrypt\nbackup-id=a-1\n"
-    scene = scenes.one_qube("odd", compression_filter=None, header=text.encode(), backup_id="a-1")
+    plain = f"version=4\nencrypted=True\ncompressed=False\ncompression-filter={words}\n"
+    plain += "hmac-algorithm=scrypt\nbackup-id=a-1\n"
+    scene = scenes.one_qube("odd", compression_filter=None, header=plain.encode(), backup_id="a-1")
     scene.shorten_metadata()
     yield scene.vector(
         "header-filter-odd-not-used",
