@@ -25,6 +25,7 @@ from qbackup.formats import Event, Lost
 from qbackup.limits import Limits
 from qbackup.names import display
 from qbackup.tar import MAGIC_OFFSET
+from qbackup.windows import HEAD_SIZE, decoder_memory
 
 NONE = "none"
 _INPUT_SIZE = 32 * 1024
@@ -279,7 +280,7 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
     if name in _DECODERS:
         make = _DECODERS[name]
         make(limits)  # so that a missing package shows now
-        return lambda events: _decompress(lambda: make(limits), name, events)
+        return lambda events: _decompress(make, name, limits, events)
     if override is None:
         raise _not_built_in(from_header or "", name)
     try:
@@ -334,22 +335,26 @@ def raw(events: Iterable[Event]) -> Iterator[memoryview]:
 
 
 def _decompress(
-    make: Callable[[], Decoder], name: str, events: Iterable[Event]
+    make: Callable[[Limits], Decoder], name: str, limits: Limits, events: Iterable[Event]
 ) -> Iterator[memoryview]:
-    decoder = make()
+    decoder = make(limits)
     started = False
+    head = b""  # of the stream under way, for what is to be said of it
     for piece in _slices(events, _INPUT_SIZE):
         data: bytes | memoryview = piece
         while len(data) or not (decoder.needs_input or decoder.eof):
             if decoder.eof:
-                decoder = make()
+                decoder = make(limits)
                 started = False
+                head = b""
+            if len(head) < HEAD_SIZE:
+                head += bytes(data[: HEAD_SIZE - len(head)])
             try:
                 output = decoder.decompress(data, OUTPUT_SIZE)
             except MemoryError:
                 raise
             except Exception as error:  # each library has an exception of its own
-                raise _stream_error(name, error) from error
+                raise _stream_error(name, error, head, limits) from error
             started = True
             data = decoder.unused_data if decoder.eof else b""
             if output:
@@ -359,12 +364,18 @@ def _decompress(
         raise Damaged(f"the {name} stream is cut off: its end is missing")
 
 
-def _stream_error(name: str, error: Exception) -> Damaged | LimitExceeded:
+def _stream_error(
+    name: str, error: Exception, head: bytes, limits: Limits
+) -> Damaged | LimitExceeded:
     words = str(error).lower()
     if "limit" in words or "too much memory" in words:  # xz's and zstd's way to say it
+        needed = decoder_memory(name, head)
+        wanted = "more memory" if needed is None else f"{needed} bytes of memory, more"
         return LimitExceeded(
-            f"the {name} stream asks for more memory than Limits.decoder_memory allows",
+            f"to unpack the {name} stream takes {wanted} than the limit decoder_memory allows"
+            f" ({limits.decoder_memory})",
             limit="decoder_memory",
+            needed=needed,
         )
     return Damaged(f"the {name} stream is broken, or something follows its end ({error})")
 

@@ -255,6 +255,7 @@ class Front:
             raise LimitExceeded(
                 f"it has {member.size} bytes, more than the {limit} allowed",
                 limit="header",
+                needed=member.size,
                 file=member.name,
             )
         buffer = bytearray(member.size)

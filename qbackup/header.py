@@ -162,7 +162,9 @@ class _NotUnderstoodError(Exception):
 
 def _check_length(data: bytes, limits: Limits) -> None:
     if len(data) > limits.header:
-        raise LimitExceeded("the header is too long", limit="header", file=HEADER_NAME)
+        raise LimitExceeded(
+            "the header is too long", limit="header", needed=len(data), file=HEADER_NAME
+        )
 
 
 def _boolean(value: str) -> bool:

@@ -161,6 +161,7 @@ def _read(source: Source, member: StoredMember, limit: int, name: str) -> bytes:
         raise LimitExceeded(
             f"it has {member.size} bytes, more than the {limit} allowed",
             limit=name,
+            needed=member.size,
             file=member.name,
         )
     buffer = bytearray(member.size)

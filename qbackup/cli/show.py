@@ -274,6 +274,10 @@ def _result_document(result: FileResult) -> Document:
     }
     if result.notes:
         document["notes"] = list(result.notes)
+    if result.limit is not None:
+        document["limit"] = result.limit
+    if result.advice:
+        document["advice"] = result.advice
     return {**document, **_damage_document(result)}
 
 
@@ -317,6 +321,14 @@ def _some(texts: Sequence[str]) -> list[str]:
     return [*texts[:_SHOWN], *([f"{more} more (see --json)"] if more > 0 else [])]
 
 
+def _archive_text(report: Report) -> list[str]:
+    """What is wrong with the archive as a whole; the last may be a limit and no damage."""
+    lines = [f"DAMAGED  the archive: {error}" for error in report.errors]
+    if report.archive_limit:
+        lines[-1] = f"LIMIT  the archive: {report.errors[-1]}"
+    return lines
+
+
 def report_text(report: Report, *, stopped: bool = False) -> str:
     """The final report for people: what is not whole first in words, then the sum.
 
@@ -331,7 +343,7 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
         if not result.ok:
             lines.append(f"{result.status.upper()}  {name}: {result.error}")
             lines += damage_text(result)
-    lines += [f"DAMAGED  the archive: {error}" for error in report.errors]
+    lines += _archive_text(report)
     lines += [f"what to do: {text}" for text in ([] if stopped else report.advice)]
     good = [result for result in report.files if result.ok]
     total = human_size(sum(result.size for result in good))
