@@ -18,7 +18,7 @@ from typing import BinaryIO, TypeAlias
 
 from qbackup.ahead import Ahead
 from qbackup.chunk import EncryptedChunk, ReadProof
-from qbackup.compression import choose_filter, other_filter
+from qbackup.compression import choose_filter, decoder_name, other_filter
 from qbackup.contents import Contents
 from qbackup.errors import UsageError
 from qbackup.file import BackupFile, Unlocked
@@ -83,7 +83,6 @@ class BackupArchive:
     Raises:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: a version that is not read.
-        HeaderAltered: the header is malformed.
         UsageError: salvage from a pipe, or a number that makes no sense.
         Unlockable: with a passphrase, see `unlock`.
     """
@@ -179,7 +178,11 @@ class BackupArchive:
 
     @property
     def untrusted_header(self) -> BackupHeader:
-        """The header as anybody could have written it. With salvage, raises if it is none."""
+        """The header as anybody could have written it.
+
+        Raises:
+            HeaderAltered: it can't be understood; whether it is damaged, its proof alone shows.
+        """
         return self._front.untrusted_header
 
     @property
@@ -222,12 +225,12 @@ class BackupArchive:
             WrongPassphrase: it does not fit.
             HeaderAltered: it fits, but the header is not what was written.
             LimitExceeded: the derivation would cost more than allowed; none was started.
-            UnsupportedFormat: the authenticated header names what is not read.
+            UnsupportedFormat: the authenticated header names what is not read or understood.
         """
         data = _passphrase_bytes(passphrase() if callable(passphrase) else passphrase)
         meanwhile = functools.partial(self._ahead.begin, lambda: self._format_ahead(data))
         header = self._front.authenticate(data, self.pipeline, meanwhile if ahead else None)
-        door = choose_door(header, hmac_algorithm=self._hmac_algorithm)
+        door = choose_door(header.version, hmac_algorithm=self._hmac_algorithm)
         format_ = door.format(header, data, self.limits, self._warn)
         self._unlocked = Unlocked(format_, self._choose_decompress(format_, header))
         self._header = header
@@ -443,7 +446,7 @@ class BackupArchive:
             pipeline=self.pipeline,
             ahead=self._ahead,
             format=self.unlocked().format,
-            filter=self._filter_override or self.header.compression_filter,
+            filter=self._filter_override or decoder_name(self.header.compression_filter),
             limits=self.limits,
             warnings=self.warnings,
             warn=self._warn,

@@ -185,6 +185,7 @@ class EncryptedChunk:
             raise LimitExceeded(
                 f"it has {self.size} bytes, more than the {self._limits.chunk} allowed",
                 limit="chunk",
+                needed=self.size,
                 chunk=display(self.name),
             )
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qbackup.errors import MachineError, UnsupportedFormat
+from qbackup.names import display
 
 AES_BLOCK_SIZE = 16
 _PIECE_SIZE = 1 << 30  # libcrypto counts in a C int
@@ -180,7 +181,8 @@ def choose_cbc(name: str) -> CbcCipher:
     plain = _CBC_NAMES.get(plain, plain)
     if plain not in _CBC:
         raise UnsupportedFormat(
-            f"the backup was encrypted with {name}, which is not read; known are {', '.join(_CBC)}"
+            f"the backup was encrypted with {display(name[:80])}, which is not read; known are"
+            f" {', '.join(_CBC)}"
         )
     module, key_size, block_size = _CBC[plain]
     for load in (_pycryptodome_cbc, _libcrypto_cbc):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import select
 import shlex
 import subprocess
@@ -24,11 +25,14 @@ from qbackup.formats import Event, Lost
 from qbackup.limits import Limits
 from qbackup.names import display
 from qbackup.tar import MAGIC_OFFSET
+from qbackup.windows import HEAD_SIZE, decoder_memory
 
 NONE = "none"
 _INPUT_SIZE = 32 * 1024
 OUTPUT_SIZE = 128 * 1024  # more are given back to the system each time, and faulted in again
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
+_SHOWN = 80  # characters of a header's value in a message
+_PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)  # is safe to be typed
 _GZIP_FLAGS_AT = 3  # RFC 1952, section 2.3
 
 
@@ -207,6 +211,21 @@ _BEGINNINGS = {
 }
 
 
+def decoder_name(from_header: str | None) -> str | None:
+    """The program that a header's words call: the last part of the first word.
+
+    Qubes writes whatever its user named, with a path and options perhaps: ``/usr/bin/pigz``,
+    ``zstd -T0 -5``. Options change how a stream is written and not how it is read.
+
+    Returns:
+        The name; ``""`` where the words name no program, None where nothing is compressed.
+    """
+    if from_header is None:
+        return None
+    words = from_header.split()
+    return words[0].rpartition("/")[2] if words else ""
+
+
 def same_filter(name: str | None) -> str:
     """One name for all that decompress in the same way; ``""`` for none at all."""
     if name is None or name == NONE:
@@ -217,11 +236,12 @@ def same_filter(name: str | None) -> str:
 
 def other_filter(from_header: str | None, override: str | None) -> str:
     """What must be said of an override that can't be what the header means; ``""`` if it can."""
-    if override not in KNOWN_FILTERS or same_filter(override) == same_filter(from_header):
+    said = decoder_name(from_header)
+    is_nothing_new = said == "" or same_filter(override) == same_filter(said)
+    if override not in KNOWN_FILTERS or is_nothing_new:
         return ""
-    return (
-        f"files are read as asked for, {override}; the header says {display(from_header or NONE)}"
-    )
+    shown = NONE if from_header is None else display(from_header[:_SHOWN])
+    return f"files are read as asked for, {override}; the header says {shown}"
 
 
 def told_filter(beginning: bytes | memoryview) -> str | None:
@@ -244,8 +264,9 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
     """How the files of a backup are decompressed.
 
     Args:
-        from_header: the authenticated header's filter; None when not compressed.
-        override: what the user named instead; may be a program that works with ``-d``.
+        from_header: the authenticated header's own words; None when not compressed.
+        override: what the user named instead, which counts whatever the header says; may be a
+            program that works with ``-d``.
         limits: bounds the decompressor's memory.
 
     Raises:
@@ -253,18 +274,15 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
             needs a package which is not installed.
         UsageError: the override is empty, or has a quote without an end.
     """
-    name = override if override is not None else (from_header or NONE)
-    if name == NONE:
+    name = override if override is not None else decoder_name(from_header)
+    if name is None or name == NONE:
         return raw
     if name in _DECODERS:
         make = _DECODERS[name]
         make(limits)  # so that a missing package shows now
-        return lambda events: _decompress(lambda: make(limits), name, events)
+        return lambda events: _decompress(make, name, limits, events)
     if override is None:
-        raise UnsupportedFormat(
-            f"the backup was compressed with {name!r}, which is not built in. If you trust a"
-            f" program of that name on this machine, name it: --compression-filter {name}"
-        )
+        raise _not_built_in(from_header or "", name)
     try:
         command = shlex.split(override)
     except ValueError as error:
@@ -272,6 +290,20 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
     if not command:
         raise UsageError("the compression filter's name is empty")
     return lambda events: _external([*command, "-d"], events)
+
+
+def _not_built_in(words: str, name: str) -> UnsupportedFormat:
+    """The error of a header whose filter has no decoder here."""
+    if not name:
+        return UnsupportedFormat(
+            "the header says that files are compressed and names no program. If you know which one"
+            " it was, name it: --compression-filter NAME"
+        )
+    shown = name if _PLAIN_NAME.fullmatch(name) else "NAME"
+    return UnsupportedFormat(
+        f"the backup was compressed with '{display(words[:_SHOWN])}', which is not built in. If you"
+        f" trust a program of that name on this machine, name it: --compression-filter {shown}"
+    )
 
 
 def _buffers(events: Iterable[Event]) -> Iterator[memoryview]:
@@ -303,22 +335,26 @@ def raw(events: Iterable[Event]) -> Iterator[memoryview]:
 
 
 def _decompress(
-    make: Callable[[], Decoder], name: str, events: Iterable[Event]
+    make: Callable[[Limits], Decoder], name: str, limits: Limits, events: Iterable[Event]
 ) -> Iterator[memoryview]:
-    decoder = make()
+    decoder = make(limits)
     started = False
+    head = b""  # of the stream under way, for what is to be said of it
     for piece in _slices(events, _INPUT_SIZE):
         data: bytes | memoryview = piece
         while len(data) or not (decoder.needs_input or decoder.eof):
             if decoder.eof:
-                decoder = make()
+                decoder = make(limits)
                 started = False
+                head = b""
+            if len(head) < HEAD_SIZE:
+                head += bytes(data[: HEAD_SIZE - len(head)])
             try:
                 output = decoder.decompress(data, OUTPUT_SIZE)
             except MemoryError:
                 raise
             except Exception as error:  # each library has an exception of its own
-                raise _stream_error(name, error) from error
+                raise _stream_error(name, error, head, limits) from error
             started = True
             data = decoder.unused_data if decoder.eof else b""
             if output:
@@ -328,12 +364,18 @@ def _decompress(
         raise Damaged(f"the {name} stream is cut off: its end is missing")
 
 
-def _stream_error(name: str, error: Exception) -> Damaged | LimitExceeded:
+def _stream_error(
+    name: str, error: Exception, head: bytes, limits: Limits
+) -> Damaged | LimitExceeded:
     words = str(error).lower()
     if "limit" in words or "too much memory" in words:  # xz's and zstd's way to say it
+        needed = decoder_memory(name, head)
+        wanted = "more memory" if needed is None else f"{needed} bytes of memory, more"
         return LimitExceeded(
-            f"the {name} stream asks for more memory than Limits.decoder_memory allows",
+            f"to unpack the {name} stream takes {wanted} than the limit decoder_memory allows"
+            f" ({limits.decoder_memory})",
             limit="decoder_memory",
+            needed=needed,
         )
     return Damaged(f"the {name} stream is broken, or something follows its end ({error})")
 

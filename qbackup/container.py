@@ -155,6 +155,7 @@ def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarM
 
     Raises:
         ArchiveDamaged: there is something else.
+        LimitExceeded: a header that is larger than allowed.
     """
     reader = read_member(limits, sparse=False, checked=checked)
     start = window.position
@@ -173,8 +174,11 @@ def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarM
         if member is None:
             raise ArchiveDamaged(f"zeros where a member should begin, at byte {start}") from None
         return member
-    except (Damaged, LimitExceeded) as error:
+    except Damaged as error:
         raise ArchiveDamaged(f"{error.reason}, at byte {start}") from error
+    except LimitExceeded as error:
+        error.reason = f"{error.reason}, at byte {start}"
+        raise
 
 
 class Seams:

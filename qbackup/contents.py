@@ -110,7 +110,8 @@ class Contents:
         """See `BackupArchive.qubes`."""
         table = self.table
         if self.error is not None and not self._salvage:
-            self.error.advice = BY_FOLDER
+            if not isinstance(self.error, LimitExceeded):  # which names the option itself
+                self.error.advice = BY_FOLDER
             raise self.error
         qubes = (Qube(record, self._catalog, table) for record in table.records)
         return tuple(qube for qube in qubes if qube.is_listed or qube.files)

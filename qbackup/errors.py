@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from qbackup.restore.report import Report
 
 
+def _short(value: int) -> str:
+    """A number that is no smaller, as `--limit` takes it: with a suffix where it is large."""
+    for suffix, shift in (("T", 40), ("G", 30), ("M", 20)):
+        rounded = -(-value >> shift)
+        if rounded > 1 and (value >> shift >= 10 or value == rounded << shift):
+            return f"{rounded}{suffix}"
+    return str(value)
+
+
 class QBackupError(Exception):
     """Base of all errors of this package.
 
@@ -107,20 +116,30 @@ class UnsupportedFormat(Unreadable):
 class LimitExceeded(Unreadable):
     """Untrusted input asks for more than `qbackup.Limits` allows.
 
+    Nothing is known to be damaged: the same input is read when the limit is raised.
+
     Attributes:
         limit: the name of the field of Limits.
+        needed: the least value of the field that lets this pass; None where that is not known.
     """
 
-    advice = (
-        "no backup that Qubes wrote needs as much: it is damaged, or was made to do harm."
-        " In the library, qbackup.Limits raises the limit"
-    )
-
     def __init__(
-        self, reason: str, *, limit: str, file: str | None = None, chunk: str | None = None
+        self,
+        reason: str,
+        *,
+        limit: str,
+        needed: int | None = None,
+        file: str | None = None,
+        chunk: str | None = None,
     ) -> None:
         super().__init__(reason, file=file, chunk=chunk)
         self.limit = limit
+        self.needed = needed
+        value = "VALUE" if needed is None else _short(needed)
+        self.advice = (
+            f"if you trust who made this backup, raise the limit: --limit {limit}={value} (in the"
+            " library: qbackup.Limits); if not, take it for damaged, or made to do harm"
+        )
 
 
 class Damaged(QBackupError):

@@ -27,12 +27,13 @@ from qbackup.errors import (
 )
 from qbackup.formats import Door, LockedHeader, choose_door
 from qbackup.formats.v4 import Door4
-from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
+from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader, read_version
 from qbackup.keys import Derivation
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import display
 from qbackup.pipeline import Pipeline
+from qbackup.scrypt import MAGIC as SCRYPT_MAGIC
 from qbackup.scrypt import OVERHEAD, ScryptParameters
 from qbackup.source import Source
 from qbackup.subkeys import RootKey
@@ -40,6 +41,10 @@ from qbackup.subkeys import RootKey
 _NO_STAND_IN = (
     "if it is certainly right, the header is damaged, and in this format nothing can stand in for"
     " it: try another copy of the backup"
+)
+_OTHER_FORMAT = (
+    "the header was altered or is damaged: its authenticated copy is that of format 4, and the"
+    " header says another format, or none"
 )
 NOTHING_FITS = (
     "it fits nothing else that was tried for --salvage either, so it is most likely wrong; if not,"
@@ -59,7 +64,6 @@ class Front:
     Raises:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: a version that is not read.
-        HeaderAltered: the header is malformed.
     """
 
     def __init__(
@@ -84,12 +88,12 @@ class Front:
         self._begin()
 
     def _begin(self) -> None:
+        """Believes nothing of the header but the version, which says how it is to be proven."""
         self._header = self._read_header()
-        self._untrusted = BackupHeader.parse(self._header, self._limits)
-        self._choose_door(self._untrusted)
+        self._choose_door(read_version(self._header, self._limits))
 
-    def _choose_door(self, header: BackupHeader) -> Door:
-        self._door = choose_door(header, hmac_algorithm=self._hmac_algorithm)
+    def _choose_door(self, version: int) -> Door:
+        self._door = choose_door(version, hmac_algorithm=self._hmac_algorithm)
         self._catalog.naming = self._door.naming
         return self._door
 
@@ -100,8 +104,12 @@ class Front:
 
     @property
     def untrusted_header(self) -> BackupHeader:
-        """The header as anybody could have written it."""
-        return self._untrusted
+        """The header as anybody could have written it.
+
+        Raises:
+            HeaderAltered: it can't be understood; whether it is damaged, its proof alone shows.
+        """
+        return BackupHeader.parse(self._header, self._limits)
 
     @property
     def is_authentic(self) -> bool:
@@ -157,6 +165,7 @@ class Front:
         Raises:
             WrongPassphrase: it does not fit.
             HeaderAltered: it fits, but the header is not what was written.
+            UnsupportedFormat: the header is what was written, and is not understood.
             LimitExceeded: the derivation would cost more than allowed; none was started.
         """
         key, plain = self._open_copy(passphrase, pipeline, meanwhile)
@@ -175,7 +184,7 @@ class Front:
         return header
 
     def _parse(self, plain: bytes) -> BackupHeader:
-        return BackupHeader.parse(plain, self._limits)
+        return BackupHeader.parse(plain, self._limits, proven=True)
 
     def _open_copy(
         self,
@@ -188,6 +197,8 @@ class Front:
         Raises as `authenticate`.
         """
         copy = self._read_copy()
+        if not self.door.heads_name_backup and copy.startswith(SCRYPT_MAGIC):
+            raise HeaderAltered(_OTHER_FORMAT, file=HEADER_NAME)
         try:
             locked = self.door.lock_header(passphrase, self._header, copy, self._limits)
             key = b""
@@ -244,6 +255,7 @@ class Front:
             raise LimitExceeded(
                 f"it has {member.size} bytes, more than the {limit} allowed",
                 limit="header",
+                needed=member.size,
                 file=member.name,
             )
         buffer = bytearray(member.size)

@@ -161,6 +161,7 @@ def _read(source: Source, member: StoredMember, limit: int, name: str) -> bytes:
         raise LimitExceeded(
             f"it has {member.size} bytes, more than the {limit} allowed",
             limit=name,
+            needed=member.size,
             file=member.name,
         )
     buffer = bytearray(member.size)
@@ -220,7 +221,12 @@ class HeaderlessFront(Front):
         self.faults = [self._beginning.fault] if self._beginning.fault else []
         self._header = self._beginning.chunk
         self._untrusted = header_for(self._header)
-        self._choose_door(self._untrusted)
+        self._choose_door(self._untrusted.version)
+
+    @property
+    def untrusted_header(self) -> BackupHeader:
+        """See `Front`."""
+        return self._untrusted
 
     def _parse(self, plain: bytes) -> BackupHeader:
         return self._untrusted

@@ -326,6 +326,7 @@ class InnerArchive:
             raise LimitExceeded(
                 f"a file of {self._member.size} bytes passes the limit file_size",
                 limit="file_size",
+                needed=self._member.size,
             )
         self._left = self._member.stored_size
         return self._member

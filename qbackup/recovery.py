@@ -11,13 +11,13 @@ from qbackup.ahead import MANY_CHUNKS, Ahead
 from qbackup.catalog import Catalog, SalvageCatalog
 from qbackup.compression import same_filter
 from qbackup.contents import Contents
-from qbackup.errors import AlreadyPassed, ChunkMissing, Incomplete, MachineError
+from qbackup.errors import AlreadyPassed, ChunkMissing, Incomplete, LimitExceeded, MachineError
 from qbackup.file import BackupFile
 from qbackup.formats import Format
 from qbackup.front import Front
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
-from qbackup.names import display
+from qbackup.names import display, encode
 from qbackup.pipeline import Pipeline
 from qbackup.restore.journal import JOURNAL_NAME
 from qbackup.restore.plan import Plan, Target
@@ -127,7 +127,7 @@ class Recovery:
         the filter.
         """
         return self.front.root_key(self.pipeline).derive(
-            "journal 1", self.front.digest, self.contents.digest, same_filter(self.filter).encode()
+            "journal 1", self.front.digest, self.contents.digest, encode(same_filter(self.filter))
         )
 
     def _run(
@@ -168,6 +168,7 @@ class Recovery:
 
     def _report(self, run: Run) -> Report:
         errors = (*self.front.faults, *self.catalog.faults)  # that of qubes.xml is its result
+        fault = self.catalog.error
         results = run.results
         warnings = [w for w in self.warnings if w not in errors]  # which `list` shows instead
         if self.source.troubles:
@@ -183,6 +184,7 @@ class Recovery:
             errors=errors,
             warnings=tuple(warnings),
             is_salvage=isinstance(self.catalog, SalvageCatalog),
+            archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
         )
 
     # What a run is about, where all files are known beforehand
@@ -222,7 +224,8 @@ class Recovery:
             reason = f"{error.reason}; files come out by their path" if error else ""
             gone = isinstance(error, ChunkMissing) and error.chunk is None
             status: Status = "missing" if gone else "damaged"
-            return FileResult(qube="", name=METADATA_PATH, status=status, error=reason)
+            result = FileResult(qube="", name=METADATA_PATH, status=status, error=reason)
+            return result if gone or error is None else result.after(error, reason=reason)
         if not keep:
             return FileResult(qube="", name=METADATA_PATH, status="ok", size=len(data))
         return write_metadata(writer, data)

@@ -60,7 +60,7 @@ def scan_past_damage(
             if not begins:
                 seams.pass_one(window)
             begin = window.position
-            member = next_member(window, limits)
+            member = _next_member(window, limits)
         except (ArchiveDamaged, MachineError) as error:
             found = search.next(resume)
             broken(error, found)
@@ -87,6 +87,14 @@ def scan_past_damage(
         else:
             warn(f"{display(decode(member.name))}: not a regular file, ignored")
         window.position = offset + member.stored_size + member.padding
+
+
+def _next_member(window: Window, limits: Limits) -> TarMember | None:
+    """As `next_member`. A header over a limit is one more broken place, which is gone past."""
+    try:
+        return next_member(window, limits)
+    except LimitExceeded as error:
+        raise ArchiveDamaged(error.reason) from error
 
 
 class _Search:
@@ -162,7 +170,7 @@ class _Search:
         window = Window(self._source)
         window.position = position
         try:
-            member = next_member(window, self._limits)
+            member = _next_member(window, self._limits)
         except (ArchiveDamaged, MachineError):
             member = None
         if member is not None and self._is_part(member):

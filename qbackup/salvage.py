@@ -48,7 +48,7 @@ from qbackup.front import NOTHING_FITS, Front
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
 from qbackup.keys import Derivation
 from qbackup.limits import Limits
-from qbackup.names import display
+from qbackup.names import decode, display
 from qbackup.pieces import LOSSES
 from qbackup.pipeline import Pipeline
 from qbackup.scrypt import OVERHEAD, ScryptParameters
@@ -58,6 +58,8 @@ from qbackup.tar import BLOCK_SIZE
 from qbackup.witnesses import Proofs, prove
 
 _BACKUP_ID = re.compile(rb"backup[-_]id=([A-Za-z0-9-]{1,255})(?![A-Za-z0-9-])")
+_ID_LINE = re.compile(rb"^[ \t]*backup[-_]id=([^\r\n\0]{0,254}[^\r\n\0 \t])[ \t\r]*$", re.MULTILINE)
+_SHOWN = 80  # characters of an id in a message
 _IDS_LIMIT = 4
 _WITNESSES_LIMIT = 20  # chunks that ids are tried on
 _FEW_WITNESSES = 3  # where a whole copy says that the passphrase is wrong
@@ -120,8 +122,9 @@ class SalvagedFront(Front):
         self._header = b""
         try:
             super()._begin()
+            _ = BackupHeader.parse(self._header, self._limits)  # what is malformed tells nothing
         except _FAULT as error:
-            self._fault = error
+            self._fault, self._door = error, None
             self._chunks.tell_naming()
             self.faults.append(f"the header can't be used: {error.reason}")
         if self._fault is not None and not self._catalog.seen_files():
@@ -205,8 +208,8 @@ class SalvagedFront(Front):
         found = []
         for offset, header in headers.items():
             with contextlib.suppress(Unlockable, Unreadable):
-                parsed = self._parse(header)
-                names_backup = choose_door(parsed).heads_name_backup
+                parsed = BackupHeader.parse(header, self._limits)
+                names_backup = choose_door(parsed.version).heads_name_backup
                 if header != self._header and not (names_backup and self.door.heads_name_backup):
                     found.append(
                         f"another header, of format {parsed.version}, is in this file, and what it"
@@ -237,7 +240,7 @@ class SalvagedFront(Front):
                 continue
             finally:
                 meanwhile = None
-            header = BackupHeader.parse(plain, self._limits)
+            header = self._parse(plain)
             found[stored] = _Copy(member.offset, key, plain, header)
         copies = [copy for copy in found.values() if copy is not None]
         if copies and next(iter(found.values())) is None:
@@ -273,9 +276,9 @@ class SalvagedFront(Front):
     ) -> QBackupError:
         if copies:
             return HeaderAltered(
-                f"the header's authenticated copy ({copies[0].header.backup_id}) fits none of"
-                f" {tried} chunks that were tried: it is another backup's, or all these chunks are"
-                " damaged",
+                f"the header's authenticated copy ({_shown(copies[0].header.backup_id)}) fits none"
+                f" of {tried} chunks that were tried: it is another backup's, or all these chunks"
+                " are damaged",
                 file=HEADER_COPY_NAME,
             )
         if isinstance(error, WrongPassphrase):
@@ -292,8 +295,8 @@ class SalvagedFront(Front):
             if id_ == chosen:
                 continue
             self.faults.append(
-                f"this file holds parts of two backups: {chosen}, which is used, and {id_}, which"
-                f" is left out; for that one"
+                f"this file holds parts of two backups: {_shown(chosen)}, which is used, and"
+                f" {_shown(id_)}, which is left out; for that one"
                 f" {_where(min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)}"
             )
 
@@ -303,7 +306,8 @@ class SalvagedFront(Front):
     ) -> BackupHeader:  # fmt: skip
         name = None if self._knows_filter else self._told_filter(format_, proofs, pipeline)
         self.faults.append(
-            f"the header can't be authenticated ({error.reason}); its backup id {id_} was proven"
+            f"the header can't be authenticated ({error.reason}); its backup id"
+            f" {_shown(id_)} was proven"
             f" by {display(proofs[0].name)}, and nothing else that it says was believed"
         )
         if name is not None:
@@ -349,6 +353,10 @@ class SalvagedFront(Front):
         )
 
 
+def _shown(id_: str) -> str:
+    return display(id_[:_SHOWN])
+
+
 def _where(begin: int) -> str:
     """What is to be done for a backup that begins there."""
     return (
@@ -361,8 +369,8 @@ def _ids(headers: Mapping[int, bytes], copies: Sequence[_Copy]) -> dict[str, int
     """The ids that there are, and where each is named first; those of copies come first."""
     ids = {copy.header.backup_id: copy.offset for copy in copies}
     for offset, header in headers.items():
-        for name in _BACKUP_ID.findall(header):
-            id_ = name.decode("ascii")
+        for name in (*_ID_LINE.findall(header), *_BACKUP_ID.findall(header)):
+            id_ = decode(name)
             if id_ in ids or len(ids) < _IDS_LIMIT:
                 ids[id_] = min(offset, ids.get(id_, offset))
     return ids

@@ -121,6 +121,7 @@ class EncryptedHeader:
                     f"its scrypt parameters ({parameters}) pass the limit {name}:"
                     f" {value} where {allowed} is allowed",
                     limit=name,
+                    needed=value,
                 )
 
     def fits(self, key: bytes) -> bool:

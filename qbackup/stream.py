@@ -155,6 +155,7 @@ class VerifiedStream(io.BufferedIOBase):
                 f"read() would return {left} bytes, more than Limits.read_all"
                 f" ({self._limit}); read in pieces",
                 limit="read_all",
+                needed=left,
             )
         parts = []
         while self._fill():

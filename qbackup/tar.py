@@ -272,7 +272,7 @@ def _payload(block: bytes, limit: int, name: str) -> Generator[int, bytes, tuple
     """What an extended header says, and what stands behind it in its last block."""
     size = _size(block)
     if size > limit:
-        raise LimitExceeded(f"an extended tar header has {size} bytes", limit=name)
+        raise LimitExceeded(f"an extended tar header has {size} bytes", limit=name, needed=size)
     data = yield size + -size % BLOCK_SIZE
     return data[:size], data[size:]
 
@@ -335,7 +335,9 @@ def _name(block: bytes) -> bytes:
 
 def _checked_name(name: bytes, limits: Limits) -> bytes:
     if len(name) > limits.name:
-        raise LimitExceeded(f"a name is longer than {limits.name} bytes", limit="name")
+        raise LimitExceeded(
+            f"a name is longer than {limits.name} bytes", limit="name", needed=len(name)
+        )
     if b"\0" in name:
         raise Damaged("a name in a pax header holds a NUL byte")
     return name

@@ -361,11 +361,8 @@ class TestMemory:
 
 
 class TestNames:
-    @pytest.mark.parametrize("name", ["lz4", "sh", "gzip-x", "GZIP", "", "compress"])
+    @pytest.mark.parametrize("name", ["lz4", "sh", "gzip-x", "GZIP", "compress"])
     def test_unknown_ones_are_refused_and_the_way_out_is_named(self, name: str) -> None:
-        if not name:
-            assert unpack(name, SMALL) == SMALL  # no filter
-            return
         with pytest.raises(UnsupportedFormat, match=f"--compression-filter {name}"):
             choose_filter(name, None, Limits())
 

@@ -92,7 +92,7 @@ def _ignores_what_follows_a_stream(patch: pytest.MonkeyPatch) -> None:
 
 
 def _takes_any_value(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(header._CHECKS, "backup-id", str)
+    patch.setattr(header, "_check_id", str)
 
 
 def _believes_any_map(patch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import hmac
 import struct
@@ -317,15 +316,14 @@ class TestFormat4:
 
     def test_is_what_a_header_of_version_4_leads_to(self) -> None:
         header = BackupHeader.parse(published_header())
-        door = choose_door(header)
+        door = choose_door(header.version)
         assert (door.naming.suffix, door.naming.proof_suffix) == (".enc", None)
         format_ = door.format(header, b"secret", Limits())
         assert (format_.head_size, format_.overhead) == (96, 128)
 
     def test_other_versions_lead_nowhere_yet(self) -> None:
-        header = dataclasses.replace(BackupHeader.parse(published_header()), version=999)
         with pytest.raises(UnsupportedFormat, match="999"):
-            choose_door(header)
+            choose_door(999)
 
     def test_reads_the_header_copy_of_a_vector(self) -> None:
         description = vectorfiles.load("zstdmt-real-scrypt")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import dataclasses
 import hmac
 import itertools
 import os
@@ -20,7 +19,6 @@ import qbackup
 from qbackup import (
     AlreadyPassed,
     BackupArchive,
-    BackupHeader,
     ChunkDamaged,
     FolderArchive,
     HeaderAltered,
@@ -353,14 +351,14 @@ class TestHeader:
         header = b"version=3\nencrypted=True\ncompressed=False\n"
         backup = maker(header=header)
         backup.add_qube("work", files={"private.img": NOISE})
-        with pytest.raises(HeaderAltered, match="HMAC"):
+        with pytest.raises(HeaderAltered, match="copy is that of format 4"):
             qbackup.open(backup.write(tmp_path / "backup"), passphrase=backup.passphrase)
 
     @pytest.mark.parametrize(
         ("line", "says"),
         [
             (b"hmac-algorithm=scrypt", "scrypt"),
-            (b"compressed=True", "does not name the filter"),
+            (b"compressed=True", "names no program"),
             (b"encrypted=True\nencrypted=True", "twice"),
         ],
     )
@@ -368,8 +366,8 @@ class TestHeader:
         known = {b"encrypted": b"encrypted=True", b"compressed": b"compressed=False"}
         known[line.partition(b"=")[0]] = line
         path = simple(make, tmp_path, header=b"\n".join([b"version=3", *known.values(), b""]))
-        with pytest.raises((HeaderAltered, UnsupportedFormat), match=says):
-            qbackup.open(path)
+        with pytest.raises(UnsupportedFormat, match=says):
+            qbackup.open(path, passphrase=SECRET)
 
     def test_a_filter_that_is_not_built_in(self, make: Make, tmp_path: Path) -> None:
         header = b"version=3\nencrypted=True\ncompressed=True\ncompression-filter=lzop\n"
@@ -818,9 +816,8 @@ class TestTheHouse:
         assert not {n.split(".")[1] for n in imported if n.startswith("qbackup.")} & layers
 
     def test_a_version_without_a_door_is_refused(self) -> None:
-        header = BackupHeader.parse(b"version=3\nencrypted=True\ncompressed=False\n")
         with pytest.raises(UnsupportedFormat, match="format 5"):
-            choose_door(dataclasses.replace(header, version=5))
+            choose_door(5)
 
     def test_one_place_looks_at_the_version(self) -> None:
         looking = []

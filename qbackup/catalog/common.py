@@ -142,5 +142,5 @@ def first_member(members: Iterator[StoredMember]) -> StoredMember:
         return next(members)
     except StopIteration:
         raise NotABackup("this is a tar archive with nothing in it that a backup has") from None
-    except (ArchiveDamaged, LimitExceeded) as error:
+    except ArchiveDamaged as error:
         raise NotABackup(f"the first tar header can't be read: {error.reason}") from error

@@ -22,7 +22,6 @@ from qbackup.errors import (
     AlreadyPassed,
     ArchiveDamaged,
     HeaderAltered,
-    LimitExceeded,
     QBackupError,
 )
 from qbackup.file import Access, BackupFile
@@ -112,7 +111,7 @@ class PipeCatalog:
         if self._copy is None:
             try:
                 member = self._next_member()
-            except (ArchiveDamaged, LimitExceeded):
+            except ArchiveDamaged:
                 member = None
             if member is None or member.name != HEADER_COPY_NAME:
                 raise HeaderAltered(

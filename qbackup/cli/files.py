@@ -89,7 +89,7 @@ def _in_file(text: str) -> Place:
 
 def in_image(options: argparse.Namespace, place: Place) -> int:
     """The command on an image that is no backup's."""
-    with open_image(place.image, partition=options.partition) as image:
+    with open_image(place.image, partition=options.partition, limits=options.limits) as image:
         return run(image, options, place)
 
 

@@ -199,6 +199,7 @@ def _open(
         compression_filter=options.compression_filter,
         hmac_algorithm=options.hmac_algorithm,
         salvage=options.salvage,
+        limits=options.limits,
     )
 
 

@@ -13,7 +13,11 @@ TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it ta
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
+    from qbackup.limits import Limits
+
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+_LARGEST = (1 << 63) - 1
 
 _EXAMPLES = """\
 examples:
@@ -240,6 +244,14 @@ def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
         "--memory", metavar="SIZE", type=_size, help="budget, 400M say (default: half of RAM)"
     )
     command.add_argument(
+        "--limit",
+        metavar="NAME=VALUE",
+        dest="limits",
+        action="append",
+        type=_limit,
+        help="raise a limit that a message names, decoder_memory=2G say; may be given again",
+    )
+    command.add_argument(
         "--compression-filter",
         metavar="NAME",
         help="instead of the header's; none for no compression, or a program that takes -d",
@@ -288,6 +300,41 @@ def _size(text: str) -> int:
     return int(digits) * _SIZE_UNITS[unit]
 
 
+def _limit(text: str) -> tuple[str, int]:
+    """A field of `qbackup.Limits` and its value."""
+    from qbackup.limits import Limits
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE, such as decoder_memory=2G")
+    names = list(Limits.__dataclass_fields__)
+    if name not in names:
+        raise argparse.ArgumentTypeError(f"there is no limit {name!r}; {_near(name, names)}")
+    size = _size(value)
+    if size > _LARGEST:
+        raise argparse.ArgumentTypeError(f"{value!r} is more than any limit can be")
+    return name, size
+
+
+def _near(name: str, names: Sequence[str]) -> str:
+    """The names that may have been meant; all, where none is near."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(name.lower(), names, cutoff=0.5)
+    parts = set(name.lower().split("_"))
+    near += [other for other in names if other not in near and parts & set(other.split("_"))]
+    return f"near are: {', '.join(near)}" if near else f"there are: {', '.join(names)}"
+
+
+def _limits(chosen: Sequence[tuple[str, int]] | None) -> Limits | None:
+    """What was chosen, the last of a name; None for the defaults."""
+    if not chosen:
+        return None
+    from qbackup.limits import Limits
+
+    return Limits(**dict(chosen))
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The options. NAMEs may stand anywhere, as in `restore BACKUP -o DIR NAME`.
 
@@ -302,6 +349,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     unknown = [text for text in rest[:end] if text.startswith("-")]
     if unknown or len(names) > room:
         parser.error(f"unrecognized arguments: {' '.join(_without_values(unknown or names))}")
+    if "limits" in options:
+        options.limits = _limits(options.limits)
     if "names" in options:  # argparse itself takes only those beside BACKUP
         options.names += map(_name, names)
     for key, text in zip(_not_given(options), names, strict=False):

@@ -22,6 +22,7 @@ from qbackup.restore.report import ByteRange, FileResult, Report
 Document: TypeAlias = dict[str, Any]
 SCHEMA = 1
 _SHOWN = 20
+_SHOWN_VALUE = 200  # characters of a header's value
 
 
 def to_json(document: Document) -> str:
@@ -76,7 +77,11 @@ def _with_errors(document: Document, errors: Sequence[str]) -> Document:
 
 
 def _header_document(header: BackupHeader) -> Document:
-    return dataclasses.asdict(header)
+    """Its values as text that is valid Unicode: a filter may be any string."""
+    return {
+        key: json_name(value)["name"] if isinstance(value, str) else value
+        for key, value in dataclasses.asdict(header).items()
+    }
 
 
 # info
@@ -109,12 +114,18 @@ def info_document(archive: BackupArchive, cost: Cost) -> Document:
 
 
 def _any_header(archive: BackupArchive) -> BackupHeader | None:
-    """The header, authenticated or not; None where salvage found none."""
+    """The header, authenticated or not; None where salvage found none.
+
+    Raises:
+        HeaderAltered: it is not authenticated, and can't be understood.
+    """
     if archive.is_unlocked:
         return archive.header
     try:
         return archive.untrusted_header
     except (Unlockable, Unreadable):
+        if not archive.salvaged:
+            raise
         return None
 
 
@@ -126,8 +137,8 @@ def info_text(archive: BackupArchive, cost: Cost) -> str:
     if header is not None:
         rows = [
             ("format", f"{header.version}  ({trust})"),
-            *([("backup id", header.backup_id)] if header.backup_id else []),
-            ("compression", header.compression_filter or "none"),
+            *([("backup id", header.backup_id[:_SHOWN_VALUE])] if header.backup_id else []),
+            ("compression", _compression(header)),
             *_algorithms(header),
         ]
     rows += [
@@ -146,6 +157,12 @@ def info_text(archive: BackupArchive, cost: Cost) -> str:
     )
     rows += [("not promised", caveat) for caveat in archive.door.caveats]
     return "\n".join(f"{name + ':':16}{display(value)}" for name, value in rows)
+
+
+def _compression(header: BackupHeader) -> str:
+    if header.compression_filter is None:
+        return "none"
+    return header.compression_filter[:_SHOWN_VALUE] or "by a program that is not named"
 
 
 def _algorithms(header: BackupHeader) -> list[tuple[str, str]]:
@@ -257,6 +274,10 @@ def _result_document(result: FileResult) -> Document:
     }
     if result.notes:
         document["notes"] = list(result.notes)
+    if result.limit is not None:
+        document["limit"] = result.limit
+    if result.advice:
+        document["advice"] = result.advice
     return {**document, **_damage_document(result)}
 
 
@@ -300,6 +321,14 @@ def _some(texts: Sequence[str]) -> list[str]:
     return [*texts[:_SHOWN], *([f"{more} more (see --json)"] if more > 0 else [])]
 
 
+def _archive_text(report: Report) -> list[str]:
+    """What is wrong with the archive as a whole; the last may be a limit and no damage."""
+    lines = [f"DAMAGED  the archive: {error}" for error in report.errors]
+    if report.archive_limit:
+        lines[-1] = f"LIMIT  the archive: {report.errors[-1]}"
+    return lines
+
+
 def report_text(report: Report, *, stopped: bool = False) -> str:
     """The final report for people: what is not whole first in words, then the sum.
 
@@ -314,7 +343,7 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
         if not result.ok:
             lines.append(f"{result.status.upper()}  {name}: {result.error}")
             lines += damage_text(result)
-    lines += [f"DAMAGED  the archive: {error}" for error in report.errors]
+    lines += _archive_text(report)
     lines += [f"what to do: {text}" for text in ([] if stopped else report.advice)]
     good = [result for result in report.files if result.ok]
     total = human_size(sum(result.size for result in good))

@@ -282,26 +282,26 @@ class Door(Protocol):
         ...
 
 
-def choose_door(header: BackupHeader, *, hmac_algorithm: str | None = None) -> Door:
+def choose_door(version: int, *, hmac_algorithm: str | None = None) -> Door:
     """The door that a backup's version leads to.
 
     Args:
-        header: believed in nothing but its version, which leads to the only way to prove it.
+        version: that the header names; it leads to the only way to prove the header.
         hmac_algorithm: see `qbackup.BackupArchive`.
 
     Raises:
         UnsupportedFormat: there is none.
     """
-    if header.version == 4:
+    if version == 4:
         from qbackup.formats.v4 import Door4
 
         return Door4()
-    if header.version == 2:
+    if version == 2:
         from qbackup.formats.v2 import Door2
 
         return Door2(hmac_algorithm)
-    if header.version == 3:
+    if version == 3:
         from qbackup.formats.v3 import Door3
 
         return Door3(hmac_algorithm)
-    raise UnsupportedFormat(f"format {header.version} is not read yet")
+    raise UnsupportedFormat(f"format {version} is not read yet")

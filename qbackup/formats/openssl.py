@@ -16,7 +16,7 @@ import string
 
 from qbackup.ciphers import CbcCipher
 from qbackup.errors import ChunkDamaged, Damaged, UnsupportedFormat
-from qbackup.names import PROOF_LIMIT_BYTES
+from qbackup.names import PROOF_LIMIT_BYTES, display
 
 SALT_MAGIC = b"Salted__"
 SALT_SIZE = 8
@@ -70,11 +70,13 @@ def choose_digest(name: str, *, allowed: str | None = None) -> str:
     """
     digest = _KNOWN.get(_plain(name))
     if digest is None or not _is_there(digest):
-        raise UnsupportedFormat(f"the HMAC's digest {name} is not to be had on this machine")
+        raise UnsupportedFormat(
+            f"the HMAC's digest {display(name[:80])} is not to be had on this machine"
+        )
     if digest in _WEAK and (allowed is None or _KNOWN.get(_plain(allowed)) != digest):
         raise UnsupportedFormat(
-            f"the HMAC's digest {name} is too weak to prove anything. If you want to trust it all"
-            f" the same, ask for it by name: --hmac-algorithm {name}"
+            f"the HMAC's digest {display(name[:80])} is too weak to prove anything. If you want to"
+            f" trust it all the same, ask for it by name: --hmac-algorithm {name}"
         )
     return digest
 

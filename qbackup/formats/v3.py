@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from qbackup.ciphers import CbcCipher, CtrInPlace, choose_cbc
-from qbackup.errors import ChunkDamaged, QBackupError, UnsupportedFormat
+from qbackup.errors import ChunkDamaged, LimitExceeded, QBackupError, UnsupportedFormat
 from qbackup.formats import Data, Format, unheard
 from qbackup.formats.openssl import (
     LARGEST_BLOCK,
@@ -182,6 +182,9 @@ class HmacChunk:
         try:
             self._check(body[self.room :], proof)
             data = self.content.open(self.index, body)
+        except LimitExceeded as error:
+            error.chunk = display(self.name)
+            raise
         except QBackupError as error:
             raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
         stored_size = len(body) - self.room

@@ -95,6 +95,7 @@ class FileContent(io.RawIOBase):
                 f"read() would return {left} bytes, more than Limits.read_all"
                 f" ({limit}); read in pieces",
                 limit="read_all",
+                needed=left,
             )
             self._named(error)
             raise error

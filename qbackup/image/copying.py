@@ -19,7 +19,7 @@ from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node
 from qbackup.inner import Extent
 from qbackup.names import display
 from qbackup.restore.opentree import KEPT_MODE
-from qbackup.restore.report import FileResult, Report, Status
+from qbackup.restore.report import FileResult, Report, Status, status_of
 from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink
 from qbackup.restore.tree import TreeRestore
 from qbackup.restore.writer import FolderWriter
@@ -208,14 +208,22 @@ class _Copy:
         except CannotWrite as error:
             return self._report("missing", str(error))
         except OWN_FAULT as error:
-            return self._report("damaged", error.reason)
+            return self._report(status_of(error), error.reason, cause=error)
         return self._report("ok", None, size, notes)
 
     def _report(
-        self, status: Status, error: str | None, size: int = 0, notes: tuple[str, ...] = ()
+        self,
+        status: Status,
+        error: str | None,
+        size: int = 0,
+        notes: tuple[str, ...] = (),
+        *,
+        cause: QBackupError | None = None,
     ) -> CopyReport:
         path = self.node.path
         whole = FileResult(qube="", name=path, status=status, error=error, size=size, notes=notes)
+        if cause is not None:
+            whole = whole.after(cause)
         if self.image.is_remains:
             self._lose("*", "damaged", REMAINS, always=True)
         if self.more:
@@ -250,7 +258,7 @@ class _Copy:
             self._fill(restore)
             restore.finish()
         for path, error in restore.lost:
-            self._lose(self._full(path), "damaged", error.reason)
+            self._on_error(self._full(path), error)
         for path, reason in restore.refused:
             self._lose(self._full(path), "missing", reason)
         return restore.size, tuple(restore.notes)
@@ -259,7 +267,10 @@ class _Copy:
         nodes = self.image.walk_from(self.node, self._on_error)
         for count, node in enumerate(nodes, 1):
             if count > self.image.system.limits.tree_entries:
-                raise LimitExceeded("the folder has too many entries", limit="tree_entries")
+                raise LimitExceeded(
+                    f"the folder has more than {self.image.system.limits.tree_entries} entries",
+                    limit="tree_entries",
+                )
             try:
                 restore.add(self._entry(node))
             except OWN_FAULT as error:  # of the entry; its content is the tree's to look after
@@ -303,10 +314,13 @@ class _Copy:
         return self.node.path if path == "." else f"{self.node.path.rstrip('/')}/{path}"
 
     def _on_error(self, path: str, error: QBackupError) -> None:
-        self._lose(path, "damaged", error.reason)
+        self._add(FileResult(qube="", name=path, status="damaged").after(error))
 
     def _lose(self, path: str, status: Status, reason: str, *, always: bool = False) -> None:
+        self._add(FileResult(qube="", name=path, status=status, error=reason), always=always)
+
+    def _add(self, result: FileResult, *, always: bool = False) -> None:
         if len(self.lost) >= _LOST_LIMIT and not always:
             self.more += 1
             return
-        self.lost.append(FileResult(qube="", name=path, status=status, error=reason))
+        self.lost.append(result)

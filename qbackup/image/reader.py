@@ -135,7 +135,9 @@ class Ext4:
         inode = parse_inode(data, number, block)
         if inode.size > self.limits.file_size:
             raise LimitExceeded(
-                f"a file in the image says that it has {inode.size} bytes", limit="file_size"
+                f"a file in the image says that it has {inode.size} bytes",
+                limit="file_size",
+                needed=inode.size,
             )
         return inode
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from qbackup.errors import ArchiveDamaged, Damaged
+from qbackup.errors import (
+    ArchiveDamaged,
+    Damaged,
+    LimitExceeded,
+    NotEnoughMemory,
+    QBackupError,
+)
 
-Status = Literal["ok", "damaged", "missing", "kept", "exists"]
+Status = Literal["ok", "damaged", "limit", "missing", "kept", "exists"]
 RangeState = Literal["good", "lost", "zero-filled"]
 GOOD: tuple[Status, ...] = ("ok", "kept")
 _KEPT = (
@@ -17,6 +23,16 @@ _KEPT = (
 _SALVAGED = "another copy of the backup may have what is lost of this one"
 _EXISTS = "what is in the way is replaced with --overwrite; or restore into another folder"
 _MISSING = "what is missing may be in an older backup; all that is there was restored"
+
+
+def status_of(error: QBackupError) -> Status:
+    """What a file is that an error costs.
+
+    Where memory is short, or a limit is met, nothing is known to be wrong with the file.
+    """
+    if isinstance(error, NotEnoughMemory):
+        return "missing"
+    return "limit" if isinstance(error, LimitExceeded) else "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +58,8 @@ class FileResult:
     Args:
         qube: name of its qube; ``""`` for ``qubes.xml``.
         name: of the file.
-        status: ``ok``, ``damaged``, ``missing``, ``kept`` (was there already, the same) or
+        status: ``ok``, ``damaged``, ``limit`` (refused by a bound of `qbackup.Limits`, and not
+            known to be damaged), ``missing``, ``kept`` (was there already, the same) or
             ``exists`` (something of this name is in the way and was left alone).
         error: what was wrong; None when good.
         chunks: how many chunks were gone through.
@@ -54,6 +71,8 @@ class FileResult:
         unplaced: its beginning is lost, and with it the places of its bytes: what was kept, and
             `ranges`, are of the archive that it is stored in.
         lost_chunks: each chunk that was lost of it, and why; empty where that was not looked for.
+        limit: the field of `qbackup.Limits` that was met, where the status is ``limit``.
+        advice: what can be done about this file, where that is more than for others.
     """
 
     qube: str
@@ -67,11 +86,29 @@ class FileResult:
     ranges: tuple[ByteRange, ...] = ()
     unplaced: bool = False
     lost_chunks: tuple[str, ...] = ()
+    limit: str | None = None
+    advice: str = ""
 
     @property
     def ok(self) -> bool:
         """Whether it is there and whole."""
         return self.status in GOOD
+
+    def after(self, error: QBackupError, *, reason: str | None = None) -> FileResult:
+        """The same file with what an error has cost.
+
+        Args:
+            error: that ended it.
+            reason: the error in other words.
+        """
+        is_limit = isinstance(error, LimitExceeded)
+        return replace(
+            self,
+            status=status_of(error),
+            error=error.reason if reason is None else reason,
+            limit=error.limit if isinstance(error, LimitExceeded) else None,
+            advice=error.advice if is_limit else "",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,12 +120,15 @@ class Report:
         errors: what was wrong with the archive as a whole.
         warnings: what was passed over without harm.
         is_salvage: broken places of the archive were passed over already.
+        archive_limit: what can be done about the last of `errors`, where that is a limit which the
+            archive as a whole has met; ``""`` where it is none.
     """
 
     files: tuple[FileResult, ...]
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     is_salvage: bool = False
+    archive_limit: str = ""
 
     @property
     def ok(self) -> bool:
@@ -108,8 +148,11 @@ class Report:
         found = []
         if "damaged" in statuses:
             found.append(_KEPT if kept else Damaged.advice)
-        if self.errors:
+        if self.archive_limit:
+            found.append(self.archive_limit)
+        if len(self.errors) > bool(self.archive_limit):
             found.append(_SALVAGED if self.is_salvage else ArchiveDamaged.advice)
+        found += dict.fromkeys(result.advice for result in self.bad if result.advice)
         if "exists" in statuses:
             found.append(_EXISTS)
         if "missing" in statuses and not self.errors:

@@ -196,7 +196,7 @@ class Run:
         except InTheWay:
             return self._in_the_way(file, target)
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
-            return [self._result(file, target, *_told(error))]
+            return [_told(self._result(file, target, "damaged"), error)]
         except CannotWrite as error:
             return [self._result(file, target, "damaged", str(error))]
 
@@ -260,17 +260,21 @@ class Run:
         result = self._remains(task, remains, losses, restore.size, restore.notes)
         if remains.error is not None and not keeps:  # what else is in it is nowhere
             return [replace(result, notes=())]
-        lost = [(path, str(error), "damaged") for path, error in restore.lost]
-        refused = [(path, why, "missing") for path, why in restore.refused]
-        return [result, *(_part_of(target, *what) for what in [*lost, *refused])]
+        lost = [
+            _part_of(target, path, "").after(error, reason=f"not restored: {error}")
+            for path, error in restore.lost
+        ]
+        return [result, *lost, *(_part_of(target, *what) for what in restore.refused)]
 
     def _remains(
         self, task: Task, remains: Remains, losses: Losses, size: int, notes: Sequence[str] = ()
     ) -> FileResult:
-        status, error = ("ok", None) if remains.error is None else _told(remains.error)
+        result = self._result(task.file, task.target, "ok", size=0 if remains.error else size)
+        if remains.error is not None:
+            result = _told(result, remains.error)
         is_folder = task.file.is_folder
         return replace(
-            self._result(task.file, task.target, status, error, size=0 if error else size),
+            result,
             notes=(*notes, *remains.notes),
             kept_as=remains.kept_as,
             ranges=() if is_folder else remains.byte_ranges,
@@ -338,20 +342,18 @@ def _kept(qube: str, name: str, found: Found) -> FileResult:
     return FileResult(qube=qube, name=name, status="kept", chunks=found.chunks, size=found.size)
 
 
-def _told(error: QBackupError) -> tuple[str, str]:
-    """The status of a file that an error costs, and the error in words."""
+def _told(result: FileResult, error: QBackupError) -> FileResult:
+    """The result of a file that an error costs; the chunk is named where it is known."""
     place = f"{error.chunk}: " if error.chunk else ""
-    # where memory is short nothing is known to be wrong with the file
-    status = "missing" if isinstance(error, NotEnoughMemory) else "damaged"
-    return status, place + error.reason
+    return result.after(error, reason=place + error.reason)
 
 
-def _part_of(target: Target, path: str, reason: str, status: str = "missing") -> FileResult:
+def _part_of(target: Target, path: str, reason: str) -> FileResult:
     """What came of something in a folder that was not made."""
     return FileResult(
         qube=target.qube,
         name=f"{target.name}/{path}",
-        status=status,  # type: ignore[arg-type]
+        status="missing",
         error=f"not restored: {reason}",
     )
 

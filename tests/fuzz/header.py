@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import re
 
-from qbackup.errors import QBackupError
-from qbackup.header import BackupHeader
+from qbackup.errors import LimitExceeded, QBackupError, UnsupportedFormat
+from qbackup.header import BackupHeader, read_version
 from tests.fuzz.common import LIMITS, outcome
 
-_PLAIN = re.compile("[A-Za-z0-9-]+", re.ASCII)
+_LINE_END = re.compile("[\0\r\n]")
 
 
 def check(data: bytes) -> None:
-    """What is accepted has plain values only, and in format 4 is read the same when written."""
+    """What is accepted has usable ids only, and in format 4 is read the same when written.
+
+    A header that is accepted leads to the proof of its own version, and proven or not decides
+    about the kind of an error only.
+    """
+    version = outcome(lambda: read_version(data, LIMITS))
     header = outcome(lambda: BackupHeader.parse(data, LIMITS))
     if isinstance(header, QBackupError):
+        proven = outcome(lambda: BackupHeader.parse(data, LIMITS, proven=True))
+        assert isinstance(proven, UnsupportedFormat | LimitExceeded)
         return
+    assert version == header.version
     assert len(data) <= LIMITS.header
     assert header.version in (2, 3, 4)
-    for value in (header.compression_filter, header.crypto_algorithm, header.hmac_algorithm):
-        assert not value or _PLAIN.fullmatch(value)
     if header.version != 4:
         return
     assert header.encrypted
     assert header.hmac_algorithm == "scrypt"
-    assert _PLAIN.fullmatch(header.backup_id)
+    assert header.backup_id and not _LINE_END.search(header.backup_id)
     assert header.compressed == (header.compression_filter is not None)
     assert BackupHeader.parse(_text(header), LIMITS) == header
 
@@ -39,4 +45,5 @@ def _text(header: BackupHeader) -> bytes:
         "crypto-algorithm": header.crypto_algorithm,
         "backup-id": header.backup_id,
     }
-    return "".join(f"{key}={value}\n" for key, value in lines.items() if value).encode()
+    text = "".join(f"{key}={value}\n" for key, value in lines.items() if value is not None)
+    return text.encode("utf-8", "surrogateescape")

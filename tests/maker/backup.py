@@ -74,7 +74,7 @@ class BackupMaker(Collector):
         if self.compression_filter is not None:
             lines.append(f"compression-filter={self.compression_filter}")
         lines += ["hmac-algorithm=scrypt", f"{id_key}={self.backup_id}"]
-        return "".join(f"{line}\n" for line in lines).encode("ascii")
+        return "".join(f"{line}\n" for line in lines).encode()
 
     def add_qube(
         self,

@@ -109,13 +109,23 @@ def restore(vector: Vector, backup: Path, way: str, out: Path) -> Outcome:
     """Through the library; only a report that is returned counts as success."""
     with opened(backup, way) as source:
         try:
-            with qbackup.open(source, passphrase=vector.passphrase) as archive:
+            chosen = _chosen(vector.options)
+            with qbackup.open(source, passphrase=vector.passphrase, **chosen) as archive:
                 report = archive.restore(out)
         except Incomplete as incomplete:
             return _of_report(incomplete.report, exit_status(incomplete))
         except QBackupError as error:
             return Outcome(exit_status(error), type(error).__name__, (), str(error), ())
     return _of_report(report, 0)
+
+
+def _chosen(options: Sequence[str]) -> dict[str, Any]:
+    """The arguments of `qbackup.open` that options of the command line stand for."""
+    from qbackup.cli.options import parse
+
+    parsed = parse(["restore", "BACKUP", "-o", "DIR", *options])
+    names = ("compression_filter", "salvage", "limits")
+    return {name: getattr(parsed, name) for name in names if getattr(parsed, name, None)}
 
 
 def restore_by_command(vector: Vector, backup: Path, out: Path) -> Outcome:

@@ -87,10 +87,15 @@ def _headers(scene: OldScene) -> Iterator[Vector]:
         "digest-unknown": ("unsupported", "hmac-algorithm=SHA512", "hmac-algorithm=crc32"),
         "digest-scrypt": ("unsupported", "hmac-algorithm=SHA512", "hmac-algorithm=scrypt"),
         "filter-unknown": ("unsupported", "compression-filter=gzip", "compression-filter=shrink"),
-        "filter-missing": ("header altered", "compression-filter=gzip\n", ""),
-        "encrypted-missing": ("header altered", "encrypted=True\n", ""),
+        "filter-with-a-path": (
+            "success",
+            "compression-filter=gzip",
+            "compression-filter=/bin/gzip -3",
+        ),
+        "filter-missing": ("unsupported", "compression-filter=gzip\n", ""),
+        "encrypted-missing": ("unsupported", "encrypted=True\n", ""),
         "encrypted-twice": (
-            "header altered",
+            "unsupported",
             "encrypted=True\n",
             "encrypted=True\nencrypted=False\n",
         ),

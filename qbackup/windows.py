@@ -1,0 +1,73 @@
+"""How much memory a compressed stream asks its decoder for: told from the stream's first bytes.
+
+For messages only. What bounds the memory is the decoder's own limit; this says which value of
+`Limits.decoder_memory` would let the stream through. Facts: RFC 8878, section 3.1.1.1 (zstd); the
+.xz file format 1.2.0, sections 3.1 and 5.3.1; the LZMA_Alone header of liblzma.
+"""
+
+from __future__ import annotations
+
+HEAD_SIZE = 64  # bytes of a stream that are enough to tell
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+_XZ_HEADER_SIZE = 12
+_LZMA2 = 0x21
+_MIB = 1 << 20
+
+
+def decoder_memory(name: str, head: bytes) -> int | None:
+    """The least `Limits.decoder_memory` that a stream needs, in bytes; None if not known.
+
+    Args:
+        name: of the filter.
+        head: the stream's first bytes, `HEAD_SIZE` or fewer.
+    """
+    try:
+        if name.startswith("zstd"):
+            window = _zstd_window(head)
+            # the decoder is told a power of two, the largest within the limit
+            return None if window is None else 1 << max(0, window - 1).bit_length()
+        dictionary = _xz_dictionary(head) if name == "xz" else _lzma_dictionary(head)
+    except IndexError:
+        return None
+    return None if dictionary is None else dictionary + _MIB  # liblzma's own tables
+
+
+def _zstd_window(head: bytes) -> int | None:
+    """Bytes of the frame's window; of a single segment the content's size."""
+    if head[:4] != _ZSTD_MAGIC:
+        return None
+    descriptor = head[4]
+    if not descriptor & 0x20:
+        exponent, eighths = head[5] >> 3, head[5] & 7
+        base = 1 << (10 + exponent)
+        return base + base // 8 * eighths
+    start = 5 + (0, 1, 2, 4)[descriptor & 3]  # behind the dictionary's id
+    size = (1, 2, 4, 8)[descriptor >> 6]
+    return int.from_bytes(head[start : start + size], "little") + (256 if size == 2 else 0)
+
+
+def _xz_dictionary(head: bytes) -> int | None:
+    """Bytes of the first block's dictionary, which its last filter, LZMA2, names."""
+    block = head[_XZ_HEADER_SIZE:]
+    flags, position = block[1], 2
+    for bit in (0x40, 0x80):  # compressed and uncompressed size
+        if flags & bit:
+            position = _behind_number(block, position)
+    for _ in range((flags & 3) + 1):
+        filter_id, position = block[position], _behind_number(block, position)
+        size, position = block[position], _behind_number(block, position)
+        if filter_id == _LZMA2:
+            bits = block[position]
+            return (1 << 32) - 1 if bits >= 40 else (2 | bits & 1) << (bits // 2 + 11)
+        position += size
+    return None
+
+
+def _behind_number(data: bytes, position: int) -> int:
+    while data[position] & 0x80:
+        position += 1
+    return position + 1
+
+
+def _lzma_dictionary(head: bytes) -> int | None:
+    return int.from_bytes(head[1:5], "little") if len(head) >= 5 else None
