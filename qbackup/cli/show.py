@@ -257,6 +257,8 @@ def _result_document(result: FileResult) -> Document:
     }
     if result.notes:
         document["notes"] = list(result.notes)
+    if result.restored_as is not None:
+        document["restored_as"] = json_name(result.restored_as)["name"]
     return {**document, **_damage_document(result)}
 
 
