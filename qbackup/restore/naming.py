@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
-from qbackup.names import OWN_PREFIX, decode, encode
+from qbackup.names import OWN_PREFIX, decode, encode, folded
 from qbackup.restore.sinks import CannotWrite, NameRefused, NoLinks
 
 T = TypeVar("T")
@@ -101,9 +101,17 @@ def listed_as(folder: int, name: bytes) -> str | None:
         for other in names:
             if os.path.samestat(os.lstat(other, dir_fd=folder), state):
                 return decode(other)
+        for other in names:  # some number their files by the name that was asked for
+            if _plainly(decode(other)) == _plainly(decode(name)):
+                return decode(other)
     except OSError:
         pass
     return None
+
+
+def _plainly(name: str) -> str:
+    """The same text for names of which it is known that file systems take them for one."""
+    return folded(name.rstrip(". "))
 
 
 def _may_be_another(folder: int, name: bytes) -> bool:
