@@ -12,12 +12,13 @@ import os
 import stat
 
 from qbackup.names import decode, encode
-from qbackup.restore.naming import listed_as, make
-from qbackup.restore.sinks import InTheWay, NameRefused
+from qbackup.restore.naming import listed_as, make, takes_names
+from qbackup.restore.sinks import CannotWrite, InTheWay, NameRefused
 from qbackup.restore.standins import PART_SUFFIX
 
 _OLD_SUFFIX = ".old.part"
 FOLDER_MODE = 0o700
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 OLD_FILE = (  # never through a link, and never waiting for the other end of a pipe
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
@@ -180,7 +181,12 @@ def _rename_new(folder: int, part: bytes, final: bytes) -> None:
             return
     if exists(folder, decode(final)):
         raise InTheWay
-    os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+    try:
+        os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno in _NO_ROOM or not takes_names(folder):
+            raise
+        raise CannotWrite(f"can't have its name here: {error.strerror}") from error
 
 
 def remove(folder: int, name: str) -> None:

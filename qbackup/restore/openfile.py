@@ -31,7 +31,7 @@ NEW_FILE = (
 _OWN_FAULT = (
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EFBIG,
 )  # fmt: skip
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _MAKE_ROOM = "make room, or take a folder on a larger disk, and start the same command again"
 
 
@@ -44,7 +44,7 @@ def translated(what: str) -> Iterator[None]:
         if error.errno in _OWN_FAULT:
             raise CannotWrite(f"can't be written here: {error.strerror}") from error
         failed = MachineError(f"can't write {display(what)}: {error.strerror}")
-        if error.errno in NO_ROOM:
+        if error.errno in _NO_ROOM:
             failed.advice = _MAKE_ROOM
         raise failed from error
 

@@ -20,8 +20,6 @@ from qbackup.restore.folders import (
     put_in_place,
     remove,
 )
-from qbackup.restore.naming import takes_names
-from qbackup.restore.openfile import NO_ROOM
 from qbackup.restore.reread import same_content
 from qbackup.restore.sinks import CannotWrite, InTheWay
 from qbackup.restore.standins import PART_SUFFIX
@@ -62,12 +60,7 @@ class Place:
             CannotWrite: that is not what stands there.
         """
         self._check(written)
-        try:
-            put_in_place(self.folder, self.name, self.overwrite)
-        except OSError as error:
-            if error.errno not in NO_ROOM and takes_names(self.folder):
-                raise CannotWrite(f"can't have its name here: {error.strerror}") from error
-            raise
+        put_in_place(self.folder, self.name, self.overwrite)
 
     def take_damaged(self, written: int) -> str:
         """``NAME.part`` gets a name for what is left of a file; the same once is enough.

@@ -136,7 +136,8 @@ class TreeRestore:
             self.refused.append(("*", f"{self._unnamed} more, not named one by one"))
         if self._copied:
             self.notes.append(
-                f"{self._copied} further names of files are copies, as no hard links can be made here"
+                f"{self._copied} further names of files are copies, as no hard links can be made"
+                " here"
             )
         if self._unnoted:
             self.notes.append(f"{self._unnoted} more notes like these, not given one by one")
@@ -246,20 +247,25 @@ class TreeRestore:
 
     def _make_link(self, path: str, more_names: list[str]) -> None:
         """A symbolic link, and its other names as hard links."""
-        self._make_link_or_file(path, *self._links[path])
+        is_link = self._make_link_or_file(path, *self._links[path])
         first = self._there(path)
         for name in more_names:
             try:
-                self._link_to_link(name, first)
+                if is_link:
+                    self._link_to_link(name, first)
+                    continue
             except NoLinks:
-                self._make_link_or_file(name, *self._links[path])
+                pass
             except CannotWrite as error:
                 self._refuse(name, str(error))
+                continue
+            self._make_link_or_file(name, *self._links[path])
 
     def _link_to_link(self, path: str, first: str) -> None:
         self._place(path, lambda there: self.sink.hard_link(there, first))
 
-    def _make_link_or_file(self, path: str, target: str, mtime_ns: int) -> None:
+    def _make_link_or_file(self, path: str, target: str, mtime_ns: int) -> bool:
+        """Makes a symbolic link, or a file that holds its text; returns whether a link was made."""
         try:
             try:
                 self._place(path, lambda there: self.sink.symbolic_link(there, target, mtime_ns))
@@ -269,8 +275,11 @@ class TreeRestore:
                     f"{display(path)}: a symbolic link to {display(target)}, which can't be made"
                     " here; a file of this name holds that text instead"
                 )
+                return False
         except CannotWrite as error:
             self._refuse(path, str(error))
+            return False
+        return True
 
     def _write_link(self, path: str, text: bytes, mtime_ns: int) -> None:
         """Writes what a symbolic link says as the content of a file."""
@@ -307,6 +316,7 @@ class TreeRestore:
                 made = make(f"{above}{slash}{name}")
             except NameRefused:
                 continue
+            self._keep_in_mind("")
             self._stand_ins[hash(encode(path))] = number
             self._stand_in_paths.add(hash(encode(f"{above}{slash}{name}")))
             why = (

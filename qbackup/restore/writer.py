@@ -29,7 +29,6 @@ from qbackup.restore.folders import (
     Folders,
     clear_up,
     exists,
-    have_folder,
     make_folders,
     remove,
     take_back,
@@ -47,8 +46,8 @@ from qbackup.restore.sinks import (
     NameRefused,
     TreeSink,
 )
-from qbackup.restore.standins import PART_SUFFIX, stand_ins, without_reserved
-
+from qbackup.restore.standins import PART_SUFFIX, stand_ins
+from qbackup.restore.whereabouts import make_parents, name_there, path_of, plain_path
 
 _NO_MODES = (
     "the file system of the output folder keeps no permissions: whoever can use that disk can read"
@@ -175,9 +174,9 @@ class FolderWriter:
             return actual
         there: list[str] = []
         with contextlib.closing(Folders(os.dup(self._root))) as folders:
-            for component in _path(qube, name):
+            for component in path_of(qube, name):
                 with contextlib.suppress(OSError):  # not there, so nothing is known of it
-                    component = _name_there(folders.open(there), component, is_known)
+                    component = name_there(folders.open(there), component, is_known)
                 there.append(component)
         path = "/".join(there)
         if is_known:
@@ -186,8 +185,8 @@ class FolderWriter:
 
     def restored_as(self, qube: str, name: str) -> str | None:
         """See `Writer`."""
-        path = self._actual.get((qube, name), "/".join(_path(qube, name)))
-        return path if path != "/".join(_plain_path(qube, name)) else None
+        path = self._actual.get((qube, name), "/".join(path_of(qube, name)))
+        return path if path != "/".join(plain_path(qube, name)) else None
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -199,7 +198,7 @@ class FolderWriter:
         self._warnings[_NO_MODES] = None
 
     def _remember(self, qube: str, name: str, path: str) -> None:
-        if path != "/".join(_path(qube, name)):
+        if path != "/".join(path_of(qube, name)):
             self._actual[qube, name] = path
 
     def claim(self, qube: str, name: str) -> bool:
@@ -300,15 +299,15 @@ class FolderWriter:
         What this very restore has written is never overwritten: where the file system
         ignores case, two files of the backup can have one name.
         """
-        *parents, base = _path(qube, name)
+        *parents, base = path_of(qube, name)
         with (
             self._turn(folded("/".join([*parents, base]))),
             contextlib.closing(Folders(os.dup(self._root))) as folders,
         ):
             with translated(base):
-                there = _make_folders(folders, parents)
+                there = make_parents(folders, parents)
                 folder = folders.open(there)
-                final, fd = self._begin(qube, name, folder, there, base, begin)
+                final, fd = self._begin((qube, name), folder, there, begin)
             yield (
                 Place(
                     self._root,
@@ -316,47 +315,46 @@ class FolderWriter:
                     folder,
                     final,
                     self._overwrite and self.claim(qube, name),
-                    lambda other: self._is_taken("/".join([*_plain_path(qube, name)[:-1], other])),
+                    lambda other: self._is_taken("/".join([*plain_path(qube, name)[:-1], other])),
                 ),
                 fd,
             )
 
     def _begin(
         self,
-        qube: str,
-        name: str,
+        file: tuple[str, str],
         folder: int,
         parents: list[str],
-        base: str,
         begin: Callable[[int, bytes], int],
     ) -> tuple[str, int]:
         """Begins a file under its name, or under a stand-in where that can't be had."""
+        base = path_of(*file)[-1]
         for candidate in (base, *stand_ins(base)):
-            if listed_as(folder, encode(candidate)) not in (None, candidate):
+            if self._is_own and listed_as(folder, encode(candidate)) not in (None, candidate):
                 continue  # the file system takes this name for another one
-            self._remember(qube, name, "/".join([*parents, candidate]))
+            self._remember(*file, "/".join([*parents, candidate]))
 
             def call(part: bytes, candidate: str = candidate) -> int:
                 self._clear_part(folder, candidate)
                 return begin(folder, part)
 
             try:
-                with contextlib.suppress(OSError):  # told when it is made
-                    take_back(folder, candidate)
-                self._check_free(qube, name, folder, candidate)
+                self._check_free(file, folder, candidate)
                 return candidate, make(folder, encode(candidate + PART_SUFFIX), call)
             except NameRefused as error:
                 if error.taken_by is not None:
                     raise
         raise CannotWrite("can't be written here: the file system refuses its name")
 
-    def _check_free(self, qube: str, name: str, folder: int, base: str) -> None:
+    def _check_free(self, file: tuple[str, str], folder: int, base: str) -> None:
         """Raises InTheWay if something is there that may not be replaced."""
-        if self._overwrite and self.claim(qube, name):
+        try:
+            exists(folder, base)
+        except OSError:  # of a name that can't be made
             return
-        with contextlib.suppress(OSError):  # of a name that can't be made
-            if exists(folder, base):
-                raise InTheWay
+        take_back(folder, base)
+        if not (self._overwrite and self.claim(*file)) and exists(folder, base):
+            raise InTheWay
 
     @contextlib.contextmanager
     def _turn(self, name: str) -> Iterator[None]:
@@ -391,44 +389,3 @@ def _read(fd: int, size: int) -> bytes:
     """The first bytes of a file, fewer at its end. The descriptor stays open."""
     with open(fd, "rb", closefd=False) as file:
         return file.read(size)
-
-
-def _plain_path(qube: str, name: str) -> list[str]:
-    """The components of QUBE/FILE."""
-    name = without_dot(name)
-    return [*(qube.split("/") if qube else []), *(name.split("/") if name else [])]
-
-
-def _path(qube: str, name: str) -> list[str]:
-    """The components of a file's path in the output folder, as far as no file system matters."""
-    if not qube:  # a name that the restore, or the user, has chosen
-        return _plain_path(qube, name)
-    return without_reserved(qube, without_dot(name)).split("/")
-
-
-def _make_folders(folders: Folders, names: list[str]) -> list[str]:
-    """Makes the folders above a file, where they are not there; returns the names they have."""
-    there: list[str] = []
-    for name in names:
-        there.append(_have_folder(folders.open(there), name))
-    return there
-
-
-def _have_folder(folder: int, name: str) -> str:
-    for candidate in (name, *stand_ins(name)):
-        with contextlib.suppress(NameRefused):
-            if have_folder(folder, candidate):
-                return candidate
-    raise CannotWrite(f"its folder {display(name)} can't be made here: no name can be had for it")
-
-
-def _name_there(folder: int, name: str, is_known: bool) -> str:
-    """The name by which an open folder has something, or would have it."""
-    there = listed_as(folder, encode(name))
-    if there == name or (there is None and not is_known):
-        return name
-    others = list(stand_ins(name))
-    for other in others:
-        if listed_as(folder, encode(other)) == other:
-            return other
-    return name if there is None else others[0]
