@@ -23,7 +23,7 @@ from qbackup.errors import (
 )
 from qbackup.limits import Limits
 from qbackup.metadata.record import METADATA_PATH
-from qbackup.names import decode, display, unsafe_reason, within, without_dot
+from qbackup.names import begins_as_tar_matches, decode, display, unsafe_reason, within, without_dot
 from qbackup.pieces import CUT_OFF, LOSSES, Gap, Piece, PieceQueue, Seam, kept
 from qbackup.tar import (
     BLOCK_DEVICE,
@@ -415,11 +415,13 @@ def _at(offset: int, part: memoryview | Gap) -> Extent | Missing:
 def _original_target(target: str, path: str, *, every_link: bool) -> str:
     """Takes back what ``--xform`` did to a symbolic link of a folder.
 
-    The writer calls tar with ``s:^USER:dom0-home/USER:``, which changes the targets that
-    begin with USER as well; nothing in a home is called ``dom0-home``. Where a whole folder is
-    stored it is ``s:^.:vm9/.:``, and a dot stands for any character: each target was changed. In
-    format 2 it is ``s:^[^/]:``, which changes each that is not absolute.
+    The writer calls tar with ``s:^USER:dom0-home/\\0:``, and USER is a regular expression there: of
+    a home ``jo.doe`` the targets that begin with ``joxdoe`` got the prefix as well. Where a whole
+    folder is stored the expression is ``^.``, so each target was changed. In format 2 the
+    expression is ``^[^/]``, which changes each that is not absolute.
     """
-    prefix = path[: path.rfind("/") + 1]
-    changed = prefix if every_link or without_dot(path) != path else path
-    return target[len(prefix) :] if target.startswith(changed) else target
+    folder, slash, name = path.rpartition("/")
+    if not target.startswith(folder + slash):
+        return target
+    original = target[len(folder + slash) :]
+    return original if every_link or begins_as_tar_matches(name, original) else target

@@ -33,6 +33,8 @@ _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
     "\U000e0100-\U000e01ef]"
 )
+# A character of a basic regular expression, with its star; a star at the beginning is itself.
+_ATOM = re.compile(r"(\A\*|[^*])(\**)", re.DOTALL)
 _INVISIBLE_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
@@ -197,6 +199,42 @@ def json_name(name: str) -> dict[str, str]:
     except UnicodeEncodeError:
         return {"name": display(name), "name_bytes": base64.b64encode(encode(name)).decode()}
     return {"name": name}
+
+
+def begins_as_tar_matches(name: str, text: str) -> bool:
+    """Whether a text begins with what a name means where tar's ``--xform`` reads it.
+
+    The name is a basic regular expression there, in which a dot stands for one character (for no
+    byte that is not UTF-8) and a star for any number of what is before it. A name with brackets,
+    a backslash, or a ``$`` at its end means something else than itself, so tar never gave the
+    archive of such a folder its prefix; a text that begins with the name itself counts for these.
+    """
+    if not set(name) & set(".*"):
+        return text.startswith(name)
+    if set(name) & set("[\\") or name.endswith("$"):
+        return text.startswith(name)
+    places = {0}  # in the text, at which the rest of the name can go on
+    for char, star in _ATOM.findall(name):
+        places = _after(char, bool(star), text, places)
+    return bool(places)
+
+
+def _after(char: str, is_repeated: bool, text: str, places: set[int]) -> set[int]:
+    """Where a match can go on behind one character of the expression."""
+    if not is_repeated:
+        return {at + 1 for at in places if _matches(char, text[at : at + 1])}
+    found = set(places)
+    for at in sorted(places):
+        while at < len(text) and _matches(char, text[at]) and at + 1 not in found:
+            at += 1
+            found.add(at)
+    return found
+
+
+def _matches(char: str, other: str) -> bool:
+    if char == ".":
+        return bool(other) and other != "\0" and not "\udc80" <= other <= "\udcff"
+    return char == other
 
 
 def folded(path: str) -> str:

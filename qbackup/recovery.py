@@ -159,18 +159,19 @@ class Recovery:
             )
             run.files(self.catalog.files(), unpack, self._ignored)
         except MachineError as error:
-            error.report = self._report(run)
+            error.report = self._report(run, writer)
             raise
-        report = self._report(run)
+        report = self._report(run, writer)
         if check and not report.ok:
             raise Incomplete(report)
         return report
 
-    def _report(self, run: Run) -> Report:
+    def _report(self, run: Run, writer: Writer) -> Report:
         errors = (*self.front.faults, *self.catalog.faults)  # that of qubes.xml is its result
         fault = self.catalog.error
         results = run.results
         warnings = [w for w in self.warnings if w not in errors]  # which `list` shows instead
+        warnings += writer.warnings
         if self.source.troubles:
             warnings.append(_FAILING_DRIVE)
         if self.catalog.error is not None:

@@ -506,8 +506,8 @@ class TestMachine:
 
 
 class TestFileSystemsWithoutLinks:
-    """FAT and exFAT, as on a USB stick. No kernel for tests has them, so their answer is given by
-    the calls that would ask them; all else is real.
+    """FAT and exFAT, as on a USB stick. Their answer is given by the calls that would ask them; all
+    else is real. `test_filesystems` has the file systems themselves, where they can be mounted.
     """
 
     @pytest.fixture(autouse=True)
@@ -533,7 +533,7 @@ class TestFileSystemsWithoutLinks:
         assert statuses(report)["vault/private.img"] == "exists"
         assert snapshot(out)["vault/private.img"] == content(b"precious")
 
-    def test_links_of_a_home_are_named_and_the_rest_of_it_is_there(
+    def test_links_of_a_home_are_copies_and_files_that_hold_their_text(
         self, tools: None, tmp_path: Path, out: Path
     ) -> None:
         home = tmp_path / "user"
@@ -546,13 +546,21 @@ class TestFileSystemsWithoutLinks:
         maker.add_home("user", home)
         path = maker.write(tmp_path / "backup")
         with qbackup.open(path, passphrase=maker.passphrase) as archive:
-            report = archive.restore(out, check=False)
-        assert statuses(report)["dom0/user"] == "ok"
-        files = {"dom0/user/file", "dom0/user/second"}
-        (restored,) = files & set(snapshot(out))
-        assert set(errors(report)) == {"dom0/user/link", "dom0/user/second-link"} | files - {
-            restored
+            report = archive.restore(out)
+            again = archive.restore(out)
+        data, text = content(b"data"), content(b"file")
+        assert without(snapshot(out), "qubes.xml") == {
+            "dom0/user/file": data,
+            "dom0/user/second": data,
+            "dom0/user/link": text,
+            "dom0/user/second-link": text,
         }
+        (home_result,) = [r for r in report.files if r.qube == "dom0"]
+        notes = sorted(home_result.notes)
+        assert notes[0].startswith("1 further names of files are copies")
+        assert [note.partition(":")[0] for note in notes[1:]] == ["link", "second-link"]
+        assert all("a symbolic link to file" in note for note in notes[1:])
+        assert statuses(again)["dom0/user"] == "kept"
 
 
 class TestOrderOfThings:
@@ -762,10 +770,6 @@ class TestHostileNames:
             "a//b",
             "e&#10;vil",
             "x" * 300,
-            "qubes.xml.part",
-            ".qbackup-journal",
-            ".QBackup-Journal",
-            ".qback\u200cup-lock",
         ],
     )
     def test_a_qube_with_an_evil_name_is_refused(
@@ -812,28 +816,75 @@ class TestHostileNames:
             "dom0/user/link": f"link {outside}",
         }
 
-    @pytest.mark.parametrize("names", [("a.part", "a"), ("a", "a.part"), ("a.PART", "a")])
+    @pytest.mark.parametrize(
+        ("names", "there"),
+        [
+            (("a.part", "a"), "a%2Epart"),
+            (("a", "a.part"), "a%2Epart"),
+            (("a.PART", "a"), "a%2EPART"),
+            (("a", "a.old.part"), "a.old%2Epart"),
+            (("a", "a%2Epart", "a.part"), "a%2Epart"),
+        ],
+    )
     def test_a_file_is_never_taken_for_the_unfinished_one_of_another(
-        self, tools: None, tmp_path: Path, names: tuple[str, str]
+        self, tools: None, tmp_path: Path, names: tuple[str, ...], there: str
     ) -> None:
         maker = BackupMaker(tmp_path / "maker")
-        files = {name: name.encode() for name in names}
-        maker.add_qube("work", volumes={}, files=files)
+        maker.add_qube("work", volumes={}, files={name: name.encode() for name in names})
         path = maker.write(tmp_path / "backup")
         with qbackup.open(path, passphrase=maker.passphrase) as archive:
-            report = archive.restore(tmp_path / "out", check=False)
+            report = archive.restore(tmp_path / "out")
         found = without(snapshot(tmp_path / "out"), "qubes.xml")
-        good = {f"{r.qube}/{r.name}": content(r.name.encode()) for r in report.files[1:] if r.ok}
-        assert found == good == {"work/a": content(b"a")}
-        assert [r.status for r in report.bad] == ["damaged"]
+        placed = {f"work/{r.name}": r.restored_as or f"work/{r.name}" for r in report.files[1:]}
+        assert found == {placed[f"work/{name}"]: content(name.encode()) for name in names}
+        (last,) = {name for name in names if name.lower().endswith(".part")}
+        assert placed[f"work/{last}"] == f"work/{there}"
+        assert len(found) == len(names)
 
-    def test_a_qube_called_as_the_document_does_no_harm(self, tools: None, tmp_path: Path) -> None:
-        path, passphrase = self.strangers(tmp_path, "qubes.xml")
+    @pytest.mark.parametrize(
+        ("name", "folder"),
+        [
+            ("qubes.xml", "qubes%2Exml"),
+            ("Qubes.XML", "Qubes%2EXML"),
+            ("x.part", "x%2Epart"),
+            ("qubes.xml.part", "qubes.xml%2Epart"),
+            ("x.old.part", "x.old%2Epart"),
+            (".qbackup-journal", "%2Eqbackup-journal"),
+            (".QBackup-Journal", "%2EQBackup-Journal"),
+            (".qback\u200cup-lock", "%2Eqback\u200cup-lock"),
+            ("a%2Epart", "a%252Epart"),
+        ],
+    )
+    def test_a_qube_in_the_way_of_a_restore_s_own_files_has_another_folder(
+        self, tools: None, tmp_path: Path, name: str, folder: str
+    ) -> None:
+        path, passphrase = self.strangers(tmp_path, name)
+        out = tmp_path / "out"
         with qbackup.open(path, passphrase=passphrase) as archive:
-            report = archive.restore(tmp_path / "out", check=False)
-        assert statuses(report)["qubes.xml"] == "ok"
-        assert statuses(report)["qubes.xml/private.img"] == "damaged"
-        assert set(snapshot(tmp_path / "out")) == {"qubes.xml", "good/private.img"}
+            assert archive.verify().ok
+            reports = [archive.restore(out), archive.restore(out)]
+            one = archive.restore(tmp_path / "one", [name])
+        assert set(snapshot(out)) == {"qubes.xml", "good/private.img", f"{folder}/private.img"}
+        assert set(snapshot(tmp_path / "one")) == {"qubes.xml", f"{folder}/private.img"}
+        for report, status in zip([*reports, one], ["ok", "kept", "ok"], strict=True):
+            (result,) = [r for r in report.files if r.qube == name]
+            assert result.status == status
+            assert result.restored_as == f"{folder}/private.img"
+            assert qbackup.names.display(folder) in result.notes[0]
+
+    def test_what_is_planted_in_a_stand_in_s_place_is_left_alone(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        path, passphrase = self.strangers(tmp_path, "x.part")
+        out, outside = tmp_path / "out", tmp_path / "outside"
+        out.mkdir()
+        outside.mkdir()
+        (out / "x%2Epart").symlink_to(outside)
+        with qbackup.open(path, passphrase=passphrase) as archive:
+            report = archive.restore(out, check=False)
+        assert statuses(report)["x.part/private.img"] == "damaged"
+        assert snapshot(outside) == {}
+        assert statuses(report)["good/private.img"] == "ok"
 
     @pytest.mark.parametrize("content_type", ["link", "hard link", "folder", "pipe", "other name"])
     def test_an_image_that_is_something_else_is_refused(

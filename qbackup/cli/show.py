@@ -278,6 +278,8 @@ def _result_document(result: FileResult) -> Document:
         document["limit"] = result.limit
     if result.advice:
         document["advice"] = result.advice
+    if result.restored_as is not None:
+        document["restored_as"] = json_name(result.restored_as)["name"]
     return {**document, **_damage_document(result)}
 
 

@@ -82,7 +82,7 @@ def copy(
     folder, name = _place(node, path, destination)
     writer = FolderWriter(folder, overwrite=overwrite, is_own=False)
     try:
-        job = _Copy(image, node, writer, name, os.path.join(folder, name))
+        job = _Copy(image, node, writer, name, folder)
         report = job.run()
     finally:
         writer.close()
@@ -160,6 +160,15 @@ class _Counted:
         self.sink.hard_link(path, target)
         self._count("link")
 
+    @property
+    def keeps_modes(self) -> bool:
+        return self.sink.keeps_modes
+
+    def copy(self, path: str, source: str) -> int:
+        size = self.sink.copy(path, source)
+        self._count("link")
+        return size
+
     def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
         self.sink.symbolic_link(path, target, mtime_ns)
         self._count("link")
@@ -186,7 +195,7 @@ class _Copy:
     node: Node
     writer: FolderWriter
     name: str
-    written: str
+    outer: str
     lost: list[FileResult] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
     firsts: dict[int, tuple[str, str]] = field(default_factory=dict)  # see `_first_name`
@@ -230,12 +239,20 @@ class _Copy:
             self._lose("*", "missing", f"{self.more} more, not named one by one", always=True)
         return CopyReport(
             files=(whole, *self.lost),
-            written=self.written,
-            warnings=() if self.image.warning is None else (self.image.warning,),
+            written=self._where(),
+            warnings=(
+                *(() if self.image.warning is None else (self.image.warning,)),
+                *self.writer.warnings,
+            ),
             file_count=self.counts.get("file", 0),
             folder_count=self.counts.get("folder", 0),
             link_count=self.counts.get("link", 0),
         )
+
+    def _where(self) -> str:
+        """Where it went: beside the name that was asked for, where the file system refuses that."""
+        name = self.writer.restored_as("", self.name)
+        return os.path.join(self.outer, self.name if name is None else name)
 
     def _file(self) -> tuple[int, tuple[str, ...]]:
         stat = self.node.stat

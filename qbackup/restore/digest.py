@@ -8,7 +8,8 @@ seconds. With SHA instructions it runs at 1.7 GB/s where one long SHA-256 has 1.
 
 A folder: SHA-256 over the sorted hashes of all that is in it, each of its path and of what it
 is: a folder with its mode, a symbolic link with its target, a file with mode, length and
-content. A second name of a file counts as a file. Times are left out: they are no content.
+content. A second name of a file counts as a file. Times are left out: they are no content. Modes
+are, too, where the file system keeps none. Paths are those that things have there.
 """
 
 from __future__ import annotations
@@ -89,9 +90,13 @@ class TreeHash:
     """One folder's hash, fed with what is in it, in any order. ``.`` is the folder itself.
 
     A folder that is only named by what is in it has mode 0700, as the writer makes it.
+
+    Args:
+        modes: whether they count; not where the file system keeps none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, modes: bool = True) -> None:
+        self._modes = modes
         self._whats = bytearray()  # of each entry what it is, 32 bytes
         self._paths: dict[int, int] = {}  # hash of a path → its place there
         self._entries = bytearray()
@@ -125,13 +130,18 @@ class TreeHash:
         """The hash, in hexadecimal digits; None for a folder that is too large."""
         if self.is_too_large:
             return None
-        hashes = [_entry(path, _what(b"folder", m, 0, b"")) for path, m in self._folders.items()]
+        hashes = [
+            _entry(path, self._what(b"folder", m, 0, b"")) for path, m in self._folders.items()
+        ]
         places = range(0, len(self._entries), _HASH_SIZE)
         hashes += [bytes(self._entries[place : place + _HASH_SIZE]) for place in places]
         return _sha256(b"".join(sorted(hashes))).hexdigest()
 
     def _add(self, path: str, kind: bytes, mode: int, size: int, content: bytes) -> None:
-        self._put(path, _what(kind, mode, size, content))
+        self._put(path, self._what(kind, mode, size, content))
+
+    def _what(self, kind: bytes, mode: int, size: int, content: bytes) -> bytes:
+        return _what(kind, mode if self._modes else 0, size, content)
 
     def _put(self, path: str, what: bytes) -> None:
         if self.is_too_large:

@@ -7,15 +7,19 @@ at a time, so that nobody who can write into the output folder can lead it elsew
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 
 from qbackup.names import decode, encode
-from qbackup.restore.sinks import InTheWay
+from qbackup.restore.naming import listed_as, make, takes_names
+from qbackup.restore.sinks import CannotWrite, InTheWay, NameRefused
+from qbackup.restore.standins import PART_SUFFIX
 
-PART_SUFFIX = ".part"
 _OLD_SUFFIX = ".old.part"
 FOLDER_MODE = 0o700
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 OLD_FILE = (  # never through a link, and never waiting for the other end of a pipe
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 )
@@ -45,7 +49,7 @@ class Folders:
     def __init__(self, root: int) -> None:
         self._open: list[tuple[bytes, int]] = [(b"", root)]
 
-    def open(self, components: list[str], *, create: bool = False) -> int:
+    def open(self, components: list[str]) -> int:
         """The folder's descriptor, valid until the next call."""
         wanted = [encode(component) for component in components]
         common = 0
@@ -55,26 +59,54 @@ class Folders:
         while len(self._open) > common + 1:
             os.close(self._open.pop()[1])
         for name in wanted[common:]:
-            self._open.append((name, self._step(name, create)))
+            self._open.append((name, os.open(name, OLD_FOLDER, dir_fd=self._open[-1][1])))
         return self._open[-1][1]
 
-    def _step(self, name: bytes, create: bool) -> int:
-        parent = self._open[-1][1]
-        if create:
-            with contextlib.suppress(FileExistsError):
-                os.mkdir(name, FOLDER_MODE, dir_fd=parent)
-                os.fsync(parent)
-        return os.open(name, OLD_FOLDER, dir_fd=parent)
-
     def parent(self, path: str) -> tuple[int, bytes]:
-        """The open folder of a path, made where it is not there, and the last component."""
+        """The open folder of a path, and the last component."""
         *parents, base = path.split("/")
-        return self.open(parents, create=True), encode(base)
+        return self.open(parents), encode(base)
 
     def close(self) -> None:
         """Closes all, the root too."""
         while self._open:
             os.close(self._open.pop()[1])
+
+
+def new_folder(folder: int, name: str) -> None:
+    """Makes a folder in an open one. Raises as `qbackup.restore.naming.make`."""
+    make(folder, encode(name), lambda name: os.mkdir(name, FOLDER_MODE, dir_fd=folder))
+    sync_folder(folder)
+
+
+def have_folder(folder: int, name: str) -> bool:
+    """Makes a folder unless there is one; whether what has the name is listed under it.
+
+    Where it is not, the file system takes two names for one, and what is there is another's.
+
+    Raises:
+        NameRefused: the name can't be made.
+        OSError: nothing can.
+    """
+    try:
+        new_folder(folder, name)
+    except NameRefused as error:
+        if error.taken_by is None:
+            raise
+        return error.taken_by == name
+    if listed_as(folder, encode(name)) in (None, name):
+        return True
+    os.rmdir(encode(name), dir_fd=folder)  # it was made, but got a name that may be another's
+    return False
+
+
+def sync_folder(folder: int) -> None:
+    """Brings the names in a folder onto the disk, where the system can do that."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def exists(folder: int, name: str) -> bool:
@@ -109,11 +141,11 @@ def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | N
         remove(folder, final_name + _OLD_SUFFIX)
         os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
         os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
-        os.fsync(folder)  # the old one goes when the new one has the name for good
+        sync_folder(folder)  # the old one goes when the new one has the name for good
         remove(folder, final_name + _OLD_SUFFIX)
     else:
         os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
-    os.fsync(folder)
+    sync_folder(folder)
 
 
 def take_back(folder: int, name: str) -> None:
@@ -121,12 +153,12 @@ def take_back(folder: int, name: str) -> None:
     if not exists(folder, name) and exists(folder, name + _OLD_SUFFIX):
         old, final = encode(name + _OLD_SUFFIX), encode(name)
         os.rename(old, final, src_dir_fd=folder, dst_dir_fd=folder)
-        os.fsync(folder)
+        sync_folder(folder)
 
 
 def clear_up(folder: int, name: str) -> None:
     """Removes what a run that was killed after the rename has left beside a file."""
-    os.fsync(folder)
+    sync_folder(folder)
     for suffix in (PART_SUFFIX, _OLD_SUFFIX):
         remove(folder, name + suffix)
 
@@ -149,7 +181,12 @@ def _rename_new(folder: int, part: bytes, final: bytes) -> None:
             return
     if exists(folder, decode(final)):
         raise InTheWay
-    os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+    try:
+        os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno in _NO_ROOM or not takes_names(folder):
+            raise
+        raise CannotWrite(f"can't have its name here: {error.strerror}") from error
 
 
 def remove(folder: int, name: str) -> None:
@@ -168,7 +205,8 @@ def remove(folder: int, name: str) -> None:
         _allow(folder, path)
         fd = os.open(path, OLD_FOLDER, dir_fd=folder)
     try:
-        os.fchmod(fd, FOLDER_MODE)
+        with contextlib.suppress(OSError):  # where there are no permissions
+            os.fchmod(fd, FOLDER_MODE)
         for child in os.listdir(fd):
             remove(fd, child)
     finally:

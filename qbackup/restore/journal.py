@@ -196,7 +196,7 @@ class Journal:
 
     def _make_private(self) -> None:
         """Whatever the umask, and where the file system has modes."""
-        with contextlib.suppress(PermissionError):
+        with contextlib.suppress(OSError):
             os.fchmod(self._fd, _MODE)
 
     def _read(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterator
 
 from qbackup.errors import MachineError
@@ -13,6 +14,7 @@ from qbackup.restore.sinks import CannotWrite
 from qbackup.restore.zeros import BLOCK_SIZE, is_zeros
 
 FILE_MODE = 0o600
+_MODE_BITS = 0o777
 _BEGIN_SYNC = 32 << 20
 _UNSYNCED_LIMIT = 32  # several trees can be under way, and 1,024 files may be open
 _FARTHEST_TIME_NS = 10**9 << 62  # seconds are 64 bits with a sign
@@ -24,22 +26,22 @@ NEW_FILE = (
     | getattr(os, "O_CLOEXEC", 0)
 )
 
-# What is wrong with one file or name, and not with the machine.
+# Something else stands at this very path, or the file is larger than any file here can be. What a
+# name is to blame for is told without numbers: see `naming`.
 _OWN_FAULT = (
-    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EILSEQ,
-    errno.EINVAL, errno.EFBIG, errno.ENOTEMPTY,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EFBIG,
 )  # fmt: skip
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _MAKE_ROOM = "make room, or take a folder on a larger disk, and start the same command again"
 
 
 @contextlib.contextmanager
-def translated(what: str, *more: int) -> Iterator[None]:
-    """System errors in the words of this package; `more` are the file's own fault too."""
+def translated(what: str) -> Iterator[None]:
+    """System errors in the words of this package."""
     try:
         yield
     except OSError as error:
-        if error.errno in (*_OWN_FAULT, *more):
+        if error.errno in _OWN_FAULT:
             raise CannotWrite(f"can't be written here: {error.strerror}") from error
         failed = MachineError(f"can't write {display(what)}: {error.strerror}")
         if error.errno in _NO_ROOM:
@@ -85,17 +87,19 @@ class OpenFile:
                 os.posix_fadvise(self.fd, start, end - start, os.POSIX_FADV_DONTNEED)
         self._dropped, self._begun = self._begun, end
 
-    def finish(self, size: int, mode: int, mtime_ns: int | None) -> None:
-        """Length, mode and time."""
-        os.ftruncate(self.fd, size)
-        os.fchmod(self.fd, mode)
+    def finish(self, size: int, mode: int, mtime_ns: int | None) -> bool:
+        """Sets length, mode and time; returns whether the mode is kept."""
+        set_length(self.fd, size)
+        is_kept = set_mode(self.fd, mode)
         if mtime_ns is not None:
-            os.utime(self.fd, ns=times(mtime_ns))
+            set_time(self.fd, mtime_ns)
+        return is_kept
 
-    def close_synced(self, size: int, mode: int, mtime_ns: int | None) -> None:
+    def close_synced(self, size: int, mode: int, mtime_ns: int | None) -> bool:
         """As `finish`, then onto the disk."""
-        self.finish(size, mode, mtime_ns)
+        is_kept = self.finish(size, mode, mtime_ns)
         os.fsync(self.fd)
+        return is_kept
 
 
 class Unsynced:
@@ -141,6 +145,36 @@ class Unsynced:
             with contextlib.suppress(OSError):
                 os.close(fd)
         self._open.clear()
+
+
+def set_length(fd: int, size: int) -> None:
+    """Gives a file its length, also where the system can only lengthen a file by writing to it."""
+    try:
+        os.ftruncate(fd, size)
+    except OSError:
+        now = os.fstat(fd).st_size
+        if now > size:
+            raise
+        if now < size:
+            os.pwrite(fd, b"\0", size - 1)
+
+
+def set_mode(fd: int, mode: int) -> bool:
+    """Gives a new file or folder of ours its permissions; returns whether they are kept.
+
+    Some file systems have none: they fail, or change nothing.
+    """
+    try:
+        os.fchmod(fd, mode)
+        return stat.S_IMODE(os.fstat(fd).st_mode) & _MODE_BITS == mode & _MODE_BITS
+    except OSError:
+        return False
+
+
+def set_time(fd: int, mtime_ns: int) -> None:
+    """Gives a file or folder its time, as far as the file system has that one."""
+    with contextlib.suppress(OSError):
+        os.utime(fd, ns=times(mtime_ns))
 
 
 def times(mtime_ns: int) -> tuple[int, int]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from qbackup.names import encode
 from qbackup.restore.folders import (
     DAMAGED_SUFFIX,
-    PART_SUFFIX,
     Folders,
     exists,
     put_in_place,
@@ -23,6 +22,7 @@ from qbackup.restore.folders import (
 )
 from qbackup.restore.reread import same_content
 from qbackup.restore.sinks import CannotWrite, InTheWay
+from qbackup.restore.standins import PART_SUFFIX
 
 REMAINS_LIMIT = 99  # of one file
 _NOT_OURS = (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from qbackup.errors import NotInBackup
 from qbackup.metadata import METADATA_PATH, QubeTable
-from qbackup.names import display, folded, is_own, unsafe_reason, without_dot
-from qbackup.restore.folders import DAMAGED_SUFFIX, PART_SUFFIX
+from qbackup.names import display, folded, unsafe_reason, without_dot
+from qbackup.restore.folders import DAMAGED_SUFFIX
 from qbackup.restore.report import FileResult
 
 NO_FILES = "*"
@@ -31,20 +31,13 @@ class Target:
 def _unsafe_target(qube: str, file: str) -> str | None:
     """Why this must not be created as ``QUBE/FILE``; None if it may be.
 
-    A name that ends as unfinished files do would be taken for one, and removed, when the file
-    without that ending is restored.
+    A name that is only in the way of a restore's own gets a stand-in, see `standins`.
     """
     file = without_dot(file)  # all that is in a folder
     reason = unsafe_reason(qube) or (unsafe_reason(file) if file else None)
     if reason:
         return reason
-    if "/" in qube:
-        return "the qube's name holds a slash"
-    if is_own(qube):
-        return "the name is one that a restore keeps for itself"
-    if any(part.lower().endswith(PART_SUFFIX) for part in (qube, *file.split("/"))):
-        return f"the name ends in {PART_SUFFIX}, as unfinished files do"
-    return None
+    return "the qube's name holds a slash" if "/" in qube else None
 
 
 class Plan:

@@ -45,6 +45,7 @@ class Record:
         sha256: the hash of `qbackup.restore.digest`, in hexadecimal digits.
         chunks: how many chunks it came from.
         refused: (path, reason) of what in a folder was not made.
+        modes: whether those in a folder count; not where the file system keeps none.
     """
 
     qube: str
@@ -54,6 +55,7 @@ class Record:
     sha256: str
     chunks: int
     refused: tuple[tuple[str, str], ...] = ()
+    modes: bool = True
 
 
 class Codec:
@@ -70,6 +72,8 @@ class Codec:
     def line(self, state: State, record: Record) -> bytes:
         """The line of a record, with its end."""
         fields = {"state": state, **vars(record), "refused": _shortened(record.refused)}
+        if record.modes:  # as releases have it that know no other
+            del fields["modes"]
         text = json.dumps(fields, separators=(",", ":")).encode("ascii")
         return b"%s %s %s\n" % (self._id, self._mac(text), text)
 
@@ -109,6 +113,7 @@ def _is_plain(record: Record) -> bool:
     numbers = (record.size, record.chunks)
     return (
         record.kind in get_args(Kind)
+        and type(record.modes) is bool
         and all(type(text) is str for text in texts)
         and all(type(number) is int and number >= 0 for number in numbers)
     )

@@ -64,7 +64,8 @@ class FileResult:
         error: what was wrong; None when good.
         chunks: how many chunks were gone through.
         size: length in bytes of what was restored, holes included.
-        notes: what was left out on purpose, setuid bits say; where a damaged file is left.
+        notes: what was left out or changed on purpose (setuid bits, devices, names that can't be
+            had here); where a damaged file is left.
         kept_as: name of what could be saved of it, ``NAME.damaged``; None if nothing was kept.
         ranges: of a damaged image, which bytes are good and which are lost, without gaps from
             the first to the last; empty where that was not looked for, and for folders.
@@ -73,6 +74,7 @@ class FileResult:
         lost_chunks: each chunk that was lost of it, and why; empty where that was not looked for.
         limit: the field of `qbackup.Limits` that was met, where the status is ``limit``.
         advice: what can be done about this file, where that is more than for others.
+        restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is.
     """
 
     qube: str
@@ -88,6 +90,7 @@ class FileResult:
     lost_chunks: tuple[str, ...] = ()
     limit: str | None = None
     advice: str = ""
+    restored_as: str | None = None
 
     @property
     def ok(self) -> bool:

@@ -38,11 +38,19 @@ def hash_image(root: int, path: str, size: int) -> str | None:
         return None
 
 
-def hash_tree(root: int, path: str, size: int, limits: Limits) -> str | None:
-    """The hash of the folder at this path below an open folder, if its files have this length."""
+def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = True) -> str | None:
+    """The hash of the folder at this path below an open folder, if its files have this length.
+
+    Args:
+        root: descriptor of the open folder.
+        path: below it.
+        size: of all files together, in bytes.
+        limits: for the folder.
+        modes: whether they count.
+    """
     try:
         with closing(Folders(os.dup(root))) as folders:
-            walk = _Walk(root, size, limits)
+            walk = _Walk(root, size, limits, TreeHash(modes=modes))
             walk.go(folders.open(path.split("/")), "", 0)
             return walk.hash.finish()
     except (OSError, _NotOurs):

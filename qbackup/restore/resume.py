@@ -73,13 +73,13 @@ class ResumingWriter:
 
     def has_room(self, qube: str, name: str) -> bool:
         """See `Writer`."""
-        if self._writer.has_room(qube, name):
+        if self._writer.has_room(qube, name, is_known=self._is_known(qube, name)):
             return not (self._overwrite and self._is_expected(qube, name))
         return False
 
     def is_needed(self, qube: str, name: str) -> bool:
         """See `Writer`. Where it would be replaced, what is there is read first."""
-        if not self._writer.is_needed(qube, name):
+        if not self._writer.has_room(qube, name, is_known=self._is_known(qube, name)):
             return False
         return not (self._overwrite and self.found(qube, name).is_whole)
 
@@ -118,12 +118,24 @@ class ResumingWriter:
     def _put(self, qube: str, name: str, kind: Literal["file", "folder"]) -> _Put:
         return _Put(self._journal, qube, name, kind)
 
+    def restored_as(self, qube: str, name: str) -> str | None:
+        """See `Writer`."""
+        return self._writer.restored_as(qube, name)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """See `Writer`."""
+        return self._writer.warnings
+
+    def _is_known(self, qube: str, name: str) -> bool:
+        return self._journal.find(qube, name) is not None
+
     def _is_expected(self, qube: str, name: str) -> bool:
         """Whether it is probably there and whole; a look at the name, not at the content."""
         if self._journal.find(qube, name) is None:
             return False
         try:
-            return self._writer.is_there(qube, name)
+            return self._writer.is_there(qube, name, is_known=True)
         except OSError:
             return False
 
@@ -134,11 +146,14 @@ class ResumingWriter:
             raise InTheWay
 
     def _look(self, record: Record) -> Found:
-        root, path = self._writer.folder, f"{record.qube}/{record.name}"
+        root = self._writer.folder
+        path = self._writer.locate(record.qube, record.name, is_known=True)
         if record.kind == "file":
             content = hash_image(root, path, record.size)
         else:
-            content = hash_tree(root, path, record.size, self._limits)
+            content = hash_tree(root, path, record.size, self._limits, modes=record.modes)
+            if not record.modes:
+                self._writer.note_no_modes()
         if content != record.sha256:
             return Found(is_known=True)
         if not self._journal.is_whole(record):
@@ -197,8 +212,12 @@ class _JournaledTree:
     def __init__(self, sink: TreeSink, put: _Put, warn: Callable[[str], None]) -> None:
         self._sink = sink
         self._put = put
-        self._hash = TreeHash()
+        self._hash = TreeHash(modes=sink.keeps_modes)
         self._warn = warn
+
+    @property
+    def keeps_modes(self) -> bool:
+        return self._sink.keeps_modes
 
     def folder(self, path: str) -> None:
         self._sink.folder(path)
@@ -212,6 +231,11 @@ class _JournaledTree:
     def hard_link(self, path: str, target: str) -> None:
         self._sink.hard_link(path, target)
         self._hash.hard_link(path, target)
+
+    def copy(self, path: str, source: str) -> int:
+        size = self._sink.copy(path, source)
+        self._hash.hard_link(path, source)
+        return size
 
     def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
         self._sink.symbolic_link(path, target, mtime_ns)
@@ -232,7 +256,7 @@ class _JournaledTree:
             )
             self._sink.commit(size, chunks, refused)
             return
-        with self._put.around(content, size, chunks, refused):
+        with self._put.around(content, size, chunks, refused, modes=self.keeps_modes):
             self._sink.commit(size, chunks, refused)
 
     def keep(self) -> str | None:
@@ -273,6 +297,8 @@ class _Put:
         size: int,
         chunks: int,
         refused: Sequence[tuple[str, str]] = (),
+        *,
+        modes: bool = True,
     ) -> Iterator[None]:
         """Around the rename; the second line only if it succeeds."""
         record = Record(
@@ -283,6 +309,7 @@ class _Put:
             sha256=sha256,
             chunks=chunks,
             refused=tuple(refused),
+            modes=modes,
         )
         self._journal.ready(record)
         yield

@@ -115,7 +115,16 @@ class Run:
         From a pipe, what is left of a file that was given up passes after its result is told.
         """
         first, *refused = self._results[number]
-        return replace(first, chunks=self._files[number].chunk_count), *refused
+        first = replace(first, chunks=self._files[number].chunk_count)
+        return self._placed(first), *refused
+
+    def _placed(self, result: FileResult) -> FileResult:
+        """A result of a file, with where that is if it has another name in the output folder."""
+        path = self._writer.restored_as(result.qube, result.name)
+        if path is None or result.status in ("damaged", "missing"):
+            return result
+        note = f"is called {display(path)} in the output folder, as its own name can't be had there"
+        return replace(result, restored_as=path, notes=(note, *result.notes))
 
     def metadata(self, result: FileResult) -> None:
         """What came of ``qubes.xml``, which stands before all others."""
@@ -315,7 +324,9 @@ class Run:
     def _or_kept(self, result: FileResult) -> FileResult:
         """What is not in the archive any more, but was, and stands there whole."""
         found = self._writer.found(result.qube, result.name)
-        return _kept(result.qube, result.name, found) if found.is_whole else result
+        if not found.is_whole:
+            return result
+        return self._placed(_kept(result.qube, result.name, found))
 
     def _result(
         self,

@@ -19,6 +19,22 @@ class CannotWrite(Exception):
     """This one file can't be made here: its name or size does not fit. Inside only."""
 
 
+class NameRefused(CannotWrite):
+    """A name that can't be made in its folder, where others can. Inside this package only.
+
+    Attributes:
+        taken_by: how the folder lists what has the name already; None if nothing has.
+    """
+
+    def __init__(self, reason: str, *, taken_by: str | None = None) -> None:
+        super().__init__(reason)
+        self.taken_by = taken_by
+
+
+class NoLinks(CannotWrite):
+    """A link of this kind, or with this text, can't be made here. Inside this package only."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What is known of something that is in the way.
@@ -69,8 +85,17 @@ class FileSink(Protocol):
 class TreeSink(Protocol):
     """A folder archive under way. Paths are relative to the folder, ``.`` is itself."""
 
+    @property
+    def keeps_modes(self) -> bool:
+        """Whether the file system keeps permissions."""
+        ...
+
     def folder(self, path: str) -> None:
-        """Makes a folder."""
+        """Makes a new folder in one that is there.
+
+        Raises:
+            NameRefused: another name is needed. The same for the other things that are made.
+        """
         ...
 
     def file(
@@ -80,11 +105,23 @@ class TreeSink(Protocol):
         ...
 
     def hard_link(self, path: str, target: str) -> None:
-        """Links to a file made before."""
+        """Links to a file made before.
+
+        Raises:
+            NoLinks: only a `copy` can be made.
+        """
+        ...
+
+    def copy(self, path: str, source: str) -> int:
+        """Copies a file made before, as it stands there; returns its length in bytes."""
         ...
 
     def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
-        """Makes a symbolic link, its text as it is."""
+        """Makes a symbolic link, its text as it is.
+
+        Raises:
+            NoLinks: only a file can hold its text here.
+        """
         ...
 
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
@@ -151,9 +188,20 @@ class Writer(Protocol):
         """Bytes that can be written; None where that means nothing."""
         ...
 
+    def restored_as(self, qube: str, name: str) -> str | None:
+        """The path in the output folder of a file that has another one than QUBE/NAME there."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the file system can't keep, in sentences."""
+        ...
+
 
 class _Nothing:
     """A file or a tree that is not written. What is verified was verified before."""
+
+    keeps_modes = True
 
     def write(self, offset: int, data: memoryview) -> None: ...
     def folder(self, path: str) -> None: ...
@@ -164,6 +212,9 @@ class _Nothing:
         self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
     ) -> None: ...
     def keep(self, size: int = 0) -> str | None: ...
+
+    def copy(self, path: str, source: str) -> int:
+        return 0
 
     def file(
         self, path: str, size: int, mode: int, mtime_ns: int
@@ -204,3 +255,12 @@ class NowhereWriter:
     def free_space(self) -> int | None:
         """See `Writer`."""
         return None
+
+    def restored_as(self, qube: str, name: str) -> str | None:
+        """See `Writer`."""
+        return None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """See `Writer`."""
+        return ()

@@ -3,27 +3,37 @@
 Symbolic links are made last, so that no entry can ever be reached through one; modes and
 times of folders after that, from the leaves up, so that a folder of mode 0500 can still be
 filled. A hard link may only lead to a file, or a symbolic link, that this very archive has
-made. Devices, pipes, a second entry of one name and entries below what is no folder are
-refused, and each refusal is a result of its own: the tree is not all there. All of this is
-decided here and not left to the writer, so that verifying says what restoring would.
+made. A second entry of one name and entries below what is no folder are refused, and each
+refusal is a result of its own: the tree is not all there. All of this is decided here and not
+left to the writer, so that verifying says what restoring would.
+
+Devices, pipes and sockets hold no data and are never made. They are noted, and nothing is lost.
+The same is done for what a file system can't hold in its own form but in another one: a name that
+is refused gets a stand-in, a hard link becomes a copy, a symbolic link a file with its text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from qbackup.errors import Damaged, LimitExceeded, QBackupError
 from qbackup.inner import Extent
 from qbackup.limits import Limits
 from qbackup.names import display, encode, unsafe_reason
 from qbackup.pieces import LOSSES, kept
-from qbackup.restore.sinks import CannotWrite, TreeSink
+from qbackup.restore.sinks import CannotWrite, FileSink, NameRefused, NoLinks, TreeSink
+from qbackup.restore.standins import stand_ins
 
 _SPECIAL_BITS = 0o6000
 _NOTES_LIMIT = 100
 _REFUSED_LIMIT = 1000
+_LINK_TEXT_MODE = 0o600
+_SPECIAL = ("device", "pipe", "socket")
+
+T = TypeVar("T")
 
 
 class TreeEntry(Protocol):
@@ -63,13 +73,17 @@ class TreeRestore:
     notes: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     lost: list[tuple[str, QBackupError]] = field(default_factory=list)
-    _names: dict[int, bool] = field(default_factory=dict)  # no folders; True: a file, made
+    _names: dict[int, bool | None] = field(default_factory=dict)  # True: a file, made; None: noted
     _parents: set[int] = field(default_factory=set)
     _links: dict[str, tuple[str, int]] = field(default_factory=dict)
     _link_names: dict[str, str] = field(default_factory=dict)
     _folders: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _stand_ins: dict[int, int] = field(default_factory=dict)  # entry → which of `stand_ins`
+    _stand_in_paths: set[int] = field(default_factory=set)
     _deferred: int = 0
     _unnamed: int = 0
+    _unnoted: int = 0
+    _copied: int = 0
 
     def add(self, entry: TreeEntry) -> None:
         """Makes one entry, or notes it for later.
@@ -120,9 +134,16 @@ class TreeRestore:
             self._make_link(path, names.get(path, []))
         if self._unnamed:
             self.refused.append(("*", f"{self._unnamed} more, not named one by one"))
+        if self._copied:
+            self.notes.append(
+                f"{self._copied} further names of files are copies, as no hard links can be made"
+                " here"
+            )
+        if self._unnoted:
+            self.notes.append(f"{self._unnoted} more notes like these, not given one by one")
         for path in sorted(self._folders, key=lambda p: (p != ".", p.count("/")), reverse=True):
             mode, mtime_ns = self._folders[path]
-            self.sink.finish_folder(path, mode, mtime_ns)
+            self.sink.finish_folder(self._there(path), mode, mtime_ns)
 
     def _check_path(self, entry: TreeEntry) -> None:
         if entry.path == ".":
@@ -147,21 +168,22 @@ class TreeRestore:
         while above and (parent := hash(encode(above))) not in self._parents:
             if parent in self._names:
                 return "it is below something that is no folder"
-            self._keep_in_mind("")
-            self._parents.add(parent)
             above = above.rpartition("/")[0]
-        if entry.kind == "folder":
-            self._parents.add(name)
-        else:
-            self._names[name] = False
+        if entry.kind != "folder":
+            self._names[name] = None if entry.kind in _SPECIAL else False
         return None
 
     def _make(self, entry: TreeEntry) -> None:
+        if entry.kind in _SPECIAL:
+            self._note(f"{display(entry.path)}: a {entry.kind}, which is never made; left out")
+            return
         if entry.kind == "folder":
-            self.sink.folder(entry.path)
+            self._make_folders(entry.path)
             self._keep_in_mind(entry.path)
             self._folders[entry.path] = (entry.mode, entry.mtime_ns)
-        elif entry.kind == "file":
+            return
+        self._make_folders(entry.path.rpartition("/")[0])
+        if entry.kind == "file":
             self._make_file(entry)
         elif entry.kind == "symlink":
             if not entry.target or "\0" in entry.target:
@@ -173,8 +195,22 @@ class TreeRestore:
         else:
             self._refuse(entry.path, f"a {entry.kind}, which is never made")
 
+    def _make_folders(self, path: str) -> None:
+        """Makes a folder, and before it those above it, where they are not made yet."""
+        missing = []
+        while path not in ("", ".") and hash(encode(path)) not in self._parents:
+            missing.append(path)
+            path = path.rpartition("/")[0]
+        for folder in reversed(missing):
+            self._place(folder, self.sink.folder)
+            self._keep_in_mind("")
+            self._parents.add(hash(encode(folder)))
+
     def _make_file(self, entry: TreeEntry) -> None:
-        with self.sink.file(entry.path, entry.size, entry.mode, entry.mtime_ns) as file:
+        with contextlib.ExitStack() as stack:
+            file = self._place(
+                entry.path, lambda path: stack.enter_context(self._file(path, entry))
+            )
             for extent in entry.extents():
                 if extent.data is not None:
                     file.write(extent.offset, extent.data)
@@ -182,28 +218,137 @@ class TreeRestore:
         self.size += entry.size
         self._names[hash(encode(entry.path))] = True
 
+    def _file(self, path: str, entry: TreeEntry) -> contextlib.AbstractContextManager[FileSink]:
+        return self.sink.file(path, entry.size, entry.mode, entry.mtime_ns)
+
     def _make_hard_link(self, entry: TreeEntry) -> None:
         first = self._link_names.get(entry.target, entry.target)
+        target = self._names.get(hash(encode(entry.target)), False)
         if first in self._links:  # a second name of a symbolic link
             self._keep_in_mind(entry.path + first)
             self._link_names[entry.path] = first
-        elif self._names.get(hash(encode(entry.target))):
-            self.sink.hard_link(entry.path, entry.target)
+        elif target:
+            self._second_name(entry.path, entry.target)
             self._names[hash(encode(entry.path))] = True
+        elif target is None:
+            self._names[hash(encode(entry.path))] = None
+            self._note(f"{display(entry.path)}: a second name of one of these; left out")
         else:
             self._refuse(entry.path, "a hard link to something that is not in this folder")
 
+    def _second_name(self, path: str, target: str) -> None:
+        """A hard link to what was made already, or a copy where there are none."""
+        source = self._there(target)
+        try:
+            self._place(path, lambda there: self.sink.hard_link(there, source))
+        except NoLinks:
+            self.size += self._place(path, lambda there: self.sink.copy(there, source))
+            self._copied += 1
+
     def _make_link(self, path: str, more_names: list[str]) -> None:
         """A symbolic link, and its other names as hard links."""
-        target, mtime_ns = self._links[path]
-        left = [path, *more_names]
-        try:
-            self.sink.symbolic_link(path, target, mtime_ns)
-            while left := left[1:]:
-                self.sink.hard_link(left[0], path)
-        except CannotWrite as error:
-            for name in left:
+        is_link = self._make_link_or_file(path, *self._links[path])
+        first = self._there(path)
+        for name in more_names:
+            try:
+                if is_link:
+                    self._link_to_link(name, first)
+                    continue
+            except NoLinks:
+                pass
+            except CannotWrite as error:
                 self._refuse(name, str(error))
+                continue
+            self._make_link_or_file(name, *self._links[path])
+
+    def _link_to_link(self, path: str, first: str) -> None:
+        self._place(path, lambda there: self.sink.hard_link(there, first))
+
+    def _make_link_or_file(self, path: str, target: str, mtime_ns: int) -> bool:
+        """Makes a symbolic link, or a file that holds its text; returns whether a link was made."""
+        try:
+            try:
+                self._place(path, lambda there: self.sink.symbolic_link(there, target, mtime_ns))
+            except NoLinks:
+                self._write_link(path, encode(target), mtime_ns)
+                self._note(
+                    f"{display(path)}: a symbolic link to {display(target)}, which can't be made"
+                    " here; a file of this name holds that text instead"
+                )
+                return False
+        except CannotWrite as error:
+            self._refuse(path, str(error))
+            return False
+        return True
+
+    def _write_link(self, path: str, text: bytes, mtime_ns: int) -> None:
+        """Writes what a symbolic link says as the content of a file."""
+        with contextlib.ExitStack() as stack:
+            file = self._place(
+                path,
+                lambda there: stack.enter_context(
+                    self.sink.file(there, len(text), _LINK_TEXT_MODE, mtime_ns)
+                ),
+            )
+            file.write(0, memoryview(text))
+            file.commit(len(text))
+        self.size += len(text)
+
+    # Where things are, if not under their own names
+
+    def _place(self, path: str, make: Callable[[str], T]) -> T:
+        """Makes an entry under its name, or under a stand-in where that can't be had.
+
+        Raises:
+            CannotWrite: neither can be had; or somebody else has put something there, as what
+                this very archive holds comes under one name each.
+        """
+        there = self._there(path)
+        try:
+            return make(there)
+        except NameRefused as error:
+            refused = error
+        if refused.taken_by is not None and not self._is_own(path, refused.taken_by):
+            raise refused
+        above, slash, _ = there.rpartition("/")
+        for number, name in enumerate(stand_ins(path.rpartition("/")[2])):
+            try:
+                made = make(f"{above}{slash}{name}")
+            except NameRefused:
+                continue
+            self._keep_in_mind("")
+            self._stand_ins[hash(encode(path))] = number
+            self._stand_in_paths.add(hash(encode(f"{above}{slash}{name}")))
+            why = (
+                "as the file system refuses its name"
+                if refused.taken_by is None
+                else f"as the file system takes its name and {display(refused.taken_by)} for one"
+            )
+            self._note(f"{display(path)}: is called {display(name)} there, {why}")
+            return made
+        raise refused
+
+    def _is_own(self, path: str, sibling: str) -> bool:
+        """Whether something in the folder of an entry is another entry of this archive."""
+        above, slash, _ = path.rpartition("/")
+        if hash(encode(f"{self._there(above)}{slash}{sibling}")) in self._stand_in_paths:
+            return True
+        other = f"{above}{slash}{sibling}"
+        name = hash(encode(other))
+        return other != path and (name in self._names or name in self._parents)
+
+    def _there(self, path: str) -> str:
+        """The path that an entry has where it is made."""
+        if not self._stand_ins or path in ("", "."):
+            return path
+        components, at = path.split("/"), 0
+        for number, component in enumerate(components):
+            at += len(component)
+            stand_in = self._stand_ins.get(hash(encode(path[:at])))
+            if stand_in is not None:
+                components[number] = list(stand_ins(component))[stand_in]
+            at += 1
+        return "/".join(components)
 
     def _keep_in_mind(self, text: str) -> None:
         self._deferred += len(text) + 64
@@ -219,6 +364,8 @@ class TreeRestore:
     def _note(self, text: str) -> None:
         if len(self.notes) < _NOTES_LIMIT:
             self.notes.append(text)
+        else:
+            self._unnoted += 1
 
     def _refuse(self, path: str, reason: str) -> None:
         if len(self.refused) < _REFUSED_LIMIT:

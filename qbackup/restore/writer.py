@@ -18,7 +18,7 @@ import contextlib
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from qbackup.errors import MachineError
 from qbackup.names import display, encode, folded, without_dot
@@ -26,7 +26,6 @@ from qbackup.restore.folders import (
     FOLDER_MODE,
     OLD_FILE,
     OLD_FOLDER,
-    PART_SUFFIX,
     Folders,
     clear_up,
     exists,
@@ -35,28 +34,55 @@ from qbackup.restore.folders import (
     take_back,
 )
 from qbackup.restore.lock import FolderLock
+from qbackup.restore.naming import listed_as, make
 from qbackup.restore.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
 from qbackup.restore.opentree import OpenTree
 from qbackup.restore.place import Place
-from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, TreeSink
+from qbackup.restore.sinks import (
+    CannotWrite,
+    FileSink,
+    Found,
+    InTheWay,
+    NameRefused,
+    TreeSink,
+)
+from qbackup.restore.standins import PART_SUFFIX, stand_ins
+from qbackup.restore.whereabouts import make_parents, name_there, path_of, plain_path
+
+_NO_MODES = (
+    "the file system of the output folder keeps no permissions: whoever can use that disk can read"
+    " what was restored; a later run does not compare them"
+)
 
 
 class _Image(OpenFile):
-    def __init__(self, fd: int, place: Place, mode: int, mtime_ns: int | None) -> None:
+    def __init__(
+        self,
+        fd: int,
+        place: Place,
+        mode: int,
+        mtime_ns: int | None,
+        on_no_modes: Callable[[], None],
+    ) -> None:
         super().__init__(fd, place.name)
         self._place = place
         self._mode = mode
         self._mtime_ns = mtime_ns
+        self._on_no_modes = on_no_modes
 
     def commit(self, size: int, chunks: int = 0) -> None:
         with translated(self._name):
-            self.close_synced(size, self._mode, self._mtime_ns)
+            self._close(size, self._mode, self._mtime_ns)
             self._place.take(self.fd)
 
     def keep(self, size: int) -> str | None:
         with translated(self._name):
-            self.close_synced(size, FILE_MODE, None)
+            self._close(size, FILE_MODE, None)
             return self._place.take_damaged(self.fd)
+
+    def _close(self, size: int, mode: int, mtime_ns: int | None) -> None:
+        if not self.close_synced(size, mode, mtime_ns):
+            self._on_no_modes()
 
 
 class FolderWriter:
@@ -89,6 +115,8 @@ class FolderWriter:
         self._is_taken = is_taken
         self._overwrite = overwrite
         self._written: dict[str, str] = {}
+        self._actual: dict[tuple[str, str], str] = {}  # paths of what was made, where they differ
+        self._warnings: dict[str, None] = {}
         self._being_written: set[str] = set()
         self._changed = threading.Condition()
         with _folder_errors(path):
@@ -113,16 +141,16 @@ class FolderWriter:
             os.close(self._root)
             self._root = -1
 
-    def has_room(self, qube: str, name: str) -> bool:
+    def has_room(self, qube: str, name: str, *, is_known: bool = False) -> bool:
         """See `Writer`. What is found out when the file is made counts, this only saves time."""
         try:
-            return self._overwrite or not self.is_there(qube, name)
+            return self._overwrite or not self.is_there(qube, name, is_known=is_known)
         except OSError:
             return True
 
-    def is_there(self, qube: str, name: str) -> bool:
+    def is_there(self, qube: str, name: str, *, is_known: bool = False) -> bool:
         """Whether anything has this name. Raises OSError where that can't be seen."""
-        return exists(self._root, f"{qube}/{name}")
+        return exists(self._root, self.locate(qube, name, is_known=is_known))
 
     def is_needed(self, qube: str, name: str) -> bool:
         """See `Writer`."""
@@ -132,22 +160,64 @@ class FolderWriter:
         """See `Writer`. Without a journal nothing is known."""
         return Found()
 
+    def locate(self, qube: str, name: str, *, is_known: bool = False) -> str:
+        """The path in the output folder that a file has, or will have as far as that can be told.
+
+        Args:
+            qube: whose file it is.
+            name: of the file.
+            is_known: an earlier run has restored it, so a stand-in for a name is taken for its
+                own.
+        """
+        actual = self._actual.get((qube, name))
+        if actual is not None:
+            return actual
+        there: list[str] = []
+        with contextlib.closing(Folders(os.dup(self._root))) as folders:
+            for component in path_of(qube, name):
+                with contextlib.suppress(OSError):  # not there, so nothing is known of it
+                    component = name_there(folders.open(there), component, is_known)
+                there.append(component)
+        path = "/".join(there)
+        if is_known:
+            self._remember(qube, name, path)
+        return path
+
+    def restored_as(self, qube: str, name: str) -> str | None:
+        """See `Writer`."""
+        path = self._actual.get((qube, name), "/".join(path_of(qube, name)))
+        return path if path != "/".join(plain_path(qube, name)) else None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """See `Writer`."""
+        return tuple(self._warnings)
+
+    def note_no_modes(self) -> None:
+        """Has the report say that the file system keeps no permissions."""
+        self._warnings[_NO_MODES] = None
+
+    def _remember(self, qube: str, name: str, path: str) -> None:
+        if path != "/".join(path_of(qube, name)):
+            self._actual[qube, name] = path
+
     def claim(self, qube: str, name: str) -> bool:
         """Takes a name; False if a file that the disk may take for the same was there first.
 
         A folder and what is in it, when both come from this very restore, don't replace each other.
         """
-        path = "/".join(_path(qube, name))
+        path = self.locate(qube, name)
         if self._written.setdefault(folded(path), path) != path:
             return False
         if without_dot(name) != name:  # a qube's whole folder
             below = folded(path) + "/"
             return not any(other.startswith(below) for other in self._written)
-        return folded(qube) not in self._written
+        top, slash, _ = path.partition("/")
+        return not slash or folded(top) not in self._written
 
     def clear_up(self, qube: str, name: str) -> None:
         """Ends what a killed run has left undone after a file got its name."""
-        *parents, base = _path(qube, name)
+        *parents, base = self.locate(qube, name, is_known=True).split("/")
         with translated(base), contextlib.closing(Folders(os.dup(self._root))) as folders:
             clear_up(folders.open(parents), base)
 
@@ -177,36 +247,38 @@ class FolderWriter:
         self, qube: str, name: str, *, mode: int = FILE_MODE, mtime_ns: int | None = None
     ) -> Iterator[FileSink]:
         """See `Writer`. A file from inside an image has a mode and a time of its own."""
-        with self._place_of(qube, name) as place:
-            folder, base = place.folder, place.name
-            with translated(base):
-                self._clear_part(folder, base)
-                fd = os.open(encode(base + PART_SUFFIX), NEW_FILE, FILE_MODE, dir_fd=folder)
+
+        def begin(folder: int, part: bytes) -> int:
+            return os.open(part, NEW_FILE, FILE_MODE, dir_fd=folder)
+
+        with self._place_of(qube, name, begin) as (place, fd):
             try:
-                yield _Image(fd, place, mode, mtime_ns)
+                yield _Image(fd, place, mode, mtime_ns, self.note_no_modes)
             finally:
                 os.close(fd)
                 with contextlib.suppress(OSError):
-                    os.unlink(encode(base + PART_SUFFIX), dir_fd=folder)
+                    os.unlink(encode(place.name + PART_SUFFIX), dir_fd=place.folder)
 
     @contextlib.contextmanager
     def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
         """See `Writer`."""
-        with self._place_of(qube, name) as place:
-            folder, base = place.folder, place.name
-            with translated(base):
-                self._clear_part(folder, base)
-                os.mkdir(encode(base + PART_SUFFIX), FOLDER_MODE, dir_fd=folder)
-                fd = os.open(encode(base + PART_SUFFIX), OLD_FOLDER, dir_fd=folder)
+
+        def begin(folder: int, part: bytes) -> int:
+            os.mkdir(part, FOLDER_MODE, dir_fd=folder)
+            return os.open(part, OLD_FOLDER, dir_fd=folder)
+
+        with self._place_of(qube, name, begin) as (place, fd):
             try:
                 with (
                     contextlib.closing(Folders(fd)) as folders,
                     contextlib.closing(OpenTree(folders, place)) as tree,
                 ):
+                    if not tree.keeps_modes:
+                        self.note_no_modes()
                     yield tree
             finally:
                 with contextlib.suppress(OSError):
-                    remove(folder, base + PART_SUFFIX)
+                    remove(place.folder, place.name + PART_SUFFIX)
 
     def _clear_part(self, folder: int, name: str) -> None:
         part = name + PART_SUFFIX
@@ -219,31 +291,70 @@ class FolderWriter:
             )
 
     @contextlib.contextmanager
-    def _place_of(self, qube: str, name: str) -> Iterator[Place]:
-        """Where a file goes, its folder open.
+    def _place_of(
+        self, qube: str, name: str, begin: Callable[[int, bytes], int]
+    ) -> Iterator[tuple[Place, int]]:
+        """Where a file goes, its folder open, and the descriptor of what is begun there.
 
         What this very restore has written is never overwritten: where the file system
         ignores case, two files of the backup can have one name.
         """
-        path = f"{qube}/{name}"
-        overwrite = self._overwrite and self.claim(qube, name)
-        *parents, base = _path(qube, name)
+        *parents, base = path_of(qube, name)
         with (
-            self._turn(folded(path)),
+            self._turn(folded("/".join([*parents, base]))),
             contextlib.closing(Folders(os.dup(self._root))) as folders,
         ):
             with translated(base):
-                folder = folders.open(parents, create=True)
-                take_back(folder, base)
-                _check_free(folder, base, overwrite)
-            yield Place(
-                self._root,
-                tuple(parents),
-                folder,
-                base,
-                overwrite,
-                lambda name: self._is_taken("/".join([*parents, name])),
+                there = make_parents(folders, parents)
+                folder = folders.open(there)
+                final, fd = self._begin((qube, name), folder, there, begin)
+            yield (
+                Place(
+                    self._root,
+                    tuple(there),
+                    folder,
+                    final,
+                    self._overwrite and self.claim(qube, name),
+                    lambda other: self._is_taken("/".join([*plain_path(qube, name)[:-1], other])),
+                ),
+                fd,
             )
+
+    def _begin(
+        self,
+        file: tuple[str, str],
+        folder: int,
+        parents: list[str],
+        begin: Callable[[int, bytes], int],
+    ) -> tuple[str, int]:
+        """Begins a file under its name, or under a stand-in where that can't be had."""
+        base = path_of(*file)[-1]
+        for candidate in (base, *stand_ins(base)):
+            if self._is_own and listed_as(folder, encode(candidate)) not in (None, candidate):
+                continue  # the file system takes this name for another one
+            self._remember(*file, "/".join([*parents, candidate]))
+
+            def call(part: bytes, candidate: str = candidate) -> int:
+                self._clear_part(folder, candidate)
+                return begin(folder, part)
+
+            try:
+                self._check_free(file, folder, candidate)
+                return candidate, make(folder, encode(candidate + PART_SUFFIX), call)
+            except NameRefused as error:
+                if error.taken_by is not None:
+                    raise
+        raise CannotWrite("can't be written here: the file system refuses its name")
+
+    def _check_free(self, file: tuple[str, str], folder: int, base: str) -> None:
+        """Raises InTheWay if something is there that may not be replaced."""
+        try:
+            exists(folder, base)
+        except OSError:  # of a name that can't be made
+            return
+        take_back(folder, base)
+        if not (self._overwrite and self.claim(*file)) and exists(folder, base):
+            raise InTheWay
 
     @contextlib.contextmanager
     def _turn(self, name: str) -> Iterator[None]:
@@ -278,14 +389,3 @@ def _read(fd: int, size: int) -> bytes:
     """The first bytes of a file, fewer at its end. The descriptor stays open."""
     with open(fd, "rb", closefd=False) as file:
         return file.read(size)
-
-
-def _path(qube: str, name: str) -> list[str]:
-    """The components of a file's path in the output folder."""
-    name = without_dot(name)
-    return [*(qube.split("/") if qube else []), *(name.split("/") if name else [])]
-
-
-def _check_free(folder: int, name: str, overwrite: bool) -> None:
-    if not overwrite and exists(folder, name):
-        raise InTheWay

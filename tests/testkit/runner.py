@@ -43,16 +43,19 @@ BYSTANDER = b"not of this backup\n"
 
 @dataclass(frozen=True)
 class Result:
-    """One file of a report: QUBE/FILE, its status and what was wrong."""
+    """One file of a report: QUBE/FILE, its status, what was wrong, and its path if another."""
 
     name: str
     status: str
     error: str
+    restored_as: str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run said: its exit status, the kind of error that ended it, and its report."""
+    """What a run said: its exit status, the kind of error that ended it, and its report; notes on
+    files are among the warnings.
+    """
 
     status: int
     kind: str
@@ -150,8 +153,12 @@ def _arguments(vector: Vector, backup: str, out: Path) -> list[str]:
 
 def _of_report(report: Report, status: int) -> Outcome:
     assert report.ok == (status == 0)
-    results = (Result(_full(r.qube, r.name), r.status, r.error or "") for r in report.files)
-    return Outcome(status, "", tuple(results), "; ".join(report.errors), report.warnings)
+    results = (
+        Result(_full(r.qube, r.name), r.status, r.error or "", r.restored_as) for r in report.files
+    )
+    notes = [note for r in report.files for note in r.notes]
+    warnings = (*report.warnings, *notes)
+    return Outcome(status, "", tuple(results), "; ".join(report.errors), warnings)
 
 
 def _of_command(vector: Vector, ended: Ended) -> Outcome:
@@ -164,13 +171,14 @@ def _of_command(vector: Vector, ended: Ended) -> Outcome:
         encoded = file.get("name_bytes")
         name = base64.b64decode(encoded).decode("utf-8", "surrogateescape") if encoded else None
         full = _full(file["qube"], file["name"] if name is None else name)
-        results.append(Result(full, file["status"], file["error"] or ""))
+        results.append(Result(full, file["status"], file["error"] or "", file.get("restored_as")))
+    notes = [note for file in document["files"] for note in file.get("notes", ())]
     return Outcome(
         ended.status,
         document.get("kind", ""),
         tuple(results),
         document.get("error", ""),
-        tuple(document.get("warnings", ())),
+        (*document.get("warnings", ()), *notes),
     )
 
 
@@ -189,7 +197,8 @@ def check(vector: Vector, outcome: Outcome) -> None:
     results = {result.name: result for result in outcome.results}
     assert len(results) == len(outcome.results) or "refused" in vector.lost.values()
     whole = {_unit(path) for path in (*vector.files, *vector.links)}
-    assert set(results) - whole == set(vector.lost) - whole, outcome
+    found = {result.restored_as or result.name for result in outcome.results}
+    assert found - whole == set(vector.lost) - whole, outcome
     for result in outcome.results:
         assert (result.status in ("ok", "kept")) or _loss(result) == vector.lost[result.name], (
             result

@@ -77,6 +77,29 @@ class Scenes:
         return self.finished(maker, restored, {"dom0/user/link": "Documents/letter"})
 
     @cached_property
+    def home_of_a_user_with_a_dot(self) -> Scene:
+        """gzip; links that tar's `--xform` takes for the user's name, and others."""
+        maker = self.maker("dotted")
+        tree = self._folder / "dotted-home" / "jo.doe"
+        tree.mkdir(parents=True)
+        (tree / "notes").write_bytes(b"Nothing to see here.\n")
+        targets = [
+            "jo.doe/notes",
+            "joxdoe/notes",
+            "jo/doe",
+            "jo.doe2",
+            "jodoe/x",
+            "jo",
+            "./jo.doe/x",
+        ]
+        links = {f"link-{number}": target for number, target in enumerate(targets)}
+        for name, target in links.items():
+            (tree / name).symlink_to(target)
+        maker.add_home("jo.doe", tree)
+        restored = {"dom0/jo.doe/notes": b"Nothing to see here.\n"}
+        return self.finished(maker, restored, {f"dom0/jo.doe/{n}": t for n, t in links.items()})
+
+    @cached_property
     def old(self) -> OldScenes:
         """Those of formats 3 and 2."""
         return OldScenes(self._folder / "old")

@@ -21,6 +21,14 @@ def vectors(scenes: Scenes) -> Iterator[Vector]:
     yield from _refused(scene)
     yield from _damaged(scene)
     yield from _legal(scene)
+    yield from _special(scene)
+    dotted = scenes.home_of_a_user_with_a_dot
+    yield dotted.vector(
+        "home-link-of-a-user-with-a-dot",
+        "dom0's home: its user is jo.doe, which was a pattern to the writer's tar; links to names"
+        " that fit the pattern, and to others",
+        dotted.members,
+    )
 
 
 def _file(path: bytes, data: bytes = GOOD, **options: object) -> bytes:
@@ -55,6 +63,7 @@ def _vector(
     refused: tuple[str, ...] = (),
     more: Mapping[str, bytes] | None = None,
     links: Mapping[str, str] | None = None,
+    noted: tuple[str, ...] = (),
 ) -> Vector:
     return scene.vector(
         f"home-{name}",
@@ -65,26 +74,20 @@ def _vector(
         unseen=[OUT],
         files=_files(more),
         links={f"{OUT}/{path}": target for path, target in (links or {}).items()},
+        warnings=noted,
     )
 
 
 def _refused(scene: Scene) -> Iterator[Vector]:
     """One entry is not made; the rest of the home is whole."""
     outside = b"/qubes-testkit"
-    special = {
-        "character-device": b"3",
-        "block-device": b"4",
-        "pipe": b"6",
-        "unknown": b"Z",
-    }
-    for name, kind in special.items():
-        yield _vector(
-            scene,
-            f"type-{name}",
-            f"an entry is of type {name.replace('-', ' ')}",
-            header(ROOT + b"x", kind=kind),
-            refused=("x",),
-        )
+    yield _vector(
+        scene,
+        "type-unknown",
+        "an entry is of type unknown",
+        header(ROOT + b"x", kind=b"Z"),
+        refused=("x",),
+    )
     yield _vector(
         scene,
         "file-through-a-link",
@@ -163,6 +166,27 @@ def _refused(scene: Scene) -> Iterator[Vector]:
     )
     yield _vector(
         scene, "link-empty", "a symbolic link to nothing at all", _link(b"x", b""), refused=("x",)
+    )
+
+
+def _special(scene: Scene) -> Iterator[Vector]:
+    """What holds no data and is never made is mentioned, and nothing is lost."""
+    kinds = {"character-device": b"3", "block-device": b"4", "pipe": b"6"}
+    for name, kind in kinds.items():
+        yield _vector(
+            scene,
+            f"type-{name}",
+            f"an entry is of type {name.replace('-', ' ')}",
+            header(ROOT + b"special", kind=kind),
+            noted=("special",),
+        )
+    yield _vector(
+        scene,
+        "hard-link-to-a-pipe",
+        "a hard link to a pipe",
+        header(ROOT + b"special", kind=b"6")
+        + header(ROOT + b"second", kind=b"1", link=ROOT + b"special"),
+        noted=("special", "second"),
     )
 
 

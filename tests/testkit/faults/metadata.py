@@ -144,7 +144,6 @@ def _names(scene: Scene) -> Iterator[Vector]:
         "controls": ("full of control characters", "a&#9;b&#10;c"),
         "too-long": ("256 bytes long", "n" * 256),
         "too-long-in-bytes": ("255 letters long and 510 bytes", "\u00fc" * 255),
-        "part": ("one that unfinished files have", "vault.part"),
     }
     for name, (comment, said) in names.items():
         document = text.replace(b">vault<", f">{said}<".encode())
@@ -157,6 +156,24 @@ def _names(scene: Scene) -> Iterator[Vector]:
             lost={f"{meant}/private.img": "refused"},
             unseen=["vault"],
             files={METADATA: document},
+        )
+
+
+def _reserved(scene: Scene, text: bytes, image: bytes) -> Iterator[Vector]:
+    """Legal names that are in the way of what a restore itself puts into the folder."""
+    names = {
+        "part": ("one that unfinished files have", "vault.part", "vault%2Epart"),
+        "document": ("that of qubes.xml itself", "qubes.xml", "qubes%2Exml"),
+    }
+    for name, (comment, said, folder) in names.items():
+        document = text.replace(b">vault<", f">{said}<".encode())
+        yield scene.vector(
+            f"xml-name-{name}",
+            f"qubes.xml: a qube's name is {comment}",
+            _with(scene, document),
+            unseen=["vault"],
+            files={METADATA: document, f"{folder}/private.img": image},
+            warnings=[folder],
         )
 
 
@@ -181,6 +198,7 @@ def _legal(scene: Scene) -> Iterator[Vector]:
             unseen=["vault"],
             files={METADATA: document, f"{said}/private.img": image},
         )
+    yield from _reserved(scene, text, image)
     documents = {
         "label-unknown": (
             "a qube's label does not exist",
