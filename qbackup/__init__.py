@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         NotEnoughMemory,
         NotInBackup,
         NotInImage,
+        PartitionUnreadable,
         QBackupError,
         Unlockable,
         Unreadable,
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from qbackup.file import BackupFile
     from qbackup.header import BackupHeader
     from qbackup.image.copying import CopyReport
+    from qbackup.image.disk import ImagePartition
     from qbackup.image.opening import open_image
     from qbackup.image.tree import Image, Node
     from qbackup.inner import Entry, Extent
@@ -76,6 +78,7 @@ _MODULES = (
     "archive",
     "image.opening",
     "image.copying",
+    "image.disk",
 )
 
 __all__ = [
@@ -96,6 +99,7 @@ __all__ = [
     "FolderArchive",
     "HeaderAltered",
     "Image",
+    "ImagePartition",
     "Incomplete",
     "Interrupted",
     "LimitExceeded",
@@ -106,6 +110,7 @@ __all__ = [
     "NotEnoughMemory",
     "NotInBackup",
     "NotInImage",
+    "PartitionUnreadable",
     "Progress",
     "QBackupError",
     "Qube",
