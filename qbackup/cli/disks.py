@@ -25,9 +25,9 @@ def tell_partitions(image: Image) -> None:
 
 
 def _line(partition: ImagePartition) -> str:
-    """``partition 3: ext4 root, 20.0 GiB, at /``."""
+    """``partition 3: ext4 "root", 20.0 GiB, at /``."""
     label = display(partition.label or partition.name)
-    content = f"{partition.description} {label}" if label else partition.description
+    content = f'{partition.description} "{label}"' if label else partition.description
     text = f"partition {partition.number}: {content}, {human_size(partition.size)}"
     if partition.mounted_at is not None:
         text += f", at {display(partition.mounted_at)}"

@@ -96,7 +96,7 @@ class Volume:
     @property
     def words(self) -> str:
         """Its number and content."""
-        label = f" {display(self.content.label)}" if self.content.label else ""
+        label = f' "{display(self.content.label)}"' if self.content.label else ""
         return f"partition {self.number} ({self.content.name}{label})"
 
     @property

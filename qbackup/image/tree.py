@@ -184,13 +184,16 @@ class Image:
         Args:
             plan: gives them, those above first; called with this.
         """
+        obstacle, self.obstacle = self.obstacle, None  # no answer as long as this is not done
         try:
             mounts = list(plan(self))
             self._searched = 0  # once for all, or many long ways would take long
             for mount in mounts:
                 self._mount(mount)
         except OWN_FAULT as error:
-            self.obstacle = f"what /etc/fstab mounts is not shown, as it can't be read: {error}"
+            text = f"what /etc/fstab mounts is not shown, or not all of it: {error}"
+            obstacle = f"{obstacle}; {text}" if obstacle else text
+        self.obstacle = obstacle
 
     def _mount(self, mount: Mount) -> None:
         try:
