@@ -25,6 +25,7 @@ from tests.maker.realdisks import MIB, fill, listed, make_table, probed
 FOLDER = Path(__file__).parent / "vectors" / "disks"
 U = "1c9f3a2e-0000-4000-8000-00000000000"  # and one more digit
 LUKS_UUID = f"{U}9"
+_FSTAB_SIZE = 1000  # the tests put other lines in its place
 
 #: By the name that `blkid` has: size in MiB, and the program that makes it.
 CONTENTS: dict[str, tuple[int, Sequence[str]]] = {
@@ -140,14 +141,18 @@ def _without_keys(path: Path) -> Path:
 # Disks
 
 
-def _ext4(path: Path, files: Mapping[str, bytes | None], *options: str, size: int = 2) -> Path:
-    """A file system with these files; None makes a folder."""
+def _ext4(
+    path: Path, files: Mapping[str, bytes | str | None], *options: str, size: int = 2
+) -> Path:
+    """A file system with these files; text makes a symbolic link, None a folder."""
     tree = path.with_name(path.name + "-tree")
     tree.mkdir()
     for name, data in files.items():
         place = tree / name
         (place if data is None else place.parent).mkdir(parents=True, exist_ok=True)
-        if data is not None:
+        if isinstance(data, str):
+            place.symlink_to(data)
+        elif data is not None:
             place.write_bytes(data)
     small = ("-b", "1024", "-N", "128", "-O", "^has_journal,^resize_inode", "-m", "0")
     return make_ext4(path, size * MIB, tree, [*small, *options])
@@ -178,10 +183,14 @@ def _home(folder: Path) -> Path:
         "nas:/export /mnt/nas nfs noauto 0 0\n/srv/data /home/user/data none bind 0 0\n"
     )
     system = {
-        "etc/fstab": fstab.encode(), "etc/hostname": b"laptop\n", "boot/efi": None, "tmp": None,
-        "home/hidden": b"below the mount\n", "mnt/nas": None, "srv/data/song": b"la la\n",
+        "etc/fstab": fstab.ljust(_FSTAB_SIZE, "#").encode(), "etc/hostname": b"laptop\n",
+        "boot/efi": None, "tmp": None, "home/hidden": b"below the mount\n", "mnt/nas": None,
+        "srv/data/song": b"la la\n", "users": "home", "letter": "users/user/letter.txt",
     }  # fmt: skip
-    home = {"user/letter.txt": b"Dear reader,\n", "user/data": None}
+    home = {
+        "user/letter.txt": b"Dear reader,\n", "user/data": None, "user/host": "/etc/hostname",
+        "user/song": "../../srv/data/song",
+    }  # fmt: skip
     return fill(
         disk,
         {

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qbackup.errors import Damaged, UnsupportedFormat
+from qbackup.errors import Damaged, LimitExceeded, UnsupportedFormat
 from qbackup.image.device import Device
-from qbackup.image.kinds import EXT, WITHOUT_FILES, Content, identify
+from qbackup.image.kinds import CONTAINERS, EXT, UNKNOWN, WITHOUT_FILES, Content, identify
 from qbackup.image.partitions import Partition, find_partitions
 from qbackup.image.reader import Ext4
 from qbackup.limits import Limits
@@ -129,6 +129,17 @@ class Volume:
                 self._fault = error
                 raise
         return self._opened
+
+    def may_hide_files(self) -> bool:
+        """Whether there may be files that nothing here shows: inside of something, or by damage."""
+        if self.is_ext:
+            try:
+                self.open()
+            except (Damaged, UnsupportedFormat, LimitExceeded):
+                return True
+            return False
+        is_unknown = self.content.kind == UNKNOWN and self.partition.has_files
+        return is_unknown or self.content.kind in CONTAINERS
 
     def as_partition(self, mounted_at: str | None) -> ImagePartition:
         """All of it as a value."""

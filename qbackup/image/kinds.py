@@ -215,6 +215,6 @@ _READERS: dict[str, Callable[[bytes], tuple[str, str]]] = {
     "f2fs": _f2fs,
     "swap": _swap,
     "iso9660": lambda head: (_text(head[0x8028:0x8048]), ""),
-    "nilfs2": lambda head: (_text(head[0x498:0x4E8]), _uuid(head[0x488:0x498])),
+    "nilfs2": lambda head: (_text(head[0x4A8:0x4F8]), _uuid(head[0x498:0x4A8])),
     "reiserfs": lambda head: (_text(head[0x10064:0x10074]), _uuid(head[0x10054:0x10064])),
 }

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from qbackup.errors import Damaged, PartitionUnreadable, UnsupportedFormat
 from qbackup.image.disk import Volume
 from qbackup.image.fstab import Entry, Source, parse_source
-from qbackup.image.kinds import CONTAINERS, UNKNOWN
 from qbackup.image.reader import Ext4
 from qbackup.names import display
 
@@ -146,13 +145,10 @@ class _Planner:
         return ""
 
     def _hidden(self, entry: Entry, source: Source) -> str:
-        """The same of what is no partition here, but can be in one that isn't seen through."""
-        kinds = list(CONTAINERS)
-        if source.value.startswith("/dev/mapper/"):
-            kinds.append(UNKNOWN)  # encrypted, and without a header
+        """The same of what is no partition here, but can be in one that is not seen through."""
         if not _can_be_hidden(entry, source):
             return ""
-        places = [volume.words for volume in self._volumes if volume.content.kind in kinds]
+        places = [volume.words for volume in self._volumes if volume.may_hide_files()]
         if not places:
             return ""
         where = ", or in ".join(places[:3])

@@ -24,6 +24,12 @@ _PROTECTIVE = 0xEE
 _EXTENDED = (0x05, 0x0F, 0x85)
 _FIRST_LOGICAL = 5
 _LINKS_LIMIT = 256  # of all chains of a disk; Linux has no more than 256 partitions of a disk
+_WITHOUT_FILES = (
+    "21686148-6449-6e6f-744e-656564454649",  # a part of GRUB, where the BIOS starts from GPT
+    "9e1a2d38-c612-4316-aa26-8b49521e5a8b",  # the same of PowerPC
+    "e3c9e316-0b5c-4db8-817d-f92df00215ae",  # reserved by Windows
+    "41",  # PowerPC again
+)
 _BROKEN = "the image's partition table is damaged, and so is its copy"
 
 
@@ -37,6 +43,7 @@ class Partition:
         size: in bytes.
         name: given to it in GPT.
         uuid: its own, as ``PARTUUID=`` has it, in small letters.
+        type: of the partition: in GPT a UUID, in an MBR two digits.
     """
 
     number: int
@@ -44,6 +51,12 @@ class Partition:
     size: int
     name: str = ""
     uuid: str = ""
+    type: str = ""
+
+    @property
+    def has_files(self) -> bool:
+        """Whether files can be in it, as far as its type says."""
+        return self.type not in _WITHOUT_FILES
 
     def overlaps(self, other: Partition) -> bool:
         """Whether both have bytes in common."""
@@ -72,8 +85,8 @@ def find_partitions(device: Device) -> list[Partition]:
         raise Damaged(_BROKEN)
     signature = int.from_bytes(data[440:444], "little")
     return [
-        Partition(number, start, size, uuid=f"{signature:08x}-{number:02x}")
-        for number, start, size in _mbr_partitions(device, entries)
+        Partition(number, start, size, "", f"{signature:08x}-{number:02x}", f"{kind:02x}")
+        for number, kind, start, size in _mbr_partitions(device, entries)
     ]
 
 
@@ -125,7 +138,7 @@ def _parse_entries(entries: bytes, entry_size: int, sector: int) -> Iterator[Par
             continue
         name = entries[offset + 56 : offset + 128].decode("utf-16-le", "replace")
         size = (last - first + 1) * sector
-        yield Partition(number, first * sector, size, name.partition("\0")[0], str(own))
+        yield Partition(number, first * sector, size, name.partition("\0")[0], str(own), str(kind))
 
 
 # MBR
@@ -161,21 +174,21 @@ def _entries(data: bytes) -> list[_Entry]:
     ]
 
 
-def _mbr_partitions(device: Device, entries: list[_Entry]) -> Iterator[tuple[int, int, int]]:
-    """(number, start, size) of each, in bytes."""
+def _mbr_partitions(device: Device, entries: list[_Entry]) -> Iterator[tuple[int, int, int, int]]:
+    """(number, type, start, size) of each, in bytes."""
     for number, entry in enumerate(entries, 1):
         if entry.kind and entry.start and entry.size and not entry.is_extended:
-            yield number, entry.start * _MBR_SECTOR, entry.size * _MBR_SECTOR
+            yield number, entry.kind, entry.start * _MBR_SECTOR, entry.size * _MBR_SECTOR
     number, seen = _FIRST_LOGICAL, set[int]()
     for entry in entries:
         if entry.is_extended and entry.start and entry.size:
-            for start, size in _chain(device, entry, seen):
-                yield number, start, size
+            for kind, start, size in _chain(device, entry, seen):
+                yield number, kind, start, size
                 number += 1
 
 
-def _chain(device: Device, extended: _Entry, seen: set[int]) -> Iterator[tuple[int, int]]:
-    """The logical partitions in an extended one, (start, size) in bytes.
+def _chain(device: Device, extended: _Entry, seen: set[int]) -> Iterator[tuple[int, int, int]]:
+    """The logical partitions in an extended one: (type, start, size), in bytes.
 
     Each has a sector with a table in front: in it the partition, counted from that sector, and the
     place of the next table, counted from the extended partition. A table counts once, so a chain
@@ -192,4 +205,4 @@ def _chain(device: Device, extended: _Entry, seen: set[int]) -> Iterator[tuple[i
             if entry.is_extended and entry.size and place is None:
                 place = extended.start + entry.start
             elif entry.kind and entry.start and entry.size and not entry.is_extended:
-                yield (here + entry.start) * _MBR_SECTOR, entry.size * _MBR_SECTOR
+                yield entry.kind, (here + entry.start) * _MBR_SECTOR, entry.size * _MBR_SECTOR
