@@ -1,4 +1,4 @@
-"""The disks in `tests/vectors/disks`, as `python -m tests.make_disks` made them; changes to them."""
+"""The disks in `tests/vectors/disks`, made by `python -m tests.make_disks`, and changes to them."""
 
 from __future__ import annotations
 
