@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         NotEnoughMemory,
         NotInBackup,
         NotInImage,
+        PartitionUnreadable,
         QBackupError,
         SymbolicLink,
         Unlockable,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
     from qbackup.file import BackupFile
     from qbackup.header import BackupHeader
     from qbackup.image.copying import CopyReport
+    from qbackup.image.disk import ImagePartition
     from qbackup.image.opening import open_image
     from qbackup.image.tree import Image, Node
     from qbackup.inner import Entry, Extent
@@ -77,6 +79,7 @@ _MODULES = (
     "archive",
     "image.opening",
     "image.copying",
+    "image.disk",
 )
 
 __all__ = [
@@ -97,6 +100,7 @@ __all__ = [
     "FolderArchive",
     "HeaderAltered",
     "Image",
+    "ImagePartition",
     "Incomplete",
     "Interrupted",
     "LimitExceeded",
@@ -107,6 +111,7 @@ __all__ = [
     "NotEnoughMemory",
     "NotInBackup",
     "NotInImage",
+    "PartitionUnreadable",
     "Progress",
     "QBackupError",
     "Qube",

@@ -113,6 +113,15 @@ class UnsupportedFormat(Unreadable):
     """A version, filter or algorithm that this program does not have."""
 
 
+class PartitionUnreadable(UnsupportedFormat):
+    """A path of an image is in a partition that can't be read: encrypted, or no ext4."""
+
+    advice = (
+        "restore the image, and open it on a system that knows what is in there; other partitions"
+        " are shown with --partition N"
+    )
+
+
 class LimitExceeded(Unreadable):
     """Untrusted input asks for more than `qbackup.Limits` allows.
 

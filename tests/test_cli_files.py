@@ -135,7 +135,11 @@ class TestLs:
         ]  # fmt: skip
         ended = call("ls", f"{made / 'root.img'}:/etc")
         assert ended.out.endswith(" hostname\n")
-        assert ended.err == ""
+        assert [line.split(":")[0] for line in ended.err.splitlines()] == [
+            "partition 1", "partition 2"
+        ]  # fmt: skip
+        assert call("ls", f"{made / 'root.img'}:/etc", "-q").err == ""
+        assert whole.err == ""
 
     def test_shows_each_kind_as_debugfs_has_it(self, tools: None, tmp_path: Path) -> None:
         (tmp_path / "tree").mkdir()

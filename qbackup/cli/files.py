@@ -8,11 +8,11 @@ import itertools
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from qbackup.archive import BackupArchive
-from qbackup.cli import output, show
+from qbackup.cli import disks, output, show
 from qbackup.cli.progress import ShowsProgress, human_size
 from qbackup.errors import Damaged, NotInImage, QBackupError, Unreadable, UsageError
 from qbackup.image.copying import CopyReport
@@ -132,11 +132,17 @@ def _announcement(place: Place, spool: str | None, size: int) -> str:
 
 def run(image: Image, options: argparse.Namespace, place: Place) -> int:
     """The command."""
-    if image.warning is not None:
-        output.say(f"warning: {image.warning}")
-    path = _seen_from_qube(image, place)
+    told = image.warnings
+    _tell_warnings(told)
+    if not options.quiet:
+        disks.tell_partitions(image)
     try:
-        return {"ls": _ls, "cp": _cp, "cat": _cat}[options.command](image, options, path)
+        path = _seen_from_qube(image, place)
+        status = {"ls": _ls, "cp": _cp, "cat": _cat}[options.command](image, options, path)
+        _tell_warnings(image.warnings[len(told) :])
+        for note in _notes(image, options, path):
+            output.say(f"note: {note}")
+        return status
     except NotInImage as error:
         if place.qube is not None and not place.is_named:
             error.reason += (
@@ -144,6 +150,17 @@ def run(image: Image, options: argparse.Namespace, place: Place) -> int:
                 f" what is not in a qube's home may be in {display(place.qube)}/root.img)"
             )
         raise
+
+
+def _tell_warnings(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        output.say(f"warning: {warning}")
+
+
+def _notes(image: Image, options: argparse.Namespace, path: str) -> tuple[str, ...]:
+    """What is not followed at the path that was asked for, or below it if that was asked for."""
+    below = options.command == "cp" or getattr(options, "recursive", False)
+    return image.notes(image.stat(path).path, below=below)
 
 
 def _seen_from_qube(image: Image, place: Place) -> str:
@@ -167,15 +184,18 @@ def _cat(image: Image, options: argparse.Namespace, path: str) -> int:
     with image.open(path) as stream:
         while data := stream.read(_COPY_SIZE):
             copy(data)
-    if image.is_remains:
-        output.say(f"qbackup: {REMAINS}")
-    return 1 if image.is_remains else 0
+    doubts = [REMAINS] if image.is_remains else []
+    doubts += [] if image.obstacle is None else [image.obstacle]
+    for doubt in doubts:
+        output.say(f"qbackup: {doubt}")
+    return 1 if doubts else 0
 
 
 def _cp(image: Image, options: argparse.Namespace, path: str) -> int:
     report = image.copy(path, options.destination, overwrite=options.overwrite, check=False)
     if options.json:
-        output.show(show.to_json(copy_document(report)))
+        document = {**copy_document(report), "partitions": disks.partition_documents(image)}
+        output.show(show.to_json(document))
     else:
         output.show(copy_text(report))
     return 0 if report.ok else 1
@@ -215,6 +235,8 @@ def _ls(image: Image, options: argparse.Namespace, path: str) -> int:
     faults = _Faults()
     if image.is_remains:
         faults.note(REMAINS)
+    if image.obstacle is not None:
+        faults.note(image.obstacle)
     if options.recursive:
         nodes = image.walk(path, on_error=faults)
     else:
@@ -222,7 +244,12 @@ def _ls(image: Image, options: argparse.Namespace, path: str) -> int:
     if options.json:
         entries = [_entry_document(image, node, faults) for node in nodes]
         errors = {"error": "; ".join(faults.texts)} if faults.count else {}
-        output.show(show.to_json({"entries": entries, **errors}))
+        found = {
+            "entries": entries,
+            "partitions": disks.partition_documents(image),
+            "warnings": [*image.warnings, *_notes(image, options, path)],
+        }
+        output.show(show.to_json({**found, **errors}))
     else:
         _show_lines(_line(image, node, options.recursive, faults) for node in nodes)
     for text in faults.texts:
@@ -264,7 +291,7 @@ def _target(image: Image, node: Node, note: OnError) -> str | None:
 def _entry_document(image: Image, node: Node, note: OnError) -> show.Document:
     """An entry of `ls --json`."""
     document: show.Document = {
-        **_named("path", node.path),
+        **show.named("path", node.path),
         "kind": node.kind,
         "size": node.size,
         "mode": f"{node.stat.mode:04o}",
@@ -274,13 +301,8 @@ def _entry_document(image: Image, node: Node, note: OnError) -> show.Document:
         "mtime_ns": node.stat.mtime_ns,
     }
     if node.kind == "symlink" and (target := _target(image, node, note)) is not None:
-        document |= _named("target", target)
+        document |= show.named("target", target)
     return document
-
-
-def _named(key: str, name: str) -> show.Document:
-    """As `json_name`, under another key."""
-    return {kind.replace("name", key): value for kind, value in json_name(name).items()}
 
 
 class _Faults:

@@ -28,6 +28,7 @@ from qbackup.errors import (
     Damaged,
     Incomplete,
     MachineError,
+    PartitionUnreadable,
     QBackupError,
     Unlockable,
     Unreadable,
@@ -117,6 +118,7 @@ def exit_status(error: QBackupError) -> int:
     for kind, status in (
         (Incomplete, EXIT_INCOMPLETE),
         (Damaged, EXIT_INCOMPLETE),
+        (PartitionUnreadable, EXIT_INCOMPLETE),
         (UsageError, EXIT_USAGE),
         (Unlockable, EXIT_LOCKED),
         (Unreadable, EXIT_UNREADABLE),

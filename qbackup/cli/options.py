@@ -220,7 +220,7 @@ def _add_image(command: argparse.ArgumentParser, name: str) -> None:
             "--partition",
             metavar="N",
             type=_positive,
-            help="of a disk (default: the largest one with ext4)",
+            help="of a disk, with / (default: the one with a system, or the largest with ext4)",
         )
 
 

@@ -60,6 +60,11 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
+def named(key: str, name: str) -> Document:
+    """As `json_name`, under another key."""
+    return {kind.replace("name", key): value for kind, value in json_name(name).items()}
+
+
 def archive_errors(archive: BackupArchive) -> list[str]:
     """What keeps the archive from being whole, as far as looking at it tells."""
     error = archive.catalog.error

@@ -14,7 +14,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from qbackup.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UsageError
+from qbackup.errors import (
+    Damaged,
+    Incomplete,
+    LimitExceeded,
+    QBackupError,
+    UsageError,
+)
 from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node
 from qbackup.inner import Extent
 from qbackup.names import display
@@ -198,15 +204,13 @@ class _Copy:
     outer: str
     lost: list[FileResult] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)
-    firsts: dict[int, tuple[str, str]] = field(default_factory=dict)  # see `_first_name`
+    firsts: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)  # `_first_name`
     folder: str = ""  # that `firsts` has had last
     more: int = 0
-    tables: int = 0  # `Ext4.table_count` when it began
-    left: int = 0  # bytes that files can still have, as a file system's files share none
+    tables: dict[int, int] = field(default_factory=dict)  # by partition: `table_count` at first
+    left: dict[int, int] = field(default_factory=dict)  # bytes that files of each can still have
 
     def run(self) -> CopyReport:
-        self.left = self.image.system.superblock.size
-        self.tables = self.image.system.table_count
         try:
             if self.node.kind == "folder":
                 size, notes = self._folder()
@@ -235,13 +239,16 @@ class _Copy:
             whole = whole.after(cause)
         if self.image.is_remains:
             self._lose("*", "damaged", REMAINS, always=True)
+        if self.image.obstacle is not None:
+            self._lose("*", "missing", self.image.obstacle, always=True)
         if self.more:
             self._lose("*", "missing", f"{self.more} more, not named one by one", always=True)
         return CopyReport(
             files=(whole, *self.lost),
             written=self._where(),
             warnings=(
-                *(() if self.image.warning is None else (self.image.warning,)),
+                *self.image.warnings,
+                *self.image.notes(path),
                 *self.writer.warnings,
             ),
             file_count=self.counts.get("file", 0),
@@ -299,12 +306,12 @@ class _Copy:
         if node.kind == "symlink":
             target = self.image.link_of(node)
         if node.stat.links > 1 and node.kind in ("file", "symlink"):
-            first = self._first_name(node.stat.number, path)
+            first = self._first_name((node.partition, node.stat.number), path)
             if first != path:
                 kind, target = "hardlink", first
         return _Entry(node, path, kind, target, self._content)
 
-    def _first_name(self, number: int, path: str) -> str:
+    def _first_name(self, number: tuple[int, int], path: str) -> str:
         """Of an inode with several names. A folder's path is kept once, and not for each."""
         folder, _, name = path.rpartition("/")
         if folder != self.folder:
@@ -317,13 +324,15 @@ class _Copy:
 
         Nor can they make it last for ever with tables that they share, of blocks that are none.
         """
-        system = self.image.system
-        if system.table_count - self.tables > system.superblock.block_count:
+        system, number = self.image.system_of(node), node.partition
+        began = self.tables.setdefault(number, system.table_count)
+        self.left.setdefault(number, system.superblock.size)
+        if system.table_count - began > system.superblock.block_count:
             raise Damaged("the files have more tables than the file system has blocks")
         for extent in self.image.extents_of(node):
             if extent.data is not None:
-                self.left -= extent.length
-                if self.left < 0 and not system.superblock.has_shared_blocks:
+                self.left[number] -= extent.length
+                if self.left[number] < 0 and not system.superblock.has_shared_blocks:
                     raise Damaged("the files have more data than the file system has room for")
             yield extent
 

@@ -1,32 +1,220 @@
-"""What an image holds that is not ext4: told by the marks that every such thing begins with."""
+"""Marks that file systems and other contents begin with: bytes → what an image or partition holds.
+
+The short names are those of `blkid`. Offsets are those that each format's own documentation gives.
+"""
 
 from __future__ import annotations
 
-from qbackup.image.device import Device
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
 
-_MARKS = (
-    (0, b"XFSB", "an XFS file system"),
-    (0x10040, b"_BHRfS_M", "a btrfs file system"),
-    (3, b"NTFS    ", "an NTFS file system"),
-    (3, b"EXFAT   ", "an exFAT file system"),
-    (0x52, b"FAT32   ", "a FAT file system"),
-    (0x36, b"FAT", "a FAT file system"),
-    (0, b"LUKS\xba\xbe", "an encrypted volume (LUKS), which has to be opened in its own system"),
-    (0x200, b"LABELONE", "a volume of LVM"),
-    (0, b"hsqs", "a squashfs file system"),
-    (0x400, b"\x10\x20\xf5\xf2", "an F2FS file system"),
-    (0xFF6, b"SWAPSPACE2", "swap space"),
-    (0x8001, b"CD001", "a CD image"),
+from qbackup.image import superblock
+from qbackup.image.device import Device
+from qbackup.names import decode
+
+HEAD_SIZE = 256 << 10  # holds every mark but those at a raid member's end
+_RAID_MARK = b"\xfc\x4e\x2b\xa9"
+_ZFS_UBERBLOCKS = range(128 << 10, HEAD_SIZE, 1 << 10)
+_ZFS_MARKS = (b"\x0c\xb1\xba\x00\x00\x00\x00\x00", b"\x00\x00\x00\x00\x00\xba\xb1\x0c")
+
+#: Kinds that have other file systems inside, which nobody sees from outside.
+CONTAINERS = ("crypto_LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "bcache")
+#: Kinds that a Linux system can be in, though not read here.
+SYSTEMS = (*CONTAINERS, "btrfs", "xfs", "f2fs", "bcachefs", "reiserfs", "jfs", "nilfs2")
+EXT = ("ext2", "ext3", "ext4")
+EMPTY, UNKNOWN = "empty", "unknown"
+WITHOUT_FILES = ("swap", EMPTY)
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a part of a disk holds.
+
+    Args:
+        kind: the name that `blkid` has for it; ``empty`` or ``unknown`` where it has none.
+        name: the same for people, in a list.
+        words: the same in a sentence.
+        label: of the file system; "" where there is none, or where it is not read.
+        uuid: of the file system, as `blkid` writes it; "" as above.
+    """
+
+    kind: str
+    name: str
+    words: str
+    label: str = ""
+    uuid: str = ""
+
+
+_BTRFS = (0x10040, b"_BHRfS_M", "btrfs", "btrfs", "a btrfs file system")
+_MARKS: tuple[tuple[int, bytes, str, str, str], ...] = (
+    (
+        0,
+        b"LUKS\xba\xbe",
+        "crypto_LUKS",
+        "LUKS",
+        "an encrypted volume (LUKS), which has to be opened in its own system",
+    ),
+    *(
+        (at, b"LABELONE", "LVM2_member", "LVM", "a volume of LVM")
+        for at in (0x200, 0, 0x400, 0x600)
+    ),
+    (0, _RAID_MARK, "linux_raid_member", "Linux RAID", "a part of a RAID array"),
+    (0x1000, _RAID_MARK, "linux_raid_member", "Linux RAID", "a part of a RAID array"),
+    (3, b"-FVE-FS-", "BitLocker", "BitLocker", "an encrypted volume (BitLocker)"),
+    (0, b"XFSB", "xfs", "XFS", "an XFS file system"),
+    _BTRFS,
+    (3, b"NTFS    ", "ntfs", "NTFS", "an NTFS file system"),
+    (3, b"EXFAT   ", "exfat", "exFAT", "an exFAT file system"),
+    (0x52, b"FAT32   ", "vfat", "FAT", "a FAT file system"),
+    (0x36, b"FAT", "vfat", "FAT", "a FAT file system"),
+    (0, b"hsqs", "squashfs", "squashfs", "a squashfs file system"),
+    (0x400, b"\x10\x20\xf5\xf2", "f2fs", "F2FS", "an F2FS file system"),
+    (0x400, b"\xe2\xe1\xf5\xe0", "erofs", "EROFS", "an EROFS file system"),
+    (0x406, b"\x34\x34", "nilfs2", "NILFS2", "a NILFS2 file system"),
+    (0x10034, b"ReIsEr", "reiserfs", "ReiserFS", "a ReiserFS file system"),
+    (0x8000, b"JFS1", "jfs", "JFS", "a JFS file system"),
+    (0x20, b"NXSB", "apfs", "APFS", "an APFS file system"),
+    (0x400, b"H+\x00\x04", "hfsplus", "HFS+", "an HFS+ file system"),
+    (0x400, b"HX\x00\x05", "hfsplus", "HFS+", "an HFS+ file system"),
+    (
+        0x1018,
+        b"\xc6\x85\x73\xf6\x66\xce\x90\xa9\xd9\x6a\x60\xcf\x80\x3d\xf7\xef",
+        "bcache",
+        "bcache",
+        "a part of bcache",
+    ),
+    (
+        0x1018,
+        b"\xc6\x85\x73\xf6\x4e\x1a\x45\xca\x82\x65\xf5\x7f\x48\xba\x6d\x81",
+        "bcachefs",
+        "bcachefs",
+        "a bcachefs file system",
+    ),
+    *(
+        (size - 10, mark, "swap", "swap", "swap space")
+        for size in (0x1000, 0x2000, 0x4000, 0x10000)
+        for mark in (b"SWAPSPACE2", b"SWAP-SPACE")
+    ),
+    (0x8001, b"CD001", "iso9660", "ISO 9660", "a CD image"),
+)
+#: What is a file and no content of a partition.
+_FILE_MARKS = (
     (0, b"QFI\xfb", "a qcow2 image, which qemu-img can convert to a raw one"),
     (0, b"\x1f\x8b", "gzip data"),
-    (0x101, b"ustar", "a tar archive (of a backup, say what to look at: BACKUP QUBE:/path)"),
+    (0x101, b"ustar", "a tar archive (files of a backup are named by BACKUP QUBE:/path)"),
 )
+
+
+def identify(device: Device) -> Content:
+    """What a device holds, by its marks."""
+    head = device.peek(0, HEAD_SIZE)
+    if superblock.is_superblock(head[superblock.OFFSET : superblock.OFFSET + superblock.SIZE]):
+        return _ext(head)
+    for offset, mark, kind, name, words in _MARKS:
+        if head[offset : offset + len(mark)] == mark:
+            label, own = _READERS.get(kind, _nothing)(head)
+            return Content(kind, name, words, label, own)
+    if _is_zfs(head):
+        return Content("zfs_member", "ZFS", "a part of a ZFS pool")
+    if _is_raid_by_its_end(device):
+        return Content("linux_raid_member", "Linux RAID", "a part of a RAID array")
+    return _no_content(head)
+
+
+def _no_content(head: bytes) -> Content:
+    for offset, mark, words in _FILE_MARKS:
+        if head[offset : offset + len(mark)] == mark:
+            return Content(UNKNOWN, words, words)
+    if not head.strip(b"\0"):
+        return Content(EMPTY, "nothing but zeros", "nothing but zeros")
+    return Content(UNKNOWN, "nothing that is known here", "nothing that is known here")
 
 
 def describe(device: Device) -> str:
     """What it looks like, for people."""
-    for offset, mark, name in _MARKS:
-        if device.size >= offset + len(mark) and device.read(offset, len(mark)) == mark:
-            return name
-    start = device.peek(0, 1 << 20)
-    return "nothing but zeros" if not start.strip(b"\0") else "nothing that is known here"
+    return identify(device).words
+
+
+def _ext(head: bytes) -> Content:
+    kind = superblock.kind_of(head[superblock.OFFSET : superblock.OFFSET + superblock.SIZE])
+    label, own = _text(head[0x478:0x488]), _uuid(head[0x468:0x478])
+    return Content(kind, kind, f"an {kind} file system", label, own)
+
+
+def _is_zfs(head: bytes) -> bool:
+    return any(head[at : at + 8] in _ZFS_MARKS for at in _ZFS_UBERBLOCKS)
+
+
+def _is_raid_by_its_end(device: Device) -> bool:
+    """Versions 1.0 and 0.90 keep their superblock behind the data."""
+    places = ((device.size - 8192) & ~4095, (device.size & ~65535) - 65536)
+    return any(place > 0 and device.peek(place, 4) == _RAID_MARK for place in places)
+
+
+# Labels and UUIDs, where they stand in the head
+
+
+def _text(data: bytes) -> str:
+    return decode(data.partition(b"\0")[0]).strip()
+
+
+def _uuid(data: bytes) -> str:
+    return str(uuid.UUID(bytes=bytes(data))) if len(data) == 16 and any(data) else ""
+
+
+def _nothing(head: bytes) -> tuple[str, str]:
+    return "", ""
+
+
+def _luks(head: bytes) -> tuple[str, str]:
+    label = _text(head[24:72]) if head[6:8] == b"\0\2" else ""
+    return label, _text(head[168:208])
+
+
+def _lvm(head: bytes) -> tuple[str, str]:
+    at = next(at for at in (0x200, 0, 0x400, 0x600) if head[at : at + 8] == b"LABELONE")
+    text = decode(head[at + 32 : at + 64])
+    cuts = (0, 6, 10, 14, 18, 22, 26, 32)
+    return "", "-".join(text[start:end] for start, end in pairwise(cuts))
+
+
+def _ntfs(head: bytes) -> tuple[str, str]:
+    return "", f"{int.from_bytes(head[0x48:0x50], 'little'):016X}"
+
+
+def _serial(data: bytes) -> str:
+    number = int.from_bytes(data, "little")
+    return f"{number >> 16:04X}-{number & 0xFFFF:04X}" if number else ""
+
+
+def _fat(head: bytes) -> tuple[str, str]:
+    at = 0x43 if head[0x52:0x5A] == b"FAT32   " else 0x27
+    label = _text(head[at + 4 : at + 15])
+    return "" if label == "NO NAME" else label, _serial(head[at : at + 4])
+
+
+def _f2fs(head: bytes) -> tuple[str, str]:
+    label = head[0x47C : 0x47C + 1024].decode("utf-16-le", "replace").partition("\0")[0]
+    return label, _uuid(head[0x46C:0x47C])
+
+
+def _swap(head: bytes) -> tuple[str, str]:
+    return _text(head[0x41C:0x42C]), _uuid(head[0x40C:0x41C])
+
+
+_READERS: dict[str, Callable[[bytes], tuple[str, str]]] = {
+    "btrfs": lambda head: (_text(head[0x1012B:0x1022B]), _uuid(head[0x10020:0x10030])),
+    "xfs": lambda head: (_text(head[108:120]), _uuid(head[32:48])),
+    "crypto_LUKS": _luks,
+    "LVM2_member": _lvm,
+    "ntfs": _ntfs,
+    "vfat": _fat,
+    "exfat": lambda head: ("", _serial(head[0x64:0x68])),
+    "f2fs": _f2fs,
+    "swap": _swap,
+    "iso9660": lambda head: (_text(head[0x8028:0x8048]), ""),
+    "nilfs2": lambda head: (_text(head[0x4A8:0x4F8]), _uuid(head[0x498:0x4A8])),
+    "reiserfs": lambda head: (_text(head[0x10064:0x10074]), _uuid(head[0x10054:0x10064])),
+}

@@ -1,16 +1,28 @@
-"""From a stream to the file system in it: bare, or in a partition."""
+"""From a stream to the files in it: a file system, or a disk with all that its system mounts."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Sequence
 from typing import BinaryIO
 
-from qbackup.errors import Damaged, MachineError, NotInImage, UnsupportedFormat
+from qbackup.errors import (
+    Damaged,
+    MachineError,
+    NotInImage,
+    PartitionUnreadable,
+    Unreadable,
+    UnsupportedFormat,
+)
 from qbackup.image import superblock
+from qbackup.image.choosing import Choice, choose
 from qbackup.image.device import Device
-from qbackup.image.kinds import describe
-from qbackup.image.partitions import Partition, find_partitions
+from qbackup.image.disk import Volume, read_volumes
+from qbackup.image.fstab import SIZE_LIMIT, parse_fstab
+from qbackup.image.kinds import EXT, identify
+from qbackup.image.mounts import Mount, plan
 from qbackup.image.reader import Ext4
 from qbackup.image.tree import Image
 from qbackup.limits import Limits
@@ -18,6 +30,10 @@ from qbackup.names import display
 from qbackup.restore.folders import DAMAGED_SUFFIX
 
 _REMAINS = re.compile(re.escape(DAMAGED_SUFFIX) + r"(\.\d+)?$")  # see `restore.place`
+_FSTAB = "/etc/fstab"
+_SIGNS = (_FSTAB, "/etc/os-release", "/usr/lib/os-release")
+_GLANCE = 8 << 20  # bytes of folders that are read to find these; a few KiB mostly
+_NAMED_LIMIT = 20
 
 
 def open_image(
@@ -30,12 +46,15 @@ def open_image(
 
     Args:
         source: a path, or a seekable binary stream, which the image then owns.
-        partition: its number; default: the file system itself, or the largest partition with one.
+        partition: the number of the one with ``/``; default: the file system itself, or the
+            partition with a system in it, or the largest one with ext4. What its `/etc/fstab`
+            mounts from the same disk is found where that says.
         limits: bounds on what it may ask for.
 
     Raises:
         NotInImage: there is no such partition.
-        UnsupportedFormat: no ext4; the text says what it looks like.
+        UnsupportedFormat: no ext4; the text says what it looks like. PartitionUnreadable where
+            that is said of a partition.
         Damaged: what is there makes no sense.
         MachineError: it can't be read.
     """
@@ -46,8 +65,7 @@ def open_image(
     else:
         stream = source
     try:
-        system = _file_system(Device(stream), partition, limits or Limits())
-        return Image(system, stream, is_remains=is_remains)
+        return _image(stream, partition, limits or Limits(), is_remains)
     except BaseException:
         stream.close()
         raise
@@ -60,36 +78,57 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
         raise MachineError(f"can't open {display(os.fspath(path))}: {error.strerror}") from error
 
 
-def _file_system(device: Device, number: int | None, limits: Limits) -> Ext4:
-    if number is None and _has_ext4(device):
-        return Ext4(device, limits)
-    partitions = find_partitions(device)
+def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: bool) -> Image:
+    device = Device(stream)
+    content = identify(device)
+    if number is None and content.kind in EXT:
+        return Image(Ext4(device, limits), stream, is_remains=is_remains)
+    volumes = read_volumes(device, content, limits)
     if number is not None:
-        partitions = [part for part in partitions if part.number == number]
-        if not partitions:
-            raise NotInImage(f"the image has no partition {number}")
-    with_ext4 = [part for part in partitions if _has_ext4(_part(device, part))]
-    if with_ext4:
-        largest = max(with_ext4, key=lambda part: part.size)
-        return Ext4(_part(device, largest), limits)
-    raise UnsupportedFormat(_what_else(device, partitions))
+        choice = Choice(_named(volumes, number))
+    elif volumes:
+        choice = choose(volumes, lambda volume: _has_system(volume, stream))
+    else:
+        text = f"the image holds {content.words}; only files in ext4 can be read"
+        raise UnsupportedFormat(text + _copy_of_superblock(device))
+    image = Image(choice.volume.open(), stream, is_remains=is_remains, disk=(volumes, choice))
+    image.mount(lambda image: _mounts(image, volumes, choice.volume))
+    return image
 
 
-def _part(device: Device, partition: Partition) -> Device:
-    return device.part(partition.start, partition.size)
+def _named(volumes: Sequence[Volume], number: int) -> Volume:
+    """The partition of this number, which can be opened."""
+    for volume in volumes:
+        if volume.number == number:
+            if not volume.is_ext:
+                text = f"partition {number}: {volume.content.words}; only files in ext4 can be read"
+                raise PartitionUnreadable(text)
+            volume.open()
+            return volume
+    there = ", ".join(str(volume.number) for volume in volumes[:_NAMED_LIMIT]) or "none"
+    raise NotInImage(f"the image has no partition {number} (there is: {there})")
 
 
-def _has_ext4(device: Device) -> bool:
-    return superblock.is_superblock(device.peek(superblock.OFFSET, superblock.SIZE))
+def _has_system(volume: Volume, stream: BinaryIO) -> bool:
+    """Whether the files are those of a system, as one can see from a few of them."""
+    image = Image(volume.open(), stream, search_limit=_GLANCE)
+    for path in _SIGNS:
+        with contextlib.suppress(NotInImage, Damaged, Unreadable):
+            image.stat(path, follow=False)
+            return True
+    return False
 
 
-def _what_else(device: Device, partitions: list[Partition]) -> str:
-    """What there is instead of ext4, in words."""
-    if not partitions:
-        text = f"the image holds {describe(device)}; only files in ext4 can be read"
-        return text + _copy_of_superblock(device)
-    found = (f"{part.number}: {_describe(device, part)}" for part in partitions)
-    return f"no partition of the image has ext4 ({'; '.join(found)})"
+def _mounts(image: Image, volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
+    """What the `/etc/fstab` in an image mounts; nothing without one."""
+    with contextlib.suppress(NotInImage):
+        if image.stat(_FSTAB).kind == "file":
+            with image.open(_FSTAB) as file:
+                data = file.read(SIZE_LIMIT + 1)
+            if len(data) > SIZE_LIMIT:
+                raise Damaged(f"it is longer than {SIZE_LIMIT} bytes", file=_FSTAB)
+            return plan(parse_fstab(data), volumes, chosen)
+    return []
 
 
 def _copy_of_superblock(device: Device) -> str:
@@ -102,10 +141,3 @@ def _copy_of_superblock(device: Device) -> str:
                 f" e2fsck -b {block} -B {block_size}, then this again"
             )
     return ""
-
-
-def _describe(device: Device, partition: Partition) -> str:
-    try:
-        return describe(_part(device, partition))
-    except Damaged:
-        return "it reaches past the image's end"

@@ -22,6 +22,9 @@ _FIRST_REVISION = 0
 RECOVER, META_BG, BIT64, CSUM_SEED = 0x4, 0x10, 0x80, 0x2000
 _CLEAN, _ERRORS = 1, 2  # its state
 _SPARSE_2 = 0x200  # compatible
+_HAS_JOURNAL = 0x4  # compatible
+_EXT3_INCOMPAT = 0x2 | 0x4 | 0x10
+_EXT3_RO_COMPAT = 0x1 | 0x2 | 0x4
 _SPARSE = 0x1  # read-only compatible
 METADATA_CSUM = 0x400  # read-only compatible
 SHARED_BLOCKS = 0x4000  # read-only compatible
@@ -109,6 +112,14 @@ class Superblock:
 def is_superblock(data: bytes) -> bool:
     """Whether these 1,024 bytes have the mark of one."""
     return len(data) == SIZE and data[0x38:0x3A] == _MAGIC.to_bytes(2, "little")
+
+
+def kind_of(data: bytes) -> str:
+    """The name that the features of a superblock stand for, by the rules of `blkid`."""
+    compat, incompat, ro_compat = struct.unpack_from("<III", data, 0x5C)
+    if incompat & ~_EXT3_INCOMPAT or ro_compat & ~_EXT3_RO_COMPAT:
+        return "ext4"
+    return "ext3" if compat & _HAS_JOURNAL else "ext2"
 
 
 def parse_superblock(data: bytes) -> Superblock:

@@ -2,14 +2,15 @@
 
 Symbolic links are followed inside the image only: one that begins with ``/`` starts at the
 image's root, ``..`` stops there. A folder is gone through once in a walk, so no folder that
-contains itself can make it endless.
+contains itself can make it endless. Where the system on a disk mounts a partition, the files of
+that partition are found, and those below it are hidden, as they were on the running system.
 """
 
 from __future__ import annotations
 
 import io
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, TypeAlias, cast
@@ -18,12 +19,17 @@ from qbackup.errors import (
     Damaged,
     LimitExceeded,
     NotInImage,
+    PartitionUnreadable,
     QBackupError,
     Unreadable,
     UsageError,
 )
+from qbackup.image.choosing import Choice
 from qbackup.image.content import FileContent, extents
+from qbackup.image.disk import ImagePartition, Volume
 from qbackup.image.inode import ROOT, Inode, Kind
+from qbackup.image.mounted import Mounted
+from qbackup.image.mounts import Mount
 from qbackup.image.reader import Ext4
 from qbackup.inner import Extent
 from qbackup.limits import Limits
@@ -57,10 +63,13 @@ class Node:
     Args:
         path: from the image's root, ``/`` itself.
         stat: all that is known of it.
+        partition: number of the partition that it is in, and that its number of inode belongs to;
+            0 in an image without partitions.
     """
 
     path: str
     stat: Inode
+    partition: int = 0
 
     @property
     def name(self) -> str:
@@ -90,13 +99,31 @@ class Image:
         stream: what it is read from, closed with this.
         is_remains: it is what was left of a damaged image, with zeros for what is lost. Nothing
             shows which files that hits.
+        disk: its partitions, and which of them has the file system.
+        search_limit: bytes of folders that are read to find one path; None for 512 MiB.
+
+    Attributes:
+        obstacle: what of the disk can't be shown, though it may be what is looked for; None where
+            that is nothing, and where a partition was named.
     """
 
-    def __init__(self, system: Ext4, stream: BinaryIO, *, is_remains: bool = False) -> None:
+    def __init__(
+        self,
+        system: Ext4,
+        stream: BinaryIO,
+        *,
+        is_remains: bool = False,
+        disk: tuple[Sequence[Volume], Choice] | None = None,
+        search_limit: int | None = None,
+    ) -> None:
         self.system = system
         self.is_remains = is_remains
         self._stream = stream
-        self._folders: OrderedDict[int, dict[bytes, int]] = OrderedDict()
+        self.obstacle = disk[1].obstacle if disk else None
+        volumes, chosen = (disk[0], disk[1].volume) if disk else ((), None)
+        self._mounted = Mounted(system, volumes, chosen)
+        self._folders: OrderedDict[tuple[int, int], dict[bytes, int]] = OrderedDict()
+        self._search_limit = search_limit
         self._searched = 0  # bytes of folders that were read for the path under way
 
     def __enter__(self) -> Image:
@@ -122,14 +149,83 @@ class Image:
     @property
     def warning(self) -> str | None:
         """What may be missing, in words: of a file system that was not unmounted; else None."""
-        return self.system.warning
+        return "; ".join(self.warnings) or None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The same for the image itself, then for each partition below it that was entered."""
+        return self._mounted.warnings
+
+    # Several file systems
+
+    @property
+    def partitions(self) -> tuple[ImagePartition, ...]:
+        """The partitions of a disk; none of an image that is one file system."""
+        return self._mounted.partitions
+
+    def system_of(self, node: Node) -> Ext4:
+        """The file system that a node is in."""
+        return self._mounted.system(node.partition)
+
+    def notes(self, path: str, *, below: bool = True) -> tuple[str, ...]:
+        """Why something at a path, above or below it is not what the running system had there.
+
+        Nothing of this disk is missing then: another disk was mounted there, for one.
+
+        Args:
+            path: that was found.
+            below: whether notes on what is below it count.
+        """
+        return self._mounted.notes(path, below)
+
+    def mount(self, plan: Callable[[Image], Iterable[Mount]]) -> None:
+        """Puts file systems of other partitions into their places.
+
+        Args:
+            plan: gives them, those above first; called with this.
+        """
+        obstacle, self.obstacle = self.obstacle, None  # no answer as long as this is not done
+        try:
+            mounts = list(plan(self))
+            self._searched = 0  # once for all, or many long ways would take long
+            for mount in mounts:
+                self._mount(mount)
+        except OWN_FAULT as error:
+            text = f"what /etc/fstab mounts is not shown, or not all of it: {error}"
+            obstacle = f"{obstacle}; {text}" if obstacle else text
+        self.obstacle = obstacle
+
+    def _mount(self, mount: Mount) -> None:
+        try:
+            node = self._resolve(mount.path, True)
+        except (NotInImage, PartitionUnreadable):
+            return  # the system could not mount it either, or what it is in is missing as a whole
+        if node.kind == "folder" and node.path != "/":
+            self._mounted.add(node.path, mount)
+
+    def _node(self, path: str, parent: Node, number: int) -> Node:
+        """What is at a path: an inode of the folder's file system, or the root of a mounted one."""
+        entered = self._mounted.enter(path)
+        if entered is None:
+            return self._below(path, parent, number)
+        return Node(path, entered[1].inode(ROOT), entered[0])
+
+    def _below(self, path: str, parent: Node, number: int) -> Node:
+        """As `_node`, whatever is mounted there."""
+        return Node(path, self.system_of(parent).inode(number), parent.partition)
 
     # One path
 
     def stat(self, path: str, *, follow: bool = True) -> Node:
         """What is known of a path; of what it leads to, if it is a symbolic link."""
+        self._searched = 0
         with _Naming(path):
-            return self._resolve(path, follow)
+            try:
+                return self._resolve(path, follow)
+            except NotInImage as error:
+                if self.obstacle is None:
+                    raise
+                raise PartitionUnreadable(f"{error.reason}; {self.obstacle}") from error
 
     def readlink(self, path: str) -> str:
         """The text of a symbolic link. Raises UsageError for anything else."""
@@ -150,18 +246,18 @@ class Image:
         node = self.stat(path)
         if node.kind != "file":
             raise UsageError(f"it is a {node.kind}, not a file", file=display(path))
-        content = FileContent(self.system, node.stat, _name_adder(node.path))
+        content = FileContent(self.system_of(node), node.stat, _name_adder(node.path))
         return cast(BinaryIO, io.BufferedReader(content, _BUFFER_SIZE))
 
     def extents_of(self, node: Node) -> Iterator[Extent]:
         """Data and holes of a file in order, from its first byte to its last."""
         with _Naming(node.path):
-            yield from extents(self.system, node.stat)
+            yield from extents(self.system_of(node), node.stat)
 
     def link_of(self, node: Node) -> str:
         """The text of a symbolic link that was found."""
         with _Naming(node.path):
-            return decode(self.system.link(node.stat))
+            return decode(self.system_of(node).link(node.stat))
 
     # Many
 
@@ -192,8 +288,8 @@ class Image:
         yield node
         if node.kind != "folder":
             return
-        seen = {node.stat.number}
-        left = self.system.superblock.size - node.stat.size
+        seen = {(node.partition, node.stat.number)}
+        left = {node.partition: self.system_of(node).superblock.size - node.stat.size}
         limits = self.system.limits
         names = self._sorted(node, on_error)
         way, held = [self._nodes(node, names, on_error)], [len(names)]
@@ -206,12 +302,13 @@ class Image:
             if child.kind != "folder":
                 yield child
                 continue
-            left -= 0 if child.stat.is_inline else child.stat.size
-            fault = _folder_fault(child, seen, left) or _too_deep(child, len(way), limits)
+            left.setdefault(child.partition, self.system_of(child).superblock.size)
+            left[child.partition] -= 0 if child.stat.is_inline else child.stat.size
+            fault = self._fault(child, seen, left) or _too_deep(child, len(way), limits)
             if fault is not None:
                 self._tell(child.path, fault, on_error)
                 continue
-            seen.add(child.stat.number)
+            seen.add((child.partition, child.stat.number))
             yield child
             names = self._sorted(child, on_error, sum(held))
             way.append(self._nodes(child, names, on_error))
@@ -237,11 +334,35 @@ class Image:
             try:
                 with _Naming(path):
                     _check_name(name)
-                    node = Node(path, self.system.inode(number))
+                    node = self._listed(path, folder, number)
             except OWN_FAULT as error:
                 self._tell(path, error, on_error)
                 continue
             yield node
+
+    def _listed(self, path: str, folder: Node, number: int) -> Node:
+        """As `_node`; where nothing can be read of what is mounted, the folder below it."""
+        try:
+            return self._node(path, folder, number)
+        except PartitionUnreadable:
+            return self._below(path, folder, number)
+
+    def _fault(
+        self, folder: Node, seen: set[tuple[int, int]], left: dict[int, int]
+    ) -> QBackupError | None:
+        """Why a walk must not go into this folder."""
+        try:
+            self._mounted.enter(folder.path)
+        except PartitionUnreadable as error:
+            return error
+        if (folder.partition, folder.stat.number) in seen:
+            fault = Damaged("the folder has a second name, or contains itself")
+        elif left[folder.partition] < 0:
+            fault = Damaged("the folders are larger than the file system")
+        else:
+            return None
+        fault.file = display(folder.path)
+        return fault
 
     def _sorted(self, folder: Node, on_error: OnError | None, held: int = 0) -> _Names:
         """Names and numbers; of a damaged folder those that can be read.
@@ -255,7 +376,7 @@ class Image:
         limit = self.system.limits.tree_entries
         try:
             with _Naming(folder.path):
-                for entry in self.system.names(folder.stat):
+                for entry in self.system_of(folder).names(folder.stat):
                     found.append((entry.name, entry.number))
                     if len(found) + held > limit:
                         above = ", with those that it is in" if held else ""
@@ -275,9 +396,8 @@ class Image:
     # From a path to its inode
 
     def _resolve(self, path: str, follow: bool) -> Node:
-        self._searched = 0
         todo = deque(path.split("/"))
-        way = [Node("/", self.system.inode(ROOT))]
+        way = [Node("/", self.system.inode(ROOT), self._mounted.root)]
         links = 0
         while todo:
             part = todo.popleft()
@@ -306,15 +426,15 @@ class Image:
         number = self._names(folder).get(encode(name))
         if number is None:
             raise NotInImage(f"there is no {display(name)} in {display(folder.path)}")
-        return Node(f"{folder.path.rstrip('/')}/{name}", self.system.inode(number))
+        return self._node(f"{folder.path.rstrip('/')}/{name}", folder, number)
 
     def _names(self, folder: Node) -> dict[bytes, int]:
         """The names of a folder; those of the last ones stay in memory. The first of two counts."""
-        number = folder.stat.number
+        number = (folder.partition, folder.stat.number)
         names = self._folders.pop(number, None)
         if names is None:
             self._searched += folder.stat.size
-            if self._searched > _SEARCH_LIMIT:
+            if self._searched > (self._search_limit or _SEARCH_LIMIT):
                 raise Damaged("links lead through its folders again and again")
             names = {}
             for name, child in self._sorted(folder, None):
@@ -332,18 +452,6 @@ def _check_name(name: bytes) -> None:
         reason = "a name with a slash in it"
     if reason:
         raise Damaged(reason)
-
-
-def _folder_fault(folder: Node, seen: set[int], left: int) -> QBackupError | None:
-    """Why a walk must not go into this folder."""
-    if folder.stat.number in seen:
-        fault: QBackupError = Damaged("the folder has a second name, or contains itself")
-    elif left < 0:
-        fault = Damaged("the folders are larger than the file system")
-    else:
-        return None
-    fault.file = display(folder.path)
-    return fault
 
 
 def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:

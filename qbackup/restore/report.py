@@ -11,6 +11,7 @@ from qbackup.errors import (
     Damaged,
     LimitExceeded,
     NotEnoughMemory,
+    PartitionUnreadable,
     QBackupError,
 )
 
@@ -28,9 +29,10 @@ _MISSING = "what is missing may be in an older backup; all that is there was res
 def status_of(error: QBackupError) -> Status:
     """What a file is that an error costs.
 
-    Where memory is short, or a limit is met, nothing is known to be wrong with the file.
+    Where memory is short, a limit is met, or a partition can't be read, nothing is known to be
+    wrong with the file.
     """
-    if isinstance(error, NotEnoughMemory):
+    if isinstance(error, NotEnoughMemory | PartitionUnreadable):
         return "missing"
     return "limit" if isinstance(error, LimitExceeded) else "damaged"
 

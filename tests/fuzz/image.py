@@ -1,5 +1,7 @@
 """Files in an image: a small file system, changed as the input says, is walked, read and copied.
 
+One of them is a disk: the system in it mounts two logical partitions, one of which can't be read.
+
 An input is a byte that chooses the file system and then patches: an offset of three bytes, the
 number of bytes less one, and these bytes.
 """
@@ -20,7 +22,7 @@ from qbackup.names import unsafe_reason
 from tests.fuzz.common import LIMITS, outcome
 
 BASES = Path(__file__).parent / "bases"
-KINDS = ("extents", "tables", "inline", "checksums", "journal")
+KINDS = ("extents", "tables", "inline", "checksums", "journal", "disk")
 _READ_WHOLE = 1 << 17
 _EXTENTS_LIMIT = 200
 
@@ -31,6 +33,7 @@ def check(data: bytes) -> None:
         contextlib.suppress(QBackupError),
         open_image(io.BytesIO(patched(data)), limits=LIMITS) as image,
     ):
+        _check_partitions(image)
         for node in image.walk(on_error=_noted):
             _check_path(node)
             if node.kind == "file":
@@ -73,6 +76,14 @@ def _noted(path: str, error: QBackupError) -> None:
     assert str(error).isprintable()
 
 
+def _check_partitions(image: Image) -> None:
+    """Each has one place, and what is said of them can be shown."""
+    places = [part.mounted_at for part in image.partitions if part.mounted_at is not None]
+    assert len(places) == len(set(places))
+    assert all(place.startswith("/") for place in places)
+    assert all(text.isprintable() for text in (*image.notes("/"), image.obstacle or ""))
+
+
 def _check_path(node: Node) -> None:
     assert node.path == "/" or unsafe_reason(node.path[1:], any_byte=True) is None
     assert node.path.count("/") <= LIMITS.depth + 1
@@ -102,7 +113,9 @@ def _check_file(image: Image, node: Node) -> None:
 def _is_second(image: Image, node: Node) -> bool:
     """Whether the path leads to another file of the same name."""
     found = outcome(lambda: image.stat(node.path, follow=False))
-    return isinstance(found, QBackupError) or found.stat.number != node.stat.number
+    if isinstance(found, QBackupError):
+        return True
+    return (found.partition, found.stat.number) != (node.partition, node.stat.number)
 
 
 def _check_copy(image: Image) -> None:

@@ -1,0 +1,86 @@
+"""The file systems of one image by their places: that of ``/``, and those mounted below it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from qbackup.image.disk import ImagePartition, Volume
+from qbackup.image.mounts import Mount
+from qbackup.image.reader import Ext4
+from qbackup.names import display
+
+
+class Mounted:
+    """Which file system is where. Without partitions there is one, of number 0.
+
+    Args:
+        system: that of ``/``.
+        volumes: the partitions of the disk.
+        chosen: the one that `system` is in; None without partitions.
+
+    Attributes:
+        root: number of the partition with ``/``.
+    """
+
+    def __init__(self, system: Ext4, volumes: Sequence[Volume], chosen: Volume | None) -> None:
+        self.root = 0 if chosen is None else chosen.number
+        self._volumes = volumes
+        self._systems = {self.root: system}
+        self._mounts: dict[str, Mount] = {}
+
+    def system(self, number: int) -> Ext4:
+        """The file system in a partition that was entered."""
+        return self._systems[number]
+
+    def add(self, path: str, mount: Mount) -> None:
+        """Mounts something; of two at one place the later one is found.
+
+        Args:
+            path: the place itself, with no symbolic link on the way.
+            mount: what is found there.
+        """
+        self._mounts[path] = dataclasses.replace(mount, path=path)
+
+    def enter(self, path: str) -> tuple[int, Ext4] | None:
+        """The partition and file system that begin at a path; None where none does.
+
+        Raises:
+            PartitionUnreadable: it can't be read.
+        """
+        mount = self._mounts.get(path)
+        if mount is None or mount.note:
+            return None
+        number, system = mount.open()
+        self._systems[number] = system
+        return number, system
+
+    @property
+    def partitions(self) -> tuple[ImagePartition, ...]:
+        """All of the disk, with their places."""
+        places = {
+            mount.volume.number: path
+            for path, mount in self._mounts.items()
+            if mount.volume is not None
+        }
+        places[self.root] = "/"
+        return tuple(volume.as_partition(places.get(volume.number)) for volume in self._volumes)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What may be missing, of each file system that was entered."""
+        found = [] if (warning := self._systems[self.root].warning) is None else [warning]
+        for path, mount in self._mounts.items():
+            if mount.volume is not None and mount.volume.warning is not None:
+                found.append(f"{display(path)}: {mount.volume.warning}")
+        return tuple(found)
+
+    def notes(self, path: str, below: bool) -> tuple[str, ...]:
+        """See `Image.notes`."""
+        top = path.rstrip("/") + "/"
+        found = []
+        for mount in self._mounts.values():
+            place = mount.path + "/"
+            if mount.note and (top.startswith(place) or (below and place.startswith(top))):
+                found.append(f"{display(mount.path)}: {mount.note}")
+        return tuple(found)

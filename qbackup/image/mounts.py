@@ -1,0 +1,175 @@
+"""What a disk's own `/etc/fstab` mounts: its lines and the partitions → what is at which path.
+
+Each partition has one place. A line that gives it a second one, that binds a folder to another
+place or that mounts what is not on this disk is not followed, and a note says so where its path is
+asked for. A partition that is not read, or that may be hidden in one, is an error there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qbackup.errors import Damaged, PartitionUnreadable, UnsupportedFormat
+from qbackup.image.disk import Volume
+from qbackup.image.fstab import Entry, Source, parse_source
+from qbackup.image.reader import Ext4
+from qbackup.names import display
+
+_MOUNTS_LIMIT = 64  # each costs a file system in memory; disks have ten partitions
+_LUKS_NAME = "/dev/mapper/luks-"
+#: What a system calls its first disk; `_own_disks` asks the line of ``/`` first.
+_FIRST_DISKS = ("sda", "vda", "xvda", "hda", "nvme0n1p", "mmcblk0p", "nbd0p", "loop0p")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A place in the tree where something else begins.
+
+    Args:
+        path: of the place.
+        source: as `/etc/fstab` has it.
+        volume: the partition that is found there; None if none is.
+        obstacle: why nothing is, though it is or may be on this disk; "" if it is.
+        note: why the line was not followed, where nothing of this disk is missing; else "".
+    """
+
+    path: str
+    source: str
+    volume: Volume | None = None
+    obstacle: str = ""
+    note: str = ""
+
+    def open(self) -> tuple[int, Ext4]:
+        """The number of the partition that is found there, and its file system.
+
+        Raises:
+            PartitionUnreadable: it can't be read.
+        """
+        path = display(self.path)
+        if self.volume is None or self.obstacle:
+            raise PartitionUnreadable(self.obstacle, file=path)
+        try:
+            return self.volume.number, self.volume.open()
+        except (Damaged, UnsupportedFormat) as error:
+            reason = f"this is {self.volume.words}, which can't be read"
+            if self.volume.is_ext:
+                reason += f": {error.reason}"
+            raise PartitionUnreadable(reason, file=path) from error
+
+
+def plan(entries: Sequence[Entry], volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
+    """What is mounted, those above first.
+
+    Args:
+        entries: of `/etc/fstab`.
+        volumes: all partitions of the disk.
+        chosen: the one with ``/``.
+    """
+    planner = _Planner(volumes, chosen, _own_disks(entries, chosen))
+    ordered = sorted(entries, key=lambda entry: entry.path.count("/"))
+    return [planner.mount(entry) for entry in ordered if entry.path != "/"]
+
+
+def _own_disks(entries: Sequence[Entry], chosen: Volume) -> tuple[str, ...]:
+    """The names that this disk has in device names, as far as its system tells."""
+    for entry in entries:
+        source = parse_source(entry.source)
+        if entry.path == "/" and source.tag == "DEVICE" and source.number == chosen.number:
+            return (source.value,)
+    return _FIRST_DISKS
+
+
+class _Planner:
+    def __init__(
+        self, volumes: Sequence[Volume], chosen: Volume, own_disks: tuple[str, ...]
+    ) -> None:
+        self._volumes = volumes
+        self._chosen = chosen
+        self._own_disks = own_disks
+        self._used = {chosen.number: "/"}
+
+    def mount(self, entry: Entry) -> Mount:
+        source = parse_source(entry.source)
+        found = None if entry.is_bind else self._find(source)
+        note = obstacle = ""
+        if entry.is_bind:
+            note = f"/etc/fstab binds {display(entry.source)} here, which is not followed"
+        elif found is None:
+            obstacle = self._hidden(entry, source)
+            if not obstacle:
+                note = f"/etc/fstab mounts {display(entry.source)} here, which is not in this image"
+        elif found.number in self._used:
+            there = display(self._used[found.number])
+            note = f"/etc/fstab mounts {found.words} here, which is shown at {there} already"
+        else:
+            obstacle = self._obstacle(entry, found)
+            self._used[found.number] = entry.path
+        if note:
+            found = None
+        return Mount(entry.path, entry.source, found, obstacle, note)
+
+    def _find(self, source: Source) -> Volume | None:
+        matches = [volume for volume in self._volumes if self._is_meant(volume, source)]
+        unused = [volume for volume in matches if volume.number not in self._used]
+        return next(iter(unused or matches), None)
+
+    def _is_meant(self, volume: Volume, source: Source) -> bool:
+        content, partition = volume.content, volume.partition
+        value = source.value
+        if source.tag == "UUID":
+            return bool(value) and content.uuid.lower() == value.lower()
+        if source.tag == "LABEL":
+            return bool(value) and content.label == value
+        if source.tag == "PARTUUID":
+            return bool(value) and partition.uuid == value.lower()
+        if source.tag == "PARTLABEL":
+            return bool(value) and partition.name == value
+        if source.tag == "DEVICE":
+            return value in self._own_disks and source.number == volume.number
+        return _luks_uuid(source) == content.uuid != "" and content.kind == "crypto_LUKS"
+
+    def _obstacle(self, entry: Entry, volume: Volume) -> str:
+        """Why this partition is not shown at its place; "" where it is."""
+        words = f"this is {volume.words}"
+        if not volume.is_ext:
+            return f"{words}, which can't be read here"
+        if entry.subvolume:
+            folder = display(entry.subvolume)
+            return f"this is only {folder} of {volume.words}: --partition {volume.number} shows it"
+        for other in self._volumes:
+            if other.number in self._used and volume.partition.overlaps(other.partition):
+                return f"{words}, which overlaps partition {other.number}"
+        if len(self._used) > _MOUNTS_LIMIT:
+            return f"{words}, and more than {_MOUNTS_LIMIT} partitions are mounted already"
+        return ""
+
+    def _hidden(self, entry: Entry, source: Source) -> str:
+        """The same of what is no partition here, but can be in one that is not seen through."""
+        if not _can_be_hidden(entry, source):
+            return ""
+        places = [volume.words for volume in self._volumes if volume.may_hide_files()]
+        if not places:
+            return ""
+        where = ", or in ".join(places[:3])
+        return (
+            f"this is {display(entry.source)}, which may be in {where}, and that can't be read here"
+        )
+
+
+def _luks_uuid(source: Source) -> str:
+    """Of a volume as the installers of Fedora and Qubes name it when it is opened."""
+    if source.tag == "OTHER" and source.value.startswith(_LUKS_NAME):
+        return source.value.removeprefix(_LUKS_NAME).lower()
+    return ""
+
+
+def _can_be_hidden(entry: Entry, source: Source) -> bool:
+    """Whether this can be a part of a volume group, an array, or an encrypted partition."""
+    if source.tag in ("UUID", "LABEL"):
+        return True
+    value = source.value if source.tag == "OTHER" else f"/dev/{source.value}"
+    if source.tag in ("OTHER", "DEVICE") and value.startswith("/dev/"):
+        name = value.removeprefix("/dev/")
+        return "/" in name or name.startswith(("dm-", "md"))
+    return entry.kind == "zfs"
