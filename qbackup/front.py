@@ -41,6 +41,10 @@ _NO_STAND_IN = (
     "if it is certainly right, the header is damaged, and in this format nothing can stand in for"
     " it: try another copy of the backup"
 )
+_MAYBE_LATER = (
+    " (from a pipe the header must come first: if somebody packed the backup again, write it to a"
+    " file)"
+)
 NOTHING_FITS = (
     "it fits nothing else that was tried for --salvage either, so it is most likely wrong; if not,"
     " try another copy of the backup"
@@ -221,9 +225,12 @@ class Front:
                 raise UnsupportedFormat(
                     "the backup's header is missing: it begins with"
                     f" {display(member.name)}. Without it only backups of format 2 can be read"
+                    + ("" if self._source.seekable else _MAYBE_LATER)
                 )
+            hint = "" if self._source.seekable else _MAYBE_LATER
             raise NotABackup(
                 f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"
+                + hint
             )
         return self._read_member(member, self._limits.header)
 

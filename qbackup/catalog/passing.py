@@ -16,6 +16,7 @@ from qbackup.catalog.common import (
     first_member,
     read_proof,
 )
+from qbackup.catalog.repacked import folder_of, inside
 from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import StoredMember, Warn, scan
 from qbackup.errors import (
@@ -32,6 +33,11 @@ from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import ChunkName, display
 from qbackup.source import Source
+
+_NO_COPY = (
+    "the header's authenticated copy is missing: it does not follow the header. From a pipe nothing"
+    " else can be looked for; if somebody packed this backup again, write it to a file first"
+)
 
 
 class PassingChunks(Sequence[EncryptedChunk]):
@@ -89,12 +95,21 @@ class PipeCatalog:
         self._current: BackupFile | None = None
         self._passing: dict[str, PassingChunks] = {}
         self._seen: dict[str, BackupFile] = {}
-        self._header = first_member(self._members) if has_header else None
+        self._header = self._first() if has_header else None
         self._copy: StoredMember | None = None
 
     def _lose(self, text: str) -> None:
         add_fault(self.faults, text)
         self._warn(text)
+
+    def _first(self) -> StoredMember:
+        """The header, in whose folder all that counts then is; or what stands in its place."""
+        member = first_member(self._members)
+        folder = folder_of(member.name)
+        if not folder:
+            return member
+        self._members = inside(self._members, folder, self._warn)
+        return StoredMember(HEADER_NAME, member.offset, member.size)
 
     def _next_member(self) -> StoredMember | None:
         member = next(self._members, None)
@@ -115,9 +130,7 @@ class PipeCatalog:
             except (ArchiveDamaged, LimitExceeded):
                 member = None
             if member is None or member.name != HEADER_COPY_NAME:
-                raise HeaderAltered(
-                    "the header's authenticated copy is missing", file=HEADER_COPY_NAME
-                )
+                raise HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
             self._copy = member
         return self._copy
 
