@@ -40,6 +40,7 @@ from qbackup.tar import (
 
 RECORD_SIZE = 20 * BLOCK_SIZE  # what GNU tar pads an archive to
 _HEADERS_SIZE = 3 * BLOCK_SIZE  # a pax header, its records, the member's own header
+_RECORD_MOST = 1024 * 1024  # of an archive that was packed again, tar -b 2048
 _END_BLOCKS = 2
 _HERE = "./"
 _ZEROS_READ = 1024 * 1024
@@ -307,7 +308,9 @@ class Seams:
             self._check_end(window, data_end)
         window.position -= len(data)
         if self._is_certain and window.position > record_end:
-            self._tell_of_zeros(record_end, window.position, is_end=not data)
+            is_padding = not data and self._count > 1 and window.position <= data_end + _RECORD_MOST
+            if not is_padding:
+                self._tell_of_zeros(record_end, window.position, is_end=not data)
         if window.position > data_end:
             self._start, self._count, self._is_certain = window.position, 0, True
 

@@ -221,7 +221,7 @@ class Front:
     def _read_header(self) -> bytes:
         member = self._catalog.header()
         if member.name != HEADER_NAME:
-            if member.name.startswith(METADATA_PATH + "."):
+            if member.name.startswith((METADATA_PATH + ".", HEADER_COPY_NAME)):
                 raise UnsupportedFormat(
                     "the backup's header is missing: it begins with"
                     f" {display(member.name)}. Without it only backups of format 2 can be read"
