@@ -127,7 +127,10 @@ class Window:
         if not self._source.seekable or end <= self.position:
             return None
         step = max(_SAMPLE_SIZE, (end - self.position) // _SAMPLES)
-        places: list[int] = [*range(self.position, end, step), max(self.position, end - _SAMPLE_SIZE)]
+        places: list[int] = [
+            *range(self.position, end, step),
+            max(self.position, end - _SAMPLE_SIZE),
+        ]
         for place in places:
             buffer = bytearray(_SAMPLE_SIZE)
             self._source.read_into(place, memoryview(buffer))
