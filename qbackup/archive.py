@@ -152,6 +152,7 @@ class BackupArchive:
         self.catalog, self._front = opening.open()
         self._contents = Contents(
             self.catalog,
+            self,
             self.limits,
             lambda: self.door.metadata_root,
             salvage=self._salvage,

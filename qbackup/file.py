@@ -84,6 +84,11 @@ class BackupFile:
         size = getattr(self.chunks, "stored_size", None)
         return size if size is not None else sum(chunk.size for chunk in self.chunks)
 
+    @property
+    def least_size(self) -> int:
+        """Bytes that its content has at least, as far as that is known."""
+        return self.stored_size
+
     def readable_size(self, limit: int) -> int:
         """As `stored_size`, without chunks longer than `limit` bytes, which are never read.
 
@@ -148,8 +153,16 @@ class BackupFile:
 
     def _extents(self) -> Iterator[Extent]:
         with self.naming_errors(), closing(self.decode()) as inner:
-            yield from inner.only_file().extents()
-            inner.finish()
+            yield from self.content(inner).extents()
+            self.finish(inner)
+
+    def content(self, inner: InnerArchive) -> Entry:
+        """What of its inner archive is its content. Raises Damaged where something else is."""
+        return inner.only_file()
+
+    def finish(self, inner: InnerArchive) -> None:
+        """Proves that all was there, once the content was read. Raises Damaged."""
+        inner.finish()
 
     def entries(self) -> Iterator[Entry]:
         """The entries of a folder archive, in order; each to be read before the next.
@@ -172,11 +185,11 @@ class BackupFile:
         def pieces() -> Iterator[memoryview]:
             nonlocal size
             with self.naming_errors(), closing(self.decode()) as inner:
-                entry = inner.only_file()
+                entry = self.content(inner)
                 size = entry.size
                 for extent in entry.extents():
                     yield from _bytes_of(extent)
-                inner.finish()
+                self.finish(inner)
 
         limit = self._access.limits.read_all
         return cast(BinaryIO, VerifiedStream(pieces(), size=lambda: size, limit=limit))

@@ -169,6 +169,10 @@ class SeekableCatalog:
         runs = self._by_path()[path]
         return self.file_at(runs[0]) if runs else None
 
+    def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
+        """See `Catalog`."""
+        return next(filter(None, map(self.find, paths)), None)
+
     def metadata_file(self) -> BackupFile | None:
         """See `Catalog`."""
         return self.find(METADATA_PATH)

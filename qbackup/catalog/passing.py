@@ -247,13 +247,17 @@ class PipeCatalog:
 
     def find(self, path: str) -> BackupFile | None:
         """See `Catalog`."""
-        if self._current is not None and self._current.path == path:
+        return self.find_first((path,))
+
+    def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
+        """See `Catalog`."""
+        if self._current is not None and self._current.path in paths:
             return self._current
-        if path in self._seen:
+        for path in filter(self._seen.__contains__, paths):
             raise AlreadyPassed(
                 "it went by: on a pipe files come in order, once", file=display(path)
             )
-        return next((file for file in self.files() if file.path == path), None)
+        return next((file for file in self.files() if file.path in paths), None)
 
     def metadata_file(self) -> BackupFile | None:
         """See `Catalog`. Another file that comes first keeps its turn."""
