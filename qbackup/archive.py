@@ -34,7 +34,8 @@ from qbackup.pipeline import Pipeline
 from qbackup.qube import Qube
 from qbackup.recovery import Recovery
 from qbackup.restore.report import OnProgress, Report
-from qbackup.source import Source, open_source
+from qbackup.source import Source
+from qbackup.unpacked import open_backup
 from qbackup.volumes import choose_volumes
 
 TYPE_CHECKING = False
@@ -112,10 +113,12 @@ class BackupArchive:
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
         self._salvage = salvage
-        opened = open_source(source)
+        opened = open_backup(source, self.limits)
         if salvage and not opened.seekable:
             opened.close()
             raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
+        for note in getattr(opened, "notes", ()):  # of a folder
+            self._warn(note)
         # a search may read a byte twice
         self._source: Source = opened if salvage else KeepingSource(opened)
         self.pipeline = Pipeline(
@@ -148,6 +151,7 @@ class BackupArchive:
         self.catalog, self._front = opening.open()
         self._contents = Contents(
             self.catalog,
+            self,
             self.limits,
             lambda: self.door.metadata_root,
             salvage=self._salvage,

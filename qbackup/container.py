@@ -5,8 +5,11 @@ are said to be; what they are is decided by the MAC over them. The rules:
 
 * A backup is a row of complete tar archives, so zero blocks may stand between members and
   must stand at the end, as for GNU tar with ``-i``. An archive that ends without them was cut.
+  The exception is an archive of several members, which Qubes never writes: somebody packed the
+  backup again, and many programs write a shorter end or none. A warning says so.
   More of them than fill its last record, and then another member: something has been wiped out
   there, which is told; at the end of the backup they may be what a larger medium holds.
+* Names may begin with ``./``, and folders may be among the members: packing a folder does that.
 * Every header must match its checksum. After one that does not, nothing is guessed: what
   was found before stays usable, and the scan ends with `ArchiveDamaged`.
 * Only regular members with the name of a chunk, or of the header, count. Everything else
@@ -23,10 +26,11 @@ from dataclasses import dataclass
 from qbackup.errors import ArchiveDamaged, Damaged, LimitExceeded, NotABackup
 from qbackup.limits import Limits
 from qbackup.lookalikes import looks_like
-from qbackup.names import ChunkName, decode, display
+from qbackup.names import ENCRYPTED_SUFFIX, ChunkName, decode, display, parse_chunk_name
 from qbackup.source import Source
 from qbackup.tar import (
     BLOCK_SIZE,
+    DIRECTORY,
     MAGIC_OFFSET,
     REGULAR_TYPES,
     ZERO_BLOCK,
@@ -36,7 +40,16 @@ from qbackup.tar import (
 
 RECORD_SIZE = 20 * BLOCK_SIZE  # what GNU tar pads an archive to
 _HEADERS_SIZE = 3 * BLOCK_SIZE  # a pax header, its records, the member's own header
+_RECORD_MOST = 1024 * 1024  # of an archive that was packed again, tar -b 2048
 _END_BLOCKS = 2
+_HERE = "./"
+_ZEROS_READ = 1024 * 1024
+_SAMPLES = 1024  # of zeros that are too many to be read
+_SAMPLE_SIZE = 4096
+_OF_A_DEVICE = (
+    "; if the backup was written onto a device, the device may have held this before, behind the"
+    " backup's end"
+)
 
 Warn = Callable[[str], None]
 
@@ -90,6 +103,51 @@ class Window:
         self.position += blocks * BLOCK_SIZE
         return blocks
 
+    def skip_zeros(self, limit: int) -> None:
+        """Passes zero blocks, up to so many bytes; from a file only, in large reads."""
+        zeros = bytes(_ZEROS_READ)
+        while limit > 0 and self._source.seekable:
+            buffer = bytearray(_ZEROS_READ)
+            count = self._source.read_into(self.position, memoryview(buffer))
+            if count == _ZEROS_READ and buffer == zeros:
+                self.position += count
+                limit -= count
+                continue
+            del buffer[count:]
+            self.position += (count - len(buffer.lstrip(b"\0"))) // BLOCK_SIZE * BLOCK_SIZE
+            return
+
+    def find_data(self) -> int | None:
+        """Looks here and there for a byte that is no zero, from here to the end of a file.
+
+        Returns:
+            Where one was found; None where all that was looked at is zeros.
+        """
+        end: int = self._source.end()
+        if not self._source.seekable or end <= self.position:
+            return None
+        step = max(_SAMPLE_SIZE, (end - self.position) // _SAMPLES)
+        places: list[int] = [
+            *range(self.position, end, step),
+            max(self.position, end - _SAMPLE_SIZE),
+        ]
+        for place in places:
+            buffer = bytearray(_SAMPLE_SIZE)
+            self._source.read_into(place, memoryview(buffer))
+            zeros = len(buffer) - len(buffer.lstrip(b"\0"))
+            if zeros < len(buffer):
+                return place + zeros
+        return None
+
+    def finish(self) -> None:
+        """Reads no more: whatever follows is not looked at."""
+        self.position = max(self.position, self._source.end())
+        self._buffer, self._start, self._ended = b"", self.position, True
+
+    def has_come_to(self, position: int) -> bool:
+        """Whether the input, whose end was met, has all bytes up to there."""
+        return self._source.end() >= position
+
 
 def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[StoredMember]:
     """The regular members in order, each before its data is read.
@@ -122,13 +180,31 @@ def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[Sto
             raise LimitExceeded(
                 f"the archive has more than {limits.members} members", limit="members"
             )
-        offset, name = window.position, decode(member.name)
+        offset, name = window.position, plain_name(member)
         if member.type in REGULAR_TYPES:
             yield StoredMember(name, offset, member.stored_size)
-        else:
+        elif not is_mere_folder(member):
             warn(f"{display(name)}: not a regular file, ignored")
         window.position = offset + member.stored_size + member.padding
         seams.pass_one(window)
+
+
+def plain_name(member: TarMember) -> str:
+    """The member's name without the ``./`` that packing a folder puts in front."""
+    name = decode(member.name)
+    while name.startswith(_HERE) and len(name) > len(_HERE):
+        name = name[len(_HERE) :].lstrip("/")
+    return name
+
+
+def is_mere_folder(member: TarMember) -> bool:
+    """Whether this is a folder as it stands in every packed folder, and in no chunk's place."""
+    name = decode(member.name).rstrip("/")
+    return (
+        member.type == DIRECTORY
+        and not member.stored_size
+        and not any(parse_chunk_name(name.removesuffix(end)) for end in ("", ENCRYPTED_SUFFIX))
+    )
 
 
 def check_first_block(block: bytes) -> None:
@@ -175,7 +251,9 @@ def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarM
             raise ArchiveDamaged(f"zeros where a member should begin, at byte {start}") from None
         return member
     except Damaged as error:
-        raise ArchiveDamaged(f"{error.reason}, at byte {start}") from error
+        is_other = start and data[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar"
+        hint = _OF_A_DEVICE if is_other and len(data) == BLOCK_SIZE else ""
+        raise ArchiveDamaged(f"{error.reason}, at byte {start}{hint}") from error
     except LimitExceeded as error:
         error.reason = f"{error.reason}, at byte {start}"
         raise
@@ -186,7 +264,9 @@ class Seams:
 
     GNU tar pads an archive to whole records, so the place of the next header is known
     beforehand and one read fetches both; a backup that ends elsewhere was cut off, and zeros
-    that go on to a later member stand where another one was.
+    that go on to a later member stand where another one was. Qubes puts each member into an
+    archive of its own; one that holds several was packed by somebody else, and may end anywhere
+    behind its last member.
 
     Args:
         limits: bounds on zeros.
@@ -199,39 +279,77 @@ class Seams:
         self._warn = warn
         self._lose = lose
         self._start = 0
+        self._count = 0  # of members since then
         self._is_certain = True
 
     def begin_at_guess(self, position: int) -> None:
         """An archive begins somewhere before this place, where one of its headers was found."""
-        self._start = position
+        self._start, self._count = position, 0
         self._is_certain = False
 
     def pass_one(self, window: Window) -> None:
         """Passes the zero blocks after a member.
 
         Raises:
-            ArchiveDamaged: the archive is cut off, or there are more zeros than allowed.
+            ArchiveDamaged: the archive is cut off, or there is something behind more zeros than
+                are read.
         """
+        self._count += 1
         data_end = window.position
         record_end = data_end + _END_BLOCKS * BLOCK_SIZE - self._start
         record_end += -record_end % RECORD_SIZE + self._start
-        blocks = 0
+        limit = data_end + self._limits.zeros
         while True:
             data = window.take(
                 BLOCK_SIZE, max(0, record_end - window.position - BLOCK_SIZE) + _HEADERS_SIZE
             )
             if data != ZERO_BLOCK:
                 break
-            blocks += 1 + window.skip_zero_blocks()
-            if blocks * BLOCK_SIZE > self._limits.trailing_zeros:
-                raise ArchiveDamaged(f"nothing but zeros from byte {data_end} on")
+            window.skip_zero_blocks()
+            if window.position > record_end:
+                window.skip_zeros(limit - window.position)
+            if window.position >= limit:
+                self._give_up(window, data_end)
+                return
         if not data and window.position < record_end:
-            raise ArchiveDamaged(f"the archive is cut off at byte {window.position}")
+            self._check_end(window, data_end)
         window.position -= len(data)
         if self._is_certain and window.position > record_end:
-            self._tell_of_zeros(record_end, window.position, is_end=not data)
-        if blocks:
-            self._start, self._is_certain = window.position, True
+            is_padding = not data and self._count > 1 and window.position <= data_end + _RECORD_MOST
+            if not is_padding:
+                self._tell_of_zeros(record_end, window.position, is_end=not data)
+        if window.position > data_end:
+            self._start, self._count, self._is_certain = window.position, 0, True
+
+    def _check_end(self, window: Window, data_end: int) -> None:
+        """Tells an archive that was packed without padding from one that was cut off."""
+        packed_again = self._is_certain and self._count > 1
+        if not packed_again or not window.has_come_to(data_end):
+            raise ArchiveDamaged(f"the archive is cut off at byte {window.position}")
+        if window.position < data_end + _END_BLOCKS * BLOCK_SIZE:
+            self._warn(
+                f"the archive ends at byte {window.position} without an end mark: the program that"
+                " packed it again wrote none, or something behind that place is lost"
+            )
+
+    def _give_up(self, window: Window, data_end: int) -> None:
+        """Ends the backup where more zeros follow than are read.
+
+        Raises:
+            ArchiveDamaged: something else follows them.
+        """
+        place = window.find_data()
+        if place is not None:
+            raise ArchiveDamaged(
+                f"nothing but zeros from byte {data_end} to byte {window.position}, and something"
+                f" else at byte {place}"
+            )
+        self._warn(
+            f"the archive ends at byte {data_end}, and zeros follow, of which"
+            f" {window.position - data_end} bytes were read: it was written to something larger, or"
+            " what stood there is lost"
+        )
+        window.finish()
 
     def _tell_of_zeros(self, start: int, end: int, *, is_end: bool) -> None:
         if is_end:

@@ -14,7 +14,8 @@ from qbackup.errors import (
     QBackupError,
     SymbolicLink,
 )
-from qbackup.file import BackupFile
+from qbackup.file import Access, BackupFile
+from qbackup.folderfile import ArchivedFile, choose
 from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
 from qbackup.metadata.table import BY_FOLDER
@@ -27,6 +28,7 @@ class Contents:
 
     Args:
         catalog: the archive's files.
+        access: the archive that its files belong to.
         limits: bounds on ``qubes.xml``.
         root_tag: what its document is called in this backup's format.
         salvage: qubes are called by their folders where it can't be used.
@@ -36,9 +38,16 @@ class Contents:
     """
 
     def __init__(
-        self, catalog: Catalog, limits: Limits, root_tag: Callable[[], str], *, salvage: bool
+        self,
+        catalog: Catalog,
+        access: Access,
+        limits: Limits,
+        root_tag: Callable[[], str],
+        *,
+        salvage: bool,
     ) -> None:
         self._catalog = catalog
+        self._access = access
         self._limits = limits
         self._root_tag = root_tag
         self._salvage = salvage
@@ -125,8 +134,17 @@ class Contents:
     def file(self, name: str) -> BackupFile:
         """See `BackupArchive.file`."""
         qube, _, rest = name.partition("/")
-        path = self.table.path_of(qube, rest) or name
-        file = self._catalog.find(path)
-        if file is None or path == METADATA_PATH:
-            raise self.table.not_there(f"there is no file {display(name)!r} in this backup")
-        return file
+        table = self.table
+        found = choose(
+            self._catalog.find_first,
+            self._catalog.naming.is_folder,
+            lambda file: table.path_of(qube, file),
+            rest,
+        )
+        if found is None and table.path_of(qube, rest) is None:  # a path in the archive
+            path = self._catalog.find(name)
+            found = (path, None) if path is not None else None
+        if found is None or found[0].path == METADATA_PATH:
+            raise table.not_there(f"there is no file {display(name)!r} in this backup")
+        file, entry = found
+        return file if entry is None else ArchivedFile(file, self._access, entry, name)

@@ -85,6 +85,11 @@ class BackupFile:
         size = getattr(self.chunks, "stored_size", None)
         return size if size is not None else sum(chunk.size for chunk in self.chunks)
 
+    @property
+    def least_size(self) -> int:
+        """Bytes that its content has at least, as far as that is known."""
+        return self.stored_size
+
     def readable_size(self, limit: int) -> int:
         """As `stored_size`, without chunks longer than `limit` bytes, which are never read.
 
@@ -161,8 +166,23 @@ class BackupFile:
 
     def _extents(self) -> Iterator[Extent]:
         with self.naming_errors(), closing(self.decode()) as inner:
-            yield from self._only_file(inner).extents()
-            inner.finish()
+            yield from self.content(inner).extents()
+            self.finish(inner)
+
+    def content(self, inner: InnerArchive) -> Entry:
+        """The one file in its inner archive. Raises where that is a folder or a link."""
+        kind = self.own_kind(inner)
+        self._refuse_folder()
+        if kind == "symlink" and not must_have_content(self.path):
+            raise SymbolicLink(
+                f"this is a symbolic link to {inner.only_link()}, with no content of its own",
+                file=self.name,
+            )
+        return inner.only_file()
+
+    def finish(self, inner: InnerArchive) -> None:
+        """Proves that all was there, once the content was read. Raises Damaged."""
+        inner.finish()
 
     def entries(self) -> Iterator[Entry]:
         """The entries of a folder archive, in order; each to be read before the next.
@@ -190,25 +210,14 @@ class BackupFile:
         def pieces() -> Iterator[memoryview]:
             nonlocal size
             with self.naming_errors(), closing(self.decode()) as inner:
-                entry = self._only_file(inner)
+                entry = self.content(inner)
                 size = entry.size
                 for extent in entry.extents():
                     yield from _bytes_of(extent)
-                inner.finish()
+                self.finish(inner)
 
         limit = self._access.limits.read_all
         return cast(BinaryIO, VerifiedStream(pieces(), size=lambda: size, limit=limit))
-
-    def _only_file(self, inner: InnerArchive) -> Entry:
-        """The one file in it. Raises where it is a folder or a link."""
-        kind = self.own_kind(inner)
-        self._refuse_folder()
-        if kind == "symlink" and not must_have_content(self.path):
-            raise SymbolicLink(
-                f"this is a symbolic link to {inner.only_link()}, with no content of its own",
-                file=self.name,
-            )
-        return inner.only_file()
 
     def _refuse_folder(self) -> None:
         if self.is_folder:

@@ -46,6 +46,10 @@ _OTHER_FORMAT = (
     "the header was altered or is damaged: its authenticated copy is that of format 4, and the"
     " header says another format, or none"
 )
+_MAYBE_LATER = (
+    " (from a pipe the header must come first: if somebody packed the backup again, write it to a"
+    " file)"
+)
 NOTHING_FITS = (
     "it fits nothing else that was tried for --salvage either, so it is most likely wrong; if not,"
     " try another copy of the backup"
@@ -228,13 +232,16 @@ class Front:
     def _read_header(self) -> bytes:
         member = self._catalog.header()
         if member.name != HEADER_NAME:
-            if member.name.startswith(METADATA_PATH + "."):
+            if member.name.startswith((METADATA_PATH + ".", HEADER_COPY_NAME)):
                 raise UnsupportedFormat(
                     "the backup's header is missing: it begins with"
                     f" {display(member.name)}. Without it only backups of format 2 can be read"
+                    + ("" if self._source.seekable else _MAYBE_LATER)
                 )
+            hint = "" if self._source.seekable else _MAYBE_LATER
             raise NotABackup(
                 f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"
+                + hint
             )
         return self._read_member(member, self._limits.header)
 

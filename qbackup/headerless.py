@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 
 from qbackup.catalog import Catalog, SalvageCatalog
+from qbackup.catalog.repacked import FIRST_NAME as _FIRST_NAME
+from qbackup.catalog.repacked import Packing
 from qbackup.container import StoredMember, scan
 from qbackup.errors import (
     ArchiveDamaged,
@@ -30,13 +32,11 @@ from qbackup.errors import (
 from qbackup.front import NOTHING_FITS, Front
 from qbackup.header import BackupHeader
 from qbackup.limits import Limits
-from qbackup.metadata import METADATA_PATH
-from qbackup.names import PROOF_LIMIT_BYTES, ChunkName, display
+from qbackup.names import PROOF_LIMIT_BYTES, display
 from qbackup.pipeline import Pipeline
 from qbackup.scrypt import ScryptParameters
 from qbackup.source import Source
 
-_FIRST_NAME = str(ChunkName(METADATA_PATH, 0))
 _PROOF_NAME = f"{_FIRST_NAME}.hmac"
 _OVERHEAD = 64 * 1024  # of a tar archive, compression and encryption, at the most
 _TRIES_LIMIT = 20  # files that the passphrase is tried on
@@ -72,9 +72,17 @@ class KeepingSource:
             self._kept[offset] = bytes(buffer[:count]), len(buffer)
         return count
 
+    def end(self) -> int:
+        """See `Source`."""
+        return self._source.end()
+
     def stop(self) -> None:
         """Keeps no more bytes; those that were kept are still given again."""
         self._keeps = False
+
+    def go_on(self) -> None:
+        """Keeps bytes again, until `stop`."""
+        self._keeps = True
 
     def close(self) -> None:
         """See `Source`."""
@@ -113,6 +121,18 @@ def read_beginning(source: Source, limits: Limits) -> Beginning | None:
     if second is not None and second.name == _PROOF_NAME:
         proof = _read(source, second, PROOF_LIMIT_BYTES, "header")
     return Beginning(chunk, proof)
+
+
+def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> Beginning | None:
+    """What a backup without a header begins with, where its members stand in another order.
+
+    Raises as `read_beginning`.
+    """
+    first, second = packing.find(_FIRST_NAME), packing.find(_PROOF_NAME)
+    if first is None or second is None:
+        return None
+    chunk = _read(source, first, _size_limit(limits), "metadata")
+    return Beginning(chunk, _read(source, second, PROOF_LIMIT_BYTES, "header"))
 
 
 def _size_limit(limits: Limits) -> int:

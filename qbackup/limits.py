@@ -39,6 +39,8 @@ class Limits:
             that is copied from an image at once.
         tree_deferred: bytes of names and targets kept until the end of a folder archive.
         trailing_zeros: bytes of padding after the end of an inner archive.
+        zeros: bytes of zeros behind a member of the outer archive that are read in search of the
+            next one; of more the rest is only looked at here and there.
         decoder_memory: memory of the decompressor.
         journal: length of the journal in the output folder.
         read_all: length of what ``read()`` without a size returns at once.
@@ -60,6 +62,7 @@ class Limits:
     tree_entries: int = 1_000_000  # a name's fingerprint costs about 60 bytes
     tree_deferred: int = 16 * MIB  # 100,000 symbolic links
     trailing_zeros: int = 1 * MIB  # tar's default record is 10 KiB
+    zeros: int = 256 * MIB  # two lost chunks, or a few seconds of an empty stick
     decoder_memory: int = 160 * MIB  # xz -9 takes 65 MiB, zstd --long=27 takes 128 MiB
     journal: int = 64 * MIB  # 100,000 files, with some 300 bytes twice
     read_all: int = 1 * GIB  # a mistake in a caller, not a wish

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from qbackup.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
 from qbackup.catalog.common import MakeChunk
+from qbackup.catalog.repacked import Packing
 from qbackup.container import Warn
 from qbackup.errors import LimitExceeded, MachineError
 from qbackup.file import Access
@@ -14,6 +15,7 @@ from qbackup.headerless import (
     Beginning,
     HeaderlessFront,
     KeepingSource,
+    beginning_elsewhere,
     find_beginning,
     read_beginning,
 )
@@ -51,6 +53,8 @@ class Opening:
         if isinstance(self.source, KeepingSource):
             self.source.stop()
         catalog = self._catalog(has_header=beginning is None)
+        if isinstance(catalog, SeekableCatalog) and catalog.packing is not None:
+            beginning = self._beginning_of(catalog.packing, beginning)
         return catalog, self._front(catalog, beginning)
 
     def _read_beginning(self) -> Beginning | None:
@@ -60,6 +64,20 @@ class Opening:
             if not self.salvage:  # which goes past what can't be read
                 raise
             return None
+
+    def _beginning_of(self, packing: Packing, beginning: Beginning | None) -> Beginning | None:
+        """The same, where the order of the members means nothing."""
+        if packing.header is not None:
+            return None
+        if beginning is not None and beginning.proof is not None:
+            return beginning
+        if isinstance(self.source, KeepingSource):
+            self.source.go_on()
+        try:
+            return beginning_elsewhere(self.source, packing, self.limits) or beginning
+        finally:
+            if isinstance(self.source, KeepingSource):
+                self.source.stop()
 
     def _catalog(self, *, has_header: bool) -> Catalog:
         parts = (self.source, self.limits, self.access, self.make_chunk, self.warn)

@@ -94,7 +94,8 @@ class Recovery:
     def _plan(self, names: Sequence[str]) -> Plan:
         table = self.contents.table
         seen = [file.path for file in self.catalog.seen_files()]
-        plan = Plan(table, names, seen if self.source.seekable else None)
+        is_folder = self.catalog.naming.is_folder
+        plan = Plan(table, names, seen if self.source.seekable else None, is_folder)
         if not self.source.seekable:
             for target in filter(None, map(plan.target, seen)):
                 raise AlreadyPassed("it went by on the pipe", file=display(target.label))
@@ -211,7 +212,11 @@ class Recovery:
         """Stored bytes of the files that will be written; 0 where they are not known yet."""
         if not self.source.seekable:
             return 0
-        wanted = (file for file, t in self._wanted(plan) if writer.has_room(t.qube, t.name))
+        wanted = (
+            file
+            for file, t in self._wanted(plan)
+            if not t.entries and writer.has_room(t.qube, t.name)
+        )
         return sum(file.readable_size(self.limits.chunk) for file in wanted)
 
     def _ignored(self, file: BackupFile) -> None:

@@ -15,11 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from qbackup.container import Seams, StoredMember, Warn, Window, next_member
+from qbackup.container import (
+    Seams,
+    StoredMember,
+    Warn,
+    Window,
+    is_mere_folder,
+    next_member,
+    plain_name,
+)
 from qbackup.errors import ArchiveDamaged, Damaged, LimitExceeded, MachineError, QBackupError
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.limits import Limits
-from qbackup.names import decode, display
+from qbackup.names import display
 from qbackup.source import SeekableSource
 from qbackup.tar import BLOCK_SIZE, MAGIC_OFFSET, REGULAR_TYPES, TarMember, check_block
 
@@ -83,9 +91,9 @@ def scan_past_damage(
             )
         resume = offset = window.position
         if member.type in REGULAR_TYPES:
-            yield StoredMember(decode(member.name), offset, member.stored_size)
-        else:
-            warn(f"{display(decode(member.name))}: not a regular file, ignored")
+            yield StoredMember(plain_name(member), offset, member.stored_size)
+        elif not is_mere_folder(member):
+            warn(f"{display(plain_name(member))}: not a regular file, ignored")
         window.position = offset + member.stored_size + member.padding
 
 
@@ -144,7 +152,7 @@ class _Search:
             return None
         if offset + member.stored_size > (self._end if end is None else end):
             return None
-        return StoredMember(decode(member.name), offset, member.stored_size)
+        return StoredMember(plain_name(member), offset, member.stored_size)
 
     def _find(self, position: int, data: bytearray) -> int | None:
         """The first place in data, which stand at this position, where a member begins.
@@ -185,7 +193,7 @@ class _Search:
 
     def _is_part(self, member: TarMember) -> bool:
         """Whether it has a name that a part of a backup has."""
-        name = decode(member.name)
+        name = plain_name(member)
         if member.type not in REGULAR_TYPES:
             return False
         if any(part.startswith(_PAX_FOLDER) for part in name.split("/")):

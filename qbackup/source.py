@@ -61,19 +61,29 @@ class Source(Protocol):
         """
         ...
 
+    def end(self) -> int:
+        """The input's length in bytes, 0 where it can't be told; on a pipe, what came so far."""
+        ...
+
     def close(self) -> None:
         """Closes what this source opened itself. Never raises."""
         ...
 
 
-class _Use:
+class Closable(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None: ...  # noqa: D102
+
+
+class Use:
     """A file in use: it is closed when nobody reads it any more.
 
     Closing it under a read would let the read end up in whatever file gets its number next;
     waiting for the read would hang on a dying disk or an idle pipe.
     """
 
-    def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool) -> None:
+    def __init__(self, file: Closable, *, owned: bool) -> None:
         self._file = file
         self._owned = owned
         self._lock = threading.Lock()
@@ -113,7 +123,7 @@ class SeekableSource:
 
     def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool) -> None:
         self._file = file
-        self._use = _Use(file, owned=owned)
+        self._use = Use(file, owned=owned)
         self._lock = threading.Lock()
         self.troubles = 0
         self._read_at = self._pread if type(file) is io.FileIO and _PREADV else self._seek_read
@@ -181,7 +191,7 @@ class PipeSource:
 
     def __init__(self, file: BinaryIO, *, owned: bool) -> None:
         self._file = file
-        self._use = _Use(file, owned=owned)
+        self._use = Use(file, owned=owned)
         self._lock = threading.Lock()
         self._position = 0
         self._failure: MachineError | None = None
@@ -223,6 +233,10 @@ class PipeSource:
             self._position += count
             size -= count
         return True
+
+    def end(self) -> int:
+        """See `Source`."""
+        return self._position
 
     def close(self) -> None:
         """See `Source`."""

@@ -1,4 +1,4 @@
-"""Backups that are named by a URL, as binary files: whatever fsspec opens.
+"""Backups that are named by a URL, as binary files: whatever fsspec opens, and ``sftp://``.
 
 Each request goes over a network, so few and large ones are made: a small read takes what is
 around it too, which the next small reads then need, and a large one is cut into pieces that a
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from qbackup.errors import MachineError, UsageError
 from qbackup.names import display
+from qbackup.sftp import is_sftp, open_sftp, parse_address, read_config, with_config
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _USER = re.compile(r"//[^/?#\s]*@")
@@ -29,6 +30,7 @@ _WINDOWS = 16
 _PIECE = 8 * 1024**2
 _TRIES = 3
 _CONNECT_SECONDS, _SILENCE_SECONDS = 30, 60
+_NEEDED = "a backup on another machine needs: pip install 'fsspec[http,sftp]'"
 _NOTHING = "the server gives nothing where the backup goes on"
 _TOO_MUCH = "the server gives more than it was asked for"
 
@@ -50,17 +52,9 @@ def open_url(url: str) -> BinaryIO:
         UsageError: there is nothing there, no such protocol, or what it needs is not installed.
         MachineError: the server can't be reached, or refuses.
     """
+    open_it = _open_sftp if is_sftp(url) else _open_any
     try:
-        from fsspec.core import url_to_fs
-    except ImportError as error:
-        raise UsageError(
-            "a backup on another machine needs: pip install 'fsspec[http,sftp]'",
-            file=without_secrets(url),
-        ) from error
-    try:
-        urlsplit(url)  # or it is none, which not every protocol looks at
-        filesystem, path = url_to_fs(url, **_options(url))
-        return cast(BinaryIO, _opened(filesystem, path))
+        return cast(BinaryIO, open_it(url))
     except (ValueError, ImportError) as error:  # an unknown protocol; a package that is missing
         raise UsageError(_shown(error, url), file=without_secrets(url)) from error
     except Exception as error:  # of whatever kind: every protocol has its own
@@ -70,6 +64,29 @@ def open_url(url: str) -> BinaryIO:
         raise MachineError(
             f"can't open the backup: {_shown(reason, url)}", file=without_secrets(url)
         ) from error
+
+
+def _open_any(url: str) -> io.RawIOBase:
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise ImportError(_NEEDED) from error
+    urlsplit(url)  # or it is none, which not every protocol looks at
+    filesystem, path = url_to_fs(url, **_options(url))
+    return _opened(filesystem, path)
+
+
+def _open_sftp(url: str) -> io.RawIOBase:
+    try:
+        import paramiko  # noqa: F401
+    except ImportError as error:
+        raise ImportError(_NEEDED) from error
+    address = parse_address(url)
+    config = read_config()
+    if config is not None:
+        address = with_config(address, config)
+    file = open_sftp(address)
+    return _Ranged(file, file.size)
 
 
 def _options(url: str) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +17,12 @@ pytest.importorskip("fsspec")
 
 from aiohttp import ClientTimeout
 from fsspec.implementations.http import HTTPFileSystem
+from hypothesis import given
+from hypothesis import strategies as st
 
 import qbackup
 from qbackup.errors import UsageError
+from qbackup.sftp import Address, is_sftp, parse_address, with_config
 from qbackup.urls import _Ranged, is_url, without_secrets
 from tests.commandline import SAMPLE, SAMPLE_FILE, SAMPLE_SECRET, run
 from tests.librarybackup import PASSPHRASE, Made
@@ -38,6 +43,16 @@ from tests.tarbytes import member
 
 KEY = ["-p", str(SAMPLE_FILE)]
 KIB = 1 << 10
+_RELAY = """
+import os, select, socket, sys
+there = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+while True:
+    for end in select.select([0, there], [], [])[0]:
+        data = os.read(0, 65536) if end == 0 else there.recv(65536)
+        if not data:
+            sys.exit()
+        there.sendall(data) if end == 0 else os.write(1, data)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -251,11 +266,114 @@ class TestSftp:
         ended = run("verify", f"{url}{SAMPLE}", "--salvage", *KEY, env={"HOME": str(home)})
         assert ended.status == 0, ended
 
+    @pytest.mark.parametrize("name", ["a#b", "a?b", "a%23b", "a b#?%41.tar", "#", "ü"])
+    def test_any_name_of_a_file(self, sftp: tuple[str, Path], tmp_path: Path, name: str) -> None:
+        url, home = sftp
+        shutil.copy(SAMPLE, tmp_path / name)
+        ended = run("list", f"{url}{tmp_path}/{name}", *KEY, env={"HOME": str(home)})
+        assert ended.status == 0, ended
+
+    def test_an_escape_is_taken_for_one_where_nothing_is_called_so(
+        self, sftp: tuple[str, Path], tmp_path: Path
+    ) -> None:
+        url, home = sftp
+        shutil.copy(SAMPLE, tmp_path / "a#b c")
+        ended = run("list", f"{url}{tmp_path}/a%23b%20c", *KEY, env={"HOME": str(home)})
+        assert ended.status == 0, ended
+
+    def test_an_alias_of_the_users_configuration(
+        self, sftp: tuple[str, Path], tmp_path: Path
+    ) -> None:
+        url, home = sftp
+        user, _, host = url.removeprefix("sftp://").partition("@")
+        (tmp_path / ".ssh").mkdir()
+        (tmp_path / ".ssh" / "config").write_text(
+            f"Host nas\n  HostName 127.0.0.1\n  Port {host.partition(':')[2]}\n  User {user}\n"
+            f"  IdentityFile {home}/.ssh/id_ed25519\n  IdentityFile ~/.ssh/not-there\n"
+        )
+        ended = run("list", f"sftp://nas{SAMPLE}", *KEY, env={"HOME": str(tmp_path)})
+        assert ended.status == 0, ended
+
+    def test_an_alias_that_is_reached_through_a_program(
+        self, sftp: tuple[str, Path], tmp_path: Path
+    ) -> None:
+        url, home = sftp
+        user, _, host = url.removeprefix("sftp://").partition("@")
+        relay = tmp_path / "relay.py"
+        relay.write_text(_RELAY)
+        (tmp_path / ".ssh").mkdir()
+        (tmp_path / ".ssh" / "config").write_text(
+            f"Host nas\n  HostName nowhere.invalid\n  User {user}\n"
+            f"  IdentityFile {home}/.ssh/id_ed25519\n"
+            f"  ProxyCommand {sys.executable} {relay} {host.partition(':')[2]}\n"
+        )
+        ended = run("list", f"sftp://nas{SAMPLE}", *KEY, env={"HOME": str(tmp_path)})
+        assert ended.status == 0, ended
+
+    def test_a_configuration_that_makes_no_sense(self, tmp_path: Path) -> None:
+        pytest.importorskip("paramiko")
+        (tmp_path / ".ssh").mkdir()
+        (tmp_path / ".ssh" / "config").write_text("= =\n\0")
+        ended = run("list", "sftp://nas/backup", *KEY, env={"HOME": str(tmp_path)})
+        assert ended.status in (2, 5) and "Traceback" not in ended.err
+
     def test_what_is_not_there(self, sftp: tuple[str, Path]) -> None:
         url, home = sftp
         ended = run("info", f"{url}/nothing", env={"HOME": str(home)})
         assert ended.status == 2
         assert "there is no such file" in ended.err
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        ("url", "address"),
+        [
+            ("sftp://h/p", Address("h", "/p")),
+            ("ssh://u@h:22/p/q#r?s", Address("h", "/p/q#r?s", "u", None, 22)),
+            ("sftp://u:p@w:d@h/p", Address("h", "/p", "u", "p@w:d")),
+            ("SFTP://[::1]:2222/p", Address("::1", "/p", None, None, 2222)),
+        ],
+    )
+    def test_what_a_url_means(self, url: str, address: Address) -> None:
+        assert is_sftp(url) and parse_address(url) == address
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "sftp://", "sftp:///p", "sftp://h", "sftp://h:0/p", "sftp://h:99999/p", "sftp://h:x/p",
+            "sftp://h#f/p", "sftp://[::1/p", "sftp://a b/p", "sftp://h/\0", "sftp://@/p",
+        ],
+    )  # fmt: skip
+    def test_what_means_nothing(self, url: str) -> None:
+        with pytest.raises(ValueError, match=r"URL|port"):
+            parse_address(url)
+        with pytest.raises(qbackup.UsageError):
+            qbackup.open(url)
+
+    @given(st.text(max_size=30))
+    def test_no_text_is_a_python_error(self, text: str) -> None:
+        with contextlib.suppress(ValueError):
+            parse_address(f"sftp://{text}")
+
+    @pytest.mark.parametrize(
+        ("jump", "command"),
+        [
+            ("one", "ssh -W '[h]:22' -- one"),
+            ("u@one:2222", "ssh -p 2222 -W '[h]:22' -- u@one"),
+            ("one,two", "ssh -J one -W '[h]:22' -- two"),
+            ("none", None),
+        ],
+    )
+    def test_the_way_through_other_machines(self, jump: str, command: str | None) -> None:
+        paramiko = pytest.importorskip("paramiko")
+        config = paramiko.SSHConfig.from_text(f"Host nas\n  HostName h\n  ProxyJump {jump}\n")
+        assert with_config(Address("nas", "/p"), config).proxy == command
+
+    def test_the_url_counts_for_more(self) -> None:
+        paramiko = pytest.importorskip("paramiko")
+        config = paramiko.SSHConfig.from_text("Host *\n  User other\n  Port 99\n")
+        address = with_config(Address("h", "/p", "me", None, 22), config)
+        assert (address.user, address.port) == ("me", 22)
 
 
 class TestNames:

@@ -777,14 +777,18 @@ class TestWithoutAHeader:
             qbackup.open(backup, limits=Limits(metadata=100_000))
         assert caught.value.limit == "metadata"
 
-    def test_another_first_member_is_no_such_backup(self, tools: None, tmp_path: Path) -> None:
+    def test_in_another_order_it_is_read_from_a_file_only(
+        self, tools: None, tmp_path: Path
+    ) -> None:
         maker = Format2Maker(tmp_path / "maker")
         maker.add_qube("work", files={"private.img": b""})
         members = maker.members()
         for number in (1, 2, 3):
             backup = assemble(members[number:] + members[:number], tmp_path / "backup")
-            with pytest.raises(qbackup.Unreadable):
-                qbackup.open(backup, passphrase=SECRET)
+            with qbackup.open(backup, passphrase=SECRET) as archive:
+                assert archive.verify().ok
+            with piped(backup) as pipe, pytest.raises(qbackup.Unreadable, match="pipe"):
+                qbackup.open(pipe, passphrase=SECRET)
 
     def test_the_end_of_the_file_within_the_beginning(self, tools: None, tmp_path: Path) -> None:
         maker = Format2Maker(tmp_path / "maker")

@@ -69,6 +69,13 @@ class Catalog(Protocol):
         """
         ...
 
+    def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
+        """The first of these paths that there is a file of; on a pipe the file that comes first.
+
+        Raises as `find`.
+        """
+        ...
+
     def metadata_file(self) -> BackupFile | None:
         """``qubes.xml``; on a pipe only if it is what comes next. None if it is not there."""
         ...

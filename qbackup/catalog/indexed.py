@@ -15,9 +15,9 @@ from qbackup.catalog.common import (
     ProofOf,
     add_fault,
     classify,
-    first_member,
     read_proof,
 )
+from qbackup.catalog.repacked import Packing, look_for_header
 from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import ChunkTable, RunsByPath, StoredMember, Warn, scan
 from qbackup.errors import (
@@ -62,7 +62,8 @@ class SeekableCatalog:
         self._lock = threading.Lock()
         self._copy: StoredMember | None = None
         self._count = 0
-        self._header = self._first() if has_header else None
+        self.packing: Packing | None = None
+        self._header = self._first(has_header=has_header)
         self._table: ChunkTable | None = None
         self._broken_off = False
         self._runs: RunsByPath | None = None
@@ -75,9 +76,12 @@ class SeekableCatalog:
         add_fault(self.faults, text)
         self._warn(text)
 
-    def _first(self) -> StoredMember | None:
-        self._count = 1
-        return first_member(self._members)
+    def _first(self, *, has_header: bool) -> StoredMember | None:
+        """The header; without one the member in its place, if there should be a header."""
+        self.packing = look_for_header(self._members, self._warn)
+        self._members = self.packing.members
+        self._count = int(has_header or self.packing.header is not None)
+        return self.packing.header or (self.packing.first if has_header else None)
 
     def header(self) -> StoredMember:
         """See `Catalog`."""
@@ -164,6 +168,10 @@ class SeekableCatalog:
         """See `Catalog`."""
         runs = self._by_path()[path]
         return self.file_at(runs[0]) if runs else None
+
+    def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
+        """See `Catalog`."""
+        return next(filter(None, map(self.find, paths)), None)
 
     def metadata_file(self) -> BackupFile | None:
         """See `Catalog`."""

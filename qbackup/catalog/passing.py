@@ -16,6 +16,7 @@ from qbackup.catalog.common import (
     first_member,
     read_proof,
 )
+from qbackup.catalog.repacked import folder_of, inside
 from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import StoredMember, Warn, scan
 from qbackup.errors import (
@@ -31,6 +32,11 @@ from qbackup.limits import Limits
 from qbackup.metadata import METADATA_PATH
 from qbackup.names import ChunkName, display
 from qbackup.source import Source
+
+_NO_COPY = (
+    "the header's authenticated copy is missing: it does not follow the header. From a pipe nothing"
+    " else can be looked for; if somebody packed this backup again, write it to a file first"
+)
 
 
 class PassingChunks(Sequence[EncryptedChunk]):
@@ -88,12 +94,21 @@ class PipeCatalog:
         self._current: BackupFile | None = None
         self._passing: dict[str, PassingChunks] = {}
         self._seen: dict[str, BackupFile] = {}
-        self._header = first_member(self._members) if has_header else None
+        self._header = self._first() if has_header else None
         self._copy: StoredMember | None = None
 
     def _lose(self, text: str) -> None:
         add_fault(self.faults, text)
         self._warn(text)
+
+    def _first(self) -> StoredMember:
+        """The header, in whose folder all that counts then is; or what stands in its place."""
+        member = first_member(self._members)
+        folder = folder_of(member.name)
+        if not folder:
+            return member
+        self._members = inside(self._members, folder, self._warn)
+        return StoredMember(HEADER_NAME, member.offset, member.size)
 
     def _next_member(self) -> StoredMember | None:
         member = next(self._members, None)
@@ -114,9 +129,7 @@ class PipeCatalog:
             except ArchiveDamaged:
                 member = None
             if member is None or member.name != HEADER_COPY_NAME:
-                raise HeaderAltered(
-                    "the header's authenticated copy is missing", file=HEADER_COPY_NAME
-                )
+                raise HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
             self._copy = member
         return self._copy
 
@@ -233,13 +246,17 @@ class PipeCatalog:
 
     def find(self, path: str) -> BackupFile | None:
         """See `Catalog`."""
-        if self._current is not None and self._current.path == path:
+        return self.find_first((path,))
+
+    def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
+        """See `Catalog`."""
+        if self._current is not None and self._current.path in paths:
             return self._current
-        if path in self._seen:
+        for path in filter(self._seen.__contains__, paths):
             raise AlreadyPassed(
                 "it went by: on a pipe files come in order, once", file=display(path)
             )
-        return next((file for file in self.files() if file.path == path), None)
+        return next((file for file in self.files() if file.path in paths), None)
 
     def metadata_file(self) -> BackupFile | None:
         """See `Catalog`. Another file that comes first keeps its turn."""

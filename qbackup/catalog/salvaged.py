@@ -103,7 +103,7 @@ class SalvageCatalog(SeekableCatalog):
         namings = (self.naming,) if self._knows_naming else (v4.NAMING, v3.NAMING)
         return any(naming.chunk(name) or naming.proven(name) for naming in namings)
 
-    def _first(self) -> StoredMember | None:
+    def _first(self, *, has_header: bool) -> StoredMember | None:
         return None
 
     def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:

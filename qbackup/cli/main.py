@@ -420,8 +420,10 @@ def _completion(options: argparse.Namespace) -> int:
 
 def _files(options: argparse.Namespace) -> int:
     """`ls` and `cp`, and `cat` of a file inside an image."""
-    from qbackup.cli import files
+    from qbackup.cli import files, folders
 
+    if folders.is_place(options):
+        return _folders(options)
     place = files.place_of(options)
     if place.qube is None:
         return files.in_image(options, place)
@@ -430,6 +432,16 @@ def _files(options: argparse.Namespace) -> int:
             image = files.browse(archive, options, place, progress)
         with image:
             status = files.run(image, options, place)
+        _tell_warnings(archive.warnings)
+        return max(status, _tell_errors(archive.salvaged))
+
+
+def _folders(options: argparse.Namespace) -> int:
+    """`ls` of folder archives."""
+    from qbackup.cli import folders
+
+    with _unlocked(options) as archive:
+        status = folders.run(archive, options)
         _tell_warnings(archive.warnings)
         return max(status, _tell_errors(archive.salvaged))
 

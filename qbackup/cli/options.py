@@ -197,7 +197,8 @@ def _add_image(command: argparse.ArgumentParser, name: str) -> None:
             metavar="QUBE:/path",
             nargs="?",
             type=_name,
-            help="in the qube's private image; QUBE/root.img:/path in another one",
+            help="in the qube's private image; QUBE/root.img:/path in another one"
+            + ("; QUBE or QUBE/FOLDER: a folder archive" if name == "ls" else ""),
         )
     if name == "ls":
         command.add_argument(

@@ -55,14 +55,14 @@ def browse(
             "it is a folder and no disk image: restore it, and its files are there",
             file=display(file.name),
         )
-    if total is not None and total > MEMORY_BLOCKS * BLOCK_SIZE:
-        _check_space(spool if spool is not None else default_folder(), total)
+    if total is not None and file.least_size > MEMORY_BLOCKS * BLOCK_SIZE:
+        _check_space(spool if spool is not None else default_folder(), file.least_size)
     held = Spool(spool, MEMORY_BLOCKS)
     counted = _Counted(file.name, total, progress)
     try:
         with file.naming_errors(), closing(file.decode(on_chunk=counted)) as inner:
-            size = fill(held, inner.only_file().extents())
-            inner.finish()
+            size = fill(held, file.content(inner).extents())
+            file.finish(inner)
     except BaseException:
         held.close()
         raise

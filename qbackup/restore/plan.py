@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from qbackup.errors import NotInBackup
+from qbackup.folderfile import archives_above, entry_below
 from qbackup.metadata import METADATA_PATH, QubeTable
 from qbackup.names import display, folded, unsafe_reason, without_dot
 from qbackup.restore.folders import DAMAGED_SUFFIX
@@ -16,11 +17,20 @@ NO_FILES = "*"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file that is asked for, and where it goes: ``QUBE/FILE``, both checked."""
+    """A file that is asked for, and where it goes: ``QUBE/FILE``, both checked.
+
+    Args:
+        qube: whose it is.
+        name: of the file.
+        unsafe: why it can't be created; None if it can.
+        entries: of a folder archive of which only some files are asked for: path in it → where
+            that one goes; empty where all of it is.
+    """
 
     qube: str
     name: str
     unsafe: str | None
+    entries: Mapping[str, Target] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -47,15 +57,21 @@ class Plan:
         table: whose file is whose.
         names: ``QUBE`` or ``QUBE/FILE``; none means all.
         paths: the files of the archive where they are known, None on a pipe.
+        is_folder: whether the file of this path is a folder archive.
 
     Raises:
         NotInBackup: a name that is neither in the metadata nor in the archive.
     """
 
     def __init__(
-        self, table: QubeTable, names: Sequence[str], paths: Collection[str] | None
+        self,
+        table: QubeTable,
+        names: Sequence[str],
+        paths: Collection[str] | None,
+        is_folder: Callable[[str], bool] = lambda path: False,
     ) -> None:
         self._table = table
+        self._is_folder = is_folder
         self._names = [name.rstrip("/") for name in names]
         self._owners = {table.owner(path) for path in paths} if paths is not None else None
         self._damaged_names: set[str] | None = None
@@ -72,18 +88,43 @@ class Plan:
             raise self._table.not_there(f"there is no qube {display(qube)!r} in this backup")
         if not slash or self._owners is None:
             return
-        if (qube, file) not in self._owners and (qube, file) not in self._required:
+        is_known = (qube, file) in self._owners or (qube, file) in self._required
+        if not is_known and not self._folder_of(qube, file):
             raise NotInBackup(f"the qube {display(qube)!r} has no file {display(file)!r} here")
 
     def _wants(self, qube: str, file: str) -> bool:
         return not self._names or qube in self._names or f"{qube}/{file}" in self._names
 
     def target(self, path: str) -> Target | None:
-        """Where this file of the archive goes; None if it is not asked for."""
+        """Where this file of the archive goes; None if nothing of it is asked for."""
         owner = self._table.owner(path)
-        if owner is None or not self._wants(*owner):
+        if owner is None:
             return None
-        return Target(*owner, _unsafe_target(*owner))
+        if self._wants(*owner):
+            return Target(*owner, _unsafe_target(*owner))
+        entries = self._entries(*owner) if self._is_folder(path) else {}
+        return Target(*owner, None, entries) if entries else None
+
+    def _entries(self, qube: str, folder: str) -> dict[str, Target]:
+        """What is asked for of the files in a folder archive."""
+        found = {}
+        for name in self._names:
+            owner, _, file = name.partition("/")
+            if owner != qube or not file or (self._owners and (qube, file) in self._owners):
+                continue
+            entry = entry_below(folder, file)
+            if entry is not None and (not self._owners or self._folder_of(qube, file) == folder):
+                found[entry] = Target(qube, file, _unsafe_target(qube, file))
+        return found
+
+    def _folder_of(self, qube: str, file: str) -> str | None:
+        """The folder archive that a file of a qube may be in; None if there is none."""
+        for folder in archives_above(file):
+            path = self._table.path_of(qube, folder)
+            is_there = (qube, folder) in (self._owners or ())
+            if path is not None and is_there and self._is_folder(path):
+                return folder
+        return None
 
     def is_known(self, path: str) -> bool:
         """Whether this file of the archive is some qube's, or the metadata."""

@@ -17,6 +17,7 @@ from qbackup.metadata import METADATA_PATH
 from qbackup.names import display, must_have_content
 from qbackup.restore import damaged
 from qbackup.restore.damaged import Losses, Remains
+from qbackup.restore.entries import EntriesRestore, Outcome, pending
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.report import FileResult, OnProgress, Progress
 from qbackup.restore.sinks import CannotWrite, Found, InTheWay, Writer
@@ -149,7 +150,8 @@ class Run:
     def _take(self, step: Step) -> None:
         """A step was made."""
         target = step.task.target
-        self._seen.add((target.qube, target.name))
+        for asked in target.entries.values() or (target,):
+            self._seen.add((asked.qube, asked.name))
         self._done += step.stored
         if step.results:
             self._results[step.task.number] = step.results
@@ -175,7 +177,10 @@ class Run:
         """
         for number, file in enumerate(files):
             target = self._plan.target(file.path)
-            if target is not None:
+            if target is not None and target.entries:
+                needed = any(pending(self._writer, target.entries))
+                yield Task(number, file, target), file.chunks if needed else ()
+            elif target is not None:
                 needed = not target.unsafe and self._writer.is_needed(target.qube, target.name)
                 yield Task(number, file, target), file.chunks if needed else ()
             elif not self._plan.is_known(file.path):
@@ -200,6 +205,8 @@ class Run:
         file, target = task.file, task.target
         if target.unsafe:
             return [self._result(file, target, "damaged", f"refused: {target.unsafe}")]
+        if target.entries:
+            return self._some_of(task, events, on_chunk)
         try:
             return self._content(task, events, on_chunk)
         except InTheWay:
@@ -309,6 +316,31 @@ class Run:
             restore.finish(file.chunk_count)
         result = self._result(file, target, "ok", size=restore.size, notes=tuple(restore.notes))
         return [result, *(_part_of(target, path, why) for path, why in restore.refused)]
+
+    def _some_of(self, task: Task, events: Iterator[Event], on_chunk: OnChunk) -> list[FileResult]:
+        """Files that are asked for out of a folder archive, a result for each."""
+        wanted = task.target.entries
+        needed = {path: wanted[path] for path in pending(self._writer, wanted)}
+        outcomes = dict.fromkeys(wanted, Outcome("exists"))
+        for path, target in wanted.items():
+            if target.unsafe:
+                outcomes[path] = Outcome("damaged", f"refused: {target.unsafe}")
+        if needed:
+            inner = task.file.decode(events, on_chunk)
+            try:
+                outcomes |= EntriesRestore(self._writer, needed).run(inner, task.file.chunk_count)
+            except (Damaged, LimitExceeded, NotEnoughMemory) as error:
+                outcomes |= dict.fromkeys(needed, Outcome(*_told(error)))
+        return [
+            result
+            for path, outcome in outcomes.items()
+            for result in self._outcome(task.file, wanted[path], outcome)
+        ]
+
+    def _outcome(self, file: BackupFile, target: Target, outcome: Outcome) -> list[FileResult]:
+        if outcome.status == "exists":
+            return self._in_the_way(file, target)
+        return [self._result(file, target, outcome.status, outcome.error, size=outcome.size)]
 
     def _in_the_way(self, file: BackupFile, target: Target) -> list[FileResult]:
         """What an earlier run restored is kept, if it is still the same."""

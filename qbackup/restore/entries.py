@@ -1,0 +1,110 @@
+"""Single files out of a folder archive: each gets its name when the archive's end is proven."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from qbackup.folderfile import why_no_file
+from qbackup.inner import Entry, InnerArchive
+from qbackup.names import folded
+from qbackup.restore.plan import Target
+from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, Writer
+
+_TWICE = "it is in the folder archive twice, so nobody knows which one counts"
+_NOT_THERE = "it is not in the folder archive"
+_SAME_NAME = "another file that is asked for has the same name here"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one file.
+
+    Args:
+        status: as in a report; ``exists`` where something is in the way.
+        error: in words; None if it is whole.
+        size: its length in bytes.
+    """
+
+    status: str
+    error: str | None = None
+    size: int = 0
+
+
+class EntriesRestore:
+    """Writes the files that are asked for, while the archive goes by.
+
+    Args:
+        writer: where they go.
+        targets: path in the archive → where the file goes.
+    """
+
+    def __init__(self, writer: Writer, targets: Mapping[str, Target]) -> None:
+        self._writer = writer
+        self._targets = targets
+        self._held: dict[str, tuple[FileSink, int]] = {}
+        self._outcomes: dict[str, Outcome] = {}
+        self._names: set[str] = set()  # as the disk may see them
+
+    def run(self, inner: InnerArchive, chunks: int) -> dict[str, Outcome]:
+        """What came of each, by its path in the archive.
+
+        Args:
+            inner: the archive.
+            chunks: how many it came from.
+
+        Raises:
+            Damaged: the archive is not whole; nothing has got its name.
+        """
+        with contextlib.ExitStack() as open_files:
+            for entry in inner.entries():
+                if entry.path in self._targets:
+                    self._take(entry, open_files)
+            for path, (sink, size) in self._held.items():
+                if path not in self._outcomes:
+                    self._outcomes[path] = _committed(sink, size, chunks)
+        absent = Outcome("missing", _NOT_THERE)
+        return {path: self._outcomes.get(path, absent) for path in self._targets}
+
+    def _take(self, entry: Entry, open_files: contextlib.ExitStack) -> None:
+        path, target = entry.path, self._targets[entry.path]
+        if path in self._held or path in self._outcomes:
+            self._outcomes[path] = Outcome("damaged", _TWICE)
+            return
+        error = why_no_file(entry)
+        if error is not None:
+            self._outcomes[path] = Outcome("missing", f"not restored: {error.reason}")
+            return
+        label = folded(target.label)
+        if label in self._names:  # its own `.part` is in use
+            self._outcomes[path] = Outcome("missing", _SAME_NAME)
+            return
+        self._names.add(label)
+        try:
+            sink = open_files.enter_context(self._writer.image(target.qube, target.name))
+            for extent in entry.extents():
+                if extent.data is not None:
+                    sink.write(extent.offset, extent.data)
+            self._held[path] = sink, entry.size
+        except InTheWay:
+            self._outcomes[path] = Outcome("exists")
+        except CannotWrite as failure:
+            self._outcomes[path] = Outcome("damaged", str(failure))
+
+
+def _committed(sink: FileSink, size: int, chunks: int) -> Outcome:
+    try:
+        sink.commit(size, chunks)
+    except InTheWay:
+        return Outcome("exists")
+    except CannotWrite as failure:
+        return Outcome("damaged", str(failure))
+    return Outcome("ok", size=size)
+
+
+def pending(writer: Writer, targets: Mapping[str, Target]) -> Iterator[str]:
+    """The paths of those for which the archive has to be read."""
+    for path, target in targets.items():
+        if not target.unsafe and writer.is_needed(target.qube, target.name):
+            yield path
