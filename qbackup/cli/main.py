@@ -20,7 +20,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from qbackup.cli import output, signals
 from qbackup.cli.options import parse
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from qbackup.archive import BackupArchive
     from qbackup.cli.passphrase import Request
     from qbackup.cli.progress import ShowsProgress
+    from qbackup.firewalls import Firewall
     from qbackup.restore.report import Report
 
 EXIT_OK, EXIT_INCOMPLETE, EXIT_USAGE, EXIT_LOCKED, EXIT_UNREADABLE, EXIT_MACHINE = range(6)
@@ -281,14 +282,23 @@ def _list(options: argparse.Namespace) -> int:
     from qbackup.cli import show
 
     with _unlocked(options) as archive:
-        qubes = archive.qubes
+        qubes = archive.known_qubes if options.all else archive.qubes
+        firewalls = _firewalls(options, archive) if options.json else {}
         archive.catalog.drain()
         _tell_warnings(archive.warnings)
         if options.json:
-            output.show(show.to_json(show.list_document(archive, qubes)))
+            output.show(show.to_json(show.list_document(archive, qubes, firewalls)))
         else:
             _show_list(show.list_rows(qubes))
-        return _tell_errors(show.list_errors(archive, qubes))
+        return _tell_errors(show.list_errors(archive, qubes, firewalls))
+
+
+def _firewalls(
+    options: argparse.Namespace, archive: BackupArchive, names: Collection[str] | None = None
+) -> dict[str, Firewall]:
+    """The firewall rules, which take a key for each qube; `names`: of these qubes only."""
+    with output.working("reading the firewalls", quiet=options.quiet):
+        return archive.firewalls(names)
 
 
 def _show_list(rows: Sequence[Sequence[str]]) -> None:

@@ -150,6 +150,12 @@ def _add_output(command: argparse.ArgumentParser) -> None:
 
 
 def _add_names(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "list":
+        command.add_argument(
+            "--all",
+            action="store_true",
+            help="the qubes, too, that are known but not in this backup",
+        )
     if name in ("verify", "restore"):
         command.add_argument(
             "names",
