@@ -223,7 +223,7 @@ def _unlocked(options: argparse.Namespace) -> Iterator[BackupArchive]:
 
     request = _request(options)
     with _opened(options) as archive:
-        if getattr(options, "names", None) == []:
+        if options.command != "script" and getattr(options, "names", None) == []:
             archive.expect_all()
         else:
             archive.expect_list()
@@ -406,6 +406,15 @@ def _cat(options: argparse.Namespace) -> int:
         return _tell_errors(archive.salvaged)
 
 
+def _script(options: argparse.Namespace) -> int:
+    from qbackup.cli.script import write_script
+
+    with _unlocked(options) as archive:
+        losses = write_script(archive, options)
+        _tell_warnings(archive.warnings)
+        return _tell_errors(losses)
+
+
 def _kit(options: argparse.Namespace) -> int:
     from qbackup.kit.build import write_kit, write_plain_kit
 
@@ -447,6 +456,7 @@ _COMMANDS = {
     "verify": _verify,
     "restore": _restore,
     "cat": _cat,
+    "script": _script,
     "kit": _kit,
     "completion": _completion,
     "ls": _files,
