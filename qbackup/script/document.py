@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from qbackup import __version__
 from qbackup.firewalls import Firewall
 from qbackup.metadata.record import DOM0_NAME
-from qbackup.names import display
+from qbackup.names import display, unsafe_reason
 from qbackup.qube import Qube
 from qbackup.script import preamble
 from qbackup.script.choice import Choice, name_fault
@@ -147,7 +147,13 @@ class _Writer:
         steps.references()
         steps.devices()
         steps.firewall(self._firewalls.get(qube.name))
-        files = {file.name.partition("/")[2] for file in qube.files}
+        self._files(steps, qube, {file.name.partition("/")[2] for file in qube.files})
+
+    def _files(self, steps: Steps, qube: Qube, files: Collection[str]) -> None:
+        """What is filled with restored files, which a restore has put below the qube's old name."""
+        if "/" in qube.name or unsafe_reason(qube.name):
+            steps.lose("no folder can have its name, so none of its files was restored")
+            return
         for volume in _VOLUMES:
             image = f"{volume}.img"
             if image in files:

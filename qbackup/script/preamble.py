@@ -50,12 +50,26 @@ was_made() {
     return 1
 }
 
+# Tells whether a restored file is there. A link could lead to any file of this machine.
+is_restored() {
+    [ -f "$restored/$1" ] && [ ! -L "$restored/$1" ]
+}
+
 # Fills a volume with a restored image: NAME, volume, file below DIR.
 import_image() {
-    if [ -f "$restored/$3" ]; then
+    if is_restored "$3"; then
         try qvm-volume import "$1:$2" "$restored/$3"
     else
-        lost "$3 is not in $restored, so the volume $1:$2 is empty"
+        lost "$3 is not among the restored files, so the volume $1:$2 is empty"
+    fi
+}
+
+# Sets a qube's entries in the menu: NAME, file below DIR.
+set_menu() {
+    if is_restored "$2"; then
+        try qvm-appmenus "--set-whitelist=$restored/$2" -- "$1"
+    else
+        lost "$2 is not among the restored files, so the menu of $1 is the usual one"
     fi
 }
 

@@ -185,17 +185,15 @@ class Steps:
             path: of the image below the folder with the restored files.
             is_certain: whether it is there if the restore was whole.
         """
-        condition = "" if is_certain else f'if [ -f "$restored"/{shlex.quote(path)} ]; then '
+        file = shlex.quote(path)
+        condition = "" if is_certain else f"if is_restored {file}; then "
         end = "" if is_certain else "; fi"
-        command = f"import_image {self._name} {shlex.quote(volume)} {shlex.quote(path)}"
+        command = f"import_image {self._name} {shlex.quote(volume)} {file}"
         self.lines.append(f"{_INDENT}{condition}{command}{end}")
 
     def menu(self, path: str) -> None:
         """Sets the qube's entries in the menu."""
-        self.lines.append(
-            f'{_INDENT}try qvm-appmenus "--set-whitelist=$restored"/{shlex.quote(path)}'
-            f" -- {self._name}"
-        )
+        self.lines.append(f"{_INDENT}set_menu {self._name} {shlex.quote(path)}")
 
     def _prefs(self, name: str, value: str) -> None:
         what = f"the property {display(name)}"

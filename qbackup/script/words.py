@@ -23,7 +23,7 @@ def visible(text: str) -> str:
 
     A text that somebody forgot is made visible here: no line of a comment must end early.
     """
-    return text if is_shown(text) else display(text)
+    return text if display(text).replace("\\\\", "\\") == text else display(text)
 
 
 def comment(text: str, *, indent: str = "") -> list[str]:
@@ -40,8 +40,8 @@ def comment(text: str, *, indent: str = "") -> list[str]:
 
 
 def is_shown(text: str) -> bool:
-    """Whether a screen shows all of a text, on one line, as it is."""
-    return display(text).replace("\\\\", "\\") == text
+    """Whether a screen shows all of a text, on one line, as it is; no space but the usual one."""
+    return text.isprintable() and display(text).replace("\\\\", "\\") == text
 
 
 @dataclass

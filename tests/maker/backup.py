@@ -89,7 +89,7 @@ class BackupMaker(Collector):
         backup_path: str | None = None,
         qubes_writer: Collection[str] = (),
         in_xml: bool = True,
-        settings: Settings = Settings(),  # noqa: B008
+        settings: Settings | None = None,
     ) -> Qube:
         """Adds a qube and its files, which keep the order of `files`.
 
@@ -112,7 +112,7 @@ class BackupMaker(Collector):
             volumes={"private": True} if volumes is None else volumes,
             backup_path=path if backup_content else None,
             backup_size=sum(file.stat().st_blocks * 512 for file in staged.values()),
-            settings=settings,
+            settings=settings or Settings(),
         )
         subdir = path if path.endswith("/") or not path else path + "/"
         return self._add(Qube(domain, subdir, staged, qubes_writer, in_xml))

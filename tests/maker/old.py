@@ -75,7 +75,7 @@ class OldMaker(Collector):
         files: Mapping[str, bytes | Path],
         backup_content: bool = True,
         in_xml: bool = True,
-        settings: Settings = Settings(),  # noqa: B008
+        settings: Settings | None = None,
     ) -> Qube:
         """Adds a qube and its files, which keep the order of `files`.
 
@@ -94,7 +94,7 @@ class OldMaker(Collector):
             backup_path=None,
             backup_size=0,
             tag=tag,
-            settings=settings,
+            settings=settings or Settings(),
         )
         path = f"vm{domain.qid}" if self.encrypted else folder_of(domain)
         if backup_content:
