@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from qbackup.image.tree import Image, Node
     from qbackup.inner import Entry, Extent
     from qbackup.limits import Limits
+    from qbackup.metadata.settings import Device, QubeSettings
     from qbackup.qube import Qube
     from qbackup.restore.report import ByteRange, FileResult, Progress, Report
     from qbackup.scrypt import ScryptParameters
@@ -75,6 +76,7 @@ _MODULES = (
     "inner",
     "chunk",
     "file",
+    "metadata.settings",
     "qube",
     "archive",
     "image.opening",
@@ -93,6 +95,7 @@ __all__ = [
     "ChunkMissing",
     "CopyReport",
     "Damaged",
+    "Device",
     "EncryptedChunk",
     "Entry",
     "Extent",
@@ -115,6 +118,7 @@ __all__ = [
     "Progress",
     "QBackupError",
     "Qube",
+    "QubeSettings",
     "Report",
     "ScryptParameters",
     "SymbolicLink",

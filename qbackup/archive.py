@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import BinaryIO, TypeAlias
@@ -22,6 +22,7 @@ from qbackup.compression import choose_filter, decoder_name, other_filter
 from qbackup.contents import Contents
 from qbackup.errors import UsageError
 from qbackup.file import BackupFile, Unlocked
+from qbackup.firewalls import Firewall, FirewallReader
 from qbackup.formats import Door, Format, choose_door
 from qbackup.gaps import DecompressPastGaps
 from qbackup.header import BackupHeader
@@ -321,6 +322,38 @@ class BackupArchive:
             Damaged: it is missing, or can't be believed.
         """
         return self._unlocked_contents.qubes
+
+    @property
+    def known_qubes(self) -> tuple[Qube, ...]:
+        """`qubes`, and then those that ``qubes.xml`` knows and that are not in this backup.
+
+        Raises:
+            Damaged: it is missing, or can't be believed.
+        """
+        return self._unlocked_contents.known_qubes
+
+    def firewalls(self, qubes: Collection[str] | None = None) -> dict[str, Firewall]:
+        """The firewall rules of each qube that has a ``firewall.xml``.
+
+        Several are read side by side, but each costs the derivation of a key. From a pipe, all of
+        the backup passes. A file that is damaged costs its own rules only: the error stands in
+        their place.
+
+        Args:
+            qubes: names of those whose rules are wanted; None: all.
+
+        Raises:
+            MachineError: this machine can't go on.
+        """
+        reader = FirewallReader(
+            catalog=self.catalog,
+            table=self._unlocked_contents.table,
+            pipeline=self.pipeline,
+            ahead=self._ahead,
+            format=self.unlocked().format,
+            limits=self.limits,
+        )
+        return reader.read(lambda name: qubes is None or name in qubes)
 
     def is_folder(self, path: str) -> bool:
         """Whether this file is a folder archive, with entries and no single stream."""

@@ -17,7 +17,15 @@ from qbackup.errors import (
 from qbackup.file import Access, BackupFile
 from qbackup.folderfile import ArchivedFile, choose
 from qbackup.limits import Limits
-from qbackup.metadata import METADATA_PATH, QubeTable, parse_qubes_xml
+from qbackup.metadata import (
+    METADATA_PATH,
+    KnownQube,
+    QubeRecord,
+    QubeSettings,
+    QubeTable,
+    parse_known_qubes,
+    parse_qubes_xml,
+)
 from qbackup.metadata.table import BY_FOLDER
 from qbackup.names import display
 from qbackup.qube import Qube
@@ -53,6 +61,7 @@ class Contents:
         self._salvage = salvage
         self._table: QubeTable | None = None
         self._metadata: bytes | None = None
+        self._known: dict[str, KnownQube] | None = None
         self.error: QBackupError | None = None
 
     @property
@@ -122,8 +131,38 @@ class Contents:
             if not isinstance(self.error, LimitExceeded):  # which names the option itself
                 self.error.advice = BY_FOLDER
             raise self.error
-        qubes = (Qube(record, self._catalog, table) for record in table.records)
+        qubes = (self._qube(record) for record in table.records)
         return tuple(qube for qube in qubes if qube.is_listed or qube.files)
+
+    @property
+    def known_qubes(self) -> tuple[Qube, ...]:
+        """See `BackupArchive.known_qubes`."""
+        qubes = self.qubes
+        names = {qube.name for qube in qubes}
+        others = (known.record for known in self._all_known().values() if not known.in_backup)
+        return (*qubes, *(self._qube(r, in_backup=False) for r in others if r.name not in names))
+
+    def _qube(self, record: QubeRecord, *, in_backup: bool = True) -> Qube:
+        return Qube(
+            record,
+            self._catalog,
+            self.table,
+            limits=self._limits,
+            settings=self._settings,
+            in_backup=in_backup,
+        )
+
+    def _settings(self, name: str) -> QubeSettings:
+        known = self._all_known().get(name)
+        return known.settings if known is not None else QubeSettings()
+
+    def _all_known(self) -> dict[str, KnownQube]:
+        """All qubes by name, read when the first is asked for; none where names aren't known."""
+        if self._known is None:
+            data, root_tag = self.usable_metadata, self._root_tag()
+            known = parse_known_qubes(data, self._limits, root_tag=root_tag) if data else ()
+            self._known = {qube.record.name: qube for qube in known}
+        return self._known
 
     @property
     def files(self) -> tuple[BackupFile, ...]:

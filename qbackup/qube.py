@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from qbackup.catalog import Catalog
 from qbackup.file import BackupFile
-from qbackup.metadata import QubeRecord, QubeTable
+from qbackup.firewalls import read_firewall
+from qbackup.limits import Limits
+from qbackup.metadata import Device, QubeRecord, QubeSettings, QubeTable
+from qbackup.metadata.firewall import FIREWALL_FILE, Rule
 from qbackup.names import display
 
 
@@ -20,9 +25,19 @@ class Qube:
         size: disk use when the backup was made, in bytes: an estimate; None if not given.
         required: names of the files that must be there.
         is_listed: whether ``qubes.xml`` says that it is in the backup; R2 leaves dom0 out.
+        in_backup: whether its files are; of those of `BackupArchive.known_qubes` some are not.
     """
 
-    def __init__(self, record: QubeRecord, catalog: Catalog, table: QubeTable) -> None:
+    def __init__(
+        self,
+        record: QubeRecord,
+        catalog: Catalog,
+        table: QubeTable,
+        *,
+        limits: Limits,
+        settings: Callable[[str], QubeSettings],
+        in_backup: bool = True,
+    ) -> None:
         self.name = record.name
         self.klass = record.klass
         self.label = record.label
@@ -31,6 +46,9 @@ class Qube:
         self.size = record.size
         self.required = record.required
         self.is_listed = record.is_listed
+        self.in_backup = in_backup
+        self._limits = limits
+        self._settings = settings
         self._catalog = catalog
         self._table = table
 
@@ -45,3 +63,52 @@ class Qube:
             for file in self._catalog.seen_files()
             if (self._table.owner(file.path) or ("",))[0] == self.name
         )
+
+    # How it was set up, in the words of R4 whichever Qubes wrote the backup
+
+    @property
+    def settings(self) -> QubeSettings:
+        """How it was set up; with nothing in it where ``qubes.xml`` can't be used."""
+        return self._settings(self.name)
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Its properties that are not the default, name to value; ``""``: no qube, or nothing."""
+        return self.settings.properties
+
+    @property
+    def features(self) -> Mapping[str, str]:
+        """Its features, services too, name to value; ``""`` means no."""
+        return self.settings.features
+
+    @property
+    def services(self) -> Mapping[str, str]:
+        """Its services, name to value; ``""`` means off."""
+        return self.settings.services
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Its tags."""
+        return self.settings.tags
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """What is assigned to it for good."""
+        return self.settings.devices
+
+    @property
+    def firewall(self) -> tuple[Rule, ...] | None:
+        """The rules in its ``firewall.xml``, option to value each; None where it has no such file.
+
+        Each use reads the file, at the cost of one key; for all qubes
+        `BackupArchive.firewalls` is faster.
+
+        Raises:
+            Damaged: the file is not whole, or makes no sense.
+            UnsupportedFormat: the file is of a version that is not known.
+            AlreadyPassed: on a pipe, the file went by.
+        """
+        for file in self.files:
+            if file.name.partition("/")[2] == FIREWALL_FILE:
+                return read_firewall(file, self._limits)
+        return None

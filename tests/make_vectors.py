@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests import vectorfiles
 from tests.maker import BackupMaker, Collector, make_sparse, published_header
+from tests.settingsdata import settings_of_r4
 
 KIB = 1024
 ID = "20240917T101112-1234"
@@ -250,6 +251,7 @@ RECIPES: list[Callable[[Path], BackupMaker]] = [
     zstdmt_real_scrypt,
     none_empty_file,
     uncompressed_exact_chunk,
+    settings_of_r4,
 ]
 
 

@@ -18,6 +18,7 @@ from tests.maker import (
     OldMaker,
     make_sparse,
 )
+from tests.settingsdata import v3_settings
 from tests.vectorfiles import LINKS, UNSUPPORTED, WEAK_DIGEST
 
 RULES = b'<QubesFirewallRules policy="allow"/>\n'
@@ -378,6 +379,7 @@ OLD_RECIPES: list[Callable[[Path], OldMaker]] = [
     v3_home,
     v3_home_links_untouched,
     v3_link_for_an_image,
+    v3_settings,
     v2_beta3_zlib,
     v2_beta3_encrypted,
     v2_beta3_gzip,

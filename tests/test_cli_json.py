@@ -111,7 +111,21 @@ class TestList:
                 {"name": "firewall.xml", "chunks": 1, "stored_size": 337},
             ],
             "missing": [],
+            "in_backup": True,
+            "properties": {
+                "label": "yellow",
+                "name": "personal",
+                "qid": "1",
+                "uuid": "220a4140-80a1-5fe0-8ab8-321b1455a833",
+                "template": "fedora-40",
+            },
+            "features": {},
+            "tags": ["created-by-dom0"],
+            "services": {},
+            "devices": [],
+            "firewall": [{"action": "accept"}],
         }
+        assert (vault["firewall"], vault["properties"]["netvm"]) == (None, "")
         assert (vault["netvm"], vault["label"]) == ("", "black")
         assert (dom0["class"], dom0["template"]) == ("AdminVM", None)
         assert [file["name"] for file in dom0["files"]] == ["user"]

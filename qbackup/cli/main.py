@@ -20,7 +20,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from qbackup.cli import output, signals
 from qbackup.cli.options import parse
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from qbackup.archive import BackupArchive
     from qbackup.cli.passphrase import Request
     from qbackup.cli.progress import ShowsProgress
+    from qbackup.firewalls import Firewall
     from qbackup.restore.report import Report
 
 EXIT_OK, EXIT_INCOMPLETE, EXIT_USAGE, EXIT_LOCKED, EXIT_UNREADABLE, EXIT_MACHINE = range(6)
@@ -225,7 +226,7 @@ def _unlocked(options: argparse.Namespace) -> Iterator[BackupArchive]:
 
     request = _request(options)
     with _opened(options) as archive:
-        if getattr(options, "names", None) == []:
+        if options.command != "script" and getattr(options, "names", None) == []:
             archive.expect_all()
         else:
             archive.expect_list()
@@ -284,14 +285,23 @@ def _list(options: argparse.Namespace) -> int:
     from qbackup.cli import show
 
     with _unlocked(options) as archive:
-        qubes = archive.qubes
+        qubes = archive.known_qubes if options.all else archive.qubes
+        firewalls = _firewalls(options, archive) if options.json else {}
         archive.catalog.drain()
         _tell_warnings(archive.warnings)
         if options.json:
-            output.show(show.to_json(show.list_document(archive, qubes)))
+            output.show(show.to_json(show.list_document(archive, qubes, firewalls)))
         else:
             _show_list(show.list_rows(qubes))
-        return _tell_errors(show.list_errors(archive, qubes))
+        return _tell_errors(show.list_errors(archive, qubes, firewalls))
+
+
+def _firewalls(
+    options: argparse.Namespace, archive: BackupArchive, names: Collection[str] | None = None
+) -> dict[str, Firewall]:
+    """The firewall rules, which take a key for each qube; `names`: of these qubes only."""
+    with output.working("reading the firewalls", quiet=options.quiet):
+        return archive.firewalls(names)
 
 
 def _show_list(rows: Sequence[Sequence[str]]) -> None:
@@ -399,6 +409,15 @@ def _cat(options: argparse.Namespace) -> int:
         return _tell_errors(archive.salvaged)
 
 
+def _script(options: argparse.Namespace) -> int:
+    from qbackup.cli.script import write_script
+
+    with _unlocked(options) as archive:
+        losses = write_script(archive, options)
+        _tell_warnings(archive.warnings)
+        return _tell_errors(losses)
+
+
 def _kit(options: argparse.Namespace) -> int:
     from qbackup.kit.build import write_kit, write_plain_kit
 
@@ -452,6 +471,7 @@ _COMMANDS = {
     "verify": _verify,
     "restore": _restore,
     "cat": _cat,
+    "script": _script,
     "kit": _kit,
     "completion": _completion,
     "ls": _files,

@@ -57,6 +57,12 @@ _EXAMPLES_OF = {
   qbackup cat BACKUP personal/firewall.xml
   qbackup cat BACKUP vault:/home/user/keys.kdbx > keys.kdbx
 """,
+    "script": """\
+  qbackup script BACKUP > make-qubes.sh      read it, then run it in dom0
+  qbackup script BACKUP work=work-old personal --restored /var/tmp/restored
+
+each firewall takes one key, as `info` tells what that costs
+""",
     "ls": """\
   qbackup ls BACKUP vault:/home/user
   qbackup ls BACKUP work/root.img:/etc       another image of a qube
@@ -101,6 +107,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("verify", "everything that restore does but the writing", True),
         ("restore", "write DIR/QUBE/FILE for all that is asked for", True),
         ("cat", "one file's content to standard output", False),
+        ("script", "a shell script that makes the qubes again on a new Qubes", False),
         ("ls", "the files inside a disk image", True),
         ("cp", "copy a file or folder out of a disk image", True),
     ):
@@ -154,6 +161,26 @@ def _add_output(command: argparse.ArgumentParser) -> None:
 
 
 def _add_names(command: argparse.ArgumentParser, name: str) -> None:
+    if name == "script":
+        command.add_argument(
+            "names",
+            metavar="QUBE[=NEWNAME]",
+            nargs="*",
+            type=_name,
+            help="a qube, and the name that it gets; none means all",
+        )
+        command.add_argument(
+            "--restored",
+            metavar="DIR",
+            type=_folder,
+            help="the folder with the restored files (default: the script's own argument)",
+        )
+    if name == "list":
+        command.add_argument(
+            "--all",
+            action="store_true",
+            help="the qubes, too, that are known but not in this backup",
+        )
     if name in ("verify", "restore"):
         command.add_argument(
             "names",

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from qbackup.archive import BackupArchive
+from qbackup.cli.known import NOT_IN_BACKUP, firewall_errors, settings_document
 from qbackup.cli.progress import human_size, human_time
 from qbackup.cost import Cost
 from qbackup.errors import MachineError, QBackupError, Unlockable, Unreadable
+from qbackup.firewalls import Firewall
 from qbackup.header import BackupHeader
 from qbackup.names import display, json_name
 from qbackup.qube import Qube
@@ -71,10 +73,13 @@ def archive_errors(archive: BackupArchive) -> list[str]:
     return [*archive.salvaged, *([str(error)] if error else [])]
 
 
-def list_errors(archive: BackupArchive, qubes: Sequence[Qube]) -> list[str]:
-    """As `archive_errors`, and whether files are missing."""
+def list_errors(
+    archive: BackupArchive, qubes: Sequence[Qube], firewalls: Mapping[str, Firewall]
+) -> list[str]:
+    """As `archive_errors`, and whether files are missing, and rules that can't be had."""
     missing = any(missing_files(qube) for qube in qubes)
-    return archive_errors(archive) + (["files are missing from this backup"] if missing else [])
+    files = ["files are missing from this backup"] if missing else []
+    return archive_errors(archive) + files + firewall_errors(firewalls)
 
 
 def _with_errors(document: Document, errors: Sequence[str]) -> Document:
@@ -187,6 +192,8 @@ def _count(chunks: int) -> str:
 
 def missing_files(qube: Qube) -> list[str]:
     """What should be there of a qube and is not; ``*`` when nothing is."""
+    if not qube.in_backup:
+        return []
     names = {_file_name(file.name) for file in qube.files}
     missing = [name for name in qube.required if name not in names]
     return missing or ([] if names else ["*"])
@@ -196,17 +203,19 @@ def _file_name(name: str) -> str:
     return name.partition("/")[2]
 
 
-def list_document(archive: BackupArchive, qubes: Sequence[Qube]) -> Document:
+def list_document(
+    archive: BackupArchive, qubes: Sequence[Qube], firewalls: Mapping[str, Firewall]
+) -> Document:
     """`list --json`."""
     document: Document = {
         "header": _header_document(archive.header),
-        "qubes": [_qube_document(qube) for qube in qubes],
+        "qubes": [_qube_document(qube, firewalls.get(qube.name)) for qube in qubes],
         "warnings": list(archive.warnings),
     }
-    return _with_errors(document, list_errors(archive, qubes))
+    return _with_errors(document, list_errors(archive, qubes, firewalls))
 
 
-def _qube_document(qube: Qube) -> Document:
+def _qube_document(qube: Qube, firewall: Firewall | None) -> Document:
     return {
         "name": qube.name,
         "class": qube.klass,
@@ -223,6 +232,7 @@ def _qube_document(qube: Qube) -> Document:
             for file in qube.files
         ],
         "missing": missing_files(qube),
+        **settings_document(qube, firewall),
     }
 
 
@@ -232,7 +242,8 @@ def list_rows(qubes: Sequence[Qube]) -> list[tuple[str, ...]]:
     for qube in qubes:
         files = [_file_name(file.name) for file in qube.files]
         files += [f"{name} IS MISSING" for name in missing_files(qube)]
-        size = human_size(qube.size) if qube.size is not None else "?"
+        files += [] if qube.in_backup else [NOT_IN_BACKUP]
+        size = human_size(qube.size) if qube.size is not None else "?" if qube.in_backup else "-"
         rows.append(
             (
                 qube.name,

@@ -4,8 +4,18 @@ The bytes are authenticated before they come here. They are still bounded, and a
 refused: no entity of any kind is needed, and each kind has cost somebody memory.
 """
 
-from qbackup.metadata.document import parse_qubes_xml
+from qbackup.metadata.document import parse_known_qubes, parse_qubes_xml
 from qbackup.metadata.record import METADATA_PATH, QubeRecord
+from qbackup.metadata.settings import Device, KnownQube, QubeSettings
 from qbackup.metadata.table import QubeTable
 
-__all__ = ["METADATA_PATH", "QubeRecord", "QubeTable", "parse_qubes_xml"]
+__all__ = [
+    "METADATA_PATH",
+    "Device",
+    "KnownQube",
+    "QubeRecord",
+    "QubeSettings",
+    "QubeTable",
+    "parse_known_qubes",
+    "parse_qubes_xml",
+]

@@ -10,6 +10,7 @@ and ``core/backup.py``, backup_prepare (files); QubesOS/qubes-core-admin-client
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qbackup.errors import Damaged
@@ -21,6 +22,8 @@ from qbackup.metadata.record import (
     QubeRecord,
     parse_size,
 )
+from qbackup.metadata.settings import KnownQube
+from qbackup.metadata.settings3 import read_settings
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -52,16 +55,34 @@ def parse(root: Element) -> Iterator[QubeRecord | None]:
         yield _unlisted_dom0()
 
 
+def known(root: Element) -> Iterator[KnownQube]:
+    """Every qube that the document names, in the backup or not, with how it was set up."""
+    names = {element.get("qid", ""): element.get("name", "") for element in root}
+    for element in root:
+        in_backup = element.get("backup_content") == "True"
+        record = _describe(element, names)
+        if not in_backup:
+            record = replace(record, size=None, backup_path="", required=())
+        if record.name:
+            settings = read_settings(element, record, lambda qid: _referred(qid, names))
+            yield KnownQube(record=record, in_backup=in_backup, settings=settings)
+
+
 def _parse_element(element: Element, names: dict[str, str]) -> QubeRecord | None:
     if element.get("backup_content") != "True":
         return None
-    klass = _klass(element)
-    name = DOM0_NAME if klass == ADMIN_CLASS else element.get("name", "")
-    path = element.get("backup_path", "").rstrip("/")
-    if not name or not path:
+    record = _describe(element, names)
+    if not record.name or not record.backup_path:
         raise Damaged("a qube in the backup has no name or no backup_path", file=METADATA_PATH)
+    return record
+
+
+def _describe(element: Element, names: dict[str, str]) -> QubeRecord:
+    """What an element says of its qube; without a name or a path where it has none."""
+    klass = _klass(element)
+    path = element.get("backup_path", "").rstrip("/")
     return QubeRecord(
-        name=name,
+        name=DOM0_NAME if klass == ADMIN_CLASS else element.get("name", ""),
         klass=klass,
         label=element.get("label", NO_LABEL),
         template=_referred(element.get("template_qid"), names),

@@ -6,6 +6,7 @@ Fact: QubesOS/qubes-core-admin, ``qubes/app.py`` and ``qubes/vm/__init__.py``, h
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qbackup.errors import Damaged
@@ -17,6 +18,8 @@ from qbackup.metadata.record import (
     QubeRecord,
     parse_size,
 )
+from qbackup.metadata.settings import KnownQube
+from qbackup.metadata.settings4 import read_settings
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
@@ -30,29 +33,55 @@ def parse(root: Element) -> Iterator[QubeRecord | None]:
     Raises:
         Damaged: one that is in the backup has no name or no path.
     """
-    labels = {
-        element.get("id", ""): (element.text or "").strip()
-        for element in root.iterfind("./labels/label")
-    }
+    labels = _labels(root)
     for domain in root.iterfind("./domains/domain"):
         yield _parse_domain(domain, labels)
 
 
+def known(root: Element) -> Iterator[KnownQube]:
+    """Every qube that the document names, in the backup or not, with how it was set up."""
+    labels = _labels(root)
+    for domain in root.iterfind("./domains/domain"):
+        in_backup = _is_in_backup(domain)
+        record = _describe(domain, labels)
+        if not in_backup:
+            record = replace(record, size=None, backup_path="", required=())
+        if record.name:
+            settings = read_settings(domain, record.label)
+            yield KnownQube(record=record, in_backup=in_backup, settings=settings)
+
+
+def _labels(root: Element) -> dict[str, str]:
+    return {
+        element.get("id", ""): (element.text or "").strip()
+        for element in root.iterfind("./labels/label")
+    }
+
+
+def _is_in_backup(domain: Element) -> bool:
+    return bool(dict(_named_texts(domain, "./features/feature")).get("backup-content"))
+
+
 def _parse_domain(domain: Element, labels: dict[str, str]) -> QubeRecord | None:
     """One domain; None when it is not in the backup."""
-    features = dict(_named_texts(domain, "./features/feature"))
-    if not features.get("backup-content"):
+    if not _is_in_backup(domain):
         return None
+    record = _describe(domain, labels)
+    if not record.name or not record.backup_path:
+        raise Damaged("a qube in the backup has no name or no backup-path", file=METADATA_PATH)
+    return record
+
+
+def _describe(domain: Element, labels: dict[str, str]) -> QubeRecord:
+    """What a domain says of itself; without a name or a path where it has none."""
+    features = dict(_named_texts(domain, "./features/feature"))
     properties = dict(_named_texts(domain, "./properties/property"))
     klass = domain.get("class", "")
     is_dom0 = klass == ADMIN_CLASS
     path = features.get("backup-path", "").rstrip("/")
     label = properties.get("label", NO_LABEL)
-    name = DOM0_NAME if is_dom0 else properties.get("name", "")
-    if not name or not path:
-        raise Damaged("a qube in the backup has no name or no backup-path", file=METADATA_PATH)
     return QubeRecord(
-        name=name,
+        name=DOM0_NAME if is_dom0 else properties.get("name", ""),
         klass=klass,
         label=labels.get(label, labels.get(f"label-{label}", label)),
         template=properties.get("template") or None,

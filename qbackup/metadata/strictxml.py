@@ -1,4 +1,4 @@
-"""Bytes → the elements of a ``qubes.xml``: no DOCTYPE, and bounded in length and number."""
+"""Bytes → the elements of a document: no DOCTYPE, and bounded in length and number."""
 
 from __future__ import annotations
 
@@ -17,15 +17,21 @@ _PIECE_SIZE = 64 * 1024
 _LONG_TAG = re.compile(rb"<[^<]{1048576}")  # its attributes are all held before they are counted
 
 
-def parse_xml(data: bytes, limits: Limits) -> Element:
+def parse_xml(data: bytes, limits: Limits, *, file: str = METADATA_PATH) -> Element:
     """The root of the document.
+
+    Args:
+        data: the document.
+        limits: `Limits.metadata` bounds it.
+        file: its name, for errors.
 
     Raises:
         Damaged: no XML, or a DOCTYPE.
         LimitExceeded: longer, or of more elements and attributes, than allowed.
     """
+    document = file.rpartition("/")[2]
     if len(data) > limits.metadata:
-        raise LimitExceeded("qubes.xml is too long", limit="metadata", file=METADATA_PATH)
+        raise LimitExceeded(f"{document} is too long", limit="metadata", file=file)
     from xml.etree.ElementTree import ParseError, TreeBuilder, XMLParser
 
     allowed = limits.metadata // _ELEMENT_SIZE
@@ -37,22 +43,22 @@ def parse_xml(data: bytes, limits: Limits) -> Element:
             self.elements += 1 + len(attributes) // 2  # which take half as much, or less
             if self.elements > allowed:
                 raise LimitExceeded(
-                    "qubes.xml has too many elements and attributes",
+                    f"{document} has too many elements and attributes",
                     limit="metadata",
-                    file=METADATA_PATH,
+                    file=file,
                 )
             return super().start(tag, attributes)
 
         def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-            raise Damaged("it has a DOCTYPE, which qubes.xml never has", file=METADATA_PATH)
+            raise Damaged(f"it has a DOCTYPE, which {document} never has", file=file)
 
     if _LONG_TAG.search(data):
-        raise LimitExceeded("qubes.xml has an endless tag", limit="metadata", file=METADATA_PATH)
+        raise LimitExceeded(f"{document} has an endless tag", limit="metadata", file=file)
     parser: XMLParser[Any] = XMLParser(target=StrictBuilder())  # noqa: S314
     try:
         for start in range(0, len(data), _PIECE_SIZE):  # an error above ends a piece, no sooner
             parser.feed(data[start : start + _PIECE_SIZE])
         root: Element = parser.close()
     except (ParseError, ValueError, LookupError) as error:
-        raise Damaged(f"it is no well-formed XML ({error})", file=METADATA_PATH) from error
+        raise Damaged(f"it is no well-formed XML ({error})", file=file) from error
     return root

@@ -1,18 +1,24 @@
-"""``qubes.xml``, and where the files that it names go."""
+"""``qubes.xml``, how it says that qubes were set up, and where the files that it names go; and the
+same bytes as a ``firewall.xml``.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from xml.etree import ElementTree
 
 from qbackup.errors import QBackupError
-from qbackup.metadata import QubeRecord, QubeTable, parse_qubes_xml
+from qbackup.metadata import QubeRecord, QubeTable, parse_known_qubes, parse_qubes_xml
+from qbackup.metadata.firewall import parse_firewall
 from qbackup.names import is_own, unsafe_reason
 from qbackup.restore.plan import Plan
+from qbackup.script.words import NoWord, Words
 from tests.fuzz.common import LIMITS, outcome
 
 
 def check(data: bytes) -> None:
     """Qubes are told apart, written anew they are the same, no file of theirs goes elsewhere."""
+    outcome(lambda: parse_firewall(data, LIMITS))
     records = outcome(lambda: parse_qubes_xml(data, LIMITS))
     if isinstance(records, QBackupError):
         return
@@ -25,6 +31,19 @@ def check(data: bytes) -> None:
         assert record.size is None or 0 <= record.size < 10**20
     _check_written_anew(data, records)
     _check_targets(records)
+    _check_settings(data, records)
+
+
+def _check_settings(data: bytes, records: tuple[QubeRecord, ...]) -> None:
+    """Every qube of the backup is known, and each value can be a word of a script or has a NUL."""
+    known = parse_known_qubes(data, LIMITS)
+    assert [q.record for q in known if q.in_backup] == [r for r in records if r.is_listed]
+    assert len({qube.record.name for qube in known}) == len(known)
+    for qube in known:
+        values = (*qube.settings.properties.values(), *qube.settings.features.values())
+        for text in (*values, *qube.settings.tags):
+            with contextlib.suppress(NoWord):
+                assert Words().word(text).isprintable()
 
 
 def _check_written_anew(data: bytes, records: tuple[QubeRecord, ...]) -> None:

@@ -35,6 +35,7 @@ from tests.maker.images import make_ext4, make_sparse
 from tests.maker.old import FOLDER_ARCHIVES, HMAC_TEXTS, OldMaker
 from tests.maker.oldprocedure import published_procedure_2, published_procedure_3
 from tests.maker.procedure import extract_outer, published_procedure
+from tests.maker.qubesxml import Settings
 from tests.maker.stored import outer_member, scrypt_encrypt, split_chunks
 from tests.maker.tarwriter import inner_tar, qubes_tarwriter, sparse_map, write_sparse_tar
 from tests.maker.tools import FILTERS, PROGRAMS, missing_tools, run
@@ -53,6 +54,7 @@ __all__ = [
     "Member",
     "OldMaker",
     "Qube",
+    "Settings",
     "append_bytes",
     "assemble",
     "contents",

@@ -17,7 +17,7 @@ from tests.maker.collected import (
     Qube,
     dom0_domain,
 )
-from tests.maker.qubesxml import Domain, qubes_xml
+from tests.maker.qubesxml import Domain, Settings, qubes_xml
 from tests.maker.stored import FAST_SCRYPT, scrypt_encrypt, split_chunks
 from tests.maker.tarwriter import inner_tar, qubes_tarwriter
 
@@ -91,6 +91,7 @@ class BackupMaker(Collector):
         backup_path: str | None = None,
         qubes_writer: Collection[str] = (),
         in_xml: bool = True,
+        settings: Settings | None = None,
     ) -> Qube:
         """Adds a qube and its files, which keep the order of `files`.
 
@@ -113,6 +114,7 @@ class BackupMaker(Collector):
             volumes={"private": True} if volumes is None else volumes,
             backup_path=path if backup_content else None,
             backup_size=sum(file.stat().st_blocks * 512 for file in staged.values()),
+            settings=settings or Settings(),
         )
         subdir = path if path.endswith("/") or not path else path + "/"
         return self._add(Qube(domain, subdir, staged, qubes_writer, in_xml))

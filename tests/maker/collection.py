@@ -70,7 +70,7 @@ def _attributes(domain: Domain, qids: dict[str, str]) -> dict[str, str]:
     }
     if domain.netvm is not None:
         attributes["netvm_qid"] = qids[domain.netvm] if domain.netvm else NO_QID
-    return attributes
+    return {**attributes, **domain.settings.attributes}
 
 
 def _missing(domains: Sequence[Domain]) -> list[Domain]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.maker.collected import Collector, Member, Qube, dom0_domain
 from tests.maker.collection import collection_xml, folder_of
-from tests.maker.qubesxml import Domain
+from tests.maker.qubesxml import Domain, Settings
 from tests.maker.tools import run
 
 #: How OpenSSL has written the text of a `.hmac`; Qubes' own time knows the first.
@@ -75,6 +75,7 @@ class OldMaker(Collector):
         files: Mapping[str, bytes | Path],
         backup_content: bool = True,
         in_xml: bool = True,
+        settings: Settings | None = None,
     ) -> Qube:
         """Adds a qube and its files, which keep the order of `files`.
 
@@ -93,6 +94,7 @@ class OldMaker(Collector):
             backup_path=None,
             backup_size=0,
             tag=tag,
+            settings=settings or Settings(),
         )
         path = f"vm{domain.qid}" if self.encrypted else folder_of(domain)
         if backup_content:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import uuid
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 #: Names and colours of the labels, in the order of their ids: `label-1` and so on.
 LABELS = {
@@ -27,6 +27,19 @@ PRIVATE_BYTES = 2 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How a qube was set up, as Qubes writes it down. `devices`: (class, attributes, options) of
+    each; `attributes`: of the element in R2 and R3, which have nothing else.
+    """
+
+    properties: Mapping[str, str] = field(default_factory=dict)
+    features: Mapping[str, str] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    devices: Sequence[tuple[str, Mapping[str, str], Mapping[str, str]]] = ()
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Domain:
     """What qubes.xml says of one qube; `qid` 0 is dom0. `backup_path` None: known, but not in this
     backup. `tag`: the element's name in R2 and R3, where `klass` does not say it.
@@ -42,6 +55,7 @@ class Domain:
     backup_path: str | None
     backup_size: int
     tag: str | None = None
+    settings: Settings = Settings()
 
 
 def qubes_xml(domains: Sequence[Domain]) -> bytes:
@@ -65,6 +79,7 @@ def qubes_xml(domains: Sequence[Domain]) -> bytes:
         _add_domain(tree, domain)
     ET.indent(root)
     document: str = ET.tostring(root, encoding="unicode")
+    document = document.replace("\r", "&#13;")  # as lxml writes it
     return document.encode() + b"\n"
 
 
@@ -93,12 +108,22 @@ def _add_domain(tree: ET.Element, domain: Domain) -> None:
     element = ET.SubElement(tree, "domain", {"id": f"domain-{domain.qid}", "class": domain.klass})
     _add_properties(ET.SubElement(element, "properties"), domain)
     _add_features(ET.SubElement(element, "features"), domain)
-    ET.SubElement(element, "devices", {"class": "pci"})
-    ET.SubElement(element, "devices", {"class": "block"})
+    for name in dict.fromkeys(["pci", "block", *(d[0] for d in domain.settings.devices)]):
+        _add_devices(ET.SubElement(element, "devices", {"class": name}), domain)
     tags = ET.SubElement(element, "tags")
+    for tag in domain.settings.tags:
+        ET.SubElement(tags, "tag", name=tag)
     if domain.qid:
         ET.SubElement(tags, "tag", name="created-by-dom0")
         _add_volumes(ET.SubElement(element, "volume-config"), domain)
+
+
+def _add_devices(group: ET.Element, domain: Domain) -> None:
+    for name, attributes, options in domain.settings.devices:
+        if name == group.get("class"):
+            device = ET.SubElement(group, "device", dict(attributes))
+            for option, value in options.items():
+                ET.SubElement(device, "option", name=option).text = value
 
 
 def _add_properties(element: ET.Element, domain: Domain) -> None:
@@ -114,12 +139,16 @@ def _add_properties(element: ET.Element, domain: Domain) -> None:
         _property(element, "template", domain.template)
     if domain.netvm is not None:
         _property(element, "netvm", domain.netvm)
+    for name, value in domain.settings.properties.items():
+        _property(element, name, value)
 
 
 def _add_features(element: ET.Element, domain: Domain) -> None:
     """Qubes first sets `backup-content` false, that is empty, for every qube; then the three for
     those backed up.
     """
+    for name, value in domain.settings.features.items():
+        ET.SubElement(element, "feature", name=name).text = value
     included = domain.backup_path is not None
     ET.SubElement(element, "feature", name="backup-content").text = "1" if included else ""
     if domain.backup_path is not None:

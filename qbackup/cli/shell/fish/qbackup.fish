@@ -49,8 +49,8 @@ function _shtab_qbackup_using
   test "$_shtab_qbackup_cmdpath" = "$argv"
 end
 
-set -g _shtab_qbackup_commands info list verify restore cat ls cp kit completion
-set -g _shtab_qbackup_opts_with_value --compression-filter --dask --hmac-algorithm --jobs --memory --output --partition --passphrase-command --passphrase-file --spool --wheels -o -p
+set -g _shtab_qbackup_commands info list verify restore cat script ls cp kit completion
+set -g _shtab_qbackup_opts_with_value --compression-filter --dask --hmac-algorithm --jobs --memory --output --partition --passphrase-command --passphrase-file --restored --spool --wheels -o -p
 
 complete -c qbackup -e
 complete -c qbackup -f
@@ -72,6 +72,7 @@ complete -c qbackup -n '_shtab_qbackup_using info' -s v -l verbose -d 'say what 
 complete -c qbackup -n '_shtab_qbackup_using info; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input'
 complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a list -d 'the qubes in the backup and their files'
 complete -c qbackup -n '_shtab_qbackup_using list' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using list' -l all -d 'the qubes, too, that are known but not in this backup'
 complete -c qbackup -n '_shtab_qbackup_using list' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
 complete -c qbackup -n '_shtab_qbackup_using list' -l passphrase-command -x -d 'a program that prints it'
 complete -c qbackup -n '_shtab_qbackup_using list' -l json -d 'one JSON document on stdout'
@@ -128,6 +129,19 @@ complete -c qbackup -n '_shtab_qbackup_using cat' -l salvage -d 'go on where the
 complete -c qbackup -n '_shtab_qbackup_using cat' -s q -l quiet -d 'no progress'
 complete -c qbackup -n '_shtab_qbackup_using cat' -s v -l verbose -d 'say what is used'
 complete -c qbackup -n '_shtab_qbackup_using cat; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input; or IMAGE:/path in an image that was restored'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a script -d 'a shell script that makes the qubes again on a new Qubes'
+complete -c qbackup -n '_shtab_qbackup_using script' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using script' -l restored -xka "(__fish_complete_directories)" -d 'the folder with the restored files (default: the script'"'"'s own argument)'
+complete -c qbackup -n '_shtab_qbackup_using script' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d '- for standard input'
+complete -c qbackup -n '_shtab_qbackup_using script' -l passphrase-command -x -d 'a program that prints it'
+complete -c qbackup -n '_shtab_qbackup_using script' -l jobs -x -d 'lanes derived side by side (default: cores)'
+complete -c qbackup -n '_shtab_qbackup_using script' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using script' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
+complete -c qbackup -n '_shtab_qbackup_using script' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
+complete -c qbackup -n '_shtab_qbackup_using script' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
+complete -c qbackup -n '_shtab_qbackup_using script' -s q -l quiet -d 'no progress'
+complete -c qbackup -n '_shtab_qbackup_using script' -s v -l verbose -d 'say what is used'
+complete -c qbackup -n '_shtab_qbackup_using script; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the file; - for standard input'
 complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a ls -d 'the files inside a disk image'
 complete -c qbackup -n '_shtab_qbackup_using ls' -s h -l help -d 'show this help message and exit'
 complete -c qbackup -n '_shtab_qbackup_using ls' -s R -l recursive -d 'what is in its folders, too'
