@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from qbackup.errors import QBackupError
 from qbackup.folderfile import why_no_file
 from qbackup.inner import Entry, InnerArchive
 from qbackup.names import folded
@@ -25,11 +26,13 @@ class Outcome:
         status: as in a report; ``exists`` where something is in the way.
         error: in words; None if it is whole.
         size: its length in bytes.
+        cause: error that has cost the file; None where `error` says all.
     """
 
     status: str
     error: str | None = None
     size: int = 0
+    cause: QBackupError | None = None
 
 
 class EntriesRestore:

@@ -330,7 +330,7 @@ class Run:
             try:
                 outcomes |= EntriesRestore(self._writer, needed).run(inner, task.file.chunk_count)
             except (Damaged, LimitExceeded, NotEnoughMemory) as error:
-                outcomes |= dict.fromkeys(needed, Outcome(*_told(error)))
+                outcomes |= dict.fromkeys(needed, Outcome("damaged", cause=error))
         return [
             result
             for path, outcome in outcomes.items()
@@ -340,7 +340,8 @@ class Run:
     def _outcome(self, file: BackupFile, target: Target, outcome: Outcome) -> list[FileResult]:
         if outcome.status == "exists":
             return self._in_the_way(file, target)
-        return [self._result(file, target, outcome.status, outcome.error, size=outcome.size)]
+        result = self._result(file, target, outcome.status, outcome.error, size=outcome.size)
+        return [result if outcome.cause is None else _told(result, outcome.cause)]
 
     def _in_the_way(self, file: BackupFile, target: Target) -> list[FileResult]:
         """What an earlier run restored is kept, if it is still the same."""
