@@ -4,8 +4,9 @@ A filter's name comes from the header, so it only ever picks one of the decoders
 program is run only when the user named it himself (`external`).
 
 What every decoder keeps: the memory it takes is bounded, however the data were made; a
-stream that is cut off, and bytes after its end, are errors. Several streams one after
-another are one stream, as pbzip2 and ``cat`` make them and every decompressor reads them.
+stream that is cut off, and bytes after its end, are errors, but for the zeros that
+`qbackup.padding` describes. Several streams one after another are one stream, as pbzip2 and ``cat``
+make them and every decompressor reads them.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from qbackup.errors import Damaged, LimitExceeded, MachineError, UnsupportedForm
 from qbackup.formats import Event, Lost
 from qbackup.limits import Limits
 from qbackup.names import display
+from qbackup.padding import Padding, Trimmed
 from qbackup.tar import MAGIC_OFFSET
 from qbackup.windows import HEAD_SIZE, decoder_memory
 
@@ -338,12 +340,16 @@ def _decompress(
     make: Callable[[Limits], Decoder], name: str, limits: Limits, events: Iterable[Event]
 ) -> Iterator[memoryview]:
     decoder = make(limits)
+    padding = Padding(name)
     started = False
     head = b""  # of the stream under way, for what is to be said of it
     for piece in _slices(events, _INPUT_SIZE):
         data: bytes | memoryview = piece
         while len(data) or not (decoder.needs_input or decoder.eof):
             if decoder.eof:
+                data = padding.skip(data)
+                if not len(data):
+                    break
                 decoder = make(limits)
                 started = False
                 head = b""
@@ -389,15 +395,39 @@ def _external(command: list[str], events: Iterable[Event]) -> Iterator[memoryvie
     except OSError as error:
         raise MachineError(f"can't run the filter {command[0]}: {error.strerror}") from error
     try:
-        yield from _feed_and_drain(process, _slices(events, _INPUT_SIZE))
+        pieces = _begun(_slices(events, _INPUT_SIZE))
+        stream = Trimmed(command[0], told_filter(next(pieces)), pieces)
+        yield from _feed_and_drain(process, iter(stream))
         if process.wait() != 0:
-            raise Damaged(f"the filter {command[0]} ended with status {process.returncode}")
+            raise Damaged(_ended(command[0], process.returncode, stream.zeros))
     finally:
         process.kill()
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
                 pipe.close()
         process.wait()
+
+
+def _begun(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
+    """First the stream's first bytes, as many as tell its kind; then all of it."""
+    front = b""
+    while len(front) <= MAGIC_OFFSET + 5 and (piece := next(pieces, None)) is not None:
+        front += bytes(piece)
+        del piece
+    yield memoryview(front)
+    if front:
+        yield memoryview(front)
+    yield from pieces
+
+
+def _ended(program: str, status: int, zeros: int) -> str:
+    reason = f"the filter {program} ended with status {status}"
+    if zeros:
+        reason += (
+            f"; {zeros} zeros stand at the stream's end, which may be padding that this program"
+            " does not pass: without --compression-filter the built-in decompressor does"
+        )
+    return reason
 
 
 def _feed_and_drain(

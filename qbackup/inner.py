@@ -25,6 +25,7 @@ from qbackup.limits import Limits
 from qbackup.metadata.record import METADATA_PATH
 from qbackup.names import begins_as_tar_matches, decode, display, unsafe_reason, within, without_dot
 from qbackup.pieces import CUT_OFF, LOSSES, Gap, Piece, PieceQueue, Seam, kept
+from qbackup.seams import SeamChecker
 from qbackup.tar import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -37,7 +38,6 @@ from qbackup.tar import (
     read_member,
 )
 
-_NAME_SIZE = 100  # of a name in a tar header
 _SHOWN_TARGET = 256  # characters of a link's target in a report, which has a note for each link
 
 Kind = Literal["file", "folder", "symlink", "hardlink", "device", "pipe", "unknown"]
@@ -141,6 +141,7 @@ class InnerArchive:
         every_link: bool = False,
     ) -> None:
         self._on_close = on_close
+        self._seams = SeamChecker()
         self._bytes = PieceQueue(pieces, self._check_seam)
         self._path = path
         self._limits = limits
@@ -316,8 +317,10 @@ class InnerArchive:
                 data = self._bytes.take(wanted)
                 if len(data) < wanted:
                     raise Damaged("the inner archive is cut off: its end is missing")
+                self._seams.begin_member()
                 wanted = reader.send(data)
         except StopIteration as end:
+            self._seams.begin_data(end.value)
             self._member = end.value
         if self._member is None:
             self._pass_zeros()
@@ -332,24 +335,7 @@ class InnerArchive:
         return self._member
 
     def _check_seam(self, seam: Seam) -> Gap | None:
-        """A volume ended: if that was within a member, it must be what goes on in the next one.
-
-        Returns:
-            What is lost between the two, where that has a length.
-
-        Raises:
-            QBackupError: what was wrong with the volume that is lost between them.
-            Damaged: it is another volume than the one that belongs here.
-        """
-        member = self._member
-        goes_on = bool(self._left) and member is not None and _is_called(member, seam.name)
-        if seam.error is not None:
-            if not goes_on or seam.left > self._left:
-                raise seam.error
-            return Gap(self._left - seam.left, seam.error)
-        if self._left and not (goes_on and self._left == seam.left):
-            raise Damaged("its parts don't fit together: one is missing or in another's place")
-        return None  # between members the next block must be a header
+        return self._seams.check(seam, self._member, self._left)
 
     def _pass_rest(self) -> None:
         """Passes what was not read of the current entry, and its padding."""
@@ -395,11 +381,6 @@ class InnerArchive:
         if below is None or unsafe_reason(below, any_byte=True):
             raise Damaged(f"it holds a name outside of its folder: {display(name)}")
         return below
-
-
-def _is_called(member: TarMember, name: bytes) -> bool:
-    """Whether a member has this name, of which no more than 100 bytes are known."""
-    return member.name == name or (len(name) == _NAME_SIZE and member.name.startswith(name))
 
 
 def _length(part: memoryview | Gap) -> int:

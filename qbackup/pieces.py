@@ -42,11 +42,14 @@ class Seam:
             names none, so it begins with a member, or the archive's end.
         left: how many of its stored bytes are still to come.
         error: what was wrong with the volume before it, which is lost; None if none is.
+        strange: what is wrong with the volume's first block, if that is neither a header nor zeros:
+            only what goes on in the middle of a member begins so.
     """
 
     name: bytes = b""
     left: int = 0
     error: QBackupError | None = None
+    strange: Damaged | None = None
 
 
 Piece: TypeAlias = "memoryview | Gap | Seam"

@@ -5,6 +5,8 @@ type ``M`` if a member goes on in it, which says how many of its stored bytes ar
 with the next member's header, or the end's zeros, where the cut fell between two. Without the
 ``M`` headers the volumes are the archive. tar also writes one where the member that it names
 only begins in the volume. Of a sparse member it counts what is stored. (Tried with GNU tar 1.34.)
+Where the cut falls within what stands in front of a member's data, `qbackup.seams` says what is
+there.
 
 Each volume was compressed by itself, with what shows in its first bytes. What an ``M`` header says
 is handed on as a `Seam`, as only the reader of the archive knows whether it fits.
@@ -80,17 +82,21 @@ def _seam(front: bytes) -> Seam:
     """What a volume behind a cut begins with.
 
     Raises:
-        Damaged: with nothing that such a volume begins with.
+        Damaged: it is shorter than a block.
     """
     block = front[:BLOCK_SIZE]
     if not block or block == ZERO_BLOCK:
         return Seam()
+    if len(block) < BLOCK_SIZE:
+        raise _strange("it is too short")
     try:
-        if len(block) < BLOCK_SIZE:
-            raise Damaged("it is too short")
         continuation = parse_continuation(block)
         if continuation is None:
             check_block(block)
     except Damaged as error:
-        raise Damaged(f"a chunk does not begin as a volume does ({error.reason})") from error
+        return Seam(strange=_strange(error.reason))
     return Seam() if continuation is None else Seam(*continuation)
+
+
+def _strange(why: str) -> Damaged:
+    return Damaged(f"a chunk does not begin as a volume does ({why})")

@@ -167,6 +167,36 @@ def uncompressed_exact_chunk(folder: Path) -> BackupMaker:
     return maker
 
 
+def gzip_early_pipe(folder: Path) -> BackupMaker:
+    """Early R4.0, whose tar wrote onto a named pipe: zeros behind each compressed stream, up to a
+    record of 10,240 bytes, and chunks cut within them; gzip; a home.
+    """
+    maker = BackupMaker(folder / "maker", named_pipe=True, chunk_size=8 * KIB)
+    maker.add_qube("work", files={"private.img": noise(7 * KIB)})
+    maker.add_home("user", aged_home(folder / "user"))
+    return maker
+
+
+def bzip2_early_pipe(folder: Path) -> BackupMaker:
+    """Early R4.0, with tar's zeros behind each stream; bzip2; one image by GNU tar, one by Qubes' own
+    writer, which puts no zeros there.
+    """
+    maker = BackupMaker(folder / "maker", compression_filter="bzip2", named_pipe=True)
+    image = holed(folder / "image")
+    maker.add_qube("work", files={"private.img": image})
+    maker.add_qube("mail", files={"private.img": image}, qubes_writer=["private.img"])
+    return maker
+
+
+def aged_home(home: Path) -> Path:
+    """A home with one letter in it."""
+    home.mkdir()
+    (home / "letter").write_bytes(TEXT[:100])
+    for path in (home / "letter", home):
+        os.utime(path, (MTIME, MTIME))
+    return home
+
+
 def make_home(home: Path) -> Path:
     """A home with what a tree can hold; `home.name` is the user's."""
     _make_files(home)
@@ -252,6 +282,8 @@ RECIPES: list[Callable[[Path], BackupMaker]] = [
     none_empty_file,
     uncompressed_exact_chunk,
     settings_of_r4,
+    gzip_early_pipe,
+    bzip2_early_pipe,
 ]
 
 

@@ -30,12 +30,12 @@ def v3_gzip_many_chunks(folder: Path) -> OldMaker:
     """
     maker = Format3Maker(
         folder / "maker",
-        chunk_size=4096,
+        chunk_size=12 * KIB,
         empty_chunk_after=["vm5/firewall.xml"],
         passphrase="żółw 🔑",
     )
     files: dict[str, bytes | Path] = {"private.img": holed(folder / "image")}
-    files |= {"icon.png": noise(9 * KIB), "firewall.xml": RULES}
+    files |= {"icon.png": noise(15 * KIB), "firewall.xml": RULES}
     maker.add_qube("work", qid=5, netvm="sys-vpn", files=files)
     return maker
 
@@ -108,7 +108,7 @@ def v3_lzma_triple_des(folder: Path) -> OldMaker:
         compression_filter="lzma",
         cipher="des-ede3-cbc",
         digest="ripemd160",
-        chunk_size=4096,
+        chunk_size=8 * KIB,
     )
     maker.add_qube("work", files={"private.img": noise(9 * KIB)})
     return maker
@@ -192,6 +192,13 @@ def v2_icon_link(folder: Path) -> OldMaker:
     link to a file of the qube's own.
     """
     return icon_link(Format2Maker(folder / "maker"), folder)
+
+
+def v3_packed_again(folder: Path) -> OldMaker:
+    """Streams without tar's zeros behind them: somebody packed the backup again; gzip."""
+    maker = Format3Maker(folder / "maker", named_pipe=False)
+    maker.add_qube("work", files={"private.img": noise(9 * KIB)})
+    return maker
 
 
 def v2_beta3_zlib(folder: Path) -> OldMaker:
@@ -325,6 +332,14 @@ def icon_link(maker: OldMaker, folder: Path) -> OldMaker:
     return maker
 
 
+def combed(path: Path, runs: int) -> Path:
+    """An image with so many runs of data, of one block each, and holes as long between them.
+
+    The large one at its end is a real one, without which tar looks for none.
+    """
+    return make_sparse(path, (runs + KIB) * KIB, {n * KIB: b"%04d" % n * 128 for n in range(runs)})
+
+
 def scattered(path: Path) -> Path:
     """An image of 2 MiB with 24 KiB of data in it, here and there."""
     data = {number * 256 * KIB: noise(4 * KIB) for number in range(6)}
@@ -380,6 +395,7 @@ OLD_RECIPES: list[Callable[[Path], OldMaker]] = [
     v3_home_links_untouched,
     v3_link_for_an_image,
     v3_settings,
+    v3_packed_again,
     v2_beta3_zlib,
     v2_beta3_encrypted,
     v2_beta3_gzip,

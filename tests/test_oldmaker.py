@@ -89,6 +89,27 @@ class TestFormat3:
         assert restored.read_bytes() == image.read_bytes()
         assert document.read_bytes() == backup.default_qubes_xml()
 
+    @pytest.mark.parametrize("compression_filter", FILTERS)
+    def test_tar_fills_the_compressed_stream_up_with_zeros(
+        self, maker3: Make3, tmp_path: Path, compression_filter: str
+    ) -> None:
+        backup = maker3(compression_filter=compression_filter, encrypted=False)
+        backup.add_qube("work", files={"private.img": os.urandom(20_000)})
+        again = Format3Maker(
+            tmp_path / "again",
+            compression_filter=compression_filter,
+            encrypted=False,
+            named_pipe=False,
+        )
+        again.add_qube("work", files={"private.img": b""})
+        for member in backup.members():
+            if member.name.endswith(".000"):
+                stored = member.path.read_bytes()
+                assert len(stored) % 10_240 == 0 and stored.endswith(bytes(16))
+        for member in again.members():
+            if member.name.endswith(".000"):
+                assert len(member.path.read_bytes()) < 1000
+
     @pytest.mark.parametrize(
         "cipher", ["aes-128-cbc", "aes-192-cbc", "des-ede3-cbc", "camellia-256-cbc"]
     )
@@ -131,7 +152,7 @@ class TestFormat3:
     def test_members_come_in_pairs_and_in_the_order_of_the_writer(
         self, maker3: Make3, tmp_path: Path
     ) -> None:
-        backup = maker3(chunk_size=3000, empty_chunk_after=["vm7/firewall.xml"])
+        backup = maker3(chunk_size=12_000, empty_chunk_after=["vm7/firewall.xml"])
         backup.add_qube("work", qid=7, files={"private.img": os.urandom(2000), "firewall.xml": b""})
         path = backup.write(tmp_path / "backup")
         names = stored_names(path)

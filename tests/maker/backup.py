@@ -39,9 +39,10 @@ class BackupMaker(Collector):
 
     `compression_filter` None: raw inner archives and `compressed=False`. `header` replaces the
     whole header text; chunks still follow `compression_filter` and `backup_id`. `chunk_size` is in
-    bytes. Before `members()` or `write()` one may set `scrypt_options_for`, chunk name without
-    `.enc` to options, because parameters differ from chunk to chunk in real backups; and
-    `is_r401rc1`, to store qubes.xml as the writer of Qubes R4.0.1-rc1 did.
+    bytes. `named_pipe`: GNU tar writes onto one, as early R4.0 had it. Before `members()` or
+    `write()` one may set `scrypt_options_for`, chunk name without `.enc` to options, because
+    parameters differ from chunk to chunk in real backups; and `is_r401rc1`, to store qubes.xml as
+    the writer of Qubes R4.0.1-rc1 did.
     """
 
     header: bytes
@@ -57,12 +58,14 @@ class BackupMaker(Collector):
         id_key: str = "backup-id",
         chunk_size: int = CHUNK_BYTES,
         scrypt_options: Sequence[str] = FAST_SCRYPT,
+        named_pipe: bool = False,
     ) -> None:
         super().__init__(workdir, passphrase=passphrase, chunk_size=chunk_size)
         self.backup_id = backup_id
         self.compression_filter = compression_filter
         self.header = self._default_header(id_key) if header is None else header
         self.scrypt_options = tuple(scrypt_options)
+        self.named_pipe = named_pipe
         self.scrypt_options_for: dict[str, Sequence[str]] = {}
         self.is_r401rc1 = False
 
@@ -150,8 +153,7 @@ class BackupMaker(Collector):
         scrypt_encrypt(header.path, proof.path, passphrase, self.scrypt_options)
         yield proof
         inside, folder = ("/", "../../") if self.is_r401rc1 else ("", "")
-        chosen = self.compression_filter
-        with inner_tar(self._document(), inside, compression_filter=chosen) as stream:
+        with self._gnu_tar(self._document(), inside, dereference=True) as stream:
             yield from self._chunks("qubes.xml", stream, folder)
         for qube in self.qubes:
             for name, path in qube.files.items():
@@ -162,7 +164,18 @@ class BackupMaker(Collector):
         chosen = self.compression_filter
         if name in qube.qubes_writer:
             return qubes_tarwriter(path, qube.subdir + name, compression_filter=chosen)
-        return inner_tar(path, qube.subdir, compression_filter=chosen, dereference=not qube.home)
+        return self._gnu_tar(path, qube.subdir, dereference=not qube.home)
+
+    def _gnu_tar(
+        self, path: Path, subdir: str, *, dereference: bool
+    ) -> AbstractContextManager[BinaryIO]:
+        return inner_tar(
+            path,
+            subdir,
+            compression_filter=self.compression_filter,
+            dereference=dereference,
+            named_pipe=self.named_pipe,
+        )
 
     def _chunks(self, name: str, stream: BinaryIO, folder: str = "") -> Iterator[Member]:
         for index, chunk in enumerate(split_chunks(stream, self.chunk_size, self.workdir)):

@@ -27,7 +27,9 @@ class Format2Maker(OldMaker):
     `header`: None for none, as in Beta 3; `RELEASE_CANDIDATE` for one without a version; or its
     whole text. `tape_length`: of a volume, in units of 1,024 bytes, at least 10 (tar's record).
     `zlib_around`: Beta 3's `openssl enc -z`, a zlib stream around the encrypted volume; today's
-    openssl is built without it, so Python puts it there. Other options as in `OldMaker`.
+    openssl is built without it, so Python puts it there. `holes_by_reading`: tar takes each block of
+    zeros for a hole, as it did at that time, and doesn't ask the file system. Other options as in
+    `OldMaker`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Format2Maker(OldMaker):
         dom0: bool = False,
         rewrite_links: bool = True,
         tape_length: int = TAPE_LENGTH,
+        holes_by_reading: bool = False,
     ) -> None:
         super().__init__(
             workdir,
@@ -61,6 +64,7 @@ class Format2Maker(OldMaker):
             chunk_size=tape_length << 10,
         )
         self.zlib_around = zlib_around
+        self.holes_by_reading = holes_by_reading
         if header == RELEASE_CANDIDATE:
             self.header = "".join(f"{line}\n" for line in self._default_lines()).encode("ascii")
         self._script = workdir / "next-volume"
@@ -89,6 +93,7 @@ class Format2Maker(OldMaker):
         first = folder / "volume.000"
         command[command.index("-f") + 1] = str(first)
         options = ["--tape-length", str(self.chunk_size >> 10)]
+        options += ["--hole-detection=raw"] if self.holes_by_reading else []
         run([*command[:-1], *options, "--new-volume-script", str(self._script), command[-1]])
         yield from sorted(folder.iterdir(), key=lambda path: int(path.suffix[1:]))
 

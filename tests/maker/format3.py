@@ -17,7 +17,8 @@ class Format3Maker(OldMaker):
 
     `chunk_size` is in bytes. `header` replaces the whole header text. `empty_chunk_after`: stored
     names of files that get one more, empty chunk, which the writer of R3.2 adds when tar ends late.
-    Other options as in `OldMaker`.
+    `named_pipe`: tar wrote onto one, as every writer of this format had it; False is what somebody
+    packed again. Other options as in `OldMaker`.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Format3Maker(OldMaker):
         rewrite_links: bool = True,
         chunk_size: int = CHUNK_BYTES,
         empty_chunk_after: Sequence[str] = (),
+        named_pipe: bool = True,
     ) -> None:
         super().__init__(
             workdir,
@@ -52,6 +54,7 @@ class Format3Maker(OldMaker):
             chunk_size=chunk_size,
         )
         self.empty_chunk_after = empty_chunk_after
+        self.named_pipe = named_pipe
         if header is None:
             self.header = self._default_header()
 
@@ -71,6 +74,7 @@ class Format3Maker(OldMaker):
                 dereference=self._follows(subdir),
                 name=name,
                 rewrite_links=self.rewrite_links,
+                named_pipe=self.named_pipe,
             )
             stream = stack.enter_context(archive)
             if self.encrypted:

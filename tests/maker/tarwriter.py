@@ -36,14 +36,16 @@ def inner_tar_command(
     name: str | None = None,
     pattern: str | None = None,
     rewrite_links: bool = True,
+    archive: str = "-",
 ) -> list[str]:
-    """GNU tar's command line as QubesOS/qubes-core-admin `qubes/backup.py` has it, but for the
-    archive: `-f -`. `pattern`: what `--xform` puts the prefix before, by default the name.
+    """GNU tar's command line as QubesOS/qubes-core-admin `qubes/backup.py` has it. `pattern`: what
+    `--xform` puts the prefix before, by default the name. `archive`: where tar writes, by default
+    its standard output.
     """
     name = source.name if name is None else name
     command = ["tar", "-Pc"]
     command += ["--sparse"] if sparse else []
-    command += ["-f", "-", "-C", str(source if name == "." else source.parent)]
+    command += ["-f", archive, "-C", str(source if name == "." else source.parent)]
     command += ["--dereference"] if dereference else []
     pattern = f"^{name}" if pattern is None else pattern
     command += [f"--xform=s:{pattern}:{subdir}\\0:{'' if rewrite_links else 'S'}"]
@@ -61,6 +63,7 @@ def inner_tar(
     sparse: bool = True,
     name: str | None = None,
     rewrite_links: bool = True,
+    named_pipe: bool = False,
 ) -> Iterator[BinaryIO]:
     """The inner archive that GNU tar writes of `source`, its names prefixed with `subdir` (`vm1/`,
     `dom0-home/`).
@@ -68,19 +71,23 @@ def inner_tar(
     Qubes passes `--dereference` for every file since late 2015, never for dom0's home. `name` "."
     stores a folder's content, as with templates of R2 and R3, where the dot in `--xform` stands for
     any character: so every symbolic link's target gets the prefix too. `rewrite_links` False leaves
-    the targets as they are.
+    the targets as they are. `named_pipe`: tar writes onto one, as R2.1 to R3.2 and early R4.0 had it,
+    and fills the compressed stream up to a whole record; later ones read its standard output.
     """
-    command = inner_tar_command(
-        source,
-        subdir,
-        compression_filter=compression_filter,
-        dereference=dereference,
-        sparse=sparse,
-        name=name,
-        rewrite_links=rewrite_links,
-    )
-    with process(command, None) as stream:
-        yield stream
+    with tempfile.TemporaryDirectory() as folder:
+        pipe = os.path.join(folder, "backup_pipe") if named_pipe else "-"
+        command = inner_tar_command(
+            source,
+            subdir,
+            compression_filter=compression_filter,
+            dereference=dereference,
+            sparse=sparse,
+            name=name,
+            rewrite_links=rewrite_links,
+            archive=pipe,
+        )
+        with onto_pipe(command, pipe) if named_pipe else process(command, None) as stream:
+            yield stream
 
 
 @contextmanager
@@ -230,5 +237,19 @@ def process(command: list[str], stdin: BinaryIO | None) -> Iterator[BinaryIO]:
             stdin.close()  # so that the writer meets a closed pipe when the filter stops
         with running:
             yield cast(BinaryIO, running.stdout)
+        messages.seek(0)
+        check(command, running.returncode, messages.read())
+
+
+@contextmanager
+def onto_pipe(command: list[str], pipe: str) -> Iterator[BinaryIO]:
+    """As `process`, of a program that writes onto a named pipe, which is made here."""
+    os.mkfifo(pipe)
+    with tempfile.TemporaryFile() as messages:
+        running = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stderr=messages, env=environment()
+        )
+        with running, open(pipe, "rb") as stream:
+            yield stream
         messages.seek(0)
         check(command, running.returncode, messages.read())

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import bz2
-import gzip
 import hashlib
 import hmac
 import importlib
 import lzma
 import re
 import sys
+import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from Crypto.Cipher import AES, DES3
 from Crypto.Util import Counter
+
+
+RECORD = 10_240
 
 
 class ScryptFields(NamedTuple):
@@ -115,18 +119,22 @@ def openssl_decrypt(passphrase: bytes, cipher: str, stored: bytes) -> bytes:
     return plain[:-count]
 
 
-def _zstd(data: bytes) -> bytes:
+def _zstd() -> Any:
     name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
-    return bytes(importlib.import_module(name).decompress(data))
+    return importlib.import_module(name).ZstdDecompressor()
 
 
-FILTERS = {
-    "gzip": gzip.decompress,
-    "pigz": gzip.decompress,
-    "bzip2": bz2.decompress,
-    "pbzip2": bz2.decompress,
-    "xz": lzma.decompress,
-    "lzma": lzma.decompress,
+def _gzip() -> Any:
+    return zlib.decompressobj(31)
+
+
+FILTERS: dict[str, Callable[[], Any]] = {
+    "gzip": _gzip,
+    "pigz": _gzip,
+    "bzip2": bz2.BZ2Decompressor,
+    "pbzip2": bz2.BZ2Decompressor,
+    "xz": lzma.LZMADecompressor,
+    "lzma": lzma.LZMADecompressor,
     "zstd": _zstd,
     "zstdmt": _zstd,
 }
@@ -145,5 +153,16 @@ def told_filter(data: bytes) -> str | None:
 
 
 def decompress(data: bytes, name: str | None) -> bytes:
-    """By a filter that the header names; None: none."""
-    return data if name is None else FILTERS[name](data)
+    """By a filter that the header names; None: none. Less than a record of zeros may follow."""
+    if name is None:
+        return data
+    whole = b""
+    while True:
+        stream = FILTERS[name]()
+        whole += stream.decompress(data)
+        assert stream.eof, "the stream is cut off"
+        data = stream.unused_data
+        if not data or not data[0]:
+            break
+    assert len(data) < RECORD and not data.strip(b"\0"), "something follows the stream"
+    return whole

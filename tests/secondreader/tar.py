@@ -177,8 +177,16 @@ def joined(volumes: Sequence[bytes]) -> bytes:
     """The archive that `tar -M` cut into volumes."""
     whole = volumes[0]
     for volume in volumes[1:]:
-        is_continued = volume[156:157] == b"M"
-        if is_continued:
-            checked(volume[:BLOCK])
-        whole += volume[BLOCK if is_continued else 0 :]
+        whole += volume[BLOCK if is_mark(volume[:BLOCK]) else 0 :]
     return whole
+
+
+def is_mark(block: bytes) -> bool:
+    """Whether a volume's first block is a header of type `M`: anything else goes on with a map."""
+    if block[156:157] != b"M":
+        return False
+    try:
+        checked(block)
+    except (AssertionError, ValueError):
+        return False
+    return True
