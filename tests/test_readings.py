@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import unicodedata
 
 import pytest
@@ -34,6 +35,10 @@ class TestFile:
             ((NFC + " ").encode(), [NFC + " ", NFC, NFD + " ", NFD]),
             ((NFC + "\u00a0").encode(), [NFC + "\u00a0", NFC, NFD + "\u00a0", NFD]),
             ("\ufeffsecret".encode(), ["\ufeffsecret", "secret"]),
+            (
+                f"\ufeff{NFC} ".encode(),
+                [f"\ufeff{NFC} ", f"\ufeff{NFC}", f"{NFC} ", NFC, f"{NFD} ", NFD],
+            ),
             ("secret\r\n".encode("utf-16-le"), ["secret"]),
             ("secret\r\n".encode("utf-16-be"), ["secret"]),
             (b"one\ntwo", ["one"]),
@@ -73,6 +78,19 @@ class TestFile:
     def test_what_is_no_passphrase(self, data: bytes) -> None:
         with pytest.raises(UsageError, match=r"^(the first line of )?the file is"):
             passphrases(data)
+
+    def test_any_bytes_are_read_or_refused(self) -> None:
+        dice = random.Random(1)
+        marks = (b"", b"\xff\xfe", b"\xfe\xff", b"\xef\xbb\xbf")
+        for _ in range(2000):
+            letters = dice.choice((bytes(range(256)), b"\0a\n\r \xe9", b"a\xcc\x88\xc3\xa4"))
+            data = dice.choice(marks) + bytes(dice.choices(letters, k=dice.randrange(12)))
+            try:
+                tried = passphrases(data)
+            except UsageError:
+                continue
+            assert 1 <= len(tried) == len(set(tried)) <= READINGS_LIMIT
+            assert all(tried) and not any(end in text for text in tried for end in (b"\n", b"\0"))
 
     def test_no_passphrase_in_what_is_said_or_shown(self) -> None:
         for data in ((NFD + " \nx").encode(), ("\ufeff" + NFC).encode("utf-16")):
