@@ -54,8 +54,9 @@ if TYPE_CHECKING:
     from qbackup.image.copying import CopyReport
     from qbackup.image.opening import open_image
     from qbackup.image.tree import Image, Node
-    from qbackup.inner import Entry, Extent
+    from qbackup.inner import Entry
     from qbackup.limits import Limits
+    from qbackup.placing import Extent
     from qbackup.qube import Qube
     from qbackup.restore.report import ByteRange, FileResult, Progress, Report
     from qbackup.scrypt import ScryptParameters
@@ -69,6 +70,7 @@ _MODULES = (
     "header",
     "restore.report",
     "scrypt",
+    "placing",
     "inner",
     "chunk",
     "file",

@@ -25,9 +25,9 @@ from qbackup.errors import (
 from qbackup.image.content import FileContent, extents
 from qbackup.image.inode import ROOT, Inode, Kind
 from qbackup.image.reader import Ext4
-from qbackup.inner import Extent
 from qbackup.limits import Limits
 from qbackup.names import decode, display, encode, unsafe_reason
+from qbackup.placing import Extent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
