@@ -57,9 +57,10 @@ if TYPE_CHECKING:
     from qbackup.image.disk import ImagePartition
     from qbackup.image.opening import open_image
     from qbackup.image.tree import Image, Node
-    from qbackup.inner import Entry, Extent
+    from qbackup.inner import Entry
     from qbackup.limits import Limits
     from qbackup.metadata.settings import Device, QubeSettings
+    from qbackup.placing import Extent
     from qbackup.qube import Qube
     from qbackup.restore.report import ByteRange, FileResult, Progress, Report
     from qbackup.scrypt import ScryptParameters
@@ -73,6 +74,7 @@ _MODULES = (
     "header",
     "restore.report",
     "scrypt",
+    "placing",
     "inner",
     "chunk",
     "file",

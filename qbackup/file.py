@@ -13,10 +13,11 @@ from qbackup.errors import FolderArchive, QBackupError, SymbolicLink
 from qbackup.formats import Event, Format
 from qbackup.gaps import DecompressPastGaps
 from qbackup.gaps import past_gaps as go_past_gaps
-from qbackup.inner import Entry, Extent, InnerArchive, Kind
+from qbackup.inner import Entry, InnerArchive, Kind
 from qbackup.limits import Limits
 from qbackup.names import display, must_have_content
 from qbackup.pipeline import Pipeline
+from qbackup.placing import Extent
 from qbackup.stream import VerifiedStream, close_quietly
 
 _ZEROS = memoryview(bytes(256 * 1024))

@@ -25,6 +25,7 @@ from qbackup.limits import Limits
 from qbackup.metadata.record import METADATA_PATH
 from qbackup.names import begins_as_tar_matches, decode, display, unsafe_reason, within, without_dot
 from qbackup.pieces import CUT_OFF, LOSSES, Gap, Piece, PieceQueue, Seam, kept
+from qbackup.placing import Extent, Missing, place_runs
 from qbackup.seams import SeamChecker
 from qbackup.tar import (
     BLOCK_DEVICE,
@@ -51,36 +52,6 @@ _KINDS: dict[bytes, Kind] = {
     DIRECTORY: "folder",
     FIFO: "pipe",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """A run of a file: data, or a hole where data is None. Extents come in order, gapless.
-
-    Args:
-        offset: where it starts in the file, in bytes.
-        length: in bytes.
-        data: the content; a view that is valid until the next extent is asked for.
-    """
-
-    offset: int
-    length: int
-    data: memoryview | None
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A run of a file whose content is lost, though its place is known.
-
-    Args:
-        offset: where it starts in the file, in bytes.
-        length: in bytes.
-        error: what was wrong.
-    """
-
-    offset: int
-    length: int
-    error: QBackupError
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,19 +230,8 @@ class InnerArchive:
         member = self._member
         if entry is not self._current or member is None:
             raise UsageError("this entry's data went by: read it before the next entry")
-        position = 0
         runs = member.sparse if member.sparse is not None else [(0, member.stored_size)]
-        for offset, length in runs:
-            if offset > position:
-                yield Extent(position, offset - position, None)
-            position = offset
-            while length:
-                part = _at(position, self._data(length))
-                yield part
-                position += part.length
-                length -= part.length
-        if position < member.size:
-            yield Extent(position, member.size - position, None)
+        return place_runs(runs, member.size, lambda: self._data(self._left))
 
     def rest(self) -> Iterator[Extent | Missing]:
         """What is left of the archive as it is stored; the offsets are those in the archive.

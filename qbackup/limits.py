@@ -33,7 +33,8 @@ class Limits:
             path in an image.
         depth: number of components of a path in a folder archive, or of one copied from an image.
         pax_header: length of one pax header.
-        sparse_entries: number of data extents of one sparse file, or of a file in an image.
+        sparse_entries: number of runs of data of one sparse file.
+        image_extents: number of extents of one file in an image.
         file_size: length of one restored file, holes included, or of a file in an image.
         tree_entries: number of entries of one folder archive, of one folder in an image, or of all
             that is copied from an image at once.
@@ -57,10 +58,14 @@ class Limits:
     name: int = 4096  # PATH_MAX
     depth: int = 256  # each level of the tree holds one open folder
     pax_header: int = 64 * KIB  # a path of 4 KiB, three times and numbers
-    sparse_entries: int = 2_000_000  # 32 MiB of memory, 48 MiB for a file in an image
+    # R4's writer makes 52,000 a GiB, so this is 2 TiB of real trees. A map takes two to three bytes
+    # a run in real images, six at the very most: 300 MiB, 600 MiB; a file in an image 24
+    sparse_entries: int = 100_000_000
+    image_extents: int = 2_000_000  # 48 MiB; ext4 has few: this is 8 GiB in single blocks
     file_size: int = 64 * TIB  # far past any volume of Qubes
-    tree_entries: int = 1_000_000  # a name's fingerprint costs about 60 bytes
-    tree_deferred: int = 16 * MIB  # 100,000 symbolic links
+    # large source trees have millions; a name's fingerprint costs 80 bytes while its tree is made
+    tree_entries: int = 5_000_000
+    tree_deferred: int = 64 * MIB  # 400,000 folders and symbolic links
     trailing_zeros: int = 1 * MIB  # tar's default record is 10 KiB
     zeros: int = 256 * MIB  # two lost chunks, or a few seconds of an empty stick
     decoder_memory: int = 160 * MIB  # xz -9 takes 65 MiB, zstd --long=27 takes 128 MiB

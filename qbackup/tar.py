@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import re
 import zlib
-from array import array
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from qbackup.errors import Damaged, LimitExceeded
 from qbackup.limits import Limits
+from qbackup.sparsemap import SparseMap, check_count
 
 BLOCK_SIZE = 512
 ZERO_BLOCK = bytes(BLOCK_SIZE)
@@ -47,6 +47,7 @@ _NEWLINE = 0x0A
 
 _EXTENDED_HEADERS = 8  # of one member; writers make one of each kind, and there are three
 _SIZE_DIGITS = 20  # 2^64 has twenty
+_MAP_PIECE = 32 * 1024  # bytes of a map that are read at once
 _SIZE_END = 1 << 63  # where every file system and every C library ends
 _OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
 _OUTER_KEYWORDS = frozenset((b"path", b"size"))
@@ -59,25 +60,6 @@ _KEYWORDS = (
 )
 
 HeaderReader: TypeAlias = Generator[int, bytes, "TarMember | None"]
-
-
-@dataclass(frozen=True, slots=True)
-class SparseMap:
-    """Where the stored bytes of a sparse file belong: ascending, never overlapping.
-
-    Args:
-        offsets: byte offset of each run of data in the file.
-        lengths: its length in bytes; zero only for a last entry that marks the end.
-    """
-
-    offsets: array[int]
-    lengths: array[int]
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        return zip(self.offsets, self.lengths, strict=True)
-
-    def __len__(self) -> int:
-        return len(self.offsets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,44 +344,34 @@ def _read_old_gnu_map(
     """
     if block[MAGIC_OFFSET : MAGIC_OFFSET + 8] != b"ustar  \0":
         raise Damaged("a sparse tar header is not GNU tar's")
-    offsets, lengths = array("Q"), array("Q")
+    sparse = SparseMap(limits)
     size = parse_number(block[483:495])
-    _add_old_gnu_entries(block[386:482], offsets, lengths)
+    sparse.extend(*_old_gnu_entries(block[386:482]))
     extended = block[482]
     while extended:
         extension = yield BLOCK_SIZE
-        _add_old_gnu_entries(extension[:504], offsets, lengths)
+        sparse.extend(*_old_gnu_entries(extension[:504]))
         extended = extension[504]
-        _check_map_length(len(offsets), limits)
-    return _sparse_member(
-        member, member.name, size, member.stored_size, SparseMap(offsets, lengths)
-    )
+    sparse.finish()
+    return _sparse_member(member, member.name, size, member.stored_size, sparse)
 
 
-def _add_old_gnu_entries(entries: bytes, offsets: array[int], lengths: array[int]) -> None:
-    for start in range(0, len(entries) - 23, 24):
-        if not entries[start + 12]:  # an unused entry
-            return
-        _append(
-            offsets,
-            lengths,
-            parse_number(entries[start : start + 12]),
-            parse_number(entries[start + 12 : start + 24]),
-        )
+def _old_gnu_entries(entries: bytes) -> tuple[list[int], list[int]]:
+    """Offsets and lengths, up to the first entry that is not used."""
+    used = entries[12::24].find(b"\0")  # a length begins with a digit, or base-256's mark
+    end = 24 * used if used >= 0 else len(entries)
+    fields = [entries[start : start + 12] for start in range(0, end, 12)]
+    return _numbers(fields[0::2]), _numbers(fields[1::2])
 
 
-def _append(offsets: array[int], lengths: array[int], offset: int, length: int) -> None:
-    if offset >= 1 << 63 or length >= 1 << 63:
-        raise Damaged("a sparse map has an entry past 2^63")
-    offsets.append(offset)
-    lengths.append(length)
-
-
-def _check_map_length(count: int, limits: Limits) -> None:
-    if count > limits.sparse_entries:
-        raise LimitExceeded(
-            f"a sparse map has more than {limits.sparse_entries} entries", limit="sparse_entries"
-        )
+def _numbers(fields: list[bytes]) -> list[int]:
+    """As `parse_number` of each. There can be millions, so what GNU tar writes goes faster."""
+    text = b"".join(fields)
+    digits = text.replace(b"\0", b"")
+    is_plain = len(digits) == 11 * len(fields) and text[11::12] == bytes(len(fields))
+    if is_plain and not digits.translate(None, b"01234567"):
+        return [int(field[:11], 8) for field in fields]
+    return [parse_number(field) for field in fields]
 
 
 def _read_pax_map(
@@ -413,19 +385,29 @@ def _read_pax_map(
         raise Damaged("a sparse member is no regular file")
     name = _checked_name(pax.get(b"GNU.sparse.name", member.name), limits)
     numbers = _MapNumbers(member.stored_size)
-    count = yield from numbers.next()
-    _check_map_length(count, limits)
-    offsets, lengths = array("Q"), array("Q")
-    for _ in range(count):
-        offset = yield from numbers.next()
-        _append(offsets, lengths, offset, (yield from numbers.next()))
+    (count,) = yield from numbers.some(1)
+    check_count(count, limits.sparse_entries)
+    sparse = SparseMap(limits)
+    left = 2 * count
+    carry: list[int] = []  # an offset whose length is still to come
+    while left:
+        some = yield from numbers.some(left)
+        left -= len(some)
+        some = carry + some
+        carry = [some.pop()] if len(some) % 2 else []
+        sparse.extend(some[0::2], some[1::2])
+    sparse.finish()
     size = _decimal(pax[b"GNU.sparse.realsize"])
     stored = member.stored_size - numbers.consumed
-    return _sparse_member(member, name, size, stored, SparseMap(offsets, lengths))
+    return _sparse_member(member, name, size, stored, sparse)
 
 
 class _MapNumbers:
-    """The decimal lines of a pax 1.0 sparse map, drawn block by block."""
+    """The decimal lines of a pax 1.0 sparse map, drawn in whole blocks.
+
+    Args:
+        available: bytes of the member, the map among them.
+    """
 
     def __init__(self, available: int) -> None:
         self.consumed = 0
@@ -433,32 +415,40 @@ class _MapNumbers:
         self._lines: list[bytes] = []
         self._rest = b""
 
-    def next(self) -> Generator[int, bytes, int]:
+    def some(self, wanted: int) -> Generator[int, bytes, list[int]]:
+        """At least one number and at most `wanted`, which the map is known to have."""
         while not self._lines:
-            if self.consumed + BLOCK_SIZE > self._available:
-                raise Damaged("a sparse map is longer than its member")
-            block = yield BLOCK_SIZE
-            self.consumed += BLOCK_SIZE
-            *lines, self._rest = (self._rest + block).split(b"\n")
+            data = yield self._next_size(wanted)
+            *self._lines, self._rest = (self._rest + data).split(b"\n")
             if len(self._rest) > BLOCK_SIZE:
                 raise Damaged("a sparse map is malformed")
-            self._lines = lines[::-1]
-        return _decimal(self._lines.pop())
+        lines, self._lines = self._lines[:wanted], self._lines[wanted:]
+        return _decimals(lines)
+
+    def _next_size(self, wanted: int) -> int:
+        """Bytes to read next: never more than the map has, as each number takes two or more."""
+        least = 2 * wanted - len(self._rest)
+        size = max(BLOCK_SIZE, min(_MAP_PIECE, least - least % BLOCK_SIZE))
+        if self.consumed + size > self._available:
+            raise Damaged("a sparse map is longer than its member")
+        self.consumed += size
+        return size
+
+
+def _decimals(lines: list[bytes]) -> list[int]:
+    """As `_decimal` of each."""
+    if b"".join(lines).isdigit() and b"" not in lines and max(map(len, lines)) <= _SIZE_DIGITS:
+        return list(map(int, lines))
+    return [_decimal(line) for line in lines]
 
 
 def _sparse_member(
     member: TarMember, name: bytes, size: int, stored_size: int, sparse: SparseMap
 ) -> TarMember:
-    """Checks the map: ascending, inside the file, and as long as what is stored."""
-    end = total = 0
-    for offset, length in sparse:
-        if offset < end:
-            raise Damaged("a sparse map overlaps or descends")
-        end = offset + length
-        total += length
-    if end > size:
+    """Checks the map: inside the file, and as long as what is stored."""
+    if sparse.end > size:
         raise Damaged("a sparse map passes the end of its file")
-    if total != stored_size:
+    if sparse.total != stored_size:
         raise Damaged("a sparse map does not agree with the stored size")
     return replace(
         member,

@@ -23,6 +23,7 @@ from qbackup.formats import openssl, v3
 from qbackup.image import tree
 from qbackup.metadata import document
 from qbackup.restore import records
+from qbackup.sparsemap import SparseMap
 from tests import fuzz
 from tests.fuzz import guard, seal
 
@@ -97,7 +98,7 @@ def _takes_any_value(patch: pytest.MonkeyPatch) -> None:
 
 def _believes_any_map(patch: pytest.MonkeyPatch) -> None:
     def unchecked(
-        member: tar.TarMember, name: bytes, size: int, stored: int, sparse: tar.SparseMap
+        member: tar.TarMember, name: bytes, size: int, stored: int, sparse: SparseMap
     ) -> tar.TarMember:
         return replace(member, name=name, type=b"0", size=size, stored_size=stored, sparse=sparse)
 

@@ -307,12 +307,12 @@ class TestAbsurdSizes:
                 file.seek(number * 8192)
                 file.write(b"x" * 1024)
         path = make_ext4(tmp_path / "image", 8 * MIB, tmp_path / "tree", ["-b", "1024"])
-        with open_image(path, limits=Limits(sparse_entries=50)) as image:
+        with open_image(path, limits=Limits(image_extents=50)) as image:
             assert image.open("file").read(1) == b"x"
-        few = Limits(sparse_entries=49)
+        few = Limits(image_extents=49)
         with open_image(path, limits=few) as image, pytest.raises(LimitExceeded) as caught:
             image.open("file")
-        assert caught.value.limit == "sparse_entries"
+        assert caught.value.limit == "image_extents"
 
     def test_more_names_than_allowed_are_refused(self, plain: Path) -> None:
         few = Limits(tree_entries=1)

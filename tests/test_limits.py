@@ -18,6 +18,7 @@ import pytest
 
 import qbackup
 from qbackup import BackupArchive, LimitExceeded, Limits
+from qbackup.cli.show import report_text
 from qbackup.keys import Derivation
 from qbackup.restore.sinks import NowhereWriter
 from qbackup.restore.tree import TreeRestore
@@ -106,13 +107,16 @@ def test_a_restore_says_it_for_that_file_and_goes_on(odd: Made, limit: str, tmp_
     with opened(odd, **{limit: too_small}) as archive:
         report = archive.restore(tmp_path / "out", check=False)
     assert not report.ok
-    assert set(statuses(report).values()) == {"ok", "damaged"}
+    assert set(statuses(report).values()) == {"ok", "limit"}
+    (met,) = {result.limit for result in report.bad}
+    assert met == limit
+    assert any(f"--limit {limit}=" in advice for advice in report.advice)
 
 
 def test_a_restore_with_too_little_memory_for_the_filter_says_so(odd: Made, tmp_path: Path) -> None:
     with opened(odd, decoder_memory=MIB) as archive:
         report = archive.restore(tmp_path / "out", check=False)
-    assert set(statuses(report).values()) == {"damaged"}
+    assert set(statuses(report).values()) == {"limit"}
     assert all("decoder_memory" in error for error in errors(report).values())
 
 
@@ -129,6 +133,7 @@ def test_every_limit_has_a_test() -> None:
         "trailing_zeros",
         "zeros",
         "journal",
+        "image_extents",
     }
     assert {field.name for field in dataclasses.fields(Limits)} == elsewhere | set(READING)
 
@@ -197,6 +202,8 @@ class TestDerivations:
             assert caught.value.file == "costly/private.img"
             report = archive.verify(check=False)
         assert list(errors(report)) == ["costly/private.img"]
+        assert [(r.status, r.limit) for r in report.bad] == [("limit", limit)]
+        assert f"--limit {limit}={enough}" in report.advice[0]
         assert limit in errors(report)["costly/private.img"]
 
 
@@ -234,7 +241,7 @@ class TestArchive:
                 _ = archive.qubes
             report = archive.restore(tmp_path / "out", check=False)
         assert caught.value.limit == "metadata"
-        assert statuses(report)["qubes.xml"] == "damaged"
+        assert statuses(report)["qubes.xml"] == "limit"
         assert (tmp_path / "out/vm2/private.img").read_bytes() == NOISE
 
     def test_members(self, made: Made) -> None:
@@ -247,6 +254,8 @@ class TestArchive:
         assert isinstance(error, LimitExceeded)
         assert error.limit == "members"
         assert not report.ok and any("members" in text for text in report.errors)
+        assert any("--limit members=" in text for text in report.advice)
+        assert "LIMIT  the archive: " in report_text(report)
 
     def test_chunk(self, made: Made, derivations: list[Derivation]) -> None:
         largest = max(m.path.stat().st_size for m in made.members if m.name.endswith(".enc"))
@@ -264,9 +273,11 @@ class TestArchive:
             assert not archive.verify(check=False).ok
 
     def test_pax_header_of_the_outer_archive(self, made: Made) -> None:
-        """A header that is too long is a header that can't be read: nothing follows it."""
-        with pytest.raises(qbackup.NotABackup, match="first tar header"):
+        """A header that is too long ends the archive, as a limit and no damage."""
+        with pytest.raises(LimitExceeded, match="at byte 0") as caught:
             qbackup.open(made.path, limits=Limits(pax_header=10))
+        assert caught.value.limit == "pax_header"
+        assert "--limit pax_header=" in caught.value.advice
 
     def test_pax_header_of_an_inner_archive(self, tools: None, tmp_path: Path) -> None:
         maker = BackupMaker(tmp_path / "maker", compression_filter=None)

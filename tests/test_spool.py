@@ -12,7 +12,7 @@ import pytest
 from qbackup.errors import MachineError
 from qbackup.image import spool as module
 from qbackup.image.spool import BLOCK_SIZE, Records, Spool, SpoolStream, fill
-from qbackup.inner import Extent
+from qbackup.placing import Extent
 
 
 def extents_of(data: bytes, pieces: random.Random) -> list[Extent]:

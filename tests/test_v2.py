@@ -31,7 +31,8 @@ from qbackup.errors import ChunkDamaged, Damaged, Interrupted
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v2 import EncryptedVolumes, header_for
 from qbackup.headerless import KeepingSource
-from qbackup.inner import Extent, InnerArchive
+from qbackup.inner import InnerArchive
+from qbackup.placing import Extent
 from qbackup.source import SeekableSource, open_source
 from qbackup.volumes import choose_volumes
 from tests.commandline import call

@@ -77,7 +77,7 @@ class BlockMap:
         superblock: of the file system.
         inode: of the file, with blocks and no inline data.
         read_block: gives the content of a block.
-        limit: number of runs, `Limits.sparse_entries`.
+        limit: number of runs, `Limits.image_extents`.
     """
 
     superblock: Superblock
@@ -105,7 +105,7 @@ class BlockMap:
             if count > self.limit:
                 raise LimitExceeded(
                     f"a file in the image has more than {self.limit} pieces",
-                    limit="sparse_entries",
+                    limit="image_extents",
                 )
             yield Run(run.logical, run.physical, min(run.count, end - run.logical))
 

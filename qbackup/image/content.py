@@ -10,7 +10,7 @@ from qbackup.errors import LimitExceeded, QBackupError
 from qbackup.image.blocks import Runs
 from qbackup.image.inode import Inode
 from qbackup.image.reader import Ext4
-from qbackup.inner import Extent
+from qbackup.placing import Extent
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -22,8 +22,8 @@ from qbackup.errors import (
     UsageError,
 )
 from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node
-from qbackup.inner import Extent
 from qbackup.names import display
+from qbackup.placing import Extent
 from qbackup.restore.opentree import KEPT_MODE
 from qbackup.restore.report import FileResult, Report, Status, status_of
 from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink

@@ -191,7 +191,7 @@ class Ext4:
             raise UnsupportedFormat("it is encrypted by the file system itself")
         if inode.is_inline:
             return iter(())
-        return BlockMap(self.superblock, inode, self._read_map, self.limits.sparse_entries).runs()
+        return BlockMap(self.superblock, inode, self._read_map, self.limits.image_extents).runs()
 
     def _read_map(self, number: int) -> bytes:
         self.table_count += 1

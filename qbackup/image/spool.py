@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 
 from qbackup.ciphers import choose_cipher
 from qbackup.errors import MachineError
-from qbackup.inner import Extent
 from qbackup.names import display
+from qbackup.placing import Extent
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -31,9 +31,9 @@ from qbackup.image.inode import ROOT, Inode, Kind
 from qbackup.image.mounted import Mounted
 from qbackup.image.mounts import Mount
 from qbackup.image.reader import Ext4
-from qbackup.inner import Extent
 from qbackup.limits import Limits
 from qbackup.names import decode, display, encode, unsafe_reason
+from qbackup.placing import Extent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from qbackup.errors import QBackupError
 from qbackup.file import BackupFile
 from qbackup.formats import Event, Lost
-from qbackup.inner import Extent, InnerArchive, Missing
+from qbackup.inner import InnerArchive
 from qbackup.pieces import LOSSES, kept
+from qbackup.placing import Extent, Missing
 from qbackup.restore.folders import DAMAGED_SUFFIX
 from qbackup.restore.report import ByteRange, RangeState
 from qbackup.restore.sinks import CannotWrite, FileSink

@@ -60,14 +60,20 @@ class OpenFile:
 
     def write(self, offset: int, data: memoryview) -> None:
         """See `FileSink`."""
-        with translated(self._name):
-            start = 0
-            for block in range(0, len(data), BLOCK_SIZE):
-                piece = data[block : block + BLOCK_SIZE]
-                if is_zeros(piece):
-                    self._write_all(offset + start, data[start:block])
-                    start = block + len(piece)
-            self._write_all(offset + start, data[start:])
+        try:
+            self._write(offset, data)
+        except OSError:
+            with translated(self._name):  # entered here only, as there can be millions of writes
+                raise
+
+    def _write(self, offset: int, data: memoryview) -> None:
+        start = 0
+        for block in range(0, len(data), BLOCK_SIZE):
+            piece = data[block : block + BLOCK_SIZE]
+            if is_zeros(piece):
+                self._write_all(offset + start, data[start:block])
+                start = block + len(piece)
+        self._write_all(offset + start, data[start:])
 
     def _write_all(self, offset: int, data: memoryview) -> None:
         while len(data):

@@ -20,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from qbackup.errors import Damaged, LimitExceeded, QBackupError
-from qbackup.inner import Extent
 from qbackup.limits import Limits
 from qbackup.names import display, encode, unsafe_reason
 from qbackup.pieces import LOSSES, kept
+from qbackup.placing import Extent
 from qbackup.restore.sinks import CannotWrite, FileSink, NameRefused, NoLinks, TreeSink
 from qbackup.restore.standins import stand_ins
 

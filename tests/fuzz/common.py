@@ -27,6 +27,7 @@ LIMITS = Limits(
     depth=16,
     pax_header=4 * KIB,
     sparse_entries=100,
+    image_extents=100,
     file_size=GIB,
     tree_entries=100,
     tree_deferred=8 * KIB,

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from qbackup.errors import Damaged, QBackupError
-from qbackup.inner import Extent, InnerArchive, Missing
+from qbackup.inner import InnerArchive
 from qbackup.names import decode
 from qbackup.pieces import Gap, Piece
+from qbackup.placing import Extent, Missing
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.container import tarfile_members
 from tests.tarbytes import in_pieces, read_headers

@@ -120,7 +120,7 @@ class Sound:
             backup=backup if isinstance(backup, bytes) else self.assemble(backup),
             files={path: content(data) for path, data in kept.items()},
             links={} if nothing else dict(kept_links if links is None else links),
-            lost={} if nothing else dict(lost or {}),
+            lost={} if nothing else dict(_met(lost or {}) if expect == "limit" else lost or {}),
             warnings=tuple(warnings),
             source=source,
             format=self.format,
@@ -266,6 +266,11 @@ class Scene(Sound):
         """Another header, with the copy that proves it."""
         changed = replace(self.members, HEADER, header)
         return replace(changed, HEADER_COPY, self.header_copy(header))
+
+
+def _met(lost: Mapping[str, str]) -> dict[str, str]:
+    """What is lost to a limit is not known to be damaged."""
+    return {name: "limit" if how == "damaged" else how for name, how in lost.items()}
 
 
 def _below(path: str, names: Iterable[str]) -> bool:

@@ -29,7 +29,7 @@ EXPECTATIONS: dict[str, tuple[int, ...]] = {
     "not a backup": (4,),
     "unsupported": (4,),
 }
-LOSSES = ("damaged", "missing", "refused")
+LOSSES = ("damaged", "limit", "missing", "refused")
 SOURCES = ("any", "file", "pipe")
 
 _PLAIN = "".join(sorted({*string.printable} - {*string.whitespace} - {"%"}))

@@ -116,11 +116,11 @@ def _sizes(scene: Scene) -> Iterator[Vector]:
 def _counts(scene: Scene) -> Iterator[Vector]:
     name = VAULT.encode()
     records = {b"GNU.sparse.major": b"1"}
-    count = padded(b"2000001\n")
+    count = padded(b"100000001\n")
     map_only = pax_sparse([], 0, name, size=1 << 30, records=records)[:-512] + count
     yield scene.vector(
         "bomb-pax-map-entries",
-        "bomb: pax sparse map: it says that it has 2,000,001 entries",
+        "bomb: pax sparse map: it says that it has 100,000,001 entries",
         scene.with_inner(VAULT, archive(map_only)),
         expect="limit",
         lost={"vault/private.img": "damaged"},

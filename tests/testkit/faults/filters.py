@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 from tests.maker import FILTERS, run
 from tests.testkit.scene import Scene
@@ -24,6 +25,7 @@ def vectors(scenes: Scenes) -> Iterator[Vector]:
     for name in ("bzip2", "xz", "lzma", "zstd"):
         yield from _of(scenes.one_qube(f"stream-{name}", compression_filter=name), name)
     yield from _greedy(scenes)
+    yield from _large_windows(scenes)
 
 
 def _inner(scene: Scene, path: str) -> bytes:
@@ -141,6 +143,30 @@ def _greedy(scenes: Scenes) -> Iterator[Vector]:
             expect="limit",
             lost=ONE,
         )
+
+
+def _large_windows(scenes: Scenes) -> Iterator[Vector]:
+    """What the real programs write when their user asks for a large window."""
+    for name, comment, command in (
+        ("zstd", "zstd --long=31", ["zstd", "--long=31", "-c"]),
+        ("xz", "xz --lzma2=dict=256MiB", ["xz", "--lzma2=dict=256MiB,mf=hc3,mode=fast", "-c"]),
+    ):
+        scene = scenes.one_qube(f"window-{name}", compression_filter=name)
+        stream = run(command, stdin=_inner(scene, "vm1/private.img"))
+        vector = scene.vector(
+            f"window-{name}",
+            f"filter: the image went through `{comment}`, which needs more memory than is allowed",
+            scene.with_stream("vm1/private.img", stream),
+            expect="limit",
+            lost=ONE,
+        )
+        yield vector
+        raised = scene.vector(
+            f"window-{name}-allowed",
+            f"filter: the image went through `{comment}`, and the user raises the limit",
+            scene.with_stream("vm1/private.img", stream),
+        )
+        yield replace(raised, options=("--limit", "decoder_memory=2G"))
 
 
 def _greedy_xz(stream: bytes) -> bytes:
