@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qbackup.errors import Damaged, LimitExceeded, UnsupportedFormat
+from qbackup.errors import Damaged, UnsupportedFormat
+from qbackup.image import superblock
 from qbackup.image.device import Device
 from qbackup.image.kinds import CONTAINERS, EXT, UNKNOWN, WITHOUT_FILES, Content, identify
 from qbackup.image.partitions import Partition, find_partitions
@@ -130,12 +131,17 @@ class Volume:
                 raise
         return self._opened
 
+    def forget(self) -> None:
+        """Gives the memory of an open file system back; `open` opens it again."""
+        self._opened = None
+
     def may_hide_files(self) -> bool:
         """Whether there may be files that nothing here shows: inside of something, or by damage."""
         if self.is_ext:
+            data = self._device.peek(superblock.OFFSET, superblock.SIZE)
             try:
-                self.open()
-            except (Damaged, UnsupportedFormat, LimitExceeded):
+                superblock.parse_superblock(data)
+            except (Damaged, UnsupportedFormat):
                 return True
             return False
         is_unknown = self.content.kind == UNKNOWN and self.partition.has_files

@@ -196,10 +196,17 @@ class Image:
         self.obstacle = obstacle
 
     def _mount(self, mount: Mount) -> None:
+        if self._mounted.is_place(mount.path):  # whatever can be said of what is there until now
+            self._mounted.add(mount.path, mount)
+            return
         try:
             node = self._resolve(mount.path, True)
-        except (NotInImage, PartitionUnreadable):
-            return  # the system could not mount it either, or what it is in is missing as a whole
+        except NotInImage:
+            return  # the system could not mount it either
+        except OWN_FAULT:
+            if self._searched > (self._search_limit or _SEARCH_LIMIT):
+                raise
+            return  # whoever asks for this path meets the same error
         if node.kind == "folder" and node.path != "/":
             self._mounted.add(node.path, mount)
 
@@ -208,7 +215,11 @@ class Image:
         entered = self._mounted.enter(path)
         if entered is None:
             return self._below(path, parent, number)
-        return Node(path, entered[1].inode(ROOT), entered[0])
+        number, system = entered
+        inode = system.inode(ROOT)
+        if inode.kind != "folder":
+            raise Damaged("the file system has no root folder")
+        return Node(path, inode, number)
 
     def _below(self, path: str, parent: Node, number: int) -> Node:
         """As `_node`, whatever is mounted there."""
