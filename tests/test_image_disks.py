@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import time
 from pathlib import Path
@@ -33,12 +34,11 @@ from tests.diskkit import (
     read,
     with_fstab,
 )
-from tests.maker import make_gpt
+from tests.maker import make_ext4, make_gpt
 from tests.restored import snapshot
 
 PATIENCE_SECONDS = 10  # of CPU time, for one disk; most take a tenth of one
 HOME = f"UUID={UUIDS}b"
-EMPTY_COPY = bytes(512)
 
 
 def paths(image: Image, top: str = "/") -> list[str]:
@@ -147,16 +147,23 @@ class TestHome:
             with pytest.raises(PartitionUnreadable, match=r"^/boot/efi: this is partition 1"):
                 image.stat("/boot/efi/vmlinuz")
 
-    def test_numbers_of_inodes_count_in_each_partition(self, tmp_path: Path) -> None:
+    def test_numbers_of_inodes_count_in_each_partition(self, tools: None, tmp_path: Path) -> None:
         """Files of two partitions with the same number are no hard links of each other."""
-        with opened("home") as image:
-            image.copy("/", tmp_path / "out", check=False)
-        for name, content in (
-            ("home/user/letter.txt", b"Dear reader,\n"),
-            ("etc/hostname", b"laptop\n"),
-            ("srv/data/song", b"la la\n"),
-        ):
-            assert (tmp_path / "out" / name).read_bytes() == content
+        start, size, _ = listed("home")[2]
+        parts: list[tuple[str, bytes | Path]] = [
+            ("system", with_fstab("/dev/sda2 /srv\n/dev/sda3 /tmp")[start : start + size])
+        ]
+        for name in ("two", "three"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "first").write_text(name)
+            os.link(tmp_path / name / "first", tmp_path / name / "second")
+            parts.append((name, make_ext4(tmp_path / f"{name}.img", MIB, tmp_path / name)))
+        with open_image(make_gpt(tmp_path / "disk", parts)) as image:
+            assert image.stat("/srv/first").stat.number == image.stat("/tmp/first").stat.number
+            image.copy("/", tmp_path / "out")
+        assert (tmp_path / "out/srv/second").read_text() == "two"
+        assert (tmp_path / "out/tmp/second").read_text() == "three"
+        assert (tmp_path / "out/tmp/second").stat().st_nlink == 2
 
     def test_a_partition_that_is_named_has_the_root(self) -> None:
         with opened("home", partition=3) as image:
