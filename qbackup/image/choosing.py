@@ -31,7 +31,7 @@ def choose(volumes: Sequence[Volume], has_system: Callable[[Volume], bool]) -> C
 
     Args:
         volumes: all partitions, at least one.
-        has_system: whether the files of a volume, which is open, are those of a system.
+        has_system: tells of a volume that can be opened if its files are those of a system.
 
     Raises:
         PartitionUnreadable: none can be read.

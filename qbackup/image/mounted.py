@@ -14,7 +14,7 @@ _MOUNTS_LIMIT = 24  # each costs a file system in memory; hardened servers mount
 
 
 class Mounted:
-    """Which file system is where. Without partitions there is one, of number 0.
+    """File systems by their places. Without partitions there is one, of number 0.
 
     Args:
         system: that of ``/``.
@@ -36,7 +36,7 @@ class Mounted:
         return self._systems[number]
 
     def is_place(self, path: str) -> bool:
-        """Whether something is mounted at exactly this path."""
+        """True if something is mounted at exactly this path."""
         return path in self._mounts
 
     def add(self, path: str, mount: Mount) -> None:
@@ -53,7 +53,7 @@ class Mounted:
             self._mounts[path] = dataclasses.replace(mount, path=path)
 
     def _checked(self, path: str, mount: Mount, volume: Volume) -> Mount:
-        """The same, or why it is not mounted: each byte of the disk has one place in the tree."""
+        """Gives each byte of the disk one place: the same mount, or one that says why not."""
         there = {number: place for number, place in self._places().items() if place != path}
         words = volume.words
         if volume.number in there:
@@ -70,7 +70,7 @@ class Mounted:
         return mount
 
     def _places(self) -> dict[int, str]:
-        """Where each partition is, by its number."""
+        """Places by the numbers of partitions."""
         places = {
             mount.volume.number: path
             for path, mount in self._mounts.items()
@@ -93,13 +93,13 @@ class Mounted:
 
     @property
     def partitions(self) -> tuple[ImagePartition, ...]:
-        """All of the disk, with their places."""
+        """Partitions of the disk, with their places."""
         places = self._places()
         return tuple(volume.as_partition(places.get(volume.number)) for volume in self._volumes)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What may be missing, of each file system that was entered."""
+        """Warnings of each file system that was entered."""
         found = [] if (warning := self._systems[self.root].warning) is None else [warning]
         for path, mount in self._mounts.items():
             if mount.volume is not None and mount.volume.warning is not None:

@@ -1,4 +1,4 @@
-"""What a disk's own `/etc/fstab` mounts: its lines and the partitions → what is at which path.
+"""Mounts of a disk's own system: lines of its `/etc/fstab` and partitions → what is at which path.
 
 Each partition has one place. A line that gives it a second one, that binds a folder to another
 place or that mounts what is not on this disk is not followed, and a note says so where its path is
@@ -59,7 +59,7 @@ class Mount:
 
 
 def plan(entries: Sequence[Entry], volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
-    """What is mounted, those above first.
+    """Gives a mount for each line, those above first.
 
     Args:
         entries: of `/etc/fstab`.
@@ -126,7 +126,7 @@ class _Planner:
         return _luks_uuid(source) == content.uuid != "" and content.kind == "crypto_LUKS"
 
     def _hidden(self, entry: Entry, source: Source) -> str:
-        """The same of what is no partition here, but can be in one that is not seen through."""
+        """Reason why a source that was not found may still be on this disk; "" if that can't be."""
         if not _can_be_hidden(entry, source):
             return ""
         if self._hideouts is None:
@@ -141,7 +141,7 @@ class _Planner:
 
 
 def _obstacle(entry: Entry, volume: Volume) -> str:
-    """Why this partition is not shown at its place; "" where it is."""
+    """Reason why this partition is not shown at its place; "" where nothing stands against that."""
     if not volume.is_ext:
         return f"this is {volume.words}, which can't be read here"
     if entry.subvolume:
@@ -151,14 +151,14 @@ def _obstacle(entry: Entry, volume: Volume) -> str:
 
 
 def _luks_uuid(source: Source) -> str:
-    """Of a volume as the installers of Fedora and Qubes name it when it is opened."""
+    """UUID in the name that the installers of Fedora and Qubes give to an opened volume."""
     if source.tag == "OTHER" and source.value.startswith(_LUKS_NAME):
         return source.value.removeprefix(_LUKS_NAME).lower()
     return ""
 
 
 def _can_be_hidden(entry: Entry, source: Source) -> bool:
-    """Whether this can be a part of a volume group, an array, or an encrypted partition."""
+    """True of what can be in a volume group, an array, or an encrypted partition."""
     if source.tag in ("UUID", "LABEL"):
         return True
     value = source.value if source.tag == "OTHER" else f"/dev/{source.value}"

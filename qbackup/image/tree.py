@@ -153,7 +153,7 @@ class Image:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The same for the image itself, then for each partition below it that was entered."""
+        """Warnings of the image itself, then of each partition below it that was entered."""
         return self._mounted.warnings
 
     # Several file systems
@@ -168,7 +168,7 @@ class Image:
         return self._mounted.system(node.partition)
 
     def notes(self, path: str, *, below: bool = True) -> tuple[str, ...]:
-        """Why something at a path, above or below it is not what the running system had there.
+        """Sentences on what the running system had at a path, above or below it, and this is not.
 
         Nothing of this disk is missing then: another disk was mounted there, for one.
 
@@ -211,7 +211,7 @@ class Image:
             self._mounted.add(node.path, mount)
 
     def _node(self, path: str, parent: Node, number: int) -> Node:
-        """What is at a path: an inode of the folder's file system, or the root of a mounted one."""
+        """Finds what is at a path: an inode of the folder's file system, or a mounted root."""
         entered = self._mounted.enter(path)
         if entered is None:
             return self._below(path, parent, number)
@@ -361,7 +361,7 @@ class Image:
     def _fault(
         self, folder: Node, seen: set[tuple[int, int]], left: dict[int, int]
     ) -> QBackupError | None:
-        """Why a walk must not go into this folder."""
+        """Finds out why a walk must not go into this folder."""
         try:
             self._mounted.enter(folder.path)
         except PartitionUnreadable as error:
@@ -466,7 +466,7 @@ def _check_name(name: bytes) -> None:
 
 
 def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:
-    """As `_folder_fault`. A long path costs memory once more for each name in the folder."""
+    """As `_fault`. A long path costs memory once more for each name in the folder."""
     if depth > limits.depth:
         fault = LimitExceeded("it is in too many folders", limit="depth")
     elif len(encode(folder.path)) > limits.name:
