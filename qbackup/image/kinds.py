@@ -132,11 +132,6 @@ def _no_content(head: bytes) -> Content:
     return Content(UNKNOWN, "nothing that is known here", "nothing that is known here")
 
 
-def describe(device: Device) -> str:
-    """What it looks like, for people."""
-    return identify(device).words
-
-
 def _ext(head: bytes) -> Content:
     kind = superblock.kind_of(head[superblock.OFFSET : superblock.OFFSET + superblock.SIZE])
     label, own = _text(head[0x478:0x488]), _uuid(head[0x468:0x478])
