@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from qbackup.errors import (
     QBackupError,
     UnsupportedFormat,
 )
-from qbackup.image import Image, open_image
+from qbackup.image import Image, mounted, open_image
 from qbackup.image.device import Device
 from qbackup.image.kinds import identify
 from tests.diskkit import (
@@ -33,12 +34,11 @@ from tests.diskkit import (
     read,
     with_fstab,
 )
-from tests.maker import make_gpt
+from tests.maker import make_ext4, make_gpt
 from tests.restored import snapshot
 
 PATIENCE_SECONDS = 10  # of CPU time, for one disk; most take a tenth of one
 HOME = f"UUID={UUIDS}b"
-EMPTY_COPY = bytes(512)
 
 
 def paths(image: Image, top: str = "/") -> list[str]:
@@ -147,16 +147,23 @@ class TestHome:
             with pytest.raises(PartitionUnreadable, match=r"^/boot/efi: this is partition 1"):
                 image.stat("/boot/efi/vmlinuz")
 
-    def test_numbers_of_inodes_count_in_each_partition(self, tmp_path: Path) -> None:
+    def test_numbers_of_inodes_count_in_each_partition(self, tools: None, tmp_path: Path) -> None:
         """Files of two partitions with the same number are no hard links of each other."""
-        with opened("home") as image:
-            image.copy("/", tmp_path / "out", check=False)
-        for name, content in (
-            ("home/user/letter.txt", b"Dear reader,\n"),
-            ("etc/hostname", b"laptop\n"),
-            ("srv/data/song", b"la la\n"),
-        ):
-            assert (tmp_path / "out" / name).read_bytes() == content
+        start, size, _ = listed("home")[2]
+        parts: list[tuple[str, bytes | Path]] = [
+            ("system", with_fstab("/dev/sda2 /srv\n/dev/sda3 /tmp")[start : start + size])
+        ]
+        for name in ("two", "three"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "first").write_text(name)
+            os.link(tmp_path / name / "first", tmp_path / name / "second")
+            parts.append((name, make_ext4(tmp_path / f"{name}.img", MIB, tmp_path / name)))
+        with open_image(make_gpt(tmp_path / "disk", parts)) as image:
+            assert image.stat("/srv/first").stat.number == image.stat("/tmp/first").stat.number
+            image.copy("/", tmp_path / "out")
+        assert (tmp_path / "out/srv/second").read_text() == "two"
+        assert (tmp_path / "out/tmp/second").read_text() == "three"
+        assert (tmp_path / "out/tmp/second").stat().st_nlink == 2
 
     def test_a_partition_that_is_named_has_the_root(self) -> None:
         with opened("home", partition=3) as image:
@@ -428,6 +435,64 @@ class TestMounts:
                 image.stat("/home/user")
             assert "! /home" in paths(image)
             assert read(image, "/etc/hostname") == b"laptop\n"
+
+    def test_of_one_that_is_not_to_be_seen_the_next_line_counts(self) -> None:
+        lines = f"{HOME} /missing ext4\n{HOME} /etc/hostname ext4\n{HOME} /home ext4"
+        with opened(with_fstab(lines)) as image:
+            assert places(image) == {2: "/", 3: "/home"}
+        lines = f"UUID=1234-ABCD /home vfat\n{HOME} /home ext4"
+        with opened(with_fstab(lines)) as image:
+            assert places(image) == {2: "/", 3: "/home"}
+            assert image.stat("/home/user").partition == 3
+
+    def test_from_elsewhere_hide_nothing_of_this_disk(self) -> None:
+        lines = f"{HOME} /home ext4\nnas:/home /home nfs noauto\n/srv /home none bind"
+        with opened(with_fstab(lines)) as image:
+            assert places(image) == {2: "/", 3: "/home"}
+            assert image.notes("/home") == ()
+
+    def test_at_a_place_that_is_damaged_take_no_others_with_them(self) -> None:
+        lines = f"UUID={UUIDS}c /srv/data ext4\n{HOME} /home ext4"
+        data = bytearray(with_fstab(lines))
+        at = data.index(b"data", data.index(b"song") - 4096)
+        data[at] ^= 0x20  # the checksum of /srv does not match any more
+        with opened(bytes(data)) as image:
+            assert places(image) == {2: "/", 3: "/home"}
+            assert image.obstacle is None
+            with pytest.raises(Damaged, match="/srv"):
+                image.stat("/srv/data/old")
+
+    def test_by_a_name_of_another_disk_are_not_taken_for_hidden_ones(self) -> None:
+        """Even if something else on this disk is encrypted."""
+        data = data_of("unreadable")
+        for text, is_hidden in (
+            (b"/dev/disk/by-id/usb-X-part1", False),
+            (b"/dev/sdb1", False),
+            (b"nas:/x", False),
+            (b"/dev/vg/data", True),
+            (b"/dev/md0", True),
+        ):
+            old = b"/dev/mapper/vg-data"
+            line = text + b" /data xfs\n#"
+            at = data.index(old)
+            with opened(data[:at] + line + data[at + len(line) :]) as image:
+                assert (image.notes("/data") == ()) is is_hidden, text
+
+    def test_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Each costs memory, so what is mounted past the bound is an error."""
+        monkeypatch.setattr(mounted, "_MOUNTS_LIMIT", 3)
+        folders = ("srv", "tmp", "mnt", "boot", "home")
+        lines = [f"/dev/sda{number} /{name}" for number, name in enumerate(folders, 1)]
+        start, size, _ = listed("home")[2]
+        system = with_fstab("\n".join(["/dev/sda6 /", *lines]))[start : start + size]
+        parts: list[tuple[str, bytes | Path]] = [
+            (name, partition_of("home", 5)) for name in folders
+        ]
+        with open_image(make_gpt(tmp_path / "disk", [*parts, ("system", system)])) as image:
+            assert [image.stat(f"/{name}/old").partition for name in folders[:3]] == [1, 2, 3]
+            for name in folders[3:]:
+                with pytest.raises(PartitionUnreadable, match="3 partitions are mounted already"):
+                    image.stat(f"/{name}/old")
 
     def test_that_overlap_are_an_error(self, tmp_path: Path) -> None:
         """Or a small disk would hold a thousand large file systems."""

@@ -139,7 +139,7 @@ def run(image: Image, options: argparse.Namespace, place: Place) -> int:
     try:
         path = _seen_from_qube(image, place)
         status = {"ls": _ls, "cp": _cp, "cat": _cat}[options.command](image, options, path)
-        _tell_warnings(image.warnings[len(told) :])
+        _tell_warnings([warning for warning in image.warnings if warning not in told])
         for note in _notes(image, options, path):
             output.say(f"note: {note}")
         return status
@@ -158,7 +158,7 @@ def _tell_warnings(warnings: Sequence[str]) -> None:
 
 
 def _notes(image: Image, options: argparse.Namespace, path: str) -> tuple[str, ...]:
-    """What is not followed at the path that was asked for, or below it if that was asked for."""
+    """Mounts that are not followed at the path, and below it if all of that was asked for."""
     below = options.command == "cp" or getattr(options, "recursive", False)
     return image.notes(image.stat(path).path, below=below)
 

@@ -9,7 +9,7 @@ from qbackup.errors import Damaged, LimitExceeded, PartitionUnreadable, Unsuppor
 from qbackup.image.disk import Volume
 from qbackup.image.kinds import SYSTEMS, WITHOUT_FILES
 
-_TRIED_LIMIT = 64  # partitions that are looked into, the largest ones
+_TRIED_LIMIT = 16  # partitions that are looked into, the largest ones
 _NAMED_LIMIT = 20
 
 
@@ -31,7 +31,7 @@ def choose(volumes: Sequence[Volume], has_system: Callable[[Volume], bool]) -> C
 
     Args:
         volumes: all partitions, at least one.
-        has_system: whether the files of a volume, which is open, are those of a system.
+        has_system: tells of a volume that can be opened if its files are those of a system.
 
     Raises:
         PartitionUnreadable: none can be read.
@@ -44,10 +44,12 @@ def choose(volumes: Sequence[Volume], has_system: Callable[[Volume], bool]) -> C
         raise fault
     if not good:
         raise PartitionUnreadable(_what_else(volumes))
+    chosen = next((volume for volume in good if has_system(volume)), None)
+    choice = Choice(good[0], _doubt(good, volumes)) if chosen is None else Choice(chosen)
     for volume in good:
-        if has_system(volume):
-            return Choice(volume)
-    return Choice(good[0], _doubt(good, volumes))
+        if volume is not choice.volume:
+            volume.forget()
+    return choice
 
 
 def _opened(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qbackup.errors import Damaged, LimitExceeded, UnsupportedFormat
+from qbackup.errors import Damaged, UnsupportedFormat
+from qbackup.image import superblock
 from qbackup.image.device import Device
 from qbackup.image.kinds import CONTAINERS, EXT, UNKNOWN, WITHOUT_FILES, Content, identify
 from qbackup.image.partitions import Partition, find_partitions
@@ -71,22 +72,22 @@ class Volume:
 
     @property
     def number(self) -> int:
-        """Of the partition."""
+        """Number of the partition."""
         return self.partition.number
 
     @property
     def size(self) -> int:
-        """Of the partition in bytes."""
+        """Size of the partition in bytes."""
         return self.partition.size
 
     @property
     def is_ext(self) -> bool:
-        """Whether it has the mark of a file system that can be read here."""
+        """True with the mark of a file system that can be read here."""
         return self.content.kind in EXT
 
     @property
     def error(self) -> str | None:
-        """Why it can't be read, as far as that is known."""
+        """Reason why the files can't be read, as far as one is known."""
         if self.content.kind in WITHOUT_FILES:
             return None
         if not self.is_ext:
@@ -95,23 +96,23 @@ class Volume:
 
     @property
     def words(self) -> str:
-        """Its number and content."""
+        """Number and content, for a sentence."""
         label = f' "{display(self.content.label)}"' if self.content.label else ""
         return f"partition {self.number} ({self.content.name}{label})"
 
     @property
     def description(self) -> str:
-        """Its content, for people."""
+        """Content, for a list."""
         cut = ", reaches past the image's end" if self._is_cut else ""
         return self.content.name + cut
 
     @property
     def warning(self) -> str | None:
-        """What may be missing of its files, in words; None if nothing, or if nobody looked."""
+        """Warning of files that may be missing; None without one, or if nobody looked."""
         return None if self._opened is None else self._opened.warning
 
     def open(self) -> Ext4:
-        """Its file system.
+        """Opens the file system.
 
         Raises:
             UnsupportedFormat: it is none that can be read.
@@ -130,19 +131,24 @@ class Volume:
                 raise
         return self._opened
 
+    def forget(self) -> None:
+        """Gives the memory of an open file system back; `open` opens it again."""
+        self._opened = None
+
     def may_hide_files(self) -> bool:
-        """Whether there may be files that nothing here shows: inside of something, or by damage."""
+        """True where files can be that nothing here shows: inside of something, or by damage."""
         if self.is_ext:
+            data = self._device.peek(superblock.OFFSET, superblock.SIZE)
             try:
-                self.open()
-            except (Damaged, UnsupportedFormat, LimitExceeded):
+                superblock.parse_superblock(data)
+            except (Damaged, UnsupportedFormat):
                 return True
             return False
         is_unknown = self.content.kind == UNKNOWN and self.partition.has_files
         return is_unknown or self.content.kind in CONTAINERS
 
     def as_partition(self, mounted_at: str | None) -> ImagePartition:
-        """All of it as a value."""
+        """Gives all that is known as a value."""
         return ImagePartition(
             number=self.number,
             start=self.partition.start,
@@ -158,7 +164,7 @@ class Volume:
 
 
 def read_volumes(device: Device, content: Content, limits: Limits) -> list[Volume]:
-    """The partitions of a disk; none where it has no table.
+    """Finds the partitions of a disk; none without a table.
 
     Args:
         device: all of the disk.

@@ -35,7 +35,7 @@ _VIRTUAL = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the content of a mount comes from.
+    """Source of a mount.
 
     Args:
         tag: ``UUID``, ``LABEL``, ``PARTUUID``, ``PARTLABEL``; ``DEVICE``, a partition by its disk
@@ -54,7 +54,7 @@ class Entry:
     """One line.
 
     Args:
-        source: its text, for people.
+        source: text of the first field.
         path: where it is mounted, absolute and without ``.``, ``..`` and doubled slashes.
         kind: of file system.
         options: of the mount.
@@ -67,7 +67,7 @@ class Entry:
 
     @property
     def is_bind(self) -> bool:
-        """Whether a folder of the tree is shown in a second place."""
+        """True where a folder of the tree is shown in a second place."""
         return any(option in ("bind", "rbind") for option in self.options)
 
     @property

@@ -30,7 +30,7 @@ WITHOUT_FILES = ("swap", EMPTY)
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a part of a disk holds.
+    """Content of a disk, or of a part of one.
 
     Args:
         kind: the name that `blkid` has for it; ``empty`` or ``unknown`` where it has none.
@@ -108,7 +108,7 @@ _FILE_MARKS = (
 
 
 def identify(device: Device) -> Content:
-    """What a device holds, by its marks."""
+    """Tells what a device holds, by its marks."""
     head = device.peek(0, HEAD_SIZE)
     if superblock.is_superblock(head[superblock.OFFSET : superblock.OFFSET + superblock.SIZE]):
         return _ext(head)
@@ -130,11 +130,6 @@ def _no_content(head: bytes) -> Content:
     if not head.strip(b"\0"):
         return Content(EMPTY, "nothing but zeros", "nothing but zeros")
     return Content(UNKNOWN, "nothing that is known here", "nothing that is known here")
-
-
-def describe(device: Device) -> str:
-    """What it looks like, for people."""
-    return identify(device).words
 
 
 def _ext(head: bytes) -> Content:

@@ -10,9 +10,11 @@ from qbackup.image.mounts import Mount
 from qbackup.image.reader import Ext4
 from qbackup.names import display
 
+_MOUNTS_LIMIT = 24  # each costs a file system in memory; hardened servers mount ten partitions
+
 
 class Mounted:
-    """Which file system is where. Without partitions there is one, of number 0.
+    """File systems by their places. Without partitions there is one, of number 0.
 
     Args:
         system: that of ``/``.
@@ -33,14 +35,48 @@ class Mounted:
         """The file system in a partition that was entered."""
         return self._systems[number]
 
+    def is_place(self, path: str) -> bool:
+        """True if something is mounted at exactly this path."""
+        return path in self._mounts
+
     def add(self, path: str, mount: Mount) -> None:
-        """Mounts something; of two at one place the later one is found.
+        """Mounts something; of two at one place the later one is found, if it is on this disk.
 
         Args:
             path: the place itself, with no symbolic link on the way.
             mount: what is found there.
         """
-        self._mounts[path] = dataclasses.replace(mount, path=path)
+        before = self._mounts.get(path)
+        if mount.volume is not None and not mount.obstacle:
+            mount = self._checked(path, mount, mount.volume)
+        if before is None or before.note or not mount.note:
+            self._mounts[path] = dataclasses.replace(mount, path=path)
+
+    def _checked(self, path: str, mount: Mount, volume: Volume) -> Mount:
+        """Gives each byte of the disk one place: the same mount, or one that says why not."""
+        there = {number: place for number, place in self._places().items() if place != path}
+        words = volume.words
+        if volume.number in there:
+            place = display(there[volume.number])
+            note = f"/etc/fstab mounts {words} here, which is shown at {place} already"
+            return dataclasses.replace(mount, volume=None, note=note)
+        for other in self._volumes:
+            if other.number in there and volume.partition.overlaps(other.partition):
+                text = f"this is {words}, which overlaps partition {other.number}"
+                return dataclasses.replace(mount, obstacle=text)
+        if len(there) > _MOUNTS_LIMIT:
+            text = f"this is {words}, and {_MOUNTS_LIMIT} partitions are mounted already"
+            return dataclasses.replace(mount, obstacle=text)
+        return mount
+
+    def _places(self) -> dict[int, str]:
+        """Places by the numbers of partitions."""
+        places = {
+            mount.volume.number: path
+            for path, mount in self._mounts.items()
+            if mount.volume is not None
+        }
+        return {**places, self.root: "/"}
 
     def enter(self, path: str) -> tuple[int, Ext4] | None:
         """The partition and file system that begin at a path; None where none does.
@@ -57,18 +93,13 @@ class Mounted:
 
     @property
     def partitions(self) -> tuple[ImagePartition, ...]:
-        """All of the disk, with their places."""
-        places = {
-            mount.volume.number: path
-            for path, mount in self._mounts.items()
-            if mount.volume is not None
-        }
-        places[self.root] = "/"
+        """Partitions of the disk, with their places."""
+        places = self._places()
         return tuple(volume.as_partition(places.get(volume.number)) for volume in self._volumes)
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What may be missing, of each file system that was entered."""
+        """Warnings of each file system that was entered."""
         found = [] if (warning := self._systems[self.root].warning) is None else [warning]
         for path, mount in self._mounts.items():
             if mount.volume is not None and mount.volume.warning is not None:

@@ -1,4 +1,4 @@
-"""What a disk's own `/etc/fstab` mounts: its lines and the partitions → what is at which path.
+"""Mounts of a disk's own system: lines of its `/etc/fstab` and partitions → what is at which path.
 
 Each partition has one place. A line that gives it a second one, that binds a folder to another
 place or that mounts what is not on this disk is not followed, and a note says so where its path is
@@ -16,7 +16,7 @@ from qbackup.image.fstab import Entry, Source, parse_source
 from qbackup.image.reader import Ext4
 from qbackup.names import display
 
-_MOUNTS_LIMIT = 64  # each costs a file system in memory; disks have ten partitions
+_NAMED_LIMIT = 3
 _LUKS_NAME = "/dev/mapper/luks-"
 #: What a system calls its first disk; `_own_disks` asks the line of ``/`` first.
 _FIRST_DISKS = ("sda", "vda", "xvda", "hda", "nvme0n1p", "mmcblk0p", "nbd0p", "loop0p")
@@ -59,7 +59,7 @@ class Mount:
 
 
 def plan(entries: Sequence[Entry], volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
-    """What is mounted, those above first.
+    """Gives a mount for each line, those above first.
 
     Args:
         entries: of `/etc/fstab`.
@@ -87,7 +87,8 @@ class _Planner:
         self._volumes = volumes
         self._chosen = chosen
         self._own_disks = own_disks
-        self._used = {chosen.number: "/"}
+        self._used = {chosen.number}  # by earlier lines: of two with one UUID the other is taken
+        self._hideouts: str | None = None  # known when it was needed
 
     def mount(self, entry: Entry) -> Mount:
         source = parse_source(entry.source)
@@ -99,14 +100,9 @@ class _Planner:
             obstacle = self._hidden(entry, source)
             if not obstacle:
                 note = f"/etc/fstab mounts {display(entry.source)} here, which is not in this image"
-        elif found.number in self._used:
-            there = display(self._used[found.number])
-            note = f"/etc/fstab mounts {found.words} here, which is shown at {there} already"
         else:
-            obstacle = self._obstacle(entry, found)
-            self._used[found.number] = entry.path
-        if note:
-            found = None
+            obstacle = _obstacle(entry, found)
+            self._used.add(found.number)
         return Mount(entry.path, entry.source, found, obstacle, note)
 
     def _find(self, source: Source) -> Volume | None:
@@ -129,46 +125,45 @@ class _Planner:
             return value in self._own_disks and source.number == volume.number
         return _luks_uuid(source) == content.uuid != "" and content.kind == "crypto_LUKS"
 
-    def _obstacle(self, entry: Entry, volume: Volume) -> str:
-        """Why this partition is not shown at its place; "" where it is."""
-        words = f"this is {volume.words}"
-        if not volume.is_ext:
-            return f"{words}, which can't be read here"
-        if entry.subvolume:
-            folder = display(entry.subvolume)
-            return f"this is only {folder} of {volume.words}: --partition {volume.number} shows it"
-        for other in self._volumes:
-            if other.number in self._used and volume.partition.overlaps(other.partition):
-                return f"{words}, which overlaps partition {other.number}"
-        if len(self._used) > _MOUNTS_LIMIT:
-            return f"{words}, and more than {_MOUNTS_LIMIT} partitions are mounted already"
-        return ""
-
     def _hidden(self, entry: Entry, source: Source) -> str:
-        """The same of what is no partition here, but can be in one that is not seen through."""
+        """Reason why a source that was not found may still be on this disk; "" if that can't be."""
         if not _can_be_hidden(entry, source):
             return ""
-        places = [volume.words for volume in self._volumes if volume.may_hide_files()]
-        if not places:
+        if self._hideouts is None:
+            hideouts = [volume.words for volume in self._volumes if volume.may_hide_files()]
+            self._hideouts = ", or in ".join(hideouts[:_NAMED_LIMIT])
+        if not self._hideouts:
             return ""
-        where = ", or in ".join(places[:3])
+        where = self._hideouts
         return (
             f"this is {display(entry.source)}, which may be in {where}, and that can't be read here"
         )
 
 
+def _obstacle(entry: Entry, volume: Volume) -> str:
+    """Reason why this partition is not shown at its place; "" where nothing stands against that."""
+    if not volume.is_ext:
+        return f"this is {volume.words}, which can't be read here"
+    if entry.subvolume:
+        folder = display(entry.subvolume)
+        return f"this is only {folder} of {volume.words}: --partition {volume.number} shows it"
+    return ""
+
+
 def _luks_uuid(source: Source) -> str:
-    """Of a volume as the installers of Fedora and Qubes name it when it is opened."""
+    """UUID in the name that the installers of Fedora and Qubes give to an opened volume."""
     if source.tag == "OTHER" and source.value.startswith(_LUKS_NAME):
         return source.value.removeprefix(_LUKS_NAME).lower()
     return ""
 
 
 def _can_be_hidden(entry: Entry, source: Source) -> bool:
-    """Whether this can be a part of a volume group, an array, or an encrypted partition."""
+    """True of what can be in a volume group, an array, or an encrypted partition."""
     if source.tag in ("UUID", "LABEL"):
         return True
     value = source.value if source.tag == "OTHER" else f"/dev/{source.value}"
+    if value.startswith("/dev/disk/"):
+        return False
     if source.tag in ("OTHER", "DEVICE") and value.startswith("/dev/"):
         name = value.removeprefix("/dev/")
         return "/" in name or name.startswith(("dm-", "md"))

@@ -55,11 +55,11 @@ class Partition:
 
     @property
     def has_files(self) -> bool:
-        """Whether files can be in it, as far as its type says."""
+        """True if files can be in there, as far as the type says."""
         return self.type not in _WITHOUT_FILES
 
     def overlaps(self, other: Partition) -> bool:
-        """Whether both have bytes in common."""
+        """True if both have bytes in common."""
         first, second = sorted((self, other), key=lambda part: part.start)
         return first.start + first.size > second.start
 
@@ -94,7 +94,7 @@ def find_partitions(device: Device) -> list[Partition]:
 
 
 def _header_places(device: Device) -> Iterator[tuple[int, int]]:
-    """Where a header can be, and the size of a sector then: the first ones, then the copies."""
+    """Places where a header can be, each with the size of a sector in that case."""
     for sector in _SECTOR_SIZES:
         if sector >= device.size:
             continue
@@ -106,7 +106,7 @@ def _header_places(device: Device) -> Iterator[tuple[int, int]]:
 
 
 def _is_whole(header: bytes) -> bool:
-    """Whether a header is one, and its checksum is right."""
+    """True of a header whose checksum is right."""
     if len(header) < _HEADER_SIZE or not header.startswith(b"EFI PART"):
         return False
     size, checksum = struct.unpack_from("<II", header, 12)

@@ -17,6 +17,7 @@ from qbackup.limits import Limits
 from qbackup.pieces import kept
 
 _CACHED_BLOCKS = 256
+_CACHED_BYTES = 4 << 20  # a disk can have several file systems, with blocks of up to 64 KiB
 _IN_USE = "the file system was in use or was not unmounted when it was saved"
 _UNSURE = "something may be missing or wrong that can't be seen"
 _CHECKSUM = slice(0x1E, 0x20)
@@ -109,7 +110,7 @@ class Ext4:
         size = self.superblock.block_size
         data = self._device.read(number * size, size)
         self._cache[number] = data
-        if len(self._cache) > _CACHED_BLOCKS:
+        if len(self._cache) > min(_CACHED_BLOCKS, _CACHED_BYTES // size):
             self._cache.popitem(last=False)
         return data
 

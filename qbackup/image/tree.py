@@ -153,7 +153,7 @@ class Image:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """The same for the image itself, then for each partition below it that was entered."""
+        """Warnings of the image itself, then of each partition below it that was entered."""
         return self._mounted.warnings
 
     # Several file systems
@@ -168,7 +168,7 @@ class Image:
         return self._mounted.system(node.partition)
 
     def notes(self, path: str, *, below: bool = True) -> tuple[str, ...]:
-        """Why something at a path, above or below it is not what the running system had there.
+        """Sentences on what the running system had at a path, above or below it, and this is not.
 
         Nothing of this disk is missing then: another disk was mounted there, for one.
 
@@ -196,19 +196,30 @@ class Image:
         self.obstacle = obstacle
 
     def _mount(self, mount: Mount) -> None:
+        if self._mounted.is_place(mount.path):  # whatever can be said of what is there until now
+            self._mounted.add(mount.path, mount)
+            return
         try:
             node = self._resolve(mount.path, True)
-        except (NotInImage, PartitionUnreadable):
-            return  # the system could not mount it either, or what it is in is missing as a whole
+        except NotInImage:
+            return  # the system could not mount it either
+        except OWN_FAULT:
+            if self._searched > (self._search_limit or _SEARCH_LIMIT):
+                raise
+            return  # whoever asks for this path meets the same error
         if node.kind == "folder" and node.path != "/":
             self._mounted.add(node.path, mount)
 
     def _node(self, path: str, parent: Node, number: int) -> Node:
-        """What is at a path: an inode of the folder's file system, or the root of a mounted one."""
+        """Finds what is at a path: an inode of the folder's file system, or a mounted root."""
         entered = self._mounted.enter(path)
         if entered is None:
             return self._below(path, parent, number)
-        return Node(path, entered[1].inode(ROOT), entered[0])
+        number, system = entered
+        inode = system.inode(ROOT)
+        if inode.kind != "folder":
+            raise Damaged("the file system has no root folder")
+        return Node(path, inode, number)
 
     def _below(self, path: str, parent: Node, number: int) -> Node:
         """As `_node`, whatever is mounted there."""
@@ -350,7 +361,7 @@ class Image:
     def _fault(
         self, folder: Node, seen: set[tuple[int, int]], left: dict[int, int]
     ) -> QBackupError | None:
-        """Why a walk must not go into this folder."""
+        """Finds out why a walk must not go into this folder."""
         try:
             self._mounted.enter(folder.path)
         except PartitionUnreadable as error:
@@ -455,7 +466,7 @@ def _check_name(name: bytes) -> None:
 
 
 def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:
-    """As `_folder_fault`. A long path costs memory once more for each name in the folder."""
+    """As `_fault`. A long path costs memory once more for each name in the folder."""
     if depth > limits.depth:
         fault = LimitExceeded("it is in too many folders", limit="depth")
     elif len(encode(folder.path)) > limits.name:
