@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qbackup.names import display
@@ -421,6 +421,7 @@ class TestText:
         words = {line.split()[0] for line in lines if line.strip() and line.lstrip()[0] != "#"}
         assert words <= known
 
+    @settings(deadline=None, max_examples=40)
     @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=30))
     def test_words_mean_what_they_stand_for(self, texts: list[str]) -> None:
         texts = [text.replace("\0", "") for text in texts]
