@@ -349,7 +349,7 @@ class BackupArchive:
             catalog=self.catalog,
             table=self._unlocked_contents.table,
             pipeline=self.pipeline,
-            ahead=self._ahead,
+            expect=self._ahead.expect,
             format=self.unlocked().format,
             limits=self.limits,
         )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from qbackup.ahead import Ahead
 from qbackup.catalog import Catalog
 from qbackup.chunk import EncryptedChunk
 from qbackup.errors import Damaged, LimitExceeded, NotEnoughMemory, QBackupError, UnsupportedFormat
@@ -64,7 +63,7 @@ class FirewallReader:
         catalog: the archive's files.
         table: whose file is whose.
         pipeline: gives the files' plaintext.
-        ahead: told how many keys are going to be wanted.
+        expect: told how many keys are going to be wanted.
         format: how chunks are opened.
         limits: `Limits.metadata` bounds each file, and all of them together.
     """
@@ -72,7 +71,7 @@ class FirewallReader:
     catalog: Catalog
     table: QubeTable
     pipeline: Pipeline
-    ahead: Ahead
+    expect: Callable[[int], None]
     format: Format
     limits: Limits
 
@@ -96,7 +95,7 @@ class FirewallReader:
             found[answer.qube] = self._judged(answer, total)
 
         seen = (self._owner(file) for file in self.catalog.seen_files())
-        self.ahead.expect(sum(1 for qube in seen if qube is not None and wanted(qube)))
+        self.expect(sum(1 for qube in seen if qube is not None and wanted(qube)))
         self.pipeline.unpack(self.format, self._files(wanted), self._read, take)
         return found
 

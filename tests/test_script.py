@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from qbackup.names import display
@@ -294,6 +295,40 @@ class TestFailures:
         mine = [call[-1] for call in prefs if call[2] == "work"]
         assert mine == ["sys-vpn", ""]
 
+    @pytest.mark.parametrize(("name", "value"), [("netvm", "sys-vpn"), ("default_dispvm", "dvm")])
+    def test_a_network_that_can_not_be_had_is_none_and_not_the_default_one(
+        self, shell: str, name: str, value: str, tmp_path: Path
+    ) -> None:
+        _, result = ran(R4, tmp_path, shell=shell, refused=[["qvm-prefs", name, value]])
+        assert result.status == 1
+        assert f"LOST: {name} of work can not be what it was, so it is none" in result.err
+        mine = [call[2:] for call in result.calls if call[0] == "qvm-prefs" and name in call]
+        assert [call for call in mine if call[0] == "work"] == [
+            ["work", name, value],
+            ["work", name, ""],
+        ]
+
+    @pytest.mark.parametrize("value", ["--", "a b", "$(touch stolen)", "7", "none"])
+    def test_a_reference_that_can_be_no_qube_is_none(
+        self, value: str, tmp_path: Path, maker: MakerFactory
+    ) -> None:
+        made = maker()
+        made.add_qube("work", netvm=value, files={"private.img": b"x"})
+        ended = script(made.write(tmp_path / "backup"), status=1)
+        assert f"work: its netvm is {value}, which no qube can be called" in ended.err
+        result = run_script(ended.stdout, tmp_path, str(restored(tmp_path, "work/private.img")))
+        assert NewQubes(result.calls).qubes["work"].properties["netvm"] == ""
+
+    def test_a_reference_to_dom0_is_taken_as_it_is(
+        self, tmp_path: Path, maker: MakerFactory
+    ) -> None:
+        made = maker()
+        settings = Settings(properties={"guivm": "dom0"})
+        made.add_qube("work", files={"private.img": b"x"}, settings=settings)
+        text = script(made.write(tmp_path / "backup")).out
+        assert "try qvm-prefs -- work guivm dom0\n" in text
+        assert "guivm dom0: it must be there" not in text
+
     def test_what_a_terminal_would_obey_is_not_in_messages(self, tmp_path: Path) -> None:
         _, result = ran(R4, tmp_path, refused=[["qvm-features"], ["qvm-tags"], ["qvm-prefs"]])
         assert result.err.replace("\n", "").isprintable()
@@ -416,11 +451,12 @@ class TestText:
     def test_each_line_is_a_comment_or_begins_with_a_known_word(self, backup: Path) -> None:
         known = {"create", "try", "if", "fi", "lost", "import_image", "set_menu", "before=$failed"}
         known |= {":", "restored=$1", "case", "printf", "exit", "}", "main"}
-        known |= {f"v{number}=$(printf" for number in (1, 2)}
+        known |= {"refer"} | {f"v{number}=$(printf" for number in (1, 2)}
         lines = script(backup).out.split("main() {\n")[1].splitlines()
         words = {line.split()[0] for line in lines if line.strip() and line.lstrip()[0] != "#"}
         assert words <= known
 
+    @hypothesis_settings(deadline=None, max_examples=40)
     @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=30))
     def test_words_mean_what_they_stand_for(self, texts: list[str]) -> None:
         texts = [text.replace("\0", "") for text in texts]

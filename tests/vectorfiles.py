@@ -88,7 +88,11 @@ def describe(maker: Collector, about: str, *, expect: str | None = None) -> Desc
         "compression_filter": maker.compression_filter,
         "header": None if maker.header is None else maker.header.decode("ascii"),
         "members": [member.name for member in maker.members()],
-        "qubes": [_describe_qube(qube, maker) for qube in maker.qubes],
+        "qubes": [
+            _describe_qube(qube, maker)
+            for qube in maker.qubes
+            if qube.domain.backup_path is not None
+        ],
         "files": _describe_all(maker, "file", _describe_file),
         "homes": _describe_all(maker, "home", _describe_home),
         "folders": _describe_all(maker, "folder", _describe_folder),

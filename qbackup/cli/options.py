@@ -39,7 +39,8 @@ _EXAMPLES_OF = {
 """,
     "list": """\
   qbackup list BACKUP                        asks for the passphrase
-  qbackup list BACKUP -p FILE --json         for a program
+  qbackup list BACKUP -p FILE --json         for a program; a key more for each firewall
+  qbackup list BACKUP --all                  what this Qubes had besides
   qbackup list - < BACKUP                    from a pipe
 """,
     "verify": """\

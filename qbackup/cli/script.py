@@ -32,7 +32,9 @@ def write_script(archive: BackupArchive, options: argparse.Namespace) -> Sequenc
     errors = [*archive_errors(archive), *firewall_errors(firewalls)]
     if archive_errors(archive):
         _close(choice, firewalls)
-    script = make_script(choice, firewalls, restored=options.restored)
+    script = make_script(
+        choice, firewalls, backup_id=archive.header.backup_id, restored=options.restored
+    )
     _show(script.text)
     return [*errors, *script.losses]
 

@@ -38,18 +38,24 @@ class Script:
 
 
 def make_script(
-    choice: Choice, firewalls: Mapping[str, Firewall], *, restored: str | None = None
+    choice: Choice,
+    firewalls: Mapping[str, Firewall],
+    *,
+    backup_id: str | None = None,
+    restored: str | None = None,
 ) -> Script:
     """Writes the script.
 
     Args:
         choice: the qubes that it makes.
         firewalls: their rules, by the names that the backup has for them.
+        backup_id: of the backup, for whoever reads the script; None where it has none.
         restored: the folder with the restored files; None: who runs the script names it.
     """
     writer = _Writer(choice, firewalls)
+    origin = f", from the backup {backup_id}" if backup_id else ""
     parts = [
-        preamble.ABOUT + f"#\n# Written by qbackup {__version__}.",
+        "\n".join([f"{preamble.ABOUT}#", *comment(f"Written by qbackup {__version__}{origin}.")]),
         preamble.FUNCTIONS.rstrip("\n"),
         preamble.BEGIN.rstrip("\n"),
         _folder(restored),
@@ -107,8 +113,10 @@ class _Writer:
         fault = name_fault(self._choice.new_name(qube.name))
         if fault is not None:
             return f"no qube can have this name ({fault}); give it another: QUBE=NEWNAME"
+        if not qube.klass:
+            return "its class is not known, as qubes.xml is lost or says nothing of it"
         if not _CLASS.fullmatch(qube.klass):
-            return f"its class is {display(qube.klass)[:40] or 'not known'}, which no Qubes has"
+            return f"its class is {display(qube.klass)[:40]}, which no Qubes has"
         return None
 
     def _left_out(self, qube: Qube, fault: str) -> str:

@@ -73,6 +73,17 @@ set_menu() {
     fi
 }
 
+# Sets what refers to another qube: NAME, property, that qube's name. Where this fails, none is
+# safer than the default one, which may lead to another network.
+refer() {
+    before=$failed
+    try qvm-prefs -- "$1" "$2" "$3"
+    if [ "$failed" -ne "$before" ]; then
+        lost "$2 of $1 can not be what it was, so it is none"
+        try qvm-prefs -- "$1" "$2" ''
+    fi
+}
+
 # Takes the network from the qube NAME: without its rules everything would be let through.
 cut_off() {
     lost "the firewall of $1 is not what it was, so $1 gets no network"

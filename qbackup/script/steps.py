@@ -10,10 +10,11 @@ from qbackup.errors import QBackupError
 from qbackup.firewalls import Firewall
 from qbackup.metadata import Device
 from qbackup.metadata.firewall import Rule
+from qbackup.metadata.record import DOM0_NAME
 from qbackup.metadata.settings3 import DISPOSABLE_NETVM
 from qbackup.names import display
 from qbackup.qube import Qube
-from qbackup.script.choice import Choice
+from qbackup.script.choice import Choice, name_fault
 from qbackup.script.words import NoWord, Words, comment, visible
 
 LABELS = ("red", "orange", "yellow", "green", "gray", "blue", "purple", "black")
@@ -23,6 +24,7 @@ FOR_DISPOSABLES = "template_for_dispvms"
 _INDENT = "    "
 _BASED_ON_TEMPLATES = ("AppVM", "DispVM")
 _REFERENCES = ("netvm", "default_dispvm", "management_dispvm", "guivm", "audiovm")
+_TO_NETWORKS = ("netvm", "default_dispvm")  # the default ones may lead to another network
 _IDENTITY = ("name", "qid", "uuid", "dispid", "label", "template")  # given when a qube is made
 _LEFT_OUT = {
     "installed_by_rpm": "dom0's packages don't know this qube, and it could never be removed",
@@ -87,7 +89,7 @@ class Steps:
 
     def _tell_origin(self, role: str, name: str, *, indent: str = _INDENT) -> None:
         """Says of a qube that is referred to where it has to come from."""
-        if name and name not in self._choice.names:
+        if name not in ("", DOM0_NAME, *self._choice.names):
             self._comment(
                 f"This script does not make the {role} {display(name)}: it must be there, or write"
                 " another one.",
@@ -118,9 +120,18 @@ class Steps:
         """Properties that refer to other qubes, which are all made by now."""
         for name in _REFERENCES:
             value = self._qube.properties.get(name)
-            if value is not None:
-                self._tell_origin(name, value)
-                self._prefs(name, self._choice.new_name(value))
+            if value is None:
+                continue
+            new_name = self._choice.new_name(value)
+            if value not in ("", DOM0_NAME) and name_fault(new_name) is not None:
+                self.lose(f"its {name} is {display(value)}, which no qube can be called")
+                self._prefs(name, "")
+                continue
+            self._tell_origin(name, value)
+            if name in _TO_NETWORKS:
+                self._command("refer", self._name, name, new_name, what=f"its {name}")
+            else:
+                self._prefs(name, new_name)
 
     def devices(self) -> None:
         """Devices, as comments: an address may be another device's on another machine."""
