@@ -310,7 +310,14 @@ class Run:
 
 
 def _kept(qube: str, name: str, found: Found) -> FileResult:
-    return FileResult(qube=qube, name=name, status="kept", chunks=found.chunks, size=found.size)
+    return FileResult(
+        qube=qube,
+        name=name,
+        status="kept",
+        chunks=found.chunks,
+        size=found.size,
+        notes=found.notes,
+    )
 
 
 def _told(error: QBackupError) -> tuple[str, str]:

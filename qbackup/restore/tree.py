@@ -114,7 +114,7 @@ class TreeRestore:
             chunks: how many the folder came from.
         """
         self._make_last()
-        self.sink.commit(self.size, chunks, self.refused)
+        self.sink.commit(self.size, chunks, self.refused, self.notes)
 
     def keep(self) -> str | None:
         """As `finish`, for a folder that is not all there; see `TreeSink.keep`."""
