@@ -79,7 +79,7 @@ def check_restores(backup: tuple[Path, str], out: Path) -> tuple[Report, Report]
             is_said = any("in the output folder" in note for note in result.notes)
             assert bool(result.restored_as) == is_said
     images = {r.qube: r.restored_as or f"{r.qube}/{r.name}" for r in first.files if "img" in r.name}
-    assert len({path.casefold() for path in images.values()}) == 3
+    assert len(images) == 3
     for qube, path in images.items():
         assert (out / path).read_bytes() == qube.encode() * 1000
     check_home(out / "dom0/jo.doe", first)
@@ -302,7 +302,8 @@ class TestCallsThatAnswerAsTheyDo:
         for path in (tmp_path / "out/dom0").rglob("*"):
             path.chmod(stat.S_IMODE(path.stat().st_mode) | 0o077)
         with qbackup.open(backup[0], passphrase=backup[1]) as archive:
-            assert statuses(archive.restore(tmp_path / "out"))["dom0/jo.doe"] == "kept"
+            again = archive.restore(tmp_path / "out")
+        assert set(statuses(again).values()) == {"kept"}
 
 
 class TestStandIns:
