@@ -218,6 +218,24 @@ class TestCallsThatAnswerAsTheyDo:
             archive.restore(tmp_path / "out")
         assert not (tmp_path / "out/dom0/jo.doe").exists()
 
+    def test_room_for_a_file_and_none_for_a_folder_is_a_full_disk(
+        self, backup: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As on ext4: an empty file takes no block, and a folder takes one."""
+        real = os.mkdir
+
+        def fail(path: str | bytes, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+            if dir_fd is not None and "jo.doe.part" in os.readlink(f"/proc/self/fd/{dir_fd}"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(path, mode, dir_fd=dir_fd)
+
+        monkeypatch.setattr(os, "mkdir", fail)
+        with (
+            qbackup.open(backup[0], passphrase=backup[1]) as archive,
+            pytest.raises(MachineError, match="No space left on device"),
+        ):
+            archive.restore(tmp_path / "out")
+
     def test_room_that_comes_back_at_once_costs_no_name(
         self, backup: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

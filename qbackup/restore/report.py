@@ -55,7 +55,8 @@ class FileResult:
         unplaced: its beginning is lost, and with it the places of its bytes: what was kept, and
             `ranges`, are of the archive that it is stored in.
         lost_chunks: each chunk that was lost of it, and why; empty where that was not looked for.
-        restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is.
+        restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is. Of a
+            damaged file, the path of what was kept.
     """
 
     qube: str

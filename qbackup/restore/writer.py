@@ -340,7 +340,8 @@ class FolderWriter:
             self._remember(*file, "/".join([*parents, candidate]))
 
             def call(part: bytes, candidate: str = candidate) -> int:
-                self._clear_part(folder, candidate)
+                if part == encode(candidate + PART_SUFFIX):  # and not a name that is only tried
+                    self._clear_part(folder, candidate)
                 return begin(folder, part)
 
             try:
