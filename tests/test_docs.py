@@ -9,6 +9,7 @@ import hashlib
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -94,9 +95,17 @@ def test_the_second_reader_reads_all_that_the_testkit_calls_sound() -> None:
         if kit.expect == "success":
             restored = Backup(kit.backup, kit.passphrase).restored()
             shown = {path: f"{size} {digest}" for path, (size, digest) in restored.items()}
-            assert shown == kit.files, kit.name
+            assert shown == {_own_name(path, kit): what for path, what in kit.files.items()}, (
+                kit.name
+            )
             tried += 1
     assert tried > 200
+
+
+def _own_name(path: str, kit: testkit.Vector) -> str:
+    """A file's path with its qube's own name, which a restore can't give every folder."""
+    folder, slash, file = path.partition("/")
+    return f"{unquote(folder) if folder in kit.warnings else folder}{slash}{file}"
 
 
 class TestCommands:

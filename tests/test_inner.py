@@ -387,6 +387,20 @@ class TestFolders:
         data = archive(header(HOME.encode() + b"/x", kind=b"2", link=stored.encode()))
         assert tree(data)["x"].target == target
 
+    @pytest.mark.parametrize(
+        ("stored", "target"),
+        [
+            ("dom0-home/jo.doe/x", "jo.doe/x"),
+            ("dom0-home/joxdoe/x", "joxdoe/x"),
+            ("dom0-home/jo/doe", "jo/doe"),
+            ("dom0-home/jodoe", "dom0-home/jodoe"),
+            ("joxdoe/x", "joxdoe/x"),
+        ],
+    )
+    def test_the_name_of_a_user_was_an_expression(self, stored: str, target: str) -> None:
+        data = archive(header(b"dom0-home/jo.doe/x", kind=b"2", link=stored.encode()))
+        assert tree(data, "dom0-home/jo.doe")["x"].target == target
+
     def test_in_other_folders_targets_stay(self) -> None:
         data = archive(header(b"vm9/x", kind=b"2", link=b"vm9/y"))
         assert tree(data, "vm9")["x"].target == "vm9/y"

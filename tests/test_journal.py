@@ -16,6 +16,7 @@ import shutil
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -160,12 +161,19 @@ WRONG_VALUES: dict[str, list[object]] = {
     "sha256": [None, 0],
     "chunks": [-1, "2", None],
     "refused": [None, 1, "ab", [["a"]], [["a", "b", "c"]], [["a", 1]], [1]],
+    "modes": [None, 1, "yes"],
+    "notes": [None, 1, "ab", [1], [None], {"a": "b"}],
     "colour": ["blue"],
 }
+OPTIONAL = {"modes", "notes"}  # in lines of earlier releases they are not
 NO_RECORDS = [
     *(b"", b"{", b"[]", b"null", b'"state"', b"{}", b"[" * 50_000, b"9" * 5_000),
     *(json.dumps(FIELDS | {key: value}).encode() for key, v in WRONG_VALUES.items() for value in v),
-    *(json.dumps({k: v for k, v in FIELDS.items() if k != key}).encode() for key in FIELDS),
+    *(
+        json.dumps({k: v for k, v in FIELDS.items() if k != key}).encode()
+        for key in FIELDS
+        if key not in OPTIONAL
+    ),
 ]
 
 
@@ -182,12 +190,20 @@ class TestRecords:
                 sha256="00" * 32,
                 chunks=0,
                 refused=(("a\udcfe", "a device"), ("*", "more")),
+                modes=False,
+                notes=("a\udcfe: is called a%FE there",),
             ),
         ):
             line = codec.line("ready", record)
             assert line.endswith(b"}\n")
             assert line.count(b"\n") == 1
             assert codec.parse(line[:-1]) == ("ready", record)
+
+    def test_that_hold_nothing_new_are_those_of_earlier_releases(self) -> None:
+        codec = Codec(b"k" * 32)
+        assert not OPTIONAL & set(fields(codec.line("ready", RECORD)))
+        line = codec.line("ready", replace(RECORD, notes=("x" * 15_000, "y" * 15_000, "z")))
+        assert fields(line)["notes"] == ["x" * 15_000, "2 more notes, not given one by one"]
 
     def test_no_changed_byte_is_believed(self) -> None:
         codec = Codec(b"k" * 32)

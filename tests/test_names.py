@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import base64
+import io
+import os
+import subprocess
+import tarfile
 import unicodedata
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +16,7 @@ from hypothesis import strategies as st
 
 from qbackup.names import (
     ChunkName,
+    begins_as_tar_matches,
     decode,
     display,
     encode,
@@ -212,3 +218,43 @@ class TestFolded:
         assert folded("Work/a") == folded("work/A")
         assert folded("cafe\u0301") == folded("caf\u00e9")
         assert folded("vault") != folded("vault1")
+
+
+class TestWhatTarMatches:
+    """To the writer's `--xform` a name is a basic regular expression: a dot is any character."""
+
+    NAMES = ("jo.doe", "jo+", "jo*", "user", "a.b.c", ".", "jo?{2}", "jo(x)|y", "x^y")
+    TARGETS = (
+        "jo.doe/f", "joxdoe/f", "jo/doe", "jodoe", "jo", "j", "joooo/x", "jo+2", "jo*", "user2",
+        "use", "jo\ndoe", "jo\udcffdoe/x", "jo\u00e4doe", "axbyc", "a.b", "aaab", "b", "ab",
+        "./jo.doe", "/home/jo.doe", "../jo.doe", "dom0-home/jo.doe", "jo?{2}x", "joo?", "jo(x)|y",
+        "y", "x^y",
+    )  # fmt: skip
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_is_what_tar_itself_matches(self, tools: None, tmp_path: Path, name: str) -> None:
+        folder = tmp_path / name if name != "." else tmp_path / "whole"
+        folder.mkdir()
+        for number, target in enumerate(self.TARGETS):
+            (folder / str(number)).symlink_to(target)
+        where = ["-C", str(folder if name == "." else tmp_path)]
+        command = ["tar", "-Pc", "-f", "-", *where, f"--xform=s:^{name}:dom0-home/\\0:", name]
+        environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+        done = subprocess.run(command, capture_output=True, check=True, env=environment)
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
+            links = {int(m.name.rpartition("/")[2]): m.linkname for m in archive if m.issym()}
+        assert len(links) == len(self.TARGETS)
+        for number, target in enumerate(self.TARGETS):
+            is_changed = links[number] == f"dom0-home/{target}"
+            assert is_changed or links[number] == target
+            assert begins_as_tar_matches(name, target) == is_changed, target
+
+    @pytest.mark.parametrize("name", ["jo[x]", "jo$", "j\\o"])
+    def test_a_name_that_means_something_else_counts_as_itself(self, name: str) -> None:
+        assert begins_as_tar_matches(name, f"{name}/x")
+        assert not begins_as_tar_matches(name, "jox")
+
+    def test_takes_time_in_proportion(self) -> None:
+        """Where a matcher that tries all ways would not come to an end."""
+        assert not begins_as_tar_matches(".*" * 120 + "c", "x" * 4000)
+        assert begins_as_tar_matches("x*" * 120 + "c", "x" * 4000 + "c")

@@ -25,6 +25,7 @@ from tests.maker import (
     BackupMaker,
     append_bytes,
     assemble,
+    drop,
     flip_byte,
     forged_archive,
     make_sparse,
@@ -871,6 +872,19 @@ class TestHostileNames:
             assert result.status == status
             assert result.restored_as == f"{folder}/private.img"
             assert qbackup.names.display(folder) in result.notes[0]
+
+    def test_what_is_left_of_a_damaged_file_of_such_a_qube_is_found(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        maker = BackupMaker(tmp_path / "maker", chunk_size=200, compression_filter=None)
+        maker.add_qube("x.part", files={"private.img": os.urandom(2000)})
+        path = assemble(drop(maker.members(), "vm1/private.img.005.enc"), tmp_path / "backup")
+        with qbackup.open(path, passphrase=maker.passphrase) as archive:
+            report = archive.restore(tmp_path / "out", keep_damaged=True, check=False)
+        (result,) = [r for r in report.files if r.qube]
+        assert (result.status, result.kept_as) == ("damaged", "private.img.damaged")
+        assert result.restored_as == "x%2Epart/private.img.damaged"
+        assert (tmp_path / "out" / result.restored_as).is_file()
 
     def test_what_is_planted_in_a_stand_in_s_place_is_left_alone(
         self, tools: None, tmp_path: Path

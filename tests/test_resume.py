@@ -27,6 +27,7 @@ from tests.maker import run as run_tool
 from tests.restored import JOURNAL, Snapshot, content, errors, snapshot, statuses
 from tests.sources import piped
 from tests.test_cli_signals import wait_for_derivation
+from tests.testkit import vector
 
 KEY = ("-p", SAMPLE_FILE)
 GIB = 1 << 30
@@ -353,22 +354,34 @@ class TestHome:
             run_tool(["cp", "-a", str(out), str(tmp_path / "copy")])
             assert set(statuses(archive.restore(tmp_path / "copy")).values()) == {"kept"}
 
-    def test_what_was_refused_in_it_is_said_again(self, tools: None, tmp_path: Path) -> None:
+    def test_what_was_refused_in_it_is_said_again(self, made: Made, tmp_path: Path) -> None:
         """Not everything is there, and no number of runs changes that."""
-        tree = tmp_path / "user"
-        tree.mkdir()
-        (tree / "file").write_bytes(b"data")
-        os.mkfifo(tree / "pipe")
-        maker = BackupMaker(tmp_path / "maker")
-        maker.add_home("user", tree)
-        path = maker.write(tmp_path / "backup")
-        with qbackup.open(path, passphrase=maker.passphrase) as archive:
+        chosen = vector.load("home-file-twice")
+        path = tmp_path / "backup"
+        path.write_bytes(chosen.backup)
+        with qbackup.open(path, passphrase=chosen.passphrase) as archive:
             first = archive.restore(tmp_path / "out", check=False)
             again = archive.restore(tmp_path / "out", check=False)
         assert statuses(again)["dom0/user"] == "kept"
         assert not again.ok
         assert errors(again) == errors(first)
-        assert list(errors(again)) == ["dom0/user/pipe"]
+        assert list(errors(again)) == ["dom0/user/x"]
+
+    def test_what_was_noted_of_it_is_said_again(self, tools: None, tmp_path: Path) -> None:
+        tree = tmp_path / "user"
+        tree.mkdir()
+        for number in range(130):
+            os.mkfifo(tree / f"pipe-{number}\u202e")
+        maker = BackupMaker(tmp_path / "maker")
+        maker.add_home("user", tree)
+        path = maker.write(tmp_path / "backup")
+        with qbackup.open(path, passphrase=maker.passphrase) as archive:
+            first = archive.restore(tmp_path / "out")
+            again = archive.restore(tmp_path / "out")
+        assert statuses(again)["dom0/user"] == "kept"
+        (told,) = [r.notes for r in first.files if r.qube == "dom0"]
+        assert len(told) == 101
+        assert [r.notes for r in again.files if r.qube == "dom0"] == [told]
 
     def test_a_file_that_can_not_be_written_leaves_nothing_in_it(
         self, tools: None, tmp_path: Path

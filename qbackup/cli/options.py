@@ -74,7 +74,7 @@ each firewall takes one key, as `info` tells what that costs
   qbackup cp restored/vault/private.img:/home/user/keys.kdbx keys.kdbx
 
 modes, times, links and holes are kept; owners, extended attributes and ACLs are not,
-and setuid and setgid bits are dropped
+and setuid and setgid bits are dropped; devices, pipes and sockets are left out and noted
 """,
 }
 

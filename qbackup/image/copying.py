@@ -184,9 +184,13 @@ class _Counted:
         self._count("folder")
 
     def commit(
-        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+        self,
+        size: int = 0,
+        chunks: int = 0,
+        refused: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
     ) -> None:
-        self.sink.commit(size, chunks, refused)
+        self.sink.commit(size, chunks, refused, notes)
 
     def keep(self) -> str | None:
         return self.sink.keep()

@@ -2,20 +2,21 @@
 
 Each system has its own number for a name that it refuses: exFAT under Linux was seen to answer
 "no such file", a FAT "not permitted", NTFS "illegal byte sequence". So nothing is read out of the
-number. A plain name of our own is tried in the same folder: if that can be made and the wanted
-name still can't, the name is to blame; if not, the place is, and the error stands.
+number. The same is tried with a plain name of our own in the same folder: if that can be made and
+the wanted name still can't, the name is to blame; if not, the place is, and the error stands.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import unicodedata
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
 from qbackup.names import OWN_PREFIX, decode, encode, folded
-from qbackup.restore.sinks import CannotWrite, NameRefused, NoLinks
+from qbackup.restore.sinks import NameRefused, NoLinks
 
 T = TypeVar("T")
 Listed: TypeAlias = Callable[[int, bytes], "str | None"]
@@ -28,7 +29,8 @@ def make(folder: int, name: bytes, call: Callable[[bytes], T], listed: Listed | 
     Args:
         folder: descriptor of the folder.
         name: of what is made.
-        call: makes a thing of the name that it is given in that folder; fails where one is there.
+        call: makes a thing of the name that it is given in that folder, and returns its descriptor
+            if that is open; fails where one is there.
         listed: see `listed_as`, instead of which this one is asked.
 
     Raises:
@@ -40,7 +42,7 @@ def make(folder: int, name: bytes, call: Callable[[bytes], T], listed: Listed | 
     except FileExistsError as error:
         raise _taken(folder, name, listed) from error
     except OSError:
-        if not takes_names(folder):
+        if not _can_have(folder, call):
             raise
     try:
         return call(name)  # what was wrong with the place may have passed meanwhile
@@ -60,25 +62,34 @@ def make_link(
     """
     try:
         make(folder, name, call, listed)
-    except NameRefused as error:
-        if error.taken_by is None and not _can_have(folder, call):
-            raise NoLinks(str(error)) from error
-        raise
+    except OSError as error:
+        if not takes_names(folder):
+            raise
+        raise NoLinks(f"can't be written here: {error.strerror}") from error
 
 
 def takes_names(folder: int) -> bool:
     """Whether a file of a plain name can be made in an open folder now."""
-    return _can_have(folder, lambda name: os.close(os.open(name, _NEW_FILE, 0o600, dir_fd=folder)))
+    return _can_have(folder, lambda name: os.open(name, _NEW_FILE, 0o600, dir_fd=folder))
 
 
-def _can_have(folder: int, call: Callable[[bytes], None]) -> bool:
+def _can_have(folder: int, call: Callable[[bytes], object]) -> bool:
+    """Whether a thing of the same kind can be made there under a plain name of our own.
+
+    The kind counts: a full disk may have room for one more empty file, and none for a folder.
+    """
     probe = f"{OWN_PREFIX}probe-{os.urandom(8).hex()}".encode()
     try:
-        call(probe)
+        made = call(probe)
     except OSError:
         return False
+    if isinstance(made, int):
+        os.close(made)
     with contextlib.suppress(OSError):
-        os.unlink(probe, dir_fd=folder)
+        if stat.S_ISDIR(os.lstat(probe, dir_fd=folder).st_mode):
+            os.rmdir(probe, dir_fd=folder)
+        else:
+            os.unlink(probe, dir_fd=folder)
     return True
 
 
@@ -126,7 +137,7 @@ def _may_be_another(folder: int, name: bytes) -> bool:
     return True
 
 
-def _taken(folder: int, name: bytes, listed: Listed | None) -> CannotWrite:
+def _taken(folder: int, name: bytes, listed: Listed | None) -> NameRefused:
     return NameRefused(
         "can't be written here: something of this name is there",
         taken_by=(listed or listed_as)(folder, name) or decode(name),

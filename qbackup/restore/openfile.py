@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from qbackup.errors import MachineError
 from qbackup.names import display
+from qbackup.restore.folders import sync_folder
 from qbackup.restore.sinks import CannotWrite
 from qbackup.restore.zeros import BLOCK_SIZE, is_zeros
 
@@ -127,7 +128,7 @@ class Unsynced:
         try:
             self._open.append((os.dup(fd), name))
         except OSError:  # no more may be open
-            os.fsync(fd)
+            sync(fd)
         if len(self._open) >= _UNSYNCED_LIMIT:
             self.sync()
 
@@ -142,7 +143,7 @@ class Unsynced:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # begins, and does not wait
         for fd, name in self._open:
             with translated(name):
-                os.fsync(fd)
+                sync(fd)
         self.close()
 
     def close(self) -> None:
@@ -151,6 +152,14 @@ class Unsynced:
             with contextlib.suppress(OSError):
                 os.close(fd)
         self._open.clear()
+
+
+def sync(fd: int) -> None:
+    """Brings a file or folder onto the disk; a folder only where the system can do that."""
+    if stat.S_ISDIR(os.fstat(fd).st_mode):
+        sync_folder(fd)
+    else:
+        os.fsync(fd)
 
 
 def set_length(fd: int, size: int) -> None:

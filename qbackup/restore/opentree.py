@@ -176,7 +176,11 @@ class OpenTree:
             self._unsynced.add(fd, path)
 
     def commit(
-        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+        self,
+        size: int = 0,
+        chunks: int = 0,
+        refused: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         """See `TreeSink`."""
         self._unsynced.sync()

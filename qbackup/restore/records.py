@@ -28,6 +28,8 @@ State = Literal["ready", "whole"]
 _NAMES = re.compile(rb'\{"state":"[a-z]+","qube":("(?:[^"\\]|\\.)*"),"name":("(?:[^"\\]|\\.)*")')
 LINE_LIMIT = 64 * 1024
 _REFUSED_LIMIT = 32 * 1024
+_NOTES_LIMIT = 16 * 1024
+_USUAL: dict[str, object] = {"modes": True, "notes": []}
 _ID_SIZE = 16
 _MAC_SIZE = 64
 _HEAD_SIZE = _ID_SIZE + 1 + _MAC_SIZE + 1
@@ -46,6 +48,7 @@ class Record:
         chunks: how many chunks it came from.
         refused: (path, reason) of what in a folder was not made.
         modes: whether those in a folder count; not where the file system keeps none.
+        notes: what in a folder was left out or changed on purpose, in words.
     """
 
     qube: str
@@ -56,6 +59,7 @@ class Record:
     chunks: int
     refused: tuple[tuple[str, str], ...] = ()
     modes: bool = True
+    notes: tuple[str, ...] = ()
 
 
 class Codec:
@@ -72,8 +76,10 @@ class Codec:
     def line(self, state: State, record: Record) -> bytes:
         """The line of a record, with its end."""
         fields = {"state": state, **vars(record), "refused": _shortened(record.refused)}
-        if record.modes:  # as releases have it that know no other
-            del fields["modes"]
+        fields["notes"] = _fitting(record.notes)
+        for name, usual in _USUAL.items():  # left out, as in the lines of earlier releases
+            if fields[name] == usual:
+                del fields[name]
         text = json.dumps(fields, separators=(",", ":")).encode("ascii")
         return b"%s %s %s\n" % (self._id, self._mac(text), text)
 
@@ -101,7 +107,11 @@ def _record(text: bytes) -> tuple[State, Record] | None:
     try:
         fields: dict[str, Any] = json.loads(text)
         state, refused = fields.pop("state"), fields.pop("refused")
-        record = Record(**fields, refused=tuple((path, reason) for path, reason in refused))
+        notes = fields.pop("notes", [])
+        if type(notes) is not list:
+            return None
+        pairs = tuple((path, reason) for path, reason in refused)
+        record = Record(**fields, refused=pairs, notes=tuple(notes))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
     return (state, record) if state in get_args(State) and _is_plain(record) else None
@@ -110,6 +120,7 @@ def _record(text: bytes) -> tuple[State, Record] | None:
 def _is_plain(record: Record) -> bool:
     """Whether each field is of its type."""
     texts = [record.qube, record.name, record.sha256, *itertools.chain(*record.refused)]
+    texts += record.notes
     numbers = (record.size, record.chunks)
     return (
         record.kind in get_args(Kind)
@@ -141,4 +152,17 @@ def _shortened(refused: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
             kept.append(("*", f"{len(refused) - len(kept)} more, not named one by one"))
             break
         kept.append((path, reason))
+    return kept
+
+
+def _fitting(notes: tuple[str, ...]) -> list[str]:
+    """As many as a line has room for; of the rest the number."""
+    kept: list[str] = []
+    size = 0
+    for note in notes:
+        size += len(json.dumps(note))
+        if size > _NOTES_LIMIT:
+            kept.append(f"{len(notes) - len(kept)} more notes, not given one by one")
+            break
+        kept.append(note)
     return kept

@@ -76,7 +76,8 @@ class FileResult:
         lost_chunks: each chunk that was lost of it, and why; empty where that was not looked for.
         limit: the field of `qbackup.Limits` that was met, where the status is ``limit``.
         advice: what can be done about this file, where that is more than for others.
-        restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is.
+        restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is. Of a
+            damaged file, the path of what was kept.
     """
 
     qube: str

@@ -159,7 +159,7 @@ class ResumingWriter:
         if not self._journal.is_whole(record):
             self._writer.clear_up(record.qube, record.name)
             self._journal.whole(record)
-        return Found(True, True, record.size, record.chunks, record.refused)
+        return Found(True, True, record.size, record.chunks, record.refused, record.notes)
 
 
 class _HashedFile:
@@ -246,7 +246,11 @@ class _JournaledTree:
         self._hash.folder(path, mode & KEPT_MODE)
 
     def commit(
-        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+        self,
+        size: int = 0,
+        chunks: int = 0,
+        refused: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         content = self._hash.finish()
         if content is None:
@@ -254,10 +258,10 @@ class _JournaledTree:
                 f"{self._put.label}: it has too many entries for {JOURNAL_NAME}, so a second run"
                 " will not know it"
             )
-            self._sink.commit(size, chunks, refused)
+            self._sink.commit(size, chunks, refused, notes)
             return
-        with self._put.around(content, size, chunks, refused, modes=self.keeps_modes):
-            self._sink.commit(size, chunks, refused)
+        with self._put.around(content, size, chunks, refused, notes, modes=self.keeps_modes):
+            self._sink.commit(size, chunks, refused, notes)
 
     def keep(self) -> str | None:
         return self._sink.keep()
@@ -297,6 +301,7 @@ class _Put:
         size: int,
         chunks: int,
         refused: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
         *,
         modes: bool = True,
     ) -> Iterator[None]:
@@ -310,6 +315,7 @@ class _Put:
             chunks=chunks,
             refused=tuple(refused),
             modes=modes,
+            notes=tuple(notes),
         )
         self._journal.ready(record)
         yield

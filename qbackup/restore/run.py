@@ -122,8 +122,10 @@ class Run:
     def _placed(self, result: FileResult) -> FileResult:
         """A result of a file, with where that is if it has another name in the output folder."""
         path = self._writer.restored_as(result.qube, result.name)
-        if path is None or result.status in ("damaged", "missing"):
+        if path is None or (result.status in ("damaged", "missing") and not result.kept_as):
             return result
+        if result.kept_as:
+            path = f"{path.rpartition('/')[0]}/{result.kept_as}"
         note = f"is called {display(path)} in the output folder, as its own name can't be had there"
         return replace(result, restored_as=path, notes=(note, *result.notes))
 
@@ -383,7 +385,14 @@ class Run:
 
 
 def _kept(qube: str, name: str, found: Found) -> FileResult:
-    return FileResult(qube=qube, name=name, status="kept", chunks=found.chunks, size=found.size)
+    return FileResult(
+        qube=qube,
+        name=name,
+        status="kept",
+        chunks=found.chunks,
+        size=found.size,
+        notes=found.notes,
+    )
 
 
 def _told(result: FileResult, error: QBackupError) -> FileResult:

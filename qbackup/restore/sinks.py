@@ -45,6 +45,7 @@ class Found:
         size: its length in bytes.
         chunks: how many it came from.
         refused: (path, reason) of what in a folder was not made.
+        notes: what in a folder was left out or changed on purpose.
     """
 
     is_known: bool = False
@@ -52,6 +53,7 @@ class Found:
     size: int = 0
     chunks: int = 0
     refused: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class FileSink(Protocol):
@@ -129,7 +131,11 @@ class TreeSink(Protocol):
         ...
 
     def commit(
-        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+        self,
+        size: int = 0,
+        chunks: int = 0,
+        refused: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
     ) -> None:
         """It is whole: gives the folder its final name.
 
@@ -137,6 +143,7 @@ class TreeSink(Protocol):
             size: of all its files, in bytes.
             chunks: how many it came from.
             refused: (path, reason) of what was not made.
+            notes: what was left out or changed on purpose.
         """
         ...
 
@@ -209,7 +216,11 @@ class _Nothing:
     def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None: ...
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None: ...
     def commit(
-        self, size: int = 0, chunks: int = 0, refused: Sequence[tuple[str, str]] = ()
+        self,
+        size: int = 0,
+        chunks: int = 0,
+        refused: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
     ) -> None: ...
     def keep(self, size: int = 0) -> str | None: ...
 

@@ -114,7 +114,7 @@ class TreeRestore:
             chunks: how many the folder came from.
         """
         self._make_last()
-        self.sink.commit(self.size, chunks, self.refused)
+        self.sink.commit(self.size, chunks, self.refused, self.notes)
 
     def keep(self) -> str | None:
         """As `finish`, for a folder that is not all there; see `TreeSink.keep`."""
@@ -232,7 +232,7 @@ class TreeRestore:
             self._names[hash(encode(entry.path))] = True
         elif target is None:
             self._names[hash(encode(entry.path))] = None
-            self._note(f"{display(entry.path)}: a second name of one of these; left out")
+            self._note(f"{display(entry.path)}: a second name of a device or pipe; left out")
         else:
             self._refuse(entry.path, "a hard link to something that is not in this folder")
 

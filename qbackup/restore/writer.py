@@ -197,6 +197,11 @@ class FolderWriter:
         """Has the report say that the file system keeps no permissions."""
         self._warnings[_NO_MODES] = None
 
+    def _components(self, qube: str, name: str) -> list[str]:
+        """Those of a file's path: where an earlier run has put it, else where it belongs."""
+        actual = self._actual.get((qube, name))
+        return path_of(qube, name) if actual is None else actual.split("/")
+
     def _remember(self, qube: str, name: str, path: str) -> None:
         if path != "/".join(path_of(qube, name)):
             self._actual[qube, name] = path
@@ -299,7 +304,7 @@ class FolderWriter:
         What this very restore has written is never overwritten: where the file system
         ignores case, two files of the backup can have one name.
         """
-        *parents, base = path_of(qube, name)
+        *parents, base = self._components(qube, name)
         with (
             self._turn(folded("/".join([*parents, base]))),
             contextlib.closing(Folders(os.dup(self._root))) as folders,
@@ -328,14 +333,15 @@ class FolderWriter:
         begin: Callable[[int, bytes], int],
     ) -> tuple[str, int]:
         """Begins a file under its name, or under a stand-in where that can't be had."""
-        base = path_of(*file)[-1]
+        base = self._components(*file)[-1]
         for candidate in (base, *stand_ins(base)):
             if self._is_own and listed_as(folder, encode(candidate)) not in (None, candidate):
                 continue  # the file system takes this name for another one
             self._remember(*file, "/".join([*parents, candidate]))
 
             def call(part: bytes, candidate: str = candidate) -> int:
-                self._clear_part(folder, candidate)
+                if part == encode(candidate + PART_SUFFIX):  # and not a name that is only tried
+                    self._clear_part(folder, candidate)
                 return begin(folder, part)
 
             try:

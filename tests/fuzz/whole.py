@@ -99,10 +99,13 @@ class Whole:
         assert os.listdir(out.parent) == ["first"]
         assert not report.errors
         good = {name for name, status in statuses(report).items() if status == "ok"}
-        for name in good:
+        there = {f.restored_as or f"{f.qube}/{f.name}".lstrip("/") for f in report.files if f.ok}
+        for name in there:
             assert (out / name).exists()
-        kept = {f"{f.qube}/{f.name}/../{f.kept_as}" for f in report.files if f.kept_as}
-        allowed = {os.path.normpath(name) for name in good | kept}
+        kept = {
+            f.restored_as or f"{f.qube}/{f.name}/../{f.kept_as}" for f in report.files if f.kept_as
+        }
+        allowed = {os.path.normpath(name) for name in there | kept}
         for path in snapshot(out):
             assert any(path == name or path.startswith(f"{name}/") for name in allowed)
         if self.place == METADATA_PATH:
