@@ -22,6 +22,7 @@ from qbackup.errors import (
 from tests import vectorfiles
 from tests.commandline import Ended, call
 from tests.maker import BackupMaker, Format3Maker, assemble, drop, flip_byte
+from tests.maker.collected import PASSPHRASE
 from tests.maker.images import make_ext4
 from tests.restored import content, snapshot, statuses
 from tests.sources import piped
@@ -323,7 +324,7 @@ class TestImages:
     """Images in a template's archive, by the real mkfs.ext4."""
 
     def ask(self, with_images: Path, command: str, *words: str | Path) -> Ended:
-        secret = {"QBACKUP_PASSPHRASE": FORMAT_3_PASSPHRASE}
+        secret = {"QBACKUP_PASSPHRASE": PASSPHRASE}
         return call(command, with_images, "-q", *words, env=secret)
 
     def test_files_in_them_are_listed_read_and_copied(
