@@ -168,7 +168,10 @@ class TestCommands:
         with opened("gzip-published-header") as backup:
             qube = next(qube.name for qube in backup.qubes if qube.files)
         ended = ask("gzip-published-header", "ls", qube)
-        assert ended.status == 2 and f"qbackup ls BACKUP {qube}/".encode() in ended.stderr
+        assert (
+            ended.status == 2
+            and f"say QUBE:/path for what is in an image, here {qube}/".encode() in ended.stderr
+        )
 
 
 class TestRestore:
