@@ -78,6 +78,7 @@ class Window:
         self._start = 0
         self._ended = False
         self.position = 0
+        self.is_device: bool = getattr(source, "is_device", False)
 
     def take(self, size: int, ahead: int = 0) -> bytes:
         """The next bytes, fewer at the end; `ahead` more may be fetched with them."""
@@ -315,8 +316,8 @@ class Seams:
             self._check_end(window, data_end)
         window.position -= len(data)
         if self._is_certain and window.position > record_end:
-            is_padding = not data and self._count > 1 and window.position <= data_end + _RECORD_MOST
-            if not is_padding:
+            is_padding = self._count > 1 and window.position <= data_end + _RECORD_MOST
+            if data or not (is_padding or window.is_device):
                 self._tell_of_zeros(record_end, window.position, is_end=not data)
         if window.position > data_end:
             self._start, self._count, self._is_certain = window.position, 0, True
@@ -344,11 +345,12 @@ class Seams:
                 f"nothing but zeros from byte {data_end} to byte {window.position}, and something"
                 f" else at byte {place}"
             )
-        self._warn(
-            f"the archive ends at byte {data_end}, and zeros follow, of which"
-            f" {window.position - data_end} bytes were read: it was written to something larger, or"
-            " what stood there is lost"
-        )
+        if not window.is_device:
+            self._warn(
+                f"the archive ends at byte {data_end}, and zeros follow, of which"
+                f" {window.position - data_end} bytes were read: it was written to something"
+                " larger, or what stood there is lost"
+            )
         window.finish()
 
     def _tell_of_zeros(self, start: int, end: int, *, is_end: bool) -> None:

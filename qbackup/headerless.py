@@ -54,6 +54,7 @@ class KeepingSource:
         self._kept: dict[int, tuple[bytes, int]] = {}  # and how many were asked for
         self._keeps = True
         self.seekable = source.seekable
+        self.is_device = getattr(source, "is_device", False)
 
     @property
     def troubles(self) -> int:

@@ -57,7 +57,10 @@ def parse_address(url: str) -> Address:
     match = _URL.fullmatch(url)
     server = _SERVER.fullmatch(match["server"]) if match else None
     if match is None or server is None:
-        raise ValueError("an sftp URL is sftp://HOST/PATH or sftp://USER@HOST:PORT/PATH")
+        raise ValueError(
+            "an sftp URL is sftp://HOST/PATH or sftp://HOST:PORT/PATH; a user's name and @ may"
+            " stand in front of HOST"
+        )
     if not match["path"] or "\0" in match["path"]:
         raise ValueError("the URL names no file on that machine: sftp://HOST/PATH")
     port = int(server["port"]) if server["port"] else None

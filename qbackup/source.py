@@ -117,11 +117,15 @@ class SeekableSource:
 
     What a drive fails to read is asked for again, from the byte where it failed and in smaller
     pieces, a few times. No byte that was given is asked for twice.
+
+    Attributes:
+        is_device: whether this is a disk, whose length says nothing of the backup's.
     """
 
     seekable = True
 
-    def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool) -> None:
+    def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False) -> None:
+        self.is_device = is_device
         self._file = file
         self._use = Use(file, owned=owned)
         self._lock = threading.Lock()
@@ -302,16 +306,17 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
             raise NotABackup("this is a folder; a backup is a file in it", file=path)
         if stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
             raise NotABackup("this is a device or socket, no file", file=path)
-        return _of_file(open(path, "rb", buffering=0), owned=True)
+        is_device = stat.S_ISBLK(mode)
+        return _of_file(open(path, "rb", buffering=0), owned=True, is_device=is_device)
     except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL in its name
         raise UsageError("there is no such file", file=path) from error
     except OSError as error:
         raise MachineError(f"can't open the backup: {error.strerror}", file=path) from error
 
 
-def _of_file(file: BinaryIO | io.FileIO, *, owned: bool) -> Source:
+def _of_file(file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False) -> Source:
     binary: BinaryIO = file
     seekable = getattr(file, "seekable", None)
     if seekable is not None and seekable():
-        return SeekableSource(binary, owned=owned)
+        return SeekableSource(binary, owned=owned, is_device=is_device)
     return PipeSource(binary, owned=owned)

@@ -93,6 +93,7 @@ class UnpackedSource:
         self._sizes = array("Q")
         self._starts = array("Q")
         self._end = 0
+        self._last_header = (-1, b"")
         try:
             for part in _Walk(self._root, limits, self._note).parts():
                 self._names.append(part.name)
@@ -128,7 +129,7 @@ class UnpackedSource:
         member = bisect_right(self._starts, offset) - 1
         name, size = self._names[member], self._sizes[member]
         start = offset - self._starts[member]
-        header = make_header(name, size)
+        header = self._header(member)
         if start < len(header):
             piece = header[start : start + len(buffer)]
             buffer[: len(piece)] = piece
@@ -138,9 +139,19 @@ class UnpackedSource:
             count = min(len(buffer), size - start)
             self._read_file(name, size, start, buffer[:count])
             return count
-        count = min(len(buffer), _archive_size(name, size) - len(header) - start)
+        is_last = member + 1 == len(self._starts)
+        end = self._end if is_last else self._starts[member + 1]
+        count = min(len(buffer), end - offset)
         buffer[:count] = bytes(count)
         return count
+
+    def _header(self, member: int) -> bytes:
+        """What stands in front of a file's data; that of the last one is kept."""
+        known, header = self._last_header
+        if known != member:
+            header = make_header(self._names[member], self._sizes[member])
+            self._last_header = member, header
+        return header
 
     def _read_file(self, name: bytes, size: int, offset: int, buffer: memoryview) -> None:
         try:

@@ -216,6 +216,15 @@ class TestZerosBehind:
         members, error, (warning,) = collect(open_source(path), self.LIMITS)
         assert len(members) == 2 and error is None and "zeros follow" in warning
 
+    @pytest.mark.parametrize("size", [RECORD * 3, 5 << 20])
+    def test_on_a_disk_they_are_what_is_to_be_expected(self, size: int) -> None:
+        data = member(b"one") + bytes(size)
+        source = SeekableSource(io.BytesIO(data), owned=False, is_device=True)
+        members, error, warnings = collect(source, self.LIMITS)
+        assert (len(members), error, warnings) == (1, None, [])
+        source = SeekableSource(io.BytesIO(data + b"x"), owned=False, is_device=True)
+        assert collect(source, self.LIMITS)[1] is not None
+
     @pytest.mark.parametrize("place", [5 << 20, (100 << 20) - 1, 50 << 20])
     def test_something_behind_them_is_told(self, tmp_path: Path, place: int) -> None:
         path = tmp_path / "backup"

@@ -419,6 +419,15 @@ class TestPackedAgain:
         with piped(packed) as pipe, pytest.raises(qbackup.Unreadable, match="write it to a file"):
             qbackup.open(pipe)
 
+    def test_salvage_takes_a_folder_in_front(
+        self, tools: None, unpacked: Path, tmp_path: Path, whole: Snapshot
+    ) -> None:
+        packed = pack(unpacked, tmp_path / "packed", PACKERS["in deep folders"])
+        passphrase = passphrase_of(NAME)
+        with qbackup.open(packed, passphrase=passphrase, salvage=True) as archive:
+            report = archive.restore(tmp_path / "out", check=False)
+            assert report.bad == () and snapshot(tmp_path / "out") == whole
+
     def test_several_backups_in_one_archive_are_named(
         self, tools: None, unpacked: Path, tmp_path: Path
     ) -> None:

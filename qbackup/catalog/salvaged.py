@@ -9,6 +9,7 @@ from typing import cast
 
 from qbackup.catalog.common import SCAN_ERRORS, MakeChunk, add_fault
 from qbackup.catalog.indexed import IndexedChunks, Proofs, SeekableCatalog
+from qbackup.catalog.repacked import folder_of, inside
 from qbackup.chunk import EncryptedChunk, ReadProof
 from qbackup.container import ChunkTable, StoredMember, Warn
 from qbackup.errors import QBackupError
@@ -121,6 +122,10 @@ class SalvageCatalog(SeekableCatalog):
         """See `Catalog`. Looked for at the front first, as it tells how members are called."""
         if self._table is None:
             seen = self._peek(up_to=HEADER_NAME)
+            folder = next(filter(None, (folder_of(member.name) for member in seen)), "")
+            if folder and seen[-1].name != HEADER_NAME:  # packed again, in a folder
+                self._members = inside(self._members, folder, self._warn)
+                seen = self._peek(up_to=HEADER_NAME)
             is_first_look, self._knows_naming = not self._knows_naming, True
             self.naming = _told_naming(seen)
             if seen and seen[-1].name == HEADER_NAME:

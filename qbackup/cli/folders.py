@@ -89,8 +89,8 @@ class _Listing:
                 others = []
         if others:
             raise UsageError(
-                f"{display(self.wanted)} is no folder of this backup; what is in an image is shown"
-                f" by: qbackup ls BACKUP {display(others[0])}:/"
+                f"{display(self.wanted)}: say QUBE:/path for what is in an image, here"
+                f" {display(others[0])}:/; the backup has no folder archive of this name"
             )
 
     def _is_shown(self, path: str, entry: Entry) -> bool:

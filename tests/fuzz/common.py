@@ -32,6 +32,7 @@ LIMITS = Limits(
     tree_entries=100,
     tree_deferred=8 * KIB,
     trailing_zeros=20 * KIB,
+    zeros=20 * KIB,
     decoder_memory=16 * MIB,
     journal=64 * KIB,
     read_all=MIB,

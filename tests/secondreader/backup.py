@@ -25,15 +25,28 @@ class Qube:
     required: tuple[str, ...]
 
 
+def _folder(names: dict[str, bytes]) -> str:
+    """What stands in front of every name, told by that of the header."""
+    for front in ("backup-header", "qubes.xml.000"):
+        for name in sorted(names, key=len):
+            if name == front or name.endswith(f"/{front}"):
+                return name.removesuffix(front)
+    return ""
+
+
 class Backup:
     """Opens a backup and proves its header."""
 
     def __init__(self, data: bytes, passphrase: str | bytes) -> None:
         self.passphrase = passphrase.encode() if isinstance(passphrase, str) else passphrase
-        self.members: dict[str, bytes] = {}
+        stored: dict[str, bytes] = {}
         for member in members(data, concatenated=True):
-            name = member.name.decode()
-            self.members.setdefault(name, data[member.data : member.data + member.stored])
+            name = re.sub(r"^(\./)+", "", member.name.decode())
+            stored.setdefault(name, data[member.data : member.data + member.stored])
+        folder = _folder(stored)  # of a backup that was packed again
+        self.members = {
+            name.removeprefix(folder): stored[name] for name in stored if name.startswith(folder)
+        }
         self.header = self._header()
         self.version = int(self.header.get("version", "2"))
         self.digest = self.header.get("hmac-algorithm", "")
