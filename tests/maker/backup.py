@@ -39,8 +39,9 @@ class BackupMaker(Collector):
 
     `compression_filter` None: raw inner archives and `compressed=False`. `header` replaces the
     whole header text; chunks still follow `compression_filter` and `backup_id`. `chunk_size` is in
-    bytes. `named_pipe`: GNU tar writes onto one, as early R4.0 had it. Before `members()` or `write()` one may set `scrypt_options_for`, chunk name without
-    `.enc` to options, because parameters differ from chunk to chunk in real backups.
+    bytes. `named_pipe`: GNU tar writes onto one, as early R4.0 had it. Before `members()` or
+    `write()` one may set `scrypt_options_for`, chunk name without `.enc` to options, because
+    parameters differ from chunk to chunk in real backups.
     """
 
     header: bytes

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from Crypto.Cipher import AES, DES3
 from Crypto.Util import Counter
 
-
 RECORD = 10_240
 
 
