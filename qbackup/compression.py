@@ -397,9 +397,14 @@ def _external(command: list[str], events: Iterable[Event]) -> Iterator[memoryvie
     try:
         pieces = _begun(_slices(events, _INPUT_SIZE))
         stream = Trimmed(command[0], told_filter(next(pieces)), pieces)
-        yield from _feed_and_drain(process, iter(stream))
+        try:
+            yield from _feed_and_drain(process, iter(stream))
+        except BrokenPipeError:
+            how = "ended before all its input was read"
+            raise Damaged(_ended(command[0], how, stream.zeros)) from None
         if process.wait() != 0:
-            raise Damaged(_ended(command[0], process.returncode, stream.zeros))
+            how = f"ended with status {process.returncode}"
+            raise Damaged(_ended(command[0], how, stream.zeros))
     finally:
         process.kill()
         for pipe in (process.stdin, process.stdout):
@@ -420,8 +425,8 @@ def _begun(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
     yield from pieces
 
 
-def _ended(program: str, status: int, zeros: int) -> str:
-    reason = f"the filter {program} ended with status {status}"
+def _ended(program: str, how: str, zeros: int) -> str:
+    reason = f"the filter {program} {how}"
     if zeros:
         reason += (
             f"; {zeros} zeros stand at the stream's end, which may be padding that this program"
@@ -433,6 +438,11 @@ def _ended(program: str, status: int, zeros: int) -> str:
 def _feed_and_drain(
     process: subprocess.Popen[bytes], pieces: Iterator[memoryview]
 ) -> Iterator[memoryview]:
+    """The program's output.
+
+    Raises:
+        BrokenPipeError: the program ended before all its input was read.
+    """
     stdin, stdout = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
     source, sink = stdout.fileno(), stdin.fileno()
     os.set_blocking(sink, False)
@@ -448,12 +458,9 @@ def _feed_and_drain(
             elif pending is None:
                 return
             else:
-                raise Damaged("the filter ended before all its input was read")
+                raise BrokenPipeError
         if writable and pending is not None:
-            try:
-                pending = pending[os.write(sink, pending) :]
-            except BrokenPipeError:
-                raise Damaged("the filter ended before all its input was read") from None
+            pending = pending[os.write(sink, pending) :]
             if not len(pending):
                 pending = None  # a view of the chunk, which must be free before the next one comes
                 pending = next(pieces, None)

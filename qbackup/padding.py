@@ -4,7 +4,7 @@
 bytes, and fills the last one up with zeros. Qubes R2.1 to R3.2 and early R4.0 ran it so. So fewer
 zeros than a record may follow the stream's end, wherever chunks were cut, and nothing behind them.
 The whole length is not looked at: the stream's own end and checksum and the archive's end prove
-that all is there, and a backup that somebody packed again may have lost the padding, or a part of it.
+that all is there, and a backup that somebody packed again may have lost some or all of the zeros.
 """
 
 from __future__ import annotations

@@ -178,8 +178,8 @@ def gzip_early_pipe(folder: Path) -> BackupMaker:
 
 
 def bzip2_early_pipe(folder: Path) -> BackupMaker:
-    """Early R4.0, with tar's zeros behind each stream; bzip2; one image by GNU tar, one by Qubes' own
-    writer, which puts no zeros there.
+    """Early R4.0, with tar's zeros behind each stream; bzip2; one image by GNU tar, one by Qubes'
+    own writer, which puts no zeros there.
     """
     maker = BackupMaker(folder / "maker", compression_filter="bzip2", named_pipe=True)
     image = holed(folder / "image")

@@ -12,7 +12,9 @@ import importlib.util
 import io
 import lzma
 import os
+import random
 import shlex
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -45,7 +47,7 @@ from qbackup.errors import (
 )
 from qbackup.formats import Data, Event, Lost
 from qbackup.limits import MIB, Limits
-from tests.maker import FILTERS, run
+from tests.maker import FILTERS, inner_tar, run
 
 TEXT = b"".join(b"line %d of a text that can be compressed\n" % n for n in range(30_000))
 SMALL = b"a small content"
@@ -743,3 +745,94 @@ class TestIsal:
         )
         out = subprocess.check_output([sys.executable, "-c", program], text=True)
         assert out.split() == ["False", "True"]
+
+
+RECORD = 10_240
+BEYOND = [RECORD, RECORD + 1, 3 * RECORD, 100_000]
+
+
+def onto_a_pipe(name: str, tmp_path: Path, size: int) -> tuple[bytes, bytes]:
+    """An archive, and its stream as the real tar fills it up."""
+    (tmp_path / "file").write_bytes(random.Random(size).randbytes(size))
+    with inner_tar(tmp_path / "file", "", compression_filter=None, named_pipe=True) as plain:
+        archive = plain.read()
+    with inner_tar(tmp_path / "file", "", compression_filter=name, named_pipe=True) as stream:
+        return archive, stream.read()
+
+
+class TestPadding:
+    """Zeros behind a stream, as tar writes them onto a named pipe, and what is damage."""
+
+    @each_filter
+    @pytest.mark.parametrize("size", [0, 3000, 9000, 30_000])
+    def test_tar_s_own_is_passed(self, tools: None, name: str, size: int, tmp_path: Path) -> None:
+        archive, stream = onto_a_pipe(name, tmp_path, size)
+        assert len(stream) % RECORD == 0 and not stream[-1]
+        for chunk in (1, 100, len(stream.rstrip(b"\0")), RECORD, 100_000):
+            assert unpack(name, stream, chunk=chunk) == archive
+
+    @each_filter
+    def test_up_to_a_byte_less_than_a_record(self, small: dict[str, bytes], name: str) -> None:
+        for count in (1, 2, 511, 512, 5000, RECORD - 1):
+            for chunk in (999, 100_000):
+                assert unpack(name, small[name] + bytes(count), chunk=chunk) == SMALL
+
+    @each_filter
+    def test_a_record_or_more_is_damage(self, small: dict[str, bytes], name: str) -> None:
+        for count in BEYOND:
+            for chunk in (999, 100_000):
+                with pytest.raises(Damaged, match="10,240 zeros or more"):
+                    unpack(name, small[name] + bytes(count), chunk=chunk)
+
+    @each_filter
+    @pytest.mark.parametrize("zeros", [1, 77, RECORD - 1])
+    def test_nothing_may_follow(self, small: dict[str, bytes], name: str, zeros: int) -> None:
+        for behind in (b"x", b"\1" + bytes(9), small[name]):
+            for chunk in (50, 100_000):
+                with pytest.raises(Damaged, match="something behind the zeros"):
+                    unpack(name, small[name] + bytes(zeros) + behind, chunk=chunk)
+
+    @each_filter
+    def test_it_is_no_end_of_a_cut_stream(self, small: dict[str, bytes], name: str) -> None:
+        with pytest.raises(Damaged):
+            unpack(name, small[name][:-20] + bytes(20))
+        if name != "lzma":  # of which they are a header that promises nothing
+            with pytest.raises(Damaged):
+                unpack(name, bytes(RECORD - 1))
+
+    @pytest.mark.parametrize("name", ["bzip2", "pbzip2", "zstd", "zstdmt", "gzip", "pigz", "xz"])
+    @pytest.mark.parametrize("size", [0, 3000, 30_000])
+    def test_a_program_that_the_user_named_is_not_troubled(
+        self, tools: None, name: str, size: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        archive, stream = onto_a_pipe(name, tmp_path, size)
+        program = shutil.which(name)
+        for chunk in (len(stream.rstrip(b"\0")) + 1, 7001):
+            assert unpack(None, stream, override=program, chunk=chunk) == archive
+        assert capfd.readouterr().err == ""
+        bare = stream.rstrip(b"\0")
+        with pytest.raises(Damaged, match="10,240 zeros or more"):
+            unpack(None, bare + bytes(2 * RECORD), override=program)
+
+    @pytest.mark.parametrize("name", ["bzip2", "zstd", "gzip", "xz"])
+    def test_zeros_at_a_stream_s_own_end_stay(self, tools: None, name: str, tmp_path: Path) -> None:
+        """Some of two hundred streams end so, and one of nothing does."""
+        streams = [compress(name, b"%d" % n) for n in range(200)] + [compress(name, b"")]
+        ending = [stream for stream in streams if not stream[-1]]
+        for stream in ending[-9:]:
+            content = unpack(name, stream)
+            for count in (0, 1, 100):
+                assert unpack(None, stream + bytes(count), override=name) == content
+
+    def test_a_program_that_stumbles_over_it_is_told_of_with_the_reason(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        _, stream = onto_a_pipe("lzma", tmp_path, 3000)
+        with pytest.raises(Damaged, match="zeros stand at the stream's end"):
+            unpack(None, stream, override="lzma")
+
+    def test_zeros_within_a_stream_reach_a_program(self, tools: None) -> None:
+        stream = compress("zstd", bytes(5) + os.urandom(70_000) + bytes(40_000) + b"x")
+        assert unpack(None, stream, override="zstd") == unpack("zstd", stream)
+        raw = b"x" + bytes(50_000) + b"y" + bytes(70_000)
+        assert unpack(None, raw, override="sh -c cat") == raw

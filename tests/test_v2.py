@@ -50,7 +50,9 @@ from tests.maker import (
     swap,
     truncate,
 )
+from tests.old_vectors import combed
 from tests.restored import errors, snapshot, statuses
+from tests.secondreader.tar import is_mark
 from tests.sources import Fickle, Recorded, piped
 
 KIB = 1024
@@ -503,6 +505,17 @@ def image_of(volumes: Sequence[bytes], filter_: str | None = None) -> bytes:
     return content
 
 
+def combed_volumes(folder: Path, image: Path, tape_length: int) -> list[bytes]:
+    """What GNU tar of that time cuts an archive of an image with many holes into."""
+    maker = Format2Maker(folder, tape_length=tape_length, encrypted=False, holes_by_reading=True)
+    return [path.read_bytes() for path in maker.volumes(image, "vm1/", "private.img")]
+
+
+def shape_of(volumes: Sequence[bytes]) -> str:
+    """For each volume behind the first, whether it begins with a mark."""
+    return "".join("M" if is_mark(volume[:512]) else "." for volume in volumes[1:])
+
+
 class TestVolumes:
     @pytest.mark.parametrize(
         "size", [0, 1, 511, 9215, 9216, 9217, 9728, 10_240, 18_944, 19_456, 20_480, 100_000]
@@ -540,6 +553,79 @@ class TestVolumes:
                 assert said == os.readlink(path)
             elif path.is_file():
                 assert said == path.read_bytes()
+
+    @pytest.mark.parametrize(
+        ("tape_length", "runs", "shape"),
+        [
+            (10, 402, "MM"),  # the map ends with the volume
+            (10, 403, "MM"),
+            (10, 821, "M.."),  # it fills tar's buffer behind a mark: none comes any more
+            (10, 823, ".MM"),
+            (10, 1241, ".M.."),
+            (10, 1243, "..MM"),
+            (20, 1241, "M.."),
+            (20, 1243, ".MM"),
+        ],
+    )
+    def test_a_map_of_holes_may_be_cut(
+        self, tools: None, tmp_path: Path, tape_length: int, runs: int, shape: str
+    ) -> None:
+        image = combed(tmp_path / "private.img", runs)
+        volumes = combed_volumes(tmp_path / "maker", image, tape_length)
+        assert shape_of(volumes).startswith(shape)
+        assert image_of(volumes) == image.read_bytes()
+
+    @pytest.mark.parametrize("runs", [821, 823])
+    def test_what_is_wrong_in_a_map_that_is_cut_is_seen(
+        self, tools: None, tmp_path: Path, runs: int
+    ) -> None:
+        volumes = combed_volumes(tmp_path / "maker", combed(tmp_path / "private.img", runs), 10)
+        wrong = [
+            [*volumes[:1], *volumes[2:]],
+            [*volumes[:2], *volumes[1:]],
+            [volumes[0], volumes[2], volumes[1], *volumes[3:]],
+            [volumes[0], volumes[1][:-512], *volumes[2:]],
+            [volumes[0], bytes(len(volumes[1])), *volumes[2:]],
+            [volumes[0], volumes[1][:300], *volumes[2:]],
+            [*volumes[:5], *volumes[6:]],
+            volumes[:-1],
+        ]
+        for order in wrong:
+            with pytest.raises(Damaged):
+                image_of(order)
+
+    def test_a_lost_part_of_a_map_is_told(self, tools: None, tmp_path: Path) -> None:
+        volumes = combed_volumes(tmp_path / "maker", combed(tmp_path / "private.img", 823), 10)
+
+        def events() -> Iterator[Event]:
+            yield from events_of(volumes[:1])
+            yield Lost("vm1/private.img.001", None, ChunkDamaged("lost"))
+            yield from events_of(volumes[2:])
+
+        for past_gaps in (False, True):
+            pieces = choose_volumes(None, None, Limits())(events())
+            inner = InnerArchive(pieces, "vm1/private.img", Limits(), past_gaps=past_gaps)
+            with pytest.raises(ChunkDamaged, match="lost"):
+                inner.only_file()
+
+    @pytest.mark.parametrize("extra", [0, 512, 1024])
+    def test_a_long_name_may_be_cut_from_its_header(
+        self, tools: None, tmp_path: Path, extra: int
+    ) -> None:
+        """The name's own block begins the second volume, and holds an M where the type stands."""
+        folder = tmp_path / "apps"
+        folder.mkdir()
+        (folder / "front").write_bytes(NOISE[: 8704 + extra])
+        (folder / ("n" * 143 + "M" * 40)).write_bytes(NOISE[:700])
+        volumes = volumes_of(tmp_path / "maker", folder, "apps")
+        pieces = choose_volumes(None, None, Limits())(events_of(volumes))
+        inner = InnerArchive(pieces, "vm1/apps", Limits(), every_link=True)
+        found = {}
+        for entry in inner.entries():
+            found[entry.path] = b"".join(bytes(e.data or b"") for e in entry.extents())
+        assert {name: len(data) for name, data in found.items() if data} == {
+            path.name: path.stat().st_size for path in folder.iterdir()
+        }
 
     @pytest.fixture
     def image(self, tools: None, tmp_path: Path) -> list[bytes]:

@@ -31,6 +31,7 @@ _BLOCK = re.compile(r"(<!-- example: ([a-z0-9-]+) -->\n+```[a-z]*\n)(.*?)(\n?```
 PUBLISHED = "gzip-published-header"
 OLD = "v3-gzip-many-chunks"
 VOLUMES = "v2-beta3-raw"
+PIPED = "gzip-early-pipe"
 
 
 @functools.cache
@@ -279,6 +280,17 @@ def zlib_around() -> str:
     )
 
 
+def stream_padding() -> str:
+    """A compressed stream by way of a named pipe, and the chunks it was cut into."""
+    read = backup(PIPED)
+    path = "vm1/private.img"
+    chunks = [read.chunk(name) for name in read.chunks(path)]
+    stream = b"".join(chunks)
+    lines = [f"{path}.{index:03d}.enc  {len(chunk):5} plain" for index, chunk in enumerate(chunks)]
+    zeros = len(stream) - len(stream.rstrip(b"\0"))
+    return "\n".join([*lines, f"joined: {len(stream)} bytes, of which the last {zeros} are zero"])
+
+
 def xml_4() -> str:
     """One qube of R4."""
     text = backup(PUBLISHED).file("qubes.xml").decode()
@@ -335,6 +347,7 @@ EXAMPLES: dict[str, Callable[[], str]] = {
     "zero-image": zero_image,
     "volumes": volumes,
     "volume-header": volume_header,
+    "stream-padding": stream_padding,
     "zlib-around": zlib_around,
     "xml-4": xml_4,
     "xml-3": xml_3,

@@ -27,9 +27,9 @@ class Format2Maker(OldMaker):
     `header`: None for none, as in Beta 3; `RELEASE_CANDIDATE` for one without a version; or its
     whole text. `tape_length`: of a volume, in units of 1,024 bytes, at least 10 (tar's record).
     `zlib_around`: Beta 3's `openssl enc -z`, a zlib stream around the encrypted volume; today's
-    openssl is built without it, so Python puts it there. `holes_by_reading`: tar takes each block of
-    zeros for a hole, as it did at that time, and doesn't ask the file system. Other options as in
-    `OldMaker`.
+    openssl is built without it, so Python puts it there. `holes_by_reading`: tar takes each block
+    of zeros for a hole, as it did at that time, and doesn't ask the file system. Other options as
+    in `OldMaker`.
     """
 
     def __init__(

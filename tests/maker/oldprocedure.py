@@ -3,8 +3,8 @@
 They deviate where openssl and tar have changed since: `-md MD5`, which was the default then; the
 HMAC is compared by its digits, as openssl spells the rest in other ways today; and as in the
 procedure for format 4, tar's `-p` and the order of the chunks' numbers. Beta 3's zlib around the
-encrypted chunk is taken off by Python, as today's openssl is built without `-z`. Some programs refuse
-the zeros that tar put behind the stream (so the published page is no help there): they are cut off.
+encrypted chunk is taken off by Python, as today's openssl is built without `-z`. Zeros that tar put
+behind the stream are cut off for programs that refuse them: the published page is no help there.
 """
 
 from __future__ import annotations

@@ -71,8 +71,8 @@ def inner_tar(
     Qubes passes `--dereference` for every file since late 2015, never for dom0's home. `name` "."
     stores a folder's content, as with templates of R2 and R3, where the dot in `--xform` stands for
     any character: so every symbolic link's target gets the prefix too. `rewrite_links` False leaves
-    the targets as they are. `named_pipe`: tar writes onto one, as R2.1 to R3.2 and early R4.0 had it,
-    and fills the compressed stream up to a whole record; later ones read its standard output.
+    the targets as they are. `named_pipe`: tar writes onto one, as R2.1 to R3.2 and early R4.0 had
+    it, and fills the compressed stream up to a whole record; later ones read its standard output.
     """
     with tempfile.TemporaryDirectory() as folder:
         pipe = os.path.join(folder, "backup_pipe") if named_pipe else "-"

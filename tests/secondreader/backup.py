@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tests.secondreader import protection
 from tests.secondreader.tar import Member, content, joined, members
 
+FIRST = "qubes.xml.000"
 TRUE = ("1", "true", "yes")
 FOLDERS = (".", "apps", "apps.templates", "kernels")
 DIGEST_SIZES = {64: "sha512", 48: "sha384", 32: "sha256", 28: "sha224", 20: "sha1", 16: "md5"}

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 from Crypto.Cipher import AES, DES3
 from Crypto.Util import Counter
 
-
 RECORD = 10_240
 
 
@@ -159,7 +158,7 @@ def decompress(data: bytes, name: str | None) -> bytes:
     whole = b""
     while True:
         stream = FILTERS[name]()
-        whole += stream.decompress(data)
+        whole += bytes(stream.decompress(data))
         assert stream.eof, "the stream is cut off"
         data = stream.unused_data
         if not data or not data[0]:

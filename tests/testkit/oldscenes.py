@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.maker import Format2Maker, Format3Maker, Member, OldMaker, get, replace, run
+from tests.old_vectors import combed
 from tests.testkit.scene import METADATA, PASSPHRASE, Members, Sound, noise
 
 #: 24 KiB: three volumes, which take little room once they are compressed.
@@ -90,7 +91,7 @@ class OldScenes:
     @cached_property
     def three(self) -> OldScene:
         """Format 3, as most backups of it are: encrypted, compressed."""
-        return self._scene(Format3Maker(self._folder / "three", chunk_size=1024))
+        return self._scene(Format3Maker(self._folder / "three", chunk_size=2048))
 
     @cached_property
     def three_raw(self) -> OldScene:
@@ -110,6 +111,33 @@ class OldScenes:
         """Format 2, as Beta 3 writes it: no header, zlib around the cipher text."""
         maker = Format2Maker(self._folder / "two-zlib", tape_length=10, zlib_around=True)
         return self._scene(maker, TEXT)
+
+    def combed(self, runs: int) -> OldScene:
+        """Format 2, neither compressed nor encrypted: an image with so many runs of data, whose map
+        of holes is longer than a volume if they are more than 402.
+        """
+        folder = self._folder / f"combed-{runs}"
+        maker = Format2Maker(folder, encrypted=False, tape_length=10, holes_by_reading=True)
+        maker.passphrase = PASSPHRASE
+        image = combed(folder / "image", runs)
+        maker.add_qube("work", label="blue", files={"private.img": image})
+        return OldScene(maker, {"work/private.img": image.read_bytes()}, format=2)
+
+    def long_names(self) -> OldScene:
+        """Format 2: a home in which names take blocks of their own, and one of these begins a
+        volume.
+        """
+        maker = Format2Maker(self._folder / "names", encrypted=False, tape_length=10)
+        maker.passphrase = PASSPHRASE
+        home = self._folder / "home" / "user"
+        home.mkdir(parents=True)
+        files = {f"{'n' * 140}{'M' * 30}-{n:02d}": noise(n) for n in range(24)}
+        for name, data in files.items():
+            (home / name).write_bytes(data)
+        maker.add_qube("work", label="blue", files={"private.img": RULES})
+        maker.add_home("user", home)
+        restored = {f"dom0/user/{name}": data for name, data in files.items()}
+        return OldScene(maker, {"work/private.img": RULES, **restored}, format=2)
 
     def _scene(self, maker: OldMaker, work: bytes | None = None) -> OldScene:
         maker.passphrase = PASSPHRASE

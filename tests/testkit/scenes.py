@@ -28,6 +28,11 @@ class Scenes:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    @property
+    def folder(self) -> Path:
+        """For everything that is made."""
+        return self._folder
+
     @cached_property
     def plain(self) -> Scene:
         """gzip; three qubes; three chunks of one image, two of qubes.xml."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from tests.testkit.faults import (
+    ages,
     authenticity,
     bombs,
     chunks,
@@ -15,9 +16,11 @@ from tests.testkit.faults import (
     home,
     images,
     inner,
+    maps,
     metadata,
     order,
     outer,
+    padding,
     passphrases,
     pax,
     scrypt,
@@ -46,4 +49,7 @@ GROUPS: tuple[Callable[[Scenes], Iterator[Vector]], ...] = (
     home.vectors,
     format3.vectors,
     format2.vectors,
+    padding.vectors,
+    maps.vectors,
+    ages.vectors,
 )

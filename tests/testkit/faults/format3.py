@@ -25,8 +25,8 @@ def vectors(scenes: Scenes) -> Iterator[Vector]:
 def _streams(scene: OldScene) -> Iterator[Vector]:
     """Somebody who knows the passphrase has written them, or it was damaged before."""
     stored = scene.stored(WORK)
-    packed = scene.decrypted(stored)
-    unpacked = run(["gzip", "-d"], stdin=packed)
+    unpacked = run(["gzip", "-d"], stdin=scene.decrypted(stored))
+    packed = run(["gzip", "-c"], stdin=unpacked)
     named = _image(b"vm2/private.img")
     upward = _image(b"../private.img")
     cases = {
