@@ -29,7 +29,7 @@ class Choice:
     names: Mapping[str, str]
 
     def new_name(self, name: str) -> str:
-        """The name of a qube on the new Qubes; the old one for a qube that the script does not make."""
+        """The name of a qube on the new Qubes; the old one where the script does not make it."""
         return self.names.get(name, name)
 
 
