@@ -29,7 +29,7 @@ _LOSSES = (Damaged, LimitExceeded, NotEnoughMemory, UnsupportedFormat)
 
 @dataclass(frozen=True)
 class _Answer:
-    """What became of one qube's file: its bytes, or an error."""
+    """The content of one qube's file, or the error that cost it."""
 
     qube: str
     file: str

@@ -68,7 +68,7 @@ class Qube:
 
     @property
     def settings(self) -> QubeSettings:
-        """How it was set up; with nothing in it where ``qubes.xml`` can't be used."""
+        """Its setup; empty where ``qubes.xml`` can't be used."""
         return self._settings(self.name)
 
     @property
@@ -93,7 +93,7 @@ class Qube:
 
     @property
     def devices(self) -> tuple[Device, ...]:
-        """What is assigned to it for good."""
+        """The devices that are assigned to it for good."""
         return self.settings.devices
 
     @property

@@ -56,7 +56,7 @@ ALL_FILES = [*IMAGES, "debian-12/root.img", "dvm/whitelisted-appmenus.list"]
 def ran(
     backup: Path, folder: Path, *arguments: str, shell: str = "dash", **more: Any
 ) -> tuple[NewQubes, ScriptRun]:
-    """What the script of a backup makes on an empty Qubes."""
+    """Runs the script of a backup on an empty Qubes."""
     text = script(backup, *arguments).stdout
     where = restored(folder, *ALL_FILES, "sys-net/private.img", "fedora-23/private.img")
     result = run_script(text, folder, str(where), shell=shell, **more)

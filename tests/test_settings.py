@@ -1,4 +1,4 @@
-"""How qubes were set up: properties, features, tags, devices, services, firewall; and the qubes
+"""The setup of qubes: properties, features, tags, devices, services, firewall; and the qubes
 that are known but not in the backup.
 """
 

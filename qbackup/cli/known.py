@@ -1,4 +1,4 @@
-"""How qubes were set up, as `list --json` gives it, and the qubes that only `list --all` shows."""
+"""Documents for `list --json` of how qubes were set up; the mark that only `list --all` shows."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _parse_element(element: Element, names: dict[str, str]) -> QubeRecord | None
 
 
 def _describe(element: Element, names: dict[str, str]) -> QubeRecord:
-    """What an element says of its qube; without a name or a path where it has none."""
+    """Reads an element; the record has no name or no path where the element has none."""
     klass = _klass(element)
     path = element.get("backup_path", "").rstrip("/")
     return QubeRecord(

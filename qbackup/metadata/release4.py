@@ -73,7 +73,7 @@ def _parse_domain(domain: Element, labels: dict[str, str]) -> QubeRecord | None:
 
 
 def _describe(domain: Element, labels: dict[str, str]) -> QubeRecord:
-    """What a domain says of itself; without a name or a path where it has none."""
+    """Reads a domain; the record has no name or no path where the domain has none."""
     features = dict(_named_texts(domain, "./features/feature"))
     properties = dict(_named_texts(domain, "./properties/property"))
     klass = domain.get("class", "")

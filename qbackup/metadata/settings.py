@@ -1,4 +1,4 @@
-"""`QubeSettings`: how a qube was set up, which a restore of its files does not need.
+"""`QubeSettings`: a qube's setup, which a restore of its files does not need.
 
 Facts: QubesOS/qubes-core-admin-client, ``qubesadmin/backup/core3.py`` and ``core2.py``: what Qubes'
 own restorer reads of ``qubes.xml``.
@@ -42,7 +42,7 @@ class Device:
 
 @dataclass(frozen=True, kw_only=True)
 class QubeSettings:
-    """How a qube was set up, in the words of R4 whichever Qubes wrote it down.
+    """A qube's setup, in the words of R4 whichever Qubes wrote it down.
 
     Args:
         properties: name to value, of those that are not the default. A reference to a qube is its
@@ -75,8 +75,8 @@ class KnownQube:
 
     Args:
         record: what the backup needs of it; without a path where it is not in the backup.
-        in_backup: whether it is.
-        settings: how it was set up.
+        in_backup: whether its files are in the backup.
+        settings: its setup.
     """
 
     record: QubeRecord

@@ -1,4 +1,4 @@
-"""How a qube of R2 or R3 was set up: its attributes → `QubeSettings`, in the words of R4.
+"""The setup of a qube of R2 or R3: its attributes → `QubeSettings`, in the words of R4.
 
 The translation is that of Qubes' own restorer (QubesOS/qubes-core-admin-client,
 ``qubesadmin/backup/core2.py``) but for services: each but one becomes the feature

@@ -1,4 +1,4 @@
-"""How a qube of R4 was set up: one ``<domain>`` → `QubeSettings`.
+"""The setup of a qube of R4: one ``<domain>`` → `QubeSettings`.
 
 Each release spells a part in its own way: services were elements of their own before they became
 features; a device has its options in elements, and its mode in ``required`` or in ``mode``.

@@ -18,7 +18,7 @@ _STUB_SUFFIX = "-dm"  # of the helper domain that Xen runs beside a qube
 
 @dataclass(frozen=True)
 class Choice:
-    """What a script is about.
+    """The qubes of a script.
 
     Args:
         qubes: those that are asked for.
@@ -29,7 +29,7 @@ class Choice:
     names: Mapping[str, str]
 
     def new_name(self, name: str) -> str:
-        """What a qube is called on the new Qubes; one that the script does not make: as before."""
+        """The name of a qube on the new Qubes; the old one where the script does not make it."""
         return self.names.get(name, name)
 
 

@@ -158,7 +158,7 @@ class _Writer:
         self._files(steps, qube, {file.name.partition("/")[2] for file in qube.files})
 
     def _files(self, steps: Steps, qube: Qube, files: Collection[str]) -> None:
-        """What is filled with restored files, which a restore has put below the qube's old name."""
+        """Fills volumes and menu from restored files, which are below the qube's old name."""
         if "/" in qube.name or unsafe_reason(qube.name):
             steps.lose("no folder can have its name, so none of its files was restored")
             return

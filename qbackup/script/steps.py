@@ -194,7 +194,7 @@ class Steps:
         Args:
             volume: its name.
             path: of the image below the folder with the restored files.
-            is_certain: whether it is there if the restore was whole.
+            is_certain: whether a whole restore has put this image there.
         """
         file = shlex.quote(path)
         condition = "" if is_certain else f"if is_restored {file}; then "
@@ -233,7 +233,7 @@ def _described(device: Device) -> str:
 
 
 def notes_on(qube: Qube) -> Iterator[str]:
-    """What a script says of a qube that it can't make: dom0."""
+    """Describes a qube that no script makes, dom0, in lines for comments."""
     for name, value in qube.properties.items():
         yield f"property {display(name)} = {display(value)}"
     for name, value in qube.features.items():

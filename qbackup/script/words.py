@@ -40,7 +40,7 @@ def comment(text: str, *, indent: str = "") -> list[str]:
 
 
 def is_shown(text: str) -> bool:
-    """Whether a screen shows all of a text, on one line, as it is; no space but the usual one."""
+    """Tells whether a screen shows all of a text, on one line; no space but the usual one."""
     return text.isprintable() and display(text).replace("\\\\", "\\") == text
 
 

@@ -28,7 +28,7 @@ PRIVATE_BYTES = 2 << 30
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a qube was set up, as Qubes writes it down. `devices`: (class, attributes, options) of
+    """A qube's setup, as Qubes writes it down. `devices`: (class, attributes, options) of
     each; `attributes`: of the element in R2 and R3, which have nothing else.
     """
 
