@@ -161,11 +161,15 @@ class TestPlacing:
 
     def test_what_is_lost_is_placed_run_by_run(self) -> None:
         error = Damaged("lost")
-        stored = iter([memoryview(b"a" * 700), Gap(1000, error), memoryview(b"b" * 2000)])
         runs = [(n * 1024, 512) for n in range(1100)]
-        stored_size = 1100 * 512
-        rest = [memoryview(b"c" * (stored_size - 3700))]
-        parts = list(place_runs(runs, 1100 * 1024, lambda: next(stored, None) or rest.pop()))
+        rest = memoryview(b"c" * (1100 * 512 - 3700))
+        stored: list[memoryview | Gap] = [
+            rest,
+            memoryview(b"b" * 2000),
+            Gap(1000, error),
+            memoryview(b"a" * 700),
+        ]
+        parts = list(place_runs(runs, 1100 * 1024, stored.pop))
         lost = [(p.offset, p.length) for p in parts if isinstance(p, Missing)]
         assert lost == [(1024 + 188, 324), (2048, 512), (3072, 164)]
         position = 0
