@@ -81,14 +81,14 @@ class TestSparseMap:
             with pytest.raises(Damaged, match=r"2\^63"):
                 mapped([run])
 
-    def test_a_million_runs_take_a_few_mib(self) -> None:
+    def test_each_run_takes_a_few_bytes(self) -> None:
         """What docs/security.md states: about three bytes a run in real images."""
         chance = random.Random(1)
         tracemalloc.start()
         try:
             found = SparseMap(Limits())
             end = 0
-            for _ in range(1000):
+            for _ in range(100):
                 offsets, lengths = [], []
                 for _ in range(1000):
                     offsets.append(end + 512 * chance.randrange(1, 100))
@@ -99,8 +99,8 @@ class TestSparseMap:
             held, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert len(found) == 1_000_000
-        assert held < 4 * MIB
+        assert len(found) == 100_000
+        assert held < 400_000
 
     def test_one_more_than_allowed_names_the_option(self) -> None:
         runs = runs_of([(512, 512)] * 100)
