@@ -50,7 +50,7 @@ function _shtab_qbackup_using
 end
 
 set -g _shtab_qbackup_commands info list verify restore cat script ls cp kit completion
-set -g _shtab_qbackup_opts_with_value --compression-filter --dask --hmac-algorithm --jobs --memory --output --partition --passphrase-command --passphrase-file --restored --spool --wheels -o -p
+set -g _shtab_qbackup_opts_with_value --compression-filter --dask --hmac-algorithm --jobs --limit --memory --output --partition --passphrase-command --passphrase-file --restored --spool --wheels -o -p
 
 complete -c qbackup -e
 complete -c qbackup -f
@@ -64,6 +64,7 @@ complete -c qbackup -n '_shtab_qbackup_using info' -l passphrase-command -x -d '
 complete -c qbackup -n '_shtab_qbackup_using info' -l json -d 'one JSON document on stdout'
 complete -c qbackup -n '_shtab_qbackup_using info' -l jobs -x -d 'lanes derived side by side (default: cores)'
 complete -c qbackup -n '_shtab_qbackup_using info' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using info' -l limit -x -d 'raise a limit that a message names, decoder_memory=2G say; may be given again'
 complete -c qbackup -n '_shtab_qbackup_using info' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
 complete -c qbackup -n '_shtab_qbackup_using info' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
 complete -c qbackup -n '_shtab_qbackup_using info' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
@@ -78,6 +79,7 @@ complete -c qbackup -n '_shtab_qbackup_using list' -l passphrase-command -x -d '
 complete -c qbackup -n '_shtab_qbackup_using list' -l json -d 'one JSON document on stdout'
 complete -c qbackup -n '_shtab_qbackup_using list' -l jobs -x -d 'lanes derived side by side (default: cores)'
 complete -c qbackup -n '_shtab_qbackup_using list' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using list' -l limit -x -d 'raise a limit that a message names, decoder_memory=2G say; may be given again'
 complete -c qbackup -n '_shtab_qbackup_using list' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
 complete -c qbackup -n '_shtab_qbackup_using list' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
 complete -c qbackup -n '_shtab_qbackup_using list' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
@@ -92,6 +94,7 @@ complete -c qbackup -n '_shtab_qbackup_using verify' -l passphrase-command -x -d
 complete -c qbackup -n '_shtab_qbackup_using verify' -l json -d 'one JSON document on stdout'
 complete -c qbackup -n '_shtab_qbackup_using verify' -l jobs -x -d 'lanes derived side by side (default: cores)'
 complete -c qbackup -n '_shtab_qbackup_using verify' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l limit -x -d 'raise a limit that a message names, decoder_memory=2G say; may be given again'
 complete -c qbackup -n '_shtab_qbackup_using verify' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
 complete -c qbackup -n '_shtab_qbackup_using verify' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
 complete -c qbackup -n '_shtab_qbackup_using verify' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
@@ -109,6 +112,7 @@ complete -c qbackup -n '_shtab_qbackup_using restore' -l passphrase-command -x -
 complete -c qbackup -n '_shtab_qbackup_using restore' -l json -d 'one JSON document on stdout'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l jobs -x -d 'lanes derived side by side (default: cores)'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l limit -x -d 'raise a limit that a message names, decoder_memory=2G say; may be given again'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
@@ -123,6 +127,7 @@ complete -c qbackup -n '_shtab_qbackup_using cat' -s p -l passphrase-file -xka "
 complete -c qbackup -n '_shtab_qbackup_using cat' -l passphrase-command -x -d 'a program that prints it'
 complete -c qbackup -n '_shtab_qbackup_using cat' -l jobs -x -d 'lanes derived side by side (default: cores)'
 complete -c qbackup -n '_shtab_qbackup_using cat' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l limit -x -d 'raise a limit that a message names, decoder_memory=2G say; may be given again'
 complete -c qbackup -n '_shtab_qbackup_using cat' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
 complete -c qbackup -n '_shtab_qbackup_using cat' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
 complete -c qbackup -n '_shtab_qbackup_using cat' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
@@ -136,6 +141,7 @@ complete -c qbackup -n '_shtab_qbackup_using script' -s p -l passphrase-file -xk
 complete -c qbackup -n '_shtab_qbackup_using script' -l passphrase-command -x -d 'a program that prints it'
 complete -c qbackup -n '_shtab_qbackup_using script' -l jobs -x -d 'lanes derived side by side (default: cores)'
 complete -c qbackup -n '_shtab_qbackup_using script' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using script' -l limit -x -d 'raise a limit that a message names, decoder_memory=2G say; may be given again'
 complete -c qbackup -n '_shtab_qbackup_using script' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
 complete -c qbackup -n '_shtab_qbackup_using script' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
 complete -c qbackup -n '_shtab_qbackup_using script' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
@@ -152,6 +158,7 @@ complete -c qbackup -n '_shtab_qbackup_using ls' -l passphrase-command -x -d 'a 
 complete -c qbackup -n '_shtab_qbackup_using ls' -l json -d 'one JSON document on stdout'
 complete -c qbackup -n '_shtab_qbackup_using ls' -l jobs -x -d 'lanes derived side by side (default: cores)'
 complete -c qbackup -n '_shtab_qbackup_using ls' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l limit -x -d 'raise a limit that a message names, decoder_memory=2G say; may be given again'
 complete -c qbackup -n '_shtab_qbackup_using ls' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
 complete -c qbackup -n '_shtab_qbackup_using ls' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
 complete -c qbackup -n '_shtab_qbackup_using ls' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
@@ -168,6 +175,7 @@ complete -c qbackup -n '_shtab_qbackup_using cp' -l passphrase-command -x -d 'a 
 complete -c qbackup -n '_shtab_qbackup_using cp' -l json -d 'one JSON document on stdout'
 complete -c qbackup -n '_shtab_qbackup_using cp' -l jobs -x -d 'lanes derived side by side (default: cores)'
 complete -c qbackup -n '_shtab_qbackup_using cp' -l memory -x -d 'budget, 400M say (default: half of RAM)'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l limit -x -d 'raise a limit that a message names, decoder_memory=2G say; may be given again'
 complete -c qbackup -n '_shtab_qbackup_using cp' -l compression-filter -x -d 'instead of the header'"'"'s; none for no compression, or a program that takes -d'
 complete -c qbackup -n '_shtab_qbackup_using cp' -l hmac-algorithm -x -d 'of formats 2 and 3: the digest that proves the header, a weak one too'
 complete -c qbackup -n '_shtab_qbackup_using cp' -l salvage -d 'go on where the backup'"'"'s header or the archive is damaged; what was is told'
