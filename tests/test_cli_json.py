@@ -18,7 +18,8 @@ from qbackup.restore.report import FileResult, Report
 from tests import alter, vectorfiles
 from tests.commandline import SAMPLE, SAMPLE_FILE, SMALL, SMALL_SECRET, backup_command, call, run
 from tests.conftest import MakerFactory
-from tests.maker import forged_archive
+from tests.maker import assemble, forged_archive
+from tests.tarbytes import archive, header
 
 KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
@@ -368,17 +369,32 @@ class TestNames:
         assert f"vm1/{self.SHOWN}.000.enc" in warning
 
     def test_refused_entries_of_a_home(self, maker: MakerFactory, tmp_path: Path) -> None:
+        (tmp_path / "user").mkdir()
+        backup = maker(compression_filter=None)
+        backup.add_home("user", tmp_path / "user")
+        members = backup.members()
+        entry = header(b"dom0-home/user/" + self.ODD, kind=b"Z")
+        inner = archive(header(b"dom0-home/user/", kind=b"5", mode=0o700), entry)
+        backup.encrypt("dom0-home/user.000", inner)  # in the place of what was there
+        path = assemble(members, tmp_path / "b")
+        ended = call("restore", path, "--json", "-o", tmp_path / "out", env=SMALL_KEY)
+        (file,) = (file for file in ended.document["files"] if "name_bytes" in file)
+        assert ended.status == 1
+        assert (file["name"], file["status"]) == (f"user/{self.SHOWN}", "missing")
+        self.check(file, b"user/" + self.ODD)
+
+    def test_what_a_note_on_a_home_says(self, maker: MakerFactory, tmp_path: Path) -> None:
         home = tmp_path / "user"
         home.mkdir()
         os.mkfifo(os.path.join(os.fsencode(home), self.ODD))
         backup = maker()
         backup.add_home("user", home)
         path = backup.write(tmp_path / "b")
-        ended = call("restore", path, "--json", "-o", tmp_path / "out", env=SMALL_KEY)
-        (file,) = (file for file in ended.document["files"] if "name_bytes" in file)
-        assert ended.status == 1
-        assert (file["name"], file["status"]) == (f"user/{self.SHOWN}", "missing")
-        self.check(file, b"user/" + self.ODD)
+        for command in (("restore", "-o", tmp_path / "out"), ("verify",)):
+            ended = call(command[0], path, "--json", *command[1:], env=SMALL_KEY)
+            assert ended.status == 0
+            (file,) = (file for file in ended.document["files"] if file["qube"] == "dom0")
+            assert file["notes"] == [f"{self.SHOWN}: a pipe, which is never made; left out"]
 
     def test_names_that_are_utf_8_have_no_bytes(self, maker: MakerFactory, tmp_path: Path) -> None:
         backup = maker()
