@@ -18,6 +18,7 @@ are said to be; what they are is decided by the MAC over them. The rules:
 
 from __future__ import annotations
 
+import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ RECORD_SIZE = 20 * BLOCK_SIZE  # what GNU tar pads an archive to
 _HEADERS_SIZE = 3 * BLOCK_SIZE  # a pax header, its records, the member's own header
 _RECORD_MOST = 1024 * 1024  # of an archive that was packed again, tar -b 2048
 _END_BLOCKS = 2
-_HERE = "./"
+_HERE = re.compile(r"(?:\./+)+")
 _ZEROS_READ = 1024 * 1024
 _SAMPLES = 1024  # of zeros that are too many to be read
 _SAMPLE_SIZE = 4096
@@ -193,9 +194,8 @@ def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[Sto
 def plain_name(member: TarMember) -> str:
     """The member's name without the ``./`` that packing a folder puts in front."""
     name = decode(member.name)
-    while name.startswith(_HERE) and len(name) > len(_HERE):
-        name = name[len(_HERE) :].lstrip("/")
-    return name
+    here = _HERE.match(name)
+    return (name[here.end() :] or name) if here else name
 
 
 def is_mere_folder(member: TarMember) -> bool:

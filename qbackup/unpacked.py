@@ -21,7 +21,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from io import FileIO
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from qbackup.errors import LimitExceeded, MachineError, NotABackup
 from qbackup.header import HEADER_COPY_NAME, HEADER_NAME
@@ -202,16 +202,17 @@ class _Root:
                 return FileIO(os.open(path + os.path.basename(name), os.O_RDONLY | _FLAGS))
             return FileIO(os.open(os.path.basename(name), os.O_RDONLY | _FLAGS, dir_fd=folder))
 
-    def scan(self, name: bytes) -> list[tuple[bytes, os.stat_result]]:
-        """Lists a folder below it, itself if ``b""``: names with what stands there."""
+    def scan(self, name: bytes, limit: int) -> list[tuple[bytes, int, int]]:
+        """Lists a folder below it, itself if ``b""``: name, mode and size of each entry.
+
+        No more of them than the limit are given. Raises OSError.
+        """
         with self._folder(name) as (folder, path):
             if folder < 0:
                 _refuse_links(self.path, name)
-            with os.scandir(path if folder < 0 else folder) as entries:
-                return [
-                    (os.fsencode(entry.name), entry.stat(follow_symlinks=False))
-                    for entry in entries
-                ]
+            with os.scandir(path) if folder < 0 else os.scandir(folder) as entries:
+                some: Iterator[os.DirEntry[Any]] = itertools.islice(entries, limit)
+                return [_described(entry) for entry in some]
 
     @contextlib.contextmanager
     def _folder(self, name: bytes) -> Iterator[tuple[int, bytes]]:
@@ -227,6 +228,12 @@ class _Root:
             yield descriptor, b""
         finally:
             os.close(descriptor)
+
+
+def _described(entry: os.DirEntry[Any]) -> tuple[bytes, int, int]:
+    """An entry's name, mode and size; a link is not followed."""
+    state = entry.stat(follow_symlinks=False)
+    return os.fsencode(entry.name), state.st_mode, state.st_size
 
 
 def _open_folder(path: bytes, above: int | None = None) -> int:
@@ -273,21 +280,21 @@ class _Walk:
         """The parts in a folder, and the folders in it."""
         parts: list[_Part] = []
         below: list[bytes] = []
-        for entry, state in self._entries(folder):
+        for entry, mode, size in self._entries(folder):
             name = folder + b"/" + entry if folder else entry
-            if stat.S_ISDIR(state.st_mode):
+            if stat.S_ISDIR(mode):
                 if name.count(b"/") < self._limits.depth and len(name) < self._limits.name:
                     below.append(name)
-            elif (part := _part(name, state.st_size)) is not None:
-                if stat.S_ISREG(state.st_mode):
+            elif len(name) <= self._limits.name and (part := _part(name, size)) is not None:
+                if stat.S_ISREG(mode):
                     parts.append(part)
                 else:
                     self._note(f"{display(decode(name))}: not a regular file, ignored")
         return parts, below
 
-    def _entries(self, folder: bytes) -> list[tuple[bytes, os.stat_result]]:
+    def _entries(self, folder: bytes) -> list[tuple[bytes, int, int]]:
         try:
-            entries = self._root.scan(folder)
+            entries = self._root.scan(folder, self._limits.members + 1)
         except OSError as error:
             name = display(decode(folder))
             if not folder:

@@ -239,6 +239,22 @@ class TestRestore:
         assert not (tmp_path / "out").exists()
 
 
+class TestWithoutTheListOfQubes:
+    """Qubes then go by their folders."""
+
+    def test_a_file_in_a_folder_is_found_by_its_path(self, tmp_path: Path) -> None:
+        name = "v3-template"
+        data = bytearray(vectorfiles.backup_path(name).read_bytes())
+        with tarfile.open(fileobj=io.BytesIO(data), ignore_zeros=True) as archive:
+            data[archive.getmember("qubes.xml.000").offset_data + 60] ^= 1
+        (tmp_path / "backup").write_bytes(data)
+        wanted = kept_there(name)["fedora/root.img"]
+        with qbackup.open(tmp_path / "backup", passphrase=passphrase_of(name)) as backup:
+            assert backup.open("vm9/root.img").read() == wanted
+            report = backup.restore(tmp_path / "out", ["vm9/root.img"], check=False)
+        assert statuses(report) == {"qubes.xml": "damaged", "vm9/root.img": "ok"}
+
+
 class TestDamage:
     """The archive is proven to its end before a file of it has its name."""
 

@@ -77,7 +77,6 @@ class _Listing:
         """The folder archives in which it may be, with what their entries' paths begin with."""
         qube = self.wanted.partition("/")[0]
         others = []
-        _ = self.archive.qubes  # whose file is whose
         for file in self.archive.catalog.files():
             base = without_dot(self.archive.name_of(file.path))
             if base.partition("/")[0] != qube:

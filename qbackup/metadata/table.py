@@ -66,6 +66,8 @@ class QubeTable:
                 if record.is_dom0:
                     folder = DOM0_FOLDER
                 return f"{folder}/{file}" if folder else file
+        if self.by_path and qube and file:
+            return f"{DOM0_FOLDER if qube == DOM0_NAME else qube}/{file}"
         return None
 
 
