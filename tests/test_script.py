@@ -378,6 +378,22 @@ class TestTheFolder:
         path = f"{'./' if name[0] == '-' else ''}{name}/work/private.img"
         assert NewQubes(result.calls).qubes["work"].volumes == {"private": path}
 
+    def test_of_a_name_that_a_restore_keeps_for_itself(
+        self, tmp_path: Path, maker: MakerFactory
+    ) -> None:
+        made = maker()
+        for name in ("x.part", "qubes.xml"):
+            made.add_qube(name, files={"private.img": name.encode()})
+        backup = made.write(tmp_path / "backup")
+        assert call("restore", backup, "-o", tmp_path / "out", env=KEY).status == 0
+        text = script(backup, f"--restored={tmp_path / 'out'}").stdout
+        result = run_script(text, tmp_path)
+        assert (result.status, result.err) == (0, "")
+        made_qubes = NewQubes(result.calls).qubes
+        assert len(made_qubes) == 2
+        for name, qube in made_qubes.items():
+            assert Path(qube.volumes["private"]).read_text() == name
+
     def test_of_bytes_that_are_no_text(self, tmp_path: Path) -> None:
         name = os.fsdecode(b"caf\xe9")
         ended = run("script", R4, "work", f"--restored={name}", env=KEY)

@@ -12,6 +12,7 @@ from qbackup.firewalls import Firewall
 from qbackup.metadata.record import DOM0_NAME
 from qbackup.names import display, unsafe_reason
 from qbackup.qube import Qube
+from qbackup.restore.whereabouts import path_of
 from qbackup.script import preamble
 from qbackup.script.choice import Choice, name_fault
 from qbackup.script.steps import Steps, notes_on
@@ -165,15 +166,20 @@ class _Writer:
         for volume in _VOLUMES:
             image = f"{volume}.img"
             if image in files:
-                steps.image(volume, f"{qube.name}/{image}", is_certain=True)
+                steps.image(volume, _restored(qube, image), is_certain=True)
             elif image in qube.required:
                 steps.lose(f"{image} is not in this backup, so its volume {volume} is empty")
             elif _WHOLE_FOLDER in files:
-                steps.image(volume, f"{qube.name}/{image}", is_certain=False)
+                steps.image(volume, _restored(qube, image), is_certain=False)
         if _WHOLE_FOLDER in qube.required and _WHOLE_FOLDER not in files:
             steps.lose("its files are not in this backup")
         if _MENU in files:
-            steps.menu(f"{qube.name}/{_MENU}")
+            steps.menu(_restored(qube, _MENU))
+
+
+def _restored(qube: Qube, file: str) -> str:
+    """The path of a file in the output folder of a restore."""
+    return "/".join(path_of(qube.name, file))
 
 
 def _title(text: str) -> str:
