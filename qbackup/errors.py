@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from qbackup.restore.report import Report
 
 
+_RAISE = (
+    "if you trust who made this backup, raise the limit: --limit {} (in the library:"
+    " qbackup.Limits); if not, take it for damaged, or made to do harm"
+)
+
+
 def _short(value: int) -> str:
     """A number that is no smaller, as `--limit` takes it: with a suffix where it is large."""
     for suffix, shift in (("T", 40), ("G", 30), ("M", 20)):
@@ -132,6 +138,8 @@ class LimitExceeded(Unreadable):
         needed: the least value of the field that lets this pass; None where that is not known.
     """
 
+    advice = _RAISE.format("NAME=VALUE")
+
     def __init__(
         self,
         reason: str,
@@ -145,10 +153,7 @@ class LimitExceeded(Unreadable):
         self.limit = limit
         self.needed = needed
         value = "VALUE" if needed is None else _short(needed)
-        self.advice = (
-            f"if you trust who made this backup, raise the limit: --limit {limit}={value} (in the"
-            " library: qbackup.Limits); if not, take it for damaged, or made to do harm"
-        )
+        self.advice = _RAISE.format(f"{limit}={value}")
 
 
 class Damaged(QBackupError):

@@ -92,7 +92,7 @@ def test_the_second_reader_reads_all_that_the_testkit_calls_sound() -> None:
     sound = [name for name in testkit.names() if name != "chunk-past-999"]  # takes long
     tried = 0
     for kit in map(testkit.load, sound):
-        if kit.expect == "success":
+        if kit.expect == "success" and not kit.options:  # which are this program's own
             restored = Backup(kit.backup, kit.passphrase).restored()
             shown = {path: f"{size} {digest}" for path, (size, digest) in restored.items()}
             assert shown == {_own_name(path, kit): what for path, what in kit.files.items()}, (

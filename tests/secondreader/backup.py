@@ -54,7 +54,7 @@ class Backup:
         self._prove_header()
 
     def _header(self) -> dict[str, str]:
-        lines = self.members.get("backup-header", b"").decode("ascii").splitlines()
+        lines = self.members.get("backup-header", b"").decode().split("\n")
         pairs = [line.strip().partition("=") for line in lines if line.strip()]
         assert len({key for key, _, _ in pairs}) == len(pairs)
         return {key.replace("backup_id", "backup-id"): value for key, _, value in pairs}
@@ -130,7 +130,8 @@ class Backup:
         stream = b"".join(chunks)
         if self.version == 3 and self._is_true("encrypted"):
             stream = self._decrypt(stream)
-        named = self.header.get("compression-filter")
+        words = self.header.get("compression-filter", "").split()
+        named = words[0].rpartition("/")[2] if words else None
         return protection.decompress(stream, named if self._is_true("compressed") else None)
 
     def is_folder(self, path: str) -> bool:
