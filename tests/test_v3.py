@@ -777,7 +777,7 @@ class TestSalvage:
 
     def test_without_a_header_files_of_one_chunk_come_out(self, make: Make, tmp_path: Path) -> None:
         """Read as a backup that never had one, and never as if all were well."""
-        maker = make(chunk_size=8 * KIB)
+        maker = make(chunk_size=16 * KIB)
         maker.add_qube("work", files={"private.img": NOISE, "firewall.xml": b"<firewall/>"})
         path = assemble(rename(maker.members(), "backup-header", "header"), tmp_path / "backup")
         with pytest.raises(WrongPassphrase):
