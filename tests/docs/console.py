@@ -25,7 +25,7 @@ _BLOCK = re.compile(
 )
 _MARK = "@@ end of a command @@"
 _MASKS = [
-    (re.compile(r"about \S+ and \S+ \S+ of memory"), "about TIME and SIZE of memory"),
+    (re.compile(r"about [\d:]+, \S+ \S+ of memory"), "about TIME, SIZE of memory"),
     (re.compile(r"^qbackup \d\S*$", re.MULTILINE), "qbackup VERSION"),
     (re.compile(r"^debugfs \d.*$", re.MULTILINE), "debugfs VERSION"),
 ]
