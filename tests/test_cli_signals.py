@@ -60,9 +60,9 @@ def endless(tmp_path: Path) -> Path:
     )
 
 
-def wait_for_derivation(process: subprocess.Popen[bytes], part: Path) -> None:
-    """Waits until a restore is at this file, and then only burns time: a key is derived."""
-    wait_for(part.exists)
+def wait_for_derivation(process: subprocess.Popen[bytes], file: Path) -> None:
+    """Waits until a restore has made this file, and then only burns time: a key is derived."""
+    wait_for(file.exists)
     start_seconds = cpu_seconds(process)
     wait_for(lambda: cpu_seconds(process) > start_seconds + 0.1)
 
@@ -113,7 +113,7 @@ class TestSignals:
     def test_at_the_parameters_of_a_real_backup(self, tmp_path: Path) -> None:
         arguments = ("restore", REAL, "-o", tmp_path)
         with start(*arguments, env=SMALL_KEY) as process:
-            wait_for_derivation(process, tmp_path / "sys-usb/notes.txt.part")
+            wait_for_derivation(process, tmp_path / "qubes.xml")
             process.send_signal(signal.SIGINT)
             ended = finish(process, arguments)
         assert ended.status == 130

@@ -20,7 +20,7 @@ from qbackup.restore.damaged import Losses, Remains
 from qbackup.restore.entries import EntriesRestore, Outcome, pending
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.report import FileResult, OnProgress, Progress
-from qbackup.restore.sinks import CannotWrite, Found, InTheWay, Writer
+from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, Writer
 from qbackup.restore.tree import TreeRestore
 
 _DIFFERS = (
@@ -222,12 +222,17 @@ class Run:
         if self._writer.goes_past_damage:
             return self._go_through(task, Losses(events), on_chunk)
         inner = task.file.decode(events, on_chunk)
+        if _is_image(task.file):
+            with self._writer.image(task.target.qube, task.target.name) as sink:
+                if self._kind(task, inner) == "file":
+                    return [self._image(task.file, task.target, inner, sink)]
         kind = self._kind(task, inner)
         if kind == "symlink":
             return [self._link(task, inner)]
         if kind == "folder":
             return self._tree(task.file, task.target, inner)
-        return [self._image(task.file, task.target, inner)]
+        with self._writer.image(task.target.qube, task.target.name) as sink:
+            return [self._image(task.file, task.target, inner, sink)]
 
     def _kind(self, task: Task, inner: InnerArchive) -> Kind:
         """Kind that a file is restored as; the beginning of its archive decides, whatever its name.
@@ -260,14 +265,23 @@ class Run:
         file = task.file
         keeps = self._writer.keeps_damaged
         inner = file.decode(losses, on_chunk, past_gaps=keeps or not file.is_folder)
+        if _is_image(file):
+            with self._writer.image(task.target.qube, task.target.name) as image:
+                if self._kind(task, inner) == "file":
+                    return [self._go_through_image(task, inner, losses, image)]
         kind = self._kind(task, inner)
         if kind == "symlink":
             return [self._link(task, inner)]
         if kind == "folder":
             return self._go_through_tree(task, inner, losses)
         with self._writer.image(task.target.qube, task.target.name) as image:
-            remains = damaged.image(inner, image, losses, file)
-        return [self._remains(task, remains, losses, remains.size or 0)]
+            return [self._go_through_image(task, inner, losses, image)]
+
+    def _go_through_image(
+        self, task: Task, inner: InnerArchive, losses: Losses, image: FileSink
+    ) -> FileResult:
+        remains = damaged.image(inner, image, losses, task.file)
+        return self._remains(task, remains, losses, remains.size or 0)
 
     def _go_through_tree(self, task: Task, inner: InnerArchive, losses: Losses) -> list[FileResult]:
         file, target = task.file, task.target
@@ -300,14 +314,15 @@ class Run:
             lost_chunks=losses.named,
         )
 
-    def _image(self, file: BackupFile, target: Target, inner: InnerArchive) -> FileResult:
-        with self._writer.image(target.qube, target.name) as sink:
-            entry = inner.only_file()
-            for extent in entry.extents():
-                if extent.data is not None:
-                    sink.write(extent.offset, extent.data)
-            inner.finish()
-            sink.commit(entry.size, file.chunk_count)
+    def _image(
+        self, file: BackupFile, target: Target, inner: InnerArchive, sink: FileSink
+    ) -> FileResult:
+        entry = inner.only_file()
+        for extent in entry.extents():
+            if extent.data is not None:
+                sink.write(extent.offset, extent.data)
+        inner.finish()
+        sink.commit(entry.size, file.chunk_count)
         return self._result(file, target, "ok", size=entry.size)
 
     def _tree(self, file: BackupFile, target: Target, inner: InnerArchive) -> list[FileResult]:
@@ -393,6 +408,15 @@ def _kept(qube: str, name: str, found: Found) -> FileResult:
         size=found.size,
         notes=found.notes,
     )
+
+
+def _is_image(file: BackupFile) -> bool:
+    """Says whether the name is a disk image's, which is hardly ever anything else.
+
+    Its `.part` is made before its first key is derived, so a place that can't be written shows at
+    once; for other files nothing is made before their kind is known.
+    """
+    return must_have_content(file.path) and not file.is_folder
 
 
 def _told(result: FileResult, error: QBackupError) -> FileResult:
