@@ -449,7 +449,7 @@ class TestMounts:
         lines = f"{HOME} /home ext4\nnas:/home /home nfs noauto\n/srv /home none bind"
         with opened(with_fstab(lines)) as image:
             assert places(image) == {2: "/", 3: "/home"}
-            assert image.notes("/home") == ()
+            assert image.notes(image.stat("/home").path) == ()
 
     def test_at_a_place_that_is_damaged_take_no_others_with_them(self) -> None:
         lines = f"UUID={UUIDS}c /srv/data ext4\n{HOME} /home ext4"
@@ -477,6 +477,78 @@ class TestMounts:
             at = data.index(old)
             with opened(data[:at] + line + data[at + len(line) :]) as image:
                 assert (image.notes("/data") == ()) is is_hidden, text
+
+    @pytest.mark.parametrize(
+        "device", ["/dev/disk/by-id/ata-X-part5", "/dev/sdb5", "/dev/disk/by-path/pci-0-part5"]
+    )
+    def test_by_a_name_that_may_be_this_disks_are_an_error(self, device: str) -> None:
+        """Or `/srv/data` were empty, with status 0, and its files in the partition beside it."""
+        root = f"UUID={UUIDS}a / ext4"
+        with opened(with_fstab(f"{root}\n{device} /srv ext4")) as image:
+            with pytest.raises(PartitionUnreadable, match=r"may be partition 5 .*--partition 5"):
+                image.stat("/srv/data")
+            assert "! /srv" in paths(image)
+        for lines in (
+            f"/dev/sda2 / ext4\n{device.replace('disk/by-id/ata-X-part', 'sdb')} /srv ext4",
+            f"{root}\n{device} /srv ext4\nUUID={UUIDS}c /mnt/nas ext4",  # partition 5 is claimed
+            f"{root}\n{device}7 /srv ext4",
+            f"{root}\n{device[:-1]}4 /srv ext4",  # swap
+        ):
+            with opened(with_fstab(lines)) as image:
+                is_other_kind = "by-path" in device and "sda2" in lines
+                assert bool(image.notes("/srv")) is not is_other_kind, lines
+
+    def test_bind_folders_where_they_are_asked_for(self) -> None:
+        lines = f"UUID={UUIDS}c /mnt/nas ext4\n/mnt/nas /srv none bind\n/srv /home none rbind"
+        with opened(with_fstab(lines)) as image:
+            assert read(image, "/srv/old") == read(image, "/home/old") == b"old\n"
+            assert read(image, "/home/../home/./old") == b"old\n"
+            assert paths(image, "/home") == paths(image, "/mnt/nas")
+            assert image.notes(image.stat("/home").path) == ()
+            assert len(paths(image)) == len(set(paths(image)))
+            assert [path for path in paths(image) if path.endswith("/old")] == ["/mnt/nas/old"]
+            assert len(image.notes("/")) == 2
+
+    def test_bind_a_folder_below_the_place_or_above(self) -> None:
+        with opened(with_fstab("/srv/data /srv none bind\n/ /mnt/nas none bind")) as image:
+            assert read(image, "/srv/song") == b"la la\n"
+            assert read(image, "/mnt/nas/mnt/nas/srv/song") == b"la la\n"
+            assert len(paths(image)) == len(set(paths(image)))
+
+    def test_mount_below_a_folder_that_is_bound(self) -> None:
+        lines = f"/srv /home none bind\nUUID={UUIDS}c /home/data ext4"
+        with opened(with_fstab(lines)) as image:
+            assert read(image, "/home/data/old") == read(image, "/srv/data/old") == b"old\n"
+
+    def test_bind_nothing_of_what_is_elsewhere_or_not_there(self) -> None:
+        lines = "nas:/x /srv nfs\n/srv/data /home none bind\n/nothing /users none bind"
+        with opened(with_fstab(lines)) as image:
+            assert read(image, "/home/hidden") == b"below the mount\n"
+            assert image.notes("/home") and image.obstacle is None
+
+    def test_bind_what_can_not_be_read_and_that_is_an_error(self) -> None:
+        lines = "UUID=1234-ABCD /srv vfat\n/srv/data /home none bind"
+        with opened(with_fstab(lines)) as image:
+            with pytest.raises(PartitionUnreadable, match=r"/home: this is /srv/data, .*EFI"):
+                image.stat("/home")
+            assert "! /home" in paths(image)
+
+    def test_in_a_file_that_a_broken_link_leads_to_are_missed(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        """NixOS has such links, into a folder that may be a partition of its own."""
+        tree = tmp_path / "tree"
+        (tree / "etc").mkdir(parents=True)
+        (tree / "home").mkdir()
+        (tree / "etc/os-release").write_text("ID=nixos\n")
+        (tree / "etc/fstab").symlink_to("/nix/store/fstab")
+        system = make_ext4(tmp_path / "system", 4 * MIB, tree)
+        parts: list[tuple[str, bytes | Path]] = [
+            ("system", system), ("home", partition_of("home", 3)),
+        ]  # fmt: skip
+        with open_image(make_gpt(tmp_path / "disk", parts)) as image:
+            assert image.obstacle is not None and "leads nowhere" in image.obstacle
+            assert not image.copy("/home", tmp_path / "out", check=False).ok
 
     def test_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each costs memory, so what is mounted past the bound is an error."""

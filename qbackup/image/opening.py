@@ -122,7 +122,13 @@ def _has_system(volume: Volume, stream: BinaryIO) -> bool:
 def _mounts(image: Image, volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
     """What the `/etc/fstab` in an image mounts; nothing without one."""
     with contextlib.suppress(NotInImage):
-        if image.stat(_FSTAB).kind == "file":
+        try:
+            kind = image.stat(_FSTAB).kind
+        except NotInImage as error:
+            if image.stat(_FSTAB, follow=False).kind == "symlink":
+                raise Damaged(f"it is a link that leads nowhere ({error.reason})") from error
+            raise
+        if kind == "file":
             with image.open(_FSTAB) as file:
                 data = file.read(SIZE_LIMIT + 1)
             if len(data) > SIZE_LIMIT:
