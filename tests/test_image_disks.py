@@ -35,6 +35,7 @@ from tests.diskkit import (
     with_fstab,
 )
 from tests.maker import make_ext4, make_gpt
+from tests.maker.realdisks import fill, make_table
 from tests.restored import snapshot
 
 PATIENCE_SECONDS = 10  # of CPU time, for one disk; most take a tenth of one
@@ -449,7 +450,7 @@ class TestMounts:
         lines = f"{HOME} /home ext4\nnas:/home /home nfs noauto\n/srv /home none bind"
         with opened(with_fstab(lines)) as image:
             assert places(image) == {2: "/", 3: "/home"}
-            assert image.notes(image.stat("/home").path) == ()
+            assert image.notes("/home") == ()
 
     def test_at_a_place_that_is_damaged_take_no_others_with_them(self) -> None:
         lines = f"UUID={UUIDS}c /srv/data ext4\n{HOME} /home ext4"
@@ -549,6 +550,30 @@ class TestMounts:
         with open_image(make_gpt(tmp_path / "disk", parts)) as image:
             assert image.obstacle is not None and "leads nowhere" in image.obstacle
             assert not image.copy("/home", tmp_path / "out", check=False).ok
+
+    @pytest.mark.parametrize("kind", ["933ac7e1-2eb4-4f13-b844-0e14e2aef915", "L"])
+    def test_by_the_type_of_a_partition(self, kind: str, tools: None, tmp_path: Path) -> None:
+        """As systemd does it, without a line, where the folder is empty."""
+        tree = tmp_path / "tree"
+        (tree / "etc").mkdir(parents=True)
+        (tree / "home").mkdir()
+        (tree / "etc/os-release").write_text("ID=x\n")
+        home = tmp_path / "home"
+        home.write_bytes(partition_of("home", 3))
+        script = f"label: gpt\nsize=4MiB, type=L\nsize=6MiB, type={kind}\n"
+        disk = make_table(tmp_path / "disk", 16 * MIB, script)
+        fill(disk, {1: make_ext4(tmp_path / "system", 4 * MIB, tree), 2: home})
+        with open_image(disk) as image:
+            assert places(image) == ({1: "/"} if kind == "L" else {1: "/", 2: "/home"})
+        (tree / "home/alice").mkdir()
+        fill(disk, {1: make_ext4(tmp_path / "system", 4 * MIB, tree)})
+        with open_image(disk) as image:
+            assert places(image) == {1: "/"}
+        (tree / "home/alice").rmdir()
+        (tree / "etc/fstab").write_text("nas:/home /home nfs\n")
+        fill(disk, {1: make_ext4(tmp_path / "system", 4 * MIB, tree)})
+        with open_image(disk) as image:
+            assert places(image) == {1: "/"} and image.notes("/home")
 
     def test_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each costs memory, so what is mounted past the bound is an error."""

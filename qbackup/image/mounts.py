@@ -8,7 +8,7 @@ not read, or that may be hidden in one, is an error there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qbackup.errors import Damaged, PartitionUnreadable, UnsupportedFormat
@@ -22,6 +22,13 @@ _NAMED_LIMIT = 3
 _LUKS_NAME = "/dev/mapper/luks-"
 #: What a system calls its first disk; `_own_disks` asks the line of ``/`` first.
 _FIRST_DISKS = ("sda", "vda", "xvda", "hda", "nvme0n1p", "mmcblk0p", "nbd0p", "loop0p")
+
+#: Places of partitions by their types, where no line names the place and the folder is empty.
+_BY_TYPE = {  # the UAPI group's specification of discoverable partitions; systemd follows it
+    "933ac7e1-2eb4-4f13-b844-0e14e2aef915": "/home",
+    "3b8f8425-20e0-4f3b-907f-1a25a76f98e8": "/srv",
+    "bc13c2ff-59e6-4262-a352-b275fd6f7172": "/boot",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,25 @@ def plan(entries: Sequence[Entry], volumes: Sequence[Volume], chosen: Volume) ->
     planner = _Planner(entries, volumes, chosen)
     ordered = sorted(entries, key=lambda entry: entry.path.count("/"))
     return [planner.mount(entry) for entry in ordered if entry.path != "/"]
+
+
+def plan_by_type(
+    volumes: Sequence[Volume], chosen: Volume, is_free: Callable[[str], bool]
+) -> list[Mount]:
+    """Gives a mount for each partition whose type says where it belongs.
+
+    Args:
+        volumes: all partitions of the disk.
+        chosen: the one with ``/``.
+        is_free: tells of a place whether nothing else is found there.
+    """
+    mounts = []
+    for volume in volumes:
+        path = _BY_TYPE.get(volume.partition.type, "")
+        if path and volume is not chosen and is_free(path):
+            obstacle = "" if volume.is_ext else _unreadable(volume)
+            mounts.append(Mount(path, volume.words, volume, obstacle))
+    return mounts
 
 
 def _own_disks(entries: Sequence[Entry], chosen: Volume) -> tuple[str, ...]:
@@ -179,11 +205,15 @@ class _Planner:
 def _obstacle(entry: Entry, volume: Volume) -> str:
     """Reason why this partition is not shown at its place; "" where nothing stands against that."""
     if not volume.is_ext:
-        return f"this is {volume.words}, which can't be read here"
+        return _unreadable(volume)
     if entry.subvolume:
         folder = display(entry.subvolume)
         return f"this is only {folder} of {volume.words}: --partition {volume.number} shows it"
     return ""
+
+
+def _unreadable(volume: Volume) -> str:
+    return f"this is {volume.words}, which can't be read here"
 
 
 def _luks_uuid(source: Source) -> str:

@@ -20,9 +20,9 @@ from qbackup.image import superblock
 from qbackup.image.choosing import Choice, choose
 from qbackup.image.device import Device
 from qbackup.image.disk import Volume, read_volumes
-from qbackup.image.fstab import SIZE_LIMIT, parse_fstab
+from qbackup.image.fstab import SIZE_LIMIT, Entry, parse_fstab
 from qbackup.image.kinds import EXT, identify
-from qbackup.image.mounts import Mount, plan
+from qbackup.image.mounts import Mount, plan, plan_by_type
 from qbackup.image.reader import Ext4
 from qbackup.image.tree import Image
 from qbackup.limits import Limits
@@ -120,21 +120,38 @@ def _has_system(volume: Volume, stream: BinaryIO) -> bool:
 
 
 def _mounts(image: Image, volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
-    """What the `/etc/fstab` in an image mounts; nothing without one."""
-    with contextlib.suppress(NotInImage):
-        try:
-            kind = image.stat(_FSTAB).kind
-        except NotInImage as error:
+    """What the system in an image mounts from its disk."""
+    entries = _fstab(image)
+    taken = {entry.path for entry in entries}
+    found = plan(entries, volumes, chosen)
+    return found + plan_by_type(
+        volumes, chosen, lambda path: path not in taken and _is_empty(image, path)
+    )
+
+
+def _fstab(image: Image) -> list[Entry]:
+    """The lines of `/etc/fstab` in an image; none without one."""
+    try:
+        if image.stat(_FSTAB).kind != "file":
+            return []
+    except NotInImage as error:
+        with contextlib.suppress(NotInImage):
             if image.stat(_FSTAB, follow=False).kind == "symlink":
                 raise Damaged(f"it is a link that leads nowhere ({error.reason})") from error
-            raise
-        if kind == "file":
-            with image.open(_FSTAB) as file:
-                data = file.read(SIZE_LIMIT + 1)
-            if len(data) > SIZE_LIMIT:
-                raise Damaged(f"it is longer than {SIZE_LIMIT} bytes", file=_FSTAB)
-            return plan(parse_fstab(data), volumes, chosen)
-    return []
+        return []
+    with image.open(_FSTAB) as file:
+        data = file.read(SIZE_LIMIT + 1)
+    if len(data) > SIZE_LIMIT:
+        raise Damaged(f"it is longer than {SIZE_LIMIT} bytes", file=_FSTAB)
+    return parse_fstab(data)
+
+
+def _is_empty(image: Image, path: str) -> bool:
+    """True of a folder with nothing in it."""
+    try:
+        return image.stat(path).kind == "folder" and not any(image.list(path))
+    except (NotInImage, Damaged, Unreadable):
+        return False
 
 
 def _copy_of_superblock(device: Device) -> str:
