@@ -18,7 +18,7 @@ from qbackup.errors import (
     QBackupError,
     UnsupportedFormat,
 )
-from qbackup.image import Image, mounted, open_image
+from qbackup.image import Image, fstab, mounted, open_image, opening
 from qbackup.image.device import Device
 from qbackup.image.kinds import identify
 from tests.diskkit import (
@@ -590,6 +590,14 @@ class TestMounts:
             for name in folders[3:]:
                 with pytest.raises(PartitionUnreadable, match="3 partitions are mounted already"):
                     image.stat(f"/{name}/old")
+
+    def test_behind_too_many_others_are_missed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fstab, "ENTRIES_LIMIT", 2)
+        monkeypatch.setattr(opening, "ENTRIES_LIMIT", 2)
+        with opened(with_fstab(f"nas:/a /srv nfs\nnas:/b /srv nfs\n{HOME} /home ext4")) as image:
+            assert image.obstacle is not None and "mounts 2 things or more" in image.obstacle
+        with opened(with_fstab(f"nas:/a /srv nfs\n#\n{HOME}")) as image:
+            assert image.obstacle is None
 
     def test_that_overlap_are_an_error(self, tmp_path: Path) -> None:
         """Or a small disk would hold a thousand large file systems."""

@@ -20,7 +20,7 @@ from qbackup.image import superblock
 from qbackup.image.choosing import Choice, choose
 from qbackup.image.device import Device
 from qbackup.image.disk import Volume, read_volumes
-from qbackup.image.fstab import SIZE_LIMIT, Entry, parse_fstab
+from qbackup.image.fstab import ENTRIES_LIMIT, SIZE_LIMIT, Entry, parse_fstab
 from qbackup.image.kinds import EXT, identify
 from qbackup.image.mounts import Mount, plan, plan_by_type
 from qbackup.image.reader import Ext4
@@ -143,7 +143,10 @@ def _fstab(image: Image) -> list[Entry]:
         data = file.read(SIZE_LIMIT + 1)
     if len(data) > SIZE_LIMIT:
         raise Damaged(f"it is longer than {SIZE_LIMIT} bytes", file=_FSTAB)
-    return parse_fstab(data)
+    entries = parse_fstab(data)
+    if len(entries) >= ENTRIES_LIMIT:  # more may follow, which were passed over
+        raise Damaged(f"it mounts {ENTRIES_LIMIT} things or more", file=_FSTAB)
+    return entries
 
 
 def _is_empty(image: Image, path: str) -> bool:
