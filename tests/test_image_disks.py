@@ -599,6 +599,13 @@ class TestMounts:
         with opened(with_fstab(f"nas:/a /srv nfs\n#\n{HOME}")) as image:
             assert image.obstacle is None
 
+    def test_at_a_place_that_is_not_there_are_said(self) -> None:
+        with opened(with_fstab(f"{HOME} /nothing/here ext4\nnas:/x /nowhere nfs")) as image:
+            assert image.notes("/") == (
+                '/nothing/here: /etc/fstab mounts partition 3 (ext4 "home") here, where there is no'
+                " folder for it",
+            )
+
     def test_that_overlap_are_an_error(self, tmp_path: Path) -> None:
         """Or a small disk would hold a thousand large file systems."""
         data = bytearray(data_of("logical"))
@@ -705,6 +712,26 @@ def _survives(data: bytes, out: Path) -> None:
         assert str(error).isprintable()
     assert set(snapshot(out.parent)) >= set()
     assert time.process_time() - start < PATIENCE_SECONDS
+
+
+def test_partitions_count_and_not_what_was_there_before(tools: None, tmp_path: Path) -> None:
+    """A disk that was one file system, and then was given an MBR: no program wipes that mark."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "old").write_text("old")
+    disk = make_ext4(tmp_path / "disk", 24 * MIB, tree)
+    make_table(tmp_path / "table", 24 * MIB, "label: dos\nstart=4096, size=8192, type=83\n")
+    new = make_ext4(tmp_path / "new", 4 * MIB)
+    with disk.open("r+b") as stream:
+        stream.write((tmp_path / "table").read_bytes()[:512])
+        stream.seek(4096 * 512)
+        stream.write(new.read_bytes())
+    with open_image(disk) as image:
+        assert places(image) == {1: "/"} and paths(image) == ["/"]
+    bare = bytearray(make_ext4(tmp_path / "bare", 8 * MIB, tree).read_bytes())
+    bare[:512] = (tmp_path / "table").read_bytes()[:512]  # nothing is where the table says
+    with opened(bytes(bare)) as image:
+        assert image.partitions == () and "/old" in paths(image)
 
 
 def test_a_bare_image_of_something_else_is_no_partition() -> None:

@@ -21,8 +21,9 @@ from qbackup.image.choosing import Choice, choose
 from qbackup.image.device import Device
 from qbackup.image.disk import Volume, read_volumes
 from qbackup.image.fstab import ENTRIES_LIMIT, SIZE_LIMIT, Entry, parse_fstab
-from qbackup.image.kinds import EXT, identify
+from qbackup.image.kinds import EMPTY, EXT, UNKNOWN, Content, identify
 from qbackup.image.mounts import Mount, plan, plan_by_type
+from qbackup.image.partitions import MBR_MARK
 from qbackup.image.reader import Ext4
 from qbackup.image.tree import Image
 from qbackup.limits import Limits
@@ -81,7 +82,7 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
 def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: bool) -> Image:
     device = Device(stream)
     content = identify(device)
-    if number is None and content.kind in EXT:
+    if number is None and content.kind in EXT and not _has_table_in_front(device, content, limits):
         return Image(Ext4(device, limits), stream, is_remains=is_remains)
     volumes = read_volumes(device, content, limits)
     if number is not None:
@@ -94,6 +95,21 @@ def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: boo
     image = Image(choice.volume.open(), stream, is_remains=is_remains, disk=(volumes, choice))
     image.mount(lambda image: _mounts(image, volumes, choice.volume))
     return image
+
+
+def _has_table_in_front(device: Device, content: Content, limits: Limits) -> bool:
+    """True of a disk with partitions that still has the mark of an older, larger file system.
+
+    The table is the one of an MBR, as that of GPT lies on the mark. Content that is known, where a
+    partition begins, shows that the table is one.
+    """
+    if device.peek(510, 2) != MBR_MARK:
+        return False
+    try:
+        volumes = read_volumes(device, content, limits)
+    except Damaged:
+        return False
+    return any(volume.content.kind not in (UNKNOWN, EMPTY) for volume in volumes)
 
 
 def _named(volumes: Sequence[Volume], number: int) -> Volume:

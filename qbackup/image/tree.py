@@ -190,34 +190,42 @@ class Image:
         try:
             mounts = list(plan(self))
             self._searched = 0  # once for all, or many long ways would take long
-            bound = [mount for mount in mounts if mount.folder]
+            late = [mount for mount in mounts if not mount.folder and not self._mount(mount)]
             for mount in mounts:
-                if not mount.folder:
-                    self._mount(mount)
-            for mount in bound:
-                self._bind(mount)
-            for mount in mounts if bound else ():  # places below a folder that was bound
-                if not mount.folder:
-                    self._mount(mount)
+                if mount.folder:
+                    self._bind(mount)
+            for mount in late:  # in a folder that was bound
+                if not self._mount(mount):
+                    self._tell_missing(mount)
         except OWN_FAULT as error:
             text = f"what /etc/fstab mounts is not shown, or not all of it: {error}"
             obstacle = f"{obstacle}; {text}" if obstacle else text
         self.obstacle = obstacle
 
-    def _mount(self, mount: Mount) -> None:
+    def _mount(self, mount: Mount) -> bool:
+        """Mounts something; returns whether its place is there."""
         if self._mounted.is_place(mount.path):  # whatever can be said of what is there until now
             self._mounted.add(mount.path, mount)
-            return
+            return True
         node = self._place(mount.path)
-        if node is not None:
-            self._mounted.add(node.path, mount)
+        if node is None:
+            return False
+        self._mounted.add(node.path, mount)
+        return True
+
+    def _tell_missing(self, mount: Mount) -> None:
+        """Adds a note: systems with systemd make a folder then, and others do not mount it."""
+        if mount.volume is not None:
+            text = f"/etc/fstab mounts {mount.volume.words} here, where there is no folder for it"
+            note = dataclasses.replace(mount, volume=None, obstacle="", note=text)
+            self._mounted.add(mount.path, note)
 
     def _place(self, path: str) -> Node | None:
         """The folder at which something can be mounted; None where there is none."""
         try:
             node = self._resolve(path, True)
         except NotInImage:
-            return None  # the system could not mount it either
+            return None
         except OWN_FAULT:
             self._check_search()
             return None  # whoever asks for this path meets the same error
