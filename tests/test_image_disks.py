@@ -626,7 +626,7 @@ class TestMounts:
         data[at] ^= 0x20  # the folder's checksum does not match any more
         with opened(bytes(data), partition=2) as image:
             assert image.obstacle is not None
-            assert "what /etc/fstab mounts is not shown" in image.obstacle
+            assert "the mounts of /etc/fstab are not shown" in image.obstacle
             assert not image.copy("/srv", tmp_path / "out", check=False).ok
 
 

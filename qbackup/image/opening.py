@@ -126,7 +126,7 @@ def _named(volumes: Sequence[Volume], number: int) -> Volume:
 
 
 def _has_system(volume: Volume, stream: BinaryIO) -> bool:
-    """Whether the files are those of a system, as one can see from a few of them."""
+    """True if the files are those of a system, as far as a few of them show."""
     image = Image(volume.open(), stream, search_limit=_GLANCE)
     for path in _SIGNS:
         with contextlib.suppress(NotInImage, Damaged, Unreadable):
@@ -136,7 +136,7 @@ def _has_system(volume: Volume, stream: BinaryIO) -> bool:
 
 
 def _mounts(image: Image, volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
-    """What the system in an image mounts from its disk."""
+    """The mounts that the system in an image makes from its disk."""
     entries = _fstab(image)
     taken = {entry.path for entry in entries}
     found = plan(entries, volumes, chosen)

@@ -198,7 +198,7 @@ class Image:
                 if not self._mount(mount):
                     self._tell_missing(mount)
         except OWN_FAULT as error:
-            text = f"what /etc/fstab mounts is not shown, or not all of it: {error}"
+            text = f"the mounts of /etc/fstab are not shown, or not all of them: {error}"
             obstacle = f"{obstacle}; {text}" if obstacle else text
         self.obstacle = obstacle
 
@@ -266,7 +266,7 @@ class Image:
         return Node(path, inode, number)
 
     def _below(self, path: str, parent: Node, number: int) -> Node:
-        """As `_node`, whatever is mounted there."""
+        """Finds the same as `_node`, whatever is mounted there."""
         return Node(path, self.system_of(parent).inode(number), parent.partition)
 
     # One path
@@ -396,7 +396,7 @@ class Image:
             yield node
 
     def _listed(self, path: str, folder: Node, number: int) -> Node:
-        """As `_node`; where nothing can be read of what is mounted, the folder below it."""
+        """Finds the same as `_node`; the folder below a mount of which nothing can be read."""
         try:
             return self._node(path, folder, number)
         except PartitionUnreadable:
