@@ -100,7 +100,7 @@ class FirewallReader:
         return found
 
     def _owner(self, file: BackupFile) -> str | None:
-        """Whose firewall this is; None where the file is none."""
+        """The qube that a firewall is of; None where the file is none."""
         owner = self.table.owner(file.path)
         return owner[0] if owner is not None and owner[1] == FIREWALL_FILE else None
 

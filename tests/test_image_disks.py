@@ -18,7 +18,7 @@ from qbackup.errors import (
     QBackupError,
     UnsupportedFormat,
 )
-from qbackup.image import Image, mounted, open_image
+from qbackup.image import Image, fstab, mounted, open_image, opening
 from qbackup.image.device import Device
 from qbackup.image.kinds import identify
 from tests.diskkit import (
@@ -35,6 +35,7 @@ from tests.diskkit import (
     with_fstab,
 )
 from tests.maker import make_ext4, make_gpt
+from tests.maker.realdisks import fill, make_table
 from tests.restored import snapshot
 
 PATIENCE_SECONDS = 10  # of CPU time, for one disk; most take a tenth of one
@@ -478,6 +479,102 @@ class TestMounts:
             with opened(data[:at] + line + data[at + len(line) :]) as image:
                 assert (image.notes("/data") == ()) is is_hidden, text
 
+    @pytest.mark.parametrize(
+        "device", ["/dev/disk/by-id/ata-X-part5", "/dev/sdb5", "/dev/disk/by-path/pci-0-part5"]
+    )
+    def test_by_a_name_that_may_be_this_disks_are_an_error(self, device: str) -> None:
+        """Or `/srv/data` were empty, with status 0, and its files in the partition beside it."""
+        root = f"UUID={UUIDS}a / ext4"
+        with opened(with_fstab(f"{root}\n{device} /srv ext4")) as image:
+            with pytest.raises(PartitionUnreadable, match=r"may be partition 5 .*--partition 5"):
+                image.stat("/srv/data")
+            assert "! /srv" in paths(image)
+        for lines in (
+            f"/dev/sda2 / ext4\n{device.replace('disk/by-id/ata-X-part', 'sdb')} /srv ext4",
+            f"{root}\n{device} /srv ext4\nUUID={UUIDS}c /mnt/nas ext4",  # partition 5 is claimed
+            f"{root}\n{device}7 /srv ext4",
+            f"{root}\n{device[:-1]}4 /srv ext4",  # swap
+        ):
+            with opened(with_fstab(lines)) as image:
+                is_other_kind = "by-path" in device and "sda2" in lines
+                assert bool(image.notes("/srv")) is not is_other_kind, lines
+
+    def test_bind_folders_where_they_are_asked_for(self) -> None:
+        lines = f"UUID={UUIDS}c /mnt/nas ext4\n/mnt/nas /srv none bind\n/srv /home none rbind"
+        with opened(with_fstab(lines)) as image:
+            assert read(image, "/srv/old") == read(image, "/home/old") == b"old\n"
+            assert read(image, "/home/../home/./old") == b"old\n"
+            assert paths(image, "/home") == paths(image, "/mnt/nas")
+            assert image.notes(image.stat("/home").path) == ()
+            assert len(paths(image)) == len(set(paths(image)))
+            assert [path for path in paths(image) if path.endswith("/old")] == ["/mnt/nas/old"]
+            assert len(image.notes("/")) == 2
+
+    def test_bind_a_folder_below_the_place_or_above(self) -> None:
+        with opened(with_fstab("/srv/data /srv none bind\n/ /mnt/nas none bind")) as image:
+            assert read(image, "/srv/song") == b"la la\n"
+            assert read(image, "/mnt/nas/mnt/nas/srv/song") == b"la la\n"
+            assert len(paths(image)) == len(set(paths(image)))
+
+    def test_mount_below_a_folder_that_is_bound(self) -> None:
+        lines = f"/srv /home none bind\nUUID={UUIDS}c /home/data ext4"
+        with opened(with_fstab(lines)) as image:
+            assert read(image, "/home/data/old") == read(image, "/srv/data/old") == b"old\n"
+
+    def test_bind_nothing_of_what_is_elsewhere_or_not_there(self) -> None:
+        lines = "nas:/x /srv nfs\n/srv/data /home none bind\n/nothing /users none bind"
+        with opened(with_fstab(lines)) as image:
+            assert read(image, "/home/hidden") == b"below the mount\n"
+            assert image.notes("/home") and image.obstacle is None
+
+    def test_bind_what_can_not_be_read_and_that_is_an_error(self) -> None:
+        lines = "UUID=1234-ABCD /srv vfat\n/srv/data /home none bind"
+        with opened(with_fstab(lines)) as image:
+            with pytest.raises(PartitionUnreadable, match=r"/home: this is /srv/data, .*EFI"):
+                image.stat("/home")
+            assert "! /home" in paths(image)
+
+    def test_in_a_file_that_a_broken_link_leads_to_are_missed(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        """NixOS has such links, into a folder that may be a partition of its own."""
+        tree = tmp_path / "tree"
+        (tree / "etc").mkdir(parents=True)
+        (tree / "home").mkdir()
+        (tree / "etc/os-release").write_text("ID=nixos\n")
+        (tree / "etc/fstab").symlink_to("/nix/store/fstab")
+        system = make_ext4(tmp_path / "system", 4 * MIB, tree)
+        parts: list[tuple[str, bytes | Path]] = [
+            ("system", system), ("home", partition_of("home", 3)),
+        ]  # fmt: skip
+        with open_image(make_gpt(tmp_path / "disk", parts)) as image:
+            assert image.obstacle is not None and "leads nowhere" in image.obstacle
+            assert not image.copy("/home", tmp_path / "out", check=False).ok
+
+    @pytest.mark.parametrize("kind", ["933ac7e1-2eb4-4f13-b844-0e14e2aef915", "L"])
+    def test_by_the_type_of_a_partition(self, kind: str, tools: None, tmp_path: Path) -> None:
+        """As systemd does it, without a line, where the folder is empty."""
+        tree = tmp_path / "tree"
+        (tree / "etc").mkdir(parents=True)
+        (tree / "home").mkdir()
+        (tree / "etc/os-release").write_text("ID=x\n")
+        home = tmp_path / "home"
+        home.write_bytes(partition_of("home", 3))
+        script = f"label: gpt\nsize=4MiB, type=L\nsize=6MiB, type={kind}\n"
+        disk = make_table(tmp_path / "disk", 16 * MIB, script)
+        fill(disk, {1: make_ext4(tmp_path / "system", 4 * MIB, tree), 2: home})
+        with open_image(disk) as image:
+            assert places(image) == ({1: "/"} if kind == "L" else {1: "/", 2: "/home"})
+        (tree / "home/alice").mkdir()
+        fill(disk, {1: make_ext4(tmp_path / "system", 4 * MIB, tree)})
+        with open_image(disk) as image:
+            assert places(image) == {1: "/"}
+        (tree / "home/alice").rmdir()
+        (tree / "etc/fstab").write_text("nas:/home /home nfs\n")
+        fill(disk, {1: make_ext4(tmp_path / "system", 4 * MIB, tree)})
+        with open_image(disk) as image:
+            assert places(image) == {1: "/"} and image.notes("/home")
+
     def test_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each costs memory, so what is mounted past the bound is an error."""
         monkeypatch.setattr(mounted, "_MOUNTS_LIMIT", 3)
@@ -493,6 +590,21 @@ class TestMounts:
             for name in folders[3:]:
                 with pytest.raises(PartitionUnreadable, match="3 partitions are mounted already"):
                     image.stat(f"/{name}/old")
+
+    def test_behind_too_many_others_are_missed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(fstab, "ENTRIES_LIMIT", 2)
+        monkeypatch.setattr(opening, "ENTRIES_LIMIT", 2)
+        with opened(with_fstab(f"nas:/a /srv nfs\nnas:/b /srv nfs\n{HOME} /home ext4")) as image:
+            assert image.obstacle is not None and "mounts 2 things or more" in image.obstacle
+        with opened(with_fstab(f"nas:/a /srv nfs\n#\n{HOME}")) as image:
+            assert image.obstacle is None
+
+    def test_at_a_place_that_is_not_there_are_said(self) -> None:
+        with opened(with_fstab(f"{HOME} /nothing/here ext4\nnas:/x /nowhere nfs")) as image:
+            assert image.notes("/") == (
+                '/nothing/here: /etc/fstab mounts partition 3 (ext4 "home") here, where there is no'
+                " folder for it",
+            )
 
     def test_that_overlap_are_an_error(self, tmp_path: Path) -> None:
         """Or a small disk would hold a thousand large file systems."""
@@ -514,7 +626,7 @@ class TestMounts:
         data[at] ^= 0x20  # the folder's checksum does not match any more
         with opened(bytes(data), partition=2) as image:
             assert image.obstacle is not None
-            assert "what /etc/fstab mounts is not shown" in image.obstacle
+            assert "the mounts of /etc/fstab are not shown" in image.obstacle
             assert not image.copy("/srv", tmp_path / "out", check=False).ok
 
 
@@ -600,6 +712,26 @@ def _survives(data: bytes, out: Path) -> None:
         assert str(error).isprintable()
     assert set(snapshot(out.parent)) >= set()
     assert time.process_time() - start < PATIENCE_SECONDS
+
+
+def test_partitions_count_and_not_what_was_there_before(tools: None, tmp_path: Path) -> None:
+    """A disk that was one file system, and then was given an MBR: no program wipes that mark."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "old").write_text("old")
+    disk = make_ext4(tmp_path / "disk", 24 * MIB, tree)
+    make_table(tmp_path / "table", 24 * MIB, "label: dos\nstart=4096, size=8192, type=83\n")
+    new = make_ext4(tmp_path / "new", 4 * MIB)
+    with disk.open("r+b") as stream:
+        stream.write((tmp_path / "table").read_bytes()[:512])
+        stream.seek(4096 * 512)
+        stream.write(new.read_bytes())
+    with open_image(disk) as image:
+        assert places(image) == {1: "/"} and paths(image) == ["/"]
+    bare = bytearray(make_ext4(tmp_path / "bare", 8 * MIB, tree).read_bytes())
+    bare[:512] = (tmp_path / "table").read_bytes()[:512]  # nothing is where the table says
+    with opened(bytes(bare)) as image:
+        assert image.partitions == () and "/old" in paths(image)
 
 
 def test_a_bare_image_of_something_else_is_no_partition() -> None:

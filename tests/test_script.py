@@ -443,6 +443,17 @@ class TestDamage:
         ended = call("script", R4, env={"QBACKUP_PASSPHRASE": "wrong"})
         assert (ended.status, ended.stdout) == (3, b"")
 
+    def test_hostile_names_of_properties(self, tmp_path: Path, maker: MakerFactory) -> None:
+        """`qvm-prefs` takes - for _ in a name: nothing that is left out comes in by that way."""
+        made = maker(compression_filter=None)
+        properties = {"installed-by-rpm": "True", "default-dispvm": "evil", "odd-name": "x"}
+        made.add_qube("work", files={"private.img": b"x"}, settings=Settings(properties=properties))
+        ended = script(made.write(tmp_path / "backup"), status=1)
+        assert "work: the property installed-by-rpm is not spelled as Qubes does it" in ended.err
+        result = run_script(ended.stdout, tmp_path, str(restored(tmp_path, "work/private.img")))
+        names = {name.replace("-", "_") for name in NewQubes(result.calls).qubes["work"].properties}
+        assert "odd_name" in names and not names & {"installed_by_rpm", "default_dispvm"}
+
     def test_hostile_classes_and_rules(self, tmp_path: Path, maker: MakerFactory) -> None:
         made = maker(compression_filter=None)
         rules = ({"action": "accept", "$(touch stolen)": "x"}, {"action": "accept"})

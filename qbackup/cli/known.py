@@ -50,5 +50,5 @@ def _device(device: Device) -> dict[str, Any]:
 
 
 def firewall_errors(firewalls: Mapping[str, Firewall]) -> list[str]:
-    """Why rules can't be had, one sentence for each qube."""
+    """Reasons why rules can't be had, one sentence for each qube."""
     return [str(error) for error in firewalls.values() if isinstance(error, QBackupError)]

@@ -1,4 +1,4 @@
-"""Which partition of a disk has its `/`: the one with a system in it, else the largest."""
+"""The choice of the partition with `/`: the one with a system in it, else the largest."""
 
 from __future__ import annotations
 

@@ -261,7 +261,7 @@ class _Copy:
         )
 
     def _where(self) -> str:
-        """Where it went: beside the name that was asked for, where the file system refuses that."""
+        """The path of the copy: not the one asked for, where the file system refuses that."""
         name = self.writer.restored_as("", self.name)
         return os.path.join(self.outer, self.name if name is None else name)
 

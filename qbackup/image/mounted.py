@@ -39,6 +39,10 @@ class Mounted:
         """True if something is mounted at exactly this path."""
         return path in self._mounts
 
+    def hides(self, path: str) -> bool:
+        """True if something else than the folder itself is found at exactly this path."""
+        return path in self._mounts and not self._mounts[path].note
+
     def add(self, path: str, mount: Mount) -> None:
         """Mounts something; of two at one place the later one is found, if it is on this disk.
 

@@ -1,18 +1,20 @@
 """Mounts of a disk's own system: lines of its `/etc/fstab` and partitions → what is at which path.
 
-Each partition has one place. A line that gives it a second one, that binds a folder to another
-place or that mounts what is not on this disk is not followed, and a note says so where its path is
-asked for. A partition that is not read, or that may be hidden in one, is an error there.
+Each partition has one place. A line that gives it a second one or that mounts what is not on this
+disk is not followed, and a note says so where its path is asked for. A folder that is bound to a
+second place is found there where that place is asked for, and not where all is. A partition that is
+not read, or that may be hidden in one, is an error there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qbackup.errors import Damaged, PartitionUnreadable, UnsupportedFormat
 from qbackup.image.disk import Volume
 from qbackup.image.fstab import Entry, Source, parse_source
+from qbackup.image.kinds import WITHOUT_FILES
 from qbackup.image.reader import Ext4
 from qbackup.names import display
 
@@ -20,6 +22,13 @@ _NAMED_LIMIT = 3
 _LUKS_NAME = "/dev/mapper/luks-"
 #: What a system calls its first disk; `_own_disks` asks the line of ``/`` first.
 _FIRST_DISKS = ("sda", "vda", "xvda", "hda", "nvme0n1p", "mmcblk0p", "nbd0p", "loop0p")
+
+#: Places of partitions by their types, where no line names the place and the folder is empty.
+_BY_TYPE = {  # the UAPI group's specification of discoverable partitions; systemd follows it
+    "933ac7e1-2eb4-4f13-b844-0e14e2aef915": "/home",
+    "3b8f8425-20e0-4f3b-907f-1a25a76f98e8": "/srv",
+    "bc13c2ff-59e6-4262-a352-b275fd6f7172": "/boot",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,7 @@ class Mount:
         volume: the partition that is found there; None if none is.
         obstacle: why nothing is, though it is or may be on this disk; "" if it is.
         note: why the line was not followed, where nothing of this disk is missing; else "".
+        folder: path of the folder that is shown here a second time; "" for all but such lines.
     """
 
     path: str
@@ -39,6 +49,7 @@ class Mount:
     volume: Volume | None = None
     obstacle: str = ""
     note: str = ""
+    folder: str = ""
 
     def open(self) -> tuple[int, Ext4]:
         """The number of the partition that is found there, and its file system.
@@ -66,9 +77,28 @@ def plan(entries: Sequence[Entry], volumes: Sequence[Volume], chosen: Volume) ->
         volumes: all partitions of the disk.
         chosen: the one with ``/``.
     """
-    planner = _Planner(volumes, chosen, _own_disks(entries, chosen))
+    planner = _Planner(entries, volumes, chosen)
     ordered = sorted(entries, key=lambda entry: entry.path.count("/"))
     return [planner.mount(entry) for entry in ordered if entry.path != "/"]
+
+
+def plan_by_type(
+    volumes: Sequence[Volume], chosen: Volume, is_free: Callable[[str], bool]
+) -> list[Mount]:
+    """Gives a mount for each partition whose type says where it belongs.
+
+    Args:
+        volumes: all partitions of the disk.
+        chosen: the one with ``/``.
+        is_free: tells of a place whether nothing else is found there.
+    """
+    mounts = []
+    for volume in volumes:
+        path = _BY_TYPE.get(volume.partition.type, "")
+        if path and volume is not chosen and is_free(path):
+            obstacle = "" if volume.is_ext else _unreadable(volume)
+            mounts.append(Mount(path, volume.words, volume, obstacle))
+    return mounts
 
 
 def _own_disks(entries: Sequence[Entry], chosen: Volume) -> tuple[str, ...]:
@@ -81,29 +111,30 @@ def _own_disks(entries: Sequence[Entry], chosen: Volume) -> tuple[str, ...]:
 
 
 class _Planner:
-    def __init__(
-        self, volumes: Sequence[Volume], chosen: Volume, own_disks: tuple[str, ...]
-    ) -> None:
+    def __init__(self, entries: Sequence[Entry], volumes: Sequence[Volume], chosen: Volume) -> None:
+        self._entries = entries
         self._volumes = volumes
         self._chosen = chosen
-        self._own_disks = own_disks
+        self._own_disks = _own_disks(entries, chosen)
         self._used = {chosen.number}  # by earlier lines: of two with one UUID the other is taken
         self._hideouts: str | None = None  # known when it was needed
+        self._claimed: set[int] | None = None  # by any line; known when it was needed
 
     def mount(self, entry: Entry) -> Mount:
         source = parse_source(entry.source)
         found = None if entry.is_bind else self._find(source)
         note = obstacle = ""
         if entry.is_bind:
-            note = f"/etc/fstab binds {display(entry.source)} here, which is not followed"
+            note = f"/etc/fstab binds {display(entry.source)} here, which is not shown twice"
         elif found is None:
-            obstacle = self._hidden(entry, source)
+            obstacle = self._likely(entry, source) or self._hidden(entry, source)
             if not obstacle:
                 note = f"/etc/fstab mounts {display(entry.source)} here, which is not in this image"
         else:
             obstacle = _obstacle(entry, found)
             self._used.add(found.number)
-        return Mount(entry.path, entry.source, found, obstacle, note)
+        folder = entry.source if entry.is_bind and entry.source.startswith("/") else ""
+        return Mount(entry.path, entry.source, found, obstacle, note, folder)
 
     def _find(self, source: Source) -> Volume | None:
         matches = [volume for volume in self._volumes if self._is_meant(volume, source)]
@@ -125,6 +156,37 @@ class _Planner:
             return value in self._own_disks and source.number == volume.number
         return _luks_uuid(source) == content.uuid != "" and content.kind == "crypto_LUKS"
 
+    def _likely(self, entry: Entry, source: Source) -> str:
+        """Reason why a device of another name may be a partition of this disk; "" if it is not.
+
+        Names of disks differ from start to start, and from one kind of name to another. Where the
+        line of ``/`` gives this disk a name of the same kind, the other name is another disk's.
+        """
+        kind = source.value.rpartition("/")[0]
+        is_named = self._own_disks is not _FIRST_DISKS
+        if source.tag != "DEVICE" or (is_named and self._own_disks[0].rpartition("/")[0] == kind):
+            return ""
+        for volume in self._volumes:
+            if (
+                volume.number == source.number
+                and volume.content.kind not in WITHOUT_FILES
+                and volume.number not in self._claims()
+            ):
+                how = f"--partition {volume.number} shows it" if volume.is_ext else "can't be read"
+                return f"this is {display(entry.source)}, which may be {volume.words}: {how}"
+        return ""
+
+    def _claims(self) -> set[int]:
+        """Numbers of the partitions that some line means."""
+        if self._claimed is None:
+            sources = [parse_source(entry.source) for entry in self._entries]
+            self._claimed = {self._chosen.number} | {
+                volume.number
+                for volume in self._volumes
+                if any(self._is_meant(volume, source) for source in sources)
+            }
+        return self._claimed
+
     def _hidden(self, entry: Entry, source: Source) -> str:
         """Reason why a source that was not found may still be on this disk; "" if that can't be."""
         if not _can_be_hidden(entry, source):
@@ -143,11 +205,15 @@ class _Planner:
 def _obstacle(entry: Entry, volume: Volume) -> str:
     """Reason why this partition is not shown at its place; "" where nothing stands against that."""
     if not volume.is_ext:
-        return f"this is {volume.words}, which can't be read here"
+        return _unreadable(volume)
     if entry.subvolume:
         folder = display(entry.subvolume)
         return f"this is only {folder} of {volume.words}: --partition {volume.number} shows it"
     return ""
+
+
+def _unreadable(volume: Volume) -> str:
+    return f"this is {volume.words}, which can't be read here"
 
 
 def _luks_uuid(source: Source) -> str:

@@ -20,9 +20,10 @@ from qbackup.image import superblock
 from qbackup.image.choosing import Choice, choose
 from qbackup.image.device import Device
 from qbackup.image.disk import Volume, read_volumes
-from qbackup.image.fstab import SIZE_LIMIT, parse_fstab
-from qbackup.image.kinds import EXT, identify
-from qbackup.image.mounts import Mount, plan
+from qbackup.image.fstab import ENTRIES_LIMIT, SIZE_LIMIT, Entry, parse_fstab
+from qbackup.image.kinds import EMPTY, EXT, UNKNOWN, Content, identify
+from qbackup.image.mounts import Mount, plan, plan_by_type
+from qbackup.image.partitions import MBR_MARK
 from qbackup.image.reader import Ext4
 from qbackup.image.tree import Image
 from qbackup.limits import Limits
@@ -81,7 +82,7 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
 def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: bool) -> Image:
     device = Device(stream)
     content = identify(device)
-    if number is None and content.kind in EXT:
+    if number is None and content.kind in EXT and not _has_table_in_front(device, content, limits):
         return Image(Ext4(device, limits), stream, is_remains=is_remains)
     volumes = read_volumes(device, content, limits)
     if number is not None:
@@ -94,6 +95,21 @@ def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: boo
     image = Image(choice.volume.open(), stream, is_remains=is_remains, disk=(volumes, choice))
     image.mount(lambda image: _mounts(image, volumes, choice.volume))
     return image
+
+
+def _has_table_in_front(device: Device, content: Content, limits: Limits) -> bool:
+    """True of a disk with partitions that still has the mark of an older, larger file system.
+
+    The table is the one of an MBR, as that of GPT lies on the mark. Content that is known, where a
+    partition begins, shows that the table is one.
+    """
+    if device.peek(510, 2) != MBR_MARK:
+        return False
+    try:
+        volumes = read_volumes(device, content, limits)
+    except Damaged:
+        return False
+    return any(volume.content.kind not in (UNKNOWN, EMPTY) for volume in volumes)
 
 
 def _named(volumes: Sequence[Volume], number: int) -> Volume:
@@ -110,7 +126,7 @@ def _named(volumes: Sequence[Volume], number: int) -> Volume:
 
 
 def _has_system(volume: Volume, stream: BinaryIO) -> bool:
-    """Whether the files are those of a system, as one can see from a few of them."""
+    """True if the files are those of a system, as far as a few of them show."""
     image = Image(volume.open(), stream, search_limit=_GLANCE)
     for path in _SIGNS:
         with contextlib.suppress(NotInImage, Damaged, Unreadable):
@@ -120,15 +136,41 @@ def _has_system(volume: Volume, stream: BinaryIO) -> bool:
 
 
 def _mounts(image: Image, volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
-    """What the `/etc/fstab` in an image mounts; nothing without one."""
-    with contextlib.suppress(NotInImage):
-        if image.stat(_FSTAB).kind == "file":
-            with image.open(_FSTAB) as file:
-                data = file.read(SIZE_LIMIT + 1)
-            if len(data) > SIZE_LIMIT:
-                raise Damaged(f"it is longer than {SIZE_LIMIT} bytes", file=_FSTAB)
-            return plan(parse_fstab(data), volumes, chosen)
-    return []
+    """The mounts that the system in an image makes from its disk."""
+    entries = _fstab(image)
+    taken = {entry.path for entry in entries}
+    found = plan(entries, volumes, chosen)
+    return found + plan_by_type(
+        volumes, chosen, lambda path: path not in taken and _is_empty(image, path)
+    )
+
+
+def _fstab(image: Image) -> list[Entry]:
+    """The lines of `/etc/fstab` in an image; none without one."""
+    try:
+        if image.stat(_FSTAB).kind != "file":
+            return []
+    except NotInImage as error:
+        with contextlib.suppress(NotInImage):
+            if image.stat(_FSTAB, follow=False).kind == "symlink":
+                raise Damaged(f"it is a link that leads nowhere ({error.reason})") from error
+        return []
+    with image.open(_FSTAB) as file:
+        data = file.read(SIZE_LIMIT + 1)
+    if len(data) > SIZE_LIMIT:
+        raise Damaged(f"it is longer than {SIZE_LIMIT} bytes", file=_FSTAB)
+    entries = parse_fstab(data)
+    if len(entries) >= ENTRIES_LIMIT:  # more may follow, which were passed over
+        raise Damaged(f"it mounts {ENTRIES_LIMIT} things or more", file=_FSTAB)
+    return entries
+
+
+def _is_empty(image: Image, path: str) -> bool:
+    """True of a folder with nothing in it."""
+    try:
+        return image.stat(path).kind == "folder" and not any(image.list(path))
+    except (NotInImage, Damaged, Unreadable):
+        return False
 
 
 def _copy_of_superblock(device: Device) -> str:

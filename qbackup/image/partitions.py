@@ -15,6 +15,7 @@ from qbackup.errors import Damaged
 from qbackup.image.device import Device
 
 _SECTOR_SIZES = (512, 4096)
+MBR_MARK = b"\x55\xaa"  # at the end of the first sector
 _MBR_SECTOR = 512  # nothing in an MBR says otherwise
 _HEADER_SIZE = 92
 _ENTRIES_LIMIT = 1024  # 128 everywhere
@@ -163,7 +164,7 @@ def _parse_mbr(data: bytes) -> list[_Entry]:
     The boot sector of a file system ends in the same mark, and has code where a table is.
     """
     places = range(446, 510, 16)
-    if data[510:512] != b"\x55\xaa" or any(data[at] not in (0, 0x80) for at in places):
+    if data[510:512] != MBR_MARK or any(data[at] not in (0, 0x80) for at in places):
         return []
     return _entries(data)
 
@@ -198,7 +199,7 @@ def _chain(device: Device, extended: _Entry, seen: set[int]) -> Iterator[tuple[i
     while place is not None and place not in seen and len(seen) < _LINKS_LIMIT:
         seen.add(place)
         data = device.peek(place * _MBR_SECTOR, _MBR_SECTOR)
-        if data[510:512] != b"\x55\xaa":
+        if data[510:512] != MBR_MARK:
             return
         here, place = place, None
         for entry in _entries(data)[:2]:  # the others are never used, and can hold anything

@@ -8,6 +8,7 @@ that partition are found, and those below it are hidden, as they were on the run
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -122,6 +123,7 @@ class Image:
         self.obstacle = disk[1].obstacle if disk else None
         volumes, chosen = (disk[0], disk[1].volume) if disk else ((), None)
         self._mounted = Mounted(system, volumes, chosen)
+        self._bound: dict[str, Node] = {}  # the folders that are shown at these places, too
         self._folders: OrderedDict[tuple[int, int], dict[bytes, int]] = OrderedDict()
         self._search_limit = search_limit
         self._searched = 0  # bytes of folders that were read for the path under way
@@ -188,27 +190,69 @@ class Image:
         try:
             mounts = list(plan(self))
             self._searched = 0  # once for all, or many long ways would take long
+            late = [mount for mount in mounts if not mount.folder and not self._mount(mount)]
             for mount in mounts:
-                self._mount(mount)
+                if mount.folder:
+                    self._bind(mount)
+            for mount in late:  # in a folder that was bound
+                if not self._mount(mount):
+                    self._tell_missing(mount)
         except OWN_FAULT as error:
-            text = f"what /etc/fstab mounts is not shown, or not all of it: {error}"
+            text = f"the mounts of /etc/fstab are not shown, or not all of them: {error}"
             obstacle = f"{obstacle}; {text}" if obstacle else text
         self.obstacle = obstacle
 
-    def _mount(self, mount: Mount) -> None:
+    def _mount(self, mount: Mount) -> bool:
+        """Mounts something; returns whether its place is there."""
         if self._mounted.is_place(mount.path):  # whatever can be said of what is there until now
             self._mounted.add(mount.path, mount)
-            return
+            return True
+        node = self._place(mount.path)
+        if node is None:
+            return False
+        self._mounted.add(node.path, mount)
+        return True
+
+    def _tell_missing(self, mount: Mount) -> None:
+        """Adds a note: systems with systemd make a folder then, and others do not mount it."""
+        if mount.volume is not None:
+            text = f"/etc/fstab mounts {mount.volume.words} here, where there is no folder for it"
+            note = dataclasses.replace(mount, volume=None, obstacle="", note=text)
+            self._mounted.add(mount.path, note)
+
+    def _place(self, path: str) -> Node | None:
+        """The folder at which something can be mounted; None where there is none."""
         try:
-            node = self._resolve(mount.path, True)
+            node = self._resolve(path, True)
         except NotInImage:
-            return  # the system could not mount it either
+            return None
         except OWN_FAULT:
-            if self._searched > (self._search_limit or _SEARCH_LIMIT):
-                raise
-            return  # whoever asks for this path meets the same error
-        if node.kind == "folder" and node.path != "/":
-            self._mounted.add(node.path, mount)
+            self._check_search()
+            return None  # whoever asks for this path meets the same error
+        return node if node.kind == "folder" and node.path != "/" else None
+
+    def _bind(self, mount: Mount) -> None:
+        """Lets the place of a mount lead to the folder that is bound there."""
+        place = self._place(mount.path)
+        if place is None or self._mounted.hides(place.path):
+            return
+        folder = None
+        try:
+            folder = self._resolve(mount.folder, True)
+        except NotInImage:
+            pass
+        except OWN_FAULT as error:
+            self._check_search()
+            text = f"this is {display(mount.folder)}, which can't be read: {error.reason}"
+            mount = dataclasses.replace(mount, note="", obstacle=text)
+        is_shown = folder is not None and not self._mounted.notes(folder.path, below=False)
+        self._mounted.add(place.path, mount)
+        if folder is not None and is_shown and folder.kind == "folder":
+            self._bound[place.path] = folder
+
+    def _check_search(self) -> None:
+        if self._searched > (self._search_limit or _SEARCH_LIMIT):
+            raise Damaged("links lead through its folders again and again")
 
     def _node(self, path: str, parent: Node, number: int) -> Node:
         """Finds what is at a path: an inode of the folder's file system, or a mounted root."""
@@ -222,7 +266,7 @@ class Image:
         return Node(path, inode, number)
 
     def _below(self, path: str, parent: Node, number: int) -> Node:
-        """As `_node`, whatever is mounted there."""
+        """Finds the same as `_node`, whatever is mounted there."""
         return Node(path, self.system_of(parent).inode(number), parent.partition)
 
     # One path
@@ -352,7 +396,7 @@ class Image:
             yield node
 
     def _listed(self, path: str, folder: Node, number: int) -> Node:
-        """As `_node`; where nothing can be read of what is mounted, the folder below it."""
+        """Finds the same as `_node`; the folder below a mount of which nothing can be read."""
         try:
             return self._node(path, folder, number)
         except PartitionUnreadable:
@@ -418,6 +462,7 @@ class Image:
                 way = way[:-1] or way
                 continue
             node = self._child(way[-1], part)
+            node = self._bound.get(node.path, node)
             if node.kind != "symlink" or not (follow or any(todo)):
                 way.append(node)
                 continue
@@ -445,8 +490,7 @@ class Image:
         names = self._folders.pop(number, None)
         if names is None:
             self._searched += folder.stat.size
-            if self._searched > (self._search_limit or _SEARCH_LIMIT):
-                raise Damaged("links lead through its folders again and again")
+            self._check_search()
             names = {}
             for name, child in self._sorted(folder, None):
                 names.setdefault(name, child)

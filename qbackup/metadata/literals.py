@@ -29,7 +29,7 @@ def parse_dict(text: str) -> dict[str, bool | str]:
     """
     result: dict[str, bool | str] = {}
     for item in _items(_tokens(text), "{", "}"):
-        if len(item) != 3 or item[1] != ":" or item[2] in (":", "{", "["):
+        if len(item) != 3 or item[1] != ":" or item[2] in tuple(":{}[]"):
             raise NotALiteral
         value = item[2]
         result[_string(item[0])] = (

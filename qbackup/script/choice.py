@@ -1,4 +1,4 @@
-"""Which qubes a script makes, and what they are called then."""
+"""The choice of the qubes that a script makes, and of their new names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Choice:
 
 
 def name_fault(name: str) -> str | None:
-    """Why Qubes would not give this name to a qube; None if it would."""
+    """The reason why Qubes would not give this name to a qube; None if it would."""
     if not _NAME.fullmatch(name):
         return "Qubes allows letters, digits, -, _ and . behind a letter, 31 at most"
     if name.lower() in _RESERVED or name.lower().endswith(_STUB_SUFFIX):

@@ -101,16 +101,16 @@ class _Writer:
         for qube in makeable:
             yield self._steps(qube, lambda steps, _: steps.create())
         if makeable:
-            yield _title("2. What each one is, but for what refers to another qube.")
+            yield _title("2. Properties, features and tags, but for references to other qubes.")
         for qube in makeable:
             yield self._block(qube, lambda steps, _: steps.settings())
         if makeable:
-            yield _title("3. What refers to others; devices, firewalls, images.")
+            yield _title("3. References to other qubes; devices, firewalls, images.")
         for qube in makeable:
             yield self._block(qube, self._rest)
 
     def _fault(self, qube: Qube) -> str | None:
-        """Why a qube can't be made at all."""
+        """The reason why a qube can't be made at all; None if it can."""
         fault = name_fault(self._choice.new_name(qube.name))
         if fault is not None:
             return f"no qube can have this name ({fault}); give it another: QUBE=NEWNAME"

@@ -31,6 +31,8 @@ _LEFT_OUT = {
     DISPOSABLE_NETVM: "R4 has no such property: make a disposable template with this network qube,"
     " and name it in default_dispvm",
 }
+#: Properties that are not just set; `qvm-prefs` takes - for _ in their names.
+_HANDLED = frozenset({*_IDENTITY, *_REFERENCES, *_LEFT_OUT, FOR_DISPOSABLES})
 _ADMIN_TAG = "created-by-"  # Qubes sets such a tag itself, and lets nobody else
 _RULE_OPTIONS = (
     "action",
@@ -99,7 +101,9 @@ class Steps:
     def settings(self) -> None:
         """Properties that refer to no qube, features and tags."""
         for name, value in self._qube.properties.items():
-            if name in _LEFT_OUT:
+            if name.replace("-", "_") != name and name.replace("-", "_") in _HANDLED:
+                self.lose(f"the property {display(name)} is not spelled as Qubes does it")
+            elif name in _LEFT_OUT:
                 shown = f"{display(name)} = {display(value)}"
                 self._comment(f"Left out: {shown} ({_LEFT_OUT[name]}).")
             elif name not in (*_IDENTITY, *_REFERENCES, FOR_DISPOSABLES):
