@@ -198,6 +198,24 @@ class TestRestore:
         }
         assert len(found) == 4
 
+    def test_each_says_where_it_is_if_it_has_another_name_there(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        for name in ("a.part", "a%2Epart", "plain"):
+            (folder / name).write_text(name)
+        maker = Format3Maker(tmp_path / "maker", compression_filter=None)
+        maker.add_qube("fedora", klass="TemplateVM", template=None, files={".": folder})
+        names = ["fedora/a.part", "fedora/a%2Epart", "fedora/plain"]
+        with qbackup.open(maker.write(tmp_path / "b"), passphrase=maker.passphrase) as backup:
+            for _ in range(2):
+                found = {r.name: r for r in backup.restore(tmp_path / "out", names).files if r.qube}
+                for name, result in found.items():
+                    path = tmp_path / "out" / (result.restored_as or f"fedora/{name}")
+                    assert path.read_text() == name
+                    assert bool(result.notes) == (name != "plain")
+
     def test_from_a_pipe(self, tmp_path: Path) -> None:
         name = "v3-template"
         with (

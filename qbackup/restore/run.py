@@ -115,9 +115,9 @@ class Run:
 
         From a pipe, what is left of a file that was given up passes after its result is told.
         """
-        first, *refused = self._results[number]
+        first, *others = self._results[number]
         first = replace(first, chunks=self._files[number].chunk_count)
-        return self._placed(first), *refused
+        return tuple(map(self._placed, (first, *others)))
 
     def _placed(self, result: FileResult) -> FileResult:
         """A result of a file, with where that is if it has another name in the output folder."""
