@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,17 @@ def ask(name: str, command: str, *words: str | Path, stdin: bytes | None = None)
     backup = vectorfiles.backup_path(name) if stdin is None else "-"
     secret = {"QBACKUP_PASSPHRASE": passphrase_of(name)}
     return call(command, backup, "-q", *words, stdin=stdin or b"", env=secret)
+
+
+def _tar_of(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """An archive with these files in this order, by Python's own tar."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return archive.getvalue()
 
 
 def kept_there(name: str) -> dict[str, bytes]:
@@ -256,6 +268,36 @@ class TestRestore:
             backup.restore(tmp_path / "out", ["nobody/x/y"])
         assert not (tmp_path / "out").exists()
 
+    def test_two_archives_with_names_that_may_be_one_do_not_wait_for_each_other(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        """Each holds its names to its end, the two in opposite orders, on two lines at once."""
+        maker = BackupMaker(tmp_path / "maker", compression_filter=None, chunk_size=20_000)
+        order = [f"n{number}" for number in range(20)]
+        orders = {"user": order, "USER": order[::-1]}
+        for user in orders:
+            (tmp_path / user).mkdir()
+            maker.add_home(user, tmp_path / user)
+        members = maker.members()
+        for user, order in orders.items():
+            inner = _tar_of((f"dom0-home/{user}/{name}", user.encode() * 5000) for name in order)
+            parts = [inner[at : at + 20_000] for at in range(0, len(inner), 20_000)]
+            path = f"dom0-home/{user}"
+            new = [maker.encrypt(f"{path}.{i:03d}", part) for i, part in enumerate(parts)]
+            members = [m for m in members if not m.name.startswith(f"{path}.")] + new
+        backup = assemble(members, tmp_path / "backup")
+        names = [f"dom0/{user}/{name}" for user, order in orders.items() for name in order]
+        reports = []
+
+        def restore() -> None:
+            with qbackup.open(backup, passphrase=maker.passphrase, jobs=4) as archive:
+                reports.append(archive.restore(tmp_path / "out", names, check=False))
+
+        thread = threading.Thread(target=restore, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert reports and [statuses(reports[0])[name] for name in names] == ["ok"] * 40
+
 
 class TestWithoutTheListOfQubes:
     """Qubes then go by their folders."""
@@ -319,14 +361,10 @@ class TestDamage:
         (tmp_path / "user").mkdir()
         maker = BackupMaker(tmp_path / "maker", compression_filter=None)
         maker.add_home("user", tmp_path / "user")
-        inner = io.BytesIO()
-        with tarfile.open(fileobj=inner, mode="w") as tar:
-            for name, data in (("x", b"one"), ("y", b"good"), ("x", b"two")):
-                info = tarfile.TarInfo(f"dom0-home/user/{name}")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+        entries = (("x", b"one"), ("y", b"good"), ("x", b"two"))
+        inner = _tar_of((f"dom0-home/user/{name}", data) for name, data in entries)
         maker.members()
-        home = maker.encrypt("dom0-home/user.000", inner.getvalue())
+        home = maker.encrypt("dom0-home/user.000", inner)
         members = [home if member.name == home.name else member for member in maker.members()]
         backup = assemble(members, tmp_path / "backup")
         with qbackup.open(backup, passphrase=maker.passphrase) as archive:
