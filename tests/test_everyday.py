@@ -386,6 +386,16 @@ class TestPackedAgain:
         report = verified(packed)
         assert report.ok and "without an end mark" in report.warnings[0]
 
+    def test_zeros_that_are_no_padding_are_said(
+        self, tools: None, unpacked: Path, tmp_path: Path
+    ) -> None:
+        """Something may have been wiped out there, and nothing else would show that."""
+        packed = pack(unpacked, tmp_path / "packed", PACKERS["no padding"])
+        blocks = packed.stat().st_size // 512
+        os.truncate(packed, (blocks + 100 + blocks % 2 + 1) * 512)
+        report = verified(packed)
+        assert report.ok and "what stood there is lost" in report.warnings[0]
+
     def test_cut_at_a_members_border_what_is_missing_is_missed(
         self, tools: None, unpacked: Path, tmp_path: Path
     ) -> None:
