@@ -298,6 +298,42 @@ class TestRestore:
         thread.join(60)
         assert reports and [statuses(reports[0])[name] for name in names] == ["ok"] * 40
 
+    @pytest.mark.parametrize("name", ["apps", "my.extension"])
+    def test_out_of_a_folder_of_format_4_whose_name_does_not_say_so(
+        self, tools: None, tmp_path: Path, name: str
+    ) -> None:
+        folder = tmp_path / "folder"
+        (folder / "below").mkdir(parents=True)
+        (folder / "below/file").write_bytes(b"hello")
+        maker = BackupMaker(tmp_path / "maker")
+        files: dict[str, bytes | Path] = {"private.img": b"data", name: folder, "z": b"text"}
+        maker.add_qube("work", files=files)
+        backup = maker.write(tmp_path / "backup")
+        key = {"QBACKUP_PASSPHRASE": maker.passphrase}
+        path = f"work/{name}/below/file"
+        assert call("cat", backup, path, env=key).stdout == b"hello"
+        listed = call("ls", backup, f"work/{name}/below", env=key)
+        assert (listed.status, path in listed.out, listed.err) == (0, True, "")
+        for status in ("ok", "kept"):
+            with qbackup.open(backup, passphrase=maker.passphrase) as archive:
+                report = archive.restore(tmp_path / "out", [path])
+                assert statuses(report)[path] == status
+                assert statuses(archive.verify([path]))[path] == "ok"
+        assert set(snapshot(tmp_path / "out")) == {"qubes.xml", path}
+        for command in ("cat", "verify"):
+            assert call(command, backup, "work/private.img/x", env=key).status == 2
+
+    def test_ls_of_a_folder_before_other_files(self, tools: None, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder/file").write_bytes(b"hello")
+        maker = Format3Maker(tmp_path / "maker", compression_filter=None)
+        files: dict[str, bytes | Path] = {"apps.templates": tmp_path / "folder", "z": b"text"}
+        maker.add_qube("work", files=files | {"private.img": b"data"})
+        key = {"QBACKUP_PASSPHRASE": maker.passphrase}
+        ended = call("ls", maker.write(tmp_path / "b"), "work/apps.templates", env=key)
+        assert (ended.status, ended.err) == (0, "")
+        assert "work/apps.templates/file" in ended.out
+
 
 class TestWithoutTheListOfQubes:
     """Qubes then go by their folders."""
