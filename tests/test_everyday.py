@@ -438,6 +438,16 @@ class TestPackedAgain:
             report = archive.restore(tmp_path / "out", check=False)
             assert report.bad == () and snapshot(tmp_path / "out") == whole
 
+    def test_a_backup_in_a_folder_of_it_is_no_second_one(
+        self, tools: None, unpacked: Path, tmp_path: Path
+    ) -> None:
+        """As in a folder that was not packed again."""
+        (unpacked / "an older one").mkdir()
+        shutil.copy(unpacked / "backup-header", unpacked / "an older one")
+        command = ("sh", "-c", "tar -C .. --sort=name -cf OUT unpacked")
+        report = verified(pack(unpacked, tmp_path / "packed", command))
+        assert report.ok and report.warnings
+
     def test_several_backups_in_one_archive_are_named(
         self, tools: None, unpacked: Path, tmp_path: Path
     ) -> None:
