@@ -41,7 +41,7 @@ from qbackup.tar import (
 
 RECORD_SIZE = 20 * BLOCK_SIZE  # what GNU tar pads an archive to
 _HEADERS_SIZE = 3 * BLOCK_SIZE  # a pax header, its records, the member's own header
-_RECORD_MOST = 1024 * 1024  # of an archive that was packed again, tar -b 2048
+_RECORDS = tuple(BLOCK_SIZE << n for n in range(12))  # of other programs; tar -b 2048 at most
 _END_BLOCKS = 2
 _HERE = re.compile(r"(?:\./+)+")
 _ZEROS_READ = 1024 * 1024
@@ -316,11 +316,16 @@ class Seams:
             self._check_end(window, data_end)
         window.position -= len(data)
         if self._is_certain and window.position > record_end:
-            is_padding = self._count > 1 and window.position <= data_end + _RECORD_MOST
+            is_padding = self._count > 1 and self._fills_a_record(data_end, window.position)
             if data or not (is_padding or window.is_device):
                 self._tell_of_zeros(record_end, window.position, is_end=not data)
         if window.position > data_end:
             self._start, self._count, self._is_certain = window.position, 0, True
+
+    def _fills_a_record(self, data_end: int, end: int) -> bool:
+        """Whether zeros up to there are what some usual size of records asks for, and no more."""
+        size, least = end - self._start, data_end - self._start + _END_BLOCKS * BLOCK_SIZE
+        return any(size % record == 0 and size - record < least for record in _RECORDS)
 
     def _check_end(self, window: Window, data_end: int) -> None:
         """Tells an archive that was packed without padding from one that was cut off."""

@@ -176,7 +176,7 @@ class Contents:
         table = self.table
         found = choose(
             self._catalog.find_first,
-            self._catalog.naming.is_folder,
+            self._catalog.holds_folder,
             lambda file: table.path_of(qube, file),
             rest,
         )

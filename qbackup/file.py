@@ -151,6 +151,13 @@ class BackupFile:
         self._holds_folder = self._holds_folder or kind == "folder"
         return kind
 
+    def begins_as_folder(self) -> bool:
+        """Whether it is a folder archive; where its name does not say so, its beginning is read."""
+        if not self.is_folder:
+            with closing(self.decode()) as inner:
+                self.own_kind(inner)
+        return self.is_folder
+
     def extents(self) -> Iterator[Extent]:
         """Data and holes of an image, in order, from the first byte to the last.
 

@@ -94,8 +94,8 @@ class Recovery:
     def _plan(self, names: Sequence[str]) -> Plan:
         table = self.contents.table
         seen = [file.path for file in self.catalog.seen_files()]
-        is_folder = self.catalog.naming.is_folder
-        plan = Plan(table, names, seen if self.source.seekable else None, is_folder)
+        known = seen if self.source.seekable else None
+        plan = Plan(table, names, known, self.catalog.holds_folder)
         if not self.source.seekable:
             for target in filter(None, map(plan.target, seen)):
                 raise AlreadyPassed("it went by on the pipe", file=display(target.label))

@@ -386,6 +386,16 @@ class TestPackedAgain:
         report = verified(packed)
         assert report.ok and "without an end mark" in report.warnings[0]
 
+    def test_zeros_that_are_no_padding_are_said(
+        self, tools: None, unpacked: Path, tmp_path: Path
+    ) -> None:
+        """Something may have been wiped out there, and nothing else would show that."""
+        packed = pack(unpacked, tmp_path / "packed", PACKERS["no padding"])
+        blocks = packed.stat().st_size // 512
+        os.truncate(packed, (blocks + 100 + blocks % 2 + 1) * 512)
+        report = verified(packed)
+        assert report.ok and "what stood there is lost" in report.warnings[0]
+
     def test_cut_at_a_members_border_what_is_missing_is_missed(
         self, tools: None, unpacked: Path, tmp_path: Path
     ) -> None:
@@ -427,6 +437,16 @@ class TestPackedAgain:
         with qbackup.open(packed, passphrase=passphrase, salvage=True) as archive:
             report = archive.restore(tmp_path / "out", check=False)
             assert report.bad == () and snapshot(tmp_path / "out") == whole
+
+    def test_a_backup_in_a_folder_of_it_is_no_second_one(
+        self, tools: None, unpacked: Path, tmp_path: Path
+    ) -> None:
+        """As in a folder that was not packed again."""
+        (unpacked / "an older one").mkdir()
+        shutil.copy(unpacked / "backup-header", unpacked / "an older one")
+        command = ("sh", "-c", "tar -C .. --sort=name -cf OUT unpacked")
+        report = verified(pack(unpacked, tmp_path / "packed", command))
+        assert report.ok and report.warnings
 
     def test_several_backups_in_one_archive_are_named(
         self, tools: None, unpacked: Path, tmp_path: Path

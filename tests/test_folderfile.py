@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,17 @@ def ask(name: str, command: str, *words: str | Path, stdin: bytes | None = None)
     backup = vectorfiles.backup_path(name) if stdin is None else "-"
     secret = {"QBACKUP_PASSPHRASE": passphrase_of(name)}
     return call(command, backup, "-q", *words, stdin=stdin or b"", env=secret)
+
+
+def _tar_of(files: Iterable[tuple[str, bytes]]) -> bytes:
+    """An archive with these files in this order, by Python's own tar."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return archive.getvalue()
 
 
 def kept_there(name: str) -> dict[str, bytes]:
@@ -198,6 +210,24 @@ class TestRestore:
         }
         assert len(found) == 4
 
+    def test_each_says_where_it_is_if_it_has_another_name_there(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        for name in ("a.part", "a%2Epart", "plain"):
+            (folder / name).write_text(name)
+        maker = Format3Maker(tmp_path / "maker", compression_filter=None)
+        maker.add_qube("fedora", klass="TemplateVM", template=None, files={".": folder})
+        names = ["fedora/a.part", "fedora/a%2Epart", "fedora/plain"]
+        with qbackup.open(maker.write(tmp_path / "b"), passphrase=maker.passphrase) as backup:
+            for _ in range(2):
+                found = {r.name: r for r in backup.restore(tmp_path / "out", names).files if r.qube}
+                for name, result in found.items():
+                    path = tmp_path / "out" / (result.restored_as or f"fedora/{name}")
+                    assert path.read_text() == name
+                    assert bool(result.notes) == (name != "plain")
+
     def test_from_a_pipe(self, tmp_path: Path) -> None:
         name = "v3-template"
         with (
@@ -237,6 +267,72 @@ class TestRestore:
         with opened("v3-standalone") as backup, pytest.raises(NotInBackup):
             backup.restore(tmp_path / "out", ["nobody/x/y"])
         assert not (tmp_path / "out").exists()
+
+    def test_two_archives_with_names_that_may_be_one_do_not_wait_for_each_other(
+        self, tools: None, tmp_path: Path
+    ) -> None:
+        """Each holds its names to its end, the two in opposite orders, on two lines at once."""
+        maker = BackupMaker(tmp_path / "maker", compression_filter=None, chunk_size=20_000)
+        order = [f"n{number}" for number in range(20)]
+        orders = {"user": order, "USER": order[::-1]}
+        for user in orders:
+            (tmp_path / user).mkdir()
+            maker.add_home(user, tmp_path / user)
+        members = maker.members()
+        for user, order in orders.items():
+            inner = _tar_of((f"dom0-home/{user}/{name}", user.encode() * 5000) for name in order)
+            parts = [inner[at : at + 20_000] for at in range(0, len(inner), 20_000)]
+            path = f"dom0-home/{user}"
+            new = [maker.encrypt(f"{path}.{i:03d}", part) for i, part in enumerate(parts)]
+            members = [m for m in members if not m.name.startswith(f"{path}.")] + new
+        backup = assemble(members, tmp_path / "backup")
+        names = [f"dom0/{user}/{name}" for user, order in orders.items() for name in order]
+        reports = []
+
+        def restore() -> None:
+            with qbackup.open(backup, passphrase=maker.passphrase, jobs=4) as archive:
+                reports.append(archive.restore(tmp_path / "out", names, check=False))
+
+        thread = threading.Thread(target=restore, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert reports and [statuses(reports[0])[name] for name in names] == ["ok"] * 40
+
+    @pytest.mark.parametrize("name", ["apps", "my.extension"])
+    def test_out_of_a_folder_of_format_4_whose_name_does_not_say_so(
+        self, tools: None, tmp_path: Path, name: str
+    ) -> None:
+        folder = tmp_path / "folder"
+        (folder / "below").mkdir(parents=True)
+        (folder / "below/file").write_bytes(b"hello")
+        maker = BackupMaker(tmp_path / "maker")
+        files: dict[str, bytes | Path] = {"private.img": b"data", name: folder, "z": b"text"}
+        maker.add_qube("work", files=files)
+        backup = maker.write(tmp_path / "backup")
+        key = {"QBACKUP_PASSPHRASE": maker.passphrase}
+        path = f"work/{name}/below/file"
+        assert call("cat", backup, path, env=key).stdout == b"hello"
+        listed = call("ls", backup, f"work/{name}/below", env=key)
+        assert (listed.status, path in listed.out, listed.err) == (0, True, "")
+        for status in ("ok", "kept"):
+            with qbackup.open(backup, passphrase=maker.passphrase) as archive:
+                report = archive.restore(tmp_path / "out", [path])
+                assert statuses(report)[path] == status
+                assert statuses(archive.verify([path]))[path] == "ok"
+        assert set(snapshot(tmp_path / "out")) == {"qubes.xml", path}
+        for command in ("cat", "verify"):
+            assert call(command, backup, "work/private.img/x", env=key).status == 2
+
+    def test_ls_of_a_folder_before_other_files(self, tools: None, tmp_path: Path) -> None:
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "folder/file").write_bytes(b"hello")
+        maker = Format3Maker(tmp_path / "maker", compression_filter=None)
+        files: dict[str, bytes | Path] = {"apps.templates": tmp_path / "folder", "z": b"text"}
+        maker.add_qube("work", files=files | {"private.img": b"data"})
+        key = {"QBACKUP_PASSPHRASE": maker.passphrase}
+        ended = call("ls", maker.write(tmp_path / "b"), "work/apps.templates", env=key)
+        assert (ended.status, ended.err) == (0, "")
+        assert "work/apps.templates/file" in ended.out
 
 
 class TestWithoutTheListOfQubes:
@@ -301,14 +397,10 @@ class TestDamage:
         (tmp_path / "user").mkdir()
         maker = BackupMaker(tmp_path / "maker", compression_filter=None)
         maker.add_home("user", tmp_path / "user")
-        inner = io.BytesIO()
-        with tarfile.open(fileobj=inner, mode="w") as tar:
-            for name, data in (("x", b"one"), ("y", b"good"), ("x", b"two")):
-                info = tarfile.TarInfo(f"dom0-home/user/{name}")
-                info.size = len(data)
-                tar.addfile(info, io.BytesIO(data))
+        entries = (("x", b"one"), ("y", b"good"), ("x", b"two"))
+        inner = _tar_of((f"dom0-home/user/{name}", data) for name, data in entries)
         maker.members()
-        home = maker.encrypt("dom0-home/user.000", inner.getvalue())
+        home = maker.encrypt("dom0-home/user.000", inner)
         members = [home if member.name == home.name else member for member in maker.members()]
         backup = assemble(members, tmp_path / "backup")
         with qbackup.open(backup, passphrase=maker.passphrase) as archive:

@@ -26,7 +26,7 @@ from hypothesis import strategies as st
 
 import qbackup
 from qbackup import BackupArchive, Limits, Report
-from qbackup.restore.records import LINE_LIMIT, Codec, Record
+from qbackup.restore.records import LINE_LIMIT, Codec, Record, State
 from qbackup.subkeys import RootKey
 from tests.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.maker import BackupMaker, Member, assemble, scrypt_encrypt
@@ -249,6 +249,30 @@ class TestRecords:
         kept = parsed[1].refused
         assert kept[:-1] == many[: len(kept) - 1]
         assert kept[-1] == ("*", f"{1000 - len(kept) + 1} more, not named one by one")
+
+    def test_devices_and_pipes_that_earlier_versions_refused_are_notes(
+        self, tools: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "user").mkdir()
+        os.mkfifo(tmp_path / "user/pipe")
+        maker = BackupMaker(tmp_path / "maker")
+        maker.add_home("user", tmp_path / "user")
+        path = maker.write(tmp_path / "backup")
+        line = Codec.line
+
+        def as_before(codec: Codec, state: State, record: Record) -> bytes:
+            if record.kind == "folder":
+                refused = (("pipe", "a pipe, which is never made"),)
+                record = replace(record, notes=(), refused=refused)
+            return line(codec, state, record)
+
+        with qbackup.open(path, passphrase=maker.passphrase) as backup:
+            with monkeypatch.context() as patch:
+                patch.setattr(Codec, "line", as_before)
+                first = backup.restore(tmp_path / "out")
+            second = backup.restore(tmp_path / "out")
+        assert statuses(second)["dom0/user"] == "kept"
+        assert [r.notes for r in second.files] == [r.notes for r in first.files]
 
 
 class TestKey:

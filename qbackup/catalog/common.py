@@ -76,6 +76,10 @@ class Catalog(Protocol):
         """
         ...
 
+    def holds_folder(self, path: str) -> bool:
+        """Whether there is a folder archive of this path; on a pipe told from the name alone."""
+        ...
+
     def metadata_file(self) -> BackupFile | None:
         """``qubes.xml``; on a pipe only if it is what comes next. None if it is not there."""
         ...

@@ -62,6 +62,7 @@ class SeekableCatalog:
         self._lock = threading.Lock()
         self._copy: StoredMember | None = None
         self._count = 0
+        self._folders: dict[str, bool] = {}  # of paths that a user has asked for something below
         self.packing: Packing | None = None
         self._header = self._first(has_header=has_header)
         self._table: ChunkTable | None = None
@@ -172,6 +173,15 @@ class SeekableCatalog:
     def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
         """See `Catalog`."""
         return next(filter(None, map(self.find, paths)), None)
+
+    def holds_folder(self, path: str) -> bool:
+        """See `Catalog`. Read once, as each reading derives a key."""
+        if self.naming.is_folder(path):
+            return True
+        if path not in self._folders:
+            file = self.find(path)
+            self._folders[path] = file is not None and file.begins_as_folder()
+        return self._folders[path]
 
     def metadata_file(self) -> BackupFile | None:
         """See `Catalog`."""

@@ -258,6 +258,10 @@ class PipeCatalog:
             )
         return next((file for file in self.files() if file.path in paths), None)
 
+    def holds_folder(self, path: str) -> bool:
+        """See `Catalog`."""
+        return self.naming.is_folder(path)
+
     def metadata_file(self) -> BackupFile | None:
         """See `Catalog`. Another file that comes first keeps its turn."""
         with self._lock:

@@ -135,17 +135,22 @@ class _Search:
                 folders.append(folder)
 
     def folder(self) -> str:
-        """The folder that the backup is in. Raises NotABackup where there are several."""
+        """The folder that the backup is in: the one that holds the others, if there are more.
+
+        Raises:
+            NotABackup: there are several, side by side.
+        """
         found = next((folders for folders in self._folders.values() if folders), [""])
         if "" in found:
             return ""
-        if len(found) > 1:
+        outermost = min(found, key=len)
+        if not all(folder.startswith(outermost) for folder in found):
             names = ", ".join(display(folder) for folder in found)
             raise NotABackup(
                 f"this archive holds several backups, each in a folder ({names}): unpack it, and"
                 " name one of the folders"
             )
-        return found[0]
+        return outermost
 
     def rest(self) -> Iterator[StoredMember]:
         """What ended the search is raised again, where the members end."""

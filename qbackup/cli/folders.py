@@ -76,21 +76,26 @@ class _Listing:
     def _folders(self) -> Iterator[tuple[BackupFile, str]]:
         """The folder archives in which it may be, with what their entries' paths begin with."""
         qube = self.wanted.partition("/")[0]
-        others = []
+        others, is_there = [], False
         for file in self.archive.catalog.files():
             base = without_dot(self.archive.name_of(file.path))
             if base.partition("/")[0] != qube:
                 continue
-            if not file.is_folder:
+            if not self._is_folder(file, base):
                 others.append(base)
             elif _is_related(base, self.wanted):
                 yield file, base
-                others = []
-        if others:
+                is_there = True
+        if others and not is_there:
             raise UsageError(
                 f"{display(self.wanted)}: say QUBE:/path for what is in an image, here"
                 f" {display(others[0])}:/; the backup has no folder archive of this name"
             )
+
+    def _is_folder(self, file: BackupFile, base: str) -> bool:
+        """Whether it is a folder archive. Only that of a file that is asked for is read for it."""
+        is_asked_for = base == self.wanted or within(self.wanted, base) is not None
+        return file.is_folder or (is_asked_for and self.archive.catalog.holds_folder(file.path))
 
     def _is_shown(self, path: str, entry: Entry) -> bool:
         if self.recursive:

@@ -102,8 +102,8 @@ class Plan:
             return None
         if self._wants(*owner):
             return Target(*owner, _unsafe_target(*owner))
-        entries = self._entries(*owner) if self._is_folder(path) else {}
-        return Target(*owner, None, entries) if entries else None
+        entries = self._entries(*owner)
+        return Target(*owner, None, entries) if entries and self._is_folder(path) else None
 
     def _entries(self, qube: str, folder: str) -> dict[str, Target]:
         """What is asked for of the files in a folder archive."""

@@ -23,6 +23,7 @@ from qbackup.restore.sinks import FileSink, Found, InTheWay, TreeSink
 from qbackup.restore.writer import FolderWriter
 
 _NOTHING_KNOWN = Found()
+_ONLY_NOTED = ("a device, which is never made", "a pipe, which is never made")
 
 
 class ResumingWriter:
@@ -159,7 +160,23 @@ class ResumingWriter:
         if not self._journal.is_whole(record):
             self._writer.clear_up(record.qube, record.name)
             self._journal.whole(record)
-        return Found(True, True, record.size, record.chunks, record.refused, record.notes)
+        refused, notes = _as_told_now(record)
+        return Found(True, True, record.size, record.chunks, refused, notes)
+
+
+def _as_told_now(record: Record) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """What in a folder was refused, and the notes on it.
+
+    Earlier versions recorded devices and pipes as refused. They are noted now, so that a second run
+    says of such a folder what a first one says.
+    """
+    refused, notes = [], list(record.notes)
+    for path, reason in record.refused:
+        if reason in _ONLY_NOTED:
+            notes.append(f"{display(path)}: {reason}; left out")
+        else:
+            refused.append((path, reason))
+    return tuple(refused), tuple(notes)
 
 
 class _HashedFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -97,6 +98,7 @@ class Run:
         self._done = 0
         self._on_progress = on_progress
         self._load = load
+        self._entries_turn = threading.Lock()
         self._under_way: dict[int, str] = {}  # files by number, as they are shown
         self._metadata: list[FileResult] = []
         self._results: dict[int, tuple[FileResult, ...]] = {}
@@ -115,9 +117,9 @@ class Run:
 
         From a pipe, what is left of a file that was given up passes after its result is told.
         """
-        first, *refused = self._results[number]
+        first, *others = self._results[number]
         first = replace(first, chunks=self._files[number].chunk_count)
-        return self._placed(first), *refused
+        return tuple(map(self._placed, (first, *others)))
 
     def _placed(self, result: FileResult) -> FileResult:
         """A result of a file, with where that is if it has another name in the output folder."""
@@ -335,7 +337,11 @@ class Run:
         return [result, *(_part_of(target, path, why) for path, why in restore.refused)]
 
     def _some_of(self, task: Task, events: Iterator[Event], on_chunk: OnChunk) -> list[FileResult]:
-        """Files that are asked for out of a folder archive, a result for each."""
+        """Files that are asked for out of a folder archive, a result for each.
+
+        One archive after the other: each holds several names until its end, and two that hold what
+        the other one waits for (``Work/a`` and ``work/a`` may be one name) would wait forever.
+        """
         wanted = task.target.entries
         needed = {path: wanted[path] for path in pending(self._writer, wanted)}
         outcomes = dict.fromkeys(wanted, Outcome("exists"))
@@ -345,7 +351,9 @@ class Run:
         if needed:
             inner = task.file.decode(events, on_chunk)
             try:
-                outcomes |= EntriesRestore(self._writer, needed).run(inner, task.file.chunk_count)
+                with self._entries_turn:
+                    restore = EntriesRestore(self._writer, needed)
+                    outcomes |= restore.run(inner, task.file.chunk_count)
             except (Damaged, LimitExceeded, NotEnoughMemory) as error:
                 outcomes |= dict.fromkeys(needed, Outcome("damaged", cause=error))
         return [

@@ -193,7 +193,7 @@ class TreeRestore:
         elif entry.kind == "hardlink":
             self._make_hard_link(entry)
         else:
-            self._refuse(entry.path, f"a {entry.kind}, which is never made")
+            self._refuse(entry.path, f"of {entry.kind} kind, which is never made")
 
     def _make_folders(self, path: str) -> None:
         """Makes a folder, and before it those above it, where they are not made yet."""
