@@ -82,7 +82,7 @@ class TestSparseMap:
                 mapped([run])
 
     def test_each_run_takes_a_few_bytes(self) -> None:
-        """What docs/security.md states: about three bytes a run in real images."""
+        """The figure of docs/security.md holds: about three bytes a run in real images."""
         chance = random.Random(1)
         tracemalloc.start()
         try:

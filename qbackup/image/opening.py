@@ -110,7 +110,7 @@ def _named(volumes: Sequence[Volume], number: int) -> Volume:
 
 
 def _has_system(volume: Volume, stream: BinaryIO) -> bool:
-    """Whether the files are those of a system, as one can see from a few of them."""
+    """Tells from a few files whether they are those of a system."""
     image = Image(volume.open(), stream, search_limit=_GLANCE)
     for path in _SIGNS:
         with contextlib.suppress(NotInImage, Damaged, Unreadable):
@@ -120,7 +120,7 @@ def _has_system(volume: Volume, stream: BinaryIO) -> bool:
 
 
 def _mounts(image: Image, volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
-    """What the `/etc/fstab` in an image mounts; nothing without one."""
+    """Mounts in an image's `/etc/fstab`; none without that file."""
     with contextlib.suppress(NotInImage):
         if image.stat(_FSTAB).kind == "file":
             with image.open(_FSTAB) as file:

@@ -222,7 +222,7 @@ class Image:
         return Node(path, inode, number)
 
     def _below(self, path: str, parent: Node, number: int) -> Node:
-        """As `_node`, whatever is mounted there."""
+        """Gives what `_node` gives, whatever is mounted there."""
         return Node(path, self.system_of(parent).inode(number), parent.partition)
 
     # One path
@@ -352,7 +352,7 @@ class Image:
             yield node
 
     def _listed(self, path: str, folder: Node, number: int) -> Node:
-        """As `_node`; where nothing can be read of what is mounted, the folder below it."""
+        """Gives what `_node` gives, or the folder below a mounted partition that can't be read."""
         try:
             return self._node(path, folder, number)
         except PartitionUnreadable:
@@ -466,7 +466,7 @@ def _check_name(name: bytes) -> None:
 
 
 def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:
-    """As `_fault`. A long path costs memory once more for each name in the folder."""
+    """Finds a fault as `_fault` does. A long path costs memory for each name in the folder."""
     if depth > limits.depth:
         fault = LimitExceeded("it is in too many folders", limit="depth")
     elif len(encode(folder.path)) > limits.name:
