@@ -111,7 +111,7 @@ def make_backup(folder: Path, count: int, runs: int, writer: str, log2_n: int) -
 
 
 def make_image(path: Path, count: int, runs: int) -> Path:
-    """So many blocks of data in so many runs, with as much hole behind each run as it has data."""
+    """Blocks of data in a number of runs, with as much hole behind each run as it has data."""
     if path.exists():
         return path
     per_run = count // runs

@@ -147,7 +147,7 @@ class Window:
         self._buffer, self._start, self._ended = b"", self.position, True
 
     def has_come_to(self, position: int) -> bool:
-        """Whether the input, whose end was met, has all bytes up to there."""
+        """Tells whether the input, whose end was met, has all bytes up to there."""
         return self._source.end() >= position
 
 
@@ -199,7 +199,7 @@ def plain_name(member: TarMember) -> str:
 
 
 def is_mere_folder(member: TarMember) -> bool:
-    """Whether this is a folder as it stands in every packed folder, and in no chunk's place."""
+    """Tells whether this is a folder as in every packed folder, and not in a chunk's place."""
     name = decode(member.name).rstrip("/")
     return (
         member.type == DIRECTORY

@@ -107,9 +107,9 @@ class BackupFile:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder archive, with `entries` and no single stream.
+        """True for a folder archive, which has `entries` and no single stream.
 
-        Until something of it was read this is told from its name, and so a guess: an archive that
+        Until something of the file was read, its name decides, which is a guess: an archive that
         begins with a folder of the file's own name is a folder under any name.
         """
         return self._holds_folder or self._access.is_folder(self.path)

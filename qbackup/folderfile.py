@@ -37,7 +37,7 @@ def archives_above(wanted: str) -> Iterator[str]:
 
 
 def why_no_file(entry: Entry) -> UsageError | None:
-    """What to say where an entry has no content of its own; None if it has."""
+    """Error for an entry that has no content of its own; None if it has."""
     if entry.kind == "file":
         return None
     if entry.kind == "folder":

@@ -125,7 +125,7 @@ def read_beginning(source: Source, limits: Limits) -> Beginning | None:
 
 
 def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> Beginning | None:
-    """What a backup without a header begins with, where its members stand in another order.
+    """Beginning of a backup without a header whose members stand in another order.
 
     Raises as `read_beginning`.
     """

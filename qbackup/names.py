@@ -202,7 +202,7 @@ def json_name(name: str) -> dict[str, str]:
 
 
 def begins_as_tar_matches(name: str, text: str) -> bool:
-    """Whether a text begins with what a name means where tar's ``--xform`` reads it.
+    """Tells whether a text begins with what a name means where tar's ``--xform`` reads it.
 
     The name is a basic regular expression there, in which a dot stands for one character (for no
     byte that is not UTF-8) and a star for any number of what is before it. A name with brackets,

@@ -88,7 +88,7 @@ def place_runs(
 
 
 class _Placing:
-    """What was read and has no place yet, and short runs that become one extent.
+    """Data that was read and has no place yet, and short runs that become one extent.
 
     Args:
         read: see `place_runs`.
@@ -107,7 +107,7 @@ class _Placing:
         self._start = 0
 
     def has(self, length: int) -> bool:
-        """Whether so many stored bytes are at hand."""
+        """Tells whether so many stored bytes are at hand."""
         return length <= len(self._data)
 
     def join(self, piece: memoryview) -> None:

@@ -68,27 +68,27 @@ class Qube:
 
     @property
     def settings(self) -> QubeSettings:
-        """Its setup; empty where ``qubes.xml`` can't be used."""
+        """Setup of the qube; empty where ``qubes.xml`` can't be used."""
         return self._settings(self.name)
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """Its properties that are not the default, name to value; ``""``: no qube, or nothing."""
+        """Properties that are not the default, name to value; ``""``: no qube, or nothing."""
         return self.settings.properties
 
     @property
     def features(self) -> Mapping[str, str]:
-        """Its features, services too, name to value; ``""`` means no."""
+        """Features, services too, name to value; ``""`` means no."""
         return self.settings.features
 
     @property
     def services(self) -> Mapping[str, str]:
-        """Its services, name to value; ``""`` means off."""
+        """Services, name to value; ``""`` means off."""
         return self.settings.services
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """Its tags."""
+        """Tags of the qube."""
         return self.settings.tags
 
     @property

@@ -98,7 +98,7 @@ def scan_past_damage(
 
 
 def _next_member(window: Window, limits: Limits) -> TarMember | None:
-    """As `next_member`. A header over a limit is one more broken place, which is gone past."""
+    """Reads the next member. A header over a limit is one more broken place to go past."""
     try:
         return next_member(window, limits)
     except LimitExceeded as error:

@@ -85,7 +85,7 @@ class SeamChecker:
             self._names.append(seam.name)
 
     def _is_marked(self, seam: Seam) -> bool:
-        """Whether this cut in a member's data must have a mark: all of them have one, or none."""
+        """Tells whether this cut in a member's data must have a mark: all have one, or none."""
         if self._marked is None:
             self._marked = bool(seam.name)
         return self._marked
@@ -96,7 +96,7 @@ def _misplaced() -> Damaged:
 
 
 def _is_called(member: TarMember | None, name: bytes) -> bool:
-    """Whether a member has this name, of which no more than 100 bytes are known."""
+    """Tells whether a member has this name, of which no more than 100 bytes are known."""
     if member is None:
         return False
     return member.name == name or (len(name) == _NAME_SIZE and member.name.startswith(name))

@@ -48,12 +48,12 @@ class Address:
 
 
 def is_sftp(url: str) -> bool:
-    """Whether this is read by `open_sftp`."""
+    """Tells whether `open_sftp` reads this."""
     return _URL.fullmatch(url) is not None
 
 
 def parse_address(url: str) -> Address:
-    """What a URL means. Raises ValueError where it means nothing."""
+    """Parts of a URL. Raises ValueError where they make no sense."""
     match = _URL.fullmatch(url)
     server = _SERVER.fullmatch(match["server"]) if match else None
     if match is None or server is None:

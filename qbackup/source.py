@@ -71,7 +71,7 @@ class Source(Protocol):
 
 
 class Closable(Protocol):
-    """What can be closed."""
+    """Object that can be closed."""
 
     def close(self) -> None: ...  # noqa: D102
 

@@ -45,7 +45,7 @@ class SparseMap(Collection[tuple[int, int]]):
         return self._count
 
     def __contains__(self, run: object) -> bool:
-        """Whether there is such a run. Goes through all of them."""
+        """Tells whether there is such a run. Goes through all of them."""
         return any(run == other for other in self)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:

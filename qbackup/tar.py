@@ -365,7 +365,7 @@ def _old_gnu_entries(entries: bytes) -> tuple[list[int], list[int]]:
 
 
 def _numbers(fields: list[bytes]) -> list[int]:
-    """As `parse_number` of each. There can be millions, so what GNU tar writes goes faster."""
+    """Parses each as `parse_number` does. There can be millions, so GNU tar's form goes faster."""
     text = b"".join(fields)
     digits = text.replace(b"\0", b"")
     is_plain = len(digits) == 11 * len(fields) and text[11::12] == bytes(len(fields))
@@ -436,7 +436,7 @@ class _MapNumbers:
 
 
 def _decimals(lines: list[bytes]) -> list[int]:
-    """As `_decimal` of each."""
+    """Parses each as `_decimal` does."""
     if b"".join(lines).isdigit() and b"" not in lines and max(map(len, lines)) <= _SIZE_DIGITS:
         return list(map(int, lines))
     return [_decimal(line) for line in lines]

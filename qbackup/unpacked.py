@@ -125,7 +125,7 @@ class UnpackedSource:
         return done
 
     def _read_some(self, offset: int, buffer: memoryview) -> int:
-        """What one part of the archive has there: headers, a file's data, or zeros."""
+        """Reads from one part of the archive: headers, a file's data, or zeros."""
         member = bisect_right(self._starts, offset) - 1
         name, size = self._names[member], self._sizes[member]
         start = offset - self._starts[member]
@@ -146,7 +146,7 @@ class UnpackedSource:
         return count
 
     def _header(self, member: int) -> bytes:
-        """What stands in front of a file's data; that of the last one is kept."""
+        """Headers in front of a file's data; those of the last file are kept."""
         known, header = self._last_header
         if known != member:
             header = make_header(self._names[member], self._sizes[member])
@@ -326,7 +326,7 @@ def _part(name: bytes, size: int) -> _Part | None:
 
 
 def _is_left_over(part: _Part, names: set[bytes]) -> bool:
-    """Whether this file was left beside the backup's own by a later step of the procedure.
+    """Tells whether a later step of the procedure left this file beside the backup's own.
 
     A decrypted chunk stands beside the encrypted one: as ``NAME.000`` beside ``NAME.000.enc`` in
     format 4, as ``NAME.dec.000`` beside ``NAME.000`` in format 2. macOS puts a file ``._NAME``
@@ -362,7 +362,7 @@ def open_backup(source: str | os.PathLike[str] | BinaryIO, limits: Limits) -> So
 
 
 def _holds_backup(path: str) -> bool:
-    """Whether this folder is a backup that was unpacked: told by the names at its top."""
+    """Tells by the names at its top whether this folder is a backup that was unpacked."""
     fronts = (HEADER_NAME, f"{METADATA_PATH}.000", f"{METADATA_PATH}.000{ENCRYPTED_SUFFIX}")
     return any(os.path.lexists(os.path.join(path, name)) for name in fronts)
 

@@ -76,7 +76,7 @@ def none_latin_passphrase(folder: Path) -> BackupMaker:
 
 
 def gzip_r401rc1(folder: Path) -> BackupMaker:
-    """As Qubes R4.0.1-rc1 wrote it: qubes.xml, in several chunks here, is bound to
+    """Backup as Qubes R4.0.1-rc1 wrote it: qubes.xml, in several chunks here, is bound to
     ../../qubes.xml.NNN and called /qubes.xml inside.
     """
     maker = BackupMaker(folder / "maker", chunk_size=300)

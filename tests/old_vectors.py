@@ -180,7 +180,7 @@ def v3_link_for_an_image(folder: Path) -> OldMaker:
 
 
 def v3_icon_link(folder: Path) -> OldMaker:
-    """As before November 2015: icon.png is a symbolic link into dom0, beside an image and a folder;
+    """Backup from before November 2015: icon.png is a link into dom0, beside an image and a folder;
     so is a link to a file of the qube's own.
     """
     maker = Format3Maker(folder / "maker", compression_filter=None, dereference=False)
@@ -188,7 +188,7 @@ def v3_icon_link(folder: Path) -> OldMaker:
 
 
 def v2_icon_link(folder: Path) -> OldMaker:
-    """As R2 wrote it: icon.png is a symbolic link into dom0, beside an image and a folder; so is a
+    """Backup as R2 wrote it: icon.png is a link into dom0, beside an image and a folder; so is a
     link to a file of the qube's own.
     """
     return icon_link(Format2Maker(folder / "maker"), folder)

@@ -126,8 +126,8 @@ class TestFile:
             (b"", "empty"),
             (b"\n", "empty"),
             (b"\r\n", "empty"),
-            (b"\none\n", "first line of the passphrase file"),
-            (b"\r\none\n", "first line of the passphrase file"),
+            (b"\none\n", "first line of the passphrase "),
+            (b"\r\none\n", "first line of the passphrase "),
             (b"\xff\xfe", "empty"),
             (b"one\0two", "a byte of it is NUL"),
             (b"\xff\xfeo\0n", "a byte of it is NUL"),
@@ -209,7 +209,7 @@ LATIN = "none-latin-passphrase"
 
 
 class TestReadings:
-    """What happens to a passphrase on its way into a file costs nobody the backup."""
+    """A passphrase that changed on its way into a file costs nobody the backup."""
 
     @pytest.mark.parametrize(
         ("vector", "encoding", "mark", "said"),
@@ -235,6 +235,14 @@ class TestReadings:
         assert (WHITE_SPACE_SAID in ended.err) == end.startswith(" ")
         assert (LINES_SAID in ended.err) == ("another" in end)
         assert secret not in ended.err
+
+    def test_standard_input_is_called_by_its_name(self) -> None:
+        secret = vectorfiles.load(UTF8)["passphrase"]
+        path = vectorfiles.backup_path(UTF8)
+        ended = run("list", path, "-p", "-", stdin=f"{secret}\n2nd\n".encode("utf-8-sig"))
+        assert ended.status == 0
+        assert b"the passphrase on standard input has several lines" in ended.stderr
+        assert b"byte order mark of the passphrase on standard input was" in ended.stderr
 
     @pytest.mark.parametrize("way", ["file", "command", "environment"])
     @pytest.mark.parametrize("vector", [UTF8, LATIN])

@@ -65,7 +65,7 @@ def passphrase_of(name: str) -> str:
 
 
 def unpack(name: str, folder: Path) -> Path:
-    """As step 1 of the published procedure, with Python's own tar."""
+    """Unpacks as step 1 of the published procedure does, with Python's own tar."""
     folder.mkdir()
     with tarfile.open(vectorfiles.backup_path(name), ignore_zeros=True) as archive:
         for member in archive:
@@ -460,7 +460,7 @@ class TestPackedAgain:
     def test_a_header_at_the_top_is_the_one(
         self, tools: None, unpacked: Path, tmp_path: Path
     ) -> None:
-        """What is planted or lies in a folder besides makes nothing ambiguous."""
+        """Files that are planted in a folder, or lie there besides, make nothing ambiguous."""
         (unpacked / "old").mkdir()
         shutil.copy(unpacked / "backup-header", unpacked / "old")
         packed = pack(
@@ -478,6 +478,6 @@ class TestPackedAgain:
 
 
 def restored_again(source: Path, out: Path) -> bool:
-    """Whether a second run keeps all that the first one restored."""
+    """Tells whether a second run keeps all that the first one restored."""
     with qbackup.open(source, passphrase=passphrase_of(NAME)) as archive:
         return set(statuses(archive.restore(out)).values()) == {"kept"}

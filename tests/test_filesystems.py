@@ -221,7 +221,7 @@ class TestCallsThatAnswerAsTheyDo:
     def test_room_for_a_file_and_none_for_a_folder_is_a_full_disk(
         self, backup: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As on ext4: an empty file takes no block, and a folder takes one."""
+        """Full disk like ext4: an empty file takes no block, and a folder takes one."""
         real = os.mkdir
 
         def fail(path: str | bytes, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
@@ -313,7 +313,7 @@ class TestCallsThatAnswerAsTheyDo:
     def test_modes_that_were_not_kept_are_not_compared(
         self, backup: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """As on the same stick, mounted with other options."""
+        """The same stick, mounted with other options."""
         with monkeypatch.context() as patch:
             Calls(patch)
             check_restores(backup, tmp_path / "out")

@@ -182,7 +182,7 @@ class TestCommands:
         ended = ask("gzip-published-header", "ls", qube)
         assert (
             ended.status == 2
-            and f"say QUBE:/path for what is in an image, here {qube}/".encode() in ended.stderr
+            and f"write QUBE:/path for what is in an image, here {qube}/".encode() in ended.stderr
         )
 
 
@@ -393,7 +393,7 @@ class TestDamage:
             assert statuses(report)[wanted] == "damaged"
 
     def test_a_name_that_is_there_twice_is_no_file(self, tools: None, tmp_path: Path) -> None:
-        """It is for nobody to say which of the two counts."""
+        """Nobody can tell which of the two counts."""
         (tmp_path / "user").mkdir()
         maker = BackupMaker(tmp_path / "maker", compression_filter=None)
         maker.add_home("user", tmp_path / "user")

@@ -59,7 +59,7 @@ class TestReal:
             found(data)
 
     def test_the_copy_of_a_disk_in_a_larger_image_is_found(self) -> None:
-        """As a volume that was made larger later on."""
+        """Image of a volume that was made larger later on."""
         data = bytearray(data_of("home") + bytes(1 << 20))
         data[1024 + 5] ^= 1
         assert found(data) == found(data_of("home"))

@@ -15,7 +15,7 @@ NFD = unicodedata.normalize("NFD", NFC)
 
 
 def passphrases(data: bytes) -> list[bytes]:
-    """What is tried, in order."""
+    """Readings that are tried, in order."""
     return [reading.passphrase for reading in readings_of_file(data, "the file")]
 
 

@@ -82,7 +82,7 @@ class TestSparseMap:
                 mapped([run])
 
     def test_each_run_takes_a_few_bytes(self) -> None:
-        """What docs/security.md states: about three bytes a run in real images."""
+        """The figure of docs/security.md holds: about three bytes a run in real images."""
         chance = random.Random(1)
         tracemalloc.start()
         try:
@@ -109,6 +109,15 @@ class TestSparseMap:
             mapped(runs, limits=Limits(sparse_entries=99))
         assert caught.value.limit == "sparse_entries"
         assert "--limit sparse_entries=" in caught.value.advice
+
+    def test_the_default_allows_a_tib_of_a_real_tree(self) -> None:
+        """Qubes R4's own writer makes 52,000 runs a GiB; the limit was 2,000,000 once."""
+        assert Limits().sparse_entries >= 52_000 * 1024
+
+    def test_more_runs_than_were_once_the_limit_are_read(self) -> None:
+        count = 2_000_001
+        found = mapped([(1024 * n, 512) for n in range(count)], pieces=100_000)
+        assert len(found) == count
 
 
 @pytest.mark.parametrize("form", [old_gnu_sparse, pax_sparse])

@@ -506,7 +506,7 @@ def image_of(volumes: Sequence[bytes], filter_: str | None = None) -> bytes:
 
 
 def combed_volumes(folder: Path, image: Path, tape_length: int) -> list[bytes]:
-    """What GNU tar of that time cuts an archive of an image with many holes into."""
+    """Volumes into which GNU tar of that time cuts an archive of an image with many holes."""
     maker = Format2Maker(folder, tape_length=tape_length, encrypted=False, holes_by_reading=True)
     return [path.read_bytes() for path in maker.volumes(image, "vm1/", "private.img")]
 

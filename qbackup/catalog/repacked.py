@@ -153,7 +153,7 @@ class _Search:
         return outermost
 
     def rest(self) -> Iterator[StoredMember]:
-        """What ended the search is raised again, where the members end."""
+        """Ends where the members end, and raises again what ended the search."""
         if self.error is not None:
             raise self.error
         yield from ()

@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 import stat
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -68,7 +67,7 @@ def place_of(options: argparse.Namespace) -> Place:
         return _in_file(backup)
     qube, colon, path = name.partition(":/")
     if not colon or not qube:
-        raise UsageError(f"{display(name)}: say QUBE:/path, vault:/home/user say")
+        raise UsageError(f"{display(name)}: write QUBE:/path, e.g. vault:/home/user")
     if qube == "dom0":
         raise UsageError("dom0 has no image: restore it, and its home is a folder")
     is_named = "/" in qube
@@ -264,20 +263,13 @@ def _show_lines(lines: Iterator[str]) -> None:
 
 
 def _line(image: Image, node: Node, full: bool, note: OnError) -> str:
-    """As `ls -l`: mode, owner, group, length, time, name."""
+    """Shows a node as `ls -l` does: mode, owner, group, length, time, name."""
     mode = stat.filemode(node.stat.type_bits | node.stat.mode)
     name = display(node.path if full or not node.name else node.name)
     if node.kind == "symlink" and (target := _target(image, node, note)) is not None:
         name += f" -> {display(target)}"
     owner = f"{node.stat.uid:5} {node.stat.gid:5}"
-    return f"{mode} {owner} {node.size:12} {_time(node.stat.mtime_ns)} {name}"
-
-
-def _time(time_ns: int) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_ns // 10**9))
-    except (OverflowError, ValueError, OSError):  # years that this machine does not have
-        return "?".ljust(16)
+    return f"{mode} {owner} {node.size:12} {show.local_time(node.stat.mtime_ns)} {name}"
 
 
 def _target(image: Image, node: Node, note: OnError) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import stat
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -13,7 +12,7 @@ from qbackup.cli import output, show
 from qbackup.errors import Damaged, NotInBackup, UsageError
 from qbackup.file import BackupFile
 from qbackup.inner import Entry
-from qbackup.names import display, json_name, within, without_dot
+from qbackup.names import display, within, without_dot
 from qbackup.pieces import kept
 
 _TYPE_BITS = {
@@ -26,7 +25,7 @@ _TYPE_BITS = {
 
 
 def is_place(options: argparse.Namespace) -> bool:
-    """Whether `ls` is asked for what is in folder archives, and not in an image."""
+    """Tells whether `ls` is to show what is in folder archives, and not in an image."""
     return options.command == "ls" and options.name is not None and ":/" not in options.name
 
 
@@ -88,7 +87,7 @@ class _Listing:
                 is_there = True
         if others and not is_there:
             raise UsageError(
-                f"{display(self.wanted)}: say QUBE:/path for what is in an image, here"
+                f"{display(self.wanted)}: write QUBE:/path for what is in an image, here"
                 f" {display(others[0])}:/; the backup has no folder archive of this name"
             )
 
@@ -105,42 +104,30 @@ class _Listing:
 
 
 def _is_related(base: str, wanted: str) -> bool:
-    """Whether one of two paths is the other or leads to it."""
+    """Tells whether one of two paths is the other or leads to it."""
     return base == wanted or within(base, wanted) is not None or within(wanted, base) is not None
 
 
 def _line(path: str, entry: Entry) -> str:
-    """As `ls -l`: mode, length, time, name as `cat` takes it."""
+    """Shows an entry as `ls -l` does: mode, length, time, name as `cat` takes it."""
     mode = stat.filemode(_TYPE_BITS.get(entry.kind, 0) | entry.mode)
     name = display(path)
     if entry.kind == "symlink":
         name += f" -> {display(entry.target)}"
     elif entry.kind == "hardlink":
         name += f" is also {display(entry.target)}"
-    return f"{mode} {entry.size:12} {_time(entry.mtime_ns)} {name}"
-
-
-def _time(time_ns: int) -> str:
-    try:
-        return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_ns // 10**9))
-    except (OverflowError, ValueError, OSError):  # years that this machine does not have
-        return "?".ljust(16)
+    return f"{mode} {entry.size:12} {show.local_time(entry.mtime_ns)} {name}"
 
 
 def _document(path: str, entry: Entry) -> show.Document:
     """An entry of `ls --json`."""
     document: show.Document = {
-        **_named("path", path),
+        **show.named("path", path),
         "kind": entry.kind,
         "size": entry.size,
         "mode": f"{entry.mode:04o}",
         "mtime_ns": entry.mtime_ns,
     }
     if entry.kind in ("symlink", "hardlink"):
-        document |= _named("target", entry.target)
+        document |= show.named("target", entry.target)
     return document
-
-
-def _named(key: str, name: str) -> show.Document:
-    """As `json_name`, under another key."""
-    return {kind.replace("name", key): value for kind, value in json_name(name).items()}

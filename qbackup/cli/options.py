@@ -39,7 +39,7 @@ _EXAMPLES_OF = {
 """,
     "list": """\
   qbackup list BACKUP                        asks for the passphrase
-  qbackup list BACKUP -p FILE --json         for a program; a key more for each firewall
+  qbackup list BACKUP -p FILE --json         for a program; derives one key more per firewall
   qbackup list BACKUP --all                  what this Qubes had besides
   qbackup list - < BACKUP                    from a pipe
 """,
@@ -62,7 +62,7 @@ _EXAMPLES_OF = {
   qbackup script BACKUP > make-qubes.sh      read it, then run it in dom0
   qbackup script BACKUP work=work-old personal --restored /var/tmp/restored
 
-each firewall takes one key, as `info` tells what that costs
+each firewall costs one key; the command `info` shows how long a key takes
 """,
     "ls": """\
   qbackup ls BACKUP vault:/home/user
@@ -180,7 +180,7 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument(
             "--all",
             action="store_true",
-            help="the qubes, too, that are known but not in this backup",
+            help="also show the qubes that are known but not in this backup",
         )
     if name in ("verify", "restore"):
         command.add_argument(
@@ -202,7 +202,7 @@ def _add_names(command: argparse.ArgumentParser, name: str) -> None:
         command.add_argument(
             "--dask",
             metavar="ADDRESS",
-            help="derive keys on this Dask cluster too, tls://HOST:8786 say",
+            help="derive keys on this Dask cluster too, e.g. tls://HOST:8786",
         )
     if name == "restore":
         _add_output(command)
@@ -270,7 +270,7 @@ def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
         "--jobs", metavar="N", type=_positive, help="lanes derived side by side (default: cores)"
     )
     command.add_argument(
-        "--memory", metavar="SIZE", type=_size, help="budget, 400M say (default: half of RAM)"
+        "--memory", metavar="SIZE", type=_size, help="budget, e.g. 400M (default: half of RAM)"
     )
     command.add_argument(
         "--limit",
@@ -278,7 +278,7 @@ def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
         dest="limits",
         action="append",
         type=_limit,
-        help="raise a limit that a message names, decoder_memory=2G say; may be given again",
+        help="raise a limit that a message names, e.g. decoder_memory=2G; may be given again",
     )
     command.add_argument(
         "--compression-filter",
@@ -356,7 +356,7 @@ def _near(name: str, names: Sequence[str]) -> str:
 
 
 def _limits(chosen: Sequence[tuple[str, int]] | None) -> Limits | None:
-    """What was chosen, the last of a name; None for the defaults."""
+    """Limits as chosen, the last value of each name; None for the defaults."""
     if not chosen:
         return None
     from qbackup.limits import Limits

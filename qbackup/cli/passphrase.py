@@ -131,10 +131,10 @@ def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
 
 
 def _readings(request: Request) -> Iterator[Reading]:
-    """What may be the passphrase, in the order to try."""
+    """Possible passphrases, in the order to try."""
     file, command = request.from_file, request.from_command
     if file is not None:
-        yield from readings_of_file(_read_file(file), f"the passphrase file {display(file)}")
+        yield from readings_of_file(_read_file(file), _called(file))
     elif command is not None:
         yield from readings_of_file(_run(command), "the passphrase command's output")
     elif VARIABLE in request.environment:
@@ -153,6 +153,15 @@ def _checked(text: bytes, what: str) -> bytes:
     return text
 
 
+def _called(path: str) -> str:
+    """Words for a passphrase file in messages."""
+    return (
+        "the passphrase on standard input"
+        if path == "-"
+        else f"the passphrase file {display(path)}"
+    )
+
+
 def _read_file(path: str) -> bytes:
     try:
         if path == "-":
@@ -161,11 +170,9 @@ def _read_file(path: str) -> bytes:
             with open(path, "rb") as file:
                 data = file.read(_SIZE_LIMIT + 1)
     except OSError as error:
-        raise UsageError(
-            f"can't read the passphrase file {display(path)}: {error.strerror}"
-        ) from error
+        raise UsageError(f"can't read {_called(path)}: {error.strerror}") from error
     if len(data) > _SIZE_LIMIT:
-        raise UsageError(f"the passphrase file {display(path)} is longer than 64 KiB")
+        raise UsageError(f"{_called(path)} is longer than 64 KiB")
     return data
 
 

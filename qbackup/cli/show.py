@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -63,8 +64,16 @@ def _text(text: str) -> str:
 
 
 def named(key: str, name: str) -> Document:
-    """As `json_name`, under another key."""
+    """Gives what `json_name` gives, under another key."""
     return {kind.replace("name", key): value for kind, value in json_name(name).items()}
+
+
+def local_time(time_ns: int) -> str:
+    """Date and time of day here, in 16 characters, from nanoseconds since 1970."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_ns // 10**9))
+    except (OverflowError, ValueError, OSError):  # years that this machine does not have
+        return "?".ljust(16)
 
 
 def archive_errors(archive: BackupArchive) -> list[str]:
@@ -76,7 +85,7 @@ def archive_errors(archive: BackupArchive) -> list[str]:
 def list_errors(
     archive: BackupArchive, qubes: Sequence[Qube], firewalls: Mapping[str, Firewall]
 ) -> list[str]:
-    """As `archive_errors`, and whether files are missing, and rules that can't be had."""
+    """Errors of the archive, missing files, and firewall rules that can't be read."""
     missing = any(missing_files(qube) for qube in qubes)
     files = ["files are missing from this backup"] if missing else []
     return archive_errors(archive) + files + firewall_errors(firewalls)
@@ -87,7 +96,7 @@ def _with_errors(document: Document, errors: Sequence[str]) -> Document:
 
 
 def _header_document(header: BackupHeader) -> Document:
-    """Its values as text that is valid Unicode: a filter may be any string."""
+    """Values of the header as valid Unicode: a filter may be any string."""
     return {
         key: json_name(value)["name"] if isinstance(value, str) else value
         for key, value in dataclasses.asdict(header).items()
@@ -340,7 +349,7 @@ def _some(texts: Sequence[str]) -> list[str]:
 
 
 def _archive_text(report: Report) -> list[str]:
-    """What is wrong with the archive as a whole; the last may be a limit and no damage."""
+    """Lines on faults of the archive as a whole; the last may be a limit and no damage."""
     lines = [f"DAMAGED  the archive: {error}" for error in report.errors]
     if report.archive_limit:
         lines[-1] = f"LIMIT  the archive: {report.errors[-1]}"

@@ -85,7 +85,7 @@ def _doubt(good: Sequence[Volume], volumes: Sequence[Volume]) -> str | None:
     others = ", ".join(volume.words for volume in rivals[:_NAMED_LIMIT])
     return (
         f"only {shown.words} is shown, which holds no system; what is in {others} can't be read"
-        f" here (with --partition {shown.number} nothing else is asked for)"
+        f" here (--partition {shown.number} asks for that one alone)"
     )
 
 

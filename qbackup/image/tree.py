@@ -396,7 +396,7 @@ class Image:
             yield node
 
     def _listed(self, path: str, folder: Node, number: int) -> Node:
-        """Finds the same as `_node`; the folder below a mount of which nothing can be read."""
+        """Gives what `_node` gives, or the folder below a mounted partition that can't be read."""
         try:
             return self._node(path, folder, number)
         except PartitionUnreadable:
@@ -510,7 +510,7 @@ def _check_name(name: bytes) -> None:
 
 
 def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:
-    """As `_fault`. A long path costs memory once more for each name in the folder."""
+    """Finds a fault as `_fault` does. A long path costs memory for each name in the folder."""
     if depth > limits.depth:
         fault = LimitExceeded("it is in too many folders", limit="depth")
     elif len(encode(folder.path)) > limits.name:

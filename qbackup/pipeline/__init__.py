@@ -167,7 +167,7 @@ class Pipeline:
         self._pool.start(derivation, speculative=True)
 
     def fits(self, format_: Format, chunk: StoredChunk) -> bool:
-        """Whether a chunk's head was made with this passphrase, under its own name. Raises as
+        """Tells whether a chunk's head was made with this passphrase and its own name. Raises as
         `open_chunk`.
 
         A chunk's other name is left out: this is asked of many chunks, and each costs a derivation.

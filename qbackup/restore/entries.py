@@ -20,7 +20,7 @@ _SAME_NAME = "another file that is asked for has the same name here"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one file.
+    """Result of one file.
 
     Args:
         status: as in a report; ``exists`` where something is in the way.
@@ -51,7 +51,7 @@ class EntriesRestore:
         self._names: set[str] = set()  # as the disk may see them
 
     def run(self, inner: InnerArchive, chunks: int) -> dict[str, Outcome]:
-        """What came of each, by its path in the archive.
+        """Results of all files, by their paths in the archive.
 
         Args:
             inner: the archive.

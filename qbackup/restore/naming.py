@@ -55,7 +55,7 @@ def make(folder: int, name: bytes, call: Callable[[bytes], T], listed: Listed | 
 def make_link(
     folder: int, name: bytes, call: Callable[[bytes], None], listed: Listed | None = None
 ) -> None:
-    """As `make`, for a link.
+    """Makes a link, as `make` does a file.
 
     Raises:
         NoLinks: no name can have such a link there, though a plain file can be made.
@@ -69,12 +69,12 @@ def make_link(
 
 
 def takes_names(folder: int) -> bool:
-    """Whether a file of a plain name can be made in an open folder now."""
+    """Tells whether a file of a plain name can be made in an open folder now."""
     return _can_have(folder, lambda name: os.open(name, _NEW_FILE, 0o600, dir_fd=folder))
 
 
 def _can_have(folder: int, call: Callable[[bytes], object]) -> bool:
-    """Whether a thing of the same kind can be made there under a plain name of our own.
+    """Tells whether a thing of this kind can be made there under a plain name of our own.
 
     The kind counts: a full disk may have room for one more empty file, and none for a folder.
     """
@@ -126,7 +126,7 @@ def _plainly(name: str) -> str:
 
 
 def _may_be_another(folder: int, name: bytes) -> bool:
-    """Whether the folder has to be listed to tell: in most, names of other case lead nowhere."""
+    """Tells whether only a listing shows it: in most folders, names of other case lead nowhere."""
     text = decode(name)
     if not text.isascii() or "~" in text or text.endswith((".", " ")):
         return True

@@ -194,13 +194,13 @@ class OpenTree:
             return self._place.take_damaged(self._folders.open([]))
 
     def _listed_as(self, folder: int, name: bytes) -> str | None:
-        """As `listed_as`, but not so often that a stranger's tree costs hours."""
+        """Calls `listed_as`, but not so often that a stranger's tree costs hours."""
         self._listings += 1
         return listed_as(folder, name) if self._listings <= _LISTINGS_LIMIT else decode(name)
 
 
 def _keeps_modes(folder: int) -> bool:
-    """Whether a new folder of ours takes permissions; it has those of a new one afterwards."""
+    """Tells whether a new folder of ours takes permissions, and leaves it those of a new one."""
     return set_mode(folder, FOLDER_MODE & 0o577) & set_mode(folder, FOLDER_MODE)
 
 

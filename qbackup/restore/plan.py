@@ -106,7 +106,7 @@ class Plan:
         return Target(*owner, None, entries) if entries and self._is_folder(path) else None
 
     def _entries(self, qube: str, folder: str) -> dict[str, Target]:
-        """What is asked for of the files in a folder archive."""
+        """Names that are asked for of the files in a folder archive."""
         found = {}
         for name in self._names:
             owner, _, file = name.partition("/")

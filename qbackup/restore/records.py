@@ -143,7 +143,7 @@ def untrusted_name(line: bytes) -> str | None:
 
 
 def _shortened(refused: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
-    """As many as a line has room for; of the rest the number."""
+    """Notes that a line has room for, and the number of the rest."""
     kept: list[tuple[str, str]] = []
     size = 0
     for path, reason in refused:
@@ -156,7 +156,7 @@ def _shortened(refused: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
 
 
 def _fitting(notes: tuple[str, ...]) -> list[str]:
-    """As many as a line has room for; of the rest the number."""
+    """Notes that a line has room for, and the number of the rest."""
     kept: list[str] = []
     size = 0
     for note in notes:

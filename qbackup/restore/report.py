@@ -27,7 +27,7 @@ _MISSING = "what is missing may be in an older backup; all that is there was res
 
 
 def status_of(error: QBackupError) -> Status:
-    """What a file is that an error costs.
+    """Status of a file that an error costs.
 
     Where memory is short, a limit is met, or a partition can't be read, nothing is known to be
     wrong with the file.

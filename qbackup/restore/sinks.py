@@ -89,7 +89,7 @@ class TreeSink(Protocol):
 
     @property
     def keeps_modes(self) -> bool:
-        """Whether the file system keeps permissions."""
+        """True if the file system keeps permissions."""
         ...
 
     def folder(self, path: str) -> None:
@@ -201,7 +201,7 @@ class Writer(Protocol):
 
     @property
     def warnings(self) -> Sequence[str]:
-        """What the file system can't keep, in sentences."""
+        """Sentences on what the file system can't keep."""
         ...
 
 

@@ -22,7 +22,7 @@ PART_SUFFIX = ".part"
 _METADATA = "qubes.xml"
 _LONGEST = COMPONENT_LIMIT_BYTES - len(PART_SUFFIX)
 _SHORT = 64
-# What some file system refuses: of Windows' names, of NTFS, exFAT and FAT; bytes that are no text.
+# Characters that Windows, NTFS, exFAT or FAT refuse in names, and bytes that are no text.
 _UNUSUAL = re.compile('["*:<>?|\\\\%\0-\x1f\x7f\udc80-\udcff]|[. ]\\Z')
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]|\.\Z")
 _ESCAPE = re.compile("%(?=[0-9A-Fa-f]{2})")

@@ -329,7 +329,7 @@ class TreeRestore:
         raise refused
 
     def _is_own(self, path: str, sibling: str) -> bool:
-        """Whether something in the folder of an entry is another entry of this archive."""
+        """Tells whether something in the folder of an entry is another entry of this archive."""
         above, slash, _ = path.rpartition("/")
         if hash(encode(f"{self._there(above)}{slash}{sibling}")) in self._stand_in_paths:
             return True

@@ -12,7 +12,7 @@ _LINE_END = re.compile("[\0\r\n]")
 
 
 def check(data: bytes) -> None:
-    """What is accepted has usable ids only, and in format 4 is read the same when written.
+    """Checks that an accepted header has usable ids, and in format 4 is read the same when written.
 
     A header that is accepted leads to the proof of its own version, and proven or not decides
     about the kind of an error only.

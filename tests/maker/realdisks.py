@@ -48,7 +48,7 @@ def listed(disk: Path) -> dict[int, tuple[int, int, str]]:
 
 
 def probed(image: Path) -> dict[str, str]:
-    """What `blkid` says of an image: TYPE, LABEL, UUID."""
+    """Asks `blkid` for an image's TYPE, LABEL, UUID."""
     text = os.fsdecode(
         run(["blkid", "-p", "-o", "export", "-u", "filesystem,raid,crypto,other", str(image)])
     )

@@ -243,7 +243,7 @@ def process(command: list[str], stdin: BinaryIO | None) -> Iterator[BinaryIO]:
 
 @contextmanager
 def onto_pipe(command: list[str], pipe: str) -> Iterator[BinaryIO]:
-    """As `process`, of a program that writes onto a named pipe, which is made here."""
+    """Runs a program as `process` does, which writes onto a named pipe made here."""
     os.mkfifo(pipe)
     with tempfile.TemporaryFile() as messages:
         running = subprocess.Popen(

@@ -27,7 +27,7 @@ class Qube:
 
 
 def _folder(names: dict[str, bytes]) -> str:
-    """What stands in front of every name, told by that of the header."""
+    """Finds by the header's name what stands in front of every name."""
     for front in ("backup-header", "qubes.xml.000"):
         for name in sorted(names, key=len):
             if name == front or name.endswith(f"/{front}"):

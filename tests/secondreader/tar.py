@@ -182,7 +182,7 @@ def joined(volumes: Sequence[bytes]) -> bytes:
 
 
 def is_mark(block: bytes) -> bool:
-    """Whether a volume's first block is a header of type `M`: anything else goes on with a map."""
+    """Tells whether a volume's first block is a header of type `M`: all else goes on with a map."""
     if block[156:157] != b"M":
         return False
     try:

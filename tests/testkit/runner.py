@@ -53,7 +53,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run said: its exit status, the kind of error that ended it, and its report; notes on
+    """Outcome of a run: its exit status, the kind of error that ended it, its report; notes on
     files are among the warnings.
     """
 

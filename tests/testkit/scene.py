@@ -269,7 +269,7 @@ class Scene(Sound):
 
 
 def _met(lost: Mapping[str, str]) -> dict[str, str]:
-    """What is lost to a limit is not known to be damaged."""
+    """Names of files lost to a limit, which are not known to be damaged."""
     return {name: "limit" if how == "damaged" else how for name, how in lost.items()}
 
 

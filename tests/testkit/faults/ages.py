@@ -40,7 +40,7 @@ class AgeScene(OldScene):
     """A sound backup of an older age."""
 
     def vector_of_age(self, age: str, comment: str) -> Vector:
-        """Its vector."""
+        """Makes the vector of this age."""
         return self.vector(f"age-{age}", f"as {comment}", self.members)
 
 

@@ -146,7 +146,7 @@ def _greedy(scenes: Scenes) -> Iterator[Vector]:
 
 
 def _large_windows(scenes: Scenes) -> Iterator[Vector]:
-    """What the real programs write when their user asks for a large window."""
+    """Streams that the real programs write when their user asks for a large window."""
     for name, comment, command in (
         ("zstd", "zstd --long=31", ["zstd", "--long=31", "-c"]),
         ("xz", "xz --lzma2=dict=256MiB", ["xz", "--lzma2=dict=256MiB,mf=hc3,mode=fast", "-c"]),

@@ -66,6 +66,11 @@ def _refused(scene: Scene) -> Iterator[Vector]:
             _with(text, key, b""),
             expect="unsupported",
         )
+    yield from _refused_values(scene)
+    yield from _refused_texts(scene)
+
+
+def _refused_values(scene: Scene) -> Iterator[Vector]:
     values = {
         "version-0": (b"version", b"0", "unsupported"),
         "version-5": (b"version", b"5", "unsupported"),
@@ -88,7 +93,12 @@ def _refused(scene: Scene) -> Iterator[Vector]:
             shown.replace("\x1b", "ESC") if len(value) < 20 else f"a number of {len(value)} digits"
         )
         comment = f"{key.decode()} is {shown}"
-        yield _vector(scene, name, comment, _with(text, key, value), expect=expect)
+        changed = _with(scene.data(HEADER), key, value)
+        yield _vector(scene, name, comment, changed, expect=expect)
+
+
+def _refused_texts(scene: Scene) -> Iterator[Vector]:
+    text = scene.data(HEADER)
     texts = {
         "empty": ("it is empty", b"", "header altered"),
         "line-without-equals": ("a line has no equals sign", text + b"hello\n", "unsupported"),

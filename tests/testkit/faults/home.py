@@ -170,7 +170,7 @@ def _refused(scene: Scene) -> Iterator[Vector]:
 
 
 def _special(scene: Scene) -> Iterator[Vector]:
-    """What holds no data and is never made is mentioned, and nothing is lost."""
+    """Devices and pipes hold no data and are never made: mentioned, and nothing is lost."""
     kinds = {"character-device": b"3", "block-device": b"4", "pipe": b"6"}
     for name, kind in kinds.items():
         yield _vector(
