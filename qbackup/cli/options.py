@@ -278,7 +278,7 @@ def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
         dest="limits",
         action="append",
         type=_limit,
-        help="raise a limit that a message names, decoder_memory=2G say; may be given again",
+        help="raise a limit that a message names, e.g. decoder_memory=2G; may be given again",
     )
     command.add_argument(
         "--compression-filter",
