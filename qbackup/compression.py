@@ -25,7 +25,7 @@ from qbackup.errors import Damaged, LimitExceeded, MachineError, UnsupportedForm
 from qbackup.formats import Event, Lost
 from qbackup.limits import Limits
 from qbackup.names import display
-from qbackup.padding import Padding, Trimmed
+from qbackup.padding import ZSTD_SKIPPED, Padding, Trimmed
 from qbackup.tar import MAGIC_OFFSET
 from qbackup.windows import HEAD_SIZE, decoder_memory
 
@@ -35,6 +35,7 @@ OUTPUT_SIZE = 128 * 1024  # more are given back to the system each time, and fau
 _GZIP_WINDOW_BITS = 16 + zlib.MAX_WBITS
 _SHOWN = 80  # characters of a header's value in a message
 _PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)  # is safe to be typed
+_ZSTD_WINDOW_LOG = 10  # the smallest window that zstd has
 _GZIP_FLAGS_AT = 3  # RFC 1952, section 2.3
 
 
@@ -171,7 +172,8 @@ def _lzma(limits: Limits) -> Decoder:
 def _zstd(limits: Limits) -> Decoder:
     module = _zstd_module()
     window_log_max = limits.decoder_memory.bit_length() - 1
-    options = {module.DecompressionParameter.window_log_max: min(window_log_max, 31)}
+    window_log_max = min(max(window_log_max, _ZSTD_WINDOW_LOG), 31)  # 0 would mean zstd's default
+    options = {module.DecompressionParameter.window_log_max: window_log_max}
     decoder: Decoder = module.ZstdDecompressor(options=options)
     return decoder
 
@@ -217,15 +219,18 @@ def decoder_name(from_header: str | None) -> str | None:
     """The program that a header's words call: the last part of the first word.
 
     Qubes writes whatever its user named, with a path and options perhaps: ``/usr/bin/pigz``,
-    ``zstd -T0 -5``. Options change how a stream is written and not how it is read.
+    ``zstd -T0 -5``. Options change how a stream is written and not how it is read, but for
+    ``xz --format=lzma`` (``-F lzma``, ``-Falone``), which writes what the program lzma does.
 
     Returns:
         The name; ``""`` where the words name no program, None where nothing is compressed.
     """
     if from_header is None:
         return None
-    words = from_header.split()
-    return words[0].rpartition("/")[2] if words else ""
+    first, *options = from_header.split() or [""]
+    name = first.rpartition("/")[2]
+    is_older = name == "xz" and any(word.endswith(("lzma", "alone")) for word in options)
+    return "lzma" if is_older else name
 
 
 def same_filter(name: str | None) -> str:
@@ -255,6 +260,8 @@ def told_filter(beginning: bytes | memoryview) -> str | None:
     data = bytes(beginning[: MAGIC_OFFSET + 5])
     if data[MAGIC_OFFSET:] == b"ustar":
         return NONE
+    if data[1:4] == ZSTD_SKIPPED and data[0] >> 4 == 5:  # pzstd begins with such a frame
+        return "zstd"
     return next((name for magic, name in _BEGINNINGS.items() if data.startswith(magic)), None)
 
 

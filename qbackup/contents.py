@@ -82,6 +82,9 @@ class Contents:
     def _read(self) -> bytes:
         file = self._catalog.metadata_file()
         if file is None:
+            limit = self._catalog.error
+            if isinstance(limit, LimitExceeded):
+                raise LimitExceeded(limit.reason, limit=limit.limit, needed=limit.needed)
             raise ChunkMissing("it is not in the archive", file=METADATA_PATH)
         try:
             with file.open() as stream:

@@ -20,7 +20,7 @@ _BZIP2_END = 0x177245385090  # 48 bits, not aligned; a checksum of 32 bits follo
 _BZIP2_OWN = 5  # bytes of a stream's end that can be zero: checksum and the last byte's rest
 _GZIP_OWN = 9  # of an empty stream: from the second byte of its only block on
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-_ZSTD_SKIPPED = b"\x2a\x4d\x18"  # behind a byte 0x50 to 0x5f
+ZSTD_SKIPPED = b"\x2a\x4d\x18"  # behind a byte 0x50 to 0x5f
 
 
 class Padding:
@@ -163,7 +163,7 @@ class ZstdFrames:
             magic = yield 4, 0
             if magic == _ZSTD_MAGIC:
                 yield from self._blocks()
-            elif magic[1:] == _ZSTD_SKIPPED and magic[0] >> 4 == 5:
+            elif magic[1:] == ZSTD_SKIPPED and magic[0] >> 4 == 5:
                 size = yield 4, 0
                 yield 0, int.from_bytes(size, "little")
             else:

@@ -68,6 +68,8 @@ def place_runs(
     short = _SHORT_HOLE if len(runs) > _MANY else 0
     position = 0
     for offset, length in runs:
+        if not length:  # the end's mark; a map of many would cost an extent for each
+            continue
         hole = offset - position
         if hole:
             if pieces and hole < short and placing.joined < _JOINED_SIZE:
@@ -117,8 +119,6 @@ class _Placing:
 
     def join_stored(self, offset: int, length: int) -> None:
         """Puts stored bytes at their place, of which there are as many."""
-        if not length:
-            return
         if not self.pieces:
             self._start = offset
         self.pieces.append(self._data[:length])

@@ -35,6 +35,7 @@ from qbackup.compression import (
     ZlibDecoder,
     choose_filter,
     gzip_library,
+    told_filter,
 )
 from qbackup.errors import (
     ChunkDamaged,
@@ -340,6 +341,38 @@ class TestMemory:
             unpack(name, stored)
         assert caught.value.limit == "decoder_memory"
         assert len(unpack(name, stored, limits=Limits(decoder_memory=1 << 32))) == 1000
+
+    @pytest.mark.parametrize("options", ["--format=lzma", "-9 -F lzma", "-Falone"])
+    def test_xz_may_have_written_the_older_format(self, tools: None, options: str) -> None:
+        """``xz --format=lzma`` is a filter that Qubes takes; the header's program is xz."""
+        stored = compress("xz", SMALL, *options.split())
+        assert unpack(f"/usr/bin/xz {options}", stored + bytes(100)) == SMALL
+        with pytest.raises(Damaged, match="lzma stream is cut off"):
+            unpack(f"xz {options}", stored[:-8])
+
+    @pytest.mark.parametrize("override", [None, "/usr/bin/zstd"])
+    def test_a_stream_of_zstd_may_begin_with_a_frame_to_be_skipped(
+        self, tools: None, override: str | None
+    ) -> None:
+        """As pzstd has it; padding behind it is told from the stream all the same."""
+        skipped = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"size"
+        stored = skipped + compress("zstd", SMALL)
+        assert told_filter(stored) == "zstd"
+        assert unpack("zstd", stored + bytes(9999), override=override) == SMALL
+
+    @pytest.mark.parametrize("memory", [1, 12, 1023, 1 << 10, 1 << 63])
+    def test_any_limit_of_memory_is_one(self, tools: None, memory: int) -> None:
+        """zstd takes no window below 1 KiB for an answer, and 0 for its own 128 MiB."""
+        command = ["zstd", "--long=20", "-c"]  # from a pipe: the window is what was asked for
+        stored = subprocess.run(
+            command, input=os.urandom(1000), stdout=subprocess.PIPE, check=True
+        ).stdout
+        if memory >= 1 << 20:
+            assert len(unpack("zstd", stored, limits=Limits(decoder_memory=memory))) == 1000
+            return
+        with pytest.raises(LimitExceeded) as caught:
+            unpack("zstd", stored, limits=Limits(decoder_memory=memory))
+        assert caught.value.needed == 1 << 20
 
     def test_that_runs_out_is_no_damage(
         self, library: str, monkeypatch: pytest.MonkeyPatch

@@ -83,6 +83,20 @@ class TestOption:
         assert "--limit scrypt_work=8192" in ended.err
         assert call("list", *words, "--limit", "scrypt_work=8K").status == 0
 
+    @pytest.mark.parametrize("command", ["info", "list", "verify"])
+    @pytest.mark.parametrize(("members", "status"), [(1, 4), (2, 1), (3, 1)])
+    def test_too_many_members_name_the_option(
+        self, command: str, members: int, status: int, tmp_path: Path
+    ) -> None:
+        """Behind the header, its copy or some chunks: a limit, and neither damage nor a cut."""
+        secret = tmp_path / "passphrase"
+        secret.write_text(SMALL_SECRET + "\n")
+        words = [command, str(SMALL), "-p", str(secret), "--limit", f"members={members}"]
+        ended = call(*words)
+        is_list_lost = command == "list" and members == 2  # without ``qubes.xml`` nothing is named
+        assert ended.status == (4 if is_list_lost else status)
+        assert "--limit members=" in ended.out + ended.err
+
 
 @pytest.mark.parametrize("name", ["window-zstd", "window-xz"])
 class TestLargeWindows:

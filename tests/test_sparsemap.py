@@ -160,6 +160,16 @@ class TestPlacing:
             runs = [(n * 1024 + 512, 512) for n in range(count)]
             assert len(list(place_runs(runs, count * 1024, lambda: data))) == extents
 
+    def test_runs_of_no_length_cost_no_extents(self) -> None:
+        """A map may have them by the million; holes on both sides of one are one hole."""
+        runs = [*((n, 0) for n in range(1, 5000)), (6000, 5), (7000, 0), (9000, 0)]
+        parts = list(place_runs(runs, 9000, lambda: memoryview(b"data!")))
+        assert parts == [
+            Extent(0, 6000, None),
+            Extent(6000, 5, memoryview(b"data!")),
+            Extent(6005, 2995, None),
+        ]
+
     def test_a_hole_that_can_be_a_block_stays_a_hole(self) -> None:
         runs = [(n * 8192, 512) for n in range(2000)]
         parts = list(place_runs(runs, 2000 * 8192, lambda: memoryview(b"d" * MIB)))

@@ -23,6 +23,7 @@ from qbackup.container import ChunkTable, RunsByPath, StoredMember, Warn, scan
 from qbackup.errors import (
     HeaderAltered,
     Interrupted,
+    LimitExceeded,
     MachineError,
     QBackupError,
 )
@@ -93,7 +94,7 @@ class SeekableCatalog:
     def header_copy(self) -> StoredMember:
         """See `Catalog`."""
         self.table()
-        if self._copy is None and isinstance(self.error, MachineError):
+        if self._copy is None and isinstance(self.error, MachineError | LimitExceeded):
             raise self.error
         if self._copy is None:
             raise HeaderAltered("the header's authenticated copy is missing", file=HEADER_COPY_NAME)

@@ -15,7 +15,7 @@ from qbackup.archive import BackupArchive
 from qbackup.cli.known import NOT_IN_BACKUP, firewall_errors, settings_document
 from qbackup.cli.progress import human_size, human_time
 from qbackup.cost import Cost
-from qbackup.errors import MachineError, QBackupError, Unlockable, Unreadable
+from qbackup.errors import LimitExceeded, MachineError, QBackupError, Unlockable, Unreadable
 from qbackup.firewalls import Firewall
 from qbackup.header import BackupHeader
 from qbackup.names import display, json_name
@@ -79,7 +79,10 @@ def local_time(time_ns: int) -> str:
 def archive_errors(archive: BackupArchive) -> list[str]:
     """What keeps the archive from being whole, as far as looking at it tells."""
     error = archive.catalog.error
-    return [*archive.salvaged, *([str(error)] if error else [])]
+    if error is None:
+        return list(archive.salvaged)
+    advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
+    return [*archive.salvaged, f"{error}{advice}"]
 
 
 def list_errors(
