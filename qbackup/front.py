@@ -46,6 +46,9 @@ _OTHER_FORMAT = (
     "the header was altered or is damaged: its authenticated copy is that of format 4, and the"
     " header says another format, or none"
 )
+_USE_THE_COPY = (
+    "try another copy of the backup; with --salvage the header's authenticated copy stands in"
+)
 _MAYBE_LATER = (
     " (from a pipe the header must come first: if somebody packed the backup again, write it to a"
     " file)"
@@ -233,17 +236,22 @@ class Front:
         member = self._catalog.header()
         if member.name != HEADER_NAME:
             if member.name.startswith((METADATA_PATH + ".", HEADER_COPY_NAME)):
-                raise UnsupportedFormat(
-                    "the backup's header is missing: it begins with"
-                    f" {display(member.name)}. Without it only backups of format 2 can be read"
-                    + ("" if self._source.seekable else _MAYBE_LATER)
-                )
+                raise self._no_header(member.name)
             hint = "" if self._source.seekable else _MAYBE_LATER
             raise NotABackup(
                 f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"
                 + hint
             )
         return self._read_member(member, self._limits.header)
+
+    def _no_header(self, first: str) -> UnsupportedFormat:
+        error = UnsupportedFormat(
+            f"the backup's header is missing: it begins with {display(first)}. Without it only"
+            " backups of format 2 can be read" + ("" if self._source.seekable else _MAYBE_LATER)
+        )
+        if first == HEADER_COPY_NAME:
+            error.advice = _USE_THE_COPY
+        return error
 
     def _read_copy(self) -> bytes:
         if self._trouble is not None:

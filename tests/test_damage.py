@@ -211,7 +211,7 @@ def test_absurd_parameters_meet_a_limit_before_they_cost_anything(
     chunk = kit.chunks("vm1/private.img")[1]
     forged = with_parameters(get(kit.members, chunk).path.read_bytes(), *parameters)
     outcome = after(replace(kit.members, chunk, forged))
-    outcome.lost("damaged", "work/private.img", says=limit, chunk="vm1/private.img.001")
+    outcome.lost("limit", "work/private.img", says=limit, chunk="vm1/private.img.001")
     # the header's copy and every chunk but the forged one; those after it may be in flight
     asked = [derivation.parameters for derivation in derivations]
     assert ScryptParameters(*parameters) not in asked
@@ -573,7 +573,9 @@ class TestHeader:
 
     def test_missing(self, kit: Kit, tmp_path: Path) -> None:
         error = self.refused(kit, drop(kit.members, "backup-header"), tmp_path)
-        assert isinstance(error, NotABackup)
+        assert isinstance(error, UnsupportedFormat)
+        assert "header is missing" in str(error)
+        assert "--salvage" in error.advice
 
     @pytest.mark.parametrize(
         "header", [b"", b"version=4\n", b"\xff\xfe", b"version=4\nversion=4\n", b"version=four\n"]
