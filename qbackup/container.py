@@ -323,7 +323,7 @@ class Seams:
             self._start, self._count, self._is_certain = window.position, 0, True
 
     def _fills_a_record(self, data_end: int, end: int) -> bool:
-        """Whether zeros up to there are what some usual size of records asks for, and no more."""
+        """Tells if zeros up to there are what some usual size of records asks for, and no more."""
         size, least = end - self._start, data_end - self._start + _END_BLOCKS * BLOCK_SIZE
         return any(size % record == 0 and size - record < least for record in _RECORDS)
 

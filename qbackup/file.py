@@ -152,7 +152,7 @@ class BackupFile:
         return kind
 
     def begins_as_folder(self) -> bool:
-        """Whether it is a folder archive; where its name does not say so, its beginning is read."""
+        """Tells if this is a folder archive; reads its beginning where the name does not say so."""
         if not self.is_folder:
             with closing(self.decode()) as inner:
                 self.own_kind(inner)

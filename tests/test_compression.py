@@ -354,7 +354,7 @@ class TestMemory:
     def test_a_stream_of_zstd_may_begin_with_a_frame_to_be_skipped(
         self, tools: None, override: str | None
     ) -> None:
-        """As pzstd has it; padding behind it is told from the stream all the same."""
+        """pzstd begins so; padding behind the stream is found all the same."""
         skipped = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"size"
         stored = skipped + compress("zstd", SMALL)
         assert told_filter(stored) == "zstd"

@@ -441,7 +441,7 @@ class TestPackedAgain:
     def test_a_backup_in_a_folder_of_it_is_no_second_one(
         self, tools: None, unpacked: Path, tmp_path: Path
     ) -> None:
-        """As in a folder that was not packed again."""
+        """The same holds for a folder that was not packed again."""
         (unpacked / "an older one").mkdir()
         shutil.copy(unpacked / "backup-header", unpacked / "an older one")
         command = ("sh", "-c", "tar -C .. --sort=name -cf OUT unpacked")

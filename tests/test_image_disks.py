@@ -553,7 +553,7 @@ class TestMounts:
 
     @pytest.mark.parametrize("kind", ["933ac7e1-2eb4-4f13-b844-0e14e2aef915", "L"])
     def test_by_the_type_of_a_partition(self, kind: str, tools: None, tmp_path: Path) -> None:
-        """As systemd does it, without a line, where the folder is empty."""
+        """systemd does so without a line, where the folder is empty."""
         tree = tmp_path / "tree"
         (tree / "etc").mkdir(parents=True)
         (tree / "home").mkdir()

@@ -77,7 +77,7 @@ class Catalog(Protocol):
         ...
 
     def holds_folder(self, path: str) -> bool:
-        """Whether there is a folder archive of this path; on a pipe told from the name alone."""
+        """Tells if a path is a folder archive's; on a pipe from the name alone."""
         ...
 
     def metadata_file(self) -> BackupFile | None:

@@ -92,7 +92,7 @@ class _Listing:
             )
 
     def _is_folder(self, file: BackupFile, base: str) -> bool:
-        """Whether it is a folder archive. Only that of a file that is asked for is read for it."""
+        """Tells if a file is a folder archive; reads no file but the one that is asked for."""
         is_asked_for = base == self.wanted or within(self.wanted, base) is not None
         return file.is_folder or (is_asked_for and self.archive.catalog.holds_folder(file.path))
 

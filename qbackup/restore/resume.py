@@ -165,7 +165,7 @@ class ResumingWriter:
 
 
 def _as_told_now(record: Record) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """What in a folder was refused, and the notes on it.
+    """Refusals and notes of a folder.
 
     Earlier versions recorded devices and pipes as refused. They are noted now, so that a second run
     says of such a folder what a first one says.
