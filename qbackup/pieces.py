@@ -44,12 +44,14 @@ class Seam:
         error: what was wrong with the volume before it, which is lost; None if none is.
         strange: what is wrong with the volume's first block, if that is neither a header nor zeros:
             only what goes on in the middle of a member begins so.
+        is_whole: the volume before it consists of whole records, as tar writes them.
     """
 
     name: bytes = b""
     left: int = 0
     error: QBackupError | None = None
     strange: Damaged | None = None
+    is_whole: bool = True
 
 
 Piece: TypeAlias = "memoryview | Gap | Seam"

@@ -75,7 +75,7 @@ class SeamChecker:
                 raise seam.strange
             if not (goes_on and left == seam.left):
                 raise _misplaced()
-        elif seam.name:
+        elif seam.name or not seam.is_whole:  # without marks only the lengths can show a fault
             raise _misplaced()
         return None
 

@@ -14,7 +14,7 @@ is handed on as a `Seam`, as only the reader of the archive knows whether it fit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
 from qbackup.compression import Decompress, choose_filter, told_filter
@@ -22,6 +22,7 @@ from qbackup.errors import Damaged
 from qbackup.formats import Data, Event, Lost
 from qbackup.gaps import DecompressPastGaps
 from qbackup.limits import Limits
+from qbackup.padding import RECORD_SIZE
 from qbackup.pieces import Piece, Seam
 from qbackup.tar import BLOCK_SIZE, ZERO_BLOCK, check_block, parse_continuation
 
@@ -44,6 +45,7 @@ def choose_volumes(
 
     def join(events: Iterable[Event]) -> Iterator[Piece]:
         lost: Lost | None = None
+        is_whole = True
         for number, event in enumerate(events):
             if isinstance(event, Lost):
                 lost = lost or event
@@ -51,31 +53,50 @@ def choose_volumes(
             filter_ = named or choose_filter(told_filter(event.buffer), None, limits)
             volume = [event]
             del event  # it holds the chunk, which must be free before the next one comes
-            yield from _volume(number, filter_, volume, lost)
+            size = yield from _volume(number, filter_, volume, lost, is_whole)
+            is_whole = not size % RECORD_SIZE
             lost = None
         if lost is not None:
             raise lost.error
+        if not is_whole:
+            raise Damaged("its last chunk is no whole volume, which tar fills up to a record")
 
     return join
 
 
 def _volume(
-    number: int, decompress: Decompress, volume: list[Data], lost: Lost | None
-) -> Iterator[Piece]:
-    """One volume's part of the archive, behind the seam and what is lost before it."""
+    number: int, decompress: Decompress, volume: list[Data], lost: Lost | None, is_whole: bool
+) -> Generator[Piece, None, int]:
+    """One volume's part of the archive, behind the seam and what is lost before it.
+
+    Args:
+        number: of the volume, from 0.
+        decompress: its filter.
+        volume: its chunk, which is taken out.
+        lost: the chunks that are lost before it.
+        is_whole: see `Seam`.
+
+    Returns:
+        The volume's length in bytes.
+    """
     pieces = decompress(volume.pop() for _ in range(1))
     front = b""
     while len(front) < BLOCK_SIZE and (piece := next(pieces, None)) is not None:
         front += bytes(piece)
         del piece
+    size = len(front)
     if number:
         seam = _seam(front)
-        yield seam if lost is None else replace(seam, error=lost.error)
+        yield replace(seam, is_whole=is_whole, error=None if lost is None else lost.error)
         front = front[BLOCK_SIZE:] if seam.name else front
     if front:
         yield memoryview(front)
     del front
-    yield from pieces
+    for piece in pieces:
+        size += len(piece)
+        yield piece
+        del piece
+    return size
 
 
 def _seam(front: bytes) -> Seam:

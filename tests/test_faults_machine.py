@@ -210,7 +210,7 @@ class TestClosedStreams:
 
     def test_standard_input_that_is_the_passphrase(self, restores: Restores) -> None:
         status, _, err = self.shell("<&-", *restores.arguments("-p", "-"))
-        assert (status, err) == (2, b"qbackup: the passphrase file - is empty\n")
+        assert (status, err) == (2, b"qbackup: the passphrase on standard input is empty\n")
         assert not restores.out.exists()
 
     @pytest.mark.parametrize("redirection", [">/dev/full", ">&-", ">/dev/full 2>/dev/full"])

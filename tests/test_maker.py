@@ -350,7 +350,10 @@ def test_vectors_are_what_their_descriptions_say(tools: None, name: str, tmp_pat
         assert found == entries
     for link in expected.get("links", []):
         restored = by_procedure(expected, backup, link["stored_name"], tmp_path)
-        assert os.readlink(restored) == link["target"]
+        prefix = os.path.dirname(link["stored_name"])
+        is_changed = expected["format"] == 2 and not link["target"].startswith("/")  # by `--xform`
+        target = f"{prefix}/{link['target']}" if is_changed else link["target"]
+        assert os.readlink(restored) == target
 
 
 def by_procedure(
@@ -382,7 +385,8 @@ def test_the_sample_backup_holds_a_letter(tools: None, tmp_path: Path) -> None:
 
 def test_vectors_stay_small() -> None:
     files = [path for path in vectorfiles.FOLDER.iterdir() if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 4 << 20
+    # an encrypted stream of format 3 has tar's padding in it, which nothing compresses
+    assert sum(path.stat().st_size for path in files) < 6 << 20
 
 
 def without_source(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

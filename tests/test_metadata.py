@@ -366,4 +366,4 @@ class TestOwners:
         assert table.owner("vm1/private.img") == ("vm1", "private.img")
         assert table.owner("dom0-home/user") == ("dom0", "user")
         assert table.owner("qubes.xml") is None
-        assert table.path_of("vm1", "private.img") is None
+        assert table.path_of("vm1", "private.img") == "vm1/private.img"

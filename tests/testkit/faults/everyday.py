@@ -22,11 +22,17 @@ def vectors(scenes: Scenes) -> Iterator[Vector]:
     yield from _packed(scenes.plain)
     yield from _ends(scenes.plain)
     for scene, name in ((scenes.old.three, "v3"), (scenes.old.two, "v2")):
+        packed = _tar(scene, *sorted(_names(scene), reverse=True), prefix=f"{FOLDER}/")
+        comment = (
+            f"{name}: packed again, names with a folder in front, the header last; read from a"
+        )
+        yield scene.vector(f"{name}-packed-again-file", f"{comment} file", packed, source="file")
         yield scene.vector(
-            f"{name}-packed-again-file",
-            "packed again from a folder: names with a folder in front, the header last",
-            _tar(scene, *sorted(_names(scene), reverse=True), prefix=f"{FOLDER}/"),
-            source="file",
+            f"{name}-packed-again-pipe",
+            f"{comment} pipe",
+            packed,
+            expect="not a backup",
+            source="pipe",
         )
 
 
@@ -61,10 +67,9 @@ def _packed(scene: Sound) -> Iterator[Vector]:
             _tar(scene, *names, prefix=prefix),
         )
     yield scene.vector(
-        "packed-whole-folder-file",
-        "packed again as a whole folder, so folders are members too; read from a file",
+        "packed-whole-folder",
+        "packed again as a whole folder, so folders are members too",
         _tar(scene, ".", options=("--sort=name", "--mode=700")),
-        source="file",
     )
     backwards = _tar(scene, *reversed(names))
     yield scene.vector(

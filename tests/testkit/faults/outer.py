@@ -28,6 +28,7 @@ def vectors(scenes: Scenes) -> Iterator[Vector]:
     yield from _sizes(scene)
     yield from _types(scene)
     yield from _without_meaning(scene)
+    yield from _behind_another_file(scene)
     yield from _no_backup(scene)
 
 
@@ -117,13 +118,14 @@ def _sizes(scene: Scene) -> Iterator[Vector]:
         "negative": ("is negative", octal(-1, 12)),
         "not-octal": ("has a digit that is not octal", b"00000001380\0"),
     }
+    over = ("octal-most", "tebibyte", "2-to-63-less-one")  # more than a chunk may have
     for name, (comment, field) in faults.items():
         yield scene.vector(
             f"outer-size-{name}",
             f"outer tar: the size {comment}; the checksum fits",
             _forged(scene, fields={124: field}),
             expect="archive damaged",
-            lost={**BROKEN, "work/private.img": "limit"} if name == "octal-most" else BROKEN,
+            lost={**BROKEN, "work/private.img": "limit"} if name in over else BROKEN,
             unseen=BEHIND,
         )
 
@@ -219,18 +221,25 @@ def _no_backup(scene: Scene) -> Iterator[Vector]:
         yield scene.vector(
             f"no-backup-{name}", f"not a backup: {comment}", backup, expect="not a backup"
         )
-    yield scene.vector(
-        "no-backup-file-before-the-header",
-        "not a backup: another file stands before the header",
-        foreign + whole,
-        expect="not a backup",
-    )
     link = archive(header(HEADER.encode(), kind=b"2", link=b"/etc/passwd"))
     yield scene.vector(
         "no-backup-header-is-a-link",
         "not a backup: backup-header is a symbolic link, and the real one is not there",
         link + scene.after(HEADER),
+        expect="unsupported",
+    )
+
+
+def _behind_another_file(scene: Scene) -> Iterator[Vector]:
+    comment = "outer archive: another file stands before the header; read from a"
+    backup = archive(header(b"README", size=3), padded(b"hi\n")) + scene.assemble(scene.members)
+    yield scene.vector("order-header-second-file", f"{comment} file", backup, source="file")
+    yield scene.vector(
+        "order-header-second-pipe",
+        f"{comment} pipe",
+        backup,
         expect="not a backup",
+        source="pipe",
     )
 
 
