@@ -58,8 +58,6 @@ def choose_volumes(
             lost = None
         if lost is not None:
             raise lost.error
-        if not is_whole:
-            raise Damaged("its last chunk is no whole volume, which tar fills up to a record")
 
     return join
 
