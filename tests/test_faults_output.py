@@ -248,7 +248,8 @@ class TestChangedMeanwhile:
     @pytest.mark.parametrize("what", ["dom0", "dom0/user.part"])
     def test_a_home_removed(self, restores: Restores, what: str) -> None:
         with restores.paused("dom0-home/user.001.enc", "dom0/user.part") as paused:
-            shutil.rmtree(restores.out / what)
+            while (restores.out / what).exists():  # the restore may remove what it has made
+                shutil.rmtree(restores.out / what, ignore_errors=True)
             ended = paused.go_on()
         assert ended.status in (1, 5)
         assert "vault/private.img" in restores.left()
