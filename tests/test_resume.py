@@ -18,7 +18,7 @@ import pytest
 import qbackup
 from qbackup import BackupArchive, MachineError
 from qbackup.keys import Derivation
-from qbackup.restore.lock import LOCK_NAME
+from qbackup.restore.lock import LOCK_NAME, FolderLock
 from tests import alter, kills
 from tests.commandline import SAMPLE, SAMPLE_FILE, finish, run, start, wait_for
 from tests.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
@@ -442,6 +442,26 @@ class TestInterrupted:
         assert found["personal/private.img"] == "kept"
         assert run("restore", SAMPLE, "-o", tmp_path / "undisturbed", *KEY).status == 0
         assert snapshot(out, folders=True) == snapshot(tmp_path / "undisturbed", folders=True)
+
+
+class TestLock:
+    def test_is_let_go_while_a_copy_of_the_descriptor_is_open(self, tmp_path: Path) -> None:
+        folder = os.open(tmp_path, os.O_RDONLY)
+        copy = os.dup(folder)
+        lock = FolderLock(folder)
+        with pytest.raises(qbackup.MachineError):
+            self.locked(tmp_path)
+        lock.release()
+        os.close(folder)
+        self.locked(tmp_path)
+        os.close(copy)
+
+    def locked(self, path: Path) -> None:
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            FolderLock(folder).release()
+        finally:
+            os.close(folder)
 
 
 class TestKills:

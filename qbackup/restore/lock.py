@@ -40,11 +40,16 @@ class FolderLock:
             self._make_file()
 
     def release(self) -> None:
-        """Lets the next one in. The folder's own lock goes when its descriptor is closed."""
+        """Lets the next one in, also while a thread that ends late has the folder open."""
         if self._has_file:
             self._has_file = False
             with contextlib.suppress(OSError):
                 os.unlink(LOCK_NAME, dir_fd=self._folder)
+            return
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(self._folder, fcntl.LOCK_UN)
 
     def _make_file(self) -> None:
         try:
