@@ -14,9 +14,9 @@ from typing import Any
 
 import qbackup
 from benchmarks.workload import PASSPHRASE
-from qbackup.file import BackupFile
-from qbackup.inner import InnerArchive
-from qbackup.scrypt import ScryptParameters
+from qbackup.archive.file import BackupFile
+from qbackup.content.inner import InnerArchive
+from qbackup.crypto.scrypt_format import ScryptParameters
 
 _BLOCK = 64 * 1024  # the writer leaves out blocks of zeros of this size
 _ZEROS = bytes(_BLOCK)

@@ -21,11 +21,11 @@ from dataclasses import asdict, dataclass
 from Crypto.Protocol.KDF import scrypt
 
 from benchmarks.machine import cores
-from qbackup.keys import Derivation, Deriver
-from qbackup.lanes import LaneMemory
-from qbackup.passes import WIDTH, kernel_width
-from qbackup.pipeline import Pipeline
-from qbackup.scrypt import KEY_SIZE, ScryptParameters
+from qbackup.crypto.kdf import Derivation, Deriver
+from qbackup.crypto.romix.kernel import LaneMemory
+from qbackup.crypto.romix.tuning import WIDTH, kernel_width
+from qbackup.crypto.scrypt_format import KEY_SIZE, ScryptParameters
+from qbackup.pipeline.pipeline import Pipeline
 
 
 @dataclass(frozen=True)

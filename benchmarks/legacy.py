@@ -24,7 +24,7 @@ from pathlib import Path
 from benchmarks.command import Run, run
 from benchmarks.machine import Setup, describe
 from benchmarks.table import markdown
-from qbackup.ciphers import choose_cbc
+from qbackup.crypto.ciphers import choose_cbc
 from tests.maker import Format3Maker
 
 MIB = 1 << 20

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import lru_cache
 
-from qbackup.keys import physical_memory
+from qbackup.crypto.kdf import physical_memory
 
 PACKAGES = ("pycryptodome", "isal", "llvmlite")
 GIB = 1 << 30

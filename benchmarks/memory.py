@@ -15,9 +15,9 @@ import sys
 
 from benchmarks.derivation import on_all, timed
 from benchmarks.machine import cores
-from qbackup.lanes import LaneMemory
-from qbackup.passes import WIDTH
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.romix.kernel import LaneMemory
+from qbackup.crypto.romix.tuning import WIDTH
+from qbackup.crypto.scrypt_format import ScryptParameters
 
 
 def first_touches(parameters: ScryptParameters, threads: int) -> list[float]:

@@ -21,8 +21,8 @@ from Crypto.Cipher import AES
 import qbackup
 from benchmarks.derivation import busy, by_passes, by_product, by_pycryptodome
 from benchmarks.machine import cores
-from qbackup.compression import Decoder, IsalDecoder, ZlibDecoder
-from qbackup.scrypt import ScryptParameters
+from qbackup.content.filters import Decoder, IsalDecoder, ZlibDecoder
+from qbackup.crypto.scrypt_format import ScryptParameters
 
 MIB = 1 << 20
 PIECE = 128 * 1024  # what the product inflates and writes at once

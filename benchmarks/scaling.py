@@ -25,7 +25,7 @@ from benchmarks.scenario import CHUNK, MIB, Backup, Machine, Outcome, Rates
 from benchmarks.simulation import Simulation
 from benchmarks.speeds import SEEN_SECONDS, Speeds, measured, typical
 from benchmarks.table import markdown
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.scrypt_format import ScryptParameters
 
 GIB = 1 << 30
 WORKERS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import cast
 
-from qbackup.passes import WIDTH, kernel_saves
-from qbackup.pipeline import _LINES_LIMIT, _WORTH_LOADING_SECONDS
+from qbackup.crypto.romix.tuning import WIDTH, kernel_saves
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.pipeline.pipeline import _LINES_LIMIT, _WORTH_LOADING_SECONDS
 from qbackup.pipeline.remote import RemoteMixing
-from qbackup.scrypt import ScryptParameters
 
 MIB = 1 << 20
 CHUNK = 100 * MIB

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.clock import Clock, Shared
 from benchmarks.parts import Chunk, Idle, Line, Memory, RemoteWorkers
 from benchmarks.scenario import CHUNK, MIB, Backup, Machine, Outcome, Rates
-from qbackup.passes import PASS_SECONDS, WIDTH, kernel_width
+from qbackup.crypto.romix.tuning import PASS_SECONDS, WIDTH, kernel_width
 from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.pipeline.workers import LINGER_SECONDS
 
@@ -211,7 +211,7 @@ class Simulation:
             self._remote.derive(functools.partial(self._remote_done, chunk))
 
     def _remote_derivation(self) -> float:
-        """Seconds that `qbackup.mixing.mix` takes for one key."""
+        """Seconds that `qbackup.crypto.scrypt_steps.mix` takes for one key."""
         size, p = self._parameters.n * self._parameters.r, self._parameters.p
         widths = [min(WIDTH, p - first) for first in range(0, p, WIDTH)]
         passed = sum(PASS_SECONDS[lanes] for lanes in widths) * (self._rates.kernel or 0.0)

@@ -10,8 +10,8 @@ from benchmarks.floor import Turn, take_turn
 from benchmarks.machine import Setup, installed_setups
 from benchmarks.scenario import MIB, Rates
 from benchmarks.workload import FULL, SMALL, make_backup
-from qbackup.passes import PASS_SECONDS, WIDTH
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.romix.tuning import PASS_SECONDS, WIDTH
+from qbackup.crypto.scrypt_format import ScryptParameters
 
 # Round figures near what benchmarks.floor shows on two cores of a server (x86_64), both busy:
 # seconds a lane (0.35 to 0.42), then MiB/s. Passes of the kernel are those of `PASS_SECONDS`.

@@ -12,7 +12,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.scrypt_format import ScryptParameters
 from tests.maker import BackupMaker
 
 PASSPHRASE = "correct horse battery staple"

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Any, BinaryIO
 
-    from qbackup.archive import BackupArchive, Passphrase
-    from qbackup.chunk import EncryptedChunk
-    from qbackup.errors import (
+    from qbackup.archive.archive import BackupArchive, Passphrase
+    from qbackup.archive.chunk import EncryptedChunk
+    from qbackup.archive.file import BackupFile
+    from qbackup.archive.qube import Qube
+    from qbackup.base.errors import (
         AlreadyPassed,
         ArchiveDamaged,
         ChunkDamaged,
@@ -51,37 +53,35 @@ if TYPE_CHECKING:
         UsageError,
         WrongPassphrase,
     )
-    from qbackup.file import BackupFile
-    from qbackup.header import BackupHeader
+    from qbackup.base.limits import Limits
+    from qbackup.base.report import ByteRange, FileResult, Progress, Report
+    from qbackup.content.inner import Entry
+    from qbackup.content.placing import Extent
+    from qbackup.crypto.scrypt_format import ScryptParameters
+    from qbackup.formats.header import BackupHeader
+    from qbackup.formats.metadata.settings import Device, QubeSettings
     from qbackup.image.copying import CopyReport
     from qbackup.image.disk import ImagePartition
-    from qbackup.image.opening import open_image
+    from qbackup.image.open import open_image
     from qbackup.image.tree import Image, Node
-    from qbackup.inner import Entry
-    from qbackup.limits import Limits
-    from qbackup.metadata.settings import Device, QubeSettings
-    from qbackup.placing import Extent
-    from qbackup.qube import Qube
-    from qbackup.restore.report import ByteRange, FileResult, Progress, Report
-    from qbackup.scrypt import ScryptParameters
 
 __version__ = "0.1.0"
 
 # where the public names live, the lightest modules first
 _MODULES = (
-    "errors",
-    "limits",
-    "header",
-    "restore.report",
-    "scrypt",
-    "placing",
-    "inner",
-    "chunk",
-    "file",
-    "metadata.settings",
-    "qube",
-    "archive",
-    "image.opening",
+    "base.errors",
+    "base.limits",
+    "formats.header",
+    "base.report",
+    "crypto.scrypt_format",
+    "content.placing",
+    "content.inner",
+    "archive.chunk",
+    "archive.file",
+    "formats.metadata.settings",
+    "archive.qube",
+    "archive.archive",
+    "image.open",
     "image.copying",
     "image.disk",
 )
@@ -164,7 +164,7 @@ def open(
         hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, be it weak.
         salvage: go on where the header can't be believed or the archive is broken.
     """
-    from qbackup.archive import BackupArchive
+    from qbackup.archive.archive import BackupArchive
 
     return BackupArchive(
         source,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import weakref
 
-from qbackup.pipeline.pool import KeyPool
+from qbackup.pipeline.key_pool import KeyPool
 from tests.commandline import wait_for
 
 _others: weakref.WeakSet[threading.Thread] = weakref.WeakSet()

@@ -13,7 +13,7 @@ import pytest
 
 import qbackup
 from qbackup import BackupArchive
-from qbackup.keys import Derivation, Deriver
+from qbackup.crypto.kdf import Derivation, Deriver
 from tests import atrest, librarybackup
 from tests.maker import BackupMaker, missing_tools
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from qbackup import Report
-from qbackup.names import parse_chunk_name
+from qbackup.base.names import parse_chunk_name
 from tests.maker import Member, outer_member
 from tests.maker.collected import Collector
 from tests.restored import Snapshot, content, errors, of_tree, snapshot, statuses

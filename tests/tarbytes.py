@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from qbackup.limits import Limits
-from qbackup.tar import TarMember, read_member
+from qbackup.base.limits import Limits
+from qbackup.storage.tar.reader import TarMember, read_member
 
 BLOCK = 512
 RECORD = 20 * BLOCK

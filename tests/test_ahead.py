@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 
 import qbackup
-from qbackup.archive import BackupArchive
-from qbackup.errors import WrongPassphrase
-from qbackup.keys import Derivation, Deriver
-from qbackup.passes import kernel_saves
-from qbackup.pipeline import Pipeline
+from qbackup.archive.archive import BackupArchive
+from qbackup.base.errors import WrongPassphrase
+from qbackup.crypto.kdf import Derivation, Deriver
+from qbackup.crypto.romix.tuning import kernel_saves
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.schedule import Schedule
-from qbackup.scrypt import ScryptParameters
 from tests import vectorfiles
 from tests.maker import BackupMaker
 from tests.maker.collected import PASSPHRASE
@@ -126,7 +126,9 @@ class TestTheKernelIsLoaded:
     @pytest.fixture
     def loaded(self, monkeypatch: pytest.MonkeyPatch) -> list[ScryptParameters]:
         found: list[ScryptParameters] = []
-        monkeypatch.setattr("qbackup.pipeline.pool.KeyPool.warm_up", lambda _, p: found.append(p))
+        monkeypatch.setattr(
+            "qbackup.pipeline.key_pool.KeyPool.warm_up", lambda _, p: found.append(p)
+        )
         return found
 
     @pytest.mark.parametrize("r", [1, 4, 7, 9, 16])

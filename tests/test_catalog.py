@@ -11,10 +11,7 @@ from hypothesis import strategies as st
 
 import qbackup
 from qbackup import BackupArchive
-from qbackup.catalog import Catalog
-from qbackup.catalog.indexed import Proofs
-from qbackup.container import ChunkTable, StoredMember
-from qbackup.errors import (
+from qbackup.base.errors import (
     AlreadyPassed,
     ArchiveDamaged,
     HeaderAltered,
@@ -22,9 +19,12 @@ from qbackup.errors import (
     LimitExceeded,
     NotABackup,
 )
-from qbackup.limits import Limits
-from qbackup.names import ChunkName
-from qbackup.source import open_source
+from qbackup.base.limits import Limits
+from qbackup.base.names import ChunkName
+from qbackup.storage.catalog import Catalog
+from qbackup.storage.catalog.seekable import Proofs
+from qbackup.storage.scan import ChunkTable, StoredMember
+from qbackup.storage.source import open_source
 from tests.tarbytes import archive, header, member, pax
 
 HEADER = member(
@@ -268,7 +268,7 @@ class TestBrokenArchives:
 
         made = backup(chunks("a.000"))
         with monkeypatch.context() as patch:
-            patch.setattr("qbackup.names.parse_chunk_name", interrupt)
+            patch.setattr("qbackup.base.names.parse_chunk_name", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 made.catalog.drain()
         with pytest.raises(Interrupted):

@@ -16,12 +16,12 @@ import pytest
 
 import qbackup
 from qbackup import BackupArchive
-from qbackup.chunk import EncryptedChunk
-from qbackup.errors import AlreadyPassed, ChunkDamaged, LimitExceeded, UsageError
+from qbackup.archive.chunk import EncryptedChunk
+from qbackup.base.errors import AlreadyPassed, ChunkDamaged, LimitExceeded, UsageError
+from qbackup.base.limits import Limits
+from qbackup.base.names import ChunkName
 from qbackup.formats.v4 import Door4
-from qbackup.limits import Limits
-from qbackup.names import ChunkName
-from qbackup.source import PipeSource, Source, open_source
+from qbackup.storage.source import PipeSource, Source, open_source
 from tests import vectorfiles
 from tests.sources import Failing, piped
 from tests.tarbytes import member

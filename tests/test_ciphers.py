@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbackup.ciphers import IMPLEMENTATIONS, Cipher, choose_cipher
-from qbackup.errors import MachineError
+from qbackup.base.errors import MachineError
+from qbackup.crypto.ciphers import IMPLEMENTATIONS, Cipher, choose_cipher
 
 CIPHERS = [load() for load in IMPLEMENTATIONS]
 
@@ -64,7 +64,9 @@ class TestTogether:
         assert len({decrypt(cipher, key, data) for cipher in CIPHERS}) == 1
 
     def test_the_counter_goes_on_from_piece_to_piece(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("qbackup.ciphers._PIECE_SIZE", 4096)  # what libcrypto takes at once
+        monkeypatch.setattr(
+            "qbackup.crypto.ciphers._PIECE_SIZE", 4096
+        )  # what libcrypto takes at once
         data = bytes(70_000)  # past 4096 blocks
         assert len({decrypt(cipher, b"k" * 32, data) for cipher in CIPHERS}) == 1
 
@@ -85,7 +87,7 @@ class TestChoice:
             "import sys, ctypes.util\n"
             f"for name in {blocked!r}: sys.modules[name] = None\n"
             f"if {without_libcrypto}: ctypes.util.find_library = lambda name: None\n"
-            "from qbackup.ciphers import choose_cipher\n"
+            "from qbackup.crypto.ciphers import choose_cipher\n"
             "cipher = choose_cipher()\n"
             "buffer = bytearray(32)\n"
             "cipher.decrypt(bytes(32), memoryview(buffer))\n"
@@ -106,6 +108,6 @@ class TestChoice:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         none: tuple[Callable[[], Cipher], ...] = ()
-        monkeypatch.setattr("qbackup.ciphers.IMPLEMENTATIONS", none)
+        monkeypatch.setattr("qbackup.crypto.ciphers.IMPLEMENTATIONS", none)
         with pytest.raises(MachineError, match="install pycryptodome"):
             choose_cipher()

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup.cli import files
-from qbackup.errors import Damaged, MachineError, NotInBackup
-from qbackup.image import browse
+from qbackup.archive import browse
+from qbackup.base.errors import Damaged, MachineError, NotInBackup
+from qbackup.cli.commands import files
 from tests.commandline import Ended, call, run
 from tests.conftest import MakerFactory
 from tests.faults import become_ordinary

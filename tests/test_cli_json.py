@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from qbackup.base.errors import MachineError
+from qbackup.base.report import FileResult, Report
 from qbackup.cli import show
-from qbackup.errors import MachineError
-from qbackup.restore.report import FileResult, Report
 from tests import alter, vectorfiles
 from tests.commandline import SAMPLE, SAMPLE_FILE, SMALL, SMALL_SECRET, backup_command, call, run
 from tests.conftest import MakerFactory

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from qbackup.base.report import Progress
 from qbackup.cli.output import fit
 from qbackup.cli.progress import ProgressLine, describe, human_size, human_time
-from qbackup.restore.report import Progress
 from tests import alter
 from tests.commandline import SAMPLE, SAMPLE_FILE, SMALL_SECRET, Terminal, run
 from tests.conftest import MakerFactory

@@ -19,7 +19,7 @@ import pytest
 
 import qbackup
 from qbackup.cli import cluster as cluster_module
-from qbackup.mixing import mix
+from qbackup.crypto.scrypt_steps import mix
 from tests import restored
 from tests.commandline import (
     EXAMPLES,

@@ -27,17 +27,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qbackup import compression
-from qbackup.compression import (
-    KNOWN_FILTERS,
-    Decoder,
-    IsalDecoder,
-    ZlibDecoder,
-    choose_filter,
-    gzip_library,
-    told_filter,
-)
-from qbackup.errors import (
+from qbackup.base.errors import (
     ChunkDamaged,
     Damaged,
     LimitExceeded,
@@ -46,8 +36,18 @@ from qbackup.errors import (
     UnsupportedFormat,
     UsageError,
 )
+from qbackup.base.limits import MIB, Limits
+from qbackup.content import filters
+from qbackup.content.filters import (
+    KNOWN_FILTERS,
+    Decoder,
+    IsalDecoder,
+    ZlibDecoder,
+    choose_filter,
+    gzip_library,
+    told_filter,
+)
 from qbackup.formats import Data, Event, Lost
-from qbackup.limits import MIB, Limits
 from tests.maker import FILTERS, inner_tar, run
 
 TEXT = b"".join(b"line %d of a text that can be compressed\n" % n for n in range(30_000))
@@ -665,7 +665,7 @@ class TestGzipDecoders:
     def test_the_one_that_is_there_is_used(self, library: str) -> None:
         assert gzip_library() == library
         kind = {"isal": IsalDecoder, "zlib": ZlibDecoder}[library]
-        assert type(compression._gzip(Limits())) is kind
+        assert type(filters._gzip(Limits())) is kind
 
     @pytest.mark.parametrize("header_sum", [None, 0])
     @pytest.mark.parametrize("length", [1, 7, 1000, 1 << 17])
@@ -771,7 +771,7 @@ class TestIsal:
 
     def test_is_not_imported_before_it_is_needed(self) -> None:
         program = (
-            "import sys, qbackup.compression as c\n"
+            "import sys, qbackup.content.filters as c\n"
             "print('isal' in sys.modules)\n"
             "c.choose_filter('gzip', None, c.Limits())\n"
             "print('isal' in sys.modules)\n"

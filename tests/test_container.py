@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbackup.container import ChunkTable, RunsByPath, StoredMember, Window, next_member, scan
-from qbackup.errors import ArchiveDamaged, LimitExceeded, NotABackup
-from qbackup.limits import Limits
-from qbackup.names import ChunkName
-from qbackup.resync import scan_past_damage
-from qbackup.source import PipeSource, SeekableSource, Source, open_source
+from qbackup.base.errors import ArchiveDamaged, LimitExceeded, NotABackup
+from qbackup.base.limits import Limits
+from qbackup.base.names import ChunkName
+from qbackup.storage.resync import scan_past_damage
+from qbackup.storage.scan import ChunkTable, RunsByPath, StoredMember, Window, next_member, scan
+from qbackup.storage.source import PipeSource, SeekableSource, Source, open_source
 from tests import vectorfiles
 from tests.maker import forged_archive, outer_member
 from tests.sources import Recorded, piped
@@ -634,7 +634,7 @@ class TestChunkTable:
     def test_names_whose_hashes_are_the_same_are_told_apart(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("qbackup.container.hash", lambda path: 7, raising=False)
+        monkeypatch.setattr("qbackup.storage.scan.hash", lambda path: 7, raising=False)
         table = ChunkTable()
         for path in ("a", "b", "a", "c"):
             table.add(ChunkName(path, 0), StoredMember("", 0, 0))
@@ -648,7 +648,7 @@ class TestChunkTable:
     ) -> None:
         values = [-(2**63), *(place * step for place in (3, -1, 7, 0, -8, 5, 4, -7, 1)), 2**63 - 1]
         hashes = {f"file {place}": value for place, value in enumerate(dict.fromkeys(values))}
-        monkeypatch.setattr("qbackup.container.hash", hashes.__getitem__, raising=False)
+        monkeypatch.setattr("qbackup.storage.scan.hash", hashes.__getitem__, raising=False)
         table = ChunkTable()
         for path in hashes:
             table.add(ChunkName(path, 0), StoredMember("", 0, 0))

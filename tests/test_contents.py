@@ -23,7 +23,7 @@ from qbackup import (
     UnsupportedFormat,
     UsageError,
 )
-from qbackup.keys import Derivation, Deriver
+from qbackup.crypto.kdf import Derivation, Deriver
 from tests.librarybackup import (
     CHUNK,
     IMAGE,

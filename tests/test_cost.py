@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup import cost, keys
-from qbackup.cost import Cost, estimate
+from qbackup.archive import estimate as estimate_module
+from qbackup.archive.estimate import Cost, estimate
+from qbackup.crypto import kdf
 from tests import alter
 from tests.commandline import SAMPLE
 
@@ -25,8 +26,8 @@ def costly(tmp_path: Path) -> Path:
 def estimated(
     path: Path, monkeypatch: pytest.MonkeyPatch, memory: int, *, has_kernel: bool
 ) -> Cost:
-    monkeypatch.setattr(keys, "llvmlite_is_installed", lambda: has_kernel)
-    monkeypatch.setattr(cost, "_seconds_per_work", lambda archive: 2e-7)
+    monkeypatch.setattr(kdf, "llvmlite_is_installed", lambda: has_kernel)
+    monkeypatch.setattr(estimate_module, "_seconds_per_work", lambda archive: 2e-7)
     with qbackup.open(path, jobs=2, memory=memory) as archive:
         return estimate(archive)
 

@@ -21,8 +21,8 @@ import pytest
 
 import qbackup
 from qbackup import HeaderAltered, Incomplete, NotABackup, Report, UnsupportedFormat
-from qbackup.keys import Derivation
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.scrypt_format import ScryptParameters
 from tests import damagekit
 from tests.damagekit import CHUNK, FILES, KIB, Members, Outcome, noise
 from tests.maker import (

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.limits import Limits
-from qbackup.restore import digest, reread
-from qbackup.restore.digest import ContentHash, TreeHash
-from qbackup.restore.reread import hash_file, hash_tree
-from qbackup.restore.zeros import is_zeros
+from qbackup.base.limits import Limits
+from qbackup.restore.output import digest, rehash
+from qbackup.restore.output.digest import ContentHash, TreeHash
+from qbackup.restore.output.rehash import hash_file, hash_tree
+from qbackup.restore.output.zeros import is_zeros
 from tests.maker import make_sparse
 
 KIB, GIB = 1 << 10, 1 << 30
@@ -170,7 +170,7 @@ class TestFolder:
     def test_one_with_more_in_it_than_a_restore_makes_is_not_gone_through(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(reread, "ENTRIES_LIMIT", 10)
+        monkeypatch.setattr(rehash, "ENTRIES_LIMIT", 10)
         tree = tmp_path / "tree"
         tree.mkdir()
         for number in range(10):
@@ -202,6 +202,6 @@ def test_no_memory_for_a_hash_is_a_fault_of_the_machine(monkeypatch: pytest.Monk
     def failing(data: bytes = b"") -> None:
         raise ValueError("[digital envelope routines] initialization error")
 
-    monkeypatch.setattr("qbackup.restore.digest.hashlib.sha256", failing)
+    monkeypatch.setattr("qbackup.restore.output.digest.hashlib.sha256", failing)
     with pytest.raises(MemoryError):
         ContentHash()

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import pytest
 
 import qbackup
-from qbackup import errors
+from qbackup.base import errors
 from tests import vectorfiles
 from tests.commandline import run
 from tests.docs import PAGES, ROOT, code, console, examples

@@ -9,10 +9,7 @@ from typing import BinaryIO, cast
 import pytest
 
 import qbackup
-from qbackup import (
-    ChunkDamaged,
-    MachineError,
-)
+from qbackup import ChunkDamaged, MachineError
 from tests.librarybackup import (
     CHUNK,
     NOISE,

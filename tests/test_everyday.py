@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup.errors import (
+from qbackup.base.errors import (
     LimitExceeded,
     MachineError,
     NotABackup,
     Unlockable,
     UnsupportedFormat,
 )
-from qbackup.limits import Limits
-from qbackup.source import Source
-from qbackup.unpacked import UnpackedSource, open_backup
+from qbackup.base.limits import Limits
+from qbackup.storage.source import Source
+from qbackup.storage.unpacked import UnpackedSource, open_backup
 from tests import vectorfiles
 from tests.commandline import call
 from tests.restored import Snapshot, snapshot, statuses

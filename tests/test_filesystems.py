@@ -19,7 +19,7 @@ import pytest
 import qbackup
 from qbackup import MachineError, Report
 from qbackup.image import open_image
-from qbackup.restore.standins import stand_ins, without_reserved
+from qbackup.restore.output.standins import stand_ins, without_reserved
 from tests.commandline import run as run_command
 from tests.maker import BackupMaker, make_ext4
 from tests.mounts import KINDS, Calls, mounted
@@ -92,7 +92,7 @@ def check_home(home: Path, report: Report) -> None:
     told = {n.partition(": is called ")[0]: n.partition(": is called ")[2] for n in result.notes}
     found = contents(home)
     for name in (*ODD, *PLAIN):
-        shown = qbackup.names.display(name)
+        shown = qbackup.base.names.display(name)
         there = told[shown].partition(" there, ")[0] if shown in told else name
         assert found[there] == os.fsencode(name), name
     folders = {told.get(name, name).partition(" there, ")[0] for name in ("Docs", "docs")}
@@ -186,7 +186,9 @@ class TestCallsThatAnswerAsTheyDo:
             first, _ = check_restores(backup, tmp_path / "out")
         (result,) = [r for r in first.files if r.qube == "dom0"]
         for name, there in ODD.items():
-            note = f"{qbackup.names.display(name)}: is called {there} there, as the file system"
+            note = (
+                f"{qbackup.base.names.display(name)}: is called {there} there, as the file system"
+            )
             assert any(text.startswith(note) for text in result.notes)
         assert "1 further names of files are copies" in "".join(result.notes)
         assert sum("a symbolic link to plain" in note for note in result.notes) == 2

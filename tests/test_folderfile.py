@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup.errors import (
+from qbackup.base.errors import (
     AlreadyPassed,
     Damaged,
     FolderArchive,

@@ -17,13 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from qbackup import compression, header, inner, resync, scrypt, tar
-from qbackup.catalog import passing, salvaged
-from qbackup.formats import openssl, v3
+from qbackup.content import filters, inner
+from qbackup.crypto import openssl, scrypt_format
+from qbackup.formats import header, v3
+from qbackup.formats.metadata import parse
 from qbackup.image import tree
-from qbackup.metadata import document
-from qbackup.restore import records
-from qbackup.sparsemap import SparseMap
+from qbackup.restore.resume import records
+from qbackup.storage import resync
+from qbackup.storage.catalog import pipe, salvage
+from qbackup.storage.tar import reader
+from qbackup.storage.tar.sparse import SparseMap
 from tests import fuzz
 from tests.fuzz import guard, seal
 
@@ -84,12 +87,12 @@ def _believes_any_mac(patch: pytest.MonkeyPatch) -> None:
 
 
 def _says_nothing_of_order(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(passing.PipeCatalog, "_out_of_place", lambda catalog, name: None)
+    patch.setattr(pipe.PipeCatalog, "_out_of_place", lambda catalog, name: None)
 
 
 def _ignores_what_follows_a_stream(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(compression.ZlibDecoder, "unused_data", b"")
-    patch.setitem(compression._DECODERS, "gzip", lambda limits: compression.ZlibDecoder())
+    patch.setattr(filters.ZlibDecoder, "unused_data", b"")
+    patch.setitem(filters._DECODERS, "gzip", lambda limits: filters.ZlibDecoder())
 
 
 def _takes_any_value(patch: pytest.MonkeyPatch) -> None:
@@ -98,11 +101,11 @@ def _takes_any_value(patch: pytest.MonkeyPatch) -> None:
 
 def _believes_any_map(patch: pytest.MonkeyPatch) -> None:
     def unchecked(
-        member: tar.TarMember, name: bytes, size: int, stored: int, sparse: SparseMap
-    ) -> tar.TarMember:
+        member: reader.TarMember, name: bytes, size: int, stored: int, sparse: SparseMap
+    ) -> reader.TarMember:
         return replace(member, name=name, type=b"0", size=size, stored_size=stored, sparse=sparse)
 
-    patch.setattr(tar, "_sparse_member", unchecked)
+    patch.setattr(reader, "_sparse_member", unchecked)
 
 
 def _believes_any_record(patch: pytest.MonkeyPatch) -> None:
@@ -110,7 +113,7 @@ def _believes_any_record(patch: pytest.MonkeyPatch) -> None:
 
 
 def _takes_two_qubes_of_one_name(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(document, "_check_distinct", lambda found: None)
+    patch.setattr(parse, "_check_distinct", lambda found: None)
 
 
 def _ends_at_what_is_broken(patch: pytest.MonkeyPatch) -> None:
@@ -118,7 +121,7 @@ def _ends_at_what_is_broken(patch: pytest.MonkeyPatch) -> None:
 
 
 def _knows_no_limit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(scrypt.EncryptedHeader, "check_limits", lambda header, limits: None)
+    patch.setattr(scrypt_format.EncryptedHeader, "check_limits", lambda header, limits: None)
 
 
 def _goes_anywhere(patch: pytest.MonkeyPatch) -> None:
@@ -138,7 +141,7 @@ def _takes_any_padding(patch: pytest.MonkeyPatch) -> None:
 
 
 def _says_nothing_of_what_is_broken(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(salvaged.SalvageCatalog, "_broken", lambda catalog, error, found: None)
+    patch.setattr(salvage.SalvageCatalog, "_broken", lambda catalog, error, found: None)
 
 
 def _joins_any_volumes(patch: pytest.MonkeyPatch) -> None:
@@ -240,6 +243,6 @@ class TestRunner:
 def test_a_seal_is_opened_by_nothing_else() -> None:
     """What the harnesses seal is what the product takes for sealed, and only under its key."""
     sealed = seal.encrypted(b"plain", seal.key_for(b"secret"))
-    parsed = scrypt.EncryptedHeader.parse(sealed)
+    parsed = scrypt_format.EncryptedHeader.parse(sealed)
     assert parsed.fits(seal.key_for(b"secret"))
     assert not parsed.fits(seal.key_for(b"another"))

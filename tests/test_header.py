@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.errors import HeaderAltered, LimitExceeded, QBackupError, UnsupportedFormat
-from qbackup.header import BackupHeader, read_version
-from qbackup.limits import Limits
-from qbackup.names import encode
+from qbackup.base.errors import HeaderAltered, LimitExceeded, QBackupError, UnsupportedFormat
+from qbackup.base.limits import Limits
+from qbackup.base.names import encode
+from qbackup.formats.header import BackupHeader, read_version
 from tests.maker import published_header
 
 PLAIN = st.text("abcXYZ0189-", min_size=1, max_size=20)

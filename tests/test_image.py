@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import NotInImage, UnsupportedFormat, UsageError
+from qbackup.base.errors import NotInImage, UnsupportedFormat, UsageError
+from qbackup.base.names import decode, encode
 from qbackup.image import Image, Node, open_image
-from qbackup.image.crc32c import START, crc32c
-from qbackup.names import decode, encode
+from qbackup.image.ext4.crc32c import START, crc32c
 from tests import imagekit
 from tests.imagekit import KINDS, MIB, is_made_wrong, make_image, make_tree
 from tests.maker import (

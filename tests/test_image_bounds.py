@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import Damaged, LimitExceeded
-from qbackup.image import journal, open_image, tree
-from qbackup.image.blocks import Run, Runs
-from qbackup.image.crc32c import crc32c
-from qbackup.image.journal import ReadBlock, replay
-from qbackup.limits import Limits
+from qbackup.base.errors import Damaged, LimitExceeded
+from qbackup.base.limits import Limits
+from qbackup.image import open_image, tree
+from qbackup.image.ext4 import journal
+from qbackup.image.ext4.crc32c import crc32c
+from qbackup.image.ext4.extents import Run, Runs
+from qbackup.image.ext4.journal import ReadBlock, replay
 from tests.imagekit import MIB
 from tests.maker import debugfs, make_ext4
 from tests.test_image_hostile import NO_CHECKSUMS, block_of, patch, place_of

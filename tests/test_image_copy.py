@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import Incomplete, MachineError, NotInImage, UsageError
+from qbackup.base.errors import Incomplete, MachineError, NotInImage, UsageError
+from qbackup.base.limits import Limits
 from qbackup.image import open_image
-from qbackup.limits import Limits
 from tests.imagekit import MIB, make_image, make_tree
 from tests.maker import debugfs, make_ext4
 from tests.restored import Snapshot, snapshot

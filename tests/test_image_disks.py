@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import (
+from qbackup.base.errors import (
     Damaged,
     Incomplete,
     NotInImage,
@@ -18,7 +18,8 @@ from qbackup.errors import (
     QBackupError,
     UnsupportedFormat,
 )
-from qbackup.image import Image, fstab, mounted, open_image, opening
+from qbackup.image import Image, fstab, mounted, open_image
+from qbackup.image import open as opening
 from qbackup.image.device import Device
 from qbackup.image.kinds import identify
 from tests.diskkit import (

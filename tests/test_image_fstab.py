@@ -6,14 +6,7 @@ import random
 
 import pytest
 
-from qbackup.image.fstab import (
-    ENTRIES_LIMIT,
-    SIZE_LIMIT,
-    Entry,
-    Source,
-    parse_fstab,
-    parse_source,
-)
+from qbackup.image.fstab import ENTRIES_LIMIT, SIZE_LIMIT, Entry, Source, parse_fstab, parse_source
 
 
 class TestLines:

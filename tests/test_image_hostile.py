@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UnsupportedFormat
+from qbackup.base.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UnsupportedFormat
+from qbackup.base.limits import Limits
 from qbackup.image import Image, open_image
-from qbackup.limits import Limits
 from tests.imagekit import MIB
 from tests.maker import debugfs, index_folders, make_ext4
 from tests.restored import snapshot

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from qbackup.base.names import encode
 from qbackup.image import open_image
-from qbackup.names import encode
 from tests.imagekit import MIB
 from tests.maker import debugfs, entries, make_ext4
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import Damaged
+from qbackup.base.errors import Damaged
+from qbackup.base.names import decode
 from qbackup.image import Image, open_image
-from qbackup.image.folder import Name, parse_block
-from qbackup.names import decode
+from qbackup.image.ext4.directory import Name, parse_block
 from tests.make_kernel_image import COUNT, PATH, is_left, name_of
 from tests.maker import debugfs, entries
 

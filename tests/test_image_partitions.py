@@ -10,7 +10,7 @@ import zlib
 
 import pytest
 
-from qbackup.errors import Damaged, QBackupError, UnsupportedFormat
+from qbackup.base.errors import Damaged, QBackupError, UnsupportedFormat
 from qbackup.image.device import Device
 from qbackup.image.partitions import Partition, find_partitions
 from tests.diskkit import DISKS, data_of, listed, opened

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import Incomplete
+from qbackup.base.errors import Incomplete
 from qbackup.image import open_image
 from tests.commandline import call, run
 from tests.conftest import MakerFactory

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.errors import Damaged, LimitExceeded, QBackupError, UsageError
-from qbackup.inner import Entry, InnerArchive
-from qbackup.limits import Limits
-from qbackup.pieces import Gap, Piece, Seam
-from qbackup.placing import Extent, Missing
+from qbackup.base.errors import Damaged, LimitExceeded, QBackupError, UsageError
+from qbackup.base.limits import Limits
+from qbackup.content.inner import Entry, InnerArchive
+from qbackup.content.piece_queue import Gap, Piece, Seam
+from qbackup.content.placing import Extent, Missing
 from tests import vectorfiles
 from tests.make_vectors import make_home
 from tests.maker import inner_tar, make_sparse, write_sparse_tar

@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 
 import qbackup
 from qbackup import BackupArchive, Limits, Report
-from qbackup.restore.records import LINE_LIMIT, Codec, Record, State
-from qbackup.subkeys import RootKey
+from qbackup.crypto.subkeys import RootKey
+from qbackup.restore.resume.records import LINE_LIMIT, Codec, Record, State
 from tests.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.maker import BackupMaker, Member, assemble, scrypt_encrypt
 from tests.maker.collected import PASSPHRASE as MADE_PASSPHRASE

@@ -17,7 +17,7 @@ import pytest
 import qbackup
 from qbackup import ByteRange, ChunkDamaged, FileResult, Limits, Report
 from qbackup.restore.damaged import Losses
-from qbackup.restore.place import REMAINS_LIMIT
+from qbackup.restore.output.destination import REMAINS_LIMIT
 from tests import alter
 from tests.commandline import Ended, call
 from tests.conftest import MakerFactory

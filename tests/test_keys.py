@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbackup.errors import MachineError, NotEnoughMemory
-from qbackup.keys import (
+from qbackup.base.errors import MachineError, NotEnoughMemory
+from qbackup.base.limits import MIB
+from qbackup.crypto.kdf import (
     Backend,
     Derivation,
     Deriver,
@@ -20,9 +21,8 @@ from qbackup.keys import (
     physical_memory,
     secret_line,
 )
-from qbackup.lanes import LaneKernel, lane_mix, llvmlite_is_installed
-from qbackup.limits import MIB
-from qbackup.scrypt import EncryptedHeader, ScryptParameters
+from qbackup.crypto.romix.kernel import LaneKernel, lane_mix, llvmlite_is_installed
+from qbackup.crypto.scrypt_format import EncryptedHeader, ScryptParameters
 from tests.maker import scrypt_encrypt
 
 BACKENDS = {backend.name: backend for backend in load_backends()}
@@ -185,8 +185,8 @@ class TestChoice:
             f"for name in {blocked!r}:\n"
             "    if name == 'hashlib.scrypt': del hashlib.scrypt\n"
             "    else: sys.modules[name] = None\n"
-            "from qbackup.keys import Deriver, Derivation\n"
-            "from qbackup.scrypt import ScryptParameters\n"
+            "from qbackup.crypto.kdf import Deriver, Derivation\n"
+            "from qbackup.crypto.scrypt_format import ScryptParameters\n"
             "deriver = Deriver()\n"
             "print(*(backend.name for backend in deriver.backends))\n"
             "print(deriver.derive(Derivation(b'', b'', ScryptParameters(4, 1, 1))).hex())\n"
@@ -197,14 +197,14 @@ class TestChoice:
     def test_with_nothing_at_all_says_what_to_install(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("qbackup.keys.LOADERS", ())
+        monkeypatch.setattr("qbackup.crypto.kdf.LOADERS", ())
         with pytest.raises(MachineError, match="install pycryptodome"):
             load_backends()
 
     def test_nothing_is_loaded_before_a_key_is_asked_for(self) -> None:
         program = (
-            "import sys, qbackup.keys\n"
-            "qbackup.keys.Deriver()\n"
+            "import sys, qbackup.crypto.kdf\n"
+            "qbackup.crypto.kdf.Deriver()\n"
             "print('Crypto' in sys.modules, 'pyscrypt' in sys.modules)\n"
         )
         out = subprocess.check_output([sys.executable, "-c", program], text=True)
@@ -217,9 +217,9 @@ class TestMemory:
         """Under a real limit of the system: a GiB of address space, a derivation of one."""
         program = (
             "import resource\n"
-            "from qbackup.errors import MachineError\n"
-            "from qbackup.keys import *\n"
-            "from qbackup.scrypt import ScryptParameters\n"
+            "from qbackup.base.errors import MachineError\n"
+            "from qbackup.crypto.kdf import *\n"
+            "from qbackup.crypto.scrypt_format import ScryptParameters\n"
             f"backend = [b for b in load_backends() if b.name == {name!r}]\n"
             "job = Derivation(b'', b'', ScryptParameters(20, 8, 1))\n"
             f"resource.setrlimit(resource.RLIMIT_AS, ({1024 * MIB}, {1024 * MIB}))\n"
@@ -248,7 +248,7 @@ class TestMemory:
         self, monkeypatch: pytest.MonkeyPatch, memory: int | None, enough: bool
     ) -> None:
         """A lane of a MiB, and sixteen of them."""
-        monkeypatch.setattr("qbackup.keys.physical_memory", lambda: memory)
+        monkeypatch.setattr("qbackup.crypto.kdf.physical_memory", lambda: memory)
         for p in (1, 16):
             if enough:
                 check_memory(ScryptParameters(10, 8, p))
@@ -308,7 +308,7 @@ class TestLanes:
     def test_are_looked_for_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         deriver = Deriver()
         mix = deriver.lane_mix
-        monkeypatch.setattr("qbackup.keys.lane_mix", lambda: pytest.fail("again"))
+        monkeypatch.setattr("qbackup.crypto.kdf.lane_mix", lambda: pytest.fail("again"))
         assert deriver.lane_mix is mix
 
 
@@ -321,12 +321,12 @@ class TestKernel:
         assert Deriver().has_kernel == llvmlite_is_installed()
         for installed in (True, False):
             monkeypatch.setattr(
-                "qbackup.keys.llvmlite_is_installed", lambda installed=installed: installed
+                "qbackup.crypto.kdf.llvmlite_is_installed", lambda installed=installed: installed
             )
             assert Deriver().has_kernel is installed
 
     def test_is_worth_a_try_where_the_caller_has_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("qbackup.keys.llvmlite_is_installed", lambda: False)
+        monkeypatch.setattr("qbackup.crypto.kdf.llvmlite_is_installed", lambda: False)
         deriver = Deriver(load_kernel=lambda lanes: self.KERNEL)
         assert deriver.has_kernel
         assert deriver.load_kernel() is self.KERNEL
@@ -365,8 +365,8 @@ class TestKernel:
         program = (
             "import sys\n"
             "sys.modules['llvmlite'] = None\n"
-            "from qbackup.keys import Derivation, Deriver\n"
-            "from qbackup.scrypt import ScryptParameters\n"
+            "from qbackup.crypto.kdf import Derivation, Deriver\n"
+            "from qbackup.crypto.scrypt_format import ScryptParameters\n"
             "deriver = Deriver()\n"
             "print(deriver.has_kernel, deriver.load_kernel())\n"
             "print(deriver.derive(Derivation(b'', b'', ScryptParameters(4, 1, 1))).hex())\n"

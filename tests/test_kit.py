@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import MachineError, UsageError
-from qbackup.kit import start
-from qbackup.kit.build import program, write_kit, write_plain_kit
-from qbackup.kit.launch import _use_wheel, read_sums
-from qbackup.kit.wheels import Machine, fetch, fitting
+from qbackup.base.errors import MachineError, UsageError
+from qbackup.cli.kit import start
+from qbackup.cli.kit.build import program, write_kit, write_plain_kit
+from qbackup.cli.kit.launch import _use_wheel, read_sums
+from qbackup.cli.kit.wheels import Machine, fetch, fitting
 from tests.commandline import SAMPLE, SAMPLE_FILE, run
 from tests.restored import snapshot
 
@@ -147,7 +147,7 @@ class TestProgram:
 
     def test_any_python_3_can_read_its_beginning(self, plain: Path) -> None:
         with zipfile.ZipFile(plain / "qbackup.pyz") as archive:
-            for name in ("__main__.py", "qbackup/kit/start.py", "qbackup/kit/__init__.py"):
+            for name in ("__main__.py", "qbackup/cli/kit/start.py", "qbackup/cli/kit/__init__.py"):
                 ast.parse(archive.read(name), feature_version=(3, 4))
 
 

@@ -21,10 +21,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qbackup import lanes
-from qbackup.errors import MachineError, NotEnoughMemory
-from qbackup.keys import Derivation
-from qbackup.lanes import (
+from qbackup.base.errors import MachineError, NotEnoughMemory
+from qbackup.base.limits import GIB, MIB
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.romix import kernel as kernel_module
+from qbackup.crypto.romix.kernel import (
     LaneKernel,
     LaneMemory,
     RomixFunction,
@@ -32,10 +33,9 @@ from qbackup.lanes import (
     llvmlite_is_installed,
     load_kernel,
 )
-from qbackup.limits import GIB, MIB
-from qbackup.mixing import expand, finish
-from qbackup.passes import WIDTH
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.romix.tuning import WIDTH
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.crypto.scrypt_steps import expand, finish
 
 LANE = 1024  # bytes of a lane with r = 8
 
@@ -266,9 +266,9 @@ class TestKernelsBounds:
         """Under a real limit of the system; a smaller pass in the same memory goes on."""
         out = run_python(
             "import resource\n"
-            "from qbackup.errors import NotEnoughMemory\n"
-            "from qbackup.lanes import LaneMemory, load_kernel\n"
-            "from qbackup.scrypt import ScryptParameters\n"
+            "from qbackup.base.errors import NotEnoughMemory\n"
+            "from qbackup.crypto.romix.kernel import LaneMemory, load_kernel\n"
+            "from qbackup.crypto.scrypt_format import ScryptParameters\n"
             "kernel, memory = load_kernel(4), LaneMemory()\n"
             f"resource.setrlimit(resource.RLIMIT_AS, ({4 * GIB}, {4 * GIB}))\n"
             "for log2_n in (2, 20, 2):\n"
@@ -286,7 +286,7 @@ class TestLoading:
     def test_llvmlite_is_looked_for_and_not_imported(self) -> None:
         program = (
             "import sys\n"
-            "from qbackup.lanes import llvmlite_is_installed\n"
+            "from qbackup.crypto.romix.kernel import llvmlite_is_installed\n"
             "there = llvmlite_is_installed()\n"
             "print('llvmlite' in sys.modules)\n"
             "sys.modules['llvmlite'] = None\n"
@@ -297,7 +297,7 @@ class TestLoading:
     def test_without_llvmlite_is_an_import_error(self) -> None:
         program = (
             "import sys\n"
-            "from qbackup.lanes import load_kernel\n"
+            "from qbackup.crypto.romix.kernel import load_kernel\n"
             "sys.modules['llvmlite'] = None\n"
             "try:\n"
             "    load_kernel()\n"
@@ -311,7 +311,7 @@ class TestLoading:
             "import sys\n"
             "for name in ('numba', 'numpy'):\n"
             "    sys.modules[name] = None\n"
-            "from qbackup.lanes import load_kernel\n"
+            "from qbackup.crypto.romix.kernel import load_kernel\n"
             "load_kernel(2)\n"
             "print('loaded')\n"
         )
@@ -343,7 +343,9 @@ class TestLoading:
     def test_wrong_keys_are_refused_when_it_is_loaded(
         self, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("qbackup._romix.Romix", lambda lanes: lambda blocks, v, n: blocks)
+        monkeypatch.setattr(
+            "qbackup.crypto.romix.llvm_code.Romix", lambda lanes: lambda blocks, v, n: blocks
+        )
         with pytest.raises(MachineError, match="wrong keys"):
             load_kernel(3)
 
@@ -385,7 +387,7 @@ class TestVectors:
         ],
     )
     def test_hold_all_lanes(self, kernel: LaneKernel, lanes: int, parts: tuple[int, ...]) -> None:
-        from qbackup._romix import parts_of
+        from qbackup.crypto.romix.llvm_code import parts_of
 
         assert parts_of(lanes) == parts
 
@@ -397,7 +399,7 @@ class TestVectors:
         """128, 256 and 512 bits, as far as this processor has them."""
         from llvmlite import binding
 
-        from qbackup._romix import Romix
+        from qbackup.crypto.romix.llvm_code import Romix
 
         if processor == "x86-64-v4" and not binding.get_host_cpu_features().get("avx512vl"):
             pytest.skip("not on this processor")
@@ -540,8 +542,8 @@ class TestMemory:
     def test_that_the_system_refuses_is_told(self) -> None:
         out = run_python(
             "import resource\n"
-            "from qbackup.errors import NotEnoughMemory\n"
-            "from qbackup.lanes import LaneMemory\n"
+            "from qbackup.base.errors import NotEnoughMemory\n"
+            "from qbackup.crypto.romix.kernel import LaneMemory\n"
             "memory = LaneMemory()\n"
             "print(len(memory.reserve(1 << 20)))\n"
             f"resource.setrlimit(resource.RLIMIT_AS, ({2 * GIB}, {2 * GIB}))\n"
@@ -584,7 +586,7 @@ class TestMemoryElsewhere:
     @pytest.mark.parametrize("platform", ["win32", "darwin", "freebsd14"])
     def test_on_other_systems(self, monkeypatch: pytest.MonkeyPatch, platform: str) -> None:
         """What lies above a smaller size goes with the whole mapping."""
-        monkeypatch.setattr(lanes, "sys", SimpleNamespace(platform=platform))
+        monkeypatch.setattr(kernel_module, "sys", SimpleNamespace(platform=platform))
         self.grow_and_shrink()
         memory = LaneMemory()
         memory.reserve(8 * MIB)[:] = b"\1" * 8 * MIB
@@ -687,8 +689,8 @@ class TestLaneMix:
     def test_memory_that_is_not_there_is_told(self) -> None:
         out = run_python(
             "import resource\n"
-            "from qbackup.errors import NotEnoughMemory\n"
-            "from qbackup.lanes import lane_mix\n"
+            "from qbackup.base.errors import NotEnoughMemory\n"
+            "from qbackup.crypto.romix.kernel import lane_mix\n"
             "mix = lane_mix()\n"
             f"resource.setrlimit(resource.RLIMIT_AS, ({GIB}, {GIB}))\n"
             "try:\n"
@@ -835,12 +837,12 @@ def test_the_program_waits_for_the_compiler_to_end() -> None:
     """LLVM's data go away with the program, under a thread that is in it."""
     code = """
 import atexit, threading, time
-from qbackup import lanes
+from qbackup.crypto.romix import kernel as kernel_module
 
 began = threading.Event()
 
 def compile():
-    with lanes._compiler:
+    with kernel_module._compiler:
         began.set()
         time.sleep(0.3)
         print("compiled", flush=True)

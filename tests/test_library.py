@@ -28,7 +28,7 @@ from qbackup import (
     UsageError,
     WrongPassphrase,
 )
-from qbackup.keys import Derivation
+from qbackup.crypto.kdf import Derivation
 from tests.librarybackup import (
     CHUNK,
     NOISE,

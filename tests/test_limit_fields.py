@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup.limits import Limits
+from qbackup.base.limits import Limits
 
 SOURCES = sorted(Path(qbackup.__file__).parent.rglob("*.py"))
 FIELDS = {field.name: field for field in dataclasses.fields(Limits)}

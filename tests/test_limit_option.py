@@ -12,9 +12,9 @@ import pytest
 
 import qbackup
 from qbackup import LimitExceeded, Limits
+from qbackup.base.errors import UsageError
 from qbackup.cli.options import parse
-from qbackup.errors import UsageError
-from qbackup.windows import decoder_memory
+from qbackup.content.windows import decoder_memory
 from tests.commandline import SMALL, SMALL_SECRET, call
 from tests.maker import run
 from tests.testkit import vector

@@ -19,7 +19,7 @@ import pytest
 import qbackup
 from qbackup import BackupArchive, LimitExceeded, Limits
 from qbackup.cli.show import report_text
-from qbackup.keys import Derivation
+from qbackup.crypto.kdf import Derivation
 from qbackup.restore.sinks import NowhereWriter
 from qbackup.restore.tree import TreeRestore
 from tests.librarybackup import IMAGE, IMAGE_SIZE, KIB, NOISE, PASSPHRASE, Made

@@ -14,11 +14,11 @@ import pytest
 
 import qbackup
 from qbackup import BackupArchive, Incomplete, Progress
-from qbackup.errors import MachineError
-from qbackup.pipeline import Pipeline
-from qbackup.pipeline.lines import Lines, Shared
+from qbackup.base.errors import MachineError
+from qbackup.pipeline.parallel import Lines, Shared
+from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.session import Session
-from qbackup.restore.writer import FolderWriter
+from qbackup.restore.output.writer import FolderWriter
 from tests import alter, librarybackup, restored
 from tests.atrest import check_at_rest, threads
 from tests.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_for

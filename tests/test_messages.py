@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup import errors
-from qbackup.errors import QBackupError
-from qbackup.lookalikes import looks_like
+from qbackup.base import errors
+from qbackup.base.errors import QBackupError
+from qbackup.storage.signatures import looks_like
 from tests import vectorfiles
 from tests.commandline import SAMPLE, SAMPLE_FILE, run
 from tests.docs.console import flipped

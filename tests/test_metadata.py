@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.errors import Damaged, LimitExceeded
-from qbackup.limits import Limits
-from qbackup.metadata import QubeRecord, QubeTable, parse_qubes_xml
+from qbackup.base.errors import Damaged, LimitExceeded
+from qbackup.base.limits import Limits
+from qbackup.formats.metadata import QubeRecord, QubeTable, parse_qubes_xml
 from tests.maker import BackupMaker
 from tests.maker.qubesxml import LABELS, Domain, qubes_xml
 

@@ -14,12 +14,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qbackup import mixing
-from qbackup.errors import MachineError, NotEnoughMemory
-from qbackup.keys import Derivation
-from qbackup.lanes import LaneKernel, LaneMemory, lane_mix, load_kernel
-from qbackup.mixing import expand, finish, mix
-from qbackup.scrypt import ScryptParameters
+from qbackup.base.errors import MachineError, NotEnoughMemory
+from qbackup.crypto import scrypt_steps
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, lane_mix, load_kernel
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.crypto.scrypt_steps import expand, finish, mix
 from tests.test_lanes import key_of, need_llvmlite
 
 SECRET = b"correct horse battery staple"
@@ -76,16 +76,16 @@ def loaded() -> LaneKernel:
 @pytest.fixture
 def forgotten() -> Iterator[None]:
     """The kernel that this process has is loaded anew."""
-    mixing._kernel.cache_clear()
+    scrypt_steps._kernel.cache_clear()
     yield
-    mixing._kernel.cache_clear()
+    scrypt_steps._kernel.cache_clear()
 
 
 @pytest.fixture
 def kernel(loaded: LaneKernel, forgotten: None, monkeypatch: pytest.MonkeyPatch) -> CountingKernel:
     """The kernel that `mix` uses."""
     counting = CountingKernel(loaded)
-    monkeypatch.setattr(mixing, "load_kernel", lambda: counting)
+    monkeypatch.setattr(scrypt_steps, "load_kernel", lambda: counting)
     return counting
 
 
@@ -98,7 +98,7 @@ def no_kernel(forgotten: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         asked.append("llvmlite")
         raise ImportError("No module named 'llvmlite'")
 
-    monkeypatch.setattr(mixing, "load_kernel", load)
+    monkeypatch.setattr(scrypt_steps, "load_kernel", load)
     return asked
 
 
@@ -109,7 +109,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
     def set_to(lanes: int | None) -> None:
         cores = os.cpu_count() or 1
         size = None if lanes is None else 2 * cores * (lanes * 2**16 + 1000)
-        monkeypatch.setattr("qbackup.mixing.physical_memory", lambda: size)
+        monkeypatch.setattr("qbackup.crypto.scrypt_steps.physical_memory", lambda: size)
 
     return set_to
 
@@ -135,7 +135,7 @@ class TestKeys:
         lanes: int,
     ) -> None:
         size = lanes * job.parameters.lane_memory
-        monkeypatch.setattr(mixing, "_memory_of_one_worker", lambda: size)
+        monkeypatch.setattr(scrypt_steps, "_memory_of_one_worker", lambda: size)
         kernel.passes.clear()
         kernel.sizes.clear()
         assert mixed_key(job) == key_of(job)
@@ -241,7 +241,7 @@ class TestMachines:
         def load() -> LaneKernel:
             raise error
 
-        monkeypatch.setattr(mixing, "load_kernel", load)
+        monkeypatch.setattr(scrypt_steps, "load_kernel", load)
         job = Derivation(SECRET, b"salt", ScryptParameters(3, 8, 8))
         assert mixed_key(job) == key_of(job)
 
@@ -258,7 +258,7 @@ class TestMachines:
         self, kernel: CountingKernel, monkeypatch: pytest.MonkeyPatch, p: int
     ) -> None:
         """Where memory is overcommitted that would end the worker's process."""
-        monkeypatch.setattr("qbackup.keys.physical_memory", lambda: 2**20 - 1)
+        monkeypatch.setattr("qbackup.crypto.kdf.physical_memory", lambda: 2**20 - 1)
         mix(bytes(p * 1024), 9, 8)
         with pytest.raises(NotEnoughMemory, match="a key needs 1 MiB"):
             mix(bytes(p * 1024), 10, 8)
@@ -268,7 +268,7 @@ class TestTravelling:
     def test_the_function_goes_by_its_name(self) -> None:
         parcel = pickle.dumps(mix)
         assert pickle.loads(parcel) is mix
-        assert b"qbackup.mixing" in parcel
+        assert b"qbackup.crypto.scrypt_steps" in parcel
         assert len(parcel) < 100
 
     @pytest.mark.parametrize("p", [1, 5, 12])

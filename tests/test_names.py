@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.names import (
+from qbackup.base.names import (
     ChunkName,
     begins_as_tar_matches,
     decode,

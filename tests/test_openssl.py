@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from qbackup import ChunkDamaged, UnsupportedFormat
-from qbackup.ciphers import CbcCipher, _libcrypto_cbc, choose_cbc
-from qbackup.errors import Damaged, MachineError
-from qbackup.formats.openssl import (
+from qbackup.base.errors import Damaged, MachineError
+from qbackup.crypto.ciphers import CbcCipher, _libcrypto_cbc, choose_cbc
+from qbackup.crypto.openssl import (
     LARGEST_BLOCK,
     SALTED_SIZE,
     CbcStream,
@@ -112,9 +112,9 @@ class TestCiphersThatAreNotThere:
         def missing(name: str, module: str) -> None:
             raise ImportError(name)
 
-        monkeypatch.setattr("qbackup.ciphers._pycryptodome_cbc", missing)
+        monkeypatch.setattr("qbackup.crypto.ciphers._pycryptodome_cbc", missing)
         assert choose_cbc("AES-256-CBC").key_size == 32
-        monkeypatch.setattr("qbackup.ciphers._libcrypto_cbc", missing)
+        monkeypatch.setattr("qbackup.crypto.ciphers._libcrypto_cbc", missing)
         with pytest.raises(MachineError, match="pycryptodome"):
             choose_cbc("aes-256-cbc")
 
@@ -219,7 +219,7 @@ class TestHmacs:
             choose_digest(name)
 
     def test_one_that_this_machine_has_not(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("qbackup.formats.openssl._is_there", lambda digest: digest != "sha384")
+        monkeypatch.setattr("qbackup.crypto.openssl._is_there", lambda digest: digest != "sha384")
         with pytest.raises(UnsupportedFormat, match="SHA384"):
             choose_digest("SHA384")
         assert digests_of_size(48) == ["sha3_384"]

@@ -9,14 +9,7 @@ from typing import Any, cast
 import pytest
 
 import qbackup
-from qbackup import (
-    AlreadyPassed,
-    BackupArchive,
-    Damaged,
-    Incomplete,
-    NotInBackup,
-    UsageError,
-)
+from qbackup import AlreadyPassed, BackupArchive, Damaged, Incomplete, NotInBackup, UsageError
 from tests import alter
 from tests.conftest import MakerFactory
 from tests.librarybackup import (

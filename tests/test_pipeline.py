@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import pytest
 
-from qbackup.errors import (
+from qbackup.base.errors import (
     ChunkDamaged,
     Interrupted,
     LimitExceeded,
@@ -24,14 +24,14 @@ from qbackup.errors import (
     NotEnoughMemory,
     UsageError,
 )
+from qbackup.base.limits import GIB, Limits
+from qbackup.content.stream import close_quietly
+from qbackup.crypto.kdf import Backend, Derivation, Deriver
+from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v4 import Format4
-from qbackup.keys import Backend, Derivation, Deriver
-from qbackup.limits import GIB, Limits
-from qbackup.pipeline import Pipeline, Session, default_memory
-from qbackup.pipeline.items import StoredChunk
-from qbackup.scrypt import ScryptParameters
-from qbackup.stream import close_quietly
+from qbackup.pipeline.pipeline import Pipeline, Session, default_memory
+from qbackup.pipeline.stage_queue import StoredChunk
 from tests.atrest import check_at_rest
 from tests.commandline import wait_for
 from tests.maker import scrypt_encrypt
@@ -319,9 +319,9 @@ class TestClosing:
         """The derivation would take hours and can't be stopped: nobody waits for it."""
         program = (
             "import sys\n"
-            "from qbackup.keys import Derivation, Deriver\n"
-            "from qbackup.pipeline import Pipeline\n"
-            "from qbackup.scrypt import ScryptParameters\n"
+            "from qbackup.crypto.kdf import Derivation, Deriver\n"
+            "from qbackup.pipeline.pipeline import Pipeline\n"
+            "from qbackup.crypto.scrypt_format import ScryptParameters\n"
             "pipeline = Pipeline(Deriver(), jobs=1)\n"
             "pipeline.derive(Derivation(b'', b'', ScryptParameters(4, 1, 1)))\n"
             "try:\n"

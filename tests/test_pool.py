@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 
-from qbackup.errors import Interrupted, MachineError, NotEnoughMemory
-from qbackup.keys import Backend, Derivation, Deriver, load_backends
-from qbackup.lanes import LaneKernel, LaneMemory, LaneMix, lane_mix, load_kernel
-from qbackup.passes import WIDTH
+from qbackup.base.errors import Interrupted, MachineError, NotEnoughMemory
+from qbackup.crypto.kdf import Backend, Derivation, Deriver, load_backends
+from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, LaneMix, lane_mix, load_kernel
+from qbackup.crypto.romix.tuning import WIDTH
+from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.pipeline import workers
-from qbackup.pipeline.pool import KeyPool
-from qbackup.pipeline.ticket import Holder, Ticket
-from qbackup.scrypt import ScryptParameters
+from qbackup.pipeline.key_pool import KeyPool
+from qbackup.pipeline.key_request import Holder, Ticket
 from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
 from tests.test_lanes import need_llvmlite

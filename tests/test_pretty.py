@@ -11,8 +11,8 @@ import pytest
 
 pytest.importorskip("rich")
 
+from qbackup.base.report import Progress
 from qbackup.cli import output, pretty
-from qbackup.restore.report import Progress
 from tests.commandline import SAMPLE, SAMPLE_FILE, Terminal
 
 KEY = ("-p", SAMPLE_FILE)

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import qbackup
+from qbackup.base.limits import Limits
+from qbackup.crypto.kdf import Derivation, Deriver
 from qbackup.formats import fitting
 from qbackup.formats.v4 import Format4
-from qbackup.keys import Derivation, Deriver
-from qbackup.limits import Limits
 from tests import vectorfiles
 from tests.alter import flipped
 from tests.commandline import SMALL_SECRET, call, run

@@ -7,8 +7,13 @@ import unicodedata
 
 import pytest
 
-from qbackup.cli.readings import READINGS_LIMIT, Reading, readings_of_file, readings_of_text
-from qbackup.errors import UsageError
+from qbackup.base.errors import UsageError
+from qbackup.cli.passphrase_readings import (
+    READINGS_LIMIT,
+    Reading,
+    readings_of_file,
+    readings_of_text,
+)
 
 NFC = "Gr\u00fc\u00dfe"
 NFD = unicodedata.normalize("NFD", NFC)

@@ -16,14 +16,14 @@ from typing import Any, cast
 import pytest
 
 import qbackup
-from qbackup.errors import Interrupted
-from qbackup.keys import Derivation
-from qbackup.mixing import expand, mix
-from qbackup.pipeline import pool as pool_module
-from qbackup.pipeline.pool import KeyPool
+from qbackup.base.errors import Interrupted
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.crypto.scrypt_steps import expand, mix
+from qbackup.pipeline import key_pool as pool_module
+from qbackup.pipeline.key_pool import KeyPool
+from qbackup.pipeline.key_request import Ticket
 from qbackup.pipeline.remote import RemoteMixing
-from qbackup.pipeline.ticket import Ticket
-from qbackup.scrypt import ScryptParameters
 from tests import alter, librarybackup, restored
 from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for

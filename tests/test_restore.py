@@ -871,7 +871,7 @@ class TestHostileNames:
             (result,) = [r for r in report.files if r.qube == name]
             assert result.status == status
             assert result.restored_as == f"{folder}/private.img"
-            assert qbackup.names.display(folder) in result.notes[0]
+            assert qbackup.base.names.display(folder) in result.notes[0]
 
     def test_what_is_left_of_a_damaged_file_of_such_a_qube_is_found(
         self, tools: None, tmp_path: Path

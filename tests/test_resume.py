@@ -17,8 +17,8 @@ import pytest
 
 import qbackup
 from qbackup import BackupArchive, MachineError
-from qbackup.keys import Derivation
-from qbackup.restore.lock import LOCK_NAME, FolderLock
+from qbackup.crypto.kdf import Derivation
+from qbackup.restore.output.lock import LOCK_NAME, FolderLock
 from tests import alter, kills
 from tests.commandline import SAMPLE, SAMPLE_FILE, finish, run, start, wait_for
 from tests.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
@@ -546,7 +546,7 @@ class TestWithoutFolderLocks:
         process = os.fork()
         if not process:
             os._exit(0)
-        from qbackup.restore.lock import _owner
+        from qbackup.restore.output.lock import _owner
 
         os.waitpid(process, 0)
         (out / LOCK_NAME).write_bytes(_owner(process))

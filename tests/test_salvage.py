@@ -29,7 +29,7 @@ from qbackup import (
     UsageError,
     WrongPassphrase,
 )
-from qbackup.keys import Derivation
+from qbackup.crypto.kdf import Derivation
 from tests import alter, tarbytes
 from tests.commandline import call, run
 from tests.conftest import MakerFactory

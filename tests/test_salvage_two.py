@@ -16,7 +16,7 @@ import pytest
 
 import qbackup
 from qbackup import HeaderAltered, Incomplete, Report, UnsupportedFormat, WrongPassphrase
-from qbackup.keys import Derivation
+from qbackup.crypto.kdf import Derivation
 from tests.conftest import MakerFactory
 from tests.librarybackup import KIB
 from tests.maker import (

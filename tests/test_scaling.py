@@ -24,9 +24,9 @@ from benchmarks.scaling import (
 from benchmarks.scenario import CHUNK, MIB, Backup, Machine, Outcome, Rates
 from benchmarks.simulation import Simulation
 from benchmarks.speeds import typical
-from qbackup.keys import Deriver
-from qbackup.pipeline import Pipeline
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.kdf import Deriver
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.pipeline.pipeline import Pipeline
 
 SPEEDS = typical()
 DISK = SPEEDS.on(8000)

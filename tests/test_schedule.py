@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.passes import WIDTH, Work, best_pass
+from qbackup.crypto.romix.tuning import WIDTH, Work, best_pass
+from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.pipeline.schedule import Schedule, Start, Way
-from qbackup.scrypt import ScryptParameters
 
 MIB = 1 << 20
 LANE = ScryptParameters(18, 8, 5)  # 256 MiB a lane
@@ -277,7 +277,7 @@ def with_kernel(jobs: int, memory: int = 1 << 40, width: int = 6) -> Schedule[st
 @pytest.fixture
 def cheap_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fresh memory costs nothing."""
-    monkeypatch.setattr("qbackup.passes.TOUCH_SECONDS", 0.0)
+    monkeypatch.setattr("qbackup.crypto.romix.tuning.TOUCH_SECONDS", 0.0)
 
 
 class TestPasses:

@@ -19,8 +19,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from qbackup.names import display
-from qbackup.script.words import NoWord, Words, comment
+from qbackup.base.names import display
+from qbackup.cli.recreate.words import NoWord, Words, comment
 from tests import settingsdata, vectorfiles
 from tests.alter import cut
 from tests.commandline import Ended, Terminal, call, run

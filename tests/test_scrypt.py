@@ -11,14 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.ciphers import choose_cipher
-from qbackup.errors import ChunkDamaged, LimitExceeded, UnsupportedFormat
-from qbackup.formats import choose_door
-from qbackup.formats.v4 import Format4, HeaderCopy
-from qbackup.header import BackupHeader
-from qbackup.keys import Derivation, Deriver
-from qbackup.limits import GIB, Limits
-from qbackup.scrypt import (
+from qbackup.base.errors import ChunkDamaged, LimitExceeded, UnsupportedFormat
+from qbackup.base.limits import GIB, Limits
+from qbackup.crypto.ciphers import choose_cipher
+from qbackup.crypto.kdf import Derivation, Deriver
+from qbackup.crypto.scrypt_format import (
     HEADER_SIZE,
     MAC_SIZE,
     OVERHEAD,
@@ -26,6 +23,9 @@ from qbackup.scrypt import (
     ScryptParameters,
     open_in_place,
 )
+from qbackup.formats import choose_door
+from qbackup.formats.header import BackupHeader
+from qbackup.formats.v4 import Format4, HeaderCopy
 from tests import vectorfiles
 from tests.maker import published_header, scrypt_encrypt
 

@@ -26,12 +26,12 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup.archive import Passphrase
+from qbackup.archive.archive import Passphrase
 from qbackup.cli.passphrase import Request
-from qbackup.keys import Derivation
-from qbackup.pipeline.ticket import Ticket
-from qbackup.scrypt import HEADER_SIZE
-from qbackup.subkeys import RootKey
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.scrypt_format import HEADER_SIZE
+from qbackup.crypto.subkeys import RootKey
+from qbackup.pipeline.key_request import Ticket
 from tests import alter, vectorfiles
 from tests.commandline import SMALL, SMALL_SECRET, finish, run, start, wait_for
 

@@ -12,12 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qbackup
-from qbackup.errors import AlreadyPassed, Damaged, LimitExceeded, QBackupError, UnsupportedFormat
-from qbackup.keys import Derivation
-from qbackup.limits import Limits
-from qbackup.metadata import Device, QubeSettings, parse_known_qubes
-from qbackup.metadata.firewall import parse_firewall
-from qbackup.metadata.literals import NotALiteral, parse_dict, parse_list
+from qbackup.base.errors import (
+    AlreadyPassed,
+    Damaged,
+    LimitExceeded,
+    QBackupError,
+    UnsupportedFormat,
+)
+from qbackup.base.limits import Limits
+from qbackup.crypto.kdf import Derivation
+from qbackup.formats.metadata import Device, QubeSettings, parse_known_qubes
+from qbackup.formats.metadata.firewall import parse_firewall
+from qbackup.formats.metadata.literals import NotALiteral, parse_dict, parse_list
 from tests import settingsdata, vectorfiles
 from tests.alter import without
 from tests.commandline import call, run

@@ -15,8 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.errors import AlreadyPassed, Interrupted, MachineError, NotABackup, UsageError
-from qbackup.source import PipeSource, SeekableSource, Source, open_source
+from qbackup.base.errors import AlreadyPassed, Interrupted, MachineError, NotABackup, UsageError
+from qbackup.storage.source import PipeSource, SeekableSource, Source, open_source
 from tests.sources import ReadOnly, Recorded, piped
 
 CONTENT = bytes(range(256)) * 400

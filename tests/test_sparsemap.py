@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.errors import Damaged, LimitExceeded
-from qbackup.inner import InnerArchive
-from qbackup.limits import Limits
-from qbackup.pieces import Gap
-from qbackup.placing import Extent, Missing, place_runs
-from qbackup.sparsemap import SparseMap
+from qbackup.base.errors import Damaged, LimitExceeded
+from qbackup.base.limits import Limits
+from qbackup.content.inner import InnerArchive
+from qbackup.content.piece_queue import Gap
+from qbackup.content.placing import Extent, Missing, place_runs
+from qbackup.storage.tar.sparse import SparseMap
 from tests.tarbytes import (
     archive,
     filled,

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import MachineError
+from qbackup.base.errors import MachineError
+from qbackup.content.placing import Extent
 from qbackup.image import spool as module
 from qbackup.image.spool import BLOCK_SIZE, Records, Spool, SpoolStream, fill
-from qbackup.placing import Extent
 
 
 def extents_of(data: bytes, pieces: random.Random) -> list[Extent]:

@@ -25,7 +25,7 @@ from qbackup import (
     Limits,
     QBackupError,
 )
-from qbackup.keys import Derivation
+from qbackup.crypto.kdf import Derivation
 from tests.librarybackup import (
     CHUNK,
     IMAGE,

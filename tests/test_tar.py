@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qbackup.errors import Damaged, LimitExceeded
-from qbackup.limits import Limits
-from qbackup.tar import (
+from qbackup.base.errors import Damaged, LimitExceeded
+from qbackup.base.limits import Limits
+from qbackup.storage.tar.reader import (
     HARD_LINK,
     SYMBOLIC_LINK,
     TarMember,

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from qbackup.errors import MachineError
+from qbackup.base.errors import MachineError
 from qbackup.pipeline import threads
 from qbackup.pipeline.threads import start_daemon
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.errors import MachineError
+from qbackup.base.errors import MachineError
+from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.sinks import TreeSink
-from qbackup.restore.writer import FolderWriter
 
 COUNT = 100
 FILES = [f"folder/{number}" for number in range(COUNT)]

@@ -21,9 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import qbackup
-from qbackup.errors import UsageError
-from qbackup.sftp import Address, is_sftp, parse_address, with_config
-from qbackup.urls import _Ranged, is_url, without_secrets
+from qbackup.base.errors import UsageError
+from qbackup.storage.sftp import Address, is_sftp, parse_address, with_config
+from qbackup.storage.url import _Ranged, is_url, without_secrets
 from tests.commandline import SAMPLE, SAMPLE_FILE, SAMPLE_SECRET, run
 from tests.librarybackup import PASSPHRASE, Made
 from tests.restored import Snapshot, snapshot
@@ -176,7 +176,7 @@ class TestHttp:
     def test_a_server_that_falls_silent_is_not_waited_for(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("qbackup.urls._SILENCE_SECONDS", 0.5)
+        monkeypatch.setattr("qbackup.storage.url._SILENCE_SECONDS", 0.5)
         slow = type("Silent", (Slow,), {"seconds": 20.0})
         with (
             http_server(SAMPLE.parent, slow) as url,

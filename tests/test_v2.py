@@ -26,15 +26,15 @@ from qbackup import (
     UnsupportedFormat,
     WrongPassphrase,
 )
-from qbackup.ciphers import choose_cbc
-from qbackup.errors import ChunkDamaged, Damaged, Interrupted
+from qbackup.archive.unlock.headerless import KeepingSource
+from qbackup.base.errors import ChunkDamaged, Damaged, Interrupted
+from qbackup.content.inner import InnerArchive
+from qbackup.content.placing import Extent
+from qbackup.content.volumes import choose_volumes
+from qbackup.crypto.ciphers import choose_cbc
 from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v2 import EncryptedVolumes, header_for
-from qbackup.headerless import KeepingSource
-from qbackup.inner import InnerArchive
-from qbackup.placing import Extent
-from qbackup.source import SeekableSource, open_source
-from qbackup.volumes import choose_volumes
+from qbackup.storage.source import SeekableSource, open_source
 from tests.commandline import call
 from tests.maker import (
     RELEASE_CANDIDATE,

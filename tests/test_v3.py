@@ -26,12 +26,12 @@ from qbackup import (
     UsageError,
     WrongPassphrase,
 )
-from qbackup.ciphers import choose_cbc
-from qbackup.container import ChunkTable
+from qbackup.crypto.ciphers import choose_cbc
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats import choose_door
 from qbackup.formats.v3 import JOURNAL_COST, Format3
-from qbackup.keys import Derivation
-from qbackup.scrypt import ScryptParameters
+from qbackup.storage.scan import ChunkTable
 from tests.commandline import call, run
 from tests.maker import (
     FILTERS,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, wait
 from typing import Any, TypeVar
 
-from qbackup.errors import MachineError, UsageError
+from qbackup.base.errors import MachineError, UsageError
 from qbackup.pipeline.threads import SIGNAL_SECONDS
 
 _CONNECT_SECONDS = 10

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qbackup.errors import QBackupError
-from qbackup.firewalls import Firewall
-from qbackup.metadata import Device
-from qbackup.qube import Qube
+from qbackup.archive.firewalls import Firewall
+from qbackup.archive.qube import Qube
+from qbackup.base.errors import QBackupError
+from qbackup.formats.metadata import Device
 
 NOT_IN_BACKUP = "NOT IN THIS BACKUP"
 

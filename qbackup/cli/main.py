@@ -22,9 +22,7 @@ import signal
 import sys
 from collections.abc import Collection, Iterator, Sequence
 
-from qbackup.cli import output, signals
-from qbackup.cli.options import parse
-from qbackup.errors import (
+from qbackup.base.errors import (
     Damaged,
     Incomplete,
     MachineError,
@@ -34,17 +32,19 @@ from qbackup.errors import (
     Unreadable,
     UsageError,
 )
+from qbackup.cli import output, signals
+from qbackup.cli.options import parse
 
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import BinaryIO
 
-    from qbackup.archive import BackupArchive
+    from qbackup.archive.archive import BackupArchive
+    from qbackup.archive.firewalls import Firewall
+    from qbackup.base.report import Report
     from qbackup.cli.passphrase import Request
     from qbackup.cli.progress import ShowsProgress
-    from qbackup.firewalls import Firewall
-    from qbackup.restore.report import Report
 
 EXIT_OK, EXIT_INCOMPLETE, EXIT_USAGE, EXIT_LOCKED, EXIT_UNREADABLE, EXIT_MACHINE = range(6)
 EXIT_INTERRUPTED, EXIT_OUTPUT_CLOSED = 130, 141
@@ -186,7 +186,7 @@ def _open(
     options: argparse.Namespace, executor: Executor | None = None, executor_jobs: int | None = None
 ) -> BackupArchive:
     """Opens the backup; standard input when it is called ``-``."""
-    from qbackup.archive import BackupArchive
+    from qbackup.archive.archive import BackupArchive
 
     source: str | BinaryIO = options.backup
     if source == "-":
@@ -248,7 +248,7 @@ def _read_metadata(options: argparse.Namespace, archive: BackupArchive) -> None:
 def _tell_backends(options: argparse.Namespace, archive: BackupArchive) -> None:
     fastest = archive.deriver.backends[0]
     if options.verbose:
-        from qbackup.compression import gzip_library
+        from qbackup.content.filters import gzip_library
 
         names = ", ".join(backend.name for backend in archive.deriver.backends)
         output.say(f"key derivation: {names}; AES: {archive.pipeline.cipher.name}")
@@ -263,9 +263,9 @@ def _tell_backends(options: argparse.Namespace, archive: BackupArchive) -> None:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from qbackup.archive.estimate import estimate
     from qbackup.cli import show
     from qbackup.cli.passphrase import unlock
-    from qbackup.cost import estimate
 
     request = _request(options)
     with _open(options) as archive:
@@ -392,8 +392,8 @@ def _tell_warnings(warnings: Sequence[str]) -> None:
 
 
 def _cat(options: argparse.Namespace) -> int:
-    from qbackup.cli import files
-    from qbackup.metadata import METADATA_PATH
+    from qbackup.cli.commands import files
+    from qbackup.formats.metadata import METADATA_PATH
 
     if files.is_place(options):
         return _files(options)
@@ -410,7 +410,7 @@ def _cat(options: argparse.Namespace) -> int:
 
 
 def _script(options: argparse.Namespace) -> int:
-    from qbackup.cli.script import write_script
+    from qbackup.cli.commands.script import write_script
 
     with _unlocked(options) as archive:
         losses = write_script(archive, options)
@@ -419,7 +419,7 @@ def _script(options: argparse.Namespace) -> int:
 
 
 def _kit(options: argparse.Namespace) -> int:
-    from qbackup.kit.build import write_kit, write_plain_kit
+    from qbackup.cli.kit.build import write_kit, write_plain_kit
 
     if options.no_wheels:
         folder = write_plain_kit(options.output)
@@ -439,7 +439,7 @@ def _completion(options: argparse.Namespace) -> int:
 
 def _files(options: argparse.Namespace) -> int:
     """`ls` and `cp`, and `cat` of a file inside an image."""
-    from qbackup.cli import files, folders
+    from qbackup.cli.commands import files, folders
 
     if folders.is_place(options):
         return _folders(options)
@@ -457,7 +457,7 @@ def _files(options: argparse.Namespace) -> int:
 
 def _folders(options: argparse.Namespace) -> int:
     """`ls` of folder archives."""
-    from qbackup.cli import folders
+    from qbackup.cli.commands import folders
 
     with _unlocked(options) as archive:
         status = folders.run(archive, options)

@@ -7,13 +7,13 @@ import os
 from collections.abc import Sequence
 
 from qbackup import __version__
-from qbackup.errors import UsageError
+from qbackup.base.errors import UsageError
 
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-    from qbackup.limits import Limits
+    from qbackup.base.limits import Limits
 
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
@@ -301,7 +301,7 @@ def _add_common(command: argparse.ArgumentParser, json: bool) -> None:
 
 def _name(text: str) -> str:
     """A name as the backup's are held: UTF-8, also where the locale's encoding knows less."""
-    from qbackup.names import decode
+    from qbackup.base.names import decode
 
     unknown = any("\udc80" <= char <= "\udcff" for char in text)
     return decode(os.fsencode(text)) if unknown else text
@@ -331,7 +331,7 @@ def _size(text: str) -> int:
 
 def _limit(text: str) -> tuple[str, int]:
     """A field of `qbackup.Limits` and its value."""
-    from qbackup.limits import Limits
+    from qbackup.base.limits import Limits
 
     name, equals, value = text.partition("=")
     if not equals:
@@ -359,7 +359,7 @@ def _limits(chosen: Sequence[tuple[str, int]] | None) -> Limits | None:
     """Limits as chosen, the last value of each name; None for the defaults."""
     if not chosen:
         return None
-    from qbackup.limits import Limits
+    from qbackup.base.limits import Limits
 
     return Limits(**dict(chosen))
 

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 
-from qbackup.errors import MachineError, UsageError
+from qbackup.base.errors import MachineError, UsageError
 
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def visible(text: str) -> str:
     """
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
-    from qbackup.names import display
+    from qbackup.base.names import display
 
     return "".join(c if c in "\n\\" else display(c) for c in text)
 
@@ -190,7 +190,7 @@ def _write_bytes(data: bytes) -> None:
 def _write_to_terminal(data: bytes) -> None:
     if b"\0" in data or len(data) >= _TERMINAL_TEXT_LIMIT:
         raise UsageError("this is no text for a terminal: send it to a file, > NAME")
-    from qbackup.names import decode, display
+    from qbackup.base.names import decode, display
 
     with _writing() as stdout:
         for line in decode(data).splitlines(keepends=True):

@@ -17,11 +17,11 @@ import time
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
 
-from qbackup.archive import BackupArchive
+from qbackup.archive.archive import BackupArchive
+from qbackup.base.errors import Unlockable, UsageError, WrongPassphrase
+from qbackup.base.names import display
 from qbackup.cli import output
-from qbackup.cli.readings import Reading, readings_of_file, readings_of_text
-from qbackup.errors import Unlockable, UsageError, WrongPassphrase
-from qbackup.names import display
+from qbackup.cli.passphrase_readings import Reading, readings_of_file, readings_of_text
 
 VARIABLE = "QBACKUP_PASSPHRASE"
 FILE_VARIABLE = "QBACKUP_PASSPHRASE_FILE"

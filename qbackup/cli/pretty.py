@@ -18,9 +18,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from qbackup.base.report import Progress
 from qbackup.cli.output import drop, encodable, visible
 from qbackup.cli.progress import describe_rate
-from qbackup.restore.report import Progress
 
 _REFRESHES = 4  # a second
 _FILES_SHOWN = 4

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Protocol, TextIO
 
+from qbackup.base.report import Progress
 from qbackup.cli.output import encodable, replace_line, tell
-from qbackup.restore.report import Progress
 
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 10.0

@@ -11,16 +11,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from qbackup.archive import BackupArchive
+from qbackup.archive.archive import BackupArchive
+from qbackup.archive.estimate import Cost
+from qbackup.archive.firewalls import Firewall
+from qbackup.archive.qube import Qube
+from qbackup.base.errors import LimitExceeded, MachineError, QBackupError, Unlockable, Unreadable
+from qbackup.base.names import display, json_name
+from qbackup.base.report import ByteRange, FileResult, Report
 from qbackup.cli.known import NOT_IN_BACKUP, firewall_errors, settings_document
 from qbackup.cli.progress import human_size, human_time
-from qbackup.cost import Cost
-from qbackup.errors import LimitExceeded, MachineError, QBackupError, Unlockable, Unreadable
-from qbackup.firewalls import Firewall
-from qbackup.header import BackupHeader
-from qbackup.names import display, json_name
-from qbackup.qube import Qube
-from qbackup.restore.report import ByteRange, FileResult, Report
+from qbackup.formats.header import BackupHeader
 
 Document: TypeAlias = dict[str, Any]
 SCHEMA = 1

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
-from qbackup.ciphers import CtrInPlace
-from qbackup.errors import QBackupError, UnsupportedFormat
-from qbackup.header import BackupHeader
-from qbackup.keys import Derivation
-from qbackup.limits import Limits
-from qbackup.names import Naming
-from qbackup.scrypt import ScryptParameters
-from qbackup.subkeys import RootKey
+from qbackup.base.errors import QBackupError, UnsupportedFormat
+from qbackup.base.limits import Limits
+from qbackup.base.names import Naming
+from qbackup.crypto.ciphers import CtrInPlace
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.crypto.subkeys import RootKey
+from qbackup.formats.header import BackupHeader
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,8 @@ class Format(Protocol):
         head_size: bytes at a chunk's beginning that say which key opens it.
         overhead: bytes of a chunk that are not its content.
         room: bytes in front of a chunk's body that `LockedChunk.open` wants to have.
-        has_volumes: each chunk is a volume of its own, see `qbackup.volumes`, and the writer's tar
+        has_volumes: each chunk is a volume of its own, see `qbackup.content.volumes`, and the
+        writer's tar
             changed every relative link; else a file is one stream.
     """
 

@@ -1,10 +1,11 @@
 """Format 2 (Qubes R2 Beta 3 to its release candidates): each chunk is a volume of its own.
 
 The inner archive of a file is a GNU multi-volume archive, and each volume was compressed and
-encrypted by itself (``openssl enc``, a salt each), so chunks are opened alone; `qbackup.volumes`
-puts the volumes together again. As in format 3 a chunk is proven by an HMAC that covers neither
-its name nor the backup. Beta 3 has no header and names nothing: the digest is found by trying,
-the rest is told from the data. Its ``openssl enc -z`` put a zlib stream around the cipher text.
+encrypted by itself (``openssl enc``, a salt each), so chunks are opened alone;
+`qbackup.content.volumes` puts the volumes together again. As in format 3 a chunk is proven by an
+HMAC that covers neither its name nor the backup. Beta 3 has no header and names nothing: the digest
+is found by trying, the rest is told from the data. Its ``openssl enc -z`` put a zlib stream around
+the cipher text.
 
 Facts: QubesOS/qubes-core-admin, tags R2-Beta3 and R3.2, ``core/backup.py``; the published
 emergency procedure for format 2.
@@ -16,13 +17,13 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from qbackup.ciphers import CbcCipher
-from qbackup.errors import ChunkDamaged, LimitExceeded
+from qbackup.base.errors import ChunkDamaged, LimitExceeded
+from qbackup.base.limits import Limits
+from qbackup.crypto.ciphers import CbcCipher
+from qbackup.crypto.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
 from qbackup.formats import Data, unheard
-from qbackup.formats.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
+from qbackup.formats.header import BackupHeader
 from qbackup.formats.v3 import Content, Door3, HmacFile, Plain
-from qbackup.header import BackupHeader
-from qbackup.limits import Limits
 
 _CIPHER = "aes-256-cbc"
 _USUAL_DIGEST = "SHA1"

@@ -18,10 +18,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from qbackup.ciphers import CbcCipher, CtrInPlace, choose_cbc
-from qbackup.errors import ChunkDamaged, LimitExceeded, QBackupError, UnsupportedFormat
-from qbackup.formats import Data, Format, unheard
-from qbackup.formats.openssl import (
+from qbackup.base.errors import ChunkDamaged, LimitExceeded, QBackupError, UnsupportedFormat
+from qbackup.base.limits import Limits
+from qbackup.base.names import Naming, display
+from qbackup.crypto.ciphers import CbcCipher, CtrInPlace, choose_cbc
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.openssl import (
     LARGEST_BLOCK,
     SALTED_SIZE,
     CbcStream,
@@ -31,11 +33,9 @@ from qbackup.formats.openssl import (
     proves,
     weak_digests_of_size,
 )
-from qbackup.header import BackupHeader
-from qbackup.keys import Derivation
-from qbackup.limits import Limits
-from qbackup.names import Naming, display
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.formats import Data, Format, unheard
+from qbackup.formats.header import BackupHeader
 
 PROOF_SUFFIX = ".hmac"
 NAMING = Naming("", PROOF_SUFFIX, frozenset((".", "apps", "apps.templates", "kernels")))

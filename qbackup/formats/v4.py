@@ -14,22 +14,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from qbackup.ciphers import CtrInPlace
-from qbackup.errors import ChunkDamaged, QBackupError
-from qbackup.formats import Data, unheard
-from qbackup.header import HEADER_NAME, BackupHeader
-from qbackup.keys import Derivation, secret_line
-from qbackup.limits import Limits
-from qbackup.metadata.record import METADATA_PATH
-from qbackup.names import ENCRYPTED_SUFFIX, Naming, display, encode
-from qbackup.scrypt import (
+from qbackup.base.errors import ChunkDamaged, QBackupError
+from qbackup.base.limits import Limits
+from qbackup.base.names import ENCRYPTED_SUFFIX, Naming, display, encode
+from qbackup.crypto.ciphers import CtrInPlace
+from qbackup.crypto.kdf import Derivation, secret_line
+from qbackup.crypto.scrypt_format import (
     HEADER_SIZE,
     OVERHEAD,
     EncryptedHeader,
     ScryptParameters,
     open_in_place,
 )
-from qbackup.subkeys import RootKey
+from qbackup.crypto.subkeys import RootKey
+from qbackup.formats import Data, unheard
+from qbackup.formats.header import HEADER_NAME, BackupHeader
+from qbackup.formats.metadata.record import METADATA_PATH
 
 NAMING = Naming(ENCRYPTED_SUFFIX)
 _RC1_FOLDER = "../../"  # what R4.0.1-rc1 put before the name of qubes.xml

@@ -14,7 +14,7 @@ others into their places, and `mounted` knows which file system is where.
 
 from __future__ import annotations
 
-from qbackup.image.opening import open_image
+from qbackup.image.open import open_image
 from qbackup.image.tree import Image, Node
 
 __all__ = ["Image", "Node", "open_image"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from qbackup.errors import Damaged, LimitExceeded, PartitionUnreadable, UnsupportedFormat
+from qbackup.base.errors import Damaged, LimitExceeded, PartitionUnreadable, UnsupportedFormat
 from qbackup.image.disk import Volume
 from qbackup.image.kinds import SYSTEMS, WITHOUT_FILES
 

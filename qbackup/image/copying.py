@@ -14,21 +14,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from qbackup.errors import (
-    Damaged,
-    Incomplete,
-    LimitExceeded,
-    QBackupError,
-    UsageError,
-)
+from qbackup.base.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UsageError
+from qbackup.base.names import display
+from qbackup.base.report import FileResult, Report, Status, status_of
+from qbackup.content.placing import Extent
 from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node
-from qbackup.names import display
-from qbackup.placing import Extent
-from qbackup.restore.opentree import KEPT_MODE
-from qbackup.restore.report import FileResult, Report, Status, status_of
+from qbackup.restore.output.opentree import KEPT_MODE
+from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink
 from qbackup.restore.tree import TreeRestore
-from qbackup.restore.writer import FolderWriter
 
 _LOST_LIMIT = 1000
 _IN_THE_WAY = "something of this name is there already; it was left alone (see --overwrite)"

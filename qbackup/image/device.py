@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import BinaryIO
 
-from qbackup.errors import Damaged, MachineError
+from qbackup.base.errors import Damaged, MachineError
 
 
 class Device:

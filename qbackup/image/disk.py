@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qbackup.errors import Damaged, UnsupportedFormat
-from qbackup.image import superblock
+from qbackup.base.errors import Damaged, UnsupportedFormat
+from qbackup.base.limits import Limits
+from qbackup.base.names import display
+from qbackup.content.piece_queue import kept
 from qbackup.image.device import Device
+from qbackup.image.ext4 import superblock
+from qbackup.image.ext4.filesystem import Ext4
 from qbackup.image.kinds import CONTAINERS, EXT, UNKNOWN, WITHOUT_FILES, Content, identify
 from qbackup.image.partitions import Partition, find_partitions
-from qbackup.image.reader import Ext4
-from qbackup.limits import Limits
-from qbackup.names import display
-from qbackup.pieces import kept
 
 #: Boot sectors of these have the mark of an MBR, and no table in them.
 _WITH_BOOT_SECTOR = ("ntfs", "vfat", "exfat", "BitLocker")

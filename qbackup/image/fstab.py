@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qbackup.names import decode
+from qbackup.base.names import decode
 
 SIZE_LIMIT = 1 << 20  # a real one has a few KiB
 ENTRIES_LIMIT = 1000  # a real one has ten; behind these nothing counts

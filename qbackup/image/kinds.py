@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from qbackup.image import superblock
+from qbackup.base.names import decode
 from qbackup.image.device import Device
-from qbackup.names import decode
+from qbackup.image.ext4 import superblock
 
 HEAD_SIZE = 256 << 10  # holds every mark but those at a raid member's end
 _RAID_MARK = b"\xfc\x4e\x2b\xa9"

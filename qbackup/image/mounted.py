@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from qbackup.base.names import display
 from qbackup.image.disk import ImagePartition, Volume
+from qbackup.image.ext4.filesystem import Ext4
 from qbackup.image.mounts import Mount
-from qbackup.image.reader import Ext4
-from qbackup.names import display
 
 _MOUNTS_LIMIT = 24  # each costs a file system in memory; hardened servers mount ten partitions
 

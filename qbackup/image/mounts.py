@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from qbackup.errors import Damaged, PartitionUnreadable, UnsupportedFormat
+from qbackup.base.errors import Damaged, PartitionUnreadable, UnsupportedFormat
+from qbackup.base.names import display
 from qbackup.image.disk import Volume
+from qbackup.image.ext4.filesystem import Ext4
 from qbackup.image.fstab import Entry, Source, parse_source
 from qbackup.image.kinds import WITHOUT_FILES
-from qbackup.image.reader import Ext4
-from qbackup.names import display
 
 _NAMED_LIMIT = 3
 _LUKS_NAME = "/dev/mapper/luks-"

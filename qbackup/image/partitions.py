@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qbackup.errors import Damaged
+from qbackup.base.errors import Damaged
 from qbackup.image.device import Device
 
 _SECTOR_SIZES = (512, 4096)

@@ -21,10 +21,10 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from qbackup.ciphers import choose_cipher
-from qbackup.errors import MachineError
-from qbackup.names import display
-from qbackup.placing import Extent
+from qbackup.base.errors import MachineError
+from qbackup.base.names import display
+from qbackup.content.placing import Extent
+from qbackup.crypto.ciphers import choose_cipher
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, TypeAlias, cast
 
-from qbackup.errors import (
+from qbackup.base.errors import (
     Damaged,
     LimitExceeded,
     NotInImage,
@@ -25,16 +25,16 @@ from qbackup.errors import (
     Unreadable,
     UsageError,
 )
+from qbackup.base.limits import Limits
+from qbackup.base.names import decode, display, encode, unsafe_reason
+from qbackup.content.placing import Extent
 from qbackup.image.choosing import Choice
-from qbackup.image.content import FileContent, extents
 from qbackup.image.disk import ImagePartition, Volume
-from qbackup.image.inode import ROOT, Inode, Kind
+from qbackup.image.ext4.content import FileContent, extents
+from qbackup.image.ext4.filesystem import Ext4
+from qbackup.image.ext4.inode import ROOT, Inode, Kind
 from qbackup.image.mounted import Mounted
 from qbackup.image.mounts import Mount
-from qbackup.image.reader import Ext4
-from qbackup.limits import Limits
-from qbackup.names import decode, display, encode, unsafe_reason
-from qbackup.placing import Extent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

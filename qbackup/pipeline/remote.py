@@ -1,8 +1,8 @@
 """The middle step of derivations, on other machines, by an executor.
 
 What travels is a derivation's blocks and N and r; the passphrase and the data stay here, and
-the key is made here (`qbackup.mixing`). Nothing that comes back is believed: who gets it
-proves the key. An executor that can't be called, or of which nothing good ever came, is not
+the key is made here (`qbackup.crypto.scrypt_steps`). Nothing that comes back is believed: who gets
+it proves the key. An executor that can't be called, or of which nothing good ever came, is not
 asked again; what it had is done here.
 """
 
@@ -14,8 +14,8 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Executor, Future
 from typing import Generic, TypeVar
 
-from qbackup.mixing import mix
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.crypto.scrypt_steps import mix
 
 _UNKNOWN_JOBS = 16
 _USELESS = 3  # failures, with nothing good before

@@ -10,7 +10,7 @@ chunks take that are held. The rules:
   that they are all busy to the end. Lanes of one derivation go through the same memory one
   after the other: memory that is fresh each time costs a third more.
 * Where the lane kernel is, a job takes lanes for one pass of it, of neighbours with the same N
-  and r too. How many, `qbackup.passes` tells.
+  and r too. How many, `qbackup.crypto.romix.tuning` tells.
 * A backend derives a key whole where neither is to be had, with as many lanes side by side as
   there are cores for it; and where memory is short, alone.
 """
@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Generic, TypeVar
 
-from qbackup.passes import Work, best_pass
-from qbackup.scrypt import ScryptParameters
+from qbackup.crypto.romix.tuning import Work, best_pass
+from qbackup.crypto.scrypt_format import ScryptParameters
 
 _MANY_PASSES = 8  # of each job, while nobody knows how many there will be
 

@@ -18,8 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Generic
 
-from qbackup.ciphers import Cipher
-from qbackup.errors import (
+from qbackup.base.errors import (
     Damaged,
     Interrupted,
     LimitExceeded,
@@ -27,12 +26,13 @@ from qbackup.errors import (
     NotEnoughMemory,
     QBackupError,
 )
+from qbackup.crypto.ciphers import Cipher
+from qbackup.crypto.kdf import Derivation
 from qbackup.formats import Data, Event, FileOpener, Format, Lost, fitting
-from qbackup.keys import Derivation
-from qbackup.pipeline.items import Item, Queue, StoredChunk, Tag, missing
-from qbackup.pipeline.pool import KeyPool
+from qbackup.pipeline.key_pool import KeyPool
+from qbackup.pipeline.key_request import Holder
+from qbackup.pipeline.stage_queue import Item, Queue, StoredChunk, Tag, missing
 from qbackup.pipeline.threads import start_daemon
-from qbackup.pipeline.ticket import Holder
 
 _READY_LIMIT = 1  # opened chunks that wait for the caller
 

@@ -10,7 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 
-from qbackup.errors import MachineError
+from qbackup.base.errors import MachineError
 
 # A signal that comes between the last look for signals and the wait is only seen when the
 # wait ends, so no wait of a caller's thread may be longer than this.

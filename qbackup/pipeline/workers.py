@@ -18,15 +18,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from qbackup.errors import MachineError, NotEnoughMemory
-from qbackup.keys import Derivation, Deriver, check_memory
-from qbackup.lanes import LaneKernel, LaneMemory
-from qbackup.mixing import finish
-from qbackup.passes import WIDTH, first_pass
+from qbackup.base.errors import MachineError, NotEnoughMemory
+from qbackup.crypto.kdf import Derivation, Deriver, check_memory
+from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory
+from qbackup.crypto.romix.tuning import WIDTH, first_pass
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.crypto.scrypt_steps import finish
+from qbackup.pipeline.key_request import Ticket
 from qbackup.pipeline.schedule import Schedule, Start, Way
 from qbackup.pipeline.threads import start_daemon
-from qbackup.pipeline.ticket import Ticket
-from qbackup.scrypt import ScryptParameters
 
 LINGER_SECONDS = 3.0  # for so long a worker keeps its memory with nothing to do
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from qbackup.errors import QBackupError
-from qbackup.file import BackupFile
+from qbackup.archive.file import BackupFile
+from qbackup.base.errors import QBackupError
+from qbackup.base.report import ByteRange, RangeState
+from qbackup.content.inner import InnerArchive
+from qbackup.content.piece_queue import LOSSES, kept
+from qbackup.content.placing import Extent, Missing
 from qbackup.formats import Event, Lost
-from qbackup.inner import InnerArchive
-from qbackup.pieces import LOSSES, kept
-from qbackup.placing import Extent, Missing
-from qbackup.restore.folders import DAMAGED_SUFFIX
-from qbackup.restore.report import ByteRange, RangeState
+from qbackup.restore.output.folders import DAMAGED_SUFFIX
 from qbackup.restore.sinks import CannotWrite, FileSink
 from qbackup.restore.tree import TreeRestore
 

@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from qbackup.errors import QBackupError
-from qbackup.folderfile import why_no_file
-from qbackup.inner import Entry, InnerArchive
-from qbackup.names import folded
+from qbackup.base.errors import QBackupError
+from qbackup.base.names import folded
+from qbackup.content.folder_files import why_no_file
+from qbackup.content.inner import Entry, InnerArchive
 from qbackup.restore.plan import Target
 from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, Writer
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qbackup.errors import NotInBackup
-from qbackup.folderfile import archives_above, entry_below
-from qbackup.metadata import METADATA_PATH, QubeTable
-from qbackup.names import display, folded, unsafe_reason, without_dot
-from qbackup.restore.folders import DAMAGED_SUFFIX
-from qbackup.restore.report import FileResult
+from qbackup.base.errors import NotInBackup
+from qbackup.base.names import display, folded, unsafe_reason, without_dot
+from qbackup.base.report import FileResult
+from qbackup.content.folder_files import archives_above, entry_below
+from qbackup.formats.metadata import METADATA_PATH, QubeTable
+from qbackup.restore.output.folders import DAMAGED_SUFFIX
 
 NO_FILES = "*"
 

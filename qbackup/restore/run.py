@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from qbackup.chunk import EncryptedChunk
-from qbackup.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory, QBackupError
-from qbackup.file import BackupFile, OnChunk
+from qbackup.archive.chunk import EncryptedChunk
+from qbackup.archive.file import BackupFile, OnChunk
+from qbackup.base.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory, QBackupError
+from qbackup.base.limits import Limits
+from qbackup.base.names import display, must_have_content
+from qbackup.base.report import FileResult, OnProgress, Progress
+from qbackup.content.inner import InnerArchive, Kind
 from qbackup.formats import Event
-from qbackup.inner import InnerArchive, Kind
-from qbackup.limits import Limits
-from qbackup.metadata import METADATA_PATH
-from qbackup.names import display, must_have_content
+from qbackup.formats.metadata import METADATA_PATH
 from qbackup.restore import damaged
 from qbackup.restore.damaged import Losses, Remains
 from qbackup.restore.entries import EntriesRestore, Outcome, pending
 from qbackup.restore.plan import Plan, Target
-from qbackup.restore.report import FileResult, OnProgress, Progress
 from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, Writer
 from qbackup.restore.tree import TreeRestore
 

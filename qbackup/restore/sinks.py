@@ -1,6 +1,6 @@
 """Where restored content goes, as the restore sees it: files, trees, and nowhere.
 
-What really writes is `qbackup.restore.writer`; `NowhereWriter` is how a backup is verified.
+What really writes is `qbackup.restore.output.writer`; `NowhereWriter` is how a backup is verified.
 """
 
 from __future__ import annotations

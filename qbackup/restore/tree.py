@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from qbackup.errors import Damaged, LimitExceeded, QBackupError
-from qbackup.limits import Limits
-from qbackup.names import display, encode, unsafe_reason
-from qbackup.pieces import LOSSES, kept
-from qbackup.placing import Extent
+from qbackup.base.errors import Damaged, LimitExceeded, QBackupError
+from qbackup.base.limits import Limits
+from qbackup.base.names import display, encode, unsafe_reason
+from qbackup.content.piece_queue import LOSSES, kept
+from qbackup.content.placing import Extent
+from qbackup.restore.output.standins import stand_ins
 from qbackup.restore.sinks import CannotWrite, FileSink, NameRefused, NoLinks, TreeSink
-from qbackup.restore.standins import stand_ins
 
 _SPECIAL_BITS = 0o6000
 _NOTES_LIMIT = 100
@@ -37,7 +37,7 @@ T = TypeVar("T")
 
 
 class TreeEntry(Protocol):
-    """What is made of an entry: `qbackup.inner.Entry`, or a file of an image."""
+    """What is made of an entry: `qbackup.content.inner.Entry`, or a file of an image."""
 
     @property
     def path(self) -> str: ...  # noqa: D102

@@ -6,9 +6,9 @@ import io
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, TypeVar, cast
 
-from qbackup.errors import QBackupError
-from qbackup.limits import GIB, KIB, MIB, Limits
-from qbackup.source import PipeSource, SeekableSource
+from qbackup.base.errors import QBackupError
+from qbackup.base.limits import GIB, KIB, MIB, Limits
+from qbackup.storage.source import PipeSource, SeekableSource
 from tests.tarbytes import BLOCK, sealed
 
 T = TypeVar("T")

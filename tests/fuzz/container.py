@@ -7,13 +7,13 @@ import tarfile
 from collections.abc import Callable
 from typing import Any, TypeAlias, cast
 
-from qbackup.catalog import PipeCatalog, SeekableCatalog
-from qbackup.catalog.common import classify
-from qbackup.container import StoredMember, scan
-from qbackup.errors import QBackupError
+from qbackup.base.errors import QBackupError
+from qbackup.base.names import ChunkName, encode
 from qbackup.formats.v4 import NAMING
-from qbackup.names import ChunkName, encode
-from qbackup.source import Source
+from qbackup.storage.catalog import PipeCatalog, SeekableCatalog
+from qbackup.storage.catalog.common import classify
+from qbackup.storage.scan import StoredMember, scan
+from qbackup.storage.source import Source
 from tests.fuzz.common import LIMITS, archives, blocks, drained, outcome, passing, seekable
 
 #: path → chunk number → (offset, size)

@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from qbackup import compression
-from qbackup.compression import KNOWN_FILTERS, NONE, OUTPUT_SIZE, choose_filter, told_filter
-from qbackup.errors import LimitExceeded, QBackupError
+from qbackup.base.errors import LimitExceeded, QBackupError
+from qbackup.content import filters
+from qbackup.content.filters import KNOWN_FILTERS, NONE, OUTPUT_SIZE, choose_filter, told_filter
 from qbackup.formats import Data
 from tests.fuzz.common import LIMITS, outcome
 from tests.tarbytes import in_pieces
@@ -71,8 +71,8 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "pbzip2": bz2.BZ2Decompressor,
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
     "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
-    "zstd": lambda: compression._zstd_module().ZstdDecompressor(),
-    "zstdmt": lambda: compression._zstd_module().ZstdDecompressor(),
+    "zstd": lambda: filters._zstd_module().ZstdDecompressor(),
+    "zstdmt": lambda: filters._zstd_module().ZstdDecompressor(),
 }
 
 

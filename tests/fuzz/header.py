@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from qbackup.errors import LimitExceeded, QBackupError, UnsupportedFormat
-from qbackup.header import BackupHeader, read_version
+from qbackup.base.errors import LimitExceeded, QBackupError, UnsupportedFormat
+from qbackup.formats.header import BackupHeader, read_version
 from tests.fuzz.common import LIMITS, outcome
 
 _LINE_END = re.compile("[\0\r\n]")

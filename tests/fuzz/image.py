@@ -16,9 +16,9 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from qbackup.errors import QBackupError
+from qbackup.base.errors import QBackupError
+from qbackup.base.names import unsafe_reason
 from qbackup.image import Image, Node, open_image
-from qbackup.names import unsafe_reason
 from tests.fuzz.common import LIMITS, outcome
 
 BASES = Path(__file__).parent / "bases"

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from qbackup.errors import Damaged, QBackupError
-from qbackup.inner import InnerArchive
-from qbackup.names import decode
-from qbackup.pieces import Gap, Piece
-from qbackup.placing import Extent, Missing
+from qbackup.base.errors import Damaged, QBackupError
+from qbackup.base.names import decode
+from qbackup.content.inner import InnerArchive
+from qbackup.content.piece_queue import Gap, Piece
+from qbackup.content.placing import Extent, Missing
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.container import tarfile_members
 from tests.tarbytes import in_pieces, read_headers

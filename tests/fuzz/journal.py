@@ -11,8 +11,8 @@ import os
 import tempfile
 from pathlib import Path
 
-from qbackup.restore.journal import JOURNAL_NAME, Journal
-from qbackup.restore.records import Codec, Record
+from qbackup.restore.resume.journal import JOURNAL_NAME, Journal
+from qbackup.restore.resume.records import Codec, Record
 from tests.fuzz.common import LIMITS
 from tests.fuzz.tree import scratch
 

@@ -19,11 +19,11 @@ from types import FrameType
 from typing import Any
 
 import qbackup
-from qbackup.compression import KNOWN_FILTERS, NONE, choose_filter
-from qbackup.container import scan
-from qbackup.errors import QBackupError
+from qbackup.base.errors import QBackupError
+from qbackup.base.limits import Limits
+from qbackup.content.filters import KNOWN_FILTERS, NONE, choose_filter
 from qbackup.formats import Data
-from qbackup.limits import Limits
+from qbackup.storage.scan import scan
 from tests import fuzz, vectorfiles
 from tests.fuzz import backup, common, guard, made
 from tests.fuzz.backup import Choices

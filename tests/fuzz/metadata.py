@@ -7,12 +7,12 @@ from __future__ import annotations
 import contextlib
 from xml.etree import ElementTree
 
-from qbackup.errors import QBackupError
-from qbackup.metadata import QubeRecord, QubeTable, parse_known_qubes, parse_qubes_xml
-from qbackup.metadata.firewall import parse_firewall
-from qbackup.names import is_own, unsafe_reason, without_dot
+from qbackup.base.errors import QBackupError
+from qbackup.base.names import is_own, unsafe_reason, without_dot
+from qbackup.cli.recreate.words import NoWord, Words
+from qbackup.formats.metadata import QubeRecord, QubeTable, parse_known_qubes, parse_qubes_xml
+from qbackup.formats.metadata.firewall import parse_firewall
 from qbackup.restore.plan import Plan
-from qbackup.script.words import NoWord, Words
 from tests.fuzz.common import LIMITS, outcome
 
 
@@ -62,7 +62,9 @@ def _check_targets(records: tuple[QubeRecord, ...]) -> None:
         target = plan.target(path)
         if target is None or target.unsafe:
             continue
-        assert unsafe_reason("/".join(filter(None, (target.qube, without_dot(target.name))))) is None
+        assert (
+            unsafe_reason("/".join(filter(None, (target.qube, without_dot(target.name))))) is None
+        )
         assert "/" not in target.qube
         assert not is_own(target.qube)
         record = next(r for r in placed if r.name == target.qube)

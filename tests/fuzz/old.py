@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
+from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats import v3
-from qbackup.scrypt import ScryptParameters
 from tests.fuzz import backup, enc, volumecut
 from tests.fuzz.backup import HOME, IMAGE, METADATA
 from tests.fuzz.common import with_checksums

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from qbackup.catalog import SalvageCatalog
-from qbackup.chunk import EncryptedChunk
-from qbackup.container import StoredMember, Warn, scan
-from qbackup.errors import QBackupError
+from qbackup.archive.chunk import EncryptedChunk
+from qbackup.base.errors import QBackupError
+from qbackup.base.names import ChunkName
 from qbackup.formats.v4 import NAMING
-from qbackup.names import ChunkName
-from qbackup.resync import scan_past_damage
+from qbackup.storage.catalog import SalvageCatalog
+from qbackup.storage.resync import scan_past_damage
+from qbackup.storage.scan import StoredMember, Warn, scan
 from tests.fuzz.common import LIMITS, archives, drained, outcome, seekable
 from tests.tarbytes import member, padded
 

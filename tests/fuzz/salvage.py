@@ -20,7 +20,7 @@ from pathlib import Path
 
 import qbackup
 from qbackup import FileResult, Incomplete, Report
-from qbackup.errors import QBackupError
+from qbackup.base.errors import QBackupError
 from tests.fuzz import backup, seal
 from tests.fuzz.common import LIMITS, outcome, with_checksums
 from tests.fuzz.tree import scratch

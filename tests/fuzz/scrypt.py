@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from qbackup.ciphers import choose_cipher
-from qbackup.errors import ChunkDamaged, QBackupError
-from qbackup.scrypt import HEADER_SIZE, EncryptedHeader, open_in_place
+from qbackup.base.errors import ChunkDamaged, QBackupError
+from qbackup.crypto.ciphers import choose_cipher
+from qbackup.crypto.scrypt_format import HEADER_SIZE, EncryptedHeader, open_in_place
 from tests.fuzz import seal
 from tests.fuzz.common import LIMITS, outcome
 

@@ -7,12 +7,12 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qbackup.errors import QBackupError
-from qbackup.inner import InnerArchive
-from qbackup.names import unsafe_reason
+from qbackup.base.errors import QBackupError
+from qbackup.base.names import unsafe_reason
+from qbackup.content.inner import InnerArchive
+from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.restore.tree import TreeRestore
-from qbackup.restore.writer import FolderWriter
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.inner import add_runs, own_name
 from tests.restored import snapshot

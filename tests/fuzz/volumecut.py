@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from qbackup.errors import QBackupError
+from qbackup.base.errors import QBackupError
 from tests.fuzz.common import LIMITS
 from tests.tarbytes import BLOCK, header, read_headers
 

@@ -11,11 +11,11 @@ import gzip
 import itertools
 from collections.abc import Sequence
 
-from qbackup.errors import QBackupError
+from qbackup.base.errors import QBackupError
+from qbackup.content.inner import InnerArchive
+from qbackup.content.volumes import choose_volumes
 from qbackup.formats import Data
-from qbackup.inner import InnerArchive
-from qbackup.tar import parse_continuation
-from qbackup.volumes import choose_volumes
+from qbackup.storage.tar.reader import parse_continuation
 from tests.fuzz import volumecut
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.inner import Runs, add_runs, own_name

@@ -211,7 +211,7 @@ def check(vector: Vector, outcome: Outcome) -> None:
         assert all(LIMIT_WORDS.search(error) for error in errors), errors
     text = "\n".join(outcome.warnings)
     for name in vector.warnings:
-        assert qbackup.names.display(name) in text, (name, text)
+        assert qbackup.base.names.display(name) in text, (name, text)
 
 
 def _unit(path: str) -> str:

@@ -1,0 +1,1 @@
+"""A backup as callers hold it: its qubes, files and chunks."""

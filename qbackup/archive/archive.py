@@ -1,0 +1,490 @@
+"""`BackupArchive`: the face that draws all of this together.
+
+Trust comes in three steps, and each is a different object: `untrusted_header` is what
+anybody could have written; `header` exists only after `unlock` has compared it with its
+authenticated copy; `qubes` only after ``qubes.xml`` was read under that header. Nothing is
+derived or read before it is asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor
+from types import TracebackType
+from typing import BinaryIO, TypeAlias
+
+from qbackup.archive.chunk import EncryptedChunk, ReadProof
+from qbackup.archive.file import BackupFile, Unlocked
+from qbackup.archive.firewalls import Firewall, FirewallReader
+from qbackup.archive.prefetch import Ahead
+from qbackup.archive.qube import Qube
+from qbackup.archive.qubes import Contents
+from qbackup.archive.restoring import Recovery
+from qbackup.archive.unlock.headerless import KeepingSource
+from qbackup.archive.unlock.opening import Opening
+from qbackup.base.errors import UsageError
+from qbackup.base.limits import Limits
+from qbackup.base.names import ChunkName
+from qbackup.base.report import OnProgress, Report
+from qbackup.content.filters import choose_filter, decoder_name, other_filter
+from qbackup.content.lost_chunks import DecompressPastGaps
+from qbackup.content.volumes import choose_volumes
+from qbackup.crypto.kdf import Deriver
+from qbackup.formats import Door, Format, choose_door
+from qbackup.formats.header import BackupHeader
+from qbackup.pipeline.pipeline import Pipeline
+from qbackup.storage.source import Source
+from qbackup.storage.unpacked import open_backup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.image.tree import Image
+
+Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
+
+_WARNINGS_LIMIT = 1000
+_BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
+
+
+def _passphrase_bytes(passphrase: str | bytes) -> bytes:
+    if isinstance(passphrase, bytes):
+        return passphrase
+    with contextlib.suppress(UnicodeEncodeError):  # which holds and shows the whole of it
+        return passphrase.encode("utf-8", "surrogateescape")
+    raise UsageError("the passphrase has characters that can't be written in UTF-8")
+
+
+class BackupArchive:
+    """A Qubes OS backup. A context manager; `close` gives everything back.
+
+    Args:
+        source: a path, a URL, or a binary file object, seekable or not.
+        passphrase: unlocks at once; without it nothing is derived until `unlock`.
+        limits: bounds on untrusted input.
+        jobs: scrypt lanes derived side by side; default: the cores there are.
+        memory: budget for derivations and held chunks, in bytes; default: half of RAM.
+        executor: derives keys besides, on other machines say; any Executor of
+            `concurrent.futures` whose workers have qbackup installed. It is told neither the
+            passphrase nor a key nor any data, see docs/security.md. It is not shut down.
+        executor_jobs: derivations that it is given at once; default: its workers and some
+            more, 16 where it does not say how many it has.
+        compression_filter: instead of the header's; ``none`` for no compression. A name
+            that is not built in is a program of this machine, run as ``NAME -d``.
+        hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, as openssl
+            calls it; default: each that is no weaker than SHA-1. The way to allow a weaker one.
+        salvage: go on where the header can't be believed or the archive is broken; see
+            docs/security.md for what that weakens. What was passed over is in `salvaged`, and no
+            `restore` or `verify` then returns without raising.
+
+    Attributes:
+        warnings: what was passed over without harm until now, in words.
+
+    Raises:
+        NotABackup: there is no Qubes backup here.
+        UnsupportedFormat: a version that is not read.
+        UsageError: salvage from a pipe, or a number that makes no sense.
+        Unlockable: with a passphrase, see `unlock`.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        *,
+        passphrase: Passphrase | None = None,
+        limits: Limits | None = None,
+        jobs: int | None = None,
+        memory: int | None = None,
+        executor: Executor | None = None,
+        executor_jobs: int | None = None,
+        compression_filter: str | None = None,
+        hmac_algorithm: str | None = None,
+        salvage: bool = False,
+    ) -> None:
+        for name, value in (("jobs", jobs), ("memory", memory), ("executor_jobs", executor_jobs)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise UsageError(f"{name} is a whole number above 0")
+        self.limits = limits or Limits()
+        self.warnings: list[str] = []
+        self.deriver = Deriver()
+        self._filter_override = compression_filter
+        self._hmac_algorithm = hmac_algorithm
+        self._header: BackupHeader | None = None
+        self._unlocked: Unlocked | None = None
+        self._salvage = salvage
+        opened = open_backup(source, self.limits)
+        if salvage and not opened.seekable:
+            opened.close()
+            raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
+        for note in getattr(opened, "notes", ()):  # of a folder
+            self._warn(note)
+        # a search may read a byte twice
+        self._source: Source = opened if salvage else KeepingSource(opened)
+        self.pipeline = Pipeline(
+            self.deriver,
+            jobs=jobs,
+            memory=memory,
+            seekable=opened.seekable,
+            executor=executor,
+            executor_jobs=executor_jobs,
+        )
+        try:
+            self._open()
+            if passphrase is not None:
+                self.unlock(passphrase)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        opening = Opening(
+            source=self._source,
+            access=self,
+            make_chunk=self._make_chunk,
+            warn=self._warn,
+            limits=self.limits,
+            hmac_algorithm=self._hmac_algorithm,
+            salvage=self._salvage,
+            knows_filter=self._filter_override is not None,
+        )
+        self.catalog, self._front = opening.open()
+        self._contents = Contents(
+            self.catalog,
+            self,
+            self.limits,
+            lambda: self.door.metadata_root,
+            salvage=self._salvage,
+        )
+        self._ahead = Ahead(
+            self._front, self.catalog, self.pipeline, seekable=self._source.seekable
+        )
+
+    def __enter__(self) -> BackupArchive:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes what was opened, abandons what runs. Never raises."""
+        try:
+            self.pipeline.close()
+        finally:
+            self._source.close()
+
+    # What the archive is, before and after unlocking
+
+    @property
+    def untrusted_header(self) -> BackupHeader:
+        """The header as anybody could have written it.
+
+        Raises:
+            HeaderAltered: it can't be understood; whether it is damaged, its proof alone shows.
+        """
+        return self._front.untrusted_header
+
+    @property
+    def header(self) -> BackupHeader:
+        """The authenticated header. Raises UsageError while the archive is locked."""
+        if self._header is None:
+            raise UsageError("the backup is locked: call unlock(passphrase) first")
+        return self._header
+
+    @property
+    def salvaged(self) -> tuple[str, ...]:
+        """What salvage had to pass over until now, in words; empty if nothing, or without it."""
+        if not self._salvage:
+            return ()
+        faults = [*self._front.faults, *self.catalog.faults]
+        if self._contents.error is not None:
+            faults.append(f"{self._contents.error}; {_BY_FOLDER}")
+        return tuple(faults)
+
+    @property
+    def is_unlocked(self) -> bool:
+        """Whether the passphrase was given and fits."""
+        return self._header is not None
+
+    @property
+    def is_seekable(self) -> bool:
+        """Whether files can be read in any order."""
+        return self._source.seekable
+
+    def unlock(self, passphrase: Passphrase, *, ahead: bool = False) -> None:
+        """Authenticates the header with the passphrase; may be called again after a failure.
+
+        Args:
+            passphrase: str, bytes, or a callable that is asked once.
+            ahead: derive the key of ``qubes.xml`` at the same time, for who asks for the
+                qubes next. Nothing of it is used before the header is verified.
+
+        Raises:
+            UsageError: it can't be written in UTF-8.
+            WrongPassphrase: it does not fit.
+            HeaderAltered: it fits, but the header is not what was written.
+            LimitExceeded: the derivation would cost more than allowed; none was started.
+            UnsupportedFormat: the authenticated header names what is not read or understood.
+        """
+        data = _passphrase_bytes(passphrase() if callable(passphrase) else passphrase)
+        meanwhile = functools.partial(self._ahead.begin, lambda: self._format_ahead(data))
+        header = self._front.authenticate(data, self.pipeline, meanwhile if ahead else None)
+        door = choose_door(header.version, hmac_algorithm=self._hmac_algorithm)
+        format_ = door.format(header, data, self.limits, self._warn)
+        self._unlocked = Unlocked(format_, self._choose_decompress(format_, header))
+        self._header = header
+
+    def _format_ahead(self, passphrase: bytes) -> Format:
+        """What the header says it is, before that is proven."""
+        return self.door.format(self.untrusted_header, passphrase, self.limits)
+
+    def _choose_decompress(self, format_: Format, header: BackupHeader) -> DecompressPastGaps:
+        names = header.compression_filter, self._filter_override
+        if format_.has_volumes:
+            return choose_volumes(*names, self.limits)
+        if warning := other_filter(*names):
+            self._warn(warning)
+        return choose_filter(*names, self.limits)
+
+    def expect_all(self) -> None:
+        """Says that all of it is going to be read, before or after `unlock`.
+
+        What makes that faster is loaded meanwhile, if it is installed and pays.
+        """
+        self._ahead.expect_all()
+
+    def expect_list(self) -> None:
+        """Says that the list of qubes is going to be read; as `expect_all`."""
+        self._ahead.expect(2)
+
+    def _make_chunk(
+        self,
+        name: ChunkName,
+        offset: int,
+        size: int,
+        proof: ReadProof | None,
+        siblings: Callable[[], Sequence[EncryptedChunk]] | None,
+    ) -> EncryptedChunk:
+        return EncryptedChunk(
+            name,
+            offset,
+            size,
+            source=self._source,
+            door=lambda: self.door,
+            format_=lambda: self.unlocked().format,
+            pipeline=self.pipeline,
+            limits=self.limits,
+            proof=proof,
+            siblings=siblings,
+        )
+
+    def _warn(self, text: str) -> None:
+        if len(self.warnings) < _WARNINGS_LIMIT:
+            self.warnings.append(text)
+        elif len(self.warnings) == _WARNINGS_LIMIT:
+            self.warnings.append("more warnings follow, which are left out")
+
+    # What is in it
+
+    def unlocked(self) -> Unlocked:
+        """What reading needs. Raises UsageError while the archive is locked."""
+        if self._unlocked is None:
+            raise UsageError("the backup is locked: call unlock(passphrase) first")
+        return self._unlocked
+
+    @property
+    def _unlocked_contents(self) -> Contents:
+        self.unlocked()
+        return self._contents
+
+    @property
+    def metadata(self) -> bytes:
+        """``qubes.xml``, verified.
+
+        Raises:
+            Damaged: it is missing, or can't be believed.
+        """
+        return self._unlocked_contents.metadata
+
+    @property
+    def qubes(self) -> tuple[Qube, ...]:
+        """The qubes that ``qubes.xml`` says are in the backup; with salvage its folders without it.
+
+        R2 leaves dom0 out there: it is among them if its home is found.
+
+        Raises:
+            Damaged: it is missing, or can't be believed.
+        """
+        return self._unlocked_contents.qubes
+
+    @property
+    def known_qubes(self) -> tuple[Qube, ...]:
+        """`qubes`, and then those that ``qubes.xml`` knows and that are not in this backup.
+
+        Raises:
+            Damaged: it is missing, or can't be believed.
+        """
+        return self._unlocked_contents.known_qubes
+
+    def firewalls(self, qubes: Collection[str] | None = None) -> dict[str, Firewall]:
+        """The firewall rules of each qube that has a ``firewall.xml``.
+
+        Several are read side by side, but each costs the derivation of a key. From a pipe, all of
+        the backup passes. A file that is damaged costs its own rules only: the error stands in
+        their place.
+
+        Args:
+            qubes: names of those whose rules are wanted; None: all.
+
+        Raises:
+            MachineError: this machine can't go on.
+        """
+        reader = FirewallReader(
+            catalog=self.catalog,
+            table=self._unlocked_contents.table,
+            pipeline=self.pipeline,
+            expect=self._ahead.expect,
+            format=self.unlocked().format,
+            limits=self.limits,
+        )
+        return reader.read(lambda name: qubes is None or name in qubes)
+
+    def is_folder(self, path: str) -> bool:
+        """Whether this file is a folder archive, with entries and no single stream."""
+        return self.catalog.naming.is_folder(path)
+
+    @property
+    def door(self) -> Door:
+        """What is known of the backup's format without the passphrase."""
+        return self._front.door
+
+    def name_of(self, path: str) -> str:
+        """QUBE/FILE of a path in the archive; the path itself where no qube is known."""
+        return self._contents.name_of(path)
+
+    @property
+    def files(self) -> tuple[BackupFile, ...]:
+        """The files of all qubes; on a pipe, those that came so far."""
+        return self._unlocked_contents.files
+
+    def file(self, name: str) -> BackupFile:
+        """The file called ``QUBE/FILE``, or by its path in the archive.
+
+        Raises:
+            NotInBackup: there is none.
+            AlreadyPassed: on a pipe, it went by.
+        """
+        return self._unlocked_contents.file(name)
+
+    def open(self, name: str) -> BinaryIO:
+        """The content of ``QUBE/FILE`` as a binary stream, see `BackupFile.open`."""
+        return self.file(name).open()
+
+    def browse(
+        self,
+        name: str,
+        *,
+        partition: int | None = None,
+        spool: str | os.PathLike[str] | None = None,
+        progress: OnProgress | None = None,
+    ) -> Image:
+        """The files in the image ``QUBE/FILE``, which is read to its end and verified before.
+
+        Args:
+            name: ``QUBE/FILE``, or its path in the archive.
+            partition: its number; default: the image itself, or its largest partition with ext4.
+            spool: folder for what is kept meanwhile, encrypted; default: the system's for such
+                files. What is small stays in memory.
+            progress: called after every chunk.
+
+        Raises:
+            NotInBackup: there is no such image.
+            Damaged: the image is not whole, or its file system makes no sense.
+            UnsupportedFormat: there is no ext4 in it.
+            MachineError: there is no room for it.
+        """
+        from qbackup.archive.browse import browse
+
+        file = self.file(name)
+        if self.is_seekable:
+            self._ahead.expect(file.chunk_count)
+        return browse(
+            file,
+            partition=partition,
+            spool=spool,
+            limits=self.limits,
+            total=file.stored_size if self.is_seekable else None,
+            progress=progress,
+        )
+
+    # What can be done with it
+
+    def restore(
+        self,
+        output: str | os.PathLike[str],
+        names: Sequence[str] = (),
+        *,
+        overwrite: bool = False,
+        keep_damaged: bool = False,
+        progress: OnProgress | None = None,
+        check: bool = True,
+    ) -> Report:
+        """Writes ``output/QUBE/FILE`` for all that is asked for, and ``output/qubes.xml``.
+
+        What an earlier run has restored from this very backup is read again, and kept if it is
+        still the same. Everything else that is there is left alone, or replaced on demand.
+
+        Args:
+            output: the folder, made if it is not there.
+            names: ``QUBE`` or ``QUBE/FILE``; none means all.
+            overwrite: replace files that are there already and are not the same.
+            keep_damaged: leave what could be verified of a damaged file as ``NAME.damaged``;
+                the report says which of its bytes are good.
+            progress: called after every chunk.
+            check: raise Incomplete unless all is there and whole.
+
+        Raises:
+            NotInBackup: a name that is not in the backup; nothing was written.
+            AlreadyPassed: on a pipe, a file that is asked for went by; nothing was written.
+            MachineError: this machine failed; its `report` says what was done.
+            Incomplete: with `check`, the report is not ok.
+        """
+        return self._recovery().restore(
+            output,
+            names,
+            overwrite=overwrite,
+            keep_damaged=keep_damaged,
+            progress=progress,
+            check=check,
+        )
+
+    def verify(
+        self,
+        names: Sequence[str] = (),
+        *,
+        progress: OnProgress | None = None,
+        check: bool = True,
+    ) -> Report:
+        """Everything that `restore` does but the writing; arguments and errors are the same."""
+        return self._recovery().verify(names, progress=progress, check=check)
+
+    def _recovery(self) -> Recovery:
+        return Recovery(
+            source=self._source,
+            catalog=self.catalog,
+            front=self._front,
+            contents=self._unlocked_contents,
+            pipeline=self.pipeline,
+            ahead=self._ahead,
+            format=self.unlocked().format,
+            filter=self._filter_override or decoder_name(self.header.compression_filter),
+            limits=self.limits,
+            warnings=self.warnings,
+            warn=self._warn,
+        )

@@ -1,0 +1,143 @@
+"""What a restore will cost on this machine: a measurement and a sum, no promise.
+
+In format 4 nearly all of the time goes into key derivations, and what each will take is in the
+clear in the first 96 bytes of its chunk. In format 3 it goes into HMACs and decryption.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+from qbackup.archive.archive import BackupArchive
+from qbackup.base.errors import QBackupError
+from qbackup.base.limits import MIB
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.romix.tuning import TOUCH_SECONDS, kernel_gain
+from qbackup.crypto.scrypt_format import EncryptedHeader, ScryptParameters
+from qbackup.pipeline.pipeline import Pipeline
+
+_PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a second
+_SLOW_PROBE = ScryptParameters(7, 8, 1)  # for pure Python, which would take a minute
+_BASE_MEMORY = 64 * MIB
+_SAMPLE_SIZE = 2 * MIB
+
+
+@dataclass(frozen=True)
+class Cost:
+    """An estimate from unauthenticated headers.
+
+    Args:
+        chunks: number of chunks in the archive.
+        stored_size: their length in bytes.
+        unreadable: chunks whose header is damaged.
+        parameters: how many chunks have which scrypt parameters.
+        seconds: time here for all derivations that the limits allow, or for what is done with
+            all stored bytes.
+        memory: peak memory in bytes.
+        disk: what is written, in bytes, as the list of qubes estimates it; at least what is stored,
+            and no more than that is known while the archive is locked.
+    """
+
+    chunks: int
+    stored_size: int
+    unreadable: int
+    parameters: dict[ScryptParameters, int]
+    seconds: float
+    memory: int
+    disk: int
+
+
+def estimate(archive: BackupArchive) -> Cost:
+    """Reads the 96 header bytes of every chunk and times one small derivation."""
+    parameters: Counter[ScryptParameters] = Counter()
+    unreadable = stored = largest = count = 0
+    for file in archive.catalog.files():
+        for chunk in file.chunks:
+            count += 1
+            stored += chunk.size
+            largest = max(largest, chunk.size)
+            if not archive.door.head_size:
+                continue
+            try:
+                parameters[chunk.parameters] += 1
+            except QBackupError:
+                unreadable += 1
+    slow = archive.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores
+    allowed = [p for p in parameters if _is_allowed(p, archive)]
+    speed = _seconds_per_work(archive) if allowed else 0.0
+    ways = [_way(p, parameters[p], archive.pipeline, slow=slow) for p in allowed]
+    seconds = sum(way.work for way in ways) * speed + sum(way.touching for way in ways)
+    seconds += stored * _seconds_per_byte(archive)
+    held = max((way.memory for way in ways), default=0)
+    memory = held + 2 * min(largest, archive.limits.chunk) + _BASE_MEMORY
+    disk = max(stored, _listed_size(archive))
+    return Cost(count, stored, unreadable, dict(parameters), seconds, memory, disk)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How the keys with the same parameters are derived here.
+
+    Args:
+        work: N·r·p of all of them, over how many times as fast as one lane of a backend it goes.
+        memory: at once, in bytes.
+        touching: seconds until memory is there, at worst.
+    """
+
+    work: float
+    memory: int
+    touching: float = 0.0
+
+
+def _way(parameters: ScryptParameters, count: int, pipeline: Pipeline, *, slow: bool) -> _Way:
+    work, memory = count * parameters.work, parameters.lane_memory
+    side_by_side = pipeline.lanes_of_pass(parameters, count)
+    if side_by_side:
+        own = side_by_side * memory
+        faster = pipeline.jobs * kernel_gain(side_by_side)
+        return _Way(work / faster, pipeline.jobs * own, own * TOUCH_SECONDS)
+    lanes = 1 if slow else pipeline.lanes_at_once(parameters)
+    return _Way(work / lanes, memory * lanes)
+
+
+def _listed_size(archive: BackupArchive) -> int:
+    """What the backup says of its qubes' sizes; 0 where that can't be read."""
+    if not archive.is_unlocked:
+        return 0
+    with contextlib.suppress(QBackupError):
+        return sum(qube.size or 0 for qube in archive.qubes)
+    return 0
+
+
+def _is_allowed(parameters: ScryptParameters, archive: BackupArchive) -> bool:
+    try:
+        EncryptedHeader(parameters, b"", b"").check_limits(archive.limits)
+    except QBackupError:
+        return False
+    return True
+
+
+def _seconds_per_work(archive: BackupArchive) -> float:
+    """Time of one derivation on one core, divided by its N·r·p."""
+    probe = _SLOW_PROBE if archive.deriver.backends[0].slow else _PROBE
+    start = time.perf_counter()
+    archive.deriver.derive(Derivation(b"probe", b"salt", probe))
+    return (time.perf_counter() - start) / probe.work
+
+
+def _seconds_per_byte(archive: BackupArchive) -> float:
+    """Time of what is done with each stored byte; 0 where that is little beside the keys."""
+    try:
+        work = archive.door.work(archive.untrusted_header)
+    except QBackupError:  # told when it is unlocked; with salvage there may be no header
+        return 0.0
+    if work is None:
+        return 0.0
+    sample = memoryview(bytearray(_SAMPLE_SIZE))
+    work(sample[: _SAMPLE_SIZE // 64])  # what has to be loaded
+    start = time.perf_counter()
+    work(sample)
+    return (time.perf_counter() - start) / _SAMPLE_SIZE

@@ -1,0 +1,153 @@
+"""The firewall rules of qubes: their ``firewall.xml``, several read side by side.
+
+Each costs the derivation of one key, however short: seconds with the parameters of real backups.
+So nothing reads them unless somebody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from qbackup.archive.chunk import EncryptedChunk
+from qbackup.archive.file import BackupFile
+from qbackup.base.errors import (
+    Damaged,
+    LimitExceeded,
+    NotEnoughMemory,
+    QBackupError,
+    UnsupportedFormat,
+)
+from qbackup.base.limits import Limits
+from qbackup.base.names import display
+from qbackup.content.inner import InnerArchive
+from qbackup.formats import Event, Format
+from qbackup.formats.metadata import QubeTable
+from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule, parse_firewall
+from qbackup.pipeline.pipeline import Pipeline
+from qbackup.storage.catalog import Catalog
+
+Firewall: TypeAlias = tuple[Rule, ...] | QBackupError  # the rules, or why they can't be had
+
+_LOSSES = (Damaged, LimitExceeded, NotEnoughMemory, UnsupportedFormat)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The content of one qube's file, or the error that cost it."""
+
+    qube: str
+    file: str
+    content: bytes | QBackupError
+
+
+_Task: TypeAlias = tuple[str, BackupFile]
+
+
+def read_firewall(file: BackupFile, limits: Limits) -> tuple[Rule, ...]:
+    """The rules of one qube.
+
+    Raises:
+        Damaged: the file is not whole, or makes no sense.
+        UnsupportedFormat: the file is of a version that is not known.
+        LimitExceeded: the file is longer than `Limits.metadata`.
+    """
+    with file.naming_errors():
+        with file.open() as stream:
+            data = stream.read(limits.metadata + 1)
+            if len(data) <= limits.metadata:
+                data += stream.read(1)  # the proof of the end
+        return parse_firewall(data, limits, file=display(file.name))
+
+
+@dataclass(frozen=True)
+class FirewallReader:
+    """Reads the firewalls of many qubes.
+
+    Args:
+        catalog: the archive's files.
+        table: whose file is whose.
+        pipeline: gives the files' plaintext.
+        expect: told how many keys are going to be wanted.
+        format: how chunks are opened.
+        limits: `Limits.metadata` bounds each file, and all of them together.
+    """
+
+    catalog: Catalog
+    table: QubeTable
+    pipeline: Pipeline
+    expect: Callable[[int], None]
+    format: Format
+    limits: Limits
+
+    def read(self, wanted: Callable[[str], bool]) -> dict[str, Firewall]:
+        """The rules of each qube that has a ``firewall.xml``, or why they can't be had.
+
+        From a pipe, all of the backup passes.
+
+        Args:
+            wanted: whether a qube's are.
+
+        Raises:
+            MachineError: this machine can't go on.
+        """
+        found: dict[str, Firewall] = {}
+        total = 0
+
+        def take(answer: _Answer) -> None:
+            nonlocal total
+            total += len(answer.content) if isinstance(answer.content, bytes) else 0
+            found[answer.qube] = self._judged(answer, total)
+
+        seen = (self._owner(file) for file in self.catalog.seen_files())
+        self.expect(sum(1 for qube in seen if qube is not None and wanted(qube)))
+        self.pipeline.unpack(self.format, self._files(wanted), self._read, take)
+        return found
+
+    def _owner(self, file: BackupFile) -> str | None:
+        """The qube that a firewall is of; None where the file is none."""
+        owner = self.table.owner(file.path)
+        return owner[0] if owner is not None and owner[1] == FIREWALL_FILE else None
+
+    def _files(
+        self, wanted: Callable[[str], bool]
+    ) -> Iterator[tuple[_Task, Iterable[EncryptedChunk]]]:
+        for file in self.catalog.files():
+            qube = self._owner(file)
+            if qube is not None and wanted(qube):
+                yield (qube, file), file.chunks
+
+    def _read(self, task: _Task, events: Iterator[Event], tell: Callable[[_Answer], None]) -> None:
+        """Reads one file; several side by side perhaps."""
+        qube, file = task
+        name = display(f"{qube}/{FIREWALL_FILE}")
+        try:
+            content: bytes | QBackupError = self._content(file.decode(events))
+        except _LOSSES as error:
+            error.file = name
+            content = error
+        tell(_Answer(qube, name, content))
+
+    def _content(self, inner: InnerArchive) -> bytes:
+        entry = inner.only_file()
+        if entry.size > self.limits.metadata:
+            raise LimitExceeded(f"{FIREWALL_FILE} is too long", limit="metadata")
+        content = bytearray(entry.size)
+        for extent in entry.extents():
+            if extent.data is not None:
+                content[extent.offset : extent.offset + extent.length] = extent.data
+        inner.finish()
+        return bytes(content)
+
+    def _judged(self, answer: _Answer, total: int) -> Firewall:
+        if isinstance(answer.content, QBackupError):
+            return answer.content
+        try:
+            if total > self.limits.metadata:
+                raise LimitExceeded(
+                    f"all {FIREWALL_FILE} together are too long", limit="metadata", file=answer.file
+                )
+            return parse_firewall(answer.content, self.limits, file=answer.file)
+        except _LOSSES as error:
+            return error

@@ -1,0 +1,77 @@
+"""`Ahead`: which keys are derived before anybody asks for them, and what is loaded for that."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+from qbackup.archive.unlock.header import Front
+from qbackup.base.errors import Damaged, MachineError, Unlockable, Unreadable
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.formats import Format
+from qbackup.pipeline.pipeline import Pipeline
+from qbackup.storage.catalog import Catalog
+
+MANY_CHUNKS = 64  # on a pipe nobody knows
+
+
+class Ahead:
+    """What is expected of one archive's pipeline.
+
+    Args:
+        front: says what a key costs.
+        catalog: says which chunks come first.
+        pipeline: derives.
+        seekable: chunks can be looked at before they are read.
+    """
+
+    def __init__(
+        self, front: Front, catalog: Catalog, pipeline: Pipeline, *, seekable: bool
+    ) -> None:
+        self._front = front
+        self._catalog = catalog
+        self._pipeline = pipeline
+        self._seekable = seekable
+        self._expects_all = False
+
+    def expect_all(self) -> None:
+        """All of the backup is going to be read."""
+        self._expects_all = True
+        # each member has a key but the header
+        self.expect(self._catalog.member_count() - 1 if self._seekable else MANY_CHUNKS)
+
+    def expect(self, count: int) -> None:
+        """So many keys are going to be asked for."""
+        parameters = self._front.untrusted_parameters
+        if parameters is not None:
+            self._pipeline.expect_keys(parameters, count)
+
+    def begin(self, make_format: Callable[[], Format], most: ScryptParameters) -> None:
+        """Has the keys that are wanted next derived beside the header's and after it.
+
+        That of qubes.xml, and of one chunk for each job if all of them are going to be read;
+        none that costs more than the header's. The header is not verified yet, so a key may
+        turn out useless; nothing is opened with it before.
+
+        Args:
+            make_format: the format that the unverified header names.
+            most: what the header's key costs.
+        """
+        if not self._seekable:
+            return
+        first = self._catalog.metadata_file()
+        files = [first] if first is not None else []
+        count = len(files)
+        if self._expects_all:
+            files.extend(itertools.islice(self._catalog.files(), self._pipeline.jobs + count))
+            count += self._pipeline.jobs
+        seen = {file.path: file.chunks for file in files}
+        try:
+            format_ = make_format()
+            for chunk in itertools.islice(itertools.chain.from_iterable(seen.values()), count):
+                head = chunk.read_head(format_.head_size)
+                key = format_.file().lock(chunk.name, chunk.index, head).derivation
+                if key is not None and key.parameters.work <= most.work:
+                    self._pipeline.expect(key)
+        except (Damaged, Unlockable, Unreadable, MachineError):
+            return  # told when it is read

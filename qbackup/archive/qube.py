@@ -1,0 +1,114 @@
+"""`Qube`: what ``qubes.xml`` says of a qube, with its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from qbackup.archive.file import BackupFile
+from qbackup.archive.firewalls import read_firewall
+from qbackup.base.limits import Limits
+from qbackup.base.names import display
+from qbackup.formats.metadata import Device, QubeRecord, QubeSettings, QubeTable
+from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule
+from qbackup.storage.catalog import Catalog
+
+
+class Qube:
+    """A qube of the backup: what ``qubes.xml`` says of it, and its files.
+
+    Attributes:
+        name: of the qube; ``dom0`` for the administrative one.
+        klass: AppVM, TemplateVM, StandaloneVM, DispVM or AdminVM.
+        label: name of its colour, ``""`` where none is given.
+        template: name of its template; None without one.
+        netvm: name of its network qube; None: the default one; ``""``: no network.
+        size: disk use when the backup was made, in bytes: an estimate; None if not given.
+        required: names of the files that must be there.
+        is_listed: whether ``qubes.xml`` says that it is in the backup; R2 leaves dom0 out.
+        in_backup: whether its files are; of those of `BackupArchive.known_qubes` some are not.
+    """
+
+    def __init__(
+        self,
+        record: QubeRecord,
+        catalog: Catalog,
+        table: QubeTable,
+        *,
+        limits: Limits,
+        settings: Callable[[str], QubeSettings],
+        in_backup: bool = True,
+    ) -> None:
+        self.name = record.name
+        self.klass = record.klass
+        self.label = record.label
+        self.template = record.template
+        self.netvm = record.netvm
+        self.size = record.size
+        self.required = record.required
+        self.is_listed = record.is_listed
+        self.in_backup = in_backup
+        self._limits = limits
+        self._settings = settings
+        self._catalog = catalog
+        self._table = table
+
+    def __repr__(self) -> str:
+        return f"<Qube {display(self.name)} ({display(self.klass)})>"
+
+    @property
+    def files(self) -> tuple[BackupFile, ...]:
+        """Its files in the archive; on a pipe, those that came so far."""
+        return tuple(
+            file
+            for file in self._catalog.seen_files()
+            if (self._table.owner(file.path) or ("",))[0] == self.name
+        )
+
+    # How it was set up, in the words of R4 whichever Qubes wrote the backup
+
+    @property
+    def settings(self) -> QubeSettings:
+        """Setup of the qube; empty where ``qubes.xml`` can't be used."""
+        return self._settings(self.name)
+
+    @property
+    def properties(self) -> Mapping[str, str]:
+        """Properties that are not the default, name to value; ``""``: no qube, or nothing."""
+        return self.settings.properties
+
+    @property
+    def features(self) -> Mapping[str, str]:
+        """Features, services too, name to value; ``""`` means no."""
+        return self.settings.features
+
+    @property
+    def services(self) -> Mapping[str, str]:
+        """Services, name to value; ``""`` means off."""
+        return self.settings.services
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Tags of the qube."""
+        return self.settings.tags
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices that are assigned to it for good."""
+        return self.settings.devices
+
+    @property
+    def firewall(self) -> tuple[Rule, ...] | None:
+        """The rules in its ``firewall.xml``, option to value each; None where it has no such file.
+
+        Each use reads the file, at the cost of one key; for all qubes
+        `BackupArchive.firewalls` is faster.
+
+        Raises:
+            Damaged: the file is not whole, or makes no sense.
+            UnsupportedFormat: the file is of a version that is not known.
+            AlreadyPassed: on a pipe, the file went by.
+        """
+        for file in self.files:
+            if file.name.partition("/")[2] == FIREWALL_FILE:
+                return read_firewall(file, self._limits)
+        return None

@@ -1,0 +1,192 @@
+"""`Contents`: what ``qubes.xml`` says is in a backup, read when it is first asked for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from qbackup.archive.file import Access, BackupFile
+from qbackup.archive.qube import Qube
+from qbackup.base.errors import (
+    ChunkMissing,
+    Damaged,
+    FolderArchive,
+    LimitExceeded,
+    QBackupError,
+    SymbolicLink,
+)
+from qbackup.base.limits import Limits
+from qbackup.base.names import display
+from qbackup.content.folder_files import ArchivedFile, choose
+from qbackup.formats.metadata import (
+    METADATA_PATH,
+    KnownQube,
+    QubeRecord,
+    QubeSettings,
+    QubeTable,
+    parse_known_qubes,
+    parse_qubes_xml,
+)
+from qbackup.formats.metadata.table import BY_FOLDER
+from qbackup.storage.catalog import Catalog
+
+
+class Contents:
+    """The qubes of a backup, and which file of the archive is whose.
+
+    Args:
+        catalog: the archive's files.
+        access: the archive that its files belong to.
+        limits: bounds on ``qubes.xml``.
+        root_tag: what its document is called in this backup's format.
+        salvage: qubes are called by their folders where it can't be used.
+
+    Attributes:
+        error: why it can't be used; None if it can, or was not asked for yet.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        access: Access,
+        limits: Limits,
+        root_tag: Callable[[], str],
+        *,
+        salvage: bool,
+    ) -> None:
+        self._catalog = catalog
+        self._access = access
+        self._limits = limits
+        self._root_tag = root_tag
+        self._salvage = salvage
+        self._table: QubeTable | None = None
+        self._metadata: bytes | None = None
+        self._known: dict[str, KnownQube] | None = None
+        self.error: QBackupError | None = None
+
+    @property
+    def table(self) -> QubeTable:
+        """Whose file is whose. Raises nothing for what is wrong with ``qubes.xml``: see `error`."""
+        if self._table is None:
+            records = None
+            try:
+                self._metadata = self._read()
+                records = parse_qubes_xml(self._metadata, self._limits, root_tag=self._root_tag())
+            except (Damaged, LimitExceeded) as error:
+                error.file = METADATA_PATH
+                self.error = error
+            seen = self._catalog.seen_files() if self._salvage else ()
+            self._table = QubeTable(records, (file.path for file in seen))
+        return self._table
+
+    def _read(self) -> bytes:
+        file = self._catalog.metadata_file()
+        if file is None:
+            limit = self._catalog.error
+            if isinstance(limit, LimitExceeded):
+                raise LimitExceeded(limit.reason, limit=limit.limit, needed=limit.needed)
+            raise ChunkMissing("it is not in the archive", file=METADATA_PATH)
+        try:
+            with file.open() as stream:
+                data = stream.read(self._limits.metadata + 1)
+                if len(data) <= self._limits.metadata:
+                    data += stream.read(1)  # the proof of the end
+        except (FolderArchive, SymbolicLink) as error:
+            raise Damaged(error.reason, file=METADATA_PATH) from error
+        if len(data) > self._limits.metadata:
+            raise LimitExceeded("it is too long", limit="metadata", file=METADATA_PATH)
+        return data
+
+    @property
+    def metadata(self) -> bytes:
+        """``qubes.xml``, verified.
+
+        Raises:
+            Damaged: it is missing, or can't be believed.
+        """
+        _ = self.table
+        if self._metadata is None:
+            raise self.error or Damaged("it was not read", file=METADATA_PATH)
+        return self._metadata
+
+    @property
+    def usable_metadata(self) -> bytes | None:
+        """``qubes.xml``; None where names don't come from it."""
+        _ = self.table
+        return self._metadata if self.error is None else None
+
+    @property
+    def digest(self) -> bytes:
+        """Of all that names come from: SHA-256 of ``qubes.xml``, nothing where it can't be used."""
+        data = self.usable_metadata
+        return hashlib.sha256(data).digest() if data is not None else b""
+
+    def name_of(self, path: str) -> str:
+        """QUBE/FILE of a path in the archive; the path itself where no qube is known yet."""
+        owner = self._table.owner(path) if self._table is not None else None
+        return "/".join(owner) if owner else path
+
+    @property
+    def qubes(self) -> tuple[Qube, ...]:
+        """See `BackupArchive.qubes`."""
+        table = self.table
+        if self.error is not None and not self._salvage:
+            if not isinstance(self.error, LimitExceeded):  # which names the option itself
+                self.error.advice = BY_FOLDER
+            raise self.error
+        qubes = (self._qube(record) for record in table.records)
+        return tuple(qube for qube in qubes if qube.is_listed or qube.files)
+
+    @property
+    def known_qubes(self) -> tuple[Qube, ...]:
+        """See `BackupArchive.known_qubes`."""
+        qubes = self.qubes
+        names = {qube.name for qube in qubes}
+        others = (known.record for known in self._all_known().values() if not known.in_backup)
+        return (*qubes, *(self._qube(r, in_backup=False) for r in others if r.name not in names))
+
+    def _qube(self, record: QubeRecord, *, in_backup: bool = True) -> Qube:
+        return Qube(
+            record,
+            self._catalog,
+            self.table,
+            limits=self._limits,
+            settings=self._settings,
+            in_backup=in_backup,
+        )
+
+    def _settings(self, name: str) -> QubeSettings:
+        known = self._all_known().get(name)
+        return known.settings if known is not None else QubeSettings()
+
+    def _all_known(self) -> dict[str, KnownQube]:
+        """All qubes by name, read when the first is asked for; none where names aren't known."""
+        if self._known is None:
+            data, root_tag = self.usable_metadata, self._root_tag()
+            known = parse_known_qubes(data, self._limits, root_tag=root_tag) if data else ()
+            self._known = {qube.record.name: qube for qube in known}
+        return self._known
+
+    @property
+    def files(self) -> tuple[BackupFile, ...]:
+        """See `BackupArchive.files`."""
+        _ = self.table
+        return tuple(file for file in self._catalog.seen_files() if file.path != METADATA_PATH)
+
+    def file(self, name: str) -> BackupFile:
+        """See `BackupArchive.file`."""
+        qube, _, rest = name.partition("/")
+        table = self.table
+        found = choose(
+            self._catalog.find_first,
+            self._catalog.holds_folder,
+            lambda file: table.path_of(qube, file),
+            rest,
+        )
+        if found is None and table.path_of(qube, rest) is None:  # a path in the archive
+            path = self._catalog.find(name)
+            found = (path, None) if path is not None else None
+        if found is None or found[0].path == METADATA_PATH:
+            raise table.not_there(f"there is no file {display(name)!r} in this backup")
+        file, entry = found
+        return file if entry is None else ArchivedFile(file, self._access, entry, name)

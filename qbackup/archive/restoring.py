@@ -1,0 +1,237 @@
+"""`Recovery`: one `restore` or `verify`, from what is asked for to the report."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence, Sized
+from dataclasses import dataclass, replace
+
+from qbackup.archive.file import BackupFile
+from qbackup.archive.prefetch import MANY_CHUNKS, Ahead
+from qbackup.archive.qubes import Contents
+from qbackup.archive.unlock.header import Front
+from qbackup.base.errors import AlreadyPassed, ChunkMissing, Incomplete, LimitExceeded, MachineError
+from qbackup.base.limits import Limits
+from qbackup.base.names import display, encode
+from qbackup.base.report import FileResult, OnProgress, Report, Status
+from qbackup.content.filters import same_filter
+from qbackup.formats import Format
+from qbackup.formats.metadata import METADATA_PATH
+from qbackup.pipeline.pipeline import Pipeline
+from qbackup.restore.output.writer import FolderWriter
+from qbackup.restore.plan import Plan, Target
+from qbackup.restore.resume.journal import JOURNAL_NAME
+from qbackup.restore.resume.writer import ResumingWriter
+from qbackup.restore.run import Run, check_space, write_metadata
+from qbackup.restore.sinks import NowhereWriter, Writer
+from qbackup.storage.catalog import Catalog, SalvageCatalog
+from qbackup.storage.source import Source
+
+_FAILING_DRIVE = (
+    "the drive failed to read some bytes of the backup, at least at the first try: it may be"
+    " dying, so make a copy of it first (with ddrescue, say) and restore from that"
+)
+_NO_JOURNAL = (
+    f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run will not know"
+    " what this one restores"
+)
+_NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """What `restore` and `verify` need of an unlocked archive.
+
+    Args:
+        source: of the backup's bytes.
+        catalog: its files.
+        front: its header.
+        contents: whose file is whose.
+        pipeline: gives the files' plaintext.
+        ahead: told what is going to be read.
+        format: how chunks are opened.
+        filter: what the files were compressed with, by its name; None for nothing.
+        limits: bounds for folder archives.
+        warnings: what was told so far.
+        warn: tells more.
+    """
+
+    source: Source
+    catalog: Catalog
+    front: Front
+    contents: Contents
+    pipeline: Pipeline
+    ahead: Ahead
+    format: Format
+    filter: str | None
+    limits: Limits
+    warnings: Sequence[str]
+    warn: Callable[[str], None]
+
+    def restore(
+        self,
+        output: str | os.PathLike[str],
+        names: Sequence[str],
+        *,
+        overwrite: bool,
+        keep_damaged: bool,
+        progress: OnProgress | None,
+        check: bool,
+    ) -> Report:
+        """See `BackupArchive.restore`."""
+        plan = self._plan(names)
+        writer = self._writer(output, overwrite, keep_damaged, plan)
+        try:
+            return self._run(plan, writer, progress, check, keep_metadata=True)
+        finally:
+            writer.close()
+
+    def verify(self, names: Sequence[str], *, progress: OnProgress | None, check: bool) -> Report:
+        """See `BackupArchive.verify`."""
+        return self._run(self._plan(names), NowhereWriter(), progress, check, keep_metadata=False)
+
+    def _plan(self, names: Sequence[str]) -> Plan:
+        table = self.contents.table
+        seen = [file.path for file in self.catalog.seen_files()]
+        known = seen if self.source.seekable else None
+        plan = Plan(table, names, known, self.catalog.holds_folder)
+        if not self.source.seekable:
+            for target in filter(None, map(plan.target, seen)):
+                raise AlreadyPassed("it went by on the pipe", file=display(target.label))
+        return plan
+
+    def _writer(
+        self, output: str | os.PathLike[str], overwrite: bool, keep_damaged: bool, plan: Plan
+    ) -> ResumingWriter | FolderWriter:
+        if not self.front.is_authentic:
+            self.warn(_NO_JOURNAL)
+            return FolderWriter(
+                output, overwrite=overwrite, keep_damaged=keep_damaged, is_taken=plan.holds
+            )
+        return ResumingWriter(
+            output,
+            key=self._journal_key(),
+            limits=self.limits,
+            overwrite=overwrite,
+            keep_damaged=keep_damaged,
+            is_taken=plan.holds,
+            by_path=self.contents.error is not None,
+            warn=self.warn,
+        )
+
+    def _journal_key(self) -> bytes:
+        """The key of this backup's records in an output folder; see docs/security.md.
+
+        It is bound to all that decides what a file is called and what is in it: the header, the
+        list of qubes (none where it can't be used: files are then called by their path), and
+        the filter.
+        """
+        return self.front.root_key(self.pipeline).derive(
+            "journal 1", self.front.digest, self.contents.digest, encode(same_filter(self.filter))
+        )
+
+    def _run(
+        self,
+        plan: Plan,
+        writer: Writer,
+        progress: OnProgress | None,
+        check: bool,
+        *,
+        keep_metadata: bool,
+    ) -> Report:
+        self.ahead.expect(self._chunk_count(plan))
+        warning = check_space(writer, self._needed(plan, writer), plan.estimated_size())
+        if warning:
+            self.warn(warning)
+        total = self._stored_size(plan)
+        run = Run(
+            plan,
+            writer,
+            self.limits,
+            total=total,
+            on_progress=progress,
+            load=lambda: self.pipeline.load,
+        )
+        try:
+            run.metadata(self._metadata_result(writer, keep_metadata))
+            unpack = functools.partial(
+                self.pipeline.unpack, self.format, past_gaps=writer.goes_past_damage
+            )
+            run.files(self.catalog.files(), unpack, self._ignored)
+        except MachineError as error:
+            error.report = self._report(run, writer)
+            raise
+        report = self._report(run, writer)
+        if check and not report.ok:
+            raise Incomplete(report)
+        return report
+
+    def _report(self, run: Run, writer: Writer) -> Report:
+        errors = (*self.front.faults, *self.catalog.faults)  # that of qubes.xml is its result
+        fault = self.catalog.error
+        results = run.results
+        warnings = [w for w in self.warnings if w not in errors]  # which `list` shows instead
+        warnings += writer.warnings
+        if self.source.troubles:
+            warnings.append(_FAILING_DRIVE)
+        if self.catalog.error is not None:
+            errors = (*errors, str(self.catalog.error))
+            results = [
+                replace(r, error=_NOT_REACHED) if r.status == "missing" and not r.chunks else r
+                for r in results
+            ]
+        return Report(
+            files=tuple(results),
+            errors=errors,
+            warnings=tuple(warnings),
+            is_salvage=isinstance(self.catalog, SalvageCatalog),
+            archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
+        )
+
+    # What a run is about, where all files are known beforehand
+
+    def _wanted(self, plan: Plan) -> Iterator[tuple[BackupFile, Target]]:
+        for file in self.catalog.seen_files():
+            target = plan.target(file.path)
+            if target is not None:
+                yield file, target
+
+    def _stored_size(self, plan: Plan) -> int | None:
+        if not self.source.seekable:
+            return None
+        return sum(file.stored_size for file, _ in self._wanted(plan))
+
+    def _chunk_count(self, plan: Plan) -> int:
+        if not self.source.seekable:
+            return MANY_CHUNKS
+        chunks = (file.chunks for file, _ in self._wanted(plan))
+        return sum(len(several) for several in chunks if isinstance(several, Sized))
+
+    def _needed(self, plan: Plan, writer: Writer) -> int:
+        """Stored bytes of the files that will be written; 0 where they are not known yet."""
+        if not self.source.seekable:
+            return 0
+        wanted = (
+            file
+            for file, t in self._wanted(plan)
+            if not t.entries and writer.has_room(t.qube, t.name)
+        )
+        return sum(file.readable_size(self.limits.chunk) for file in wanted)
+
+    def _ignored(self, file: BackupFile) -> None:
+        self.warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")
+
+    def _metadata_result(self, writer: Writer, keep: bool) -> FileResult:
+        """What came of qubes.xml, which was read before everything else."""
+        data = self.contents.usable_metadata
+        if data is None:
+            error = self.contents.error
+            reason = f"{error.reason}; files come out by their path" if error else ""
+            gone = isinstance(error, ChunkMissing) and error.chunk is None
+            status: Status = "missing" if gone else "damaged"
+            result = FileResult(qube="", name=METADATA_PATH, status=status, error=reason)
+            return result if gone or error is None else result.after(error, reason=reason)
+        if not keep:
+            return FileResult(qube="", name=METADATA_PATH, status="ok", size=len(data))
+        return write_metadata(writer, data)

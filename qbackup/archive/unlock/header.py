@@ -1,0 +1,297 @@
+"""The front of a backup: its header, and the copy that the passphrase proves it with.
+
+What anybody could have written becomes what the passphrase's owner wrote in one place,
+`Front.authenticate`. Every byte is read once, and kept: a passphrase can be tried again, on a
+pipe too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+from collections.abc import Callable
+
+from qbackup.base.errors import (
+    Damaged,
+    HeaderAltered,
+    LimitExceeded,
+    MachineError,
+    NotABackup,
+    QBackupError,
+    UnsupportedFormat,
+    UsageError,
+    WrongPassphrase,
+)
+from qbackup.base.limits import Limits
+from qbackup.base.names import display
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.scrypt_format import MAGIC as SCRYPT_MAGIC
+from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
+from qbackup.crypto.subkeys import RootKey
+from qbackup.formats import Door, LockedHeader, choose_door
+from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader, read_version
+from qbackup.formats.metadata import METADATA_PATH
+from qbackup.formats.v4 import Door4
+from qbackup.pipeline.pipeline import Pipeline
+from qbackup.storage.catalog import Catalog
+from qbackup.storage.scan import StoredMember
+from qbackup.storage.source import Source
+
+_NO_STAND_IN = (
+    "if it is certainly right, the header is damaged, and in this format nothing can stand in for"
+    " it: try another copy of the backup"
+)
+_OTHER_FORMAT = (
+    "the header was altered or is damaged: its authenticated copy is that of format 4, and the"
+    " header says another format, or none"
+)
+_USE_THE_COPY = (
+    "try another copy of the backup; with --salvage the header's authenticated copy stands in"
+)
+_MAYBE_LATER = (
+    " (from a pipe the header must come first: if somebody packed the backup again, write it to a"
+    " file)"
+)
+NOTHING_FITS = (
+    "it fits nothing else that was tried for --salvage either, so it is most likely wrong; if not,"
+    " try another copy of the backup"
+)
+
+
+class Front:
+    """``backup-header`` and ``backup-header.hmac``.
+
+    Args:
+        source: of the backup's bytes.
+        catalog: says where the two are.
+        limits: bounds on what they say.
+        hmac_algorithm: see `qbackup.BackupArchive`.
+
+    Raises:
+        NotABackup: there is no Qubes backup here.
+        UnsupportedFormat: a version that is not read.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        catalog: Catalog,
+        limits: Limits,
+        *,
+        hmac_algorithm: str | None = None,
+    ) -> None:
+        self._source = source
+        self._catalog = catalog
+        self._limits = limits
+        self._copy: bytes | None = None
+        self._trouble: MachineError | None = None  # a pipe can't be read again
+        self._hmac_algorithm = hmac_algorithm
+        # what the root key is or comes from, and the header as it is proven
+        self._proven: tuple[RootKey | Derivation, bytes] | None = None
+        self._door: Door | None = None
+        self._locked: LockedHeader | None = None  # that has been opened
+        self.faults: list[str] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        """Believes nothing of the header but the version, which says how it is to be proven."""
+        self._header = self._read_header()
+        self._choose_door(read_version(self._header, self._limits))
+
+    def _choose_door(self, version: int) -> Door:
+        self._door = choose_door(version, hmac_algorithm=self._hmac_algorithm)
+        self._catalog.naming = self._door.naming
+        return self._door
+
+    @property
+    def door(self) -> Door:
+        """What is known of the format; of format 4 where the header can't tell."""
+        return self._door if self._door is not None else Door4()
+
+    @property
+    def untrusted_header(self) -> BackupHeader:
+        """The header as anybody could have written it.
+
+        Raises:
+            HeaderAltered: it can't be understood; whether it is damaged, its proof alone shows.
+        """
+        return BackupHeader.parse(self._header, self._limits)
+
+    @property
+    def is_authentic(self) -> bool:
+        """Whether the header's copy was opened, so that `root_key` and `digest` are known."""
+        return self._proven is not None
+
+    def root_key(self, pipeline: Pipeline) -> RootKey:
+        """For keys of this program's own; derived first where the format has no such key.
+
+        Raises:
+            UsageError: the header is not authentic yet.
+            MachineError: this machine can't derive it.
+        """
+        root, plain = self._authenticated()
+        if isinstance(root, Derivation):
+            root = RootKey(pipeline.derive(root))
+            self._proven = root, plain
+        return root
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the authentic header. Raises as `root_key`."""
+        return hashlib.sha256(self._authenticated()[1]).digest()
+
+    def _authenticated(self) -> tuple[RootKey | Derivation, bytes]:
+        if self._proven is None:
+            raise UsageError("the backup is locked: call unlock(passphrase) first")
+        return self._proven
+
+    @property
+    def untrusted_parameters(self) -> ScryptParameters | None:
+        """What the header's key costs; None where that can't be told, or where it costs nothing."""
+        try:
+            locked = self.door.lock_header(b"", self._header, self._read_copy(), self._limits)
+        except QBackupError:
+            return None  # told when it is authenticated
+        return locked.derivation.parameters if locked.derivation is not None else None
+
+    def authenticate(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None = None,
+    ) -> BackupHeader:
+        """The header, once its copy under the passphrase is the same.
+
+        Args:
+            passphrase: the backup's.
+            pipeline: derives the key.
+            meanwhile: called while that is under way, with what it costs; may start to derive
+                what is expected next.
+
+        Raises:
+            WrongPassphrase: it does not fit.
+            HeaderAltered: it fits, but the header is not what was written.
+            UnsupportedFormat: the header is what was written, and is not understood.
+            LimitExceeded: the derivation would cost more than allowed; none was started.
+        """
+        key, plain = self._open_copy(passphrase, pipeline, meanwhile)
+        if not hmac.compare_digest(plain, self._header):
+            raise HeaderAltered(
+                "the header was altered: it differs from its authenticated copy", file=HEADER_NAME
+            )
+        return self._accept(key, plain)
+
+    def _accept(self, key: RootKey | Derivation, plain: bytes) -> BackupHeader:
+        """The header that the copy proves."""
+        header = self._parse(plain)
+        if self._locked is not None:
+            header = self._locked.complete(header)
+        self._proven = key, plain
+        return header
+
+    def _parse(self, plain: bytes) -> BackupHeader:
+        return BackupHeader.parse(plain, self._limits, proven=True)
+
+    def _open_copy(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None,
+    ) -> tuple[RootKey | Derivation, bytes]:
+        """The root key, or how to derive it, and the header that the copy proves, verified.
+
+        Raises as `authenticate`.
+        """
+        copy = self._read_copy()
+        if not self.door.heads_name_backup and copy.startswith(SCRYPT_MAGIC):
+            raise HeaderAltered(_OTHER_FORMAT, file=HEADER_NAME)
+        try:
+            locked = self.door.lock_header(passphrase, self._header, copy, self._limits)
+            key = b""
+            if locked.derivation is not None:
+                key = _derive(locked.derivation, pipeline, meanwhile)
+            if not locked.fits(key):
+                pipeline.forget_expected()
+                raise self._misfit(locked)
+            self._locked = locked
+            return locked.root(key), locked.open(key, pipeline.cipher.decrypt)
+        except Damaged as error:
+            raise HeaderAltered(
+                f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
+            ) from error
+
+    def _misfit(self, locked: LockedHeader) -> WrongPassphrase:
+        error = WrongPassphrase(locked.misfit)
+        if not self._can_be_replaced:
+            error.advice = _NO_STAND_IN
+        return error
+
+    @property
+    def _can_be_replaced(self) -> bool:
+        """Whether salvage has something that can stand in for a header."""
+        return self.door.heads_name_backup
+
+    def _read_header(self) -> bytes:
+        member = self._catalog.header()
+        if member.name != HEADER_NAME:
+            if member.name.startswith((METADATA_PATH + ".", HEADER_COPY_NAME)):
+                raise self._no_header(member.name)
+            hint = "" if self._source.seekable else _MAYBE_LATER
+            raise NotABackup(
+                f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"
+                + hint
+            )
+        return self._read_member(member, self._limits.header)
+
+    def _no_header(self, first: str) -> UnsupportedFormat:
+        error = UnsupportedFormat(
+            f"the backup's header is missing: it begins with {display(first)}. Without it only"
+            " backups of format 2 can be read" + ("" if self._source.seekable else _MAYBE_LATER)
+        )
+        if first == HEADER_COPY_NAME:
+            error.advice = _USE_THE_COPY
+        return error
+
+    def _read_copy(self) -> bytes:
+        if self._trouble is not None:
+            raise self._trouble
+        if self._copy is None:
+            try:
+                member = self._catalog.header_copy()
+                self._copy = self._read_member(member, self._limits.header + OVERHEAD)
+            except MachineError as error:
+                self._trouble = None if self._source.seekable else error
+                raise
+        return self._copy
+
+    def _read_member(self, member: StoredMember, limit: int) -> bytes:
+        if member.size > limit:
+            raise LimitExceeded(
+                f"it has {member.size} bytes, more than the {limit} allowed",
+                limit="header",
+                needed=member.size,
+                file=member.name,
+            )
+        buffer = bytearray(member.size)
+        count = self._source.read_into(member.offset, memoryview(buffer))
+        if count < member.size and member.name == HEADER_COPY_NAME:
+            raise HeaderAltered(
+                "the header's authenticated copy is cut off: the file ends inside of it",
+                file=HEADER_COPY_NAME,
+            )
+        if count < member.size:
+            raise NotABackup("the file ends inside the backup's header", file=member.name)
+        return bytes(buffer)
+
+
+def _derive(
+    derivation: Derivation,
+    pipeline: Pipeline,
+    meanwhile: Callable[[ScryptParameters], None] | None,
+) -> bytes:
+    with pipeline.more_to_come() if meanwhile else contextlib.nullcontext():
+        ticket = pipeline.request(derivation)
+        if meanwhile is not None:
+            meanwhile(derivation.parameters)
+    return ticket.wait()

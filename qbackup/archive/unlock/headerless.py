@@ -1,0 +1,260 @@
+"""Backups that begin without a header, as those of Qubes R2 Beta 3: what stands in for it.
+
+Their first member is the first chunk of ``qubes.xml``, and its HMAC is the second. So the
+passphrase, and the digest that is nowhere named, are tried on these two; whether chunks are
+encrypted is told from the first. Both are read before the members are gone through, and kept:
+no byte is read twice, and a pipe begins anew.
+
+For salvage any other file's first chunk and its HMAC do as well, if these two are damaged: each is
+proven by the same passphrase.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from qbackup.archive.unlock.header import NOTHING_FITS, Front
+from qbackup.base.errors import (
+    ArchiveDamaged,
+    ChunkDamaged,
+    HeaderAltered,
+    LimitExceeded,
+    NotABackup,
+    Unlockable,
+    UnsupportedFormat,
+    WrongPassphrase,
+)
+from qbackup.base.limits import Limits
+from qbackup.base.names import PROOF_LIMIT_BYTES, display
+from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.formats.header import BackupHeader
+from qbackup.pipeline.pipeline import Pipeline
+from qbackup.storage.catalog import Catalog, SalvageCatalog
+from qbackup.storage.catalog.repacked import FIRST_NAME as _FIRST_NAME
+from qbackup.storage.catalog.repacked import Packing
+from qbackup.storage.scan import StoredMember, scan
+from qbackup.storage.source import Source
+
+_PROOF_NAME = f"{_FIRST_NAME}.hmac"
+_OVERHEAD = 64 * 1024  # of a tar archive, compression and encryption, at the most
+_TRIES_LIMIT = 20  # files that the passphrase is tried on
+
+
+class KeepingSource:
+    """A source that keeps what is read of it until `stop`, and gives it again.
+
+    Args:
+        source: of all other bytes.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._kept: dict[int, tuple[bytes, int]] = {}  # and how many were asked for
+        self._keeps = True
+        self.seekable = source.seekable
+        self.is_device = getattr(source, "is_device", False)
+
+    @property
+    def troubles(self) -> int:
+        """See `Source`."""
+        return self._source.troubles
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """See `Source`."""
+        kept, asked = self._kept.get(offset, (b"", -1))
+        if len(buffer) <= asked:  # there were fewer at the end, and there are no more now
+            count = min(len(kept), len(buffer))
+            buffer[:count] = kept[:count]
+            return count
+        count = self._source.read_into(offset, buffer)
+        if self._keeps:
+            self._kept[offset] = bytes(buffer[:count]), len(buffer)
+        return count
+
+    def end(self) -> int:
+        """See `Source`."""
+        return self._source.end()
+
+    def stop(self) -> None:
+        """Keeps no more bytes; those that were kept are still given again."""
+        self._keeps = False
+
+    def go_on(self) -> None:
+        """Keeps bytes again, until `stop`."""
+        self._keeps = True
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._source.close()
+
+
+class Beginning:
+    """The first chunk of ``qubes.xml`` and its HMAC, as they are stored.
+
+    Args:
+        chunk: the first member's bytes.
+        proof: the second's; None if the second is something else.
+        fault: why it is another file's, in words; ``""`` if it is not.
+    """
+
+    def __init__(self, chunk: bytes, proof: bytes | None, fault: str = "") -> None:
+        self.chunk = chunk
+        self.proof = proof
+        self.fault = fault
+
+
+def read_beginning(source: Source, limits: Limits) -> Beginning | None:
+    """What a backup without a header begins with; None if this is no such backup.
+
+    Raises:
+        LimitExceeded: the first chunk is longer than ``qubes.xml`` may be.
+        MachineError: it can't be read.
+    """
+    members = scan(source, limits, _say_nothing, _say_nothing)
+    first = _next(members)
+    if first is None or first.name != _FIRST_NAME:
+        return None
+    chunk = _read(source, first, _size_limit(limits), "metadata")
+    proof = None
+    second = _next(members)
+    if second is not None and second.name == _PROOF_NAME:
+        proof = _read(source, second, PROOF_LIMIT_BYTES, "header")
+    return Beginning(chunk, proof)
+
+
+def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> Beginning | None:
+    """Beginning of a backup without a header whose members stand in another order.
+
+    Raises as `read_beginning`.
+    """
+    first, second = packing.find(_FIRST_NAME), packing.find(_PROOF_NAME)
+    if first is None or second is None:
+        return None
+    chunk = _read(source, first, _size_limit(limits), "metadata")
+    return Beginning(chunk, _read(source, second, PROOF_LIMIT_BYTES, "header"))
+
+
+def _size_limit(limits: Limits) -> int:
+    return min(limits.metadata + _OVERHEAD, limits.chunk)
+
+
+def find_beginning(catalog: SalvageCatalog, limits: Limits) -> Beginning | None:
+    """What may stand in for the beginning of a backup whose front is damaged.
+
+    None if there is a header, or nothing that a backup without one has.
+    """
+    try:
+        catalog.header()
+    except HeaderAltered:
+        return next(_beginnings(catalog, limits), None)
+    return None
+
+
+def _beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[Beginning]:
+    """First chunks of files that are not too long, with what proves them."""
+    if catalog.naming.proof_suffix is None:
+        return
+    small = (chunk for chunk in catalog.beginnings() if chunk.size <= _size_limit(limits))
+    for chunk in islice(small, _TRIES_LIMIT):
+        with contextlib.suppress(ChunkDamaged):
+            fault = (
+                "the backup is read as one that never had a header, though it does not begin so;"
+                f" {display(chunk.name)} proves the passphrase, and the rest was told from that"
+            )
+            yield Beginning(bytes(chunk.read_body(0)), chunk.read_proof(), fault)
+
+
+def _say_nothing(text: str) -> None:
+    """What is wrong is told when the members are gone through."""
+
+
+def _next(members: Iterator[StoredMember]) -> StoredMember | None:
+    try:
+        return next(members, None)
+    except (NotABackup, ArchiveDamaged, LimitExceeded):
+        return None  # as above
+
+
+def _read(source: Source, member: StoredMember, limit: int, name: str) -> bytes:
+    if member.size > limit:
+        raise LimitExceeded(
+            f"it has {member.size} bytes, more than the {limit} allowed",
+            limit=name,
+            needed=member.size,
+            file=member.name,
+        )
+    buffer = bytearray(member.size)
+    return bytes(buffer[: source.read_into(member.offset, memoryview(buffer))])
+
+
+class HeaderlessFront(Front):
+    """See `Front`: what stands in for a header that was never written.
+
+    Args:
+        beginning: of the backup.
+    """
+
+    def __init__(
+        self,
+        beginning: Beginning,
+        source: Source,
+        catalog: Catalog,
+        limits: Limits,
+        *,
+        hmac_algorithm: str | None = None,
+    ) -> None:
+        self._beginning = beginning
+        super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
+
+    def authenticate(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None = None,
+    ) -> BackupHeader:
+        """See `Front`. For salvage other files' first chunks are tried too."""
+        first = self._beginning
+        others: Iterator[Beginning] = iter(())
+        if isinstance(self._catalog, SalvageCatalog):
+            others = _beginnings(self._catalog, self._limits)
+        try:
+            return super().authenticate(passphrase, pipeline, meanwhile)
+        except (Unlockable, UnsupportedFormat) as error:
+            for self._beginning in others:
+                self._begin()
+                with contextlib.suppress(Unlockable, UnsupportedFormat):
+                    return super().authenticate(passphrase, pipeline, meanwhile)
+            self._beginning = first
+            self._begin()
+            if isinstance(error, WrongPassphrase) and isinstance(self._catalog, SalvageCatalog):
+                error.advice = NOTHING_FITS
+            raise
+
+    @property
+    def _can_be_replaced(self) -> bool:
+        return True  # by other files' first chunks
+
+    def _begin(self) -> None:
+        from qbackup.formats.v2 import header_for
+
+        self.faults = [self._beginning.fault] if self._beginning.fault else []
+        self._header = self._beginning.chunk
+        self._untrusted = header_for(self._header)
+        self._choose_door(self._untrusted.version)
+
+    @property
+    def untrusted_header(self) -> BackupHeader:
+        """See `Front`."""
+        return self._untrusted
+
+    def _parse(self, plain: bytes) -> BackupHeader:
+        return self._untrusted
+
+    def _read_copy(self) -> bytes:
+        if self._beginning.proof is None:
+            raise HeaderAltered(
+                "it has no header, and what would prove its first part is missing", file=_PROOF_NAME
+            )
+        return self._beginning.proof

@@ -1,0 +1,107 @@
+"""Which front and which catalog a backup is read by: told from what it begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qbackup.archive.file import Access
+from qbackup.archive.unlock.header import Front
+from qbackup.archive.unlock.headerless import (
+    Beginning,
+    HeaderlessFront,
+    KeepingSource,
+    beginning_elsewhere,
+    find_beginning,
+    read_beginning,
+)
+from qbackup.base.errors import LimitExceeded, MachineError
+from qbackup.base.limits import Limits
+from qbackup.storage.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
+from qbackup.storage.catalog.common import MakeChunk
+from qbackup.storage.catalog.repacked import Packing
+from qbackup.storage.scan import Warn
+from qbackup.storage.source import Source
+
+
+@dataclass(frozen=True)
+class Opening:
+    """How a backup is opened.
+
+    Args:
+        source: of the backup's bytes; a `KeepingSource` where no byte may be read twice.
+        access: the archive that files and chunks belong to.
+        make_chunk: makes its chunks.
+        warn: told what was left out.
+        limits: bounds on what the backup says.
+        hmac_algorithm: see `Front`.
+        salvage: go past what is broken.
+        knows_filter: the caller names the filter.
+    """
+
+    source: Source
+    access: Access
+    make_chunk: MakeChunk
+    warn: Warn
+    limits: Limits
+    hmac_algorithm: str | None
+    salvage: bool
+    knows_filter: bool
+
+    def open(self) -> tuple[Catalog, Front]:
+        """Reads what the backup begins with. Raises as `Front`."""
+        beginning = self._read_beginning()
+        if isinstance(self.source, KeepingSource):
+            self.source.stop()
+        catalog = self._catalog(has_header=beginning is None)
+        if isinstance(catalog, SeekableCatalog) and catalog.packing is not None:
+            beginning = self._beginning_of(catalog.packing, beginning)
+        return catalog, self._front(catalog, beginning)
+
+    def _read_beginning(self) -> Beginning | None:
+        try:
+            return read_beginning(self.source, self.limits)
+        except (LimitExceeded, MachineError):
+            if not self.salvage:  # which goes past what can't be read
+                raise
+            return None
+
+    def _beginning_of(self, packing: Packing, beginning: Beginning | None) -> Beginning | None:
+        """The same, where the order of the members means nothing."""
+        if packing.header is not None:
+            return None
+        if beginning is not None and beginning.proof is not None:
+            return beginning
+        if isinstance(self.source, KeepingSource):
+            self.source.go_on()
+        try:
+            return beginning_elsewhere(self.source, packing, self.limits) or beginning
+        finally:
+            if isinstance(self.source, KeepingSource):
+                self.source.stop()
+
+    def _catalog(self, *, has_header: bool) -> Catalog:
+        parts = (self.source, self.limits, self.access, self.make_chunk, self.warn)
+        if self.salvage:
+            return SalvageCatalog(*parts)
+        make = SeekableCatalog if self.source.seekable else PipeCatalog
+        return make(*parts, has_header=has_header)
+
+    def _front(self, catalog: Catalog, beginning: Beginning | None) -> Front:
+        digest = self.hmac_algorithm
+        if beginning is None and isinstance(catalog, SalvageCatalog):
+            beginning = find_beginning(catalog, self.limits)
+        if beginning is not None:
+            return HeaderlessFront(
+                beginning, self.source, catalog, self.limits, hmac_algorithm=digest
+            )
+        if not isinstance(catalog, SalvageCatalog):
+            return Front(self.source, catalog, self.limits, hmac_algorithm=digest)
+        from qbackup.archive.unlock.salvage import SalvagedFront
+
+        return SalvagedFront(
+            self.source,
+            catalog,
+            self.limits,
+            knows_filter=self.knows_filter,
+            hmac_algorithm=digest,
+        )

@@ -1,0 +1,376 @@
+"""The front of a damaged backup: what takes the place of a header that can't be believed.
+
+A header must match the copy of it that only the passphrase opens. Here, and only where the
+caller asked for salvage, two things may stand in for that:
+
+1. the copy itself, where the header differs from it or is not there: it is authenticated, and a
+   chunk proves that it is this backup's, not another one's with the same passphrase;
+2. the backup's id, where the copy can't be opened. An id is found in the header, which
+   anybody could have written; it counts only if it proves a chunk, as bytes 64 to 95 of one fit
+   no key but that of this passphrase, this id and this chunk's name. Nothing else that
+   such a header says is believed: the filter is told from the verified data.
+
+A drive may hold older backups too, and somebody may have planted one. So up to four headers and
+copies are looked at; where they name more than one id, chunks all over the file decide, and where
+two ids are proven both are named.
+
+Where a chunk proves no id (`Door.heads_name_backup`) nothing can stand in for the header, and the
+first one counts. Where another one stands in the file, that is told, with what to do for it.
+
+What was done is said in `SalvagedFront.faults`, and whatever follows is no full success.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from qbackup.archive.chunk import EncryptedChunk
+from qbackup.archive.unlock.backup_ids import Proofs, prove
+from qbackup.archive.unlock.header import NOTHING_FITS, Front
+from qbackup.base.errors import (
+    HeaderAltered,
+    MachineError,
+    NotABackup,
+    NotEnoughMemory,
+    QBackupError,
+    Unlockable,
+    Unreadable,
+    UnsupportedFormat,
+    WrongPassphrase,
+)
+from qbackup.base.limits import Limits
+from qbackup.base.names import decode, display
+from qbackup.content.filters import NONE, told_filter
+from qbackup.content.piece_queue import LOSSES
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
+from qbackup.crypto.subkeys import RootKey
+from qbackup.formats import Format, choose_door
+from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
+from qbackup.formats.v4 import Format4
+from qbackup.pipeline.pipeline import Pipeline
+from qbackup.storage.catalog import SalvageCatalog
+from qbackup.storage.source import Source
+from qbackup.storage.tar.reader import BLOCK_SIZE
+
+_BACKUP_ID = re.compile(rb"backup[-_]id=([A-Za-z0-9-]{1,255})(?![A-Za-z0-9-])")
+_ID_LINE = re.compile(rb"^[ \t]*backup[-_]id=([^\r\n\0]{0,254}[^\r\n\0 \t])[ \t\r]*$", re.MULTILINE)
+_SHOWN = 80  # characters of an id in a message
+_IDS_LIMIT = 4
+_WITNESSES_LIMIT = 20  # chunks that ids are tried on
+_FEW_WITNESSES = 3  # where a whole copy says that the passphrase is wrong
+_TRIES_LIMIT = 40  # ids times chunks: each costs a derivation
+_FILTER_TRIES = 20  # chunks that the filter is looked for in
+_HEADERS_SIZE = 3 * BLOCK_SIZE  # in front of a member's data
+_NO_COPY = "the header's authenticated copy is missing"
+_FAULT = (Unlockable, Unreadable, MachineError)
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A header's copy that the passphrase has opened.
+
+    Args:
+        offset: of its data in the file.
+        key: that it was opened with.
+        plain: the header, verified.
+        header: the same.
+    """
+
+    offset: int
+    key: RootKey | Derivation
+    plain: bytes
+    header: BackupHeader
+
+
+class SalvagedFront(Front):
+    """As `Front`; the header need not be there, nor match.
+
+    Args:
+        source: of the backup's bytes.
+        catalog: says where they are.
+        limits: bounds on what they say.
+        knows_filter: the caller names the filter, so it need not be told from the data.
+        hmac_algorithm: see `Front`.
+
+    Attributes:
+        faults: what is wrong, and what was used instead.
+
+    Raises:
+        NotABackup: there is nothing that a backup has.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        catalog: SalvageCatalog,
+        limits: Limits,
+        *,
+        knows_filter: bool,
+        hmac_algorithm: str | None = None,
+    ) -> None:
+        self._chunks = catalog
+        self._knows_filter = knows_filter
+        self._fault: QBackupError | None = None
+        super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
+
+    def _begin(self) -> None:
+        self._header = b""
+        try:
+            super()._begin()
+            _ = BackupHeader.parse(self._header, self._limits)  # what is malformed tells nothing
+        except _FAULT as error:
+            self._fault, self._door = error, None
+            self._chunks.tell_naming()
+            self.faults.append(f"the header can't be used: {error.reason}")
+        if self._fault is not None and not self._catalog.seen_files():
+            raise NotABackup("nothing in this file looks like a part of a Qubes backup")
+
+    @property
+    def untrusted_header(self) -> BackupHeader:
+        """The header as anybody could have written it. Raises what is wrong with it."""
+        if self._fault is not None:
+            raise self._fault.with_traceback(None)
+        return super().untrusted_header
+
+    def authenticate(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None = None,
+    ) -> BackupHeader:
+        """The header, or the best that stands in for it.
+
+        Raises:
+            WrongPassphrase: it fits nothing in this backup.
+            HeaderAltered: neither the header's copy can be used nor is the backup's id known, or
+                the copy is not this backup's.
+            UnsupportedFormat: the authenticated copy names what is not read.
+        """
+        self.faults = []
+        headers = self._read_headers()
+        others = self._other_backups(headers)
+        try:
+            header = self._authenticate(headers, passphrase, pipeline, meanwhile)
+        except (Unlockable, Unreadable) as error:
+            error.reason = ". ".join((error.reason, *others))
+            if isinstance(error, WrongPassphrase) and self.door.heads_name_backup:
+                error.advice = NOTHING_FITS
+            raise
+        self.faults += others
+        return header
+
+    def _authenticate(
+        self,
+        headers: Mapping[int, bytes],
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None,
+    ) -> BackupHeader:
+        if not self.door.heads_name_backup:
+            return super().authenticate(passphrase, pipeline, meanwhile)
+        copies, error = self._open_copies(passphrase, pipeline, meanwhile)
+        proven = [copy for copy in copies if copy.plain in headers.values()]
+        ids = _ids(headers, copies)
+        if not ids:
+            raise self._nothing_known(error)
+        if proven and len(ids) == 1:
+            return self._accept_copy(proven[0], headers)
+        few = isinstance(error, WrongPassphrase) and not copies
+        witnesses = self._chunks.spread_chunks(_FEW_WITNESSES if few else _WITNESSES_LIMIT)
+        formats = {id_: Format4(id_, passphrase, self._limits) for id_ in ids}
+        proofs = prove(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
+        chosen = proofs.in_front
+        if chosen is None and copies and (proven or not witnesses):
+            return self._accept_copy((proven or copies)[0], headers)
+        if chosen is None:
+            raise self._nothing_proven(copies, error, len(witnesses))
+        self._tell_of_others(ids, chosen, proofs)
+        copy = next((c for c in (*proven, *copies) if c.header.backup_id == chosen), None)
+        if copy is not None:
+            return self._accept_copy(copy, headers)
+        return self._header_with(chosen, formats[chosen], proofs.by[chosen], pipeline, error)
+
+    def _read_headers(self) -> dict[int, bytes]:
+        """Offset → header, of those that can be read."""
+        headers = {}
+        for member in self._chunks.headers():
+            with contextlib.suppress(*_FAULT):
+                headers[member.offset] = self._read_member(member, self._limits.header)
+        return headers
+
+    def _other_backups(self, headers: Mapping[int, bytes]) -> list[str]:
+        """Where another backup may begin, in words, if no chunk can tell which one it is."""
+        found = []
+        for offset, header in headers.items():
+            with contextlib.suppress(Unlockable, Unreadable):
+                parsed = BackupHeader.parse(header, self._limits)
+                names_backup = choose_door(parsed.version).heads_name_backup
+                if header != self._header and not (names_backup and self.door.heads_name_backup):
+                    found.append(
+                        f"another header, of format {parsed.version}, is in this file, and what it"
+                        f" belongs to is left out; for that one {_where(offset - _HEADERS_SIZE)}"
+                    )
+        return found
+
+    def _open_copies(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None,
+    ) -> tuple[list[_Copy], QBackupError]:
+        """The copies that the passphrase opens; and what was wrong with the first other one."""
+        found: dict[bytes, _Copy | None] = {}
+        first: QBackupError | None = None
+        for member in self._chunks.header_copies():
+            try:
+                stored = self._read_member(member, self._limits.header + OVERHEAD)
+                if stored in found:
+                    continue
+                found[stored], self._copy = None, stored
+                key, plain = self._open_copy(passphrase, pipeline, meanwhile)
+            except NotEnoughMemory:
+                raise
+            except _FAULT as error:
+                first = first or error
+                continue
+            finally:
+                meanwhile = None
+            header = self._parse(plain)
+            found[stored] = _Copy(member.offset, key, plain, header)
+        copies = [copy for copy in found.values() if copy is not None]
+        if copies and next(iter(found.values())) is None:
+            self.faults.append("the first copy of the header can't be used; another one was")
+        return copies, first or HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
+
+    def _accept_copy(self, copy: _Copy, headers: Mapping[int, bytes]) -> BackupHeader:
+        if copy.plain != self._header:
+            if copy.plain in headers.values():
+                self.faults.append("the first header is not this backup's; another one was used")
+            else:
+                self.faults.append(
+                    f"the header {self._what_is_wrong()}; its authenticated copy was used instead"
+                )
+        return self._accept(copy.key, copy.plain)
+
+    def _what_is_wrong(self) -> str:
+        if self._header and self._fault is None:
+            return "was altered: it differs from its authenticated copy"
+        return f"can't be used ({self._fault.reason})" if self._fault else "was altered"
+
+    def _nothing_known(self, error: QBackupError) -> QBackupError:
+        if isinstance(error, WrongPassphrase):
+            return error
+        return HeaderAltered(
+            f"neither the header ({self._what_is_wrong()}) nor its authenticated copy"
+            f" ({error.reason}) says the backup's id, without which no key can be derived",
+            file=HEADER_NAME,
+        )
+
+    def _nothing_proven(
+        self, copies: Sequence[_Copy], error: QBackupError, tried: int
+    ) -> QBackupError:
+        if copies:
+            return HeaderAltered(
+                f"the header's authenticated copy ({_shown(copies[0].header.backup_id)}) fits none"
+                f" of {tried} chunks that were tried: it is another backup's, or all these chunks"
+                " are damaged",
+                file=HEADER_COPY_NAME,
+            )
+        if isinstance(error, WrongPassphrase):
+            return error
+        return WrongPassphrase(
+            f"the header's authenticated copy can't be used ({error.reason}), and the passphrase"
+            f" fits no chunk that was tried ({tried}): it is wrong, the header's backup id is, or"
+            " all these chunks are damaged"
+        )
+
+    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, proofs: Proofs) -> None:
+        """Never goes on silently where there are parts of two backups."""
+        for id_, chunks in proofs.by.items():
+            if id_ == chosen:
+                continue
+            self.faults.append(
+                f"this file holds parts of two backups: {_shown(chosen)}, which is used, and"
+                f" {_shown(id_)}, which is left out; for that one"
+                f" {_where(min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)}"
+            )
+
+    def _header_with(
+        self, id_: str, format_: Format, proofs: Sequence[EncryptedChunk], pipeline: Pipeline,
+        error: QBackupError,
+    ) -> BackupHeader:  # fmt: skip
+        name = None if self._knows_filter else self._told_filter(format_, proofs, pipeline)
+        self.faults.append(
+            f"the header can't be authenticated ({error.reason}); its backup id"
+            f" {_shown(id_)} was proven"
+            f" by {display(proofs[0].name)}, and nothing else that it says was believed"
+        )
+        if name is not None:
+            self.faults.append(f"the compression filter was told from the data: {name}")
+        filter_name = None if name in (None, NONE) else name
+        self._proven = None
+        return BackupHeader(
+            version=4,
+            encrypted=True,
+            compressed=filter_name is not None,
+            compression_filter=filter_name,
+            hmac_algorithm="scrypt",
+            crypto_algorithm=None,
+            backup_id=id_,
+        )
+
+    def _told_filter(
+        self, format_: Format, proofs: Sequence[EncryptedChunk], pipeline: Pipeline
+    ) -> str:
+        """Told from the first verified chunk that begins a file; those that fit come first.
+
+        Raises:
+            UnsupportedFormat: none can be opened, or it begins as nothing that is known.
+        """
+        proven = (chunk for chunk in proofs if chunk.index == 0)
+        for chunk in islice(chain(proven, self._chunks.beginnings()), _FILTER_TRIES):
+            try:
+                data = pipeline.open_chunk(format_, chunk)
+            except LOSSES:
+                continue
+            if not len(data):
+                continue
+            name = told_filter(data)
+            if name is not None:
+                return name
+            raise UnsupportedFormat(
+                "the files are compressed with something that is not known; name the filter:"
+                " --compression-filter NAME"
+            )
+        raise UnsupportedFormat(
+            "no first chunk of a file can be opened, so the compression filter can't be told from"
+            " the data; name it: --compression-filter NAME"
+        )
+
+
+def _shown(id_: str) -> str:
+    return display(id_[:_SHOWN])
+
+
+def _where(begin: int) -> str:
+    """What is to be done for a backup that begins there."""
+    return (
+        f"copy the file from where it begins (tail -c +{max(0, begin) + 1}) and use --salvage on"
+        " the copy"
+    )
+
+
+def _ids(headers: Mapping[int, bytes], copies: Sequence[_Copy]) -> dict[str, int]:
+    """The ids that there are, and where each is named first; those of copies come first."""
+    ids = {copy.header.backup_id: copy.offset for copy in copies}
+    for offset, header in headers.items():
+        for name in (*_ID_LINE.findall(header), *_BACKUP_ID.findall(header)):
+            id_ = decode(name)
+            if id_ in ids or len(ids) < _IDS_LIMIT:
+                ids[id_] = min(offset, ids.get(id_, offset))
+    return ids

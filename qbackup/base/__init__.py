@@ -1,0 +1,1 @@
+"""Values that several floors exchange: errors, limits, names and reports. No behaviour."""

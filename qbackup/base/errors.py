@@ -1,0 +1,213 @@
+"""Every exception that a caller can see.
+
+All of them are QBackupError, which is deliberately not an OSError, EOFError or
+ValueError: code that swallows those must not swallow the news that data is lost.
+Each says what happened, to which file, and what can be done about it. Text that
+came out of a backup is made printable before it goes into a message.
+
+The classes under QBackupError stand for what the caller can do next, which is also
+what the command line's exit statuses stand for.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
+if TYPE_CHECKING:
+    from qbackup.base.report import Report
+
+
+_RAISE = (
+    "if you trust who made this backup, raise the limit: --limit {} (in the library:"
+    " qbackup.Limits); if not, take it for damaged, or made to do harm"
+)
+
+
+def _short(value: int) -> str:
+    """A number that is no smaller, as `--limit` takes it: with a suffix where it is large."""
+    for suffix, shift in (("T", 40), ("G", 30), ("M", 20)):
+        rounded = -(-value >> shift)
+        if rounded > 1 and (value >> shift >= 10 or value == rounded << shift):
+            return f"{rounded}{suffix}"
+    return str(value)
+
+
+class QBackupError(Exception):
+    """Base of all errors of this package.
+
+    Attributes:
+        reason: what happened, in one sentence, printable.
+        advice: what can be done about it, in one sentence; "" where the reason says it.
+        file: the file of the backup it happened to, as QUBE/FILE or member path; or None.
+        chunk: the member name of the chunk it happened to; or None.
+    """
+
+    advice: str = ""
+
+    def __init__(self, reason: str, *, file: str | None = None, chunk: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.file = file
+        self.chunk = chunk
+
+    def __str__(self) -> str:
+        place = self.chunk or self.file
+        return f"{place}: {self.reason}" if place else self.reason
+
+
+class UsageError(QBackupError):
+    """The call makes no sense: a wrong argument, or the wrong method for this file."""
+
+
+class NotInBackup(UsageError):
+    """A qube or file was asked for that this backup does not hold."""
+
+    advice = "what is in it is shown by: qbackup list BACKUP"
+
+
+class NotInImage(NotInBackup):
+    """A path was asked for that is not in the image."""
+
+    advice = "what is there is shown by: qbackup ls BACKUP QUBE:/FOLDER"
+
+
+class AlreadyPassed(UsageError):
+    """The file went by already: a backup read from a pipe gives its files once, in order."""
+
+    advice = "a backup that is a file, and no pipe, gives them in any order"
+
+
+class FolderArchive(UsageError):
+    """The file is a folder (dom0's home, say), so it has entries() and no single stream."""
+
+    advice = "restore it: qbackup restore BACKUP QUBE/FOLDER -o DIR"
+
+
+class SymbolicLink(UsageError):
+    """The file is a symbolic link (an old backup's icon, say), so nothing of its own was stored."""
+
+    advice = "the qube's other files are shown by: qbackup list BACKUP"
+
+
+class Unlockable(QBackupError):
+    """The backup could not be unlocked. Base of the two reasons below."""
+
+
+class WrongPassphrase(Unlockable):
+    """The passphrase does not fit the backup's header."""
+
+    advice = (
+        "if it is certainly right, the front of the backup may be damaged, which looks the same:"
+        " try another copy, or --salvage, which can tell the two apart"
+    )
+
+
+class HeaderAltered(Unlockable):
+    """The header's authenticated copy is damaged, missing, or differs from the header."""
+
+    advice = "try another copy of the backup; --salvage goes on with what the passphrase proves"
+
+
+class Unreadable(QBackupError):
+    """Not a backup that this program can read. Base of the reasons below."""
+
+
+class NotABackup(Unreadable):
+    """There is no Qubes backup here."""
+
+
+class UnsupportedFormat(Unreadable):
+    """A version, filter or algorithm that this program does not have."""
+
+
+class PartitionUnreadable(UnsupportedFormat):
+    """A path of an image is in a partition that can't be read: encrypted, or no ext4."""
+
+    advice = (
+        "restore the image, and open it on a system that knows what is in there; other partitions"
+        " are shown with --partition N"
+    )
+
+
+class LimitExceeded(Unreadable):
+    """Untrusted input asks for more than `qbackup.Limits` allows.
+
+    Nothing is known to be damaged: the same input is read when the limit is raised.
+
+    Attributes:
+        limit: the name of the field of Limits.
+        needed: the least value of the field that lets this pass; None where that is not known.
+    """
+
+    advice = _RAISE.format("NAME=VALUE")
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        limit: str,
+        needed: int | None = None,
+        file: str | None = None,
+        chunk: str | None = None,
+    ) -> None:
+        super().__init__(reason, file=file, chunk=chunk)
+        self.limit = limit
+        self.needed = needed
+        value = "VALUE" if needed is None else _short(needed)
+        self.advice = _RAISE.format(f"{limit}={value}")
+
+
+class Damaged(QBackupError):
+    """A part of the backup is not what was written: altered, cut off, missing or in disorder."""
+
+    advice = (
+        "try another copy of the backup; restore with --keep-damaged leaves what could be verified"
+    )
+
+
+class ChunkDamaged(Damaged):
+    """One chunk fails its checks: nothing of it can be believed."""
+
+
+class ChunkMissing(Damaged):
+    """A chunk of a file is not in the archive."""
+
+
+class ArchiveDamaged(Damaged):
+    """The outer archive is cut off or broken, so what followed can't be found."""
+
+    advice = (
+        "was it copied to its end? Compare its length with the original's; --salvage looks for"
+        " what follows behind a broken place"
+    )
+
+
+class Incomplete(QBackupError):
+    """A restore or verification ended, but not all that was asked for is there and whole.
+
+    Attributes:
+        report: the `Report` that says, file by file, what is and what is not.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(report.summary())
+        self.report = report
+
+
+class MachineError(QBackupError):
+    """This machine failed: disk full, no permission, a drive that can't be read, no memory.
+
+    Attributes:
+        report: what was done until then, when it happened during a restore; else None.
+    """
+
+    report: Report | None = None
+
+
+class NotEnoughMemory(MachineError):
+    """A key can't be derived in this machine's memory. Costs the chunk's file, not the others."""
+
+    advice = "end other programs and run it again, with --jobs 1; what is there is kept"
+
+
+class Interrupted(QBackupError):
+    """Work was asked for from something that has been closed."""

@@ -1,0 +1,61 @@
+"""The partitions of a disk image, for people and for programs."""
+
+from __future__ import annotations
+
+from qbackup.base.names import display
+from qbackup.cli import output
+from qbackup.cli.progress import human_size
+from qbackup.cli.show import Document, named
+from qbackup.image.disk import ImagePartition
+from qbackup.image.kinds import EXT
+from qbackup.image.tree import Image
+
+_SHOWN = 20
+
+
+def tell_partitions(image: Image) -> None:
+    """Names the partitions where there are several, a line for each, on standard error."""
+    partitions = image.partitions
+    if len(partitions) < 2:
+        return
+    for partition in partitions[:_SHOWN]:
+        output.say(_line(partition))
+    if len(partitions) > _SHOWN:
+        output.say(f"and {len(partitions) - _SHOWN} more partitions (--json names all)")
+
+
+def _line(partition: ImagePartition) -> str:
+    """``partition 3: ext4 "root", 20.0 GiB, at /``."""
+    label = display(partition.label or partition.name)
+    content = f'{partition.description} "{label}"' if label else partition.description
+    text = f"partition {partition.number}: {content}, {human_size(partition.size)}"
+    if partition.mounted_at is not None:
+        text += f", at {display(partition.mounted_at)}"
+    if partition.error is not None:
+        reason = "can't be read here"
+        return (
+            f"{text}, {reason}: {partition.error}" if partition.kind in EXT else f"{text}, {reason}"
+        )
+    if partition.kind in EXT and partition.mounted_at is None:
+        text += f", not shown (--partition {partition.number} shows it)"
+    return text
+
+
+def partition_documents(image: Image) -> list[Document]:
+    """``"partitions"`` of `ls --json` and `cp --json`."""
+    return [_document(partition) for partition in image.partitions]
+
+
+def _document(partition: ImagePartition) -> Document:
+    place = partition.mounted_at
+    document: Document = {
+        "number": partition.number,
+        "start": partition.start,
+        "size": partition.size,
+        "kind": partition.kind,
+        **named("label", partition.label),
+        **named("name", partition.name),
+        "uuid": named("uuid", partition.uuid)["uuid"],
+        **({"mounted_at": None} if place is None else named("mounted_at", place)),
+    }
+    return document if partition.error is None else {**document, "error": partition.error}

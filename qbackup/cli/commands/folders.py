@@ -1,0 +1,133 @@
+"""`ls` of folder archives: a template of format 3, the menus of a qube, dom0's home."""
+
+from __future__ import annotations
+
+import argparse
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from qbackup.archive.archive import BackupArchive
+from qbackup.archive.file import BackupFile
+from qbackup.base.errors import Damaged, NotInBackup, UsageError
+from qbackup.base.names import display, within, without_dot
+from qbackup.cli import output, show
+from qbackup.content.inner import Entry
+from qbackup.content.piece_queue import kept
+
+_TYPE_BITS = {
+    "file": stat.S_IFREG,
+    "folder": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+    "hardlink": stat.S_IFREG,
+    "pipe": stat.S_IFIFO,
+}
+
+
+def is_place(options: argparse.Namespace) -> bool:
+    """Tells whether `ls` is to show what is in folder archives, and not in an image."""
+    return options.command == "ls" and options.name is not None and ":/" not in options.name
+
+
+def run(archive: BackupArchive, options: argparse.Namespace) -> int:
+    """The command."""
+    wanted = options.name.rstrip("/")
+    found = _Listing(archive, wanted, recursive=options.recursive)
+    if options.json:
+        entries = [_document(path, entry) for path, entry in found]
+        errors = {"error": "; ".join(found.errors)} if found.errors else {}
+        output.show(show.to_json({"entries": entries, **errors}))
+    else:
+        for path, entry in found:
+            output.show(_line(path, entry))
+    for text in found.errors:
+        output.say(f"qbackup: {text}")
+    return 1 if found.errors else 0
+
+
+@dataclass
+class _Listing:
+    """The entries of a qube's folder archives that are asked for, as they come.
+
+    Attributes:
+        errors: what is wrong with the archives, in words; known at the end.
+    """
+
+    archive: BackupArchive
+    wanted: str
+    recursive: bool
+    errors: list[str] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[tuple[str, Entry]]:
+        is_there = False
+        for file, base in self._folders():
+            try:
+                for entry in file.entries():
+                    path = base if entry.path == "." else f"{base}/{entry.path}"
+                    is_there |= path == self.wanted or within(path, self.wanted) is not None
+                    if self._is_shown(path, entry):
+                        yield path, entry
+            except Damaged as error:
+                self.errors.append(str(kept(error)))
+        if not is_there and not self.errors:
+            raise NotInBackup(f"there is nothing called {display(self.wanted)} in it")
+
+    def _folders(self) -> Iterator[tuple[BackupFile, str]]:
+        """The folder archives in which it may be, with what their entries' paths begin with."""
+        qube = self.wanted.partition("/")[0]
+        others, is_there = [], False
+        for file in self.archive.catalog.files():
+            base = without_dot(self.archive.name_of(file.path))
+            if base.partition("/")[0] != qube:
+                continue
+            if not self._is_folder(file, base):
+                others.append(base)
+            elif _is_related(base, self.wanted):
+                yield file, base
+                is_there = True
+        if others and not is_there:
+            raise UsageError(
+                f"{display(self.wanted)}: write QUBE:/path for what is in an image, here"
+                f" {display(others[0])}:/; the backup has no folder archive of this name"
+            )
+
+    def _is_folder(self, file: BackupFile, base: str) -> bool:
+        """Tells if a file is a folder archive; reads no file but the one that is asked for."""
+        is_asked_for = base == self.wanted or within(self.wanted, base) is not None
+        return file.is_folder or (is_asked_for and self.archive.catalog.holds_folder(file.path))
+
+    def _is_shown(self, path: str, entry: Entry) -> bool:
+        if self.recursive:
+            return path == self.wanted or within(path, self.wanted) is not None
+        is_itself = path == self.wanted and entry.kind != "folder"
+        return is_itself or path.rpartition("/")[0] == self.wanted
+
+
+def _is_related(base: str, wanted: str) -> bool:
+    """Tells whether one of two paths is the other or leads to it."""
+    return base == wanted or within(base, wanted) is not None or within(wanted, base) is not None
+
+
+def _line(path: str, entry: Entry) -> str:
+    """Shows an entry as `ls -l` does: mode, length, time, name as `cat` takes it."""
+    mode = stat.filemode(_TYPE_BITS.get(entry.kind, 0) | entry.mode)
+    name = display(path)
+    if entry.kind == "symlink":
+        name += f" -> {display(entry.target)}"
+    elif entry.kind == "hardlink":
+        name += f" is also {display(entry.target)}"
+    return f"{mode} {entry.size:12} {show.local_time(entry.mtime_ns)} {name}"
+
+
+def _document(path: str, entry: Entry) -> show.Document:
+    """An entry of `ls --json`."""
+    document: show.Document = {
+        **show.named("path", path),
+        "kind": entry.kind,
+        "size": entry.size,
+        "mode": f"{entry.mode:04o}",
+        "mtime_ns": entry.mtime_ns,
+    }
+    if entry.kind in ("symlink", "hardlink"):
+        document |= show.named("target", entry.target)
+    return document

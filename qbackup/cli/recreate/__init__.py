@@ -1,0 +1,13 @@
+"""A shell script that makes the qubes of a backup again, on a new Qubes.
+
+Everything in it comes from ``qubes.xml`` and each qube's ``firewall.xml``, which somebody wrote who
+may be an enemy: the script is made to be read before it is run. Each command stands on one line,
+each value is quoted, nothing of the backup's is ever more than a value or a comment, and qubes that
+are there already are left alone. Facts: QubesOS/qubes-core-admin-client, ``qubesadmin/tools/``
+(arguments of the programs) and ``qubesadmin/backup/restore.py`` (order of the steps).
+"""
+
+from qbackup.cli.recreate.choice import Choice, choose
+from qbackup.cli.recreate.document import Script, make_script
+
+__all__ = ["Choice", "Script", "choose", "make_script"]

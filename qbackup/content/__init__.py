@@ -1,0 +1,1 @@
+"""Verified bytes → files: decompression, volumes, and the inner archive."""

@@ -1,0 +1,370 @@
+"""The inner archive: a stream of verified bytes in, entries with extents out.
+
+One inner archive holds one file of a qube, or the whole tree of a folder. Its headers are
+authenticated, but what they say is still checked: a backup can be damaged before it was
+encrypted, and a stranger's backup comes with the stranger's passphrase.
+
+The end counts as much as the content. Qubes' own writer does not pad its data before the
+two zero blocks, so at least one zero block must be there and nothing but zeros may follow
+it; only then is it proven that no chunk was cut off the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from qbackup.base.errors import Damaged, LimitExceeded, QBackupError, UsageError
+from qbackup.base.limits import Limits
+from qbackup.base.names import (
+    begins_as_tar_matches,
+    decode,
+    display,
+    unsafe_reason,
+    within,
+    without_dot,
+)
+from qbackup.content.piece_queue import CUT_OFF, LOSSES, Gap, Piece, PieceQueue, Seam, kept
+from qbackup.content.placing import Extent, Missing, place_runs
+from qbackup.content.volume_boundary import SeamChecker
+from qbackup.formats.metadata.record import METADATA_PATH
+from qbackup.storage.tar.reader import (
+    BLOCK_DEVICE,
+    CHARACTER_DEVICE,
+    DIRECTORY,
+    FIFO,
+    HARD_LINK,
+    REGULAR_TYPES,
+    SYMBOLIC_LINK,
+    TarMember,
+    read_member,
+)
+
+_SHOWN_TARGET = 256  # characters of a link's target in a report, which has a note for each link
+
+Kind = Literal["file", "folder", "symlink", "hardlink", "device", "pipe", "unknown"]
+
+_KINDS: dict[bytes, Kind] = {
+    **dict.fromkeys(REGULAR_TYPES, "file"),
+    HARD_LINK: "hardlink",
+    SYMBOLIC_LINK: "symlink",
+    CHARACTER_DEVICE: "device",
+    BLOCK_DEVICE: "device",
+    DIRECTORY: "folder",
+    FIFO: "pipe",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file, folder or link of a folder archive.
+
+    Args:
+        path: below the folder, components joined by ``/``; ``.`` is the folder itself.
+        kind: what it is.
+        size: length in bytes, holes included.
+        mode: permission bits, with setuid, setgid and sticky.
+        mtime_ns: modification time, nanoseconds since 1970.
+        target: a symbolic link's text as it was in the home; a hard link's path below
+            the folder.
+    """
+
+    path: str
+    kind: Kind
+    size: int
+    mode: int
+    mtime_ns: int
+    target: str
+    archive: InnerArchive
+
+    def extents(self) -> Iterator[Extent]:
+        """Its data and holes, until the next entry is asked for."""
+        return self.archive.extents(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    """The archive's first member, or what is wrong with it, looked at before it is asked for."""
+
+    member: TarMember | None = None
+    error: QBackupError | None = None
+
+
+class InnerArchive:
+    """Reads entries one by one. Every entry's data is passed before the next header.
+
+    Args:
+        pieces: the stream; with `Gap`s only if past_gaps is set.
+        path: of the file in the backup.
+        limits: bounds on what it may ask for.
+        on_close: gives back what the stream stands on.
+        past_gaps: go on behind lost data of an entry that was not read to its end.
+        every_link: the writer's tar put its prefix before every symbolic link's relative target.
+    """
+
+    def __init__(
+        self,
+        pieces: Iterator[Piece],
+        path: str,
+        limits: Limits,
+        on_close: Callable[[], None] | None = None,
+        *,
+        past_gaps: bool = False,
+        every_link: bool = False,
+    ) -> None:
+        self._on_close = on_close
+        self._seams = SeamChecker()
+        self._bytes = PieceQueue(pieces, self._check_seam)
+        self._path = path
+        self._limits = limits
+        self._past_gaps = past_gaps
+        self._every_link = every_link
+        self._first: _First | None = None
+        self._member: TarMember | None = None
+        self._current: Entry | None = None
+        self._left = 0
+
+    def close(self) -> None:
+        """Gives back what the stream stands on, also after damage. Never raises."""
+        if self._on_close is not None:
+            self._on_close()
+
+    def own_kind(self) -> Kind | None:
+        """Kind of the first entry, where this has the file's own name; None where it has another.
+
+        To be called before any entry is read. Damage is kept, and raised by what reads the entry.
+        """
+        if self._first is None:
+            try:
+                self._first = _First(self._next_member())
+            except LOSSES as error:
+                self._first = _First(error=kept(error))
+        member = self._first.member
+        if member is None or decode(member.name).removesuffix("/") not in self._own_names:
+            return None
+        return _KINDS.get(member.type, "unknown")
+
+    def entries(self) -> Iterator[Entry]:
+        """The entries of a folder archive, until its proven end.
+
+        Raises:
+            Damaged: broken, cut off, followed by something, or with a name outside.
+            LimitExceeded: too many entries, or one that is too large.
+        """
+        count = 0
+        while (member := self._next_member()) is not None:
+            count += 1
+            if count > self._limits.tree_entries:
+                raise LimitExceeded(
+                    f"the folder has more than {self._limits.tree_entries} entries",
+                    limit="tree_entries",
+                )
+            yield self._entry(member, self._relative(decode(member.name)))
+
+    def only_file(self) -> Entry:
+        """The one regular file that this archive must hold, named as the backup's file.
+
+        Raises:
+            Damaged: something else is there.
+        """
+        member = self._next_member()
+        if member is None:
+            raise Damaged("the inner archive is empty")
+        name = decode(member.name)
+        if name not in self._own_names:
+            raise Damaged(f"it holds another file: {display(name)}")
+        entry = self._entry(member, name.rpartition("/")[2])
+        if entry.kind == "symlink":
+            raise Damaged(
+                f"it is a symlink, not a file: it leads to {display(entry.target)}, and links are"
+                " not followed"
+            )
+        if entry.kind != "file":
+            raise Damaged(f"it is a {entry.kind}, not a file")
+        return entry
+
+    def only_link(self) -> str:
+        """Target of the link that `own_kind` found, once it is proven that nothing follows.
+
+        Fit to be shown; the rest of a very long one is left out.
+
+        Raises:
+            Damaged: something else is there.
+        """
+        member = self._next_member()
+        if member is None or member.type != SYMBOLIC_LINK:
+            raise Damaged("it holds no symbolic link")
+        target = self._entry(member, decode(member.name).rpartition("/")[2]).target
+        self.finish()
+        shown = display(target[:_SHOWN_TARGET])
+        return shown if len(target) <= _SHOWN_TARGET else f"{shown}…"
+
+    @property
+    def _own_names(self) -> tuple[str, ...]:
+        """Names that the one file may have: R4.0.1-rc1 gave ``qubes.xml`` a slash in front."""
+        rc1 = ("/" + METADATA_PATH,) if self._path == METADATA_PATH else ()
+        return (self._path, *rc1)
+
+    def finish(self) -> None:
+        """Proves the end: nothing is left but the end-of-archive mark.
+
+        Raises:
+            Damaged: another entry, or no end, or something behind the end.
+        """
+        member = self._next_member()
+        if member is not None:
+            raise Damaged(f"it holds a second file: {display(decode(member.name))}")
+
+    def extents(self, entry: Entry) -> Iterator[Extent]:
+        """Data and holes of the current entry.
+
+        Raises:
+            Damaged: where its content is lost.
+        """
+        for part in self.parts(entry):
+            if isinstance(part, Missing):
+                raise part.error
+            yield part
+
+    def parts(self, entry: Entry) -> Iterator[Extent | Missing]:
+        """As `extents`, with what is lost between them, if the archive goes past gaps."""
+        member = self._member
+        if entry is not self._current or member is None:
+            raise UsageError("this entry's data went by: read it before the next entry")
+        runs = member.sparse if member.sparse is not None else [(0, member.stored_size)]
+        return place_runs(runs, member.size, lambda: self._data(self._left))
+
+    def rest(self) -> Iterator[Extent | Missing]:
+        """What is left of the archive as it is stored; the offsets are those in the archive.
+
+        For when its beginning is lost, and with it what says where its bytes belong.
+        """
+        end = self._limits.file_size
+        while self._bytes.more() and (position := self.position) < end:
+            yield _at(position, self._bytes.part(end - position))
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the archive have been passed."""
+        return self._bytes.position
+
+    @property
+    def lost(self) -> QBackupError | None:
+        """What keeps it from being read on; None if that was not a lost chunk."""
+        return self._bytes.lost
+
+    def _data(self, size: int) -> memoryview | Gap:
+        """Some of the current entry's data; what is lost of them only when going past gaps."""
+        if self._past_gaps:
+            part: memoryview | Gap = self._bytes.part(size)
+        else:
+            part = self._bytes.piece(size)
+            if not len(part):
+                raise Damaged(CUT_OFF)
+        self._left -= _length(part)
+        return part
+
+    def _next_member(self) -> TarMember | None:
+        if self._first is not None:
+            first, self._first = self._first, None
+            if first.error is not None:
+                raise first.error
+            return first.member
+        self._pass_rest()
+        reader = read_member(self._limits)
+        wanted = next(reader)
+        try:
+            while True:
+                data = self._bytes.take(wanted)
+                if len(data) < wanted:
+                    raise Damaged("the inner archive is cut off: its end is missing")
+                self._seams.begin_member()
+                wanted = reader.send(data)
+        except StopIteration as end:
+            self._seams.begin_data(end.value)
+            self._member = end.value
+        if self._member is None:
+            self._pass_zeros()
+            return None
+        if self._member.size > self._limits.file_size:
+            raise LimitExceeded(
+                f"a file of {self._member.size} bytes passes the limit file_size",
+                limit="file_size",
+                needed=self._member.size,
+            )
+        self._left = self._member.stored_size
+        return self._member
+
+    def _check_seam(self, seam: Seam) -> Gap | None:
+        return self._seams.check(seam, self._member, self._left)
+
+    def _pass_rest(self) -> None:
+        """Passes what was not read of the current entry, and its padding."""
+        if self._member is None:
+            return
+        while self._left:
+            self._data(self._left)
+        padding = self._bytes.take(self._member.padding)
+        if len(padding) < self._member.padding or padding.strip(b"\0"):
+            raise Damaged("the inner archive is cut off or disordered after its data")
+        self._member = self._current = None
+
+    def _pass_zeros(self) -> None:
+        total = 0
+        while len(piece := self._bytes.piece(1 << 16)):
+            total += len(piece)
+            if bytes(piece).strip(b"\0"):
+                raise Damaged("something follows the end of the inner archive")
+            if total > self._limits.trailing_zeros:
+                raise LimitExceeded(
+                    "too much padding after the inner archive", limit="trailing_zeros"
+                )
+
+    def _entry(self, member: TarMember, path: str) -> Entry:
+        kind = _KINDS.get(member.type, "unknown")
+        target = decode(member.link)
+        if kind == "hardlink":
+            target = self._relative(target)
+        elif kind == "symlink":
+            target = _original_target(target, self._path, every_link=self._every_link)
+        self._current = Entry(
+            path, kind, member.size, member.mode, member.mtime_ns, target, archive=self
+        )
+        return self._current
+
+    def _relative(self, name: str) -> str:
+        """A name of the tree, below its folder."""
+        folder = without_dot(self._path)
+        name = name.removesuffix("/")
+        if name in (folder, self._path):
+            return "."
+        below = within(name, self._path) or within(name, folder)
+        if below is None or unsafe_reason(below, any_byte=True):
+            raise Damaged(f"it holds a name outside of its folder: {display(name)}")
+        return below
+
+
+def _length(part: memoryview | Gap) -> int:
+    return part.length if isinstance(part, Gap) else len(part)
+
+
+def _at(offset: int, part: memoryview | Gap) -> Extent | Missing:
+    if isinstance(part, Gap):
+        return Missing(offset, part.length, part.error)
+    return Extent(offset, len(part), part)
+
+
+def _original_target(target: str, path: str, *, every_link: bool) -> str:
+    """Takes back what ``--xform`` did to a symbolic link of a folder.
+
+    The writer calls tar with ``s:^USER:dom0-home/\\0:``, and USER is a regular expression there: of
+    a home ``jo.doe`` the targets that begin with ``joxdoe`` got the prefix as well. Where a whole
+    folder is stored the expression is ``^.``, so each target was changed. In format 2 the
+    expression is ``^[^/]``, which changes each that is not absolute.
+    """
+    folder, slash, name = path.rpartition("/")
+    if not target.startswith(folder + slash):
+        return target
+    original = target[len(folder + slash) :]
+    return original if every_link or begins_as_tar_matches(name, original) else target

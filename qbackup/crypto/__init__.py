@@ -1,0 +1,1 @@
+"""Keys and ciphers: scrypt, OpenSSL's old formats, and the block ciphers under them."""

@@ -1,0 +1,249 @@
+"""A chunk's key, derived from the passphrase: the backends, and which one to take.
+
+Pure calls: no threads are started here but those that a backend uses inside one call.
+Each backend computes scrypt as RFC 7914 defines it; they differ in speed only. Measured
+at N=2^20, r=8, p=1: pycryptodome 2.2-2.5 s, hashlib 5.4-6.3 s; pyscrypt takes 1 s at N=2^10.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from qbackup.base.errors import MachineError, NotEnoughMemory
+from qbackup.crypto.romix.kernel import (
+    LaneKernel,
+    LaneMix,
+    lane_mix,
+    llvmlite_is_installed,
+    load_kernel,
+)
+from qbackup.crypto.romix.tuning import WIDTH
+from qbackup.crypto.scrypt_format import KEY_SIZE, ScryptParameters
+
+_HASHLIB_MEMORY = 2**31 - 1  # OpenSSL's ceiling, an int in hashlib
+PYCRYPTODOME = "pycryptodome"
+_LINE_LIMIT = 2047
+_LINE_END = re.compile(rb"[\0\r\n]")
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """One key to derive: all that a backend needs. The secret is kept out of repr."""
+
+    secret: bytes = field(repr=False)
+    salt: bytes
+    parameters: ScryptParameters
+
+
+# (derivation, threads) → 64 bytes
+DeriveFunction = Callable[[Derivation, int], bytes]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to compute scrypt.
+
+    Args:
+        name: of the library behind it.
+        derive: the computation; its second argument says how many lanes may run at once.
+        max_memory: the largest 128·N·(r + 2)-like figure it can do, in bytes; None: any.
+        threaded: it can run several lanes at once.
+        slow: so slow that a person must be told.
+        strict: it keeps RFC 7914's rule that N < 2^(16·r); the scrypt program does not.
+    """
+
+    name: str
+    derive: DeriveFunction
+    max_memory: int | None = None
+    threaded: bool = False
+    slow: bool = False
+    strict: bool = False
+
+    def can(self, parameters: ScryptParameters) -> bool:
+        """Whether this backend can compute with these parameters."""
+        if self.strict and parameters.log2_n >= 16 * parameters.r:
+            return False
+        return self.max_memory is None or _memory(parameters) <= self.max_memory
+
+
+def _memory(parameters: ScryptParameters) -> int:
+    """What OpenSSL counts against its ceiling: B, and V with a block of work space."""
+    r, p = parameters.r, parameters.p
+    return 128 * r * p + 32 * r * (parameters.n + 2) * 4
+
+
+def secret_line(combined: bytes) -> bytes:
+    """What the scrypt program takes from a passphrase line.
+
+    It reads a C string into 2,048 bytes: the line ends at CR, LF or NUL, and at most
+    2,047 bytes of it count (tried with the program: 3,000 bytes give the same key).
+    """
+    return _LINE_END.split(combined[:_LINE_LIMIT], maxsplit=1)[0]
+
+
+def _pycryptodome() -> Backend:
+    import inspect
+
+    from Crypto.Protocol.KDF import scrypt
+
+    threaded = "threads" in inspect.signature(scrypt).parameters
+
+    def derive(job: Derivation, threads: int) -> bytes:
+        n, r, p = job.parameters.n, job.parameters.r, job.parameters.p
+        options = {"threads": threads} if threaded else {}
+        return cast(bytes, scrypt(job.secret, job.salt, KEY_SIZE, n, r, p, **options))
+
+    return Backend(PYCRYPTODOME, derive, threaded=threaded)
+
+
+def _hashlib() -> Backend:
+    from hashlib import scrypt  # not there when Python was built without OpenSSL
+
+    def derive(job: Derivation, threads: int) -> bytes:
+        n, r, p = job.parameters.n, job.parameters.r, job.parameters.p
+        return scrypt(
+            job.secret, salt=job.salt, n=n, r=r, p=p, maxmem=_HASHLIB_MEMORY, dklen=KEY_SIZE
+        )
+
+    return Backend("hashlib", derive, max_memory=_HASHLIB_MEMORY, strict=True)
+
+
+def _pyscrypt() -> Backend:
+    import pyscrypt
+
+    def derive(job: Derivation, threads: int) -> bytes:
+        n, r, p = job.parameters.n, job.parameters.r, job.parameters.p
+        key: bytes = pyscrypt.hash(job.secret, job.salt, n, r, p, KEY_SIZE)
+        return key
+
+    return Backend("pyscrypt", derive, slow=True)
+
+
+LOADERS: tuple[Callable[[], Backend], ...] = (_pycryptodome, _hashlib, _pyscrypt)
+
+
+def load_backends() -> tuple[Backend, ...]:
+    """The backends that can be loaded here, fastest first.
+
+    Raises:
+        MachineError: there is none.
+    """
+    backends = []
+    for load in LOADERS:
+        try:
+            backends.append(load())
+        except (ImportError, OSError):
+            continue
+    if not backends:
+        raise MachineError("no scrypt on this machine: install pycryptodome")
+    return tuple(backends)
+
+
+class Deriver:
+    """Derives keys with the best backend that can do the parameters at hand.
+
+    The backends are loaded once, when the first key is asked for.
+
+    Args:
+        backends: instead of those that are found.
+        load_kernel: how the lane kernel is loaded, given the lanes that are wanted first.
+    """
+
+    def __init__(
+        self,
+        backends: tuple[Backend, ...] | None = None,
+        load_kernel: Callable[[int], LaneKernel] = load_kernel,
+    ) -> None:
+        self._backends = backends
+        self._load_kernel = load_kernel
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        """What was found on this machine, fastest first."""
+        if self._backends is None:
+            self._backends = load_backends()
+        return self._backends
+
+    def backend_for(self, parameters: ScryptParameters) -> Backend:
+        """The first backend that can do these parameters.
+
+        Raises:
+            MachineError: none can.
+        """
+        for backend in self.backends:
+            if backend.can(parameters):
+                return backend
+        raise MachineError(f"no scrypt on this machine can do {parameters}: install pycryptodome")
+
+    @functools.cached_property
+    def lane_mix(self) -> LaneMix | None:
+        """The ROMix of the fastest backend; None where lanes can't be had singly."""
+        if self.backends[0].name != PYCRYPTODOME:
+            return None
+        try:
+            return lane_mix()
+        except MachineError:
+            return None
+
+    @property
+    def has_kernel(self) -> bool:
+        """Whether it is worth trying to load the lane kernel: llvmlite is installed."""
+        return self._load_kernel is not load_kernel or llvmlite_is_installed()
+
+    def load_kernel(self, lanes: int = WIDTH) -> LaneKernel | None:
+        """The lane kernel, after a fraction of a second; None where it can't be used.
+
+        Args:
+            lanes: that will be wanted first.
+        """
+        try:
+            return self._load_kernel(lanes)
+        except Exception:  # a compiler has many ways to fail; none is a reason to fail here
+            return None
+
+    def derive(self, job: Derivation, threads: int = 1) -> bytes:
+        """The 64 bytes of key.
+
+        Args:
+            job: what to derive.
+            threads: lanes that may run side by side, each with 128·N·r bytes.
+
+        Raises:
+            MachineError: no backend can do it.
+            NotEnoughMemory: the machine has not enough memory for this key.
+        """
+        backend = self.backend_for(job.parameters)
+        need = job.parameters.lane_memory * (threads if backend.threaded else 1)
+        check_memory(job.parameters)
+        try:
+            return backend.derive(job, threads)
+        except (MemoryError, ValueError):  # both C libraries report a failed malloc as ValueError
+            raise NotEnoughMemory(
+                f"not enough memory to derive a key: {need // 2**20} MiB are needed"
+            ) from None
+
+
+def check_memory(parameters: ScryptParameters) -> None:
+    """Where memory is overcommitted, asking for more than there is would end the process.
+
+    Raises:
+        NotEnoughMemory: this machine has less than one lane needs.
+    """
+    need, there = parameters.lane_memory, physical_memory()
+    if there is not None and need > there:
+        raise NotEnoughMemory(
+            f"a key needs {need // 2**20} MiB, this machine has {there // 2**20} MiB"
+        )
+
+
+def physical_memory() -> int | None:
+    """This machine's memory in bytes; None where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

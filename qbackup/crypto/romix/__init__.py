@@ -1,0 +1,1 @@
+"""scryptROMix as machine code: the kernel, its memory, and the choice of its lanes."""

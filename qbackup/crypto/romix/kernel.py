@@ -1,0 +1,326 @@
+"""scryptROMix of lanes: one after the other, or several at once.
+
+scrypt is PBKDF2, then scryptROMix on each of p lanes, then PBKDF2 again (RFC 7914, section 6).
+The lanes, of one key or of several with the same N and r, know nothing of each other, so the
+wide registers of a processor can work on several of them. `LaneKernel`, of the extra ``turbo``,
+does the part between the two PBKDF2; `LaneMemory` keeps the memory that it works in. `lane_mix`
+does the same with pycryptodome, lane by lane.
+
+Importing this module imports nothing heavy; `load_kernel` does.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import inspect
+import mmap
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from qbackup.base.errors import MachineError, NotEnoughMemory
+from qbackup.crypto.romix.tuning import WIDTH, kernel_width
+from qbackup.crypto.scrypt_format import ScryptParameters
+
+_R = 8
+_LANE_SIZE = 128 * _R
+_COMPILE_SECONDS = 2.0  # it takes a tenth of that
+
+# RFC 7914, section 12, the second vector
+_KNOWN_PARAMETERS = ScryptParameters(10, _R, 16)
+_KNOWN_KEY = bytes.fromhex(
+    "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
+    "2eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640"
+)
+
+# (lanes of 128·r bytes, 128·r, N) → the same, each lane mixed, one after the other
+LaneMix = Callable[[bytes, int, int], bytes]
+
+# RFC 7914, section 10: ROMix of one block with r=1, N=16
+_KNOWN_BLOCK = bytes.fromhex(
+    "f7ce0b653d2d72a4108cf5abe912ffdd777616dbbb27a70e8204f3ae2d0f6fad"
+    "89f68f4811d1e87bcc3bd7400a9ffd29094f0184639574f39ae5a1315217bcd7"
+    "894991447213bb226c25b54da86370fbcd984380374666bb8ffcb5bf40c254b0"
+    "67d27c51ce4ad5fed829c90b505a571b7f4d1cad6a523cda770e67bceaaf7e89"
+)
+_KNOWN_RESULT = bytes.fromhex(
+    "79ccc193629debca047f0b70604bf6b62ce3dd4a9626e355fafc6198e6ea2b46"
+    "d58413673b99b029d665c357601fb426a0b2f4bba200ee9f0a43d19b571a9c71"
+    "ef1142e65d5a266fddca832ce59faa7cac0b9cf1be2bffca300d01ee387619c4"
+    "ae12fd4438f203a0e4e1c47ec314861f4e9087cb33396a6873e8f9d2539a4b8e"
+)
+
+# (lanes with r = 8, the address of V, N) → the same, mixed; `qbackup.crypto.romix.llvm_code.Romix`
+RomixFunction = Callable[[bytes | bytearray | memoryview, int, int], bytes]
+
+
+class LaneMemory:
+    """V of up to `WIDTH` lanes, allocated once and used again. One thread at a time.
+
+    The first touch of fresh memory is dear, above all in virtual machines, so what has been
+    reserved stays with the process until `shrink` or `close`.
+    """
+
+    def __init__(self) -> None:
+        self._map: mmap.mmap | None = None
+        self._used = 0  # bytes that may have been touched
+
+    def reserve(self, size: int) -> memoryview:
+        """Memory of this many bytes, with any content, at an address that a page begins at.
+
+        It is the same that was reserved before, as far as that goes.
+
+        Raises:
+            NotEnoughMemory: the system does not give that much.
+        """
+        if self._map is not None and size > len(self._map):
+            self._grow(size)
+        if self._map is None or size > len(self._map):
+            self.close()
+            self._map = _mapped(size)
+        self._used = max(self._used, size)
+        return memoryview(self._map)[:size]
+
+    def shrink(self, size: int) -> None:
+        """What lies above so many bytes goes back to the system."""
+        if size < self._used and not (size and self._give_back(size)):
+            self.close()
+        self._used = min(self._used, size)
+
+    def _grow(self, size: int) -> None:
+        """Keeps the pages that there are, where the system can.
+
+        Elsewhere Python can't, or, on Windows before 3.11, loses the mapping when it tries.
+        """
+        if self._map is None or sys.platform != "linux":
+            return
+        try:
+            self._map.resize(size)
+            _ask_for_huge_pages(self._map)
+        except (BufferError, OSError, OverflowError, SystemError, ValueError):
+            return  # a new mapping it is, then
+
+    def close(self) -> None:
+        """Gives all of it back. May be called twice, and reserved from again.
+
+        A view that is still held keeps its memory until it goes.
+        """
+        if self._map is not None:
+            with contextlib.suppress(BufferError):
+                self._map.close()
+        self._map = None
+        self._used = 0
+
+    def _give_back(self, size: int) -> bool:
+        """Returns the pages above size bytes; False where only a new mapping does that."""
+        start = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+        if self._map is None or start >= self._used:
+            return True
+        if sys.platform != "linux":
+            return False
+        self._map.madvise(mmap.MADV_DONTNEED, start)
+        return True
+
+
+def _mapped(size: int) -> mmap.mmap:
+    """A private anonymous mapping, in huge pages where there are any.
+
+    V is read in no order at all: with pages of 4 KiB every row costs a walk through the page
+    tables, which is twice as long in a virtual machine.
+    """
+    try:
+        if sys.platform == "win32":
+            return mmap.mmap(-1, size)
+        mapping = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except (OSError, MemoryError, OverflowError):
+        raise NotEnoughMemory(
+            f"not enough memory to derive keys: {size // 2**20} MiB are needed"
+        ) from None
+    _ask_for_huge_pages(mapping)
+    return mapping
+
+
+def _ask_for_huge_pages(mapping: mmap.mmap) -> None:
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        with contextlib.suppress(OSError):  # a kernel without them
+            mapping.madvise(mmap.MADV_HUGEPAGE)
+
+
+_compiler = threading.RLock()  # who is in LLVM
+
+
+def _let_it_compile() -> None:
+    """The end of the program takes LLVM's own data away, under a thread that is in it: a crash.
+
+    So it waits for the thread that compiles, a fraction of a second, and no other one begins.
+    """
+    _compiler.acquire(timeout=_COMPILE_SECONDS)
+
+
+atexit.register(_let_it_compile)
+
+
+class LaneKernel:
+    """scryptROMix on up to `WIDTH` lanes at once. Several threads may use one kernel.
+
+    Args:
+        compiled: makes the machine code for a number of lanes, in a fraction of a second: when
+            they are first wanted, and once.
+    """
+
+    def __init__(self, compiled: Callable[[int], RomixFunction]) -> None:
+        self._compiled = compiled
+        self._codes: dict[int, RomixFunction] = {}
+
+    def width(self, parameters: ScryptParameters) -> int:
+        """Lanes of these parameters in one pass; 0: it is not made for them (r = 8 only)."""
+        return kernel_width(parameters)
+
+    def prepare(self, lanes: int) -> RomixFunction:
+        """The machine code for so many lanes; it is handed out after it computed a known answer.
+
+        Raises:
+            MachineError: it gives wrong keys here.
+            Exception: whatever a broken llvmlite may raise; the caller does without a kernel.
+        """
+        if lanes not in self._codes:  # asked without the lock: others are not to wait for it
+            with _compiler:
+                if lanes not in self._codes:
+                    self._codes[lanes] = _checked(self._compiled(lanes), lanes)
+        return self._codes[lanes]
+
+    def romix(
+        self,
+        blocks: bytes | bytearray | memoryview,
+        parameters: ScryptParameters,
+        memory: LaneMemory,
+    ) -> bytes:
+        """scryptROMix (RFC 7914, section 5) of each lane; Python's lock is free meanwhile.
+
+        Args:
+            blocks: 1 to `WIDTH` lanes of 128·r bytes, one after another. They need not
+                belong to one key.
+            parameters: N and r; p does not matter here.
+            memory: this thread's own; 128·N·r bytes are reserved for each lane.
+
+        Returns:
+            The lanes in the same order.
+
+        Raises:
+            ValueError: parameters that it is not made for, or no whole number of lanes.
+            NotEnoughMemory: the memory can't be reserved.
+            Exception: as `prepare`.
+        """
+        lanes, rest = divmod(len(blocks), _LANE_SIZE)
+        if rest or not 1 <= lanes <= self.width(parameters):
+            raise ValueError(f"no {len(blocks)} bytes of lanes with {parameters}")
+        return _run(self.prepare(lanes), blocks, parameters, memory)
+
+
+def _run(
+    code: RomixFunction,
+    blocks: bytes | bytearray | memoryview,
+    parameters: ScryptParameters,
+    memory: LaneMemory,
+) -> bytes:
+    lanes = len(blocks) // _LANE_SIZE
+    v = memory.reserve(lanes * parameters.lane_memory)
+    held = ctypes.c_char.from_buffer(v)  # until the end: nobody can close it meanwhile
+    return code(blocks, ctypes.addressof(held), parameters.n)
+
+
+def _checked(code: RomixFunction, lanes: int) -> RomixFunction:
+    parameters, memory = _KNOWN_PARAMETERS, LaneMemory()
+    size = _LANE_SIZE * parameters.p
+    untested = hashlib.pbkdf2_hmac("sha256", b"password", b"NaCl", 1, size)
+    mixed = bytearray(size)
+    step = _LANE_SIZE * lanes
+    for at in (*range(0, size - step, step), size - step):  # the last two may overlap
+        mixed[at : at + step] = _run(code, untested[at : at + step], parameters, memory)
+    memory.close()
+    if hashlib.pbkdf2_hmac("sha256", b"password", mixed, 1, len(_KNOWN_KEY)) != _KNOWN_KEY:
+        raise MachineError("the lane kernel gives wrong keys on this machine")
+    return code
+
+
+def llvmlite_is_installed() -> bool:
+    """Without importing it."""
+    return importlib.util.find_spec("llvmlite") is not None
+
+
+def load_kernel(lanes: int = WIDTH) -> LaneKernel:
+    """Imports llvmlite and compiles the kernel for this processor: a fraction of a second.
+
+    Args:
+        lanes: that will be wanted first.
+
+    Raises:
+        ImportError: llvmlite is not installed.
+        MachineError: the kernel gives wrong keys here.
+        Exception: whatever a broken llvmlite may raise; the caller does without a kernel.
+    """
+    with _compiler:
+        from qbackup.crypto.romix.llvm_code import Romix
+
+        kernel = LaneKernel(Romix)
+        kernel.prepare(lanes)
+    return kernel
+
+
+@functools.cache
+def lane_mix() -> LaneMix:
+    """pycryptodome's ROMix, which it does not document: so it is tried on a known lane first.
+
+    The function raises NotEnoughMemory.
+
+    Raises:
+        MachineError: it is not there, or not as it was in the versions that are known.
+    """
+    try:
+        mix = _pycryptodome_mix()
+        is_right = mix(2 * _KNOWN_BLOCK, len(_KNOWN_BLOCK), 16) == 2 * _KNOWN_RESULT
+    except Exception:  # what nobody promised can fail in any way
+        is_right = False
+    if not is_right:
+        raise MachineError("no ROMix on this machine: install pycryptodome or llvmlite")
+    return mix
+
+
+def _pycryptodome_mix() -> LaneMix:
+    import Crypto
+    from Crypto.Protocol import KDF
+    from Crypto.Util import _raw_api as raw
+
+    library: Any = KDF._raw_scrypt_lib  # type: ignore[attr-defined,unused-ignore]
+    if not (3, 9) <= Crypto.version_info[:2] < (5, 0):
+        raise ImportError("a version that is not known")
+
+    def of_range(lanes: bytes, size: int, n: int) -> bytes:
+        output = raw.create_string_buffer(len(lanes))
+        numbers = (0, len(lanes) // size, len(lanes))  # the first, how many, bytes in all
+        counts = [raw.c_size_t(number) for number in numbers]
+        _check(library.scryptROMix(lanes, output, raw.c_size_t(size), n, *counts))
+        return bytes(raw.get_raw_buffer(output))
+
+    def of_each(lanes: bytes, size: int, n: int) -> bytes:
+        core = KDF._raw_salsa20_lib.Salsa20_8_core  # type: ignore[attr-defined,unused-ignore]
+        output = raw.create_string_buffer(size)
+        mixed = []
+        for start in range(0, len(lanes), size):
+            lane = lanes[start : start + size]
+            _check(library.scryptROMix(lane, output, raw.c_size_t(size), n, core))
+            mixed.append(bytes(raw.get_raw_buffer(output)))
+        return b"".join(mixed)
+
+    return of_range if "threads" in inspect.signature(KDF.scrypt).parameters else of_each
+
+
+def _check(status: int) -> None:
+    if status:
+        raise NotEnoughMemory("not enough memory to derive a key")

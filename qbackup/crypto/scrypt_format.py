@@ -1,0 +1,164 @@
+"""The scrypt encrypted-data format, reading side: Tarsnap/scrypt, ``FORMAT``.
+
+==========  ===============================================================
+bytes       content
+==========  ===============================================================
+0-5         ``scrypt``
+6           format version, 0
+7           log2 N
+8-11        r, big-endian
+12-15       p, big-endian
+16-47       salt
+48-63       first half of SHA-256(0-47): a checksum, anybody can make it
+64-95       HMAC-SHA-256(0-63): fits only the right passphrase
+96-         AES-256-CTR data, nonce and counter 0
+last 32     HMAC-SHA-256 of everything before
+==========  ===============================================================
+
+The order in this module is the order of trust: `EncryptedHeader.parse` believes nothing
+and costs nothing; `check_limits` says whether a derivation may be started;
+`fits` tells a wrong passphrase from damage; `open_in_place` releases data only
+after the MAC over all of it. Every comparison of secrets takes constant time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import struct
+from dataclasses import dataclass
+
+from qbackup.base.errors import ChunkDamaged, LimitExceeded
+from qbackup.base.limits import Limits
+from qbackup.crypto.ciphers import CtrInPlace
+
+MAGIC = b"scrypt"
+HEADER_SIZE = 96
+MAC_SIZE = 32
+OVERHEAD = HEADER_SIZE + MAC_SIZE
+KEY_SIZE = 64  # 32 bytes for AES, 32 bytes for HMAC
+
+_CHECKSUM_OFFSET = 48
+_PASSPHRASE_CHECK_OFFSET = 64
+_LAYOUT = struct.Struct(">6sBBII32s16s32s")
+_HASH_PIECE = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class ScryptParameters:
+    """The cost of one derivation (RFC 7914): N = 2^log2_n, block size r, p lanes."""
+
+    log2_n: int
+    r: int
+    p: int
+
+    @property
+    def n(self) -> int:
+        """N, the number of blocks one lane keeps."""
+        return 1 << self.log2_n
+
+    @property
+    def lane_memory(self) -> int:
+        """Bytes that one lane holds: 128·N·r."""
+        return 128 * self.r << self.log2_n
+
+    @property
+    def work(self) -> int:
+        """N·r·p: the time of a derivation is proportional to it."""
+        return self.r * self.p << self.log2_n
+
+    def __str__(self) -> str:
+        return f"N=2^{self.log2_n}, r={self.r}, p={self.p}"
+
+
+@dataclass(frozen=True, slots=True)
+class EncryptedHeader:
+    """The first 96 bytes, parsed. Their checksum fits; nothing else is known of them."""
+
+    parameters: ScryptParameters
+    salt: bytes
+    raw: bytes
+
+    @classmethod
+    def parse(cls, untrusted_data: bytes) -> EncryptedHeader:
+        """Parses the first 96 bytes.
+
+        Raises:
+            ChunkDamaged: too short, another format, or the checksum does not fit.
+        """
+        if len(untrusted_data) < HEADER_SIZE:
+            raise ChunkDamaged("cut off inside its header")
+        raw = bytes(untrusted_data[:HEADER_SIZE])
+        magic, version, log2_n, r, p, salt, checksum, _ = _LAYOUT.unpack(raw)
+        if magic != MAGIC:
+            raise ChunkDamaged("its content is not scrypt-encrypted data")
+        if version != 0:
+            raise ChunkDamaged(f"it is in version {version} of the scrypt format, only 0 exists")
+        if hashlib.sha256(raw[:_CHECKSUM_OFFSET]).digest()[:16] != checksum:
+            raise ChunkDamaged("its header is damaged (the checksum differs)")
+        return cls(ScryptParameters(log2_n, r, p), salt, raw)
+
+    def check_limits(self, limits: Limits) -> None:
+        """Says whether a derivation with these parameters may be started at all.
+
+        Raises:
+            ChunkDamaged: parameters that scrypt itself does not allow.
+            LimitExceeded: more memory or time than allowed.
+        """
+        parameters = self.parameters
+        if not (1 <= parameters.log2_n <= 63 and parameters.r and parameters.p):
+            raise ChunkDamaged(f"its scrypt parameters are impossible ({parameters})")
+        if parameters.r * parameters.p >= 1 << 30:
+            raise ChunkDamaged(f"its scrypt parameters are impossible ({parameters})")
+        for name, value in (
+            ("scrypt_lanes", parameters.r * parameters.p),
+            ("scrypt_memory", parameters.lane_memory),
+            ("scrypt_work", parameters.work),
+        ):
+            allowed = getattr(limits, name)
+            if value > allowed:
+                raise LimitExceeded(
+                    f"its scrypt parameters ({parameters}) pass the limit {name}:"
+                    f" {value} where {allowed} is allowed",
+                    limit=name,
+                    needed=value,
+                )
+
+    def fits(self, key: bytes) -> bool:
+        """Whether bytes 64-95 agree with the derived key, in constant time.
+
+        They don't when the passphrase is wrong, or when the chunk belongs to another
+        backup or place, or when the salt or the parameters were changed.
+        """
+        expected = hmac.digest(key[32:], self.raw[:_PASSPHRASE_CHECK_OFFSET], "sha256")
+        return hmac.compare_digest(expected, self.raw[_PASSPHRASE_CHECK_OFFSET:])
+
+
+def open_in_place(
+    header: EncryptedHeader, key: bytes, body: memoryview, decrypt: CtrInPlace
+) -> memoryview:
+    """Checks the MAC over header and body, then decrypts body where it lies.
+
+    Args:
+        header: the 96 bytes as they were read; those same bytes go into the MAC.
+        key: 64 bytes that `EncryptedHeader.fits`.
+        body: all that follows the header, writable; overwritten with plaintext.
+        decrypt: AES-256-CTR in place.
+
+    Returns:
+        The plaintext: body without the MAC at its end.
+
+    Raises:
+        ChunkDamaged: cut off, extended or altered; body is then as it was.
+    """
+    if len(body) < MAC_SIZE:
+        raise ChunkDamaged("cut off")
+    data, mac = body[:-MAC_SIZE], body[-MAC_SIZE:]
+    check = hmac.new(key[32:], header.raw, "sha256")
+    for start in range(0, len(data), _HASH_PIECE):
+        check.update(data[start : start + _HASH_PIECE])
+    if not hmac.compare_digest(check.digest(), bytes(mac)):
+        raise ChunkDamaged("its content was altered or cut off (the MAC differs)")
+    if data:
+        decrypt(key[:32], data)
+    return data

@@ -1,0 +1,301 @@
+"""``backup-header``: bytes in, a checked and frozen value out.
+
+The header says how everything else is to be read, so its bytes are authenticated before any
+rule of form judges them. Only `read_version` looks earlier, because the version leads to the one
+way to prove the header. `BackupHeader.parse` is called on the plain copy, which anybody could have
+written (`untrusted_header`), and again on the proven copy that came out of ``backup-header.hmac``.
+All decisions come from the second. A proven value that this program does not understand is
+unsupported and never damaged: Qubes lets its user choose any string as a filter.
+Facts: QubesOS/qubes-core-admin ``qubes/backup.py``, BackupHeader; the published emergency
+procedure for format 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qbackup.base.errors import HeaderAltered, LimitExceeded, UnsupportedFormat
+from qbackup.base.limits import Limits
+from qbackup.base.names import decode, display
+
+HEADER_NAME = "backup-header"
+HEADER_COPY_NAME = "backup-header.hmac"
+
+_TRUE = ("1", "true", "yes")
+_SHOWN = 80  # characters of a value in a message
+_SCRYPT = "scrypt"
+NOT_NAMED = ""  # a digest that is found by trying, in format 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupHeader:
+    """What a backup says about itself.
+
+    Args:
+        version: of the backup format.
+        encrypted: the chunks are encrypted (always, in format 4).
+        compressed: the files were compressed with `compression_filter`.
+        compression_filter: the header's own words for the program, options and path included
+            (``/usr/bin/pigz``, ``zstd -T0 -5``); ``""`` where files are compressed and no program
+            is named, None where they are not compressed. The decoder is chosen by the last part
+            of the first word, among those built in; no program of this name is ever run. Any
+            string can stand here: pass the value through `qbackup.base.names.display` before
+            showing it.
+        hmac_algorithm: what authenticates a chunk: ``scrypt`` in format 4, else a digest; ``""``
+            in a header of format 2 that names none, until it is found by trying.
+        crypto_algorithm: cipher of formats 2 and 3, as openssl names it.
+        backup_id: names this backup among its owner's; bound into every chunk's key. ``""`` in
+            formats 2 and 3.
+    """
+
+    version: int
+    encrypted: bool
+    compressed: bool
+    compression_filter: str | None
+    hmac_algorithm: str
+    crypto_algorithm: str | None
+    backup_id: str
+
+    @classmethod
+    def parse(
+        cls, untrusted_data: bytes, limits: Limits | None = None, *, proven: bool = False
+    ) -> BackupHeader:
+        """Parses and checks a header; no byte of it is believed before this returns.
+
+        Args:
+            untrusted_data: the header's bytes.
+            limits: bounds on its length.
+            proven: the bytes are authenticated, so that they are what was written.
+
+        Raises:
+            UnsupportedFormat: a version, or an algorithm, that this program does not read; of
+                proven bytes also whatever can't be understood.
+            HeaderAltered: of bytes that are not proven: malformed, a known key twice, or a required
+                key missing.
+            LimitExceeded: longer than `Limits.header`.
+        """
+        _check_length(untrusted_data, limits or Limits())
+        try:
+            return cls._parse(_parse_lines(untrusted_data))
+        except _NotUnderstoodError as error:
+            raise error.proven() if proven else error.unproven() from None
+
+    @classmethod
+    def _parse(cls, values: dict[str, str]) -> BackupHeader:
+        version = _check_version(values)
+        rules = _RULES[version]
+        compressed = _required_boolean(values, "compressed")
+        header = cls(
+            version=version,
+            encrypted=_required_boolean(values, "encrypted"),
+            compressed=compressed,
+            compression_filter=values.get("compression-filter", rules.compression_filter)
+            if compressed
+            else None,
+            hmac_algorithm=values.get("hmac-algorithm", rules.hmac_algorithm),
+            crypto_algorithm=values.get("crypto-algorithm", rules.crypto_algorithm),
+            backup_id=_check_id(_required(values, "backup-id")) if rules.has_id else "",
+        )
+        rules.check(header)
+        return header
+
+
+def read_version(untrusted_data: bytes, limits: Limits) -> int:
+    """The version that a header names: where its proof is to be looked for, and no more.
+
+    Lines that make no sense are passed over here, because nothing is proven yet.
+
+    Raises:
+        UnsupportedFormat: no header of this version can be proven.
+        LimitExceeded: longer than `Limits.header`.
+    """
+    _check_length(untrusted_data, limits)
+    values: dict[str, str] = {}
+    for pair in _pairs(untrusted_data):
+        if pair is not None:
+            values.setdefault(*pair)
+    try:
+        version = _check_version(values)
+        if version in _PROVEN_BY_DIGEST:
+            _check_digest(version, values.get("hmac-algorithm", ""))
+    except _NotUnderstoodError as error:
+        raise error.unproven() from None
+    return version
+
+
+class _NotUnderstoodError(Exception):
+    """A header that can't be used. What that means depends on whether its bytes are proven.
+
+    Args:
+        reason: a whole sentence where `is_unsupported`; else what the header does.
+        is_unsupported: the value is well-formed, and this program does not read such backups.
+    """
+
+    def __init__(self, reason: str, *, is_unsupported: bool = False) -> None:
+        super().__init__(reason)
+        self._reason = reason
+        self._is_unsupported = is_unsupported
+
+    def proven(self) -> UnsupportedFormat:
+        """The error of a header that is as it was written."""
+        if self._is_unsupported:
+            return UnsupportedFormat(self._reason, file=HEADER_NAME)
+        return UnsupportedFormat(
+            f"the header is as it was written, and this program can't use it: it {self._reason}",
+            file=HEADER_NAME,
+        )
+
+    def unproven(self) -> UnsupportedFormat | HeaderAltered:
+        """The error of a header that anybody could have changed."""
+        if not self._is_unsupported:
+            return HeaderAltered(
+                f"the header can't be understood, and nothing proves it: it {self._reason}",
+                file=HEADER_NAME,
+            )
+        error = UnsupportedFormat(self._reason, file=HEADER_NAME)
+        error.advice = (  # a flipped bit of the header looks like this as well
+            "if Qubes wrote it so early or so late, another version of qbackup may read it; else"
+            " the header is damaged: try another copy of the backup, or --salvage"
+        )
+        return error
+
+
+def _check_length(data: bytes, limits: Limits) -> None:
+    if len(data) > limits.header:
+        raise LimitExceeded(
+            "the header is too long", limit="header", needed=len(data), file=HEADER_NAME
+        )
+
+
+def _boolean(value: str) -> bool:
+    return value.lower() in _TRUE
+
+
+_KEYS = (
+    "version",
+    "encrypted",
+    "compressed",
+    "compression-filter",
+    "crypto-algorithm",
+    "hmac-algorithm",
+    "backup-id",
+)
+_SPELLINGS = {"backup_id": "backup-id"}  # the published procedure's page
+
+
+def _shown(value: str) -> str:
+    return display(value[:_SHOWN])
+
+
+def _pairs(data: bytes) -> list[tuple[str, str] | None]:
+    """Key and value of each line with a known key; None for a line that has no equals sign."""
+    pairs: list[tuple[str, str] | None] = []
+    for line in data.split(b"\n"):
+        line = line.strip(b" \t\r")
+        if not line:
+            continue
+        key, equals, value = line.partition(b"=")
+        name = decode(key)
+        name = _SPELLINGS.get(name, name)
+        if not equals:
+            pairs.append(None)
+        elif name in _KEYS:
+            pairs.append((name, decode(value)))
+    return pairs
+
+
+def _parse_lines(data: bytes) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for pair in _pairs(data):
+        if pair is None:
+            raise _NotUnderstoodError("has a line without '='")
+        key, value = pair
+        if key in values:
+            raise _NotUnderstoodError(f"says {key} twice")
+        values[key] = value
+    return values
+
+
+def _required(values: dict[str, str], key: str) -> str:
+    if key not in values:
+        raise _NotUnderstoodError(f"does not say {key}")
+    return values[key]
+
+
+def _required_boolean(values: dict[str, str], key: str) -> bool:
+    return _boolean(_required(values, key))
+
+
+def _check_version(values: dict[str, str]) -> int:
+    text = values.get("version")
+    if text is None:
+        return _VERSION_WITHOUT_NAME
+    is_number = text.isascii() and text.isdigit() and len(text) <= 4
+    version = int(text) if is_number else None
+    if version is not None and version in _RULES:
+        return version
+    raise _NotUnderstoodError(
+        f"this is a backup of format {_shown(text) or 'nothing'}, which this version of qbackup"
+        " does not know; a newer one may",
+        is_unsupported=True,
+    )
+
+
+def _check_id(value: str) -> str:
+    """Any text can be bound into a key, but for what ends a passphrase's line."""
+    if not value or "\0" in value or "\r" in value:
+        raise _NotUnderstoodError(f"has a backup id that no key can hold: '{_shown(value)}'")
+    return value
+
+
+def _check_format_4(header: BackupHeader) -> None:
+    if header.hmac_algorithm != _SCRYPT:
+        raise _NotUnderstoodError(
+            f"the header names {_shown(header.hmac_algorithm) or 'nothing'} where format 4 has"
+            f" {_SCRYPT}",
+            is_unsupported=True,
+        )
+    if not header.encrypted:
+        raise _NotUnderstoodError(
+            "the header says 'not encrypted', which format 4 never is", is_unsupported=True
+        )
+
+
+def _check_old_format(header: BackupHeader) -> None:
+    _check_digest(header.version, header.hmac_algorithm)
+
+
+def _check_digest(version: int, name: str) -> None:
+    if name.lower() == _SCRYPT:
+        raise _NotUnderstoodError(
+            f"the header names {_SCRYPT} where format {version} has a digest", is_unsupported=True
+        )
+
+
+@dataclass(frozen=True)
+class _Rules:
+    """What the header of a version must say.
+
+    Args:
+        hmac_algorithm: where it names none.
+        crypto_algorithm: where it names none.
+        compression_filter: where it names none and something is compressed; ``""``: not known.
+        has_id: it has an identifier.
+        check: what else must hold.
+    """
+
+    hmac_algorithm: str
+    crypto_algorithm: str | None
+    compression_filter: str
+    has_id: bool
+    check: Callable[[BackupHeader], None]
+
+
+_RULES = {
+    2: _Rules(NOT_NAMED, "aes-256-cbc", "gzip", False, _check_old_format),
+    3: _Rules("SHA512", "aes-256-cbc", "", False, _check_old_format),
+    4: _Rules(_SCRYPT, None, "", True, _check_format_4),
+}
+_PROVEN_BY_DIGEST = (2, 3)
+_VERSION_WITHOUT_NAME = 2  # R2's release candidates name none

@@ -1,0 +1,94 @@
+"""`QubeTable`: which file of the archive belongs to which qube."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from qbackup.base.errors import NotInBackup
+from qbackup.formats.metadata.record import DOM0_FOLDER, DOM0_NAME, NO_LABEL, QubeRecord
+
+BY_FOLDER = (
+    "the list of qubes is damaged, so they go by their folders: qbackup list BACKUP --salvage shows"
+    " them (vm1, say), and restore without a name brings out all of them"
+)
+
+
+class QubeTable:
+    """Which qube a file of the archive belongs to.
+
+    Without records (``qubes.xml`` is lost) each folder of the archive stands for a qube.
+
+    Args:
+        records: from ``qubes.xml``; None if it is lost.
+        paths: of the archive's files, to make up records from their folders then.
+    """
+
+    def __init__(
+        self, records: tuple[QubeRecord, ...] | None, paths: Iterable[str] | None = None
+    ) -> None:
+        self.by_path = records is None
+        self.records = records or tuple(_folder_records(paths or ()))
+        self._folders = {r.backup_path: r for r in self.records if r.is_listed}
+        self._homes_are_unlisted = any(r.is_dom0 and not r.is_listed for r in self.records)
+
+    def not_there(self, reason: str) -> NotInBackup:
+        """What to raise for a name that is nobody's."""
+        error = NotInBackup(reason)
+        if self.by_path:
+            error.advice = BY_FOLDER
+        return error
+
+    def owner(self, path: str) -> tuple[str, str] | None:
+        """(qube, file) of a path in the archive, compared by component; None if nobody's."""
+        if self.by_path:
+            return _owner_by_path(path)
+        record = self._folders.get(path)
+        if record is not None and record.is_dom0:
+            return record.name, path.rpartition("/")[2]
+        if self._homes_are_unlisted and path.rpartition("/")[0] == DOM0_FOLDER:
+            return DOM0_NAME, path.rpartition("/")[2]
+        folder = path
+        while "/" in folder:
+            folder = folder.rpartition("/")[0]
+            record = self._folders.get(folder)
+            if record is not None and not record.is_dom0:
+                return record.name, path[len(folder) + 1 :]
+        return None
+
+    def path_of(self, qube: str, file: str) -> str | None:
+        """The path in the archive of a qube's file; None if there is no such qube."""
+        for record in self.records:
+            if record.name == qube:
+                folder = record.backup_path
+                if record.is_dom0 and record.is_listed:
+                    above, slash, _ = folder.rpartition("/")
+                    return f"{above}{slash}{file}"
+                if record.is_dom0:
+                    folder = DOM0_FOLDER
+                return f"{folder}/{file}" if folder else file
+        if self.by_path and qube and file:
+            return f"{DOM0_FOLDER if qube == DOM0_NAME else qube}/{file}"
+        return None
+
+
+def _folder_records(paths: Iterable[str]) -> Iterator[QubeRecord]:
+    """What is known of qubes by their folders: a name."""
+    folders = dict.fromkeys(path.partition("/")[0] for path in paths if "/" in path)
+    for folder in folders:
+        yield QubeRecord(
+            name=DOM0_NAME if folder == DOM0_FOLDER else folder,
+            klass="",
+            label=NO_LABEL,
+            template=None,
+            netvm=None,
+            size=None,
+            backup_path=folder,
+            required=(),
+        )
+
+
+def _owner_by_path(path: str) -> tuple[str, str] | None:
+    folder, slash, file = path.partition("/")
+    if not slash:
+        return None
+    return (DOM0_NAME if folder == DOM0_FOLDER else folder), file

@@ -1,0 +1,141 @@
+"""Files unpacked side by side, where there are cores for it.
+
+One stream can only be inflated on one core, so with many cores several files are open at once,
+each with a thread that inflates and writes and a `Session` that feeds it. What they have to say
+comes out on the caller's thread, which also is the one that signals reach.
+"""
+
+from __future__ import annotations
+
+import functools
+import queue
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from qbackup.base.errors import Interrupted, MachineError
+from qbackup.formats import Event
+from qbackup.pipeline.session import Session
+from qbackup.pipeline.threads import SIGNAL_SECONDS, start_daemon
+
+Tag = TypeVar("Tag")
+Item = TypeVar("Item")
+Message = TypeVar("Message")
+
+# takes a file, its events, and whom to tell of it
+Work = Callable[[Tag, Iterator[Event], Callable[[Message], None]], None]
+
+_MESSAGES = 64
+_UNWINDING_SECONDS = 0.7  # the whole program has one second to end in
+
+
+class Shared(Generic[Item]):
+    """An iterator that several threads take from."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._items = iter(items)
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[Item]:
+        return self
+
+    def __next__(self) -> Item:
+        with self._lock:
+            return next(self._items)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A line has ended, with an error or without."""
+
+    error: BaseException | None
+
+
+class Lines(Generic[Tag, Message]):
+    """Goes through the files of several sessions at once. To be iterated once.
+
+    Args:
+        sessions: one for each line; they take from the same files.
+        work: what is done with each file, on its line's thread.
+    """
+
+    def __init__(self, sessions: Sequence[Session[Tag]], work: Work[Tag, Message]) -> None:
+        self._sessions = sessions
+        self._work = work
+        self._messages: queue.Queue[Message | _End] = queue.Queue(_MESSAGES)
+        self._stopped = False
+        self._running = 0
+
+    def __iter__(self) -> Generator[Message, None, None]:
+        """The messages, in the order in which they come. An error, or `close`, ends all lines."""
+        try:
+            self._start()
+            while self._running:
+                message = self._get()
+                if not isinstance(message, _End):
+                    yield message
+                elif message.error is not None:
+                    raise message.error
+        finally:
+            self._stop()
+
+    def _start(self) -> None:
+        for session in self._sessions:
+            try:
+                start_daemon(functools.partial(self._line, session), "qbackup-line")
+            except MachineError:
+                if not self._running:
+                    raise
+                return  # those that run do the work
+            self._running += 1
+
+    def _line(self, session: Session[Tag]) -> None:
+        error: BaseException | None = None
+        try:
+            with session:
+                for tag, events in session:
+                    self._work(tag, events, self._put)
+        except BaseException as failure:  # handed over whole, raised where it is waited for
+            error = failure
+        self._put_end(_End(error))
+
+    def _put(self, message: Message) -> None:
+        while not self._stopped:
+            try:
+                return self._messages.put(message, timeout=SIGNAL_SECONDS)
+            except queue.Full:
+                continue
+        raise Interrupted("the backup was closed")  # unwinds, so that nothing half-written is left
+
+    def _put_end(self, end: _End) -> None:
+        while True:
+            try:
+                return self._messages.put(end, timeout=SIGNAL_SECONDS)
+            except queue.Full:
+                if self._stopped:
+                    return
+
+    def _get(self) -> Message | _End:
+        """The next message. A signal ends the wait."""
+        while True:
+            try:
+                message = self._messages.get(timeout=SIGNAL_SECONDS)
+            except queue.Empty:
+                continue
+            self._running -= isinstance(message, _End)
+            return message
+
+    def _stop(self) -> None:
+        """Ends the lines, and gives them some time to remove what is half-written."""
+        self._stopped = True
+        for session in self._sessions:
+            session.close()
+        end = time.monotonic() + _UNWINDING_SECONDS
+        while self._running and time.monotonic() < end:
+            try:
+                message = self._messages.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                return
+            self._running -= isinstance(message, _End)

@@ -1,0 +1,149 @@
+"""What goes from stage to stage of a session, and the queues between them."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from qbackup.base.errors import ChunkMissing
+from qbackup.base.names import display
+from qbackup.formats import Event, FileOpener, LockedChunk, Lost
+from qbackup.pipeline.key_request import Ticket
+from qbackup.pipeline.threads import SIGNAL_SECONDS
+
+_MISSING = "this chunk is missing"
+_MARKS_LIMIT = 64  # beginnings and ends of files, besides the chunks
+
+Tag = TypeVar("Tag")
+
+
+class StoredChunk(Protocol):
+    """A chunk as the pipeline needs it: a name, a place, a size, and its bytes when asked."""
+
+    @property
+    def name(self) -> str:
+        """Member name without suffix."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """Its place in the file, from 0."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Stored length in bytes."""
+        ...
+
+    @property
+    def others(self) -> Sequence[StoredChunk]:
+        """Other members of its name, to be tried where nothing of this one can be believed."""
+        ...
+
+    def use(self, other: StoredChunk) -> None:
+        """Told which of `others` took its place."""
+        ...
+
+    def read_head(self, size: int) -> bytes:
+        """The first bytes, read once and kept."""
+        ...
+
+    def read_body(self, start: int, room: int) -> memoryview:
+        """All bytes from start on, in a buffer of its own, behind so many that are free."""
+        ...
+
+    def read_proof(self) -> bytes | None:
+        """What proves it, to be asked for after the body; None if nothing does, or it itself."""
+        ...
+
+
+@dataclass(slots=True)
+class Item(Generic[Tag]):
+    """What goes from stage to stage: a file begins, a chunk, a file or everything ends.
+
+    Args:
+        number: of the file.
+        tag: a file begins.
+        chunk: a chunk of it; with what the stages find out, and at last its event.
+        held: bytes charged for it.
+        opener: of the chunk's file, or of the one that ends.
+        ends: the file ends.
+        is_last: everything ends, with an error or without.
+    """
+
+    number: int
+    tag: Tag | None = None
+    chunk: StoredChunk | None = None
+    locked: LockedChunk | None = None
+    ticket: Ticket | None = None
+    body: memoryview | None = None
+    proof: bytes | None = None
+    event: Event | None = None
+    held: int = 0
+    error: BaseException | None = None
+    opener: FileOpener | None = None
+    ends: bool = False
+    is_last: bool = False
+
+
+class Queue(Generic[Tag]):
+    """Items between two stages; closing it wakes everybody."""
+
+    def __init__(self, limit: int, changed: threading.Condition) -> None:
+        self._items: deque[Item[Tag]] = deque()
+        self._limit = limit
+        self._chunks = 0
+        self._changed = changed
+        self._closed = False
+
+    def put(self, item: Item[Tag]) -> bool:
+        """Waits for room; False when closed. The limit is for chunks; marks have some more."""
+        with self._changed:
+            while not self._closed and len(self._items) >= self._limit + _MARKS_LIMIT:
+                self._changed.wait()
+            if item.chunk is not None:
+                self.wait_for_room()
+            if self._closed:
+                return False
+            self._chunks += item.chunk is not None
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def wait_for_room(self) -> None:
+        """Waits until a chunk could be put."""
+        with self._changed:
+            while not self._closed and self._chunks >= self._limit:
+                self._changed.wait()
+
+    def get(self) -> Item[Tag] | None:
+        """The next item; None when closed. A signal ends the wait."""
+        with self._changed:
+            while not self._closed and not self._items:
+                self._changed.wait(SIGNAL_SECONDS)
+            if self._closed:
+                return None
+            item = self._items.popleft()
+            self._chunks -= item.chunk is not None
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> list[Item[Tag]]:
+        """Nobody waits any longer. Returns what was left."""
+        with self._changed:
+            self._closed = True
+            left = list(self._items)
+            self._items.clear()
+            self._changed.notify_all()
+            return left
+
+
+def missing(chunk: StoredChunk, expected: int) -> Lost:
+    """The chunks before this one that are not there, from the expected one on."""
+    name = display(f"{chunk.name.rpartition('.')[0]}.{expected:03d}")
+    more = chunk.index - expected - 1
+    reason = f"this chunk and the {more} after it are missing" if more > 0 else _MISSING
+    return Lost(name, None, ChunkMissing(reason, chunk=name))

@@ -1,0 +1,1 @@
+"""The output folder: the only package of a restore that creates files."""

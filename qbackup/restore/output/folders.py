@@ -1,0 +1,226 @@
+"""Names below an open folder: walking, renaming and removing, never through a link.
+
+Every call here is relative to a folder's descriptor (``dir_fd``) and looks at one component
+at a time, so that nobody who can write into the output folder can lead it elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+
+from qbackup.base.names import decode, encode
+from qbackup.restore.output.naming import listed_as, make, takes_names
+from qbackup.restore.output.standins import PART_SUFFIX
+from qbackup.restore.sinks import CannotWrite, InTheWay, NameRefused
+
+_OLD_SUFFIX = ".old.part"
+FOLDER_MODE = 0o700
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+OLD_FILE = (  # never through a link, and never waiting for the other end of a pipe
+    getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+)
+DAMAGED_SUFFIX = ".damaged"  # what could be saved of a file that is not whole
+OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
+
+def make_folders(path: str | os.PathLike[str]) -> None:
+    """As `os.makedirs`, which leaves the folders above the last one to the umask."""
+    try:
+        os.mkdir(path, FOLDER_MODE)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+    except FileNotFoundError:
+        parent = os.path.dirname(os.path.abspath(path))
+        make_folders(parent)
+        os.mkdir(path, FOLDER_MODE)
+
+
+class Folders:
+    """Folders below a root, opened one component at a time, never through a link.
+
+    The last path's folders stay open, as archives go through a tree in depth-first order.
+    """
+
+    def __init__(self, root: int) -> None:
+        self._open: list[tuple[bytes, int]] = [(b"", root)]
+
+    def open(self, components: list[str]) -> int:
+        """The folder's descriptor, valid until the next call."""
+        wanted = [encode(component) for component in components]
+        common = 0
+        opened = [name for name, _ in self._open[1:]]
+        while common < min(len(wanted), len(opened)) and wanted[common] == opened[common]:
+            common += 1
+        while len(self._open) > common + 1:
+            os.close(self._open.pop()[1])
+        for name in wanted[common:]:
+            self._open.append((name, os.open(name, OLD_FOLDER, dir_fd=self._open[-1][1])))
+        return self._open[-1][1]
+
+    def parent(self, path: str) -> tuple[int, bytes]:
+        """The open folder of a path, and the last component."""
+        *parents, base = path.split("/")
+        return self.open(parents), encode(base)
+
+    def close(self) -> None:
+        """Closes all, the root too."""
+        while self._open:
+            os.close(self._open.pop()[1])
+
+
+def new_folder(folder: int, name: str) -> None:
+    """Makes a folder in an open one. Raises as `qbackup.restore.output.naming.make`."""
+    make(folder, encode(name), lambda name: os.mkdir(name, FOLDER_MODE, dir_fd=folder))
+    sync_folder(folder)
+
+
+def have_folder(folder: int, name: str) -> bool:
+    """Makes a folder unless there is one; whether what has the name is listed under it.
+
+    Where it is not, the file system takes two names for one, and what is there is another's.
+
+    Raises:
+        NameRefused: the name can't be made.
+        OSError: nothing can.
+    """
+    try:
+        new_folder(folder, name)
+    except NameRefused as error:
+        if error.taken_by is None:
+            raise
+        return error.taken_by == name
+    if listed_as(folder, encode(name)) in (None, name):
+        return True
+    os.rmdir(encode(name), dir_fd=folder)  # it was made, but got a name that may be another's
+    return False
+
+
+def sync_folder(folder: int) -> None:
+    """Brings the names in a folder onto the disk, where the system can do that."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
+
+
+def exists(folder: int, name: str) -> bool:
+    """Whether there is anything of this name, a dangling link too."""
+    try:
+        os.lstat(encode(name), dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def is_trusted(state: os.stat_result, folder: int) -> bool:
+    """Whether a file is owned by somebody who may do everything in this folder anyway."""
+    return state.st_uid in (0, os.geteuid(), os.fstat(folder).st_uid)
+
+
+def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | None = None) -> None:
+    """Renames ``NAME.part`` to ``NAME``, and makes sure that the folder knows it.
+
+    Args:
+        folder: that both are in.
+        name: of the file.
+        overwrite: replace what is there.
+        final_name: instead of ``NAME``.
+    """
+    final_name = final_name or name
+    part, final = encode(name + PART_SUFFIX), encode(final_name)
+    old = encode(final_name + _OLD_SUFFIX)
+    if not (overwrite and exists(folder, final_name)):
+        _rename_new(folder, part, final)
+    elif _is_folder(folder, part) or _is_folder(folder, final):
+        remove(folder, final_name + _OLD_SUFFIX)
+        os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
+        os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+        sync_folder(folder)  # the old one goes when the new one has the name for good
+        remove(folder, final_name + _OLD_SUFFIX)
+    else:
+        os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+    sync_folder(folder)
+
+
+def take_back(folder: int, name: str) -> None:
+    """Undoes a replacement that was killed between its two renames: what was there comes back."""
+    if not exists(folder, name) and exists(folder, name + _OLD_SUFFIX):
+        old, final = encode(name + _OLD_SUFFIX), encode(name)
+        os.rename(old, final, src_dir_fd=folder, dst_dir_fd=folder)
+        sync_folder(folder)
+
+
+def clear_up(folder: int, name: str) -> None:
+    """Removes what a run that was killed after the rename has left beside a file."""
+    sync_folder(folder)
+    for suffix in (PART_SUFFIX, _OLD_SUFFIX):
+        remove(folder, name + suffix)
+
+
+def _is_folder(folder: int, name: bytes) -> bool:
+    return stat.S_ISDIR(os.lstat(name, dir_fd=folder).st_mode)
+
+
+def _rename_new(folder: int, part: bytes, final: bytes) -> None:
+    """Renames without ever replacing: a hard link fails where something is already."""
+    if not _is_folder(folder, part):
+        try:
+            os.link(part, final, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+        except FileExistsError:
+            raise InTheWay from None
+        except OSError:
+            pass  # a file system without hard links: FAT, exFAT
+        else:
+            os.unlink(part, dir_fd=folder)
+            return
+    if exists(folder, decode(final)):
+        raise InTheWay
+    try:
+        os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError as error:
+        if error.errno in _NO_ROOM or not takes_names(folder):
+            raise
+        raise CannotWrite(f"can't have its name here: {error.strerror}") from error
+
+
+def remove(folder: int, name: str) -> None:
+    """Removes a file, or a folder with all in it, never following a link."""
+    path = encode(name)
+    try:
+        is_folder = _is_folder(folder, path)
+    except FileNotFoundError:
+        return
+    if not is_folder:
+        os.unlink(path, dir_fd=folder)
+        return
+    try:
+        fd = os.open(path, OLD_FOLDER, dir_fd=folder)
+    except PermissionError:  # one that not even its owner may look into
+        _allow(folder, path)
+        fd = os.open(path, OLD_FOLDER, dir_fd=folder)
+    try:
+        with contextlib.suppress(OSError):  # where there are no permissions
+            os.fchmod(fd, FOLDER_MODE)
+        for child in os.listdir(fd):
+            remove(fd, child)
+    finally:
+        os.close(fd)
+    os.rmdir(path, dir_fd=folder)
+
+
+def _allow(folder: int, path: bytes) -> None:
+    """Lets its owner into a folder, never following a link, which Linux can't do in one call."""
+    if not hasattr(os, "O_PATH"):
+        os.chmod(path, FOLDER_MODE, dir_fd=folder, follow_symlinks=False)
+        return
+    fd = os.open(path, os.O_PATH | OLD_FOLDER, dir_fd=folder)
+    try:
+        os.chmod(f"/proc/self/fd/{fd}", FOLDER_MODE)
+    finally:
+        os.close(fd)

@@ -1,0 +1,208 @@
+"""A folder under way: a tree of files, folders and links, made where nothing leads elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+
+from qbackup.base.names import decode, encode
+from qbackup.restore.output.destination import Place
+from qbackup.restore.output.folders import FOLDER_MODE, OLD_FILE, Folders, sync_folder
+from qbackup.restore.output.naming import listed_as, make, make_link
+from qbackup.restore.output.openfile import (
+    FILE_MODE,
+    NEW_FILE,
+    OpenFile,
+    Unsynced,
+    set_length,
+    set_mode,
+    set_time,
+    times,
+    translated,
+)
+from qbackup.restore.sinks import CannotWrite, FileSink
+
+KEPT_MODE = 0o1777  # setuid and setgid are dropped
+_PIECE_SIZE = 1 << 20
+_LISTINGS_LIMIT = 1000  # of folders, to see which of their names takes another one's place
+_CHANGED = "something else stands in its place by now"
+
+
+class _TreeFile(OpenFile):
+    def __init__(
+        self, fd: int, name: str, mode: int | None, mtime_ns: int, unsynced: Unsynced
+    ) -> None:
+        super().__init__(fd, name)
+        self._unsynced = unsynced
+        self._mode = mode
+        self._mtime_ns = mtime_ns
+
+    def commit(self, size: int, chunks: int = 0) -> None:
+        with translated(self._name):
+            set_length(self.fd, size)
+            if self._mode is not None:
+                os.fchmod(self.fd, self._mode & KEPT_MODE)
+            set_time(self.fd, self._mtime_ns)
+            self._unsynced.add(self.fd, self._name)
+
+    def keep(self, size: int) -> str | None:
+        raise CannotWrite("only whole files are kept of a folder")
+
+
+class OpenTree:
+    """See `TreeSink`. Whoever makes it closes it."""
+
+    def __init__(self, folders: Folders, place: Place) -> None:
+        self._folders = folders
+        self._place = place
+        self._unsynced = Unsynced()
+        self._listings = 0
+        self._keeps_modes = _keeps_modes(folders.open([]))
+
+    @property
+    def keeps_modes(self) -> bool:
+        """See `TreeSink`."""
+        return self._keeps_modes
+
+    def close(self) -> None:
+        """Lets go of what was not committed."""
+        self._unsynced.close()
+
+    def folder(self, path: str) -> None:
+        """See `TreeSink`."""
+        with translated(path):
+            parent, base = self._folders.parent(path)
+            make(
+                parent,
+                base,
+                lambda name: os.mkdir(name, FOLDER_MODE, dir_fd=parent),
+                self._listed_as,
+            )
+            sync_folder(parent)
+
+    @contextlib.contextmanager
+    def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
+        """See `TreeSink`."""
+        with translated(path):
+            folder, base = self._folders.parent(path)
+            fd = make(
+                folder,
+                base,
+                lambda name: os.open(name, NEW_FILE, FILE_MODE, dir_fd=folder),
+                self._listed_as,
+            )
+        try:
+            kept = mode if self._keeps_modes else None
+            yield _TreeFile(fd, path, kept, mtime_ns, self._unsynced)
+        except BaseException:  # the rest of the tree may get a name, and no half file in it
+            with translated(path):
+                os.unlink(base, dir_fd=folder)
+            raise
+        finally:
+            os.close(fd)
+
+    def hard_link(self, path: str, target: str) -> None:
+        """See `TreeSink`."""
+        with translated(path):
+            source_folder, source = self._folders.parent(target)
+            source_folder = os.dup(source_folder)  # the next path may close it
+            try:
+                folder, base = self._folders.parent(path)
+                make_link(
+                    folder,
+                    base,
+                    lambda name: os.link(
+                        source,
+                        name,
+                        src_dir_fd=source_folder,
+                        dst_dir_fd=folder,
+                        follow_symlinks=False,
+                    ),
+                    self._listed_as,
+                )
+            finally:
+                os.close(source_folder)
+
+    def copy(self, path: str, source: str) -> int:
+        """See `TreeSink`."""
+        with translated(path):
+            folder, base = self._folders.parent(source)
+            fd = os.open(base, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+        try:
+            state = os.fstat(fd)
+            if not stat.S_ISREG(state.st_mode):
+                raise CannotWrite(_CHANGED)
+            with self.file(
+                path, state.st_size, stat.S_IMODE(state.st_mode), state.st_mtime_ns
+            ) as file:
+                self._copy_data(fd, file, path)
+                file.commit(state.st_size)
+            return state.st_size
+        finally:
+            os.close(fd)
+
+    @staticmethod
+    def _copy_data(fd: int, file: FileSink, path: str) -> None:
+        offset = 0
+        while True:
+            with translated(path):
+                data = os.pread(fd, _PIECE_SIZE, offset)
+            if not data:
+                return
+            file.write(offset, memoryview(data))
+            offset += len(data)
+
+    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
+        """See `TreeSink`."""
+        with translated(path):
+            folder, base = self._folders.parent(path)
+
+            def link(name: bytes) -> None:
+                os.symlink(encode(target), name, dir_fd=folder)
+
+            make_link(folder, base, link, self._listed_as)
+            with contextlib.suppress(NotImplementedError, OSError):
+                os.utime(base, ns=times(mtime_ns), dir_fd=folder, follow_symlinks=False)
+
+    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
+        """See `TreeSink`."""
+        with translated(path):
+            fd = self._folders.open(_components(path))
+            if self._keeps_modes:
+                os.fchmod(fd, mode & KEPT_MODE)
+            set_time(fd, mtime_ns)
+            self._unsynced.add(fd, path)
+
+    def commit(
+        self,
+        size: int = 0,
+        chunks: int = 0,
+        refused: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        """See `TreeSink`."""
+        self._unsynced.sync()
+        with translated(self._place.name):
+            self._place.take(self._folders.open([]))
+
+    def keep(self) -> str | None:
+        """See `TreeSink`."""
+        self._unsynced.sync()
+        with translated(self._place.name):
+            return self._place.take_damaged(self._folders.open([]))
+
+    def _listed_as(self, folder: int, name: bytes) -> str | None:
+        """Calls `listed_as`, but not so often that a stranger's tree costs hours."""
+        self._listings += 1
+        return listed_as(folder, name) if self._listings <= _LISTINGS_LIMIT else decode(name)
+
+
+def _keeps_modes(folder: int) -> bool:
+    """Tells whether a new folder of ours takes permissions, and leaves it those of a new one."""
+    return set_mode(folder, FOLDER_MODE & 0o577) & set_mode(folder, FOLDER_MODE)
+
+
+def _components(path: str) -> list[str]:
+    return [] if path == "." else path.split("/")

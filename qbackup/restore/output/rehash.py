@@ -1,0 +1,195 @@
+"""What stands in the output folder, read again: hashes, and nothing is changed.
+
+The folder may be in an enemy's reach, so every name is opened below the folder before it, never
+through a link; nothing but plain files is opened, and no more is read than a limit allows. What
+can't be read again as it should be gives None: it is then not what was restored.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from qbackup.base.limits import Limits
+from qbackup.base.names import decode, encode
+from qbackup.restore.output.digest import ENTRIES_LIMIT, ContentHash, TreeHash
+from qbackup.restore.output.folders import OLD_FILE, OLD_FOLDER, Folders, is_trusted
+
+_PIECE_SIZE = 1 << 20
+_NO_END = 1 << 62
+_FOLDER_BITS = 0o1777  # a folder made in one with setgid has it too
+
+
+def hash_image(root: int, path: str, size: int) -> str | None:
+    """The hash of the file at this path below an open folder, if it has this length."""
+    try:
+        with closing(Folders(os.dup(root))) as folders:
+            *parents, name = path.split("/")
+            folder = folders.open(parents)
+            state = os.lstat(encode(name), dir_fd=folder)
+            if state.st_size != size or not is_trusted(state, root):
+                return None
+            return _hash_file(folder, encode(name), state)
+    except OSError:
+        return None
+
+
+def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = True) -> str | None:
+    """The hash of the folder at this path below an open folder, if its files have this length.
+
+    Args:
+        root: descriptor of the open folder.
+        path: below it.
+        size: of all files together, in bytes.
+        limits: for the folder.
+        modes: whether they count.
+    """
+    try:
+        with closing(Folders(os.dup(root))) as folders:
+            walk = _Walk(root, size, limits, TreeHash(modes=modes))
+            walk.go(folders.open(path.split("/")), "", 0)
+            return walk.hash.finish()
+    except (OSError, _NotOurs):
+        return None
+
+
+def same_content(folder: int, name: str, other: str) -> bool:
+    """Whether two files, or two folders, in an open folder have the same content and modes."""
+    try:
+        states = [os.lstat(encode(n), dir_fd=folder) for n in (name, other)]
+        if stat.S_IFMT(states[0].st_mode) != stat.S_IFMT(states[1].st_mode):
+            return False
+        if not stat.S_ISDIR(states[0].st_mode):
+            size = states[0].st_size
+            first = hash_image(folder, other, size)
+            return first is not None and first == hash_image(folder, name, size)
+        return _same_tree(folder, name, other)
+    except (OSError, _NotOurs):
+        return False
+
+
+def _same_tree(folder: int, name: str, other: str) -> bool:
+    limits, size, hashes = Limits(), _NO_END, []
+    for each in (name, other):
+        with closing(Folders(os.dup(folder))) as folders:
+            walk = _Walk(folder, size, limits)
+            walk.go(folders.open([each]), "", 0)
+        hashes.append(walk.hash.finish())
+        size -= walk.size  # the other one is read as far as this one goes
+    return hashes[0] is not None and hashes[0] == hashes[1]
+
+
+class _NotOurs(Exception):
+    """Something that no restore makes."""
+
+
+@dataclass
+class _Walk:
+    """Through a folder, a level at a time; at most `Limits.depth` folders are open.
+
+    It ends as soon as there is more than a restore can have made.
+    """
+
+    root: int
+    size: int  # of all files together, bytes that may still come
+    limits: Limits
+    hash: TreeHash = field(default_factory=TreeHash)
+    _linked: dict[tuple[int, int], str] = field(default_factory=dict)
+    _listed: int = 0
+
+    def go(self, folder: int, path: str, depth: int) -> None:
+        """One folder, open as `folder`, and all below."""
+        state = os.fstat(folder)
+        if depth > self.limits.depth or not is_trusted(state, self.root):
+            raise _NotOurs
+        self.hash.folder(path or ".", state.st_mode & _FOLDER_BITS)
+        for name in self._names(folder):
+            below = decode(name)
+            self._entry(folder, name, f"{path}/{below}" if path else below, depth)
+
+    def _names(self, folder: int) -> list[bytes]:
+        names = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                self._listed += 1
+                if self._listed > ENTRIES_LIMIT:
+                    raise _NotOurs
+                names.append(os.fsencode(entry.name))
+        return names
+
+    def _entry(self, folder: int, name: bytes, path: str, depth: int) -> None:
+        state = os.lstat(name, dir_fd=folder)
+        if stat.S_ISDIR(state.st_mode):
+            fd = os.open(name, OLD_FOLDER, dir_fd=folder)
+            try:
+                self.go(fd, path, depth + 1)
+            finally:
+                os.close(fd)
+        elif stat.S_ISLNK(state.st_mode):
+            target = os.readlink(name, dir_fd=folder)
+            self.hash.symbolic_link(path, decode(target))
+        else:
+            content = self._content(folder, name, state)
+            self.hash.file(path, stat.S_IMODE(state.st_mode), state.st_size, content)
+
+    def _content(self, folder: int, name: bytes, state: os.stat_result) -> str:
+        """A file's hash; one with many names is read once."""
+        node = (state.st_dev, state.st_ino)
+        content = self._linked.get(node)
+        if content is None:
+            self.size -= state.st_size
+            if self.size < 0 or not is_trusted(state, self.root):
+                raise _NotOurs
+            content = _hash_file(folder, name, state)
+            if content is None:
+                raise _NotOurs
+            if state.st_nlink > 1:
+                self._linked[node] = content
+        return content
+
+
+def _hash_file(folder: int, name: bytes, state: os.stat_result) -> str | None:
+    """A plain file's hash; None if it is none, or not the same any more when it is open."""
+    if not stat.S_ISREG(state.st_mode):  # opening a device can have effects
+        return None
+    fd = os.open(name, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+    try:
+        opened = os.fstat(fd)
+        if (opened.st_dev, opened.st_ino) != (state.st_dev, state.st_ino):
+            return None
+        return hash_file(fd, state.st_size)
+    finally:
+        os.close(fd)
+
+
+def hash_file(fd: int, size: int) -> str | None:
+    """The hash of an open file of this length; None if it ends before. Holes are passed over."""
+    content = ContentHash()
+    buffer = memoryview(bytearray(min(size, _PIECE_SIZE)))
+    for start, end in _data_runs(fd, size):
+        while start < end:
+            count = os.preadv(fd, [buffer[: end - start]], start)
+            if not count:
+                return None
+            content.update(start, buffer[:count])
+            start += count
+    return content.finish(size) if os.fstat(fd).st_size == size else None
+
+
+def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:
+    """Where data are, as (start, end); all of the file where the system can't tell."""
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(fd, end, os.SEEK_DATA)
+            end = min(size, os.lseek(fd, start, os.SEEK_HOLE))
+        except (OSError, AttributeError) as error:
+            if getattr(error, "errno", None) != errno.ENXIO:  # which says: only a hole is left
+                yield end, size
+            return
+        if start < end:
+            yield start, end

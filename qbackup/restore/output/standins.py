@@ -1,0 +1,78 @@
+"""Names that stand in for those that can't be made: text in, text out, always the same.
+
+A stand-in shows the name: ``b:b.txt`` is ``b%3Ab.txt``, with each character that is in the way as
+a percent sign and the two hexadecimal digits of its bytes. Two kinds of names get one:
+
+* One that a restore needs for itself, on every file system: ``qubes.xml`` stands in the output
+  folder, ``NAME.part`` is how an unfinished file is called. See `without_reserved`. A percent
+  sign that could be taken for part of a stand-in is replaced as well, so no two names get one.
+* One that the file system refuses, or takes for a name that is there already. See `stand_ins`:
+  the caller tries one after the other, and never replaces anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+
+from qbackup.base.names import COMPONENT_LIMIT_BYTES, encode, folded, is_own
+
+PART_SUFFIX = ".part"
+_METADATA = "qubes.xml"
+_LONGEST = COMPONENT_LIMIT_BYTES - len(PART_SUFFIX)
+_SHORT = 64
+# Characters that Windows, NTFS, exFAT or FAT refuse in names, and bytes that are no text.
+_UNUSUAL = re.compile('["*:<>?|\\\\%\0-\x1f\x7f\udc80-\udcff]|[. ]\\Z')
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]|\.\Z")
+_ESCAPE = re.compile("%(?=[0-9A-Fa-f]{2})")
+
+
+def stand_ins(name: str) -> Iterator[str]:
+    """Names to try instead of one component that can't be made, the most readable first."""
+    usual = _UNUSUAL.sub(_escaped, name)
+    plain = _UNSAFE.sub(_escaped, name)
+    mark = hashlib.sha256(encode(name)).hexdigest()[:16]
+    tried = {name}
+    for other in (usual, _first_escaped(usual), _first_escaped(plain), f"{plain[:_SHORT]}%{mark}"):
+        if other not in tried and len(encode(other)) <= _LONGEST:
+            tried.add(other)
+            yield other
+
+
+def without_reserved(qube: str, file: str) -> str:
+    """The path of a qube's file below the output folder, in which no component is reserved.
+
+    Args:
+        qube: its name.
+        file: the file's path in the qube; ``""`` for the qube's whole folder.
+    """
+    first = _unreserved(qube)
+    if first == qube and (folded(qube) == _METADATA or is_own(qube)):
+        first = _dot_escaped(qube)
+    rest = [_unreserved(component) for component in file.split("/")] if file else []
+    return "/".join([first, *rest])
+
+
+def _unreserved(component: str) -> str:
+    escaped = _ESCAPE.sub("%25", component)
+    return _dot_escaped(escaped) if escaped.lower().endswith(PART_SUFFIX) else escaped
+
+
+def _dot_escaped(name: str) -> str:
+    """The name with its last dot as an escape; where there is none, its first character."""
+    before, dot, after = name.rpartition(".")
+    return f"{before}%2E{after}" if dot else _first_escaped(name)
+
+
+def _first_escaped(name: str) -> str:
+    """The name with its first character as an escape, if it is not one already."""
+    return name if name.startswith("%") else _escape(name[:1]) + name[1:]
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return _escape(match[0])
+
+
+def _escape(text: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in encode(text))

@@ -1,0 +1,390 @@
+"""Where restored files go: with `folders`, `openfile` and `opentree` the only place that creates
+anything.
+
+The rules, each kept by the system call and not by a look beforehand:
+
+* Nothing is created but below the output folder: every component of a path is opened
+  relative to the folder before it (``dir_fd``), never through a symbolic link
+  (``O_NOFOLLOW``), and every file is new (``O_EXCL``).
+* A file is ``NAME.part`` until it is whole and on the disk (fsync), then it is renamed, if it is
+  still what stands there.
+  What was there under the final name stays, unless the user asked to overwrite it.
+* Images are 0600, folders 0700, whatever the umask.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from qbackup.base.errors import MachineError
+from qbackup.base.names import display, encode, folded, without_dot
+from qbackup.restore.output.destination import Place
+from qbackup.restore.output.folders import (
+    FOLDER_MODE,
+    OLD_FILE,
+    OLD_FOLDER,
+    Folders,
+    clear_up,
+    exists,
+    make_folders,
+    remove,
+    take_back,
+)
+from qbackup.restore.output.lock import FolderLock
+from qbackup.restore.output.naming import listed_as, make
+from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
+from qbackup.restore.output.opentree import OpenTree
+from qbackup.restore.output.standins import PART_SUFFIX, stand_ins
+from qbackup.restore.output.whereabouts import make_parents, name_there, path_of, plain_path
+from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, NameRefused, TreeSink
+
+_NO_MODES = (
+    "the file system of the output folder keeps no permissions: whoever can use that disk can read"
+    " what was restored; a later run does not compare them"
+)
+
+
+class _Image(OpenFile):
+    def __init__(
+        self,
+        fd: int,
+        place: Place,
+        mode: int,
+        mtime_ns: int | None,
+        on_no_modes: Callable[[], None],
+    ) -> None:
+        super().__init__(fd, place.name)
+        self._place = place
+        self._mode = mode
+        self._mtime_ns = mtime_ns
+        self._on_no_modes = on_no_modes
+
+    def commit(self, size: int, chunks: int = 0) -> None:
+        with translated(self._name):
+            self._close(size, self._mode, self._mtime_ns)
+            self._place.take(self.fd)
+
+    def keep(self, size: int) -> str | None:
+        with translated(self._name):
+            self._close(size, FILE_MODE, None)
+            return self._place.take_damaged(self.fd)
+
+    def _close(self, size: int, mode: int, mtime_ns: int | None) -> None:
+        if not self.close_synced(size, mode, mtime_ns):
+            self._on_no_modes()
+
+
+class FolderWriter:
+    """Writes below one folder, which it makes if it is not there.
+
+    Args:
+        path: of the output folder; the user's own, so symbolic links in it are followed.
+        overwrite: replace what is there under a final name.
+        keep_damaged: leave what could be verified of a damaged file, see `Place`.
+        is_taken: whether a file of the backup, or a folder of one, has this path; what is
+            left of a damaged file doesn't get it.
+        is_own: the folder is for restored files, so a ``.part`` in it is a killed run's and is
+            removed; else it may be anybody's, a browser's say, and is left alone.
+
+    Raises:
+        MachineError: the folder can't be made, or another restore is writing into it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        keep_damaged: bool = False,
+        is_taken: Callable[[str], bool] = lambda path: False,
+        is_own: bool = True,
+    ) -> None:
+        self._is_own = is_own
+        self.goes_past_damage = self.keeps_damaged = keep_damaged
+        self._is_taken = is_taken
+        self._overwrite = overwrite
+        self._written: dict[str, str] = {}
+        self._actual: dict[tuple[str, str], str] = {}  # paths of what was made, where they differ
+        self._warnings: dict[str, None] = {}
+        self._being_written: set[str] = set()
+        self._changed = threading.Condition()
+        with _folder_errors(path):
+            make_folders(path)
+            self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with _folder_errors(path):
+                self._lock = FolderLock(self._root)
+        except BaseException:
+            os.close(self._root)
+            raise
+
+    @property
+    def folder(self) -> int:
+        """The descriptor of the output folder."""
+        return self._root
+
+    def close(self) -> None:
+        """Lets the folder go."""
+        if self._root >= 0:
+            self._lock.release()
+            os.close(self._root)
+            self._root = -1
+
+    def has_room(self, qube: str, name: str, *, is_known: bool = False) -> bool:
+        """See `Writer`. What is found out when the file is made counts, this only saves time."""
+        try:
+            return self._overwrite or not self.is_there(qube, name, is_known=is_known)
+        except OSError:
+            return True
+
+    def is_there(self, qube: str, name: str, *, is_known: bool = False) -> bool:
+        """Whether anything has this name. Raises OSError where that can't be seen."""
+        return exists(self._root, self.locate(qube, name, is_known=is_known))
+
+    def is_needed(self, qube: str, name: str) -> bool:
+        """See `Writer`."""
+        return self.has_room(qube, name)
+
+    def found(self, qube: str, name: str) -> Found:
+        """See `Writer`. Without a journal nothing is known."""
+        return Found()
+
+    def locate(self, qube: str, name: str, *, is_known: bool = False) -> str:
+        """The path in the output folder that a file has, or will have as far as that can be told.
+
+        Args:
+            qube: whose file it is.
+            name: of the file.
+            is_known: an earlier run has restored it, so a stand-in for a name is taken for its
+                own.
+        """
+        actual = self._actual.get((qube, name))
+        if actual is not None:
+            return actual
+        there: list[str] = []
+        with contextlib.closing(Folders(os.dup(self._root))) as folders:
+            for component in path_of(qube, name):
+                with contextlib.suppress(OSError):  # not there, so nothing is known of it
+                    component = name_there(folders.open(there), component, is_known)
+                there.append(component)
+        path = "/".join(there)
+        if is_known:
+            self._remember(qube, name, path)
+        return path
+
+    def restored_as(self, qube: str, name: str) -> str | None:
+        """See `Writer`."""
+        path = self._actual.get((qube, name), "/".join(path_of(qube, name)))
+        return path if path != "/".join(plain_path(qube, name)) else None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """See `Writer`."""
+        return tuple(self._warnings)
+
+    def note_no_modes(self) -> None:
+        """Has the report say that the file system keeps no permissions."""
+        self._warnings[_NO_MODES] = None
+
+    def _components(self, qube: str, name: str) -> list[str]:
+        """Those of a file's path: where an earlier run has put it, else where it belongs."""
+        actual = self._actual.get((qube, name))
+        return path_of(qube, name) if actual is None else actual.split("/")
+
+    def _remember(self, qube: str, name: str, path: str) -> None:
+        if path != "/".join(path_of(qube, name)):
+            self._actual[qube, name] = path
+
+    def claim(self, qube: str, name: str) -> bool:
+        """Takes a name; False if a file that the disk may take for the same was there first.
+
+        A folder and what is in it, when both come from this very restore, don't replace each other.
+        """
+        path = self.locate(qube, name)
+        if self._written.setdefault(folded(path), path) != path:
+            return False
+        if without_dot(name) != name:  # a qube's whole folder
+            below = folded(path) + "/"
+            return not any(other.startswith(below) for other in self._written)
+        top, slash, _ = path.partition("/")
+        return not slash or folded(top) not in self._written
+
+    def clear_up(self, qube: str, name: str) -> None:
+        """Ends what a killed run has left undone after a file got its name."""
+        *parents, base = self.locate(qube, name, is_known=True).split("/")
+        with translated(base), contextlib.closing(Folders(os.dup(self._root))) as folders:
+            clear_up(folders.open(parents), base)
+
+    def free_space(self) -> int | None:
+        """See `Writer`."""
+        state = os.fstatvfs(self._root)
+        return state.f_bavail * state.f_frsize
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """See `Writer`."""
+        try:
+            fd = os.open(encode(name), os.O_RDONLY | OLD_FILE, dir_fd=self._root)
+        except OSError:
+            return False
+        try:
+            same = stat.S_ISREG(os.fstat(fd).st_mode) and _read(fd, len(data) + 1) == data
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        if same and exists(self._root, name + PART_SUFFIX):
+            self.clear_up("", name)
+        return same
+
+    @contextlib.contextmanager
+    def image(
+        self, qube: str, name: str, *, mode: int = FILE_MODE, mtime_ns: int | None = None
+    ) -> Iterator[FileSink]:
+        """See `Writer`. A file from inside an image has a mode and a time of its own."""
+
+        def begin(folder: int, part: bytes) -> int:
+            return os.open(part, NEW_FILE, FILE_MODE, dir_fd=folder)
+
+        with self._place_of(qube, name, begin) as (place, fd):
+            try:
+                yield _Image(fd, place, mode, mtime_ns, self.note_no_modes)
+            finally:
+                os.close(fd)
+                with contextlib.suppress(OSError):
+                    os.unlink(encode(place.name + PART_SUFFIX), dir_fd=place.folder)
+
+    @contextlib.contextmanager
+    def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
+        """See `Writer`."""
+
+        def begin(folder: int, part: bytes) -> int:
+            os.mkdir(part, FOLDER_MODE, dir_fd=folder)
+            return os.open(part, OLD_FOLDER, dir_fd=folder)
+
+        with self._place_of(qube, name, begin) as (place, fd):
+            try:
+                with (
+                    contextlib.closing(Folders(fd)) as folders,
+                    contextlib.closing(OpenTree(folders, place)) as tree,
+                ):
+                    if not tree.keeps_modes:
+                        self.note_no_modes()
+                    yield tree
+            finally:
+                with contextlib.suppress(OSError):
+                    remove(place.folder, place.name + PART_SUFFIX)
+
+    def _clear_part(self, folder: int, name: str) -> None:
+        part = name + PART_SUFFIX
+        if self._is_own:
+            remove(folder, part)
+        elif exists(folder, part):
+            raise CannotWrite(
+                f"{display(part)}, its name until it is whole, is taken: by a copy that was killed,"
+                " or by something else of yours. Move or remove that, or copy to another name"
+            )
+
+    @contextlib.contextmanager
+    def _place_of(
+        self, qube: str, name: str, begin: Callable[[int, bytes], int]
+    ) -> Iterator[tuple[Place, int]]:
+        """Where a file goes, its folder open, and the descriptor of what is begun there.
+
+        What this very restore has written is never overwritten: where the file system
+        ignores case, two files of the backup can have one name.
+        """
+        *parents, base = self._components(qube, name)
+        with (
+            self._turn(folded("/".join([*parents, base]))),
+            contextlib.closing(Folders(os.dup(self._root))) as folders,
+        ):
+            with translated(base):
+                there = make_parents(folders, parents)
+                folder = folders.open(there)
+                final, fd = self._begin((qube, name), folder, there, begin)
+            yield (
+                Place(
+                    self._root,
+                    tuple(there),
+                    folder,
+                    final,
+                    self._overwrite and self.claim(qube, name),
+                    lambda other: self._is_taken("/".join([*plain_path(qube, name)[:-1], other])),
+                ),
+                fd,
+            )
+
+    def _begin(
+        self,
+        file: tuple[str, str],
+        folder: int,
+        parents: list[str],
+        begin: Callable[[int, bytes], int],
+    ) -> tuple[str, int]:
+        """Begins a file under its name, or under a stand-in where that can't be had."""
+        base = self._components(*file)[-1]
+        for candidate in (base, *stand_ins(base)):
+            if self._is_own and listed_as(folder, encode(candidate)) not in (None, candidate):
+                continue  # the file system takes this name for another one
+            self._remember(*file, "/".join([*parents, candidate]))
+
+            def call(part: bytes, candidate: str = candidate) -> int:
+                if part == encode(candidate + PART_SUFFIX):  # and not a name that is only tried
+                    self._clear_part(folder, candidate)
+                return begin(folder, part)
+
+            try:
+                self._check_free(file, folder, candidate)
+                return candidate, make(folder, encode(candidate + PART_SUFFIX), call)
+            except NameRefused as error:
+                if error.taken_by is not None:
+                    raise
+        raise CannotWrite("can't be written here: the file system refuses its name")
+
+    def _check_free(self, file: tuple[str, str], folder: int, base: str) -> None:
+        """Raises InTheWay if something is there that may not be replaced."""
+        try:
+            exists(folder, base)
+        except OSError:  # of a name that can't be made
+            return
+        take_back(folder, base)
+        if not (self._overwrite and self.claim(*file)) and exists(folder, base):
+            raise InTheWay
+
+    @contextlib.contextmanager
+    def _turn(self, name: str) -> Iterator[None]:
+        """Keeps two files apart that can be one on the disk, when several are written at once.
+
+        The second one would take the first one's ``.part`` for a leftover.
+        """
+        with self._changed:
+            while name in self._being_written:
+                self._changed.wait()
+            self._being_written.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._being_written.discard(name)
+                self._changed.notify_all()
+
+
+@contextlib.contextmanager
+def _folder_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        why = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+        raise MachineError(
+            f"can't use the output folder {display(os.fspath(path))}: {why}"
+        ) from error
+
+
+def _read(fd: int, size: int) -> bytes:
+    """The first bytes of a file, fewer at its end. The descriptor stays open."""
+    with open(fd, "rb", closefd=False) as file:
+        return file.read(size)

@@ -1,0 +1,339 @@
+"""A restore that is run again: what stands there and is whole is kept, the rest is written.
+
+`ResumingWriter` is a `FolderWriter` with a `Journal`. Everything that is written is hashed on
+its way, as the bytes that were verified, and journaled around its rename; what is in the way is
+looked up there, read again, and kept if it is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from qbackup.base.limits import Limits
+from qbackup.base.names import display
+from qbackup.restore.output.digest import ContentHash, TreeHash
+from qbackup.restore.output.opentree import KEPT_MODE
+from qbackup.restore.output.rehash import hash_image, hash_tree
+from qbackup.restore.output.writer import FolderWriter
+from qbackup.restore.resume.journal import JOURNAL_NAME, Journal
+from qbackup.restore.resume.records import Record
+from qbackup.restore.sinks import FileSink, Found, InTheWay, TreeSink
+
+_NOTHING_KNOWN = Found()
+_ONLY_NOTED = ("a device, which is never made", "a pipe, which is never made")
+
+
+class ResumingWriter:
+    """Writes below one folder, and keeps what an earlier run wrote of the same backup.
+
+    Args:
+        path: of the output folder.
+        key: of this backup's lines in the journal.
+        limits: for the journal, and for folders that are read again.
+        overwrite: replace what is there and is not the same.
+        keep_damaged: see `FolderWriter`. What is kept of a damaged file is never journaled.
+        is_taken: see `FolderWriter`.
+        by_path: the list of qubes is lost, so files don't have the names that they should have.
+        warn: told what is wrong with the journal.
+
+    Raises:
+        MachineError: see `FolderWriter`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        key: bytes,
+        limits: Limits,
+        overwrite: bool,
+        keep_damaged: bool,
+        is_taken: Callable[[str], bool],
+        by_path: bool,
+        warn: Callable[[str], None],
+    ) -> None:
+        self.goes_past_damage = self.keeps_damaged = keep_damaged
+        self._limits = limits
+        self._overwrite = overwrite
+        self._warn = warn
+        self._found: dict[tuple[str, str], Found] = {}
+        self._writer = FolderWriter(
+            path, overwrite=overwrite, keep_damaged=keep_damaged, is_taken=is_taken
+        )
+        self._journal = Journal(self._writer.folder, key, limit=limits.journal, warn=warn)
+        if by_path:
+            self._journal.warn_of_others()
+
+    def close(self) -> None:
+        """Lets the folder go."""
+        self._journal.close()
+        self._writer.close()
+
+    def has_room(self, qube: str, name: str) -> bool:
+        """See `Writer`."""
+        if self._writer.has_room(qube, name, is_known=self._is_known(qube, name)):
+            return not (self._overwrite and self._is_expected(qube, name))
+        return False
+
+    def is_needed(self, qube: str, name: str) -> bool:
+        """See `Writer`. Where it would be replaced, what is there is read first."""
+        if not self._writer.has_room(qube, name, is_known=self._is_known(qube, name)):
+            return False
+        return not (self._overwrite and self.found(qube, name).is_whole)
+
+    def found(self, qube: str, name: str) -> Found:
+        """See `Writer`. Read once; what a run that was killed has left beside it is removed."""
+        found = self._found.get((qube, name))
+        if found is None:
+            record = self._journal.find(qube, name)
+            found = _NOTHING_KNOWN if record is None else self._look(record)
+            self._found[qube, name] = found
+        return found
+
+    def free_space(self) -> int | None:
+        """See `Writer`."""
+        return self._writer.free_space()
+
+    def holds(self, name: str, data: bytes) -> bool:
+        """See `Writer`."""
+        return self._writer.holds(name, data)
+
+    @contextlib.contextmanager
+    def image(self, qube: str, name: str) -> Iterator[FileSink]:
+        """See `Writer`."""
+        self._refuse_whole(qube, name)
+        with self._writer.image(qube, name) as sink:
+            # qubes.xml is known by its content: it was read before anything else
+            yield _JournaledImage(sink, self._put(qube, name, "file")) if qube else sink
+
+    @contextlib.contextmanager
+    def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
+        """See `Writer`."""
+        self._refuse_whole(qube, name)
+        with self._writer.tree(qube, name) as sink:
+            yield _JournaledTree(sink, self._put(qube, name, "folder"), self._warn)
+
+    def _put(self, qube: str, name: str, kind: Literal["file", "folder"]) -> _Put:
+        return _Put(self._journal, qube, name, kind)
+
+    def restored_as(self, qube: str, name: str) -> str | None:
+        """See `Writer`."""
+        return self._writer.restored_as(qube, name)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """See `Writer`."""
+        return self._writer.warnings
+
+    def _is_known(self, qube: str, name: str) -> bool:
+        return self._journal.find(qube, name) is not None
+
+    def _is_expected(self, qube: str, name: str) -> bool:
+        """Whether it is probably there and whole; a look at the name, not at the content."""
+        if self._journal.find(qube, name) is None:
+            return False
+        try:
+            return self._writer.is_there(qube, name, is_known=True)
+        except OSError:
+            return False
+
+    def _refuse_whole(self, qube: str, name: str) -> None:
+        """What is whole is not replaced, nor by another file that the disk takes for it."""
+        if self._overwrite and self.found(qube, name).is_whole:
+            self._writer.claim(qube, name)
+            raise InTheWay
+
+    def _look(self, record: Record) -> Found:
+        root = self._writer.folder
+        path = self._writer.locate(record.qube, record.name, is_known=True)
+        if record.kind == "file":
+            content = hash_image(root, path, record.size)
+        else:
+            content = hash_tree(root, path, record.size, self._limits, modes=record.modes)
+            if not record.modes:
+                self._writer.note_no_modes()
+        if content != record.sha256:
+            return Found(is_known=True)
+        if not self._journal.is_whole(record):
+            self._writer.clear_up(record.qube, record.name)
+            self._journal.whole(record)
+        refused, notes = _as_told_now(record)
+        return Found(True, True, record.size, record.chunks, refused, notes)
+
+
+def _as_told_now(record: Record) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Refusals and notes of a folder.
+
+    Earlier versions recorded devices and pipes as refused. They are noted now, so that a second run
+    says of such a folder what a first one says.
+    """
+    refused, notes = [], list(record.notes)
+    for path, reason in record.refused:
+        if reason in _ONLY_NOTED:
+            notes.append(f"{display(path)}: {reason}; left out")
+        else:
+            refused.append((path, reason))
+    return tuple(refused), tuple(notes)
+
+
+class _HashedFile:
+    """A file whose content is hashed while it is written."""
+
+    def __init__(self, sink: FileSink) -> None:
+        self._sink = sink
+        self._hash = ContentHash()
+
+    def write(self, offset: int, data: memoryview) -> None:
+        self._hash.update(offset, data)
+        self._sink.write(offset, data)
+
+
+class _JournaledImage(_HashedFile):
+    """See `FileSink`."""
+
+    def __init__(self, sink: FileSink, put: _Put) -> None:
+        super().__init__(sink)
+        self._put = put
+
+    def commit(self, size: int, chunks: int = 0) -> None:
+        with self._put.around(self._hash.finish(size), size, chunks):
+            self._sink.commit(size, chunks)
+
+    def keep(self, size: int) -> str | None:
+        return self._sink.keep(size)
+
+
+class _TreeFile(_HashedFile):
+    """See `FileSink`."""
+
+    def __init__(self, sink: FileSink, tree: TreeHash, path: str, mode: int) -> None:
+        super().__init__(sink)
+        self._tree = tree
+        self._path = path
+        self._mode = mode
+
+    def commit(self, size: int, chunks: int = 0) -> None:
+        self._sink.commit(size, chunks)
+        self._tree.file(self._path, self._mode & KEPT_MODE, size, self._hash.finish(size))
+
+    def keep(self, size: int) -> str | None:
+        return self._sink.keep(size)
+
+
+class _JournaledTree:
+    """See `TreeSink`."""
+
+    def __init__(self, sink: TreeSink, put: _Put, warn: Callable[[str], None]) -> None:
+        self._sink = sink
+        self._put = put
+        self._hash = TreeHash(modes=sink.keeps_modes)
+        self._warn = warn
+
+    @property
+    def keeps_modes(self) -> bool:
+        return self._sink.keeps_modes
+
+    def folder(self, path: str) -> None:
+        self._sink.folder(path)
+        self._hash.folder(path)
+
+    @contextlib.contextmanager
+    def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
+        with self._sink.file(path, size, mode, mtime_ns) as sink:
+            yield _TreeFile(sink, self._hash, path, mode)
+
+    def hard_link(self, path: str, target: str) -> None:
+        self._sink.hard_link(path, target)
+        self._hash.hard_link(path, target)
+
+    def copy(self, path: str, source: str) -> int:
+        size = self._sink.copy(path, source)
+        self._hash.hard_link(path, source)
+        return size
+
+    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
+        self._sink.symbolic_link(path, target, mtime_ns)
+        self._hash.symbolic_link(path, target)
+
+    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
+        self._sink.finish_folder(path, mode, mtime_ns)
+        self._hash.folder(path, mode & KEPT_MODE)
+
+    def commit(
+        self,
+        size: int = 0,
+        chunks: int = 0,
+        refused: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        content = self._hash.finish()
+        if content is None:
+            self._warn(
+                f"{self._put.label}: it has too many entries for {JOURNAL_NAME}, so a second run"
+                " will not know it"
+            )
+            self._sink.commit(size, chunks, refused, notes)
+            return
+        with self._put.around(content, size, chunks, refused, notes, modes=self.keeps_modes):
+            self._sink.commit(size, chunks, refused, notes)
+
+    def keep(self) -> str | None:
+        return self._sink.keep()
+
+
+class _Put:
+    """A file gets its name: one line before, one line after.
+
+    Args:
+        journal: gets the lines.
+        qube: whose file it is.
+        name: of the file.
+        kind: what it is.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        qube: str,
+        name: str,
+        kind: Literal["file", "folder"],
+    ) -> None:
+        self._journal = journal
+        self._qube = qube
+        self._name = name
+        self._kind: Literal["file", "folder"] = kind
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return display(f"{self._qube}/{self._name}")
+
+    @contextlib.contextmanager
+    def around(
+        self,
+        sha256: str,
+        size: int,
+        chunks: int,
+        refused: Sequence[tuple[str, str]] = (),
+        notes: Sequence[str] = (),
+        *,
+        modes: bool = True,
+    ) -> Iterator[None]:
+        """Around the rename; the second line only if it succeeds."""
+        record = Record(
+            qube=self._qube,
+            name=self._name,
+            kind=self._kind,
+            size=size,
+            sha256=sha256,
+            chunks=chunks,
+            refused=tuple(refused),
+            modes=modes,
+            notes=tuple(notes),
+        )
+        self._journal.ready(record)
+        yield
+        self._journal.whole(record)

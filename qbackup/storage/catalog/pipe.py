@@ -1,0 +1,278 @@
+"""The files of a backup on a pipe: they come in order, once."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from typing import overload
+
+from qbackup.archive.chunk import EncryptedChunk, ReadProof
+from qbackup.archive.file import Access, BackupFile
+from qbackup.base.errors import AlreadyPassed, ArchiveDamaged, HeaderAltered, QBackupError
+from qbackup.base.limits import Limits
+from qbackup.base.names import ChunkName, display
+from qbackup.formats import v4
+from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME
+from qbackup.formats.metadata import METADATA_PATH
+from qbackup.storage.catalog.common import (
+    SCAN_ERRORS,
+    MakeChunk,
+    ProofOf,
+    add_fault,
+    classify,
+    first_member,
+    read_proof,
+)
+from qbackup.storage.catalog.repacked import folder_of, inside
+from qbackup.storage.scan import StoredMember, Warn, scan
+from qbackup.storage.source import Source
+
+_NO_COPY = (
+    "the header's authenticated copy is missing: it does not follow the header. From a pipe nothing"
+    " else can be looked for; if somebody packed this backup again, write it to a file first"
+)
+
+
+class PassingChunks(Sequence[EncryptedChunk]):
+    """The chunks of one file on a pipe: gone through once, while they come."""
+
+    def __init__(self, path: str, catalog: PipeCatalog) -> None:
+        self._path = path
+        self._catalog = catalog
+        self.passed = 0
+        self.last = -1
+        self.stored_size = 0
+
+    def __len__(self) -> int:
+        return self.passed
+
+    @overload
+    def __getitem__(self, position: int) -> EncryptedChunk: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[EncryptedChunk]: ...
+    def __getitem__(self, position: int | slice) -> EncryptedChunk | Sequence[EncryptedChunk]:
+        raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self._path))
+
+    def __iter__(self) -> Iterator[EncryptedChunk]:
+        if self.passed:
+            raise AlreadyPassed(
+                "its chunks went by: on a pipe they come once", file=display(self._path)
+            )
+        return self._catalog.chunks_of(self._path, self)
+
+
+class PipeCatalog:
+    """A backup on a pipe: what has passed is known, what comes is not."""
+
+    def __init__(
+        self,
+        source: Source,
+        limits: Limits,
+        access: Access,
+        make_chunk: MakeChunk,
+        warn: Warn,
+        *,
+        has_header: bool = True,
+    ) -> None:
+        self.error: QBackupError | None = None
+        self.faults: list[str] = []
+        self.naming = v4.NAMING
+        self._source = source
+        self._lock = threading.RLock()  # a session goes through the files on its own thread
+        self._members = scan(source, limits, warn, self._lose)
+        self._access = access
+        self._make_chunk = make_chunk
+        self._warn = warn
+        self._count = int(has_header)
+        self._waiting: tuple[ChunkName, StoredMember] | None = None
+        self._current: BackupFile | None = None
+        self._passing: dict[str, PassingChunks] = {}
+        self._seen: dict[str, BackupFile] = {}
+        self._header = self._first() if has_header else None
+        self._copy: StoredMember | None = None
+
+    def _lose(self, text: str) -> None:
+        add_fault(self.faults, text)
+        self._warn(text)
+
+    def _first(self) -> StoredMember:
+        """The header, in whose folder all that counts then is; or what stands in its place."""
+        member = first_member(self._members)
+        folder = folder_of(member.name)
+        if not folder:
+            return member
+        self._members = inside(self._members, folder, self._warn)
+        return StoredMember(HEADER_NAME, member.offset, member.size)
+
+    def _next_member(self) -> StoredMember | None:
+        member = next(self._members, None)
+        self._count += member is not None
+        return member
+
+    def header(self) -> StoredMember:
+        """See `Catalog`."""
+        if self._header is None:
+            raise HeaderAltered("the header is missing", file=HEADER_NAME)
+        return self._header
+
+    def header_copy(self) -> StoredMember:
+        """See `Catalog`. The second member, or there is none."""
+        if self._copy is None:
+            try:
+                member = self._next_member()
+            except ArchiveDamaged:
+                member = None
+            if member is None or member.name != HEADER_COPY_NAME:
+                raise HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
+            self._copy = member
+        return self._copy
+
+    def _peek(self) -> tuple[ChunkName, StoredMember] | None:
+        """The next chunk, which is then waiting; None at the end. Proofs of others pass."""
+        while self._waiting is None:
+            part = self._next_part()
+            if part is None:
+                return None
+            name, member = part
+            if isinstance(name, ChunkName):
+                self._waiting = (name, member)
+        return self._waiting
+
+    def _next_part(self) -> tuple[ChunkName | ProofOf, StoredMember] | None:
+        """The next member that is part of a backup; None at the end."""
+        while True:
+            try:
+                member = self._next_member()
+            except SCAN_ERRORS as error:
+                self.error = error
+                return None
+            if member is None:
+                return None
+            name = classify(member, self.naming, self._warn)
+            if name is not None:
+                return name, member
+
+    def _read_proof(self, chunk: ChunkName) -> bytes | None:
+        """What proves a chunk: the part behind it, or it has none. The chunk has been read."""
+        with self._lock:
+            if self._waiting is not None:
+                return None
+            part = self._next_part()
+            if part is None:
+                return None
+            name, member = part
+            if isinstance(name, ChunkName):
+                self._waiting = (name, member)
+                return None
+            if name.chunk != chunk:
+                return None
+            return read_proof(self._source, member.offset, member.size, chunk)
+
+    def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[EncryptedChunk]:
+        """The chunks of the current file, until a file begins that was not here yet."""
+        while (chunk := self._next_chunk(path, passing)) is not None:
+            yield chunk
+
+    def _next_chunk(self, path: str, passing: PassingChunks) -> EncryptedChunk | None:
+        with self._lock:
+            while True:
+                if self._current is None or self._current.path != path:
+                    raise AlreadyPassed(
+                        "it went by: on a pipe files come in order, once", file=display(path)
+                    )
+                waiting = self._peek()
+                if waiting is None:
+                    return None
+                name, member = waiting
+                if name.path != path and name.path not in self._seen:
+                    return None
+                self._waiting = None
+                if name.path == path and name.index > passing.last:
+                    break
+                self._out_of_place(name)
+            passing.passed += 1
+            passing.last = name.index
+            passing.stored_size += member.size
+            proof: ReadProof | None = None
+            if self.naming.proof_suffix is not None:
+                proof = functools.partial(self._read_proof, name)
+            return self._make_chunk(name, member.offset, member.size, proof, None)
+
+    def _out_of_place(self, name: ChunkName) -> None:
+        """Drops a chunk that came before, or whose place on the pipe is lost.
+
+        Whatever it is, it costs nothing but its own file: the one that is passing goes on.
+        """
+        passing = self._passing[name.path]
+        if name.index <= passing.last and passing.passed > passing.last:  # no gap: it was here
+            self._warn(f"{display(str(name))}: here twice, the first one counts")
+        elif self.error is None:
+            self.error = ArchiveDamaged(
+                "a chunk comes after its place: from a pipe it can't be put there; restore from a"
+                " file instead",
+                chunk=display(str(name)),
+            )
+
+    def files(self) -> Iterator[BackupFile]:
+        """See `Catalog`."""
+        while (file := self._next_file()) is not None:
+            yield file
+
+    def _next_file(self) -> BackupFile | None:
+        """Lets the rest of the current file pass, then gives the one that begins."""
+        with self._lock:
+            return self._begin_next_file()
+
+    def _begin_next_file(self) -> BackupFile | None:
+        if self._current is not None:
+            path = self._current.path
+            for _ in self.chunks_of(path, self._passing[path]):
+                pass
+            self._current = None
+        waiting = self._peek()
+        if waiting is None:
+            return None
+        path = waiting[0].path  # a new one: `chunks_of` leaves no other waiting
+        self._passing[path] = PassingChunks(path, self)
+        self._current = BackupFile(path, self._passing[path], self._access)
+        self._seen[path] = self._current
+        return self._current
+
+    def find(self, path: str) -> BackupFile | None:
+        """See `Catalog`."""
+        return self.find_first((path,))
+
+    def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
+        """See `Catalog`."""
+        if self._current is not None and self._current.path in paths:
+            return self._current
+        for path in filter(self._seen.__contains__, paths):
+            raise AlreadyPassed(
+                "it went by: on a pipe files come in order, once", file=display(path)
+            )
+        return next((file for file in self.files() if file.path in paths), None)
+
+    def holds_folder(self, path: str) -> bool:
+        """See `Catalog`."""
+        return self.naming.is_folder(path)
+
+    def metadata_file(self) -> BackupFile | None:
+        """See `Catalog`. Another file that comes first keeps its turn."""
+        with self._lock:
+            waiting = self._peek()
+            is_next = waiting is not None and waiting[0].path == METADATA_PATH
+            return self._next_file() if is_next else None
+
+    def drain(self) -> None:
+        """See `Catalog`."""
+        for _ in self.files():
+            pass
+
+    def seen_files(self) -> Sequence[BackupFile]:
+        """See `Catalog`."""
+        return tuple(self._seen.values())
+
+    def member_count(self) -> int:
+        """See `Catalog`."""
+        return self._count

@@ -1,0 +1,159 @@
+"""Backups that somebody packed again: the header may stand anywhere, or all of it in one folder.
+
+Qubes puts the header first. Who unpacks a backup and packs the folder again gets another order,
+and perhaps the folder's own name in front of every other name. So members that come before the
+header are held until it is found, and then given in their order. Names decide nothing but where
+bytes are looked for: a MAC decides what these are.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+from qbackup.base.errors import NotABackup, QBackupError
+from qbackup.base.names import ChunkName, decode, display, encode
+from qbackup.formats.header import HEADER_NAME
+from qbackup.formats.metadata import METADATA_PATH
+from qbackup.storage.catalog.common import SCAN_ERRORS, first_member
+from qbackup.storage.scan import StoredMember, Warn
+
+FIRST_NAME = str(ChunkName(METADATA_PATH, 0))
+_FRONTS = (HEADER_NAME, FIRST_NAME)
+_FOLDERS_LIMIT = 4
+
+
+class HeldMembers:
+    """Members in their order; each costs 20 bytes and its name."""
+
+    def __init__(self) -> None:
+        self._names = bytearray()
+        self._ends = array("Q")
+        self._offsets = array("Q")
+        self._sizes = array("Q")
+
+    def add(self, member: StoredMember) -> None:
+        """Appends one."""
+        self._names += encode(member.name)
+        self._ends.append(len(self._names))
+        self._offsets.append(member.offset)
+        self._sizes.append(member.size)
+
+    def __iter__(self) -> Iterator[StoredMember]:
+        start = 0
+        for end, offset, size in zip(self._ends, self._offsets, self._sizes, strict=True):
+            yield StoredMember(decode(bytes(self._names[start:end])), offset, size)
+            start = end
+
+
+@dataclass(frozen=True)
+class Packing:
+    """The members of a backup, once the header was looked for.
+
+    Args:
+        header: None if there is none.
+        first: the first member.
+        members: all but the header in their order; raises where the archive is broken.
+        held: those that were gone through, by their names in the archive.
+        folder: that all of the backup stands in, with a slash at its end; mostly ``""``.
+    """
+
+    header: StoredMember | None
+    first: StoredMember
+    members: Iterator[StoredMember]
+    held: HeldMembers
+    folder: str = ""
+
+    def find(self, name: str) -> StoredMember | None:
+        """The first member of this name among those that were gone through."""
+        return next((member for member in self.held if member.name == self.folder + name), None)
+
+
+def folder_of(name: str, front: str = HEADER_NAME) -> str | None:
+    """The folder that the backup stands in, if this is the name of its front; else None."""
+    if name == front:
+        return ""
+    return name.removesuffix(front) if name.endswith("/" + front) else None
+
+
+def inside(members: Iterator[StoredMember], folder: str, warn: Warn) -> Iterator[StoredMember]:
+    """The members in a folder, by their names in it; of others a warning is given."""
+    for member in members:
+        if not member.name.startswith(folder):
+            warn(f"{display(member.name)}: outside of {display(folder)}, ignored")
+        elif member.name != folder:
+            yield StoredMember(member.name[len(folder) :], member.offset, member.size)
+
+
+def look_for_header(members: Iterator[StoredMember], warn: Warn) -> Packing:
+    """Finds the header, wherever it stands.
+
+    Raises:
+        NotABackup: there is no member, or there are several backups in folders of their own.
+        MachineError: not even the first member can be read.
+    """
+    held = HeldMembers()
+    search = _Search(first_member(members), members)
+    for member in search:
+        if member.name == HEADER_NAME:
+            return Packing(member, member, chain(held, members), held)
+        held.add(member)
+    folder = search.folder()
+    header = next((member for member in held if member.name == folder + HEADER_NAME), None)
+    others = (member for member in held if header is None or member.offset != header.offset)
+    every: Iterator[StoredMember] = chain(others, search.rest())
+    if folder:
+        every = inside(every, folder, warn)
+    if header is not None:
+        header = StoredMember(HEADER_NAME, header.offset, header.size)
+    return Packing(header, search.first, every, held, folder)
+
+
+class _Search:
+    """Goes through the members, and notes folders in which a backup may begin."""
+
+    def __init__(self, first: StoredMember, members: Iterator[StoredMember]) -> None:
+        self.first = first
+        self._members = members
+        self._folders: dict[str, list[str]] = {front: [] for front in _FRONTS}
+        self.error: QBackupError | None = None
+
+    def __iter__(self) -> Iterator[StoredMember]:
+        try:
+            for member in chain((self.first,), self._members):
+                self._note(member.name)
+                yield member
+        except SCAN_ERRORS as error:
+            self.error = error
+
+    def _note(self, name: str) -> None:
+        for front, folders in self._folders.items():
+            folder = folder_of(name, front)
+            if folder is not None and folder not in folders and len(folders) < _FOLDERS_LIMIT:
+                folders.append(folder)
+
+    def folder(self) -> str:
+        """The folder that the backup is in: the one that holds the others, if there are more.
+
+        Raises:
+            NotABackup: there are several, side by side.
+        """
+        found = next((folders for folders in self._folders.values() if folders), [""])
+        if "" in found:
+            return ""
+        outermost = min(found, key=len)
+        if not all(folder.startswith(outermost) for folder in found):
+            names = ", ".join(display(folder) for folder in found)
+            raise NotABackup(
+                f"this archive holds several backups, each in a folder ({names}): unpack it, and"
+                " name one of the folders"
+            )
+        return outermost
+
+    def rest(self) -> Iterator[StoredMember]:
+        """Ends where the members end, and raises again what ended the search."""
+        if self.error is not None:
+            raise self.error
+        yield from ()

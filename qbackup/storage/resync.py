@@ -1,0 +1,239 @@
+"""The members of a damaged outer archive: past what can't be read, to the next one.
+
+Where `qbackup.storage.scan.scan` ends at the first header that is not one, this goes on: it
+searches for the next block that has a tar header's mark and checksum and the name of a part of
+a backup. What it finds is a guess and no more: a header may have been planted, inside of
+another member's data too. It costs nothing to be wrong here, as each chunk is still opened with
+the key that its own name and the backup's id lead to, and a MAC covers every byte of it.
+
+The search begins behind the header of the member before, not behind its data, as it may be
+that header's size that is wrong. It never goes back, so that no byte is searched twice, and it
+looks at one block of 512 bytes at most twice: the time is that of reading the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from qbackup.base.errors import ArchiveDamaged, Damaged, LimitExceeded, MachineError, QBackupError
+from qbackup.base.limits import Limits
+from qbackup.base.names import display
+from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME
+from qbackup.storage.scan import (
+    Seams,
+    StoredMember,
+    Warn,
+    Window,
+    is_mere_folder,
+    next_member,
+    plain_name,
+)
+from qbackup.storage.source import SeekableSource
+from qbackup.storage.tar.reader import (
+    BLOCK_SIZE,
+    MAGIC_OFFSET,
+    REGULAR_TYPES,
+    TarMember,
+    check_block,
+)
+
+_MAGIC = b"ustar"
+_SEARCH_SIZE = 1024 * 1024
+_SMALLEST_READ = 4096
+_SPLIT = 16
+_PAX_FOLDER = "PaxHeaders"
+
+# told what was wrong, and at which byte it goes on; None: nothing follows
+Broken = Callable[[QBackupError, "int | None"], None]
+# whether a part of the backup has such a name
+IsPart = Callable[[str], bool]
+
+
+def scan_past_damage(
+    source: SeekableSource,
+    limits: Limits,
+    warn: Warn,
+    lose: Warn,
+    broken: Broken,
+    *,
+    is_part: IsPart,
+) -> Iterator[StoredMember]:
+    """The regular members in order, as `qbackup.storage.scan.scan`, and on behind what is broken.
+
+    Raises:
+        LimitExceeded: more members than allowed.
+    """
+    window = Window(source)
+    search = _Search(source, limits, is_part)
+    seams = Seams(limits, warn, lose)
+    resume = count = 0
+    begins = True  # a member is said to begin here
+    while True:
+        begin = None
+        try:
+            if not begins:
+                seams.pass_one(window)
+            begin = window.position
+            member = _next_member(window, limits)
+        except (ArchiveDamaged, MachineError) as error:
+            found = search.next(resume)
+            broken(error, found)
+            guess = search.guess(begin, found)
+            if guess is not None:
+                yield guess
+            if found is None:
+                return
+            window.position = found
+            seams.begin_at_guess(found)
+            resume, begins = found + BLOCK_SIZE, True
+            continue
+        if member is None:
+            return
+        begins = False
+        count += 1
+        if count > limits.members:
+            raise LimitExceeded(
+                f"the archive has more than {limits.members} members", limit="members"
+            )
+        resume = offset = window.position
+        if member.type in REGULAR_TYPES:
+            yield StoredMember(plain_name(member), offset, member.stored_size)
+        elif not is_mere_folder(member):
+            warn(f"{display(plain_name(member))}: not a regular file, ignored")
+        window.position = offset + member.stored_size + member.padding
+
+
+def _next_member(window: Window, limits: Limits) -> TarMember | None:
+    """Reads the next member. A header over a limit is one more broken place to go past."""
+    try:
+        return next_member(window, limits)
+    except LimitExceeded as error:
+        raise ArchiveDamaged(error.reason) from error
+
+
+class _Search:
+    """Looks for the next member of a backup."""
+
+    def __init__(self, source: SeekableSource, limits: Limits, is_part: IsPart) -> None:
+        self._source = source
+        self._is_part_name = is_part
+        self._limits = limits
+        self._end = source.end()
+        self._refused = 0
+        self._bad = 0  # bytes of the last window that could not be read
+        self._is_dead = False  # the last window could not be read at all
+
+    def next(self, start: int) -> int | None:
+        """Where the next member begins, from start on; None if there is none.
+
+        Raises:
+            LimitExceeded: more blocks than there may be members look like one and are none.
+        """
+        position = start
+        while position < self._end:
+            data = self._read(position)
+            found = self._find(position, data)
+            if found is not None:
+                return found
+            position += max(_SEARCH_SIZE, len(data)) - BLOCK_SIZE + 1
+        return None
+
+    def guess(self, begin: int | None, end: int | None) -> StoredMember | None:
+        """The member whose broken header stands at begin, if that still has a name and a size.
+
+        Args:
+            begin: of the header; None if there is none.
+            end: where the next member begins; None if there is none.
+        """
+        if begin is None:
+            return None
+        window = Window(self._source)
+        window.position = begin
+        try:
+            member = next_member(window, self._limits, checked=False)
+        except (ArchiveDamaged, MachineError):
+            return None
+        offset = window.position
+        if member is None or not self._is_part(member):
+            return None
+        if offset + member.stored_size > (self._end if end is None else end):
+            return None
+        return StoredMember(plain_name(member), offset, member.stored_size)
+
+    def _find(self, position: int, data: bytearray) -> int | None:
+        """The first place in data, which stand at this position, where a member begins.
+
+        Of marks that are less than a block apart the first one is looked at, and the one in the
+        place of a header: else a mark in front of a header would hide it.
+        """
+        hit = data.find(_MAGIC, MAGIC_OFFSET)
+        while hit >= 0:
+            begin = hit - MAGIC_OFFSET
+            for place in sorted({begin, begin + -(position + begin) % BLOCK_SIZE}):
+                block = bytes(data[place : place + BLOCK_SIZE])
+                if len(block) == BLOCK_SIZE and self._begins_member(position + place, block):
+                    return position + place
+            hit = data.find(_MAGIC, hit + BLOCK_SIZE)
+        return None
+
+    def _begins_member(self, position: int, block: bytes) -> bool:
+        try:
+            check_block(block)
+        except Damaged:
+            return False
+        window = Window(self._source)
+        window.position = position
+        try:
+            member = _next_member(window, self._limits)
+        except (ArchiveDamaged, MachineError):
+            member = None
+        if member is not None and self._is_part(member):
+            return True
+        self._refused += 1
+        if self._refused > self._limits.members:
+            raise LimitExceeded(
+                f"more than {self._limits.members} blocks look like members and are none",
+                limit="members",
+            )
+        return False
+
+    def _is_part(self, member: TarMember) -> bool:
+        """Whether it has a name that a part of a backup has."""
+        name = plain_name(member)
+        if member.type not in REGULAR_TYPES:
+            return False
+        if any(part.startswith(_PAX_FOLDER) for part in name.split("/")):
+            return False  # a pax header whose type is broken
+        return name in (HEADER_NAME, HEADER_COPY_NAME) or self._is_part_name(name)
+
+    def _read(self, position: int) -> bytearray:
+        """Some bytes; zeros stand for those that can't be read.
+
+        Behind a stretch of a dead drive, one small read decides whether to try the next one.
+        """
+        data = bytearray(min(_SEARCH_SIZE, self._end - position))
+        self._bad = 0
+        if self._is_dead and self._fill(position, memoryview(data)[:_SMALLEST_READ]) and self._bad:
+            return data
+        self._bad = 0
+        count = self._fill(position, memoryview(data))
+        self._is_dead = bool(count) and self._bad == count
+        del data[count:]
+        return data
+
+    def _fill(self, position: int, buffer: memoryview) -> int:
+        try:
+            return self._source.read_into(position, buffer)
+        except MachineError:
+            if len(buffer) <= _SMALLEST_READ:
+                self._bad += len(buffer)
+                return len(buffer)
+        step = max(_SMALLEST_READ, len(buffer) // _SPLIT)
+        done = 0
+        for start in range(0, len(buffer), step):
+            piece = buffer[start : start + step]
+            count = self._fill(position + start, piece)
+            done += count
+            if count < len(piece):
+                break
+        return done

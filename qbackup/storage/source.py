@@ -1,0 +1,322 @@
+"""Bytes of the backup: from a seekable file, or from a pipe as they come.
+
+Nothing is cached here, and nothing is read that was not asked for. Who needs bytes twice
+keeps them: a drive that answers differently the second time must gain nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import select
+import stat
+import threading
+from typing import BinaryIO, Protocol, cast
+
+from qbackup.base.errors import (
+    AlreadyPassed,
+    Interrupted,
+    MachineError,
+    NotABackup,
+    UnsupportedFormat,
+    UsageError,
+)
+from qbackup.storage.url import is_url, open_url
+
+_FORMAT_1_FILE = "qubes.xml"
+_SKIP_SIZE = 1024 * 1024
+_OFFSET_END = 1 << 63  # of what the system can be asked for
+_PLAUSIBLE_END = 1 << 40  # file systems end between 2^41 and 2^63
+# What a drive answers for a bad sector, a lost connection or a reset, and not for a wrong call.
+_DEVICE_ERRORS = (errno.EIO, errno.ETIMEDOUT, *(
+    getattr(errno, name) for name in ("ENODATA", "EREMOTEIO", "EILSEQ") if hasattr(errno, name)
+))  # fmt: skip
+# How much is asked for at once after so many errors in one read, then it is given up.
+_SMALLER_READS = (_SKIP_SIZE, 64 * 1024, 4096, 4096)
+_PREADV = hasattr(os, "preadv")
+_CLOSED = "the backup's file was closed"
+
+
+class Source(Protocol):
+    """Where a backup's bytes come from."""
+
+    seekable: bool
+
+    @property
+    def troubles(self) -> int:
+        """Reads that the device failed, also where another try then gave the bytes."""
+        ...
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """Fills buffer from offset on; returns the number of bytes, less only at the end.
+
+        On a pipe offset must not lie before what was read already; what lies between is
+        read and dropped.
+
+        Raises:
+            MachineError: the device could not be read.
+            AlreadyPassed: on a pipe, these bytes went by.
+            Interrupted: it has been closed.
+        """
+        ...
+
+    def end(self) -> int:
+        """The input's length in bytes, 0 where it can't be told; on a pipe, what came so far."""
+        ...
+
+    def close(self) -> None:
+        """Closes what this source opened itself. Never raises."""
+        ...
+
+
+class Closable(Protocol):
+    """Object that can be closed."""
+
+    def close(self) -> None: ...  # noqa: D102
+
+
+class Use:
+    """A file in use: it is closed when nobody reads it any more.
+
+    Closing it under a read would let the read end up in whatever file gets its number next;
+    waiting for the read would hang on a dying disk or an idle pipe.
+    """
+
+    def __init__(self, file: Closable, *, owned: bool) -> None:
+        self._file = file
+        self._owned = owned
+        self._lock = threading.Lock()
+        self._readers = 0
+        self._closed = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise Interrupted(_CLOSED)
+            self._readers += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._readers -= 1
+            self._close_if_idle()
+
+    def close(self) -> None:
+        """Lets nobody read any more; closes the file if it is this package's own."""
+        with self._lock:
+            self._closed = True
+            self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if self._closed and self._owned and not self._readers:
+            self._file.close()
+
+
+class SeekableSource:
+    """A file that can be read anywhere. Several threads may read at once.
+
+    What a drive fails to read is asked for again, from the byte where it failed and in smaller
+    pieces, a few times. No byte that was given is asked for twice.
+
+    Attributes:
+        is_device: whether this is a disk, whose length says nothing of the backup's.
+    """
+
+    seekable = True
+
+    def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False) -> None:
+        self.is_device = is_device
+        self._file = file
+        self._use = Use(file, owned=owned)
+        self._lock = threading.Lock()
+        self.troubles = 0
+        self._read_at = self._pread if type(file) is io.FileIO and _PREADV else self._seek_read
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """See `Source`."""
+        if offset >= _OFFSET_END:
+            return 0
+        try:
+            with self._use:
+                return self._read_patiently(offset, buffer)
+        except OSError as error:
+            if error.errno == errno.EINVAL and offset > _PLAUSIBLE_END:
+                return 0  # past what the file system can hold
+            raise _failed(error) from error
+        except ValueError as error:  # what a closed file object raises
+            raise Interrupted(_CLOSED) from error
+
+    def end(self) -> int:
+        """The file's length in bytes; 0 where it can't be told."""
+        try:
+            with self._use, self._lock:
+                return self._file.seek(0, io.SEEK_END)
+        except (OSError, ValueError):
+            return 0
+
+    def _read_patiently(self, offset: int, buffer: memoryview) -> int:
+        done = failures = 0
+        size = len(buffer)
+        while done < len(buffer):
+            try:
+                count = self._read_at(offset + done, buffer[done : done + size])
+            except OSError as error:
+                if error.errno not in _DEVICE_ERRORS:
+                    raise
+                self.troubles += 1
+                if failures == len(_SMALLER_READS):
+                    raise
+                size = _SMALLER_READS[failures]
+                failures += 1
+                continue
+            if not count:
+                break
+            done += count
+        return done
+
+    def _pread(self, offset: int, buffer: memoryview) -> int:
+        """One call, no shared position: threads don't wait for each other."""
+        return os.preadv(self._file.fileno(), [buffer], offset)
+
+    def _seek_read(self, offset: int, buffer: memoryview) -> int:
+        with self._lock:
+            self._file.seek(offset)
+            return _read_some(self._file, buffer)
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._use.close()
+
+
+class PipeSource:
+    """A stream that goes one way. After an error its position is lost, so it has ended for good."""
+
+    seekable = False
+
+    def __init__(self, file: BinaryIO, *, owned: bool) -> None:
+        self._file = file
+        self._use = Use(file, owned=owned)
+        self._lock = threading.Lock()
+        self._position = 0
+        self._failure: MachineError | None = None
+        self.troubles = 0
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """See `Source`."""
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            return self._read_next(offset, buffer)
+
+    def _read_next(self, offset: int, buffer: memoryview) -> int:
+        if offset < self._position:
+            raise AlreadyPassed("its bytes went by on the pipe")
+        try:
+            with self._use:
+                return self._pass(offset, buffer)
+        except OSError as error:
+            self.troubles += 1
+            self._failure = _failed(error)
+            raise self._failure from error
+        except ValueError as error:
+            raise Interrupted(_CLOSED) from error
+
+    def _pass(self, offset: int, buffer: memoryview) -> int:
+        if not self._skip(offset - self._position):
+            return 0
+        count = _fill(self._file, buffer)
+        self._position += count
+        return count
+
+    def _skip(self, size: int) -> bool:
+        scratch = memoryview(bytearray(min(size, _SKIP_SIZE)))
+        while size:
+            count = _fill(self._file, scratch[: min(size, len(scratch))])
+            if not count:
+                return False
+            self._position += count
+            size -= count
+        return True
+
+    def end(self) -> int:
+        """See `Source`."""
+        return self._position
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._use.close()
+
+
+def _failed(error: OSError) -> MachineError:
+    return MachineError(f"reading the backup failed: {error.strerror or error}")
+
+
+def _fill(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
+    """Reads until buffer is full or the file ends: a raw read may give less than asked."""
+    done = 0
+    while done < len(buffer):
+        count = _read_some(file, buffer[done:])
+        if not count:
+            break
+        done += count
+    return done
+
+
+def _read_some(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
+    """One read; 0 at the end of the file."""
+    while True:
+        count: int | None
+        if isinstance(file, io.IOBase) and hasattr(file, "readinto"):
+            count = file.readinto(buffer)
+        else:
+            data = file.read(len(buffer))
+            count = None if data is None else len(data)
+            buffer[: count or 0] = data or b""
+        if count is not None:
+            return count
+        select.select([file], [], [])  # a pipe that was set not to wait
+
+
+def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
+    """A source for a path, or for a binary file object, seekable or not.
+
+    A path may be a regular file, a block device or a named pipe, or a URL, ``sftp://…``,
+    that fsspec can open. A file object stays its owner's to close.
+
+    Raises:
+        NotABackup: a directory, or a device that is no disk.
+        UnsupportedFormat: a directory that is a backup of format 1.
+        UsageError: there is no such file.
+        MachineError: it can't be opened.
+    """
+    if not isinstance(source, (str, bytes, os.PathLike)):
+        return _of_file(source, owned=False)
+    if is_url(source):
+        return _of_file(open_url(cast(str, source)), owned=True)
+    path = os.fsdecode(source)
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            if os.path.isfile(os.path.join(path, _FORMAT_1_FILE)):
+                raise UnsupportedFormat(
+                    "this folder is a backup of format 1: the files in it are neither packed nor"
+                    " encrypted and can be copied as they are",
+                    file=path,
+                )
+            raise NotABackup("this is a folder; a backup is a file in it", file=path)
+        if stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
+            raise NotABackup("this is a device or socket, no file", file=path)
+        is_device = stat.S_ISBLK(mode)
+        return _of_file(open(path, "rb", buffering=0), owned=True, is_device=is_device)
+    except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL in its name
+        raise UsageError("there is no such file", file=path) from error
+    except OSError as error:
+        raise MachineError(f"can't open the backup: {error.strerror}", file=path) from error
+
+
+def _of_file(file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False) -> Source:
+    binary: BinaryIO = file
+    seekable = getattr(file, "seekable", None)
+    if seekable is not None and seekable():
+        return SeekableSource(binary, owned=owned, is_device=is_device)
+    return PipeSource(binary, owned=owned)

@@ -1,0 +1,1 @@
+"""Tar: headers, archives and sparse files, read and never believed."""

@@ -1,0 +1,393 @@
+"""A backup that somebody unpacked into a folder, as the archive that it was.
+
+Step 1 of the published emergency procedure leaves such a folder. `UnpackedSource` gives its files
+as one tar archive in Qubes' own shape, whose headers are made while they are read; so all that
+reads archives reads a folder too, and nothing above has to know. The header comes first, then
+folder by folder, chunk by chunk, whatever order the file system has.
+
+A folder is as little trusted as a file. No symbolic link in it is followed, only regular files
+are opened, and never in a way that waits (a pipe could); their number is bounded. What is no part
+of a backup is passed over: the plain files that later steps of the procedure leave beside the
+chunks, too. Each read opens the file anew, and a file whose length changed is an error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import stat
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from io import FileIO
+from typing import Any, BinaryIO, NamedTuple
+
+from qbackup.base.errors import LimitExceeded, MachineError, NotABackup
+from qbackup.base.limits import Limits
+from qbackup.base.names import ENCRYPTED_SUFFIX, decode, display, parse_chunk_name
+from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME
+from qbackup.formats.metadata import METADATA_PATH
+from qbackup.storage.source import SeekableSource, Source, Use, open_source
+from qbackup.storage.tar.plain_header import make_header
+from qbackup.storage.tar.reader import BLOCK_SIZE, MAGIC_OFFSET
+from qbackup.storage.url import is_url
+
+_HMAC_SUFFIX = ".hmac"
+_ENC = ENCRYPTED_SUFFIX.encode()
+_DECRYPTED = b".dec"  # what the procedure for format 2 calls a decrypted chunk's file
+_RECORD_SIZE = 20 * BLOCK_SIZE
+_NOTES_LIMIT = 100
+_CANDIDATES_LIMIT = 10
+_LOOKED_AT = 10_000  # entries of a folder that holds no backup
+_FLAGS = (
+    getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+_HAS_FOLDERS = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
+
+
+class _Part(NamedTuple):
+    """A file that is a part of the backup; sorting brings them into Qubes' order.
+
+    Args:
+        path: of the file of the backup, without a chunk's number; ``""`` for those of the front.
+        number: the chunk's; what puts the front in order.
+        kind: 0: a chunk as format 4 has it, 1: as the others have it, 2: its HMAC.
+        name: of the file on the disk.
+        size: in bytes.
+    """
+
+    path: str
+    number: int
+    kind: int
+    name: bytes
+    size: int
+
+
+class UnpackedSource:
+    """See the module's text, and `qbackup.storage.source.Source`. Several threads may read at once.
+
+    Args:
+        path: of the folder.
+        limits: bounds on what is in it.
+
+    Attributes:
+        notes: what was passed over though it could belong to the backup, in words.
+
+    Raises:
+        LimitExceeded: it holds more files and folders than a backup may have members.
+        MachineError: it can't be read.
+    """
+
+    seekable = True
+
+    def __init__(self, path: str, limits: Limits) -> None:
+        self.troubles = 0
+        self.notes: list[str] = []
+        self._root = _Root(os.fsencode(path))
+        self._use = Use(self._root, owned=True)
+        self._names: list[bytes] = []
+        self._sizes = array("Q")
+        self._starts = array("Q")
+        self._end = 0
+        self._last_header = (-1, b"")
+        try:
+            for part in _Walk(self._root, limits, self._note).parts():
+                self._names.append(part.name)
+                self._sizes.append(part.size)
+                self._starts.append(self._end)
+                self._end += _archive_size(part.name, part.size)
+        except BaseException:
+            self.close()
+            raise
+
+    def _note(self, text: str) -> None:
+        if len(self.notes) < _NOTES_LIMIT:
+            self.notes.append(text)
+
+    def end(self) -> int:
+        """See `Source`."""
+        return self._end
+
+    def close(self) -> None:
+        """See `Source`."""
+        self._use.close()
+
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """See `Source`."""
+        done = 0
+        with self._use:
+            while done < len(buffer) and offset + done < self._end:
+                done += self._read_some(offset + done, buffer[done:])
+        return done
+
+    def _read_some(self, offset: int, buffer: memoryview) -> int:
+        """Reads from one part of the archive: headers, a file's data, or zeros."""
+        member = bisect_right(self._starts, offset) - 1
+        name, size = self._names[member], self._sizes[member]
+        start = offset - self._starts[member]
+        header = self._header(member)
+        if start < len(header):
+            piece = header[start : start + len(buffer)]
+            buffer[: len(piece)] = piece
+            return len(piece)
+        start -= len(header)
+        if start < size:
+            count = min(len(buffer), size - start)
+            self._read_file(name, size, start, buffer[:count])
+            return count
+        is_last = member + 1 == len(self._starts)
+        end = self._end if is_last else self._starts[member + 1]
+        count = min(len(buffer), end - offset)
+        buffer[:count] = bytes(count)
+        return count
+
+    def _header(self, member: int) -> bytes:
+        """Headers in front of a file's data; those of the last file are kept."""
+        known, header = self._last_header
+        if known != member:
+            header = make_header(self._names[member], self._sizes[member])
+            self._last_header = member, header
+        return header
+
+    def _read_file(self, name: bytes, size: int, offset: int, buffer: memoryview) -> None:
+        try:
+            file = self._root.open(name)
+        except OSError as error:
+            raise MachineError(f"can't open its file: {error.strerror}") from error
+        source = SeekableSource(file, owned=True)
+        try:
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode) or state.st_size != size:
+                raise MachineError("its file has changed since the folder was opened")
+            if source.read_into(offset, buffer) < len(buffer):
+                raise MachineError("its file was cut off while it was read")
+        finally:
+            self.troubles += source.troubles
+            source.close()
+
+
+def _archive_size(name: bytes, size: int) -> int:
+    """Of a member's whole archive, as GNU tar pads it."""
+    whole = len(make_header(name, size)) + size + -size % BLOCK_SIZE + 2 * BLOCK_SIZE
+    return whole + -whole % _RECORD_SIZE
+
+
+class _Root:
+    """The folder, open; files below it are reached without following a symbolic link."""
+
+    def __init__(self, path: bytes) -> None:
+        self.path = path
+        try:
+            self._descriptor = _open_folder(path) if _HAS_FOLDERS else -1
+        except OSError as error:
+            raise MachineError(
+                f"can't open the folder: {error.strerror}", file=display(decode(path))
+            ) from error
+
+    def close(self) -> None:
+        """Closes it."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def open(self, name: bytes) -> FileIO:
+        """Opens a file below it. Raises OSError."""
+        with self._folder(os.path.dirname(name)) as (folder, path):
+            if folder < 0:
+                _refuse_links(self.path, name)
+                return FileIO(os.open(path + os.path.basename(name), os.O_RDONLY | _FLAGS))
+            return FileIO(os.open(os.path.basename(name), os.O_RDONLY | _FLAGS, dir_fd=folder))
+
+    def scan(self, name: bytes, limit: int) -> list[tuple[bytes, int, int]]:
+        """Lists a folder below it, itself if ``b""``: name, mode and size of each entry.
+
+        No more of them than the limit are given. Raises OSError.
+        """
+        with self._folder(name) as (folder, path):
+            if folder < 0:
+                _refuse_links(self.path, name)
+            with os.scandir(path) if folder < 0 else os.scandir(folder) as entries:
+                some: Iterator[os.DirEntry[Any]] = itertools.islice(entries, limit)
+                return [_described(entry) for entry in some]
+
+    @contextlib.contextmanager
+    def _folder(self, name: bytes) -> Iterator[tuple[int, bytes]]:
+        """A folder below it: its descriptor; -1 and its path where the system has none."""
+        if self._descriptor < 0:
+            yield -1, os.path.join(self.path, name, b"")
+            return
+        descriptor = os.dup(self._descriptor)
+        try:
+            for component in filter(None, name.split(b"/")):
+                above, descriptor = descriptor, _open_folder(component, descriptor)
+                os.close(above)
+            yield descriptor, b""
+        finally:
+            os.close(descriptor)
+
+
+def _described(entry: os.DirEntry[Any]) -> tuple[bytes, int, int]:
+    """An entry's name, mode and size; a link is not followed."""
+    state = entry.stat(follow_symlinks=False)
+    return os.fsencode(entry.name), state.st_mode, state.st_size
+
+
+def _open_folder(path: bytes, above: int | None = None) -> int:
+    """Opens a folder; the one that a user named may be reached by a symbolic link."""
+    follow = getattr(os, "O_NOFOLLOW", 0) if above is None else 0
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | (_FLAGS & ~follow), dir_fd=above)
+
+
+def _refuse_links(root: bytes, name: bytes) -> None:
+    """Where a system can't open relative to a folder. Raises OSError."""
+    path = root
+    for component in filter(None, name.split(b"/")):
+        path = os.path.join(path, component)
+        if stat.S_ISLNK(os.lstat(path).st_mode):
+            raise OSError(0, "a symbolic link, which is not followed")
+
+
+class _Walk:
+    """Goes through a folder and finds the parts of the backup in it.
+
+    Args:
+        root: of the backup.
+        limits: bounds on what is in it.
+        note: told what was passed over though it could be a part.
+    """
+
+    def __init__(self, root: _Root, limits: Limits, note: Callable[[str], None]) -> None:
+        self._root = root
+        self._limits = limits
+        self._note = note
+        self._count = 0
+
+    def parts(self) -> Iterator[_Part]:
+        """All parts, each folder's together and in order; those of the front come first."""
+        folders = [b""]
+        while folders:
+            folder = folders.pop()
+            parts, below = self._look(folder)
+            names = {part.name for part in parts}
+            yield from (part for part in sorted(parts) if not _is_left_over(part, names))
+            folders += sorted(below, reverse=True)
+
+    def _look(self, folder: bytes) -> tuple[list[_Part], list[bytes]]:
+        """The parts in a folder, and the folders in it."""
+        parts: list[_Part] = []
+        below: list[bytes] = []
+        for entry, mode, size in self._entries(folder):
+            name = folder + b"/" + entry if folder else entry
+            if stat.S_ISDIR(mode):
+                if name.count(b"/") < self._limits.depth and len(name) < self._limits.name:
+                    below.append(name)
+            elif len(name) <= self._limits.name and (part := _part(name, size)) is not None:
+                if stat.S_ISREG(mode):
+                    parts.append(part)
+                else:
+                    self._note(f"{display(decode(name))}: not a regular file, ignored")
+        return parts, below
+
+    def _entries(self, folder: bytes) -> list[tuple[bytes, int, int]]:
+        try:
+            entries = self._root.scan(folder, self._limits.members + 1)
+        except OSError as error:
+            name = display(decode(folder))
+            if not folder:
+                raise MachineError(f"can't read the folder: {error.strerror}") from error
+            self._note(f"{name}: this folder can't be read ({error.strerror}), ignored")
+            return []
+        self._count += len(entries)
+        if self._count > self._limits.members:
+            raise LimitExceeded(
+                f"the folder has more than {self._limits.members} files and folders in it",
+                limit="members",
+            )
+        return entries
+
+
+def _part(name: bytes, size: int) -> _Part | None:
+    """The part of a backup that a file of this name may be; None if it is none."""
+    text = decode(name)
+    if text in (HEADER_NAME, HEADER_COPY_NAME):
+        return _Part("", len(text), 0, name, size)
+    for kind, suffix in enumerate((ENCRYPTED_SUFFIX, "", _HMAC_SUFFIX)):
+        chunk = parse_chunk_name(text.removesuffix(suffix), folders=True)
+        if text.endswith(suffix) and chunk is not None:
+            is_front = chunk.path == METADATA_PATH
+            return _Part(
+                "" if is_front else chunk.path, chunk.index + 100 * is_front, kind, name, size
+            )
+    return None
+
+
+def _is_left_over(part: _Part, names: set[bytes]) -> bool:
+    """Tells whether a later step of the procedure left this file beside the backup's own.
+
+    A decrypted chunk stands beside the encrypted one: as ``NAME.000`` beside ``NAME.000.enc`` in
+    format 4, as ``NAME.dec.000`` beside ``NAME.000`` in format 2. macOS puts a file ``._NAME``
+    beside NAME on a disk of another system.
+    """
+    folder, slash, name = part.name.rpartition(b"/")
+    if name.startswith(b"._") and folder + slash + name[2:] in names:
+        return True
+    if part.kind != 1 or part.name + _HMAC_SUFFIX.encode() in names:
+        return False
+    plain, _, number = part.name.rpartition(b".")
+    encrypted = plain.removesuffix(_DECRYPTED) + b"." + number
+    return part.name + _ENC in names or (plain.endswith(_DECRYPTED) and encrypted in names)
+
+
+def open_backup(source: str | os.PathLike[str] | BinaryIO, limits: Limits) -> Source:
+    """A source for whatever a user names: as `open_source`, and for a folder that was unpacked.
+
+    Raises:
+        NotABackup: the folder is none; the text names the backups in it.
+    """
+    if isinstance(source, str | bytes | os.PathLike) and not is_url(source):
+        path = os.fsdecode(source)
+        with contextlib.suppress(OSError, ValueError):  # `open_source` says what is wrong
+            if os.path.isdir(path) and _holds_backup(path):
+                return UnpackedSource(path, limits)
+    try:
+        return open_source(source)
+    except NotABackup as error:
+        if error.file is not None and os.path.isdir(error.file):
+            error.reason += _candidates(error.file)
+        raise
+
+
+def _holds_backup(path: str) -> bool:
+    """Tells by the names at its top whether this folder is a backup that was unpacked."""
+    fronts = (HEADER_NAME, f"{METADATA_PATH}.000", f"{METADATA_PATH}.000{ENCRYPTED_SUFFIX}")
+    return any(os.path.lexists(os.path.join(path, name)) for name in fronts)
+
+
+def _candidates(path: str) -> str:
+    """The backups in a folder, for a message; nothing of them is believed."""
+    found: list[str] = []
+    with contextlib.suppress(OSError), os.scandir(path) as entries:
+        for entry in itertools.islice(entries, _LOOKED_AT):
+            with contextlib.suppress(OSError):
+                if _looks_like_backup(entry):
+                    found.append(entry.name)
+    names = [display(os.path.join(path, name)) for name in sorted(found)[:_CANDIDATES_LIMIT]]
+    more = ", …" if len(found) > len(names) else ""
+    if not names:
+        return ", and none was found in this one"
+    return f": name {' or '.join(names)}{more}"
+
+
+def _looks_like_backup(entry: os.DirEntry[str]) -> bool:
+    if entry.is_dir(follow_symlinks=False):
+        return _holds_backup(entry.path)
+    if not entry.is_file(follow_symlinks=False):
+        return False
+    with FileIO(os.open(entry.path, os.O_RDONLY | _FLAGS)) as file:
+        beginning = file.read(4 * BLOCK_SIZE)
+    is_tar = beginning[MAGIC_OFFSET : MAGIC_OFFSET + 5] == b"ustar"
+    return is_tar and (HEADER_NAME.encode() in beginning or METADATA_PATH.encode() in beginning)

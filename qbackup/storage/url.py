@@ -1,0 +1,281 @@
+"""Backups that are named by a URL, as binary files: whatever fsspec opens, and ``sftp://``.
+
+Each request goes over a network, so few and large ones are made: a small read takes what is
+around it too, which the next small reads then need, and a large one is cut into pieces that a
+copy of the library's does not make much larger. What a server gives is believed as little as
+what a drive gives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import re
+from collections import OrderedDict
+from typing import Any, BinaryIO, cast
+from urllib.parse import urlsplit
+
+from qbackup.base.errors import MachineError, UsageError
+from qbackup.base.names import display
+from qbackup.storage.sftp import is_sftp, open_sftp, parse_address, read_config, with_config
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+_USER = re.compile(r"//[^/?#\s]*@")
+_QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
+_NOT_FOUND, _PART = 404, 206  # of HTTP
+_SMALL = 16 * 1024
+_WINDOW = 128 * 1024  # what a small read takes: headers, and the head of what follows
+_WINDOWS = 16
+_PIECE = 8 * 1024**2
+_TRIES = 3
+_CONNECT_SECONDS, _SILENCE_SECONDS = 30, 60
+_NEEDED = "a backup on another machine needs: pip install 'fsspec[http,sftp]'"
+_NOTHING = "the server gives nothing where the backup goes on"
+_TOO_MUCH = "the server gives more than it was asked for"
+
+
+def is_url(source: object) -> bool:
+    """Whether this names a backup on another machine, and no file here."""
+    return isinstance(source, str) and _URL.match(source) is not None
+
+
+def without_secrets(url: str) -> str:
+    """As it may be shown: without user, password, and what stands behind ``?``."""
+    return _hide(url.partition("?")[0].partition("#")[0])
+
+
+def open_url(url: str) -> BinaryIO:
+    """What can be read there: a seekable file, or a stream where the server knows no ranges.
+
+    Raises:
+        UsageError: there is nothing there, no such protocol, or what it needs is not installed.
+        MachineError: the server can't be reached, or refuses.
+    """
+    open_it = _open_sftp if is_sftp(url) else _open_any
+    try:
+        return cast(BinaryIO, open_it(url))
+    except (ValueError, ImportError) as error:  # an unknown protocol; a package that is missing
+        raise UsageError(_shown(error, url), file=without_secrets(url)) from error
+    except Exception as error:  # of whatever kind: every protocol has its own
+        reason = _first(error)
+        if isinstance(reason, FileNotFoundError) or getattr(reason, "status", 0) == _NOT_FOUND:
+            raise UsageError("there is no such file", file=without_secrets(url)) from error
+        raise MachineError(
+            f"can't open the backup: {_shown(reason, url)}", file=without_secrets(url)
+        ) from error
+
+
+def _open_any(url: str) -> io.RawIOBase:
+    try:
+        from fsspec.core import url_to_fs
+    except ImportError as error:
+        raise ImportError(_NEEDED) from error
+    urlsplit(url)  # or it is none, which not every protocol looks at
+    filesystem, path = url_to_fs(url, **_options(url))
+    return _opened(filesystem, path)
+
+
+def _open_sftp(url: str) -> io.RawIOBase:
+    try:
+        import paramiko  # noqa: F401
+    except ImportError as error:
+        raise ImportError(_NEEDED) from error
+    address = parse_address(url)
+    config = read_config()
+    if config is not None:
+        address = with_config(address, config)
+    file = open_sftp(address)
+    return _Ranged(file, file.size)
+
+
+def _options(url: str) -> dict[str, Any]:
+    """For fsspec. aiohttp's own limit is five minutes for all of an answer, however well it flows:
+    a whole backup in one takes longer.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        return {}
+    from aiohttp import ClientTimeout
+
+    timeout = ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=_SILENCE_SECONDS)
+    return {"client_kwargs": {"timeout": timeout}}
+
+
+def _opened(filesystem: Any, path: str) -> io.RawIOBase:
+    file = filesystem.open(path, "rb", cache_type="none")
+    size = getattr(file, "size", None)
+    if not isinstance(size, int):  # some know it only by asking again
+        size = filesystem.info(path).get("size")
+    if isinstance(size, int):
+        ranged = _Ranged(file, size)
+        if ranged.knows_ranges():
+            return ranged
+    file.close()
+    return _Streamed(filesystem.open(path, "rb", block_size=0))
+
+
+def _first(error: BaseException) -> BaseException:
+    """What it came of: HTTP's "not found" may be any trouble with the server."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _shown(error: BaseException, url: str) -> str:
+    """What went wrong, in one line and without what the URL keeps secret."""
+    status = getattr(error, "status", None)  # of HTTP
+    if isinstance(status, int):
+        message = getattr(error, "message", "")
+        answer = f"answers {status} {message}" if status else "leads elsewhere without end"
+        return _told(f"the server {answer}".rstrip())
+    return _told(str(error).replace(url, without_secrets(url)) or type(error).__name__)
+
+
+def _told(text: str) -> str:
+    """A server may have written it: one line, printable, and without secrets."""
+    return "".join(c if c == "\\" else display(c) for c in " ".join(_hide(text).split()))
+
+
+def _hide(text: str) -> str:
+    return _QUERY.sub(r"\1", _USER.sub("//", text))
+
+
+class _Raw(io.RawIOBase):
+    """A file of fsspec's, whatever it raises told as an error of a device.
+
+    So it is tried again as a drive is, and costs its chunk.
+    """
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file = file
+
+    def readable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def close(self) -> None:
+        """See `io.RawIOBase`."""
+        if not self.closed:
+            with contextlib.suppress(Exception):
+                self._file.close()
+        super().close()
+
+    def _failed(self, error: Exception) -> OSError:
+        return OSError(errno.EIO, _told(str(error) or type(error).__name__))
+
+
+class _Ranged(_Raw):
+    """A file that can be read anywhere.
+
+    Args:
+        file: of fsspec's.
+        size: its length in bytes.
+    """
+
+    def __init__(self, file: Any, size: int) -> None:
+        super().__init__(file)
+        self._size = size
+        self._position = 0
+        self._windows: OrderedDict[int, bytes] = OrderedDict()  # by offset
+
+    def knows_ranges(self) -> bool:
+        """Whether the server gives a part of it when it is asked for one."""
+        if self._size < 2:
+            return False
+        for _ in range(_TRIES):  # a pipe would end for good at the next error
+            with contextlib.suppress(OSError):
+                return bool(self._fetch(self._size - 1, 1))
+        return False
+
+    def seekable(self) -> bool:
+        """See `io.RawIOBase`."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        """See `io.RawIOBase`."""
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
+        self._position = base[whence] + offset
+        return self._position
+
+    def tell(self) -> int:
+        """See `io.RawIOBase`."""
+        return self._position
+
+    def readinto(self, buffer: Any, /) -> int:
+        """See `io.RawIOBase`."""
+        view = memoryview(buffer)
+        size = min(len(view), self._size - self._position, _PIECE)
+        if size <= 0:
+            return 0
+        data = self._small(size) if size <= _SMALL else self._fetch(self._position, size)
+        view[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def _small(self, size: int) -> bytes:
+        start = self._position
+        for offset, window in self._windows.items():
+            if offset <= start and start + size <= offset + len(window):
+                return window[start - offset : start - offset + size]
+        window = self._fetch(start, min(_WINDOW, self._size - start))
+        self._windows[start] = window
+        if len(self._windows) > _WINDOWS:
+            self._windows.popitem(last=False)
+        return window[:size]
+
+    def _fetch(self, start: int, size: int) -> bytes:
+        try:
+            data = self._fetch_any(start, size)
+            if len(data) > size:
+                raise ValueError(_TOO_MUCH)
+            if not data:  # the file's end is known, and farther on
+                raise ValueError(_NOTHING)
+        except Exception as error:
+            raise self._failed(error) from error
+        return data
+
+    def _fetch_any(self, start: int, size: int) -> bytes:
+        if hasattr(self._file, "readv"):  # paramiko's: many requests under way at once
+            return b"".join(self._file.readv([(start, size)]))
+        if hasattr(self._file, "async_fetch_range"):
+            return _http_part(self._file, start, size)
+        self._file.seek(start)
+        return bytes(self._file.read(size))
+
+
+def _http_part(file: Any, start: int, size: int) -> bytes:
+    """By requests of its own: fsspec's take a body of whatever length into memory."""
+    from fsspec.asyn import sync
+
+    return cast(bytes, sync(file.loop, _http_part_of, file, start, size))
+
+
+async def _http_part_of(file: Any, start: int, size: int) -> bytes:
+    options = dict(file.kwargs)
+    headers = {**options.pop("headers", {}), "Accept-Encoding": "identity"}
+    headers["Range"] = f"bytes={start}-{start + size - 1}"
+    response = await file.session.get(file.fs.encode_url(file.url), headers=headers, **options)
+    async with response:
+        response.raise_for_status()
+        place = response.headers.get("Content-Range", f"bytes {start}-")
+        if response.status != _PART or not place.startswith(f"bytes {start}-"):
+            raise ValueError("the server does not give the part that it was asked for")
+        data = bytearray()
+        while len(data) <= size and (more := await response.content.read(size + 1 - len(data))):
+            data += more
+        return bytes(data)
+
+
+class _Streamed(_Raw):
+    """A file that comes once, from its beginning."""
+
+    def readinto(self, buffer: Any, /) -> int:
+        """See `io.RawIOBase`."""
+        view = memoryview(buffer)
+        try:
+            data = self._file.read(min(len(view), _PIECE))
+        except Exception as error:
+            raise self._failed(error) from error
+        view[: len(data)] = data
+        return len(data)
