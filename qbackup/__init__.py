@@ -53,10 +53,10 @@ if TYPE_CHECKING:
         UsageError,
         WrongPassphrase,
     )
+    from qbackup.base.events import Extent
     from qbackup.base.limits import Limits
     from qbackup.base.report import ByteRange, FileResult, Progress, Report
     from qbackup.content.inner import Entry
-    from qbackup.content.placing import Extent
     from qbackup.crypto.scrypt_format import ScryptParameters
     from qbackup.formats.header import BackupHeader
     from qbackup.formats.metadata.settings import Device, QubeSettings
@@ -73,8 +73,8 @@ _MODULES = (
     "base.limits",
     "formats.header",
     "base.report",
+    "base.events",
     "crypto.scrypt_format",
-    "content.placing",
     "content.inner",
     "archive.chunk",
     "archive.file",

@@ -20,7 +20,7 @@ from qbackup.archive.chunk import EncryptedChunk
 from qbackup.base.errors import AlreadyPassed, ChunkDamaged, LimitExceeded, UsageError
 from qbackup.base.limits import Limits
 from qbackup.base.names import ChunkName
-from qbackup.formats.v4 import Door4
+from qbackup.formats.v4 import Format4
 from qbackup.storage.source import PipeSource, Source, open_source
 from tests import vectorfiles
 from tests.sources import Failing, piped
@@ -53,7 +53,7 @@ def chunk(
         len(BEFORE),
         size,
         source=source,
-        door=Door4,
+        door=Format4,
         format_=cast(Any, None),
         pipeline=cast(Any, None),
         limits=limits or Limits(),

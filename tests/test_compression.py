@@ -36,6 +36,7 @@ from qbackup.base.errors import (
     UnsupportedFormat,
     UsageError,
 )
+from qbackup.base.events import Data, Event, Lost
 from qbackup.base.limits import MIB, Limits
 from qbackup.content import filters
 from qbackup.content.filters import (
@@ -47,7 +48,6 @@ from qbackup.content.filters import (
     gzip_library,
     told_filter,
 )
-from qbackup.formats import Data, Event, Lost
 from tests.maker import FILTERS, inner_tar, run
 
 TEXT = b"".join(b"line %d of a text that can be compressed\n" % n for n in range(30_000))

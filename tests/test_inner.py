@@ -15,10 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qbackup.base.errors import Damaged, LimitExceeded, QBackupError, UsageError
+from qbackup.base.events import Extent, Gap, Missing, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
 from qbackup.content.inner import Entry, InnerArchive
-from qbackup.content.piece_queue import Gap, Piece, Seam
-from qbackup.content.placing import Extent, Missing
 from tests import vectorfiles
 from tests.make_vectors import make_home
 from tests.maker import inner_tar, make_sparse, write_sparse_tar
@@ -549,9 +548,11 @@ class TestPastGaps:
         assert lengths == [300, min(200, limit - 300), *([1] if limit > 500 else [])]
 
 
-def in_volumes(*parts: bytes | Seam, path: str = NAME, past_gaps: bool = False) -> InnerArchive:
+def in_volumes(
+    *parts: bytes | VolumeBoundary, path: str = NAME, past_gaps: bool = False
+) -> InnerArchive:
     """An archive that was cut into volumes at its seams."""
-    stream = (part if isinstance(part, Seam) else memoryview(part) for part in parts)
+    stream = (part if isinstance(part, VolumeBoundary) else memoryview(part) for part in parts)
     return InnerArchive(iter(stream), path, Limits(), past_gaps=past_gaps)
 
 
@@ -564,7 +565,10 @@ class TestSeams:
     def test_a_member_goes_on_behind_one_that_says_so(self, name: bytes, said: bytes) -> None:
         front = pax({b"path": name}) + header(size=1000)
         opened = in_volumes(
-            front + b"a" * 512, Seam(said, 488), b"b" * 488 + bytes(24) + END, path=name.decode()
+            front + b"a" * 512,
+            VolumeBoundary(said, 488),
+            b"b" * 488 + bytes(24) + END,
+            path=name.decode(),
         )
         assert content(opened.only_file()) == b"a" * 512 + b"b" * 488
         opened.finish()
@@ -572,18 +576,18 @@ class TestSeams:
     @pytest.mark.parametrize(
         "seam",
         [
-            Seam(BNAME, 487),
-            Seam(BNAME, 489),
-            Seam(BNAME, 0),
-            Seam(b"vm2/private.img", 488),
-            Seam(BNAME + b"x", 488),
-            Seam(BNAME[:-1], 488),
-            Seam(b"", 488),
-            Seam(),
+            VolumeBoundary(BNAME, 487),
+            VolumeBoundary(BNAME, 489),
+            VolumeBoundary(BNAME, 0),
+            VolumeBoundary(b"vm2/private.img", 488),
+            VolumeBoundary(BNAME + b"x", 488),
+            VolumeBoundary(BNAME[:-1], 488),
+            VolumeBoundary(b"", 488),
+            VolumeBoundary(),
         ],
         ids=repr,
     )
-    def test_no_byte_of_another_volume_gets_into_a_member(self, seam: Seam) -> None:
+    def test_no_byte_of_another_volume_gets_into_a_member(self, seam: VolumeBoundary) -> None:
         opened = in_volumes(header(BNAME, size=1000) + b"a" * 512, seam, b"b" * 488 + END)
         found: list[bytes] = []
         with pytest.raises(Damaged, match="parts don't fit together"):
@@ -593,21 +597,30 @@ class TestSeams:
     @pytest.mark.parametrize("said", [b"vm2/" + LONG[4:100], LONG[:99], LONG[:50]])
     def test_a_long_name_counts_as_far_as_it_is_known(self, said: bytes) -> None:
         front = pax({b"path": self.LONG}) + header(size=1000) + b"a" * 512
-        opened = in_volumes(front, Seam(said, 488), b"b" * 488 + END, path=self.LONG.decode())
+        opened = in_volumes(
+            front, VolumeBoundary(said, 488), b"b" * 488 + END, path=self.LONG.decode()
+        )
         with pytest.raises(Damaged, match="parts don't fit together"):
             content(opened.only_file())
 
     def test_between_members_a_volume_may_begin_with_any(self) -> None:
         """tar names a member there too, though all of it is still to come."""
         one, two = plain(b"1" * 512, b"vm1/apps/one"), plain(b"2" * 5, b"vm1/apps/two")
-        begins = (Seam(b"vm1/apps/one", 512), one, Seam(b"vm1/apps/two", 5), two, Seam(), END)
+        begins = (
+            VolumeBoundary(b"vm1/apps/one", 512),
+            one,
+            VolumeBoundary(b"vm1/apps/two", 5),
+            two,
+            VolumeBoundary(),
+            END,
+        )
         found = {
             entry.path: content(entry) for entry in in_volumes(*begins, path="vm1/apps").entries()
         }
         assert found == {"one": b"1" * 512, "two": b"2" * 5}
 
     def test_what_a_lost_volume_held_of_a_member_is_missing_in_its_place(self) -> None:
-        seam = Seam(BNAME, 200, LOSS)
+        seam = VolumeBoundary(BNAME, 200, LOSS)
         parts = (header(BNAME, size=1000) + b"a" * 512, seam, b"b" * 200 + bytes(24) + END)
         opened = in_volumes(*parts, past_gaps=True)
         assert described(opened.parts(opened.only_file())) == [
@@ -623,7 +636,11 @@ class TestSeams:
     def test_nothing_goes_on_behind_a_lost_volume_that_does_not_say_so(
         self, name: bytes, left: int
     ) -> None:
-        parts = (header(BNAME, size=1000) + b"a" * 512, Seam(name, left, LOSS), b"b" * 1000 + END)
+        parts = (
+            header(BNAME, size=1000) + b"a" * 512,
+            VolumeBoundary(name, left, LOSS),
+            b"b" * 1000 + END,
+        )
         opened = in_volumes(*parts, past_gaps=True)
         assert described(opened.parts(opened.only_file())) == [
             (0, 512, b"a" * 512),
@@ -631,7 +648,11 @@ class TestSeams:
         ]
 
     def test_a_lost_volume_with_nothing_of_a_member_is_told_all_the_same(self) -> None:
-        parts = (header(BNAME, size=1000) + b"a" * 512, Seam(BNAME, 488, LOSS), b"b" * 488)
+        parts = (
+            header(BNAME, size=1000) + b"a" * 512,
+            VolumeBoundary(BNAME, 488, LOSS),
+            b"b" * 488,
+        )
         opened = in_volumes(*parts, past_gaps=True)
         assert described(opened.parts(opened.only_file())) == [
             (0, 512, b"a" * 512),

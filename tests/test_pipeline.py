@@ -24,12 +24,12 @@ from qbackup.base.errors import (
     NotEnoughMemory,
     UsageError,
 )
+from qbackup.base.events import Data, Event, Lost
 from qbackup.base.limits import GIB, Limits
 from qbackup.content.stream import close_quietly
 from qbackup.crypto.kdf import Backend, Derivation, Deriver
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats import Data, Event, Lost
-from qbackup.formats.v4 import Format4
+from qbackup.formats.v4 import UnlockedFormat4
 from qbackup.pipeline.pipeline import Pipeline, Session, default_memory
 from qbackup.pipeline.stage_queue import StoredChunk
 from tests.atrest import check_at_rest
@@ -38,7 +38,7 @@ from tests.maker import scrypt_encrypt
 
 ID = "20240917T101112-1234"
 SECRET = b"secret"
-FORMAT = Format4(ID, SECRET, Limits())
+FORMAT = UnlockedFormat4(ID, SECRET, Limits())
 COUNT = 4
 
 
@@ -210,14 +210,14 @@ class TestDamage:
             raise AssertionError
 
         pipeline = Pipeline(Deriver((Backend("none", never),)))
-        format_ = Format4(ID, SECRET, Limits(scrypt_memory=1000))
+        format_ = UnlockedFormat4(ID, SECRET, Limits(scrypt_memory=1000))
         (lost,) = pipeline.run(format_, chunks[:1])
         assert isinstance(lost, Lost)
         assert isinstance(lost.error, LimitExceeded)
         assert chunks[0].asked == ["head of vm1/private.img.000"]
 
     def test_a_body_is_not_read_when_the_key_does_not_fit(self, chunks: list[Chunk]) -> None:
-        format_ = Format4(ID, b"wrong", Limits())
+        format_ = UnlockedFormat4(ID, b"wrong", Limits())
         (lost,) = Pipeline(Deriver()).run(format_, chunks[:1])
         assert isinstance(lost, Lost)
         assert chunks[0].asked == ["head of vm1/private.img.000"]

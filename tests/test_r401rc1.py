@@ -13,8 +13,8 @@ import pytest
 import qbackup
 from qbackup.base.limits import Limits
 from qbackup.crypto.kdf import Derivation, Deriver
-from qbackup.formats import fitting
-from qbackup.formats.v4 import Format4
+from qbackup.formats.protocol import fitting
+from qbackup.formats.v4 import UnlockedFormat4
 from tests import vectorfiles
 from tests.alter import flipped
 from tests.commandline import SMALL_SECRET, call, run
@@ -96,12 +96,12 @@ class TestVector:
 class TestNothingElse:
     @pytest.mark.parametrize("name", ["vm1/private.img.000", "vm1/qubes.xml.000", "qubes.xm.000"])
     def test_no_other_file_has_a_second_name(self, name: str) -> None:
-        format_ = Format4("ID", b"secret", Limits())
+        format_ = UnlockedFormat4("ID", b"secret", Limits())
         assert format_.lock(name, 0, head_of("qubes.xml.000.enc")).other is None
 
     def test_every_chunk_of_it_has_one_of_the_same_number(self) -> None:
         head = head_of("qubes.xml.000.enc")
-        locked = Format4("ID", b"secret", Limits()).lock("qubes.xml.1000", 1000, head)
+        locked = UnlockedFormat4("ID", b"secret", Limits()).lock("qubes.xml.1000", 1000, head)
         assert locked.derivation.secret == b"ID!qubes.xml.1000!secret"
         assert locked.other is not None
         assert locked.other.derivation.secret == b"ID!../../qubes.xml.1000!secret"
@@ -109,7 +109,7 @@ class TestNothingElse:
 
     def test_a_chunk_of_another_number_is_not_taken(self) -> None:
         id_ = vectorfiles.load("gzip-r401rc1")["backup_id"]
-        format_ = Format4(id_, SMALL_SECRET.encode(), Limits())
+        format_ = UnlockedFormat4(id_, SMALL_SECRET.encode(), Limits())
         head = head_of("qubes.xml.001.enc")
         for name, fits in (("qubes.xml.000", False), ("qubes.xml.001", True)):
             locked = format_.lock(name, 0, head)
@@ -122,7 +122,7 @@ class TestNothingElse:
         backup = maker()
         backup.add_qube("work", files={"private.img": b"data"})
         head = get(backup.members(), "qubes.xml.000.enc").path.read_bytes()[:96]
-        locked = Format4(backup.backup_id, SMALL_SECRET.encode(), Limits()).lock(
+        locked = UnlockedFormat4(backup.backup_id, SMALL_SECRET.encode(), Limits()).lock(
             "qubes.xml.000", 0, head
         )
 

@@ -23,9 +23,9 @@ from qbackup.crypto.scrypt_format import (
     ScryptParameters,
     open_in_place,
 )
-from qbackup.formats import choose_door
+from qbackup.formats import choose_format
 from qbackup.formats.header import BackupHeader
-from qbackup.formats.v4 import Format4, HeaderCopy
+from qbackup.formats.v4 import HeaderCopy, UnlockedFormat4
 from tests import vectorfiles
 from tests.maker import published_header, scrypt_encrypt
 
@@ -274,7 +274,7 @@ class TestFormat4:
         name = "vm1/private.img.000"
         secret = f"{self.ID}!{name}!pass phrase".encode()
         data = scrypt_encrypt(PLAINTEXT, tmp_path / "file", secret).read_bytes()
-        format_ = Format4(self.ID, b"pass phrase", Limits())
+        format_ = UnlockedFormat4(self.ID, b"pass phrase", Limits())
         locked = format_.lock(name, 0, data[: format_.head_size])
         assert locked.derivation.secret == secret
         key = Deriver().derive(locked.derivation)
@@ -283,10 +283,14 @@ class TestFormat4:
         assert bytes(locked.open(key, body, None, DECRYPT).buffer) == PLAINTEXT
 
         for other in (
-            Format4(self.ID, b"pass phrase", Limits()).lock("vm1/private.img.001", 0, data[:96]),
-            Format4(self.ID, b"pass phrase", Limits()).lock("vm12/private.img.000", 0, data[:96]),
-            Format4("another", b"pass phrase", Limits()).lock(name, 0, data[:96]),
-            Format4(self.ID, b"Pass phrase", Limits()).lock(name, 0, data[:96]),
+            UnlockedFormat4(self.ID, b"pass phrase", Limits()).lock(
+                "vm1/private.img.001", 0, data[:96]
+            ),
+            UnlockedFormat4(self.ID, b"pass phrase", Limits()).lock(
+                "vm12/private.img.000", 0, data[:96]
+            ),
+            UnlockedFormat4("another", b"pass phrase", Limits()).lock(name, 0, data[:96]),
+            UnlockedFormat4(self.ID, b"Pass phrase", Limits()).lock(name, 0, data[:96]),
         ):
             with pytest.raises(ChunkDamaged, match="does not fit") as caught:
                 other.check_key(Deriver().derive(other.derivation))
@@ -298,12 +302,12 @@ class TestFormat4:
         name, passphrase = "vm1/private.img.000", b"x" * 3000
         secret = f"{self.ID}!{name}!".encode() + passphrase
         data = scrypt_encrypt(PLAINTEXT, tmp_path / "file", secret).read_bytes()
-        locked = Format4(self.ID, passphrase, Limits()).lock(name, 0, data[:96])
+        locked = UnlockedFormat4(self.ID, passphrase, Limits()).lock(name, 0, data[:96])
         assert len(locked.derivation.secret) == 2047
         locked.check_key(Deriver().derive(locked.derivation))
 
     def test_errors_name_the_chunk(self, stored: bytes, key: bytes) -> None:
-        format_ = Format4(self.ID, b"secret", Limits(scrypt_memory=1000))
+        format_ = UnlockedFormat4(self.ID, b"secret", Limits(scrypt_memory=1000))
         for head in (b"short", stored[:96]):
             with pytest.raises((ChunkDamaged, LimitExceeded)) as caught:
                 format_.lock("vm1/\x1bx.000", 0, head)
@@ -316,14 +320,14 @@ class TestFormat4:
 
     def test_is_what_a_header_of_version_4_leads_to(self) -> None:
         header = BackupHeader.parse(published_header())
-        door = choose_door(header.version)
+        door = choose_format(header.version)
         assert (door.naming.suffix, door.naming.proof_suffix) == (".enc", None)
         format_ = door.format(header, b"secret", Limits())
         assert (format_.head_size, format_.overhead) == (96, 128)
 
     def test_other_versions_lead_nowhere_yet(self) -> None:
         with pytest.raises(UnsupportedFormat, match="999"):
-            choose_door(999)
+            choose_format(999)
 
     def test_reads_the_header_copy_of_a_vector(self) -> None:
         description = vectorfiles.load("zstdmt-real-scrypt")

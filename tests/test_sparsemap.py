@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qbackup.base.errors import Damaged, LimitExceeded
+from qbackup.base.events import Extent, Gap, Missing
 from qbackup.base.limits import Limits
 from qbackup.content.inner import InnerArchive
-from qbackup.content.piece_queue import Gap
-from qbackup.content.placing import Extent, Missing, place_runs
+from qbackup.content.placing import place_runs
 from qbackup.storage.tar.sparse import SparseMap
 from tests.tarbytes import (
     archive,

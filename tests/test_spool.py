@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qbackup.base.errors import MachineError
-from qbackup.content.placing import Extent
+from qbackup.base.events import Extent
 from qbackup.image import spool as module
 from qbackup.image.spool import BLOCK_SIZE, Records, Spool, SpoolStream, fill
 

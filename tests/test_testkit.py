@@ -21,7 +21,7 @@ from tests.commandline import call
 from tests.restored import content, statuses
 from tests.tarbytes import header
 from tests.testkit import generate, runner, vector
-from tests.testkit.vector import EXPECTATIONS, LOSSES, SOURCES, Vector
+from tests.testkit.vector import EXPECTATIONS, FILE_ERRORS, SOURCES, Vector
 
 NAMES = vector.names()
 MIB = 1 << 20
@@ -123,7 +123,7 @@ class TestVectors:
     def test_expect_what_there_is(self) -> None:
         for name, chosen in VECTORS.items():
             assert chosen.exit in EXPECTATIONS[chosen.expect], name
-            assert set(chosen.lost.values()) <= set(LOSSES), name
+            assert set(chosen.lost.values()) <= set(FILE_ERRORS), name
             assert chosen.source in SOURCES, name
             assert bool(chosen.files) == (chosen.exit < 2) or chosen.lost, name
             assert bool(chosen.lost) <= (chosen.exit == 1), name

@@ -28,11 +28,10 @@ from qbackup import (
 )
 from qbackup.archive.unlock.headerless import KeepingSource
 from qbackup.base.errors import ChunkDamaged, Damaged, Interrupted
+from qbackup.base.events import Data, Event, Extent, Lost
 from qbackup.content.inner import InnerArchive
-from qbackup.content.placing import Extent
 from qbackup.content.volumes import choose_volumes
 from qbackup.crypto.ciphers import choose_cbc
-from qbackup.formats import Data, Event, Lost
 from qbackup.formats.v2 import EncryptedVolumes, header_for
 from qbackup.storage.source import SeekableSource, open_source
 from tests.commandline import call

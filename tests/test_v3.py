@@ -29,8 +29,8 @@ from qbackup import (
 from qbackup.crypto.ciphers import choose_cbc
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats import choose_door
-from qbackup.formats.v3 import JOURNAL_COST, Format3
+from qbackup.formats import choose_format
+from qbackup.formats.v3 import JOURNAL_COST, UnlockedFormat3
 from qbackup.storage.scan import ChunkTable
 from tests.commandline import call, run
 from tests.maker import (
@@ -553,7 +553,7 @@ class TestChunksAlone:
 
 class TestTheLastChunk:
     def test_is_named_where_the_end_is_wrong_though_another_one_was_tried_again(self) -> None:
-        opener = Format3(b"secret", "sha512", choose_cbc("aes-256-cbc")).file()
+        opener = UnlockedFormat3(b"secret", "sha512", choose_cbc("aes-256-cbc")).file()
         stored = b"Salted__12345678" + bytes(32)
         proof = b"= " + hmac.digest(b"secret", stored, "sha512").hex().encode()
         first = opener.lock("vm1/private.img.000", 0, b"")
@@ -817,7 +817,7 @@ class TestTheHouse:
 
     def test_a_version_without_a_door_is_refused(self) -> None:
         with pytest.raises(UnsupportedFormat, match="format 5"):
-            choose_door(5)
+            choose_format(5)
 
     def test_one_place_looks_at_the_version(self) -> None:
         looking = []

@@ -33,8 +33,9 @@ from qbackup.content.filters import choose_filter, decoder_name, other_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.volumes import choose_volumes
 from qbackup.crypto.kdf import Deriver
-from qbackup.formats import Door, Format, choose_door
+from qbackup.formats import choose_format
 from qbackup.formats.header import BackupHeader
+from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
@@ -235,16 +236,18 @@ class BackupArchive:
         data = _passphrase_bytes(passphrase() if callable(passphrase) else passphrase)
         meanwhile = functools.partial(self._ahead.begin, lambda: self._format_ahead(data))
         header = self._front.authenticate(data, self.pipeline, meanwhile if ahead else None)
-        door = choose_door(header.version, hmac_algorithm=self._hmac_algorithm)
+        door = choose_format(header.version, hmac_algorithm=self._hmac_algorithm)
         format_ = door.format(header, data, self.limits, self._warn)
         self._unlocked = Unlocked(format_, self._choose_decompress(format_, header))
         self._header = header
 
-    def _format_ahead(self, passphrase: bytes) -> Format:
+    def _format_ahead(self, passphrase: bytes) -> UnlockedFormat:
         """What the header says it is, before that is proven."""
         return self.door.format(self.untrusted_header, passphrase, self.limits)
 
-    def _choose_decompress(self, format_: Format, header: BackupHeader) -> DecompressPastGaps:
+    def _choose_decompress(
+        self, format_: UnlockedFormat, header: BackupHeader
+    ) -> DecompressPastGaps:
         names = header.compression_filter, self._filter_override
         if format_.has_volumes:
             return choose_volumes(*names, self.limits)
@@ -360,7 +363,7 @@ class BackupArchive:
         return self.catalog.naming.is_folder(path)
 
     @property
-    def door(self) -> Door:
+    def door(self) -> Format:
         """What is known of the backup's format without the passphrase."""
         return self._front.door
 

@@ -11,7 +11,7 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import ChunkName, display
 from qbackup.content.stream import VerifiedStream
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats import Door, Format
+from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.stage_queue import StoredChunk
 from qbackup.storage.source import Source
@@ -47,8 +47,8 @@ class EncryptedChunk:
         size: int,
         *,
         source: Source,
-        door: Callable[[], Door],
-        format_: Callable[[], Format],
+        door: Callable[[], Format],
+        format_: Callable[[], UnlockedFormat],
         pipeline: Pipeline,
         limits: Limits,
         proof: ReadProof | None = None,

@@ -10,14 +10,14 @@ from typing import BinaryIO, Protocol, cast
 
 from qbackup.archive.chunk import EncryptedChunk
 from qbackup.base.errors import FolderArchive, QBackupError, SymbolicLink
+from qbackup.base.events import Event, Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import display, must_have_content
 from qbackup.content.inner import Entry, InnerArchive, Kind
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.lost_chunks import past_gaps as go_past_gaps
-from qbackup.content.placing import Extent
 from qbackup.content.stream import VerifiedStream, close_quietly
-from qbackup.formats import Event, Format
+from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 
 _ZEROS = memoryview(bytes(256 * 1024))
@@ -30,7 +30,7 @@ OnChunk = Callable[[int], None]
 class Unlocked:
     """What reading needs once the passphrase is known."""
 
-    format: Format
+    format: UnlockedFormat
     decompress: DecompressPastGaps
 
 

@@ -19,12 +19,13 @@ from qbackup.base.errors import (
     QBackupError,
     UnsupportedFormat,
 )
+from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.content.inner import InnerArchive
-from qbackup.formats import Event, Format
 from qbackup.formats.metadata import QubeTable
 from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule, parse_firewall
+from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import Catalog
 
@@ -78,7 +79,7 @@ class FirewallReader:
     table: QubeTable
     pipeline: Pipeline
     expect: Callable[[int], None]
-    format: Format
+    format: UnlockedFormat
     limits: Limits
 
     def read(self, wanted: Callable[[str], bool]) -> dict[str, Firewall]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from qbackup.archive.unlock.header import Front
 from qbackup.base.errors import Damaged, MachineError, Unlockable, Unreadable
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats import Format
+from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import Catalog
 
@@ -46,7 +46,7 @@ class Ahead:
         if parameters is not None:
             self._pipeline.expect_keys(parameters, count)
 
-    def begin(self, make_format: Callable[[], Format], most: ScryptParameters) -> None:
+    def begin(self, make_format: Callable[[], UnlockedFormat], most: ScryptParameters) -> None:
         """Has the keys that are wanted next derived beside the header's and after it.
 
         That of qubes.xml, and of one chunk for each job if all of them are going to be read;

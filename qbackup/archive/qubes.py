@@ -16,10 +16,9 @@ from qbackup.base.errors import (
     SymbolicLink,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import display
+from qbackup.base.names import METADATA_PATH, display
 from qbackup.content.folder_files import ArchivedFile, choose
 from qbackup.formats.metadata import (
-    METADATA_PATH,
     KnownQube,
     QubeRecord,
     QubeSettings,

@@ -13,14 +13,14 @@ from qbackup.archive.qubes import Contents
 from qbackup.archive.unlock.header import Front
 from qbackup.base.errors import AlreadyPassed, ChunkMissing, Incomplete, LimitExceeded, MachineError
 from qbackup.base.limits import Limits
-from qbackup.base.names import display, encode
+from qbackup.base.names import METADATA_PATH, display, encode
 from qbackup.base.report import FileResult, OnProgress, Report, Status
 from qbackup.content.filters import same_filter
-from qbackup.formats import Format
-from qbackup.formats.metadata import METADATA_PATH
+from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.plan import Plan, Target
+from qbackup.restore.results import failed
 from qbackup.restore.resume.journal import JOURNAL_NAME
 from qbackup.restore.resume.writer import ResumingWriter
 from qbackup.restore.run import Run, check_space, write_metadata
@@ -63,7 +63,7 @@ class Recovery:
     contents: Contents
     pipeline: Pipeline
     ahead: Ahead
-    format: Format
+    format: UnlockedFormat
     filter: str | None
     limits: Limits
     warnings: Sequence[str]
@@ -231,7 +231,7 @@ class Recovery:
             gone = isinstance(error, ChunkMissing) and error.chunk is None
             status: Status = "missing" if gone else "damaged"
             result = FileResult(qube="", name=METADATA_PATH, status=status, error=reason)
-            return result if gone or error is None else result.after(error, reason=reason)
+            return result if gone or error is None else failed(result, error, reason=reason)
         if not keep:
             return FileResult(qube="", name=METADATA_PATH, status="ok", size=len(data))
         return write_metadata(writer, data)

@@ -11,6 +11,8 @@ what the command line's exit statuses stand for.
 
 from __future__ import annotations
 
+from qbackup.base.advice import ARCHIVE_DAMAGED, DAMAGED
+
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
     from qbackup.base.report import Report
@@ -159,9 +161,7 @@ class LimitExceeded(Unreadable):
 class Damaged(QBackupError):
     """A part of the backup is not what was written: altered, cut off, missing or in disorder."""
 
-    advice = (
-        "try another copy of the backup; restore with --keep-damaged leaves what could be verified"
-    )
+    advice = DAMAGED
 
 
 class ChunkDamaged(Damaged):
@@ -175,10 +175,7 @@ class ChunkMissing(Damaged):
 class ArchiveDamaged(Damaged):
     """The outer archive is cut off or broken, so what followed can't be found."""
 
-    advice = (
-        "was it copied to its end? Compare its length with the original's; --salvage looks for"
-        " what follows behind a broken place"
-    )
+    advice = ARCHIVE_DAMAGED
 
 
 class Incomplete(QBackupError):
@@ -211,3 +208,13 @@ class NotEnoughMemory(MachineError):
 
 class Interrupted(QBackupError):
     """Work was asked for from something that has been closed."""
+
+
+# These cost a file and not the run.
+FILE_ERRORS = (Damaged, LimitExceeded, NotEnoughMemory)
+
+
+def without_traceback(error: QBackupError) -> QBackupError:
+    """Frees the frames that an error came through, which hold whole chunks; returns the error."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)

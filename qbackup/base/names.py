@@ -14,6 +14,9 @@ import unicodedata
 from dataclasses import dataclass
 
 DOM0_HOME = "dom0-home"
+HEADER_NAME = "backup-header"
+HEADER_COPY_NAME = "backup-header.hmac"
+METADATA_PATH = "qubes.xml"
 ENCRYPTED_SUFFIX = ".enc"
 PROOF_LIMIT_BYTES = 4096  # of a member that proves another one
 _WHOLE_FOLDER = "/."  # behind a folder's name: all that is in it

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
-from qbackup.base.errors import (
-    ArchiveDamaged,
-    Damaged,
-    LimitExceeded,
-    NotEnoughMemory,
-    PartitionUnreadable,
-    QBackupError,
-)
+from qbackup.base.advice import ARCHIVE_DAMAGED, DAMAGED
 
 Status = Literal["ok", "damaged", "limit", "missing", "kept", "exists"]
 RangeState = Literal["good", "lost", "zero-filled"]
@@ -24,17 +17,6 @@ _KEPT = (
 _SALVAGED = "another copy of the backup may have what is lost of this one"
 _EXISTS = "what is in the way is replaced with --overwrite; or restore into another folder"
 _MISSING = "what is missing may be in an older backup; all that is there was restored"
-
-
-def status_of(error: QBackupError) -> Status:
-    """Status of a file that an error costs.
-
-    Where memory is short, a limit is met, or a partition can't be read, nothing is known to be
-    wrong with the file.
-    """
-    if isinstance(error, NotEnoughMemory | PartitionUnreadable):
-        return "missing"
-    return "limit" if isinstance(error, LimitExceeded) else "damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,22 +82,6 @@ class FileResult:
         """Whether it is there and whole."""
         return self.status in GOOD
 
-    def after(self, error: QBackupError, *, reason: str | None = None) -> FileResult:
-        """The same file with what an error has cost.
-
-        Args:
-            error: that ended it.
-            reason: the error in other words.
-        """
-        is_limit = isinstance(error, LimitExceeded)
-        return replace(
-            self,
-            status=status_of(error),
-            error=error.reason if reason is None else reason,
-            limit=error.limit if isinstance(error, LimitExceeded) else None,
-            advice=error.advice if is_limit else "",
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
@@ -153,11 +119,11 @@ class Report:
         kept = any(result.kept_as for result in self.bad)
         found = []
         if "damaged" in statuses:
-            found.append(_KEPT if kept else Damaged.advice)
+            found.append(_KEPT if kept else DAMAGED)
         if self.archive_limit:
             found.append(self.archive_limit)
         if len(self.errors) > bool(self.archive_limit):
-            found.append(_SALVAGED if self.is_salvage else ArchiveDamaged.advice)
+            found.append(_SALVAGED if self.is_salvage else ARCHIVE_DAMAGED)
         found += dict.fromkeys(result.advice for result in self.bad if result.advice)
         if "exists" in statuses:
             found.append(_EXISTS)

@@ -392,8 +392,8 @@ def _tell_warnings(warnings: Sequence[str]) -> None:
 
 
 def _cat(options: argparse.Namespace) -> int:
+    from qbackup.base.names import METADATA_PATH
     from qbackup.cli.commands import files
-    from qbackup.formats.metadata import METADATA_PATH
 
     if files.is_place(options):
         return _files(options)

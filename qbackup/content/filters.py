@@ -22,11 +22,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Protocol, cast
 
 from qbackup.base.errors import Damaged, LimitExceeded, MachineError, UnsupportedFormat, UsageError
+from qbackup.base.events import Event, Lost
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.content.padding import ZSTD_SKIPPED, Padding, Trimmed
 from qbackup.content.windows import HEAD_SIZE, decoder_memory
-from qbackup.formats import Event, Lost
 from qbackup.storage.tar.reader import MAGIC_OFFSET
 
 NONE = "none"

@@ -15,9 +15,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from qbackup.base.errors import Damaged, LimitExceeded, QBackupError, UsageError
+from qbackup.base.errors import (
+    FILE_ERRORS,
+    Damaged,
+    LimitExceeded,
+    QBackupError,
+    UsageError,
+    without_traceback,
+)
+from qbackup.base.events import Extent, Gap, Missing, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
 from qbackup.base.names import (
+    METADATA_PATH,
     begins_as_tar_matches,
     decode,
     display,
@@ -25,10 +34,9 @@ from qbackup.base.names import (
     within,
     without_dot,
 )
-from qbackup.content.piece_queue import CUT_OFF, LOSSES, Gap, Piece, PieceQueue, Seam, kept
-from qbackup.content.placing import Extent, Missing, place_runs
-from qbackup.content.volume_boundary import SeamChecker
-from qbackup.formats.metadata.record import METADATA_PATH
+from qbackup.content.piece_queue import CUT_OFF, PieceQueue
+from qbackup.content.placing import place_runs
+from qbackup.content.volume_boundary import BoundaryChecker
 from qbackup.storage.tar.reader import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -114,7 +122,7 @@ class InnerArchive:
         every_link: bool = False,
     ) -> None:
         self._on_close = on_close
-        self._seams = SeamChecker()
+        self._seams = BoundaryChecker()
         self._bytes = PieceQueue(pieces, self._check_seam)
         self._path = path
         self._limits = limits
@@ -138,8 +146,8 @@ class InnerArchive:
         if self._first is None:
             try:
                 self._first = _First(self._next_member())
-            except LOSSES as error:
-                self._first = _First(error=kept(error))
+            except FILE_ERRORS as error:
+                self._first = _First(error=without_traceback(error))
         member = self._first.member
         if member is None or decode(member.name).removesuffix("/") not in self._own_names:
             return None
@@ -296,7 +304,7 @@ class InnerArchive:
         self._left = self._member.stored_size
         return self._member
 
-    def _check_seam(self, seam: Seam) -> Gap | None:
+    def _check_seam(self, seam: VolumeBoundary) -> Gap | None:
         return self._seams.check(seam, self._member, self._left)
 
     def _pass_rest(self) -> None:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
 
 from qbackup.base.errors import QBackupError
+from qbackup.base.events import Data, Event, Gap, Lost, Piece
 from qbackup.content.filters import OUTPUT_SIZE, raw
-from qbackup.content.piece_queue import Gap, Piece
-from qbackup.formats import Data, Event, Lost
 
 DecompressPastGaps: TypeAlias = Callable[[Iterable[Event]], Iterator[Piece]]
 

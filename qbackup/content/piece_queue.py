@@ -3,58 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TypeAlias
 
-from qbackup.base.errors import Damaged, LimitExceeded, NotEnoughMemory, QBackupError
+from qbackup.base.errors import FILE_ERRORS, Damaged, QBackupError, without_traceback
+from qbackup.base.events import Gap, Piece, VolumeBoundary
 
 _EMPTY = memoryview(b"")
 CUT_OFF = "its data are cut off"
-# What costs a file and not the run.
-LOSSES = (Damaged, LimitExceeded, NotEnoughMemory)
-
-
-def kept(error: QBackupError) -> QBackupError:
-    """The same error, to be kept: without the frames it came through, which hold whole chunks."""
-    error.__cause__ = error.__context__ = None
-    return error.with_traceback(None)
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Bytes of a stream that are lost, while it goes on behind them.
-
-    Args:
-        length: in bytes.
-        error: what was wrong where it begins.
-    """
-
-    length: int
-    error: QBackupError
-
-
-@dataclass(frozen=True, slots=True)
-class Seam:
-    """Here one volume of a multi-volume archive ended and the next one begins.
-
-    Args:
-        name: of the member that goes on, or that begins here, cut at 100 bytes; ``b""``: the volume
-            names none, so it begins with a member, or the archive's end.
-        left: how many of its stored bytes are still to come.
-        error: what was wrong with the volume before it, which is lost; None if none is.
-        strange: what is wrong with the volume's first block, if that is neither a header nor zeros:
-            only what goes on in the middle of a member begins so.
-        is_whole: the volume before it consists of whole records, as tar writes them.
-    """
-
-    name: bytes = b""
-    left: int = 0
-    error: QBackupError | None = None
-    strange: Damaged | None = None
-    is_whole: bool = True
-
-
-Piece: TypeAlias = "memoryview | Gap | Seam"
 
 
 class PieceQueue:
@@ -66,7 +20,9 @@ class PieceQueue:
             gives what is lost there.
     """
 
-    def __init__(self, pieces: Iterator[Piece], on_seam: Callable[[Seam], Gap | None]) -> None:
+    def __init__(
+        self, pieces: Iterator[Piece], on_seam: Callable[[VolumeBoundary], Gap | None]
+    ) -> None:
         self._pieces = pieces
         self._on_seam = on_seam
         self._piece = _EMPTY
@@ -97,8 +53,8 @@ class PieceQueue:
         try:
             if not self._fill():
                 return Gap(size, Damaged(CUT_OFF))
-        except LOSSES as error:
-            self._broken = kept(error)
+        except FILE_ERRORS as error:
+            self._broken = without_traceback(error)
             return Gap(size, self._broken)
         if self._gap is None:
             return self.piece(size)
@@ -112,8 +68,8 @@ class PieceQueue:
         """Whether something is left, be it a gap that has an end."""
         try:
             return self._fill()
-        except LOSSES as error:
-            self._broken = kept(error)
+        except FILE_ERRORS as error:
+            self._broken = without_traceback(error)
             return False
 
     def _fill(self) -> bool:
@@ -125,7 +81,7 @@ class PieceQueue:
             following = next(self._pieces, None)
             if following is None:
                 return False
-            if isinstance(following, Seam):
+            if isinstance(following, VolumeBoundary):
                 self._gap = self._on_seam(following)
             elif isinstance(following, Gap):
                 self._gap = following

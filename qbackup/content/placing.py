@@ -8,11 +8,8 @@ as zeros. A hole that could hold a whole block of a file system stays a hole.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
 
-from qbackup.base.errors import QBackupError
-from qbackup.content.piece_queue import Gap
+from qbackup.base.events import Extent, Gap, Missing
 
 _MANY = 1000  # runs; in a file with fewer every hole is handed on
 _SHORT_HOLE = 4096  # shorter ones are no whole block of a file system
@@ -20,37 +17,6 @@ _LONG_RUN = 16 * 1024  # of data that are handed on as they are, without a copy
 _JOINED_SIZE = 128 * 1024  # of what is joined, before it is handed on
 _ZEROS = memoryview(bytes(_SHORT_HOLE))
 _EMPTY = memoryview(b"")
-
-
-class Extent(NamedTuple):
-    """A run of a file: data, or a hole where data is None. Extents come in order, gapless.
-
-    In a file of many runs, holes shorter than 4 KiB can be zeros in the data of an extent.
-
-    Args:
-        offset: where it starts in the file, in bytes.
-        length: in bytes.
-        data: the content; a view that is valid until the next extent is asked for.
-    """
-
-    offset: int
-    length: int
-    data: memoryview | None
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """A run of a file whose content is lost, though its place is known.
-
-    Args:
-        offset: where it starts in the file, in bytes.
-        length: in bytes.
-        error: what was wrong.
-    """
-
-    offset: int
-    length: int
-    error: QBackupError
 
 
 def place_runs(

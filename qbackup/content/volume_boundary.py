@@ -10,13 +10,13 @@ bytes; if the map filled that buffer to its last block, none of the member's lat
 from __future__ import annotations
 
 from qbackup.base.errors import Damaged
-from qbackup.content.piece_queue import Gap, Seam
+from qbackup.base.events import Gap, VolumeBoundary
 from qbackup.storage.tar.reader import TarMember
 
 _NAME_SIZE = 100  # of a name in a tar header
 
 
-class SeamChecker:
+class BoundaryChecker:
     """A checker of the seams of one archive, in their order."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class SeamChecker:
         if sparse and not all(_is_called(member, name) for name in self._names):
             raise _misplaced()
 
-    def check(self, seam: Seam, member: TarMember | None, left: int) -> Gap | None:
+    def check(self, seam: VolumeBoundary, member: TarMember | None, left: int) -> Gap | None:
         """A volume ended: if that was within a member, it must be what goes on in the next one.
 
         Args:
@@ -79,12 +79,12 @@ class SeamChecker:
             raise _misplaced()
         return None
 
-    def _pass_headers(self, seam: Seam) -> None:
+    def _pass_headers(self, seam: VolumeBoundary) -> None:
         self._cut = True
         if seam.name:
             self._names.append(seam.name)
 
-    def _is_marked(self, seam: Seam) -> bool:
+    def _is_marked(self, seam: VolumeBoundary) -> bool:
         """Tells whether this cut in a member's data must have a mark: all have one, or none."""
         if self._marked is None:
             self._marked = bool(seam.name)

@@ -9,7 +9,7 @@ Where the cut falls within what stands in front of a member's data,
 `qbackup.content.volume_boundary` says what is there.
 
 Each volume was compressed by itself, with what shows in its first bytes. What an ``M`` header says
-is handed on as a `Seam`, as only the reader of the archive knows whether it fits.
+is handed on as a `VolumeBoundary`, as only the reader of the archive knows whether it fits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 
 from qbackup.base.errors import Damaged
+from qbackup.base.events import Data, Event, Lost, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
 from qbackup.content.filters import Decompress, choose_filter, told_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.padding import RECORD_SIZE
-from qbackup.content.piece_queue import Piece, Seam
-from qbackup.formats import Data, Event, Lost
 from qbackup.storage.tar.reader import BLOCK_SIZE, ZERO_BLOCK, check_block, parse_continuation
 
 
@@ -72,7 +71,7 @@ def _volume(
         decompress: its filter.
         volume: its chunk, which is taken out.
         lost: the chunks that are lost before it.
-        is_whole: see `Seam`.
+        is_whole: see `VolumeBoundary`.
 
     Returns:
         The volume's length in bytes.
@@ -97,7 +96,7 @@ def _volume(
     return size
 
 
-def _seam(front: bytes) -> Seam:
+def _seam(front: bytes) -> VolumeBoundary:
     """What a volume behind a cut begins with.
 
     Raises:
@@ -105,7 +104,7 @@ def _seam(front: bytes) -> Seam:
     """
     block = front[:BLOCK_SIZE]
     if not block or block == ZERO_BLOCK:
-        return Seam()
+        return VolumeBoundary()
     if len(block) < BLOCK_SIZE:
         raise _strange("it is too short")
     try:
@@ -113,8 +112,8 @@ def _seam(front: bytes) -> Seam:
         if continuation is None:
             check_block(block)
     except Damaged as error:
-        return Seam(strange=_strange(error.reason))
-    return Seam() if continuation is None else Seam(*continuation)
+        return VolumeBoundary(strange=_strange(error.reason))
+    return VolumeBoundary() if continuation is None else VolumeBoundary(*continuation)
 
 
 def _strange(why: str) -> Damaged:

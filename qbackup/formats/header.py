@@ -17,10 +17,7 @@ from dataclasses import dataclass
 
 from qbackup.base.errors import HeaderAltered, LimitExceeded, UnsupportedFormat
 from qbackup.base.limits import Limits
-from qbackup.base.names import decode, display
-
-HEADER_NAME = "backup-header"
-HEADER_COPY_NAME = "backup-header.hmac"
+from qbackup.base.names import HEADER_NAME, decode, display
 
 _TRUE = ("1", "true", "yes")
 _SHOWN = 80  # characters of a value in a message

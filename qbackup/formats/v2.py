@@ -18,12 +18,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from qbackup.base.errors import ChunkDamaged, LimitExceeded
+from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.crypto.ciphers import CbcCipher
 from qbackup.crypto.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
-from qbackup.formats import Data, unheard
 from qbackup.formats.header import BackupHeader
-from qbackup.formats.v3 import Content, Door3, HmacFile, Plain
+from qbackup.formats.protocol import ignore_warning
+from qbackup.formats.v3 import Content, Format3, HmacFile, Plain
 
 _CIPHER = "aes-256-cbc"
 _USUAL_DIGEST = "SHA1"
@@ -93,11 +94,11 @@ class EncryptedVolumes:
         return b""
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return data.buffer
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return ()
 
 
@@ -139,8 +140,8 @@ def _inflate(body: memoryview, limit: int) -> memoryview:
     return memoryview(inflated)
 
 
-class Format2:
-    """See `qbackup.formats.Format`.
+class UnlockedFormat2:
+    """See `qbackup.formats.UnlockedFormat`.
 
     Args:
         passphrase: the backup's.
@@ -164,22 +165,22 @@ class Format2:
             self._content = EncryptedVolumes(cipher, passphrase, limits)
 
     def file(self) -> HmacFile:
-        """See `qbackup.formats.Format`."""
+        """See `qbackup.formats.UnlockedFormat`."""
         return HmacFile(self._passphrase, self._digest, self.room, self._content)
 
 
-class Door2(Door3):
-    """See `qbackup.formats.Door`: a header is proven as in format 3."""
+class Format2(Format3):
+    """See `qbackup.formats.protocol.UnlockedFormat`: a header is proven as in format 3."""
 
     def format(
         self,
         header: BackupHeader,
         passphrase: bytes,
         limits: Limits,
-        warn: Callable[[str], None] = unheard,
-    ) -> Format2:
-        """See `qbackup.formats.Door`."""
-        return Format2(passphrase, *self._algorithms(header), limits)
+        warn: Callable[[str], None] = ignore_warning,
+    ) -> UnlockedFormat2:
+        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        return UnlockedFormat2(passphrase, *self._algorithms(header), limits)
 
     def _algorithms(self, header: BackupHeader) -> tuple[str, CbcCipher | None]:
         named = header.hmac_algorithm or _USUAL_DIGEST  # not found yet: as much work as most

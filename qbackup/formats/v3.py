@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from qbackup.base.errors import ChunkDamaged, LimitExceeded, QBackupError, UnsupportedFormat
+from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.base.names import Naming, display
 from qbackup.crypto.ciphers import CbcCipher, CtrInPlace, choose_cbc
@@ -34,8 +35,8 @@ from qbackup.crypto.openssl import (
     weak_digests_of_size,
 )
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats import Data, Format, unheard
 from qbackup.formats.header import BackupHeader
+from qbackup.formats.protocol import UnlockedFormat, ignore_warning
 
 PROOF_SUFFIX = ".hmac"
 NAMING = Naming("", PROOF_SUFFIX, frozenset((".", "apps", "apps.templates", "kernels")))
@@ -66,11 +67,11 @@ class Content(Protocol):
         ...
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         ...
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         ...
 
 
@@ -86,11 +87,11 @@ class Plain:
         return b""
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return data.buffer
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return ()
 
 
@@ -147,13 +148,13 @@ class Encrypted:
         return self._stream.rest() if self._stream is not None else b""
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         end = self.finish() if is_last else self._rest()
         of_others = max(0, -SALTED_SIZE - data.offset)
         return memoryview(bytes(data.buffer) + end)[of_others:]
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return tuple(dict.fromkeys((0, index - 1))) if index else ()
 
 
@@ -171,14 +172,14 @@ class HmacChunk:
     other: None = None
 
     def fits(self, key: bytes) -> bool:
-        """See `qbackup.formats.LockedChunk`."""
+        """See `qbackup.formats.SealedChunk`."""
         return True
 
     def check_key(self, key: bytes) -> None:
-        """See `qbackup.formats.LockedChunk`."""
+        """See `qbackup.formats.SealedChunk`."""
 
     def open(self, key: bytes, body: memoryview, proof: bytes | None, decrypt: CtrInPlace) -> Data:
-        """See `qbackup.formats.LockedChunk`."""
+        """See `qbackup.formats.SealedChunk`."""
         try:
             self._check(body[self.room :], proof)
             data = self.content.open(self.index, body)
@@ -198,7 +199,7 @@ class HmacChunk:
 
 
 class HmacFile:
-    """See `qbackup.formats.FileOpener`."""
+    """See `qbackup.formats.FileDecryptor`."""
 
     def __init__(self, passphrase: bytes, digest: str, room: int, content: Content) -> None:
         self._passphrase = passphrase
@@ -208,14 +209,14 @@ class HmacFile:
         self._last: HmacChunk | None = None
 
     def lock(self, name: str, index: int, head: bytes) -> HmacChunk:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         chunk = HmacChunk(name, index, self._passphrase, self._digest, self._room, self._content)
         if self._last is None or index >= self._last.index:  # another one of a name comes late
             self._last = chunk
         return chunk
 
     def finish(self) -> Data | None:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         if self._last is None:
             return None
         try:
@@ -226,16 +227,16 @@ class HmacFile:
         return Data(memoryview(rest), index=self._last.index) if rest else None
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return self._content.needs(index)
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return self._content.alone(data, is_last=is_last)
 
 
-class Format3:
-    """See `qbackup.formats.Format`.
+class UnlockedFormat3:
+    """See `qbackup.formats.UnlockedFormat`.
 
     Args:
         passphrase: the backup's.
@@ -254,7 +255,7 @@ class Format3:
         self._cipher = cipher
 
     def file(self) -> HmacFile:
-        """See `qbackup.formats.Format`."""
+        """See `qbackup.formats.UnlockedFormat`."""
         content: Content = Plain()
         if self._cipher is not None:
             content = Encrypted(self._cipher, self._passphrase)
@@ -289,7 +290,7 @@ class HeaderProof:
         self._digests = digests
 
     def fits(self, key: bytes) -> bool:
-        """See `qbackup.formats.LockedHeader`."""
+        """See `qbackup.formats.protocol.LockedHeader`."""
         return self._digest() is not None
 
     def _digest(self) -> str | None:
@@ -298,11 +299,11 @@ class HeaderProof:
         return next(tried, None)
 
     def open(self, key: bytes, decrypt: CtrInPlace) -> bytes:
-        """See `qbackup.formats.LockedHeader`: the header is proven as it is stored."""
+        """See `qbackup.formats.protocol.LockedHeader`: the header is proven as it is stored."""
         return self._header
 
     def complete(self, header: BackupHeader) -> BackupHeader:
-        """See `qbackup.formats.LockedHeader`: a digest that it does not name is the one it has."""
+        """Completes the header by the digest that was found, where the header names none."""
         return (
             header
             if header.hmac_algorithm
@@ -310,7 +311,7 @@ class HeaderProof:
         )
 
     def root(self, key: bytes) -> Derivation:
-        """See `qbackup.formats.LockedHeader`.
+        """See `qbackup.formats.protocol.LockedHeader`.
 
         The format itself has no slow derivation, and what lies in an output folder must not be a
         faster way to guess the passphrase than there has to be.
@@ -319,8 +320,8 @@ class HeaderProof:
         return Derivation(self._passphrase, salt, JOURNAL_COST)
 
 
-class Door3:
-    """See `qbackup.formats.Door`.
+class Format3:
+    """See `qbackup.formats.protocol.UnlockedFormat`.
 
     Args:
         hmac_algorithm: the only digest that may prove the header, in openssl's spelling; None: each
@@ -337,13 +338,13 @@ class Door3:
         self._asked_for = hmac_algorithm
 
     def parameters(self, head: bytes) -> None:
-        """See `qbackup.formats.Door`: no key is derived by scrypt."""
+        """See `qbackup.formats.protocol.UnlockedFormat`: no key is derived by scrypt."""
         return
 
     def lock_header(
         self, passphrase: bytes, header: bytes, copy: bytes, limits: Limits
     ) -> HeaderProof:
-        """See `qbackup.formats.Door`."""
+        """See `qbackup.formats.protocol.UnlockedFormat`."""
         size = len(parse_proof(copy))
         if self._asked_for is not None:
             digests = [choose_digest(self._asked_for, allowed=self._asked_for)]
@@ -359,7 +360,7 @@ class Door3:
         return HeaderProof(passphrase, header, copy, digests)
 
     def work(self, header: BackupHeader) -> Callable[[memoryview], None]:
-        """See `qbackup.formats.Door`."""
+        """See `qbackup.formats.protocol.UnlockedFormat`."""
         digest, cipher = self._algorithms(header)
 
         def work(data: memoryview) -> None:
@@ -374,10 +375,10 @@ class Door3:
         header: BackupHeader,
         passphrase: bytes,
         limits: Limits,
-        warn: Callable[[str], None] = unheard,
-    ) -> Format:
-        """See `qbackup.formats.Door`."""
-        return Format3(passphrase, *self._algorithms(header))
+        warn: Callable[[str], None] = ignore_warning,
+    ) -> UnlockedFormat:
+        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        return UnlockedFormat3(passphrase, *self._algorithms(header))
 
     def _algorithms(self, header: BackupHeader) -> tuple[str, CbcCipher | None]:
         digest = choose_digest(header.hmac_algorithm, allowed=self._asked_for)

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from qbackup.base.errors import ChunkDamaged, QBackupError
+from qbackup.base.events import Data
 from qbackup.base.limits import Limits
-from qbackup.base.names import ENCRYPTED_SUFFIX, Naming, display, encode
+from qbackup.base.names import ENCRYPTED_SUFFIX, HEADER_NAME, METADATA_PATH, Naming, display, encode
 from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation, secret_line
 from qbackup.crypto.scrypt_format import (
@@ -27,9 +28,8 @@ from qbackup.crypto.scrypt_format import (
     open_in_place,
 )
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats import Data, unheard
-from qbackup.formats.header import HEADER_NAME, BackupHeader
-from qbackup.formats.metadata.record import METADATA_PATH
+from qbackup.formats.header import BackupHeader
+from qbackup.formats.protocol import ignore_warning
 
 NAMING = Naming(ENCRYPTED_SUFFIX)
 _RC1_FOLDER = "../../"  # what R4.0.1-rc1 put before the name of qubes.xml
@@ -48,7 +48,7 @@ class ScryptChunk:
         index: its place in the file.
         header: its first 96 bytes.
         derivation: of its key.
-        other: see `qbackup.formats.LockedChunk`.
+        other: see `qbackup.formats.SealedChunk`.
         on_open: called when all of it was verified.
     """
 
@@ -60,11 +60,11 @@ class ScryptChunk:
     on_open: Callable[[], None] | None = None
 
     def fits(self, key: bytes) -> bool:
-        """See `qbackup.formats.LockedChunk`."""
+        """See `qbackup.formats.SealedChunk`."""
         return self.header.fits(key)
 
     def check_key(self, key: bytes) -> None:
-        """See `qbackup.formats.LockedChunk`."""
+        """See `qbackup.formats.SealedChunk`."""
         if not self.fits(key):
             raise ChunkDamaged(
                 "it does not fit this backup's passphrase: it belongs to another backup or another"
@@ -73,7 +73,7 @@ class ScryptChunk:
             )
 
     def open(self, key: bytes, body: memoryview, proof: bytes | None, decrypt: CtrInPlace) -> Data:
-        """See `qbackup.formats.LockedChunk`."""
+        """See `qbackup.formats.SealedChunk`."""
         stored_size = HEADER_SIZE + len(body)
         try:
             plaintext = open_in_place(self.header, key, body, decrypt)
@@ -96,8 +96,8 @@ def _lock(name: str, index: int, secret: bytes, head: bytes, limits: Limits) -> 
     return ScryptChunk(name, index, header, derivation)
 
 
-class Format4:
-    """See `qbackup.formats.Format`, and `FileOpener`: files have no state."""
+class UnlockedFormat4:
+    """See `qbackup.formats.UnlockedFormat`, and `FileDecryptor`: files have no state."""
 
     head_size = HEADER_SIZE
     overhead = OVERHEAD
@@ -109,7 +109,7 @@ class Format4:
         backup_id: str,
         passphrase: bytes,
         limits: Limits,
-        warn: Callable[[str], None] = unheard,
+        warn: Callable[[str], None] = ignore_warning,
     ) -> None:
         self._prefix = encode(backup_id) + b"!"
         self._passphrase = passphrase
@@ -117,12 +117,12 @@ class Format4:
         self._warn = warn
         self._has_warned = False
 
-    def file(self) -> Format4:
-        """See `qbackup.formats.Format`."""
+    def file(self) -> UnlockedFormat4:
+        """See `qbackup.formats.UnlockedFormat`."""
         return self
 
     def lock(self, name: str, index: int, head: bytes) -> ScryptChunk:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         locked = _lock(name, index, self._secret(name), head, self._limits)
         if name.rpartition(".")[0] != METADATA_PATH:
             return locked
@@ -143,15 +143,15 @@ class Format4:
             self._warn(_RC1)
 
     def finish(self) -> None:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return ()
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileOpener`."""
+        """See `qbackup.formats.FileDecryptor`."""
         return data.buffer
 
 
@@ -175,29 +175,29 @@ class HeaderCopy:
 
     @property
     def derivation(self) -> Derivation:
-        """See `qbackup.formats.LockedHeader`."""
+        """See `qbackup.formats.protocol.LockedHeader`."""
         return self._chunk.derivation
 
     def fits(self, key: bytes) -> bool:
-        """See `qbackup.formats.LockedHeader`."""
+        """See `qbackup.formats.protocol.LockedHeader`."""
         return self._chunk.fits(key)
 
     def open(self, key: bytes, decrypt: CtrInPlace) -> bytes:
-        """See `qbackup.formats.LockedHeader`."""
+        """See `qbackup.formats.protocol.LockedHeader`."""
         body = memoryview(bytearray(self._copy[HEADER_SIZE:]))
         return bytes(self._chunk.open(key, body, None, decrypt).buffer)
 
     def complete(self, header: BackupHeader) -> BackupHeader:
-        """See `qbackup.formats.LockedHeader`: it says everything."""
+        """See `qbackup.formats.protocol.LockedHeader`: it says everything."""
         return header
 
     def root(self, key: bytes) -> RootKey:
-        """See `qbackup.formats.LockedHeader`: the derived key."""
+        """See `qbackup.formats.protocol.LockedHeader`: the derived key."""
         return RootKey(key)
 
 
-class Door4:
-    """See `qbackup.formats.Door`."""
+class Format4:
+    """See `qbackup.formats.protocol.UnlockedFormat`."""
 
     naming = NAMING
     metadata_root = "qubes"
@@ -206,17 +206,17 @@ class Door4:
     caveats: tuple[str, ...] = ()
 
     def parameters(self, head: bytes) -> ScryptParameters:
-        """See `qbackup.formats.Door`."""
+        """See `qbackup.formats.protocol.UnlockedFormat`."""
         return EncryptedHeader.parse(head).parameters
 
     def lock_header(
         self, passphrase: bytes, header: bytes, copy: bytes, limits: Limits
     ) -> HeaderCopy:
-        """See `qbackup.formats.Door`."""
+        """See `qbackup.formats.protocol.UnlockedFormat`."""
         return HeaderCopy(passphrase, copy, limits)
 
     def work(self, header: BackupHeader) -> None:
-        """See `qbackup.formats.Door`."""
+        """See `qbackup.formats.protocol.UnlockedFormat`."""
         return
 
     def format(
@@ -224,7 +224,7 @@ class Door4:
         header: BackupHeader,
         passphrase: bytes,
         limits: Limits,
-        warn: Callable[[str], None] = unheard,
-    ) -> Format4:
-        """See `qbackup.formats.Door`."""
-        return Format4(header.backup_id, passphrase, limits, warn)
+        warn: Callable[[str], None] = ignore_warning,
+    ) -> UnlockedFormat4:
+        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        return UnlockedFormat4(header.backup_id, passphrase, limits, warn)

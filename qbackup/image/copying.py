@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from qbackup.base.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UsageError
+from qbackup.base.events import Extent
 from qbackup.base.names import display
-from qbackup.base.report import FileResult, Report, Status, status_of
-from qbackup.content.placing import Extent
+from qbackup.base.report import FileResult, Report, Status
 from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node
 from qbackup.restore.output.opentree import KEPT_MODE
 from qbackup.restore.output.writer import FolderWriter
+from qbackup.restore.results import failed, status_of
 from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink
 from qbackup.restore.tree import TreeRestore
 
@@ -234,7 +235,7 @@ class _Copy:
         path = self.node.path
         whole = FileResult(qube="", name=path, status=status, error=error, size=size, notes=notes)
         if cause is not None:
-            whole = whole.after(cause)
+            whole = failed(whole, cause)
         if self.image.is_remains:
             self._lose("*", "damaged", REMAINS, always=True)
         if self.image.obstacle is not None:
@@ -338,7 +339,7 @@ class _Copy:
         return self.node.path if path == "." else f"{self.node.path.rstrip('/')}/{path}"
 
     def _on_error(self, path: str, error: QBackupError) -> None:
-        self._add(FileResult(qube="", name=path, status="damaged").after(error))
+        self._add(failed(FileResult(qube="", name=path, status="damaged"), error))
 
     def _lose(self, path: str, status: Status, reason: str, *, always: bool = False) -> None:
         self._add(FileResult(qube="", name=path, status=status, error=reason), always=always)

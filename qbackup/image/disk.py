@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qbackup.base.errors import Damaged, UnsupportedFormat
+from qbackup.base.errors import Damaged, UnsupportedFormat, without_traceback
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
-from qbackup.content.piece_queue import kept
 from qbackup.image.device import Device
 from qbackup.image.ext4 import superblock
 from qbackup.image.ext4.filesystem import Ext4
@@ -126,7 +125,7 @@ class Volume:
                     raise UnsupportedFormat(f"it holds {self.content.words}")
                 self._opened = Ext4(self._device, self._limits)
             except (Damaged, UnsupportedFormat) as error:
-                kept(error)
+                without_traceback(error)
                 self._fault = error
                 raise
         return self._opened

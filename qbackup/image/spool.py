@@ -22,8 +22,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from qbackup.base.errors import MachineError
+from qbackup.base.events import Extent
 from qbackup.base.names import display
-from qbackup.content.placing import Extent
 from qbackup.crypto.ciphers import choose_cipher
 
 if TYPE_CHECKING:

@@ -25,9 +25,9 @@ from qbackup.base.errors import (
     Unreadable,
     UsageError,
 )
+from qbackup.base.events import Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import decode, display, encode, unsafe_reason
-from qbackup.content.placing import Extent
 from qbackup.image.choosing import Choice
 from qbackup.image.disk import ImagePartition, Volume
 from qbackup.image.ext4.content import FileContent, extents

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from qbackup.base.errors import Interrupted, MachineError
-from qbackup.formats import Event
+from qbackup.base.events import Event
 from qbackup.pipeline.session import Session
 from qbackup.pipeline.threads import SIGNAL_SECONDS, start_daemon
 

@@ -11,11 +11,12 @@ from concurrent.futures import Executor
 from typing import Any
 
 from qbackup.base.errors import Damaged, LimitExceeded
+from qbackup.base.events import Data, Event
 from qbackup.crypto.ciphers import Cipher, choose_cipher
 from qbackup.crypto.kdf import Derivation, Deriver, physical_memory
 from qbackup.crypto.romix.tuning import WIDTH, first_pass, kernel_saves
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats import Data, Event, FileOpener, Format, fitting
+from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, fitting
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import Ticket
 from qbackup.pipeline.parallel import Lines, Message, Shared, Work
@@ -157,7 +158,7 @@ class Pipeline:
         """Starts to derive a key that will probably be asked for."""
         self._pool.start(derivation, speculative=True)
 
-    def fits(self, format_: Format, chunk: StoredChunk) -> bool:
+    def fits(self, format_: UnlockedFormat, chunk: StoredChunk) -> bool:
         """Tells whether a chunk's head was made with this passphrase and its own name. Raises as
         `open_chunk`.
 
@@ -168,7 +169,7 @@ class Pipeline:
 
     def open_chunk(
         self,
-        format_: Format,
+        format_: UnlockedFormat,
         chunk: StoredChunk,
         needed: Sequence[StoredChunk] = (),
         *,
@@ -179,7 +180,7 @@ class Pipeline:
         Args:
             format_: how chunks are opened.
             chunk: which one.
-            needed: those that `FileOpener.needs` names.
+            needed: those that `FileDecryptor.needs` names.
             is_last: it is the last one of its file.
 
         Raises:
@@ -192,7 +193,7 @@ class Pipeline:
             self._open(format_, opener, other)
         return opener.alone(self._open(format_, opener, chunk), is_last=is_last)
 
-    def _open(self, format_: Format, opener: FileOpener, chunk: StoredChunk) -> Data:
+    def _open(self, format_: UnlockedFormat, opener: FileDecryptor, chunk: StoredChunk) -> Data:
         """The first of the members of a chunk's name that can be believed."""
         try:
             return self._open_one(format_, opener, chunk)
@@ -204,7 +205,7 @@ class Pipeline:
                     return data
             raise
 
-    def _open_one(self, format_: Format, opener: FileOpener, chunk: StoredChunk) -> Data:
+    def _open_one(self, format_: UnlockedFormat, opener: FileDecryptor, chunk: StoredChunk) -> Data:
         locked = opener.lock(chunk.name, chunk.index, chunk.read_head(format_.head_size))
         key = self.derive(locked.derivation) if locked.derivation is not None else b""
         locked, key = fitting(locked, key, self.derive)
@@ -213,14 +214,14 @@ class Pipeline:
         return locked.open(key, body, chunk.read_proof(), self.cipher.decrypt)
 
     def session(
-        self, format_: Format, files: Iterable[tuple[Tag, Iterable[StoredChunk]]]
+        self, format_: UnlockedFormat, files: Iterable[tuple[Tag, Iterable[StoredChunk]]]
     ) -> Session[Tag]:
         """A session that looks ahead from the start, when the first file is asked for."""
         return self._session(format_, files)
 
     def _session(
         self,
-        format_: Format,
+        format_: UnlockedFormat,
         files: Iterable[tuple[Tag, Iterable[StoredChunk]]],
         *,
         eager: bool = True,
@@ -244,7 +245,7 @@ class Pipeline:
 
     def unpack(
         self,
-        format_: Format,
+        format_: UnlockedFormat,
         files: Iterable[tuple[Tag, Iterable[StoredChunk]]],
         work: Work[Tag, Message],
         tell: Callable[[Message], None],
@@ -282,7 +283,7 @@ class Pipeline:
             for message in messages:
                 tell(message)
 
-    def run(self, format_: Format, chunks: Iterable[StoredChunk]) -> Iterator[Event]:
+    def run(self, format_: UnlockedFormat, chunks: Iterable[StoredChunk]) -> Iterator[Event]:
         """The events of one file, in order, made ahead as far as the caller reads on."""
         session = self._session(format_, [((), chunks)], eager=False)
         try:

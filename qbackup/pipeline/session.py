@@ -26,9 +26,10 @@ from qbackup.base.errors import (
     NotEnoughMemory,
     QBackupError,
 )
+from qbackup.base.events import Data, Event, Lost
 from qbackup.crypto.ciphers import Cipher
 from qbackup.crypto.kdf import Derivation
-from qbackup.formats import Data, Event, FileOpener, Format, Lost, fitting
+from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, fitting
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import Holder
 from qbackup.pipeline.stage_queue import Item, Queue, StoredChunk, Tag, missing
@@ -56,7 +57,7 @@ class Session(Generic[Tag]):
     def __init__(
         self,
         files: Iterable[tuple[Tag, Iterable[StoredChunk]]],
-        format_: Format,
+        format_: UnlockedFormat,
         pool: KeyPool,
         cipher: Cipher,
         *,
@@ -269,7 +270,7 @@ class Session(Generic[Tag]):
         return ahead + self._is_waiting
 
     def _prepare(
-        self, number: int, opener: FileOpener, chunk: StoredChunk, expected: int
+        self, number: int, opener: FileDecryptor, chunk: StoredChunk, expected: int
     ) -> Item[Tag]:
         item: Item[Tag] = Item(number, chunk=chunk, opener=opener)
         try:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from qbackup.base.errors import ChunkMissing
+from qbackup.base.events import Event, Lost
 from qbackup.base.names import display
-from qbackup.formats import Event, FileOpener, LockedChunk, Lost
+from qbackup.formats.protocol import FileDecryptor, SealedChunk
 from qbackup.pipeline.key_request import Ticket
 from qbackup.pipeline.threads import SIGNAL_SECONDS
 
@@ -77,14 +78,14 @@ class Item(Generic[Tag]):
     number: int
     tag: Tag | None = None
     chunk: StoredChunk | None = None
-    locked: LockedChunk | None = None
+    locked: SealedChunk | None = None
     ticket: Ticket | None = None
     body: memoryview | None = None
     proof: bytes | None = None
     event: Event | None = None
     held: int = 0
     error: BaseException | None = None
-    opener: FileOpener | None = None
+    opener: FileDecryptor | None = None
     ends: bool = False
     is_last: bool = False
 

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from qbackup.archive.file import BackupFile
-from qbackup.base.errors import QBackupError
+from qbackup.base.errors import FILE_ERRORS, QBackupError, without_traceback
+from qbackup.base.events import Event, Extent, Lost, Missing
 from qbackup.base.report import ByteRange, RangeState
 from qbackup.content.inner import InnerArchive
-from qbackup.content.piece_queue import LOSSES, kept
-from qbackup.content.placing import Extent, Missing
-from qbackup.formats import Event, Lost
 from qbackup.restore.output.folders import DAMAGED_SUFFIX
 from qbackup.restore.sinks import CannotWrite, FileSink
 from qbackup.restore.tree import TreeRestore
@@ -52,7 +50,7 @@ class Losses:
         event = next(self._events)
         if isinstance(event, Lost):
             self._count += 1
-            error = kept(event.error)
+            error = without_traceback(event.error)
             self.first = self.first or error
             if len(self._named) < _CHUNKS_LIMIT:
                 self._named.append(str(error))
@@ -129,7 +127,7 @@ class Remains:
 
     def lose(self, error: QBackupError) -> None:
         """Something is wrong."""
-        self.error = self.error or kept(error)
+        self.error = self.error or without_traceback(error)
 
     @property
     def byte_ranges(self) -> tuple[ByteRange, ...]:
@@ -144,7 +142,7 @@ def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: BackupFile)
     remains = Remains()
     try:
         entry = inner.only_file()
-    except LOSSES as error:
+    except FILE_ERRORS as error:
         remains.lose(error)
         size = _write_unplaced(inner, sink, remains)
     else:
@@ -197,7 +195,7 @@ def _write_unplaced(inner: InnerArchive, sink: FileSink, remains: Remains) -> in
 def _prove_end(inner: InnerArchive, remains: Remains, losses: Losses) -> None:
     try:
         inner.finish()
-    except LOSSES as error:
+    except FILE_ERRORS as error:
         remains.lose(error)
     losses.note_all()
     if losses.first is not None:
@@ -226,7 +224,7 @@ def tree(inner: InnerArchive, restore: TreeRestore, losses: Losses, file: Backup
     try:
         for entry in inner.entries():
             restore.add(entry)
-    except LOSSES as error:
+    except FILE_ERRORS as error:
         remains.lose(error)
     losses.note_all()
     for loss in (*(why for _, why in restore.lost[:1]), losses.first):

@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qbackup.base.errors import NotInBackup
-from qbackup.base.names import display, folded, unsafe_reason, without_dot
+from qbackup.base.names import METADATA_PATH, display, folded, unsafe_reason, without_dot
 from qbackup.base.report import FileResult
 from qbackup.content.folder_files import archives_above, entry_below
-from qbackup.formats.metadata import METADATA_PATH, QubeTable
+from qbackup.formats.metadata import QubeTable
 from qbackup.restore.output.folders import DAMAGED_SUFFIX
 
 NO_FILES = "*"

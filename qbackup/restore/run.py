@@ -11,16 +11,16 @@ from typing import TypeAlias
 from qbackup.archive.chunk import EncryptedChunk
 from qbackup.archive.file import BackupFile, OnChunk
 from qbackup.base.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory, QBackupError
+from qbackup.base.events import Event
 from qbackup.base.limits import Limits
-from qbackup.base.names import display, must_have_content
+from qbackup.base.names import METADATA_PATH, display, must_have_content
 from qbackup.base.report import FileResult, OnProgress, Progress
 from qbackup.content.inner import InnerArchive, Kind
-from qbackup.formats import Event
-from qbackup.formats.metadata import METADATA_PATH
 from qbackup.restore import damaged
 from qbackup.restore.damaged import Losses, Remains
 from qbackup.restore.entries import EntriesRestore, Outcome, pending
 from qbackup.restore.plan import Plan, Target
+from qbackup.restore.results import failed
 from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, Writer
 from qbackup.restore.tree import TreeRestore
 
@@ -295,7 +295,7 @@ class Run:
         if remains.error is not None and not keeps:  # what else is in it is nowhere
             return [replace(result, notes=())]
         lost = [
-            _part_of(target, path, "").after(error, reason=f"not restored: {error}")
+            failed(_part_of(target, path, ""), error, reason=f"not restored: {error}")
             for path, error in restore.lost
         ]
         return [result, *lost, *(_part_of(target, *what) for what in restore.refused)]
@@ -430,7 +430,7 @@ def _is_image(file: BackupFile) -> bool:
 def _told(result: FileResult, error: QBackupError) -> FileResult:
     """The result of a file that an error costs; the chunk is named where it is known."""
     place = f"{error.chunk}: " if error.chunk else ""
-    return result.after(error, reason=place + error.reason)
+    return failed(result, error, reason=place + error.reason)
 
 
 def _part_of(target: Target, path: str, reason: str) -> FileResult:

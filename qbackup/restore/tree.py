@@ -19,11 +19,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from qbackup.base.errors import Damaged, LimitExceeded, QBackupError
+from qbackup.base.errors import FILE_ERRORS, Damaged, LimitExceeded, QBackupError, without_traceback
+from qbackup.base.events import Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import display, encode, unsafe_reason
-from qbackup.content.piece_queue import LOSSES, kept
-from qbackup.content.placing import Extent
 from qbackup.restore.output.standins import stand_ins
 from qbackup.restore.sinks import CannotWrite, FileSink, NameRefused, NoLinks, TreeSink
 
@@ -102,7 +101,7 @@ class TreeRestore:
             self._make(entry)
         except CannotWrite as error:
             self._refuse(entry.path, str(error))
-        except LOSSES as error:
+        except FILE_ERRORS as error:
             if not self.past_damage or entry.kind != "file":
                 raise
             self._lose(entry.path, error)
@@ -357,7 +356,7 @@ class TreeRestore:
 
     def _lose(self, path: str, error: QBackupError) -> None:
         if len(self.lost) < _REFUSED_LIMIT:
-            self.lost.append((path, kept(error)))
+            self.lost.append((path, without_traceback(error)))
         else:
             self._unnamed += 1
 

@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import ArchiveDamaged, Damaged, LimitExceeded, MachineError, QBackupError
 from qbackup.base.limits import Limits
-from qbackup.base.names import display
-from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, display
 from qbackup.storage.scan import (
-    Seams,
+    ArchivePadding,
     StoredMember,
     Warn,
     Window,
@@ -65,7 +64,7 @@ def scan_past_damage(
     """
     window = Window(source)
     search = _Search(source, limits, is_part)
-    seams = Seams(limits, warn, lose)
+    seams = ArchivePadding(limits, warn, lose)
     resume = count = 0
     begins = True  # a member is said to begin here
     while True:

@@ -171,7 +171,7 @@ def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[Sto
     window = Window(source)
     check_first_block(window.take(BLOCK_SIZE, _HEADERS_SIZE - BLOCK_SIZE))
     window.position = 0
-    seams = Seams(limits, warn, lose)
+    seams = ArchivePadding(limits, warn, lose)
     count = 0
     while True:
         member = next_member(window, limits)
@@ -260,7 +260,7 @@ def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarM
         raise
 
 
-class Seams:
+class ArchivePadding:
     """The zero blocks behind each archive, as the scan passes them.
 
     GNU tar pads an archive to whole records, so the place of the next header is known

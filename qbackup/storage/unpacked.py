@@ -25,9 +25,15 @@ from typing import Any, BinaryIO, NamedTuple
 
 from qbackup.base.errors import LimitExceeded, MachineError, NotABackup
 from qbackup.base.limits import Limits
-from qbackup.base.names import ENCRYPTED_SUFFIX, decode, display, parse_chunk_name
-from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME
-from qbackup.formats.metadata import METADATA_PATH
+from qbackup.base.names import (
+    ENCRYPTED_SUFFIX,
+    HEADER_COPY_NAME,
+    HEADER_NAME,
+    METADATA_PATH,
+    decode,
+    display,
+    parse_chunk_name,
+)
 from qbackup.storage.source import SeekableSource, Source, Use, open_source
 from qbackup.storage.tar.plain_header import make_header
 from qbackup.storage.tar.reader import BLOCK_SIZE, MAGIC_OFFSET

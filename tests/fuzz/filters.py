@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from qbackup.base.errors import LimitExceeded, QBackupError
+from qbackup.base.events import Data
 from qbackup.content import filters
 from qbackup.content.filters import KNOWN_FILTERS, NONE, OUTPUT_SIZE, choose_filter, told_filter
-from qbackup.formats import Data
 from tests.fuzz.common import LIMITS, outcome
 from tests.tarbytes import in_pieces
 

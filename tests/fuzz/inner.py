@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from qbackup.base.errors import Damaged, QBackupError
+from qbackup.base.events import Extent, Gap, Missing, Piece
 from qbackup.base.names import decode
 from qbackup.content.inner import InnerArchive
-from qbackup.content.piece_queue import Gap, Piece
-from qbackup.content.placing import Extent, Missing
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.container import tarfile_members
 from tests.tarbytes import in_pieces, read_headers

@@ -20,9 +20,9 @@ from typing import Any
 
 import qbackup
 from qbackup.base.errors import QBackupError
+from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.content.filters import KNOWN_FILTERS, NONE, choose_filter
-from qbackup.formats import Data
 from qbackup.storage.scan import scan
 from tests import fuzz, vectorfiles
 from tests.fuzz import backup, common, guard, made

@@ -8,7 +8,7 @@ from qbackup.base.errors import QBackupError
 from tests.fuzz.common import LIMITS
 from tests.tarbytes import BLOCK, header, read_headers
 
-Seam = tuple[bytes, int]
+VolumeBoundary = tuple[bytes, int]
 
 
 def runs(archive: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -26,10 +26,10 @@ def runs(archive: bytes) -> Iterator[tuple[int, int, bytes]]:
         position = start + found.stored_size + found.padding
 
 
-def seams(archive: bytes, cuts: Sequence[int]) -> list[Seam | None]:
+def seams(archive: bytes, cuts: Sequence[int]) -> list[VolumeBoundary | None]:
     """For each place what must be said there; None where it is not within a member's data."""
     members = list(runs(archive))
-    found: list[Seam | None] = []
+    found: list[VolumeBoundary | None] = []
     for cut in cuts:
         within = (m for m in members if m[0] <= cut < m[1])
         found.append(next(((name[:100], end - cut) for _, end, name in within), None))

@@ -12,9 +12,9 @@ import itertools
 from collections.abc import Sequence
 
 from qbackup.base.errors import QBackupError
+from qbackup.base.events import Data
 from qbackup.content.inner import InnerArchive
 from qbackup.content.volumes import choose_volumes
-from qbackup.formats import Data
 from qbackup.storage.tar.reader import parse_continuation
 from tests.fuzz import volumecut
 from tests.fuzz.common import LIMITS, archives, outcome
@@ -56,7 +56,7 @@ def _check(volumes: Sequence[bytes], *, is_compressed: bool) -> None:
         assert all(wanted is None or wanted == found for wanted, found in seams)
 
 
-def _said(volume: bytes) -> volumecut.Seam | None:
+def _said(volume: bytes) -> volumecut.VolumeBoundary | None:
     if len(volume) < BLOCK:
         return None
     seam = outcome(lambda: parse_continuation(volume[:BLOCK]))

@@ -17,7 +17,7 @@ from typing import BinaryIO
 import qbackup
 from qbackup import BackupArchive, FileResult, Report
 from qbackup.base.errors import QBackupError
-from qbackup.formats.metadata import METADATA_PATH
+from qbackup.base.names import METADATA_PATH
 from tests.fuzz.common import LIMITS, one_way, outcome
 from tests.fuzz.tree import scratch
 from tests.restored import snapshot, statuses

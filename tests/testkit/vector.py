@@ -29,7 +29,7 @@ EXPECTATIONS: dict[str, tuple[int, ...]] = {
     "not a backup": (4,),
     "unsupported": (4,),
 }
-LOSSES = ("damaged", "limit", "missing", "refused")
+FILE_ERRORS = ("damaged", "limit", "missing", "refused")
 SOURCES = ("any", "file", "pipe")
 
 _PLAIN = "".join(sorted({*string.printable} - {*string.whitespace} - {"%"}))
@@ -49,7 +49,7 @@ class Vector:
         backup: the bytes.
         files: path below the output folder → size and SHA-256, as `restored.content` has them.
         links: path of a symbolic link → its target.
-        lost: QUBE/FILE → one of `LOSSES`.
+        lost: QUBE/FILE → one of `FILE_ERRORS`.
         warnings: names that a restore must mention, though nothing of value is lost.
         source: ``file`` or ``pipe`` where only one of them gives this result.
         options: of the command line, such as ``--salvage``.

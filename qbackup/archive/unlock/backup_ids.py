@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qbackup.archive.chunk import EncryptedChunk
-from qbackup.content.piece_queue import LOSSES
-from qbackup.formats import Format
+from qbackup.base.errors import FILE_ERRORS
+from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 
 _FRONT = 5  # witnesses that decide between two proven ids
@@ -31,16 +31,16 @@ class Proofs:
     in_front: str | None = None
 
 
-def fits(format_: Format, chunk: EncryptedChunk, pipeline: Pipeline) -> bool:
+def fits(format_: UnlockedFormat, chunk: EncryptedChunk, pipeline: Pipeline) -> bool:
     """Whether a chunk's head was made with this passphrase, backup id and name."""
     try:
         return pipeline.fits(format_, chunk)
-    except LOSSES:
+    except FILE_ERRORS:
         return False
 
 
 def prove(
-    formats: Mapping[str, Format],
+    formats: Mapping[str, UnlockedFormat],
     witnesses: Iterable[EncryptedChunk],
     pipeline: Pipeline,
 ) -> Proofs:

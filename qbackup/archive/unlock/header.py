@@ -24,15 +24,15 @@ from qbackup.base.errors import (
     WrongPassphrase,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import display
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, METADATA_PATH, display
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import MAGIC as SCRYPT_MAGIC
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats import Door, LockedHeader, choose_door
-from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader, read_version
-from qbackup.formats.metadata import METADATA_PATH
-from qbackup.formats.v4 import Door4
+from qbackup.formats import choose_format
+from qbackup.formats.header import BackupHeader, read_version
+from qbackup.formats.protocol import Format, LockedHeader
+from qbackup.formats.v4 import Format4
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.scan import StoredMember
@@ -89,7 +89,7 @@ class Front:
         self._hmac_algorithm = hmac_algorithm
         # what the root key is or comes from, and the header as it is proven
         self._proven: tuple[RootKey | Derivation, bytes] | None = None
-        self._door: Door | None = None
+        self._door: Format | None = None
         self._locked: LockedHeader | None = None  # that has been opened
         self.faults: list[str] = []
         self._begin()
@@ -99,15 +99,15 @@ class Front:
         self._header = self._read_header()
         self._choose_door(read_version(self._header, self._limits))
 
-    def _choose_door(self, version: int) -> Door:
-        self._door = choose_door(version, hmac_algorithm=self._hmac_algorithm)
+    def _choose_door(self, version: int) -> Format:
+        self._door = choose_format(version, hmac_algorithm=self._hmac_algorithm)
         self._catalog.naming = self._door.naming
         return self._door
 
     @property
-    def door(self) -> Door:
+    def door(self) -> Format:
         """What is known of the format; of format 4 where the header can't tell."""
-        return self._door if self._door is not None else Door4()
+        return self._door if self._door is not None else Format4()
 
     @property
     def untrusted_header(self) -> BackupHeader:

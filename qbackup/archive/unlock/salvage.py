@@ -14,7 +14,7 @@ A drive may hold older backups too, and somebody may have planted one. So up to 
 copies are looked at; where they name more than one id, chunks all over the file decide, and where
 two ids are proven both are named.
 
-Where a chunk proves no id (`Door.heads_name_backup`) nothing can stand in for the header, and the
+Where a chunk proves no id (`Format.heads_name_backup`) nothing can stand in for the header, and the
 first one counts. Where another one stands in the file, that is told, with what to do for it.
 
 What was done is said in `SalvagedFront.faults`, and whatever follows is no full success.
@@ -32,6 +32,7 @@ from qbackup.archive.chunk import EncryptedChunk
 from qbackup.archive.unlock.backup_ids import Proofs, prove
 from qbackup.archive.unlock.header import NOTHING_FITS, Front
 from qbackup.base.errors import (
+    FILE_ERRORS,
     HeaderAltered,
     MachineError,
     NotABackup,
@@ -43,15 +44,15 @@ from qbackup.base.errors import (
     WrongPassphrase,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import decode, display
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, decode, display
 from qbackup.content.filters import NONE, told_filter
-from qbackup.content.piece_queue import LOSSES
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats import Format, choose_door
-from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME, BackupHeader
-from qbackup.formats.v4 import Format4
+from qbackup.formats import choose_format
+from qbackup.formats.header import BackupHeader
+from qbackup.formats.protocol import UnlockedFormat
+from qbackup.formats.v4 import UnlockedFormat4
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.source import Source
@@ -182,7 +183,7 @@ class SalvagedFront(Front):
             return self._accept_copy(proven[0], headers)
         few = isinstance(error, WrongPassphrase) and not copies
         witnesses = self._chunks.spread_chunks(_FEW_WITNESSES if few else _WITNESSES_LIMIT)
-        formats = {id_: Format4(id_, passphrase, self._limits) for id_ in ids}
+        formats = {id_: UnlockedFormat4(id_, passphrase, self._limits) for id_ in ids}
         proofs = prove(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
         chosen = proofs.in_front
         if chosen is None and copies and (proven or not witnesses):
@@ -209,7 +210,7 @@ class SalvagedFront(Front):
         for offset, header in headers.items():
             with contextlib.suppress(Unlockable, Unreadable):
                 parsed = BackupHeader.parse(header, self._limits)
-                names_backup = choose_door(parsed.version).heads_name_backup
+                names_backup = choose_format(parsed.version).heads_name_backup
                 if header != self._header and not (names_backup and self.door.heads_name_backup):
                     found.append(
                         f"another header, of format {parsed.version}, is in this file, and what it"
@@ -301,9 +302,13 @@ class SalvagedFront(Front):
             )
 
     def _header_with(
-        self, id_: str, format_: Format, proofs: Sequence[EncryptedChunk], pipeline: Pipeline,
+        self,
+        id_: str,
+        format_: UnlockedFormat,
+        proofs: Sequence[EncryptedChunk],
+        pipeline: Pipeline,
         error: QBackupError,
-    ) -> BackupHeader:  # fmt: skip
+    ) -> BackupHeader:
         name = None if self._knows_filter else self._told_filter(format_, proofs, pipeline)
         self.faults.append(
             f"the header can't be authenticated ({error.reason}); its backup id"
@@ -325,7 +330,7 @@ class SalvagedFront(Front):
         )
 
     def _told_filter(
-        self, format_: Format, proofs: Sequence[EncryptedChunk], pipeline: Pipeline
+        self, format_: UnlockedFormat, proofs: Sequence[EncryptedChunk], pipeline: Pipeline
     ) -> str:
         """Told from the first verified chunk that begins a file; those that fit come first.
 
@@ -336,7 +341,7 @@ class SalvagedFront(Front):
         for chunk in islice(chain(proven, self._chunks.beginnings()), _FILTER_TRIES):
             try:
                 data = pipeline.open_chunk(format_, chunk)
-            except LOSSES:
+            except FILE_ERRORS:
                 continue
             if not len(data):
                 continue

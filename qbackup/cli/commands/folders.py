@@ -9,11 +9,10 @@ from dataclasses import dataclass, field
 
 from qbackup.archive.archive import BackupArchive
 from qbackup.archive.file import BackupFile
-from qbackup.base.errors import Damaged, NotInBackup, UsageError
+from qbackup.base.errors import Damaged, NotInBackup, UsageError, without_traceback
 from qbackup.base.names import display, within, without_dot
 from qbackup.cli import output, show
 from qbackup.content.inner import Entry
-from qbackup.content.piece_queue import kept
 
 _TYPE_BITS = {
     "file": stat.S_IFREG,
@@ -68,7 +67,7 @@ class _Listing:
                     if self._is_shown(path, entry):
                         yield path, entry
             except Damaged as error:
-                self.errors.append(str(kept(error)))
+                self.errors.append(str(without_traceback(error)))
         if not is_there and not self.errors:
             raise NotInBackup(f"there is nothing called {display(self.wanted)} in it")
 

@@ -5,12 +5,11 @@ refused: no entity of any kind is needed, and each kind has cost somebody memory
 """
 
 from qbackup.formats.metadata.parse import parse_known_qubes, parse_qubes_xml
-from qbackup.formats.metadata.record import METADATA_PATH, QubeRecord
+from qbackup.formats.metadata.record import QubeRecord
 from qbackup.formats.metadata.settings import Device, KnownQube, QubeSettings
 from qbackup.formats.metadata.table import QubeTable
 
 __all__ = [
-    "METADATA_PATH",
     "Device",
     "KnownQube",
     "QubeRecord",

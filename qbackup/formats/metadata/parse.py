@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.base.limits import Limits
-from qbackup.base.names import display
+from qbackup.base.names import METADATA_PATH, display
 from qbackup.formats.metadata import release3, release4
-from qbackup.formats.metadata.record import METADATA_PATH, QubeRecord
+from qbackup.formats.metadata.record import QubeRecord
 from qbackup.formats.metadata.settings import KnownQube
 from qbackup.formats.metadata.strict_xml import parse_xml
 

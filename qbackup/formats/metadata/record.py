@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-METADATA_PATH = "qubes.xml"
 DOM0_NAME = "dom0"
 DOM0_FOLDER = "dom0-home"
 ADMIN_CLASS = "AdminVM"

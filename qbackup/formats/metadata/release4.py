@@ -10,14 +10,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qbackup.base.errors import Damaged
-from qbackup.formats.metadata.record import (
-    ADMIN_CLASS,
-    DOM0_NAME,
-    METADATA_PATH,
-    NO_LABEL,
-    QubeRecord,
-    parse_size,
-)
+from qbackup.base.names import METADATA_PATH
+from qbackup.formats.metadata.record import ADMIN_CLASS, DOM0_NAME, NO_LABEL, QubeRecord, parse_size
 from qbackup.formats.metadata.settings import KnownQube
 from qbackup.formats.metadata.settings4 import read_settings
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.base.limits import Limits
-from qbackup.formats.metadata.record import METADATA_PATH
+from qbackup.base.names import METADATA_PATH
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element, XMLParser

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from qbackup.base.errors import LimitExceeded, QBackupError
-from qbackup.content.placing import Extent
+from qbackup.base.events import Extent
 from qbackup.image.ext4.extents import Runs
 from qbackup.image.ext4.filesystem import Ext4
 from qbackup.image.ext4.inode import Inode

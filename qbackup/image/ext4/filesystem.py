@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 
-from qbackup.base.errors import Damaged, LimitExceeded, QBackupError, Unreadable, UnsupportedFormat
+from qbackup.base.errors import (
+    Damaged,
+    LimitExceeded,
+    QBackupError,
+    Unreadable,
+    UnsupportedFormat,
+    without_traceback,
+)
 from qbackup.base.limits import Limits
-from qbackup.content.piece_queue import kept
 from qbackup.image.device import Device, Overlaid
 from qbackup.image.ext4 import directory, journal, superblock
 from qbackup.image.ext4.crc32c import crc32c
@@ -230,7 +236,7 @@ class Ext4:
                 try:
                     yield from self._names_in(number, inode)
                 except Damaged as error:  # costs the names in this block
-                    fault = fault or kept(error)
+                    fault = fault or without_traceback(error)
         if fault is None and end * self.superblock.block_size < max(inode.size, 1):
             fault = Damaged(_FOLDER_HOLE)
         if fault is not None:

@@ -16,8 +16,14 @@ from qbackup.base.errors import (
     NotABackup,
     QBackupError,
 )
-from qbackup.base.names import PROOF_LIMIT_BYTES, ChunkName, Naming, display
-from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME
+from qbackup.base.names import (
+    HEADER_COPY_NAME,
+    HEADER_NAME,
+    PROOF_LIMIT_BYTES,
+    ChunkName,
+    Naming,
+    display,
+)
 from qbackup.storage.scan import StoredMember, Warn
 from qbackup.storage.source import Source
 

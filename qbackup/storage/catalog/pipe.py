@@ -11,10 +11,8 @@ from qbackup.archive.chunk import EncryptedChunk, ReadProof
 from qbackup.archive.file import Access, BackupFile
 from qbackup.base.errors import AlreadyPassed, ArchiveDamaged, HeaderAltered, QBackupError
 from qbackup.base.limits import Limits
-from qbackup.base.names import ChunkName, display
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, METADATA_PATH, ChunkName, display
 from qbackup.formats import v4
-from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME
-from qbackup.formats.metadata import METADATA_PATH
 from qbackup.storage.catalog.common import (
     SCAN_ERRORS,
     MakeChunk,

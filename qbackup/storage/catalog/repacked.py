@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from qbackup.base.errors import NotABackup, QBackupError
-from qbackup.base.names import ChunkName, decode, display, encode
-from qbackup.formats.header import HEADER_NAME
-from qbackup.formats.metadata import METADATA_PATH
+from qbackup.base.names import HEADER_NAME, METADATA_PATH, ChunkName, decode, display, encode
 from qbackup.storage.catalog.common import SCAN_ERRORS, first_member
 from qbackup.storage.scan import StoredMember, Warn
 

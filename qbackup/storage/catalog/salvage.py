@@ -11,9 +11,8 @@ from qbackup.archive.chunk import EncryptedChunk, ReadProof
 from qbackup.archive.file import Access
 from qbackup.base.errors import QBackupError
 from qbackup.base.limits import Limits
-from qbackup.base.names import ChunkName, Naming, display
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, ChunkName, Naming, display
 from qbackup.formats import v3, v4
-from qbackup.formats.header import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.pipeline.stage_queue import StoredChunk
 from qbackup.storage.catalog.common import SCAN_ERRORS, MakeChunk, add_fault
 from qbackup.storage.catalog.repacked import folder_of, inside
