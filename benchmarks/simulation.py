@@ -25,7 +25,7 @@ from benchmarks.clock import Clock, Shared
 from benchmarks.parts import Chunk, Idle, Line, Memory, RemoteWorkers
 from benchmarks.scenario import CHUNK, MIB, Backup, Machine, Outcome, Rates
 from qbackup.crypto.romix.tuning import PASS_SECONDS, WIDTH, kernel_width
-from qbackup.pipeline.schedule import Schedule, Start, Way
+from qbackup.pipeline.schedule import Assignment, Schedule, Strategy
 from qbackup.pipeline.workers import LINGER_SECONDS
 
 _HELD = 2  # chunks of a session, where the backup can be read anywhere
@@ -133,7 +133,7 @@ class Simulation:
                 self._end_idle(self._idle[-1])
             self._start(start)
 
-    def _start(self, start: Start[Chunk]) -> None:
+    def _start(self, start: Assignment[Chunk]) -> None:
         self._waiting_lanes -= sum(share.count for share in start.shares)
         self._running += start.jobs
         self._memory.take(start.memory, self._keep_less)
@@ -141,21 +141,21 @@ class Simulation:
             self._key_work += work
             self._cores.add(work, functools.partial(self._job_done, start, [len(works)]))
 
-    def _work_of(self, start: Start[Chunk]) -> list[float]:
+    def _work_of(self, start: Assignment[Chunk]) -> list[float]:
         """Seconds of a core, for each thread."""
         size = self._parameters.n * self._parameters.r
         lanes = sum(share.count for share in start.shares)
-        if start.way is Way.KERNEL and self._rates.kernel is not None:
+        if start.way is Strategy.KERNEL and self._rates.kernel is not None:
             return [self._rates.kernel * PASS_SECONDS[lanes] * size]
         threads = start.jobs
         return [self._rates.lane * size * len(range(i, lanes, threads)) for i in range(threads)]
 
-    def _job_done(self, start: Start[Chunk], left: list[int]) -> None:
+    def _job_done(self, start: Assignment[Chunk], left: list[int]) -> None:
         left[0] -= 1
         if not left[0]:
             self._derived(start)
 
-    def _derived(self, start: Start[Chunk]) -> None:
+    def _derived(self, start: Assignment[Chunk]) -> None:
         """As in `KeyPool._work`."""
         self._schedule.done(start)
         self._running -= start.jobs
@@ -164,7 +164,7 @@ class Simulation:
         if again is not None:
             self._start(again)
         self._dispatch()
-        if again is None and start.way is Way.KERNEL:
+        if again is None and start.way is Strategy.KERNEL:
             self._linger(start.memory)
         for share in start.shares:
             share.key.lanes -= share.count
@@ -211,7 +211,7 @@ class Simulation:
             self._remote.derive(functools.partial(self._remote_done, chunk))
 
     def _remote_derivation(self) -> float:
-        """Seconds that `qbackup.crypto.scrypt_steps.mix` takes for one key."""
+        """Seconds that `qbackup.crypto.scrypt_steps.romix` takes for one key."""
         size, p = self._parameters.n * self._parameters.r, self._parameters.p
         widths = [min(WIDTH, p - first) for first in range(0, p, WIDTH)]
         passed = sum(PASS_SECONDS[lanes] for lanes in widths) * (self._rates.kernel or 0.0)

@@ -22,7 +22,7 @@ from qbackup.base.errors import (
 from qbackup.base.limits import Limits
 from qbackup.base.names import ChunkName
 from qbackup.storage.catalog import Catalog
-from qbackup.storage.catalog.seekable import Proofs
+from qbackup.storage.catalog.seekable import HmacIndex
 from qbackup.storage.scan import ChunkTable, StoredMember
 from qbackup.storage.source import open_source
 from tests.tarbytes import archive, header, member, pax
@@ -364,12 +364,12 @@ class TestPipes:
 class TestProofs:
     CHUNK = ChunkName("vm1/private.img", 1)
 
-    def proofs(self, *indexes: int, limit: int) -> Proofs:
+    def proofs(self, *indexes: int, limit: int) -> HmacIndex:
         """Members of one byte each, their own place in the file, that prove chunks of one file."""
         table = ChunkTable()
         for place, index in enumerate(indexes):
             table.add(ChunkName(self.CHUNK.path, index), StoredMember("", place, 1))
-        return Proofs(table, open_source(io.BytesIO(bytes(range(len(indexes))))), limit=limit)
+        return HmacIndex(table, open_source(io.BytesIO(bytes(range(len(indexes))))), limit=limit)
 
     @pytest.mark.parametrize(("limit", "count"), [(1, 1), (4, 4), (9, 6)])
     def test_of_one_name_are_read_up_to_a_limit(self, limit: int, count: int) -> None:

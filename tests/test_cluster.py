@@ -19,7 +19,7 @@ import pytest
 
 import qbackup
 from qbackup.cli import cluster as cluster_module
-from qbackup.crypto.scrypt_steps import mix
+from qbackup.crypto.scrypt_steps import romix
 from tests import restored
 from tests.commandline import (
     EXAMPLES,
@@ -81,7 +81,7 @@ def address(distributed: Any) -> Iterator[str]:
     """Of workers that have begun: what one loads first takes longer than all of `slow`."""
     with cluster(distributed) as made:
         with distributed.Client(made, set_as_default=False) as client:
-            client.run(mix, bytes(5 * 1024), 4, 8)
+            client.run(romix, bytes(5 * 1024), 4, 8)
         yield made.scheduler_address
 
 

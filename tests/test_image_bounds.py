@@ -14,7 +14,7 @@ from qbackup.base.limits import Limits
 from qbackup.image import open_image, tree
 from qbackup.image.ext4 import journal
 from qbackup.image.ext4.crc32c import crc32c
-from qbackup.image.ext4.extents import Run, Runs
+from qbackup.image.ext4.extents import BlockRun, Runs
 from qbackup.image.ext4.journal import ReadBlock, replay
 from tests.imagekit import MIB
 from tests.maker import debugfs, make_ext4
@@ -115,11 +115,11 @@ class TestMemory:
     def test_pieces_of_a_file_cost_24_bytes_each(self) -> None:
         many = 50_000
         tracemalloc.start()
-        runs = Runs(Run(2 * number, 3 * number + 1000, 1) for number in range(many))
+        runs = Runs(BlockRun(2 * number, 3 * number + 1000, 1) for number in range(many))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 40 * many
-        assert runs.at(2 * many - 2) == Run(2 * many - 2, 3 * many + 997, 1)
+        assert runs.at(2 * many - 2) == BlockRun(2 * many - 2, 3 * many + 997, 1)
         assert (runs.at(1), runs.after(1), runs.after(2 * many)) == (None, 2, None)
 
     def test_revoked_blocks_of_a_journal_cost_none(self) -> None:

@@ -20,7 +20,7 @@ from qbackup.base.errors import (
 )
 from qbackup.image import Image, fstab, mounted, open_image
 from qbackup.image import open as opening
-from qbackup.image.device import Device
+from qbackup.image.device import ImageBytes
 from qbackup.image.kinds import identify
 from tests.diskkit import (
     CONTENTS,
@@ -54,7 +54,7 @@ class TestContents:
     @pytest.mark.parametrize("name", CONTENTS)
     def test_are_what_blkid_says(self, name: str) -> None:
         theirs = CONTENTS[name]
-        ours = identify(Device(io.BytesIO(data_of(name))))
+        ours = identify(ImageBytes(io.BytesIO(data_of(name))))
         assert ours.kind == theirs["TYPE"]
         if ours.kind not in ("ntfs", "exfat"):  # theirs are in a file, and that is not read
             assert ours.label == theirs.get("LABEL", "")
@@ -86,12 +86,12 @@ class TestContents:
     ) -> None:
         data = bytearray(MIB)
         data[offset : offset + len(mark)] = mark
-        assert identify(Device(io.BytesIO(data))).kind == kind
+        assert identify(ImageBytes(io.BytesIO(data))).kind == kind
 
     @pytest.mark.parametrize("size", [0, 1, 511, 1024, 4096, 70_000])
     def test_can_be_cut_anywhere(self, size: int) -> None:
         for name in CONTENTS:
-            identify(Device(io.BytesIO(data_of(name)[:size])))
+            identify(ImageBytes(io.BytesIO(data_of(name)[:size])))
 
 
 @pytest.mark.parametrize("name", DISKS)

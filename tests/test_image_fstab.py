@@ -6,18 +6,25 @@ import random
 
 import pytest
 
-from qbackup.image.fstab import ENTRIES_LIMIT, SIZE_LIMIT, Entry, Source, parse_fstab, parse_source
+from qbackup.image.fstab import (
+    ENTRIES_LIMIT,
+    SIZE_LIMIT,
+    MountLine,
+    MountSource,
+    parse_fstab,
+    parse_source,
+)
 
 
 class TestLines:
     def test_have_four_fields_that_count(self) -> None:
         text = b"UUID=1-2  /home\text4 rw,noatime 0 2 # more\n"
-        assert parse_fstab(text) == [Entry("UUID=1-2", "/home", "ext4", ("rw", "noatime"))]
+        assert parse_fstab(text) == [MountLine("UUID=1-2", "/home", "ext4", ("rw", "noatime"))]
 
     def test_may_leave_fields_out(self) -> None:
         assert parse_fstab(b"/dev/sda1 /a\n/dev/sda2 /b xfs") == [
-            Entry("/dev/sda1", "/a", "auto", ("defaults",)),
-            Entry("/dev/sda2", "/b", "xfs", ("defaults",)),
+            MountLine("/dev/sda1", "/a", "auto", ("defaults",)),
+            MountLine("/dev/sda2", "/b", "xfs", ("defaults",)),
         ]
 
     def test_have_escapes(self) -> None:
@@ -78,27 +85,27 @@ class TestSources:
     @pytest.mark.parametrize(
         ("text", "source"),
         [
-            ("UUID=ab-CD", Source("UUID", "ab-CD")),
-            ('UUID="ab"', Source("UUID", "ab")),
-            ("LABEL='a b'", Source("LABEL", "a b")),
-            ("LABEL='", Source("LABEL", "'")),
-            ("PARTUUID=x-01", Source("PARTUUID", "x-01")),
-            ("PARTLABEL=x", Source("PARTLABEL", "x")),
-            ("/dev/disk/by-uuid/ab", Source("UUID", "ab")),
-            (r"/dev/disk/by-label/a\x20b", Source("LABEL", "a b")),
-            ("/dev/disk/by-partuuid/ab", Source("PARTUUID", "ab")),
-            ("/dev/sda1", Source("DEVICE", "sda", 1)),
-            ("/dev/xvda12", Source("DEVICE", "xvda", 12)),
-            ("/dev/nvme0n1p3", Source("DEVICE", "nvme0n1p", 3)),
-            ("/dev/mmcblk0p1", Source("DEVICE", "mmcblk0p", 1)),
-            ("/dev/disk/by-id/ata-X_1-part7", Source("DEVICE", "disk/by-id/ata-X_1-part", 7)),
-            ("/dev/sda", Source("OTHER", "/dev/sda")),
-            ("/dev/mapper/luks-ab", Source("OTHER", "/dev/mapper/luks-ab")),
-            ("nas:/export", Source("OTHER", "nas:/export")),
-            ("//server/share", Source("OTHER", "//server/share")),
-            ("/srv", Source("OTHER", "/srv")),
-            ("=", Source("OTHER", "=")),
+            ("UUID=ab-CD", MountSource("UUID", "ab-CD")),
+            ('UUID="ab"', MountSource("UUID", "ab")),
+            ("LABEL='a b'", MountSource("LABEL", "a b")),
+            ("LABEL='", MountSource("LABEL", "'")),
+            ("PARTUUID=x-01", MountSource("PARTUUID", "x-01")),
+            ("PARTLABEL=x", MountSource("PARTLABEL", "x")),
+            ("/dev/disk/by-uuid/ab", MountSource("UUID", "ab")),
+            (r"/dev/disk/by-label/a\x20b", MountSource("LABEL", "a b")),
+            ("/dev/disk/by-partuuid/ab", MountSource("PARTUUID", "ab")),
+            ("/dev/sda1", MountSource("DEVICE", "sda", 1)),
+            ("/dev/xvda12", MountSource("DEVICE", "xvda", 12)),
+            ("/dev/nvme0n1p3", MountSource("DEVICE", "nvme0n1p", 3)),
+            ("/dev/mmcblk0p1", MountSource("DEVICE", "mmcblk0p", 1)),
+            ("/dev/disk/by-id/ata-X_1-part7", MountSource("DEVICE", "disk/by-id/ata-X_1-part", 7)),
+            ("/dev/sda", MountSource("OTHER", "/dev/sda")),
+            ("/dev/mapper/luks-ab", MountSource("OTHER", "/dev/mapper/luks-ab")),
+            ("nas:/export", MountSource("OTHER", "nas:/export")),
+            ("//server/share", MountSource("OTHER", "//server/share")),
+            ("/srv", MountSource("OTHER", "/srv")),
+            ("=", MountSource("OTHER", "=")),
         ],
     )
-    def test_are_told_apart(self, text: str, source: Source) -> None:
+    def test_are_told_apart(self, text: str, source: MountSource) -> None:
         assert parse_source(text) == source

@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from qbackup.base.errors import Damaged, QBackupError, UnsupportedFormat
-from qbackup.image.device import Device
+from qbackup.image.device import ImageBytes
 from qbackup.image.partitions import Partition, find_partitions
 from tests.diskkit import DISKS, data_of, listed, opened
 
@@ -20,7 +20,7 @@ MARK = b"\x55\xaa"
 
 
 def found(data: bytes | bytearray) -> list[Partition]:
-    return find_partitions(Device(io.BytesIO(data)))
+    return find_partitions(ImageBytes(io.BytesIO(data)))
 
 
 def table(*entries: tuple[int, int, int]) -> bytes:

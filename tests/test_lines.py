@@ -15,7 +15,7 @@ import pytest
 import qbackup
 from qbackup import BackupArchive, Incomplete, Progress
 from qbackup.base.errors import MachineError
-from qbackup.pipeline.parallel import Lines, Shared
+from qbackup.pipeline.parallel import ParallelFiles, Shared
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.session import Session
 from qbackup.restore.output.writer import FolderWriter
@@ -152,16 +152,16 @@ class TestProgress:
     ) -> None:
         """Four files for eight jobs: none ends before four have begun."""
         barrier = threading.Barrier(4)
-        put = Lines._put
+        put = ParallelFiles._put
         met = threading.local()
 
-        def put_together(self: Lines[object, object], message: object) -> None:
+        def put_together(self: ParallelFiles[object, object], message: object) -> None:
             if not hasattr(met, "done"):
                 met.done = True
                 barrier.wait(60)
             put(self, message)
 
-        monkeypatch.setattr(Lines, "_put", put_together)
+        monkeypatch.setattr(ParallelFiles, "_put", put_together)
         assert opened(many, PASSPHRASE).verify().ok
 
 
@@ -370,13 +370,13 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str, allowed: int) -> None:
 
 def test_lines_are_for_four_jobs_and_more(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
-    lines = Lines.__init__
+    lines = ParallelFiles.__init__
 
-    def count(self: Lines[object, object], sessions: list[object], work: object) -> None:
+    def count(self: ParallelFiles[object, object], sessions: list[object], work: object) -> None:
         counts.append(len(sessions))
         lines(self, sessions, work)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Lines, "__init__", count)
+    monkeypatch.setattr(ParallelFiles, "__init__", count)
     for jobs in (1, 3, 4, 8, 9, 64):
         with qbackup.open(many, passphrase=PASSPHRASE, jobs=jobs) as archive:
             assert isinstance(archive.pipeline, Pipeline)

@@ -19,7 +19,7 @@ from qbackup.crypto import scrypt_steps
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, lane_mix, load_kernel
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.crypto.scrypt_steps import expand, finish, mix
+from qbackup.crypto.scrypt_steps import expand, finish, romix
 from tests.test_lanes import key_of, need_llvmlite
 
 SECRET = b"correct horse battery staple"
@@ -43,7 +43,7 @@ each_example_alike = settings(
 
 def mixed_key(job: Derivation) -> bytes:
     parameters = job.parameters
-    return finish(job, mix(expand(job), parameters.log2_n, parameters.r))
+    return finish(job, romix(expand(job), parameters.log2_n, parameters.r))
 
 
 class CountingKernel(LaneKernel):
@@ -83,7 +83,7 @@ def forgotten() -> Iterator[None]:
 
 @pytest.fixture
 def kernel(loaded: LaneKernel, forgotten: None, monkeypatch: pytest.MonkeyPatch) -> CountingKernel:
-    """The kernel that `mix` uses."""
+    """The kernel that `romix` uses."""
     counting = CountingKernel(loaded)
     monkeypatch.setattr(scrypt_steps, "load_kernel", lambda: counting)
     return counting
@@ -104,7 +104,7 @@ def no_kernel(forgotten: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture
 def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
-    """`memory(lanes)`: a machine in which `mix` has room for so many lanes of N=2^6, r=8."""
+    """`memory(lanes)`: a machine in which `romix` has room for so many lanes of N=2^6, r=8."""
 
     def set_to(lanes: int | None) -> None:
         cores = os.cpu_count() or 1
@@ -143,7 +143,7 @@ class TestKeys:
 
     def test_mix_of_any_blocks_is_romix_of_each(self, kernel: CountingKernel) -> None:
         blocks = random.Random(3).randbytes(11 * 1024)
-        assert mix(blocks, 7, 8) == b"".join(
+        assert romix(blocks, 7, 8) == b"".join(
             lane_mix()(blocks[at : at + 1024], 1024, 1 << 7) for at in range(0, len(blocks), 1024)
         )
 
@@ -203,7 +203,7 @@ class TestPasses:
         assert kernel.passes == passes
 
     def test_use_one_memory_and_give_it_back(self, kernel: CountingKernel) -> None:
-        mix(bytes(20 * 1024), 4, 8)
+        romix(bytes(20 * 1024), 4, 8)
         assert len(set(map(id, kernel.memories))) == 1
         assert kernel.memories[0]._map is None
 
@@ -215,7 +215,7 @@ class TestPasses:
 
         monkeypatch.setattr(kernel, "prepare", lambda lanes: fail)
         with pytest.raises(RuntimeError):
-            mix(bytes(8 * 1024), 4, 8)
+            romix(bytes(8 * 1024), 4, 8)
         assert kernel.memories[0]._map is None
 
     def test_are_not_made_with_another_r(self, kernel: CountingKernel) -> None:
@@ -227,11 +227,11 @@ class TestPasses:
 class TestMachines:
     def test_the_kernel_is_looked_for_once(self, no_kernel: list[str]) -> None:
         for _ in range(3):
-            mix(bytes(8 * 1024), 2, 8)
+            romix(bytes(8 * 1024), 2, 8)
         assert no_kernel == ["llvmlite"]
 
     def test_the_kernel_is_not_looked_for_where_it_does_not_pay(self, no_kernel: list[str]) -> None:
-        mix(bytes(1024), 2, 8)
+        romix(bytes(1024), 2, 8)
         assert no_kernel == []
 
     @pytest.mark.parametrize("error", [MachineError("wrong keys"), RuntimeError(), OSError()])
@@ -251,7 +251,7 @@ class TestMachines:
         lane_mix.cache_clear()
         monkeypatch.delattr("Crypto.Protocol.KDF._raw_scrypt_lib")
         with pytest.raises(MachineError, match="no ROMix on this machine"):
-            mix(bytes(8 * 1024), 2, 8)
+            romix(bytes(8 * 1024), 2, 8)
 
     @pytest.mark.parametrize("p", [1, 8])
     def test_more_memory_than_there_is_is_not_asked_for(
@@ -259,15 +259,15 @@ class TestMachines:
     ) -> None:
         """Where memory is overcommitted that would end the worker's process."""
         monkeypatch.setattr("qbackup.crypto.kdf.physical_memory", lambda: 2**20 - 1)
-        mix(bytes(p * 1024), 9, 8)
+        romix(bytes(p * 1024), 9, 8)
         with pytest.raises(NotEnoughMemory, match="a key needs 1 MiB"):
-            mix(bytes(p * 1024), 10, 8)
+            romix(bytes(p * 1024), 10, 8)
 
 
 class TestTravelling:
     def test_the_function_goes_by_its_name(self) -> None:
-        parcel = pickle.dumps(mix)
-        assert pickle.loads(parcel) is mix
+        parcel = pickle.dumps(romix)
+        assert pickle.loads(parcel) is romix
         assert b"qbackup.crypto.scrypt_steps" in parcel
         assert len(parcel) < 100
 
@@ -277,8 +277,8 @@ class TestTravelling:
         job = Derivation(SECRET, salt, ScryptParameters(4, 8, p))
         arguments = (expand(job), job.parameters.log2_n, job.parameters.r)
         assert list(map(type, arguments)) == [bytes, int, int]
-        parcel = pickle.dumps((mix, *arguments))
-        answer = pickle.dumps(mix(*arguments))
+        parcel = pickle.dumps((romix, *arguments))
+        answer = pickle.dumps(romix(*arguments))
         key = mixed_key(job)
         for word in (SECRET, salt, key, key[:32], key[32:]):
             assert word not in parcel + answer
@@ -288,5 +288,5 @@ class TestTravelling:
         job = Derivation(SECRET, b"salt", ScryptParameters(8, 8, 2))
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as executor:
-            mixed = executor.submit(mix, expand(job), 8, 8).result()
+            mixed = executor.submit(romix, expand(job), 8, 8).result()
         assert finish(job, mixed) == key_of(job)

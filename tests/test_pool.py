@@ -21,7 +21,7 @@ from qbackup.crypto.romix.tuning import WIDTH
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.pipeline import workers
 from qbackup.pipeline.key_pool import KeyPool
-from qbackup.pipeline.key_request import Holder, Ticket
+from qbackup.pipeline.key_request import ChunkQuota, KeyFuture
 from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
 from tests.test_lanes import need_llvmlite
@@ -443,7 +443,7 @@ class TestLingering:
     def test_it_stays_within_the_budget(self, pool: KeyPool) -> None:
         kept = pool._workers.idle[0].kept
         assert MIB <= kept <= 6 * MIB
-        holder = Holder(2, lambda: True)
+        holder = ChunkQuota(2, lambda: True)
         assert pool.hold(10 * MIB - kept, holder)
         assert len(pool._workers.idle) == 1
         assert pool.hold(MIB, holder), "and it gives way"
@@ -541,7 +541,7 @@ class TestGivingUp:
     def test_who_waits_to_hold_a_chunk_is_told(self, pools: Pools) -> None:
         pool = pools(Watched())
         wanted = [True]
-        holders = [Holder(1, lambda: True), Holder(1, lambda: wanted[0])]
+        holders = [ChunkQuota(1, lambda: True), ChunkQuota(1, lambda: wanted[0])]
         for holder in holders:
             assert pool.hold(MIB, holder)
         answers = [result_in_a_thread(lambda h=h: pool.hold(MIB, h)) for h in holders]  # type: ignore[misc]
@@ -623,7 +623,7 @@ class TestWorkersThatEnd:
             broken.start(job(1)).wait()
 
     def test_who_waits_to_hold_a_chunk_is_told(self, broken: KeyPool) -> None:
-        holder = Holder(1, lambda: True)
+        holder = ChunkQuota(1, lambda: True)
         assert broken.hold(MIB, holder)
         told = result_in_a_thread(lambda: broken.hold(MIB, holder))
         broken.start(job(0))
@@ -688,7 +688,7 @@ class TestTheBudget:
         pool = ready(pools(Watched(lambda lanes: kernel, before=look), 2, memory))
         kinds = [LANES, ScryptParameters(11, 4, 3), ScryptParameters(11, 8, 1)]
         jobs = [job(number, kinds[number // 4 % 3]) for number in range(60)]
-        tickets: list[Ticket] = []
+        tickets: list[KeyFuture] = []
         for one in jobs:
             tickets.append(pool.start(one))
             if len(tickets) > 8:

@@ -19,10 +19,10 @@ import qbackup
 from qbackup.base.errors import Interrupted
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.crypto.scrypt_steps import expand, mix
+from qbackup.crypto.scrypt_steps import expand, romix
 from qbackup.pipeline import key_pool as pool_module
 from qbackup.pipeline.key_pool import KeyPool
-from qbackup.pipeline.key_request import Ticket
+from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.remote import RemoteMixing
 from tests import alter, librarybackup, restored
 from tests.atrest import check_at_rest, threads
@@ -120,7 +120,7 @@ def pools() -> Iterator[Pools]:
         check_at_rest(pool)
 
 
-def start(pool: KeyPool, derivation: Derivation) -> Ticket:
+def start(pool: KeyPool, derivation: Derivation) -> KeyFuture:
     """Asks for a key that can be proved, as a chunk's can."""
     right = key_of(derivation)
     return pool.start(derivation, proves=lambda key: key == right)
@@ -135,7 +135,7 @@ def check_keys(pool: KeyPool, count: int = COUNT) -> None:
     assert [ticket.wait() for ticket in tickets] == list(right.values())
 
 
-def busy(pool: KeyPool) -> Ticket:
+def busy(pool: KeyPool) -> KeyFuture:
     """The pool's own worker is kept busy, so that what follows is for the executor."""
     ticket = pool.start(job(99, ScryptParameters(10, 8, 1)))
     wait_for(lambda: bool(pool.gate.came))  # type: ignore[attr-defined]
@@ -406,7 +406,7 @@ class TestOnesThatFail:
             for number, one in enumerate(jobs):
                 wait_for(lambda: len(futures) > number)  # noqa: B023
                 if number % 2:
-                    told = loop.submit(futures[number].set_result, mix(expand(one), 10, 8))
+                    told = loop.submit(futures[number].set_result, romix(expand(one), 10, 8))
                     tickets[number - 1].cancel()
                     told.result(60)
                     assert tickets[number].wait() == key_of(one)
@@ -426,14 +426,14 @@ class TestWhatTravels:
         """Neither passphrase nor salt nor key, and nothing of the chunk."""
         secret = librarybackup.PASSPHRASE
         keys: list[bytes] = []
-        wait = Ticket.wait
+        wait = KeyFuture.wait
 
-        def waited(self: Ticket) -> bytes:
+        def waited(self: KeyFuture) -> bytes:
             keys.append(wait(self))
             return keys[-1]
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Ticket, "wait", waited)
+            patch.setattr(KeyFuture, "wait", waited)
             with qbackup.open(
                 made.path, passphrase=secret, jobs=1, executor=executor, executor_jobs=8
             ) as backup:
@@ -451,7 +451,7 @@ class TestWhatTravels:
             assert stored[16:48] not in sent, "the salt"
             assert stored[96:128] not in sent, "the data"
         for function, (blocks, log2_n, r), named in executor.calls:
-            assert function is mix
+            assert function is romix
             assert named == {}
             assert (len(blocks), log2_n, r) == (128 * 8, 10, 8)
 

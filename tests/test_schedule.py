@@ -10,33 +10,33 @@ from hypothesis import strategies as st
 
 from qbackup.crypto.romix.tuning import WIDTH, Work, best_pass
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.pipeline.schedule import Schedule, Start, Way
+from qbackup.pipeline.schedule import Assignment, Schedule, Strategy
 
 MIB = 1 << 20
 LANE = ScryptParameters(18, 8, 5)  # 256 MiB a lane
 SINGLE = ScryptParameters(20, 8, 1)  # 1 GiB
 
 
-def lanes(start: Start[str] | None) -> int:
+def lanes(start: Assignment[str] | None) -> int:
     """Of a backend."""
     assert start is not None
-    assert start.way is Way.WHOLE
+    assert start.way is Strategy.WHOLE
     return start.jobs
 
 
-def name(start: Start[str] | None) -> str:
+def name(start: Assignment[str] | None) -> str:
     """What a backend is to derive."""
     assert start is not None
-    assert start.way is Way.WHOLE
+    assert start.way is Strategy.WHOLE
     (share,) = start.shares
     assert share.is_whole
     return share.key
 
 
-def shares(start: Start[str] | None) -> list[tuple[str, int, int]]:
+def shares(start: Assignment[str] | None) -> list[tuple[str, int, int]]:
     """What is in a pass of the kernel."""
     assert start is not None
-    assert start.way is Way.KERNEL
+    assert start.way is Strategy.KERNEL
     assert start.jobs == 1
     assert start.memory >= sum(share.count * share.parameters.lane_memory for share in start.shares)
     return [(share.key, share.first, share.end) for share in start.shares]
@@ -142,7 +142,7 @@ def test_every_derivation_starts_in_order_within_jobs_and_budget(
 ) -> None:
     schedule: Schedule[int] = Schedule(jobs, memory)
     waiting = deque(enumerate(work))
-    running: list[Start[int]] = []
+    running: list[Assignment[int]] = []
     started: list[int] = []
     for choice in choices:
         if waiting and choice % 2:
@@ -486,7 +486,7 @@ class TestLaneKernel:
         schedule: Schedule[int] = Schedule(jobs, memory)
         schedule.use_kernel(lambda parameters: 6 if parameters.r == 8 else 0)
         waiting = deque(enumerate(work))
-        running: list[Start[int]] = []
+        running: list[Assignment[int]] = []
         started: list[tuple[int, int]] = []
         chances = iter(choices)
         while waiting or running:
@@ -499,7 +499,9 @@ class TestLaneKernel:
                 running.append(start)
                 for share in start.shares:
                     started += [(share.key, lane) for lane in range(share.first, share.end)]
-                assert sum(share.count for share in start.shares) <= 8 or start.way is Way.WHOLE
+                assert (
+                    sum(share.count for share in start.shares) <= 8 or start.way is Strategy.WHOLE
+                )
             assert sum(start.jobs for start in running) <= jobs
             assert len(running) < 2 or sum(start.memory for start in running) <= memory
         assert started == [(key, lane) for key, p in enumerate(work) for lane in range(p.p)]
@@ -511,10 +513,10 @@ def singly(jobs: int, memory: int = 1 << 40) -> Schedule[str]:
     return schedule
 
 
-def part(start: Start[str] | None) -> tuple[str, int, int]:
+def part(start: Assignment[str] | None) -> tuple[str, int, int]:
     """Lanes that one job goes through one after the other."""
     assert start is not None
-    assert start.way is Way.SINGLY
+    assert start.way is Strategy.SINGLY
     (share,) = start.shares
     assert (start.jobs, start.memory) == (1, share.parameters.lane_memory)
     return share.key, share.first, share.end

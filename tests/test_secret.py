@@ -31,7 +31,7 @@ from qbackup.cli.passphrase import Request
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import HEADER_SIZE
 from qbackup.crypto.subkeys import RootKey
-from qbackup.pipeline.key_request import Ticket
+from qbackup.pipeline.key_request import KeyFuture
 from tests import alter, vectorfiles
 from tests.commandline import SMALL, SMALL_SECRET, finish, run, start, wait_for
 
@@ -256,7 +256,7 @@ class TestLibrary:
                 if str(type(thing).__module__).startswith("qbackup")
             ]
             assert any(isinstance(thing, Derivation) for thing in own)
-            assert any(isinstance(thing, Ticket) for thing in own)
+            assert any(isinstance(thing, KeyFuture) for thing in own)
             for thing in shown:
                 hunt.in_bytes(type(thing), f"{thing!r} {thing}".encode("utf-8", "replace"))
             for thing in own:

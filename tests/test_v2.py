@@ -26,7 +26,7 @@ from qbackup import (
     UnsupportedFormat,
     WrongPassphrase,
 )
-from qbackup.archive.unlock.headerless import KeepingSource
+from qbackup.archive.unlock.headerless import ReplaySource
 from qbackup.base.errors import ChunkDamaged, Damaged, Interrupted
 from qbackup.base.events import Data, Event, Extent, Lost
 from qbackup.content.inner import InnerArchive
@@ -923,12 +923,12 @@ class TestWithoutAHeader:
 class TestKeepingSource:
     """What was read once is given again, and nothing else is kept."""
 
-    def source(self, tmp_path: Path) -> tuple[KeepingSource, Recorded]:
+    def source(self, tmp_path: Path) -> tuple[ReplaySource, Recorded]:
         (tmp_path / "file").write_bytes(b"0123456789")
         recorded = Recorded(tmp_path / "file")
-        return KeepingSource(open_source(cast(BinaryIO, recorded))), recorded
+        return ReplaySource(open_source(cast(BinaryIO, recorded))), recorded
 
-    def read(self, source: KeepingSource, offset: int, size: int) -> bytes:
+    def read(self, source: ReplaySource, offset: int, size: int) -> bytes:
         buffer = memoryview(bytearray(size))
         return bytes(buffer[: source.read_into(offset, buffer)])
 
@@ -948,7 +948,7 @@ class TestKeepingSource:
     def test_on_a_pipe_the_end_is_an_end_again(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"0123456789")
         with piped(tmp_path / "file") as pipe:
-            source = KeepingSource(open_source(pipe))
+            source = ReplaySource(open_source(pipe))
             assert self.read(source, 8, 5) == b"89"
             source.stop()
             assert self.read(source, 8, 5) == b"89"
@@ -957,7 +957,7 @@ class TestKeepingSource:
         (tmp_path / "file").write_bytes(b"0123456789")
         inner = cast(SeekableSource, open_source(tmp_path / "file"))
         inner.troubles = 3
-        source = KeepingSource(inner)
+        source = ReplaySource(inner)
         assert source.troubles == 3
         source.close()
         with pytest.raises(Interrupted):

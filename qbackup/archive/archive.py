@@ -19,11 +19,11 @@ from typing import BinaryIO, TypeAlias
 from qbackup.archive.chunk import EncryptedChunk, ReadProof
 from qbackup.archive.file import BackupFile, Unlocked
 from qbackup.archive.firewalls import Firewall, FirewallReader
-from qbackup.archive.prefetch import Ahead
+from qbackup.archive.prefetch import KeyPrefetch
 from qbackup.archive.qube import Qube
-from qbackup.archive.qubes import Contents
-from qbackup.archive.restoring import Recovery
-from qbackup.archive.unlock.headerless import KeepingSource
+from qbackup.archive.qubes import QubeList
+from qbackup.archive.restoring import RestoreJob
+from qbackup.archive.unlock.headerless import ReplaySource
 from qbackup.archive.unlock.opening import Opening
 from qbackup.base.errors import UsageError
 from qbackup.base.limits import Limits
@@ -122,7 +122,7 @@ class BackupArchive:
         for note in getattr(opened, "notes", ()):  # of a folder
             self._warn(note)
         # a search may read a byte twice
-        self._source: Source = opened if salvage else KeepingSource(opened)
+        self._source: Source = opened if salvage else ReplaySource(opened)
         self.pipeline = Pipeline(
             self.deriver,
             jobs=jobs,
@@ -151,14 +151,14 @@ class BackupArchive:
             knows_filter=self._filter_override is not None,
         )
         self.catalog, self._front = opening.open()
-        self._contents = Contents(
+        self._contents = QubeList(
             self.catalog,
             self,
             self.limits,
             lambda: self.door.metadata_root,
             salvage=self._salvage,
         )
-        self._ahead = Ahead(
+        self._ahead = KeyPrefetch(
             self._front, self.catalog, self.pipeline, seekable=self._source.seekable
         )
 
@@ -302,7 +302,7 @@ class BackupArchive:
         return self._unlocked
 
     @property
-    def _unlocked_contents(self) -> Contents:
+    def _unlocked_contents(self) -> QubeList:
         self.unlocked()
         return self._contents
 
@@ -477,8 +477,8 @@ class BackupArchive:
         """Everything that `restore` does but the writing; arguments and errors are the same."""
         return self._recovery().verify(names, progress=progress, check=check)
 
-    def _recovery(self) -> Recovery:
-        return Recovery(
+    def _recovery(self) -> RestoreJob:
+        return RestoreJob(
             source=self._source,
             catalog=self.catalog,
             front=self._front,

@@ -51,7 +51,7 @@ def browse(
     if total is not None and file.least_size > MEMORY_BLOCKS * BLOCK_SIZE:
         _check_space(spool if spool is not None else default_folder(), file.least_size)
     held = Spool(spool, MEMORY_BLOCKS)
-    counted = _Counted(file.name, total, progress)
+    counted = _CountedReader(file.name, total, progress)
     try:
         with file.naming_errors(), closing(file.decode(on_chunk=counted)) as inner:
             size = fill(held, file.content(inner).extents())
@@ -78,7 +78,7 @@ def _check_space(folder: str | os.PathLike[str], needed: int) -> None:
         )
 
 
-class _Counted:
+class _CountedReader:
     """Turns the sizes of chunks into progress."""
 
     def __init__(self, name: str, total: int | None, progress: OnProgress | None) -> None:

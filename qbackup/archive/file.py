@@ -234,9 +234,9 @@ class BackupFile:
                 file=self.name,
             )
 
-    def naming_errors(self) -> _Naming:
+    def naming_errors(self) -> _NamedErrors:
         """Puts this file's name into errors that pass."""
-        return _Naming(self.name)
+        return _NamedErrors(self.name)
 
 
 def _counted(events: Iterator[Event], on_chunk: OnChunk) -> Iterator[Event]:
@@ -247,7 +247,7 @@ def _counted(events: Iterator[Event], on_chunk: OnChunk) -> Iterator[Event]:
         on_chunk(size)
 
 
-class _Naming:
+class _NamedErrors:
     def __init__(self, name: str) -> None:
         self._name = name
 

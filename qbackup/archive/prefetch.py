@@ -1,11 +1,11 @@
-"""`Ahead`: which keys are derived before anybody asks for them, and what is loaded for that."""
+"""`KeyPrefetch`: keys that are derived before anybody asks, and what is loaded for that."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
 
-from qbackup.archive.unlock.header import Front
+from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.base.errors import Damaged, MachineError, Unlockable, Unreadable
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.protocol import UnlockedFormat
@@ -15,7 +15,7 @@ from qbackup.storage.catalog import Catalog
 MANY_CHUNKS = 64  # on a pipe nobody knows
 
 
-class Ahead:
+class KeyPrefetch:
     """What is expected of one archive's pipeline.
 
     Args:
@@ -26,7 +26,7 @@ class Ahead:
     """
 
     def __init__(
-        self, front: Front, catalog: Catalog, pipeline: Pipeline, *, seekable: bool
+        self, front: HeaderAuthenticator, catalog: Catalog, pipeline: Pipeline, *, seekable: bool
     ) -> None:
         self._front = front
         self._catalog = catalog

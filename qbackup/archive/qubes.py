@@ -1,4 +1,4 @@
-"""`Contents`: what ``qubes.xml`` says is in a backup, read when it is first asked for."""
+"""`QubeList`: what ``qubes.xml`` says is in a backup, read when it is first asked for."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from qbackup.formats.metadata.table import BY_FOLDER
 from qbackup.storage.catalog import Catalog
 
 
-class Contents:
+class QubeList:
     """The qubes of a backup, and which file of the archive is whose.
 
     Args:

@@ -1,4 +1,4 @@
-"""`Recovery`: one `restore` or `verify`, from what is asked for to the report."""
+"""`RestoreJob`: one `restore` or `verify`, from what is asked for to the report."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence, Sized
 from dataclasses import dataclass, replace
 
 from qbackup.archive.file import BackupFile
-from qbackup.archive.prefetch import MANY_CHUNKS, Ahead
-from qbackup.archive.qubes import Contents
-from qbackup.archive.unlock.header import Front
+from qbackup.archive.prefetch import MANY_CHUNKS, KeyPrefetch
+from qbackup.archive.qubes import QubeList
+from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.base.errors import AlreadyPassed, ChunkMissing, Incomplete, LimitExceeded, MachineError
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display, encode
@@ -23,7 +23,7 @@ from qbackup.restore.plan import Plan, Target
 from qbackup.restore.results import failed
 from qbackup.restore.resume.journal import JOURNAL_NAME
 from qbackup.restore.resume.writer import ResumingWriter
-from qbackup.restore.run import Run, check_space, write_metadata
+from qbackup.restore.run import FilesLoop, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.storage.catalog import Catalog, SalvageCatalog
 from qbackup.storage.source import Source
@@ -40,7 +40,7 @@ _NOT_REACHED = "not found: the archive can't be read to its end, so it may still
 
 
 @dataclass(frozen=True)
-class Recovery:
+class RestoreJob:
     """What `restore` and `verify` need of an unlocked archive.
 
     Args:
@@ -59,10 +59,10 @@ class Recovery:
 
     source: Source
     catalog: Catalog
-    front: Front
-    contents: Contents
+    front: HeaderAuthenticator
+    contents: QubeList
     pipeline: Pipeline
-    ahead: Ahead
+    ahead: KeyPrefetch
     format: UnlockedFormat
     filter: str | None
     limits: Limits
@@ -145,7 +145,7 @@ class Recovery:
         if warning:
             self.warn(warning)
         total = self._stored_size(plan)
-        run = Run(
+        run = FilesLoop(
             plan,
             writer,
             self.limits,
@@ -167,7 +167,7 @@ class Recovery:
             raise Incomplete(report)
         return report
 
-    def _report(self, run: Run, writer: Writer) -> Report:
+    def _report(self, run: FilesLoop, writer: Writer) -> Report:
         errors = (*self.front.faults, *self.catalog.faults)  # that of qubes.xml is its result
         fault = self.catalog.error
         results = run.results

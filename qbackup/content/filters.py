@@ -251,7 +251,7 @@ def other_filter(from_header: str | None, override: str | None) -> str:
     return f"files are read as asked for, {override}; the header says {shown}"
 
 
-def told_filter(beginning: bytes | memoryview) -> str | None:
+def detect_filter(beginning: bytes | memoryview) -> str | None:
     """The filter that wrote a file's stream, told from its first bytes; None if not known.
 
     Args:
@@ -403,7 +403,7 @@ def _external(command: list[str], events: Iterable[Event]) -> Iterator[memoryvie
         raise MachineError(f"can't run the filter {command[0]}: {error.strerror}") from error
     try:
         pieces = _begun(_slices(events, _INPUT_SIZE))
-        stream = Trimmed(command[0], told_filter(next(pieces)), pieces)
+        stream = Trimmed(command[0], detect_filter(next(pieces)), pieces)
         try:
             yield from _feed_and_drain(process, iter(stream))
         except BrokenPipeError:

@@ -23,7 +23,7 @@ def past_gaps(decompress: DecompressPastGaps) -> DecompressPastGaps:
     return raw_past_gaps if decompress is raw else decompress
 
 
-class _Places:
+class ChunkPositions:
     """How long chunks are, and so where the one behind a lost one stands."""
 
     def __init__(self) -> None:
@@ -80,7 +80,7 @@ def raw_past_gaps(events: Iterable[Event]) -> Iterator[Piece]:
     Raises:
         QBackupError: what was wrong with a chunk behind which nothing can be placed.
     """
-    places = _Places()
+    places = ChunkPositions()
     for event in events:
         if isinstance(event, Lost):
             places.lose(event)

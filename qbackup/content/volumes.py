@@ -20,7 +20,7 @@ from dataclasses import replace
 from qbackup.base.errors import Damaged
 from qbackup.base.events import Data, Event, Lost, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
-from qbackup.content.filters import Decompress, choose_filter, told_filter
+from qbackup.content.filters import Decompress, choose_filter, detect_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.padding import RECORD_SIZE
 from qbackup.storage.tar.reader import BLOCK_SIZE, ZERO_BLOCK, check_block, parse_continuation
@@ -49,7 +49,7 @@ def choose_volumes(
             if isinstance(event, Lost):
                 lost = lost or event
                 continue
-            filter_ = named or choose_filter(told_filter(event.buffer), None, limits)
+            filter_ = named or choose_filter(detect_filter(event.buffer), None, limits)
             volume = [event]
             del event  # it holds the chunk, which must be free before the next one comes
             size = yield from _volume(number, filter_, volume, lost, is_whole)

@@ -1,7 +1,7 @@
 """scrypt in three steps, so that the middle one, nearly all of the work, can be done elsewhere.
 
 RFC 7914, section 6: PBKDF2 makes p blocks of 128·r bytes from the passphrase (`expand`),
-ROMix works on each of them (`mix`), PBKDF2 makes the key from the passphrase and what came
+ROMix works on each of them (`romix`), PBKDF2 makes the key from the passphrase and what came
 of them (`finish`). Only the blocks travel. They tell neither the passphrase nor, without it,
 the key; who has them can test guesses, at the price of a PBKDF2 each.
 """
@@ -31,7 +31,7 @@ def finish(job: Derivation, mixed: bytes) -> bytes:
     return hashlib.pbkdf2_hmac("sha256", job.secret, mixed, 1, KEY_SIZE)
 
 
-def mix(blocks: bytes, log2_n: int, r: int) -> bytes:
+def romix(blocks: bytes, log2_n: int, r: int) -> bytes:
     """ROMix of every block: what a worker of an executor runs, in its own process.
 
     Args:

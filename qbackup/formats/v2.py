@@ -24,7 +24,7 @@ from qbackup.crypto.ciphers import CbcCipher
 from qbackup.crypto.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
 from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import ignore_warning
-from qbackup.formats.v3 import Content, Format3, HmacFile, Plain
+from qbackup.formats.v3 import ChunkContent, Format3, HmacFile, Plain
 
 _CIPHER = "aes-256-cbc"
 _USUAL_DIGEST = "SHA1"
@@ -160,7 +160,7 @@ class UnlockedFormat2:
         self.room = LARGEST_BLOCK if cipher is not None else 0
         self._passphrase = passphrase
         self._digest = digest
-        self._content: Content = Plain()
+        self._content: ChunkContent = Plain()
         if cipher is not None:
             self._content = EncryptedVolumes(cipher, passphrase, limits)
 

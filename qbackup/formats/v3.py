@@ -50,7 +50,7 @@ CAVEATS = (
 JOURNAL_COST = ScryptParameters(17, 8, 1)
 
 
-class Content(Protocol):
+class ChunkContent(Protocol):
     """What the chunks of a file are, once their HMACs were checked."""
 
     def open(self, index: int, body: memoryview) -> Data:
@@ -167,7 +167,7 @@ class HmacChunk:
     passphrase: bytes = field(repr=False)
     digest: str
     room: int
-    content: Content
+    content: ChunkContent
     derivation: None = None
     other: None = None
 
@@ -201,7 +201,7 @@ class HmacChunk:
 class HmacFile:
     """See `qbackup.formats.FileDecryptor`."""
 
-    def __init__(self, passphrase: bytes, digest: str, room: int, content: Content) -> None:
+    def __init__(self, passphrase: bytes, digest: str, room: int, content: ChunkContent) -> None:
         self._passphrase = passphrase
         self._digest = digest
         self._room = room
@@ -256,7 +256,7 @@ class UnlockedFormat3:
 
     def file(self) -> HmacFile:
         """See `qbackup.formats.UnlockedFormat`."""
-        content: Content = Plain()
+        content: ChunkContent = Plain()
         if self._cipher is not None:
             content = Encrypted(self._cipher, self._passphrase)
         return HmacFile(self._passphrase, self._digest, self.room, content)

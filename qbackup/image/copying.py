@@ -22,7 +22,7 @@ from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node
 from qbackup.restore.output.opentree import KEPT_MODE
 from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.results import failed, status_of
-from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, TreeSink
+from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, TreeSink
 from qbackup.restore.tree import TreeRestore
 
 _LOST_LIMIT = 1000
@@ -83,7 +83,7 @@ def copy(
     folder, name = _place(node, path, destination)
     writer = FolderWriter(folder, overwrite=overwrite, is_own=False)
     try:
-        job = _Copy(image, node, writer, name, folder)
+        job = _CopyJob(image, node, writer, name, folder)
         report = job.run()
     finally:
         writer.close()
@@ -116,7 +116,7 @@ def _place(node: Node, path: str, destination: str | os.PathLike[str]) -> tuple[
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _CopiedEntry:
     """A file of an image as `TreeRestore` takes it."""
 
     node: Node
@@ -142,7 +142,7 @@ class _Entry:
 
 
 @dataclass(frozen=True)
-class _Counted:
+class _CountedData:
     """See `TreeSink`: counts what was made."""
 
     sink: TreeSink
@@ -195,7 +195,7 @@ class _Counted:
 
 
 @dataclass
-class _Copy:
+class _CopyJob:
     image: Image
     node: Node
     writer: FolderWriter
@@ -215,7 +215,7 @@ class _Copy:
                 size, notes = self._folder()
             else:
                 size, notes = self._file()
-        except InTheWay:
+        except AlreadyExists:
             return self._report("exists", _IN_THE_WAY)
         except CannotWrite as error:
             return self._report("missing", str(error))
@@ -276,7 +276,7 @@ class _Copy:
     def _folder(self) -> tuple[int, tuple[str, ...]]:
         with self.writer.tree("", self.name) as sink:
             restore = TreeRestore(
-                _Counted(sink, self.counts), self.image.system.limits, past_damage=True
+                _CountedData(sink, self.counts), self.image.system.limits, past_damage=True
             )
             self._fill(restore)
             restore.finish()
@@ -299,7 +299,7 @@ class _Copy:
             except OWN_FAULT as error:  # of the entry; its content is the tree's to look after
                 self._on_error(node.path, error)
 
-    def _entry(self, node: Node) -> _Entry:
+    def _entry(self, node: Node) -> _CopiedEntry:
         path = node.path.removeprefix(self.node.path).lstrip("/") or "."
         kind, target = str(node.kind), ""
         if node.kind == "symlink":
@@ -308,7 +308,7 @@ class _Copy:
             first = self._first_name((node.partition, node.stat.number), path)
             if first != path:
                 kind, target = "hardlink", first
-        return _Entry(node, path, kind, target, self._content)
+        return _CopiedEntry(node, path, kind, target, self._content)
 
     def _first_name(self, number: tuple[int, int], path: str) -> str:
         """Of an inode with several names. A folder's path is kept once, and not for each."""

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from qbackup.base.errors import Damaged, MachineError
 
 
-class Device:
+class ImageBytes:
     """A part of a stream. Whoever made the stream closes it.
 
     Args:
@@ -33,9 +33,9 @@ class Device:
             raise _unreadable(error) from error
         self.size = rest if size is None else min(size, rest)
 
-    def part(self, start: int, size: int) -> Device:
+    def part(self, start: int, size: int) -> ImageBytes:
         """A part of this part."""
-        return Device(self._stream, self._start + start, max(min(size, self.size - start), 0))
+        return ImageBytes(self._stream, self._start + start, max(min(size, self.size - start), 0))
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly these bytes.
@@ -68,7 +68,7 @@ def _unreadable(error: OSError) -> MachineError:
     return MachineError(f"can't read the image: {error.strerror or error}")
 
 
-class Overlaid(Device):
+class Overlaid(ImageBytes):
     """A device some of whose blocks count from other places of it.
 
     Args:
@@ -81,7 +81,7 @@ class Overlaid(Device):
 
     def __init__(
         self,
-        device: Device,
+        device: ImageBytes,
         block_size: int,
         writes: Mapping[int, int],
         place_of: Callable[[int], int],
@@ -94,7 +94,7 @@ class Overlaid(Device):
         self._mark = mark
 
     def read(self, offset: int, size: int) -> bytes:
-        """See `Device`."""
+        """See `ImageBytes`."""
         blocks = range(offset // self._block_size, -(-(offset + size) // self._block_size))
         changed = [block for block in blocks if block in self._writes]
         if not changed:

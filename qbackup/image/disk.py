@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from qbackup.base.errors import Damaged, UnsupportedFormat, without_traceback
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
-from qbackup.image.device import Device
+from qbackup.image.device import ImageBytes
 from qbackup.image.ext4 import superblock
 from qbackup.image.ext4.filesystem import Ext4
-from qbackup.image.kinds import CONTAINERS, EXT, UNKNOWN, WITHOUT_FILES, Content, identify
+from qbackup.image.kinds import CONTAINERS, EXT, UNKNOWN, WITHOUT_FILES, ContentKind, identify
 from qbackup.image.partitions import Partition, find_partitions
 
 #: Boot sectors of these have the mark of an MBR, and no table in them.
@@ -60,12 +60,12 @@ class Volume:
         content: what it holds.
     """
 
-    def __init__(self, partition: Partition, disk: Device, limits: Limits) -> None:
+    def __init__(self, partition: Partition, disk: ImageBytes, limits: Limits) -> None:
         self.partition = partition
         self._limits = limits
         self._device = disk.part(partition.start, partition.size)
         self._is_cut = partition.start + partition.size > disk.size
-        self.content: Content = identify(self._device)
+        self.content: ContentKind = identify(self._device)
         self._opened: Ext4 | None = None
         self._fault: Damaged | UnsupportedFormat | None = None
 
@@ -162,7 +162,7 @@ class Volume:
         )
 
 
-def read_volumes(device: Device, content: Content, limits: Limits) -> list[Volume]:
+def read_volumes(device: ImageBytes, content: ContentKind, limits: Limits) -> list[Volume]:
     """Finds the partitions of a disk; none without a table.
 
     Args:

@@ -34,7 +34,7 @@ _VIRTUAL = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class MountSource:
     """Source of a mount.
 
     Args:
@@ -50,7 +50,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class MountLine:
     """One line.
 
     Args:
@@ -80,7 +80,7 @@ class Entry:
         return ""
 
 
-def parse_fstab(untrusted_data: bytes) -> list[Entry]:
+def parse_fstab(untrusted_data: bytes) -> list[MountLine]:
     """The entries that mount something from a disk or a network, in their order."""
     entries = []
     for entry in _entries(untrusted_data[:SIZE_LIMIT]):
@@ -90,7 +90,7 @@ def parse_fstab(untrusted_data: bytes) -> list[Entry]:
     return entries
 
 
-def _entries(data: bytes) -> Iterator[Entry]:
+def _entries(data: bytes) -> Iterator[MountLine]:
     for line in data.split(b"\n"):
         fields = line.split()
         if len(fields) < 2 or fields[0].startswith(b"#"):
@@ -99,12 +99,12 @@ def _entries(data: bytes) -> Iterator[Entry]:
         source, path, kind, options = (decode(_unescaped(field)) for field in fields[:4])
         if not path.startswith("/") or len(fields[1]) > _PATH_LIMIT or "\0" in source + path:
             continue
-        entry = Entry(source, _normal(path), kind, tuple(options.split(",")))
+        entry = MountLine(source, _normal(path), kind, tuple(options.split(",")))
         if entry.is_bind or not _is_virtual(entry):
             yield entry
 
 
-def _is_virtual(entry: Entry) -> bool:
+def _is_virtual(entry: MountLine) -> bool:
     return entry.kind in _VIRTUAL or entry.source in _VIRTUAL
 
 
@@ -116,19 +116,19 @@ def _normal(path: str) -> str:
     return "/" + posixpath.normpath(path).lstrip("/")
 
 
-def parse_source(text: str) -> Source:
+def parse_source(text: str) -> MountSource:
     """The meaning of the first field."""
     tag, equals, value = text.partition("=")
     if equals and tag in _TAGS:
-        return Source(tag, _unquoted(value))
+        return MountSource(tag, _unquoted(value))
     text = _unquoted(text)
     for prefix, tag in _BY_TAG.items():
         if text.startswith(prefix):
-            return Source(tag, _from_udev(text.removeprefix(prefix)))
+            return MountSource(tag, _from_udev(text.removeprefix(prefix)))
     match = _DEVICE.fullmatch(text)
     if match:
-        return Source("DEVICE", match["disk"], int(match["number"]))
-    return Source("OTHER", text)
+        return MountSource("DEVICE", match["disk"], int(match["number"]))
+    return MountSource("OTHER", text)
 
 
 def _unquoted(text: str) -> str:

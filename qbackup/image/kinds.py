@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from qbackup.base.names import decode
-from qbackup.image.device import Device
+from qbackup.image.device import ImageBytes
 from qbackup.image.ext4 import superblock
 
 HEAD_SIZE = 256 << 10  # holds every mark but those at a raid member's end
@@ -29,7 +29,7 @@ WITHOUT_FILES = ("swap", EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class ContentKind:
     """Content of a disk, or of a part of one.
 
     Args:
@@ -107,7 +107,7 @@ _FILE_MARKS = (
 )
 
 
-def identify(device: Device) -> Content:
+def identify(device: ImageBytes) -> ContentKind:
     """Tells what a device holds, by its marks."""
     head = device.peek(0, HEAD_SIZE)
     if superblock.is_superblock(head[superblock.OFFSET : superblock.OFFSET + superblock.SIZE]):
@@ -115,34 +115,34 @@ def identify(device: Device) -> Content:
     for offset, mark, kind, name, words in _MARKS:
         if head[offset : offset + len(mark)] == mark:
             label, own = _READERS.get(kind, _nothing)(head)
-            return Content(kind, name, words, label, own)
+            return ContentKind(kind, name, words, label, own)
     if _is_zfs(head):
-        return Content("zfs_member", "ZFS", "a part of a ZFS pool")
+        return ContentKind("zfs_member", "ZFS", "a part of a ZFS pool")
     if _is_raid_by_its_end(device):
-        return Content("linux_raid_member", "Linux RAID", "a part of a RAID array")
+        return ContentKind("linux_raid_member", "Linux RAID", "a part of a RAID array")
     return _no_content(head)
 
 
-def _no_content(head: bytes) -> Content:
+def _no_content(head: bytes) -> ContentKind:
     for offset, mark, words in _FILE_MARKS:
         if head[offset : offset + len(mark)] == mark:
-            return Content(UNKNOWN, words, words)
+            return ContentKind(UNKNOWN, words, words)
     if not head.strip(b"\0"):
-        return Content(EMPTY, "nothing but zeros", "nothing but zeros")
-    return Content(UNKNOWN, "nothing that is known here", "nothing that is known here")
+        return ContentKind(EMPTY, "nothing but zeros", "nothing but zeros")
+    return ContentKind(UNKNOWN, "nothing that is known here", "nothing that is known here")
 
 
-def _ext(head: bytes) -> Content:
+def _ext(head: bytes) -> ContentKind:
     kind = superblock.kind_of(head[superblock.OFFSET : superblock.OFFSET + superblock.SIZE])
     label, own = _text(head[0x478:0x488]), _uuid(head[0x468:0x478])
-    return Content(kind, kind, f"an {kind} file system", label, own)
+    return ContentKind(kind, kind, f"an {kind} file system", label, own)
 
 
 def _is_zfs(head: bytes) -> bool:
     return any(head[at : at + 8] in _ZFS_MARKS for at in _ZFS_UBERBLOCKS)
 
 
-def _is_raid_by_its_end(device: Device) -> bool:
+def _is_raid_by_its_end(device: ImageBytes) -> bool:
     """Versions 1.0 and 0.90 keep their superblock behind the data."""
     places = ((device.size - 8192) & ~4095, (device.size & ~65535) - 65536)
     return any(place > 0 and device.peek(place, 4) == _RAID_MARK for place in places)

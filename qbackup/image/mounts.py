@@ -15,7 +15,7 @@ from qbackup.base.errors import Damaged, PartitionUnreadable, UnsupportedFormat
 from qbackup.base.names import display
 from qbackup.image.disk import Volume
 from qbackup.image.ext4.filesystem import Ext4
-from qbackup.image.fstab import Entry, Source, parse_source
+from qbackup.image.fstab import MountLine, MountSource, parse_source
 from qbackup.image.kinds import WITHOUT_FILES
 
 _NAMED_LIMIT = 3
@@ -69,7 +69,7 @@ class Mount:
             raise PartitionUnreadable(reason, file=path) from error
 
 
-def plan(entries: Sequence[Entry], volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
+def plan(entries: Sequence[MountLine], volumes: Sequence[Volume], chosen: Volume) -> list[Mount]:
     """Gives a mount for each line, those above first.
 
     Args:
@@ -101,7 +101,7 @@ def plan_by_type(
     return mounts
 
 
-def _own_disks(entries: Sequence[Entry], chosen: Volume) -> tuple[str, ...]:
+def _own_disks(entries: Sequence[MountLine], chosen: Volume) -> tuple[str, ...]:
     """The names that this disk has in device names, as far as its system tells."""
     for entry in entries:
         source = parse_source(entry.source)
@@ -111,7 +111,9 @@ def _own_disks(entries: Sequence[Entry], chosen: Volume) -> tuple[str, ...]:
 
 
 class _Planner:
-    def __init__(self, entries: Sequence[Entry], volumes: Sequence[Volume], chosen: Volume) -> None:
+    def __init__(
+        self, entries: Sequence[MountLine], volumes: Sequence[Volume], chosen: Volume
+    ) -> None:
         self._entries = entries
         self._volumes = volumes
         self._chosen = chosen
@@ -120,7 +122,7 @@ class _Planner:
         self._hideouts: str | None = None  # known when it was needed
         self._claimed: set[int] | None = None  # by any line; known when it was needed
 
-    def mount(self, entry: Entry) -> Mount:
+    def mount(self, entry: MountLine) -> Mount:
         source = parse_source(entry.source)
         found = None if entry.is_bind else self._find(source)
         note = obstacle = ""
@@ -136,12 +138,12 @@ class _Planner:
         folder = entry.source if entry.is_bind and entry.source.startswith("/") else ""
         return Mount(entry.path, entry.source, found, obstacle, note, folder)
 
-    def _find(self, source: Source) -> Volume | None:
+    def _find(self, source: MountSource) -> Volume | None:
         matches = [volume for volume in self._volumes if self._is_meant(volume, source)]
         unused = [volume for volume in matches if volume.number not in self._used]
         return next(iter(unused or matches), None)
 
-    def _is_meant(self, volume: Volume, source: Source) -> bool:
+    def _is_meant(self, volume: Volume, source: MountSource) -> bool:
         content, partition = volume.content, volume.partition
         value = source.value
         if source.tag == "UUID":
@@ -156,7 +158,7 @@ class _Planner:
             return value in self._own_disks and source.number == volume.number
         return _luks_uuid(source) == content.uuid != "" and content.kind == "crypto_LUKS"
 
-    def _likely(self, entry: Entry, source: Source) -> str:
+    def _likely(self, entry: MountLine, source: MountSource) -> str:
         """Reason why a device of another name may be a partition of this disk; "" if it is not.
 
         Names of disks differ from start to start, and from one kind of name to another. Where the
@@ -187,7 +189,7 @@ class _Planner:
             }
         return self._claimed
 
-    def _hidden(self, entry: Entry, source: Source) -> str:
+    def _hidden(self, entry: MountLine, source: MountSource) -> str:
         """Reason why a source that was not found may still be on this disk; "" if that can't be."""
         if not _can_be_hidden(entry, source):
             return ""
@@ -202,7 +204,7 @@ class _Planner:
         )
 
 
-def _obstacle(entry: Entry, volume: Volume) -> str:
+def _obstacle(entry: MountLine, volume: Volume) -> str:
     """Reason why this partition is not shown at its place; "" where nothing stands against that."""
     if not volume.is_ext:
         return _unreadable(volume)
@@ -216,14 +218,14 @@ def _unreadable(volume: Volume) -> str:
     return f"this is {volume.words}, which can't be read here"
 
 
-def _luks_uuid(source: Source) -> str:
+def _luks_uuid(source: MountSource) -> str:
     """UUID in the name that the installers of Fedora and Qubes give to an opened volume."""
     if source.tag == "OTHER" and source.value.startswith(_LUKS_NAME):
         return source.value.removeprefix(_LUKS_NAME).lower()
     return ""
 
 
-def _can_be_hidden(entry: Entry, source: Source) -> bool:
+def _can_be_hidden(entry: MountLine, source: MountSource) -> bool:
     """True of what can be in a volume group, an array, or an encrypted partition."""
     if source.tag in ("UUID", "LABEL"):
         return True

@@ -19,12 +19,12 @@ from qbackup.base.errors import (
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.image.choosing import Choice, choose
-from qbackup.image.device import Device
+from qbackup.image.device import ImageBytes
 from qbackup.image.disk import Volume, read_volumes
 from qbackup.image.ext4 import superblock
 from qbackup.image.ext4.filesystem import Ext4
-from qbackup.image.fstab import ENTRIES_LIMIT, SIZE_LIMIT, Entry, parse_fstab
-from qbackup.image.kinds import EMPTY, EXT, UNKNOWN, Content, identify
+from qbackup.image.fstab import ENTRIES_LIMIT, SIZE_LIMIT, MountLine, parse_fstab
+from qbackup.image.kinds import EMPTY, EXT, UNKNOWN, ContentKind, identify
 from qbackup.image.mounts import Mount, plan, plan_by_type
 from qbackup.image.partitions import MBR_MARK
 from qbackup.image.tree import Image
@@ -80,7 +80,7 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
 
 
 def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: bool) -> Image:
-    device = Device(stream)
+    device = ImageBytes(stream)
     content = identify(device)
     if number is None and content.kind in EXT and not _has_table_in_front(device, content, limits):
         return Image(Ext4(device, limits), stream, is_remains=is_remains)
@@ -97,7 +97,7 @@ def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: boo
     return image
 
 
-def _has_table_in_front(device: Device, content: Content, limits: Limits) -> bool:
+def _has_table_in_front(device: ImageBytes, content: ContentKind, limits: Limits) -> bool:
     """True of a disk with partitions that still has the mark of an older, larger file system.
 
     The table is the one of an MBR, as that of GPT lies on the mark. Content that is known, where a
@@ -145,7 +145,7 @@ def _mounts(image: Image, volumes: Sequence[Volume], chosen: Volume) -> list[Mou
     )
 
 
-def _fstab(image: Image) -> list[Entry]:
+def _fstab(image: Image) -> list[MountLine]:
     """The lines of `/etc/fstab` in an image; none without one."""
     try:
         if image.stat(_FSTAB).kind != "file":
@@ -173,7 +173,7 @@ def _is_empty(image: Image, path: str) -> bool:
         return False
 
 
-def _copy_of_superblock(device: Device) -> str:
+def _copy_of_superblock(device: ImageBytes) -> str:
     """Where there is one, if the first is lost."""
     for block_size in (4096, 1024, 2048):
         block = block_size * 8 + (block_size == superblock.SIZE)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qbackup.base.errors import Damaged
-from qbackup.image.device import Device
+from qbackup.image.device import ImageBytes
 
 _SECTOR_SIZES = (512, 4096)
 MBR_MARK = b"\x55\xaa"  # at the end of the first sector
@@ -65,7 +65,7 @@ class Partition:
         return first.start + first.size > second.start
 
 
-def find_partitions(device: Device) -> list[Partition]:
+def find_partitions(device: ImageBytes) -> list[Partition]:
     """The partitions of a disk; an empty list where there is no table.
 
     Raises:
@@ -94,7 +94,7 @@ def find_partitions(device: Device) -> list[Partition]:
 # GPT
 
 
-def _header_places(device: Device) -> Iterator[tuple[int, int]]:
+def _header_places(device: ImageBytes) -> Iterator[tuple[int, int]]:
     """Places where a header can be, each with the size of a sector in that case."""
     for sector in _SECTOR_SIZES:
         if sector >= device.size:
@@ -115,7 +115,7 @@ def _is_whole(header: bytes) -> bool:
     return bool(size == _HEADER_SIZE and found == checksum)
 
 
-def _read_gpt(device: Device, header: bytes, sector: int) -> list[Partition] | None:
+def _read_gpt(device: ImageBytes, header: bytes, sector: int) -> list[Partition] | None:
     """The partitions; None where the header or the entries are damaged."""
     if not _is_whole(header):
         return None
@@ -146,7 +146,7 @@ def _parse_entries(entries: bytes, entry_size: int, sector: int) -> Iterator[Par
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class _TableEntry:
     """One of the four entries of a table; start and size in sectors."""
 
     kind: int
@@ -158,7 +158,7 @@ class _Entry:
         return self.kind in _EXTENDED
 
 
-def _parse_mbr(data: bytes) -> list[_Entry]:
+def _parse_mbr(data: bytes) -> list[_TableEntry]:
     """The four entries; none if this is no such table.
 
     The boot sector of a file system ends in the same mark, and has code where a table is.
@@ -169,13 +169,16 @@ def _parse_mbr(data: bytes) -> list[_Entry]:
     return _entries(data)
 
 
-def _entries(data: bytes) -> list[_Entry]:
+def _entries(data: bytes) -> list[_TableEntry]:
     return [
-        _Entry(data[at + 4], *struct.unpack_from("<II", data, at + 8)) for at in range(446, 510, 16)
+        _TableEntry(data[at + 4], *struct.unpack_from("<II", data, at + 8))
+        for at in range(446, 510, 16)
     ]
 
 
-def _mbr_partitions(device: Device, entries: list[_Entry]) -> Iterator[tuple[int, int, int, int]]:
+def _mbr_partitions(
+    device: ImageBytes, entries: list[_TableEntry]
+) -> Iterator[tuple[int, int, int, int]]:
     """(number, type, start, size) of each, in bytes."""
     for number, entry in enumerate(entries, 1):
         if entry.kind and entry.start and entry.size and not entry.is_extended:
@@ -188,7 +191,9 @@ def _mbr_partitions(device: Device, entries: list[_Entry]) -> Iterator[tuple[int
                 number += 1
 
 
-def _chain(device: Device, extended: _Entry, seen: set[int]) -> Iterator[tuple[int, int, int]]:
+def _chain(
+    device: ImageBytes, extended: _TableEntry, seen: set[int]
+) -> Iterator[tuple[int, int, int]]:
     """The logical partitions in an extended one: (type, start, size), in bytes.
 
     Each has a sector with a table in front: in it the partition, counted from that sector, and the

@@ -274,7 +274,7 @@ class Image:
     def stat(self, path: str, *, follow: bool = True) -> Node:
         """What is known of a path; of what it leads to, if it is a symbolic link."""
         self._searched = 0
-        with _Naming(path):
+        with _PathErrors(path):
             try:
                 return self._resolve(path, follow)
             except NotInImage as error:
@@ -306,12 +306,12 @@ class Image:
 
     def extents_of(self, node: Node) -> Iterator[Extent]:
         """Data and holes of a file in order, from its first byte to its last."""
-        with _Naming(node.path):
+        with _PathErrors(node.path):
             yield from extents(self.system_of(node), node.stat)
 
     def link_of(self, node: Node) -> str:
         """The text of a symbolic link that was found."""
-        with _Naming(node.path):
+        with _PathErrors(node.path):
             return decode(self.system_of(node).link(node.stat))
 
     # Many
@@ -387,7 +387,7 @@ class Image:
         for name, number in names:
             path = f"{above}/{decode(name)}"
             try:
-                with _Naming(path):
+                with _PathErrors(path):
                     _check_name(name)
                     node = self._listed(path, folder, number)
             except OWN_FAULT as error:
@@ -430,7 +430,7 @@ class Image:
         found: _Names = []
         limit = self.system.limits.tree_entries
         try:
-            with _Naming(folder.path):
+            with _PathErrors(folder.path):
                 for entry in self.system_of(folder).names(folder.stat):
                     found.append((entry.name, entry.number))
                     if len(found) + held > limit:
@@ -521,7 +521,7 @@ def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:
     return fault
 
 
-class _Naming:
+class _PathErrors:
     """Puts a path into errors that pass."""
 
     def __init__(self, path: str) -> None:

@@ -17,7 +17,7 @@ from qbackup.base.errors import Interrupted, UsageError
 from qbackup.crypto.kdf import Derivation, Deriver
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.scrypt_steps import finish
-from qbackup.pipeline.key_request import Holder, Ticket
+from qbackup.pipeline.key_request import ChunkQuota, KeyFuture
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.schedule import Schedule
 from qbackup.pipeline.threads import SIGNAL_SECONDS
@@ -38,13 +38,17 @@ class KeyPool:
     """
 
     def __init__(
-        self, deriver: Deriver, jobs: int, memory: int, remote: RemoteMixing[Ticket] | None = None
+        self,
+        deriver: Deriver,
+        jobs: int,
+        memory: int,
+        remote: RemoteMixing[KeyFuture] | None = None,
     ) -> None:
         self._deriver = deriver
-        self._schedule: Schedule[Ticket] = Schedule(jobs, memory)
+        self._schedule: Schedule[KeyFuture] = Schedule(jobs, memory)
         self._changed = threading.Condition()
         self._process = os.getpid()
-        self._speculated: dict[Derivation, Ticket] = {}
+        self._speculated: dict[Derivation, KeyFuture] = {}
         self._closed = False
         self._knows_lanes = False
         self._remote = remote
@@ -79,7 +83,7 @@ class KeyPool:
         *,
         speculative: bool = False,
         proves: Callable[[bytes], bool] | None = None,
-    ) -> Ticket:
+    ) -> KeyFuture:
         """Asks for a key; it is derived as soon as its turn comes.
 
         Args:
@@ -93,7 +97,7 @@ class KeyPool:
             ticket = self._speculated.pop(derivation, None)
             if ticket is not None:
                 return ticket
-            ticket = Ticket(derivation, self, proves, next(self._numbers))
+            ticket = KeyFuture(derivation, self, proves, next(self._numbers))
             if speculative:
                 self._speculated[derivation] = ticket
             if not self._closed:
@@ -130,8 +134,8 @@ class KeyPool:
                 self._workers.dispatch()
                 self._changed.notify_all()
 
-    def wait(self, ticket: Ticket) -> bytes:
-        """See `Ticket.wait`."""
+    def wait(self, ticket: KeyFuture) -> bytes:
+        """See `KeyFuture.wait`."""
         self.check_process()
         patience = time.monotonic() + _REMOTE_SECONDS
         with self._changed:
@@ -158,8 +162,8 @@ class KeyPool:
             self._speculated.clear()
             self._workers.dispatch()
 
-    def cancel(self, ticket: Ticket) -> None:
-        """See `Ticket.cancel`."""
+    def cancel(self, ticket: KeyFuture) -> None:
+        """See `KeyFuture.cancel`."""
         with self._changed:
             self._settle(ticket, error=Interrupted("it is not wanted any more"))
             self._workers.dispatch()
@@ -174,7 +178,7 @@ class KeyPool:
             self._changed.notify_all()
 
     def _settle(
-        self, ticket: Ticket, *, key: bytes | None = None, error: Exception | None = None
+        self, ticket: KeyFuture, *, key: bytes | None = None, error: Exception | None = None
     ) -> None:
         """The first result of a ticket counts."""
         with self._changed:
@@ -190,7 +194,7 @@ class KeyPool:
 
     # Chunks held, on the same budget
 
-    def hold(self, size: int, holder: Holder) -> bool:
+    def hold(self, size: int, holder: ChunkQuota) -> bool:
         """Waits until a chunk of this size may be held; False if it is not wanted by then.
 
         A holder's first chunk is always admitted: streams that nobody reads right now
@@ -210,7 +214,7 @@ class KeyPool:
                 self._changed.wait()
         return False
 
-    def release(self, size: int, holder: Holder) -> None:
+    def release(self, size: int, holder: ChunkQuota) -> None:
         """A chunk is not held any more."""
         if size:
             with self._changed:
@@ -255,7 +259,7 @@ class KeyPool:
                 parameters = ticket.derivation.parameters
                 remote.launch(ticket, ticket.blocks, parameters, self._mixed_remotely)
 
-    def _next_remote(self, remote: RemoteMixing[Ticket]) -> tuple[bool, Ticket | None]:
+    def _next_remote(self, remote: RemoteMixing[KeyFuture]) -> tuple[bool, KeyFuture | None]:
         """Waits until there is something to hand over or to cancel; False when closed."""
         with self._changed:
             while not self._closed:
@@ -270,7 +274,7 @@ class KeyPool:
                 self._changed.wait()
         return False, None
 
-    def _mixed_remotely(self, ticket: Ticket, mixed: bytes | None) -> None:
+    def _mixed_remotely(self, ticket: KeyFuture, mixed: bytes | None) -> None:
         """An executor's thread says what came of a derivation; None: nothing."""
         key = None if mixed is None or ticket.is_settled else finish(ticket.derivation, mixed)
         is_good = key is not None and ticket.proves is not None and ticket.proves(key)
@@ -285,7 +289,7 @@ class KeyPool:
                 self._remote.forget(ticket)
             self._changed.notify_all()
 
-    def _derive_here_too(self, ticket: Ticket) -> None:
+    def _derive_here_too(self, ticket: KeyFuture) -> None:
         """What other machines don't do, or not soon, is done here in its turn. The first key
         counts.
         """
@@ -296,7 +300,7 @@ class KeyPool:
                 self._schedule.put_back(ticket, parameters, lambda o: o.number > ticket.number)
                 self._workers.dispatch()
 
-    def _help_remote(self, ticket: Ticket) -> None:
+    def _help_remote(self, ticket: KeyFuture) -> None:
         """Somebody waits for what other machines have: jobs with nothing else to do derive the
         oldest that they have had for longer than it takes here. The lock is held.
         """
@@ -310,7 +314,7 @@ class KeyPool:
             if now - other.sent > _REMOTE_SHARE * seconds:
                 self._derive_here_too(other)
 
-    def _give_up_waiting(self, ticket: Ticket) -> None:
+    def _give_up_waiting(self, ticket: KeyFuture) -> None:
         """Other machines say nothing: until they do, all that they have is derived here too."""
         if self._remote is not None and self._remote.has(ticket) and not ticket.is_late:
             self._remote.is_silent = True
@@ -318,5 +322,5 @@ class KeyPool:
                 self._derive_here_too(other)
 
 
-def _may_travel(ticket: Ticket) -> bool:
+def _may_travel(ticket: KeyFuture) -> bool:
     return ticket.proves is not None and not ticket.is_late

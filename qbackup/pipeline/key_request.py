@@ -1,4 +1,4 @@
-"""`Ticket`: a key that was asked for. `Holder`: who holds chunks meanwhile."""
+"""`KeyFuture`: a key that was asked for. `ChunkQuota`: who holds chunks meanwhile."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from qbackup.crypto.scrypt_steps import expand
 class Desk(Protocol):
     """Where tickets are from."""
 
-    def wait(self, ticket: Ticket) -> bytes:
-        """See `Ticket.wait`."""
+    def wait(self, ticket: KeyFuture) -> bytes:
+        """See `KeyFuture.wait`."""
         ...
 
-    def cancel(self, ticket: Ticket) -> None:
-        """See `Ticket.cancel`."""
+    def cancel(self, ticket: KeyFuture) -> None:
+        """See `KeyFuture.cancel`."""
         ...
 
 
 @dataclass(slots=True)
-class Holder:
+class ChunkQuota:
     """Somebody who holds chunks.
 
     Args:
@@ -38,7 +38,7 @@ class Holder:
     count: int = 0
 
 
-class Ticket:
+class KeyFuture:
     """A key that was asked for."""
 
     def __init__(

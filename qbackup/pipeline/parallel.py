@@ -53,7 +53,7 @@ class _End:
     error: BaseException | None
 
 
-class Lines(Generic[Tag, Message]):
+class ParallelFiles(Generic[Tag, Message]):
     """Goes through the files of several sessions at once. To be iterated once.
 
     Args:

@@ -18,8 +18,8 @@ from qbackup.crypto.romix.tuning import WIDTH, first_pass, kernel_saves
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, fitting
 from qbackup.pipeline.key_pool import KeyPool
-from qbackup.pipeline.key_request import Ticket
-from qbackup.pipeline.parallel import Lines, Message, Shared, Work
+from qbackup.pipeline.key_request import KeyFuture
+from qbackup.pipeline.parallel import Message, ParallelFiles, Shared, Work
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.session import Session
 from qbackup.pipeline.stage_queue import StoredChunk, Tag
@@ -70,7 +70,7 @@ class Pipeline:
     ) -> None:
         self._jobs = min(jobs or available_cores(), _JOBS_LIMIT)
         self._memory = memory or default_memory()
-        remote: RemoteMixing[Ticket] | None = None
+        remote: RemoteMixing[KeyFuture] | None = None
         if executor is not None:
             remote = RemoteMixing(executor, executor_jobs)
         self._deriver = deriver
@@ -133,7 +133,7 @@ class Pipeline:
         room = self._memory // self._jobs // parameters.lane_memory
         return first_pass(lanes, self._jobs, parameters, min(WIDTH, room))
 
-    def request(self, derivation: Derivation) -> Ticket:
+    def request(self, derivation: Derivation) -> KeyFuture:
         """Asks for a key, to be waited for later."""
         return self._pool.start(derivation)
 
@@ -279,7 +279,7 @@ class Pipeline:
         sessions = [
             self._session(format_, shared, lines=count, past_gaps=past_gaps) for _ in range(count)
         ]
-        with contextlib.closing(iter(Lines(sessions, work))) as messages:
+        with contextlib.closing(iter(ParallelFiles(sessions, work))) as messages:
             for message in messages:
                 tell(message)
 

@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError, Executor, Future
 from typing import Generic, TypeVar
 
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.crypto.scrypt_steps import mix
+from qbackup.crypto.scrypt_steps import romix
 
 _UNKNOWN_JOBS = 16
 _USELESS = 3  # failures, with nothing good before
@@ -101,7 +101,7 @@ class RemoteMixing(Generic[Key]):
                 on_mixed(key, mixed if wanted else None)
 
         try:
-            future = self._executor.submit(mix, blocks, parameters.log2_n, parameters.r)
+            future = self._executor.submit(romix, blocks, parameters.log2_n, parameters.r)
             with self._lock:
                 wanted = key in self._futures
                 if wanted:

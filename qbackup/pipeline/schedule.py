@@ -32,7 +32,7 @@ Key = TypeVar("Key")
 
 
 @dataclass(frozen=True, slots=True)
-class Share(Generic[Key]):
+class LaneRange(Generic[Key]):
     """Lanes of one derivation.
 
     Args:
@@ -58,7 +58,7 @@ class Share(Generic[Key]):
         return self.count == self.parameters.p
 
 
-class Way(Enum):
+class Strategy(Enum):
     """How lanes are gone through."""
 
     WHOLE = "one derivation, by a backend"
@@ -67,7 +67,7 @@ class Way(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Start(Generic[Key]):
+class Assignment(Generic[Key]):
     """What starts now.
 
     Args:
@@ -77,8 +77,8 @@ class Start(Generic[Key]):
         memory: bytes that it is charged until it ends; a pass may be charged what its job keeps.
     """
 
-    shares: tuple[Share[Key], ...]
-    way: Way
+    shares: tuple[LaneRange[Key], ...]
+    way: Strategy
     jobs: int
     memory: int
 
@@ -94,7 +94,7 @@ class Schedule(Generic[Key]):
     def __init__(self, jobs: int, memory: int) -> None:
         self._jobs = jobs
         self._memory = memory
-        self._waiting: deque[Share[Key]] = deque()
+        self._waiting: deque[LaneRange[Key]] = deque()
         self._width: Callable[[ScryptParameters], int] = _no_lanes
         self._touched = 0  # bytes of the largest pass so far: what jobs may have kept
         self._singly = False  # lanes can be gone through singly
@@ -109,7 +109,7 @@ class Schedule(Generic[Key]):
 
     def submit(self, key: Key, parameters: ScryptParameters) -> None:
         """A derivation is wanted."""
-        self._waiting.append(Share(key, parameters, 0, parameters.p))
+        self._waiting.append(LaneRange(key, parameters, 0, parameters.p))
         self._expected = max(0, self._expected - parameters.p)
 
     def expect(self, lanes: int) -> None:
@@ -140,7 +140,7 @@ class Schedule(Generic[Key]):
         """A derivation that somebody else was to do is done here, before those that are later."""
         later = (at for at, share in enumerate(self._waiting) if is_later(share.key))
         position = next(later, len(self._waiting))
-        self._waiting.insert(position, Share(key, parameters, 0, parameters.p))
+        self._waiting.insert(position, LaneRange(key, parameters, 0, parameters.p))
 
     @property
     def is_idle(self) -> bool:
@@ -166,9 +166,9 @@ class Schedule(Generic[Key]):
         """
         self._width = width
 
-    def _drop(self, way: Way) -> None:
+    def _drop(self, way: Strategy) -> None:
         """A way has failed, and is not taken again."""
-        if way is Way.KERNEL:
+        if way is Strategy.KERNEL:
             self._width = _no_lanes
         else:
             self._singly = False
@@ -178,7 +178,7 @@ class Schedule(Generic[Key]):
 
     # What runs
 
-    def next(self) -> Start[Key] | None:
+    def next(self) -> Assignment[Key] | None:
         """What starts now; None while nothing may."""
         idle = self._jobs - self._running_jobs
         if not self._waiting or idle < 1 or self._lone:
@@ -196,11 +196,11 @@ class Schedule(Generic[Key]):
             return None
         return self._begin_head(head, idle)
 
-    def _begin_head(self, head: Share[Key], idle: int) -> Start[Key]:
+    def _begin_head(self, head: LaneRange[Key], idle: int) -> Assignment[Key]:
         """Starts the oldest: some of its lanes, or all of it."""
         if self._singly and head.parameters.p > 1:
             memory = head.parameters.lane_memory
-            return self._begin_lanes(Way.SINGLY, self._part_of(head), memory)
+            return self._begin_lanes(Strategy.SINGLY, self._part_of(head), memory)
         if not head.is_whole:  # begun by the kernel, which ends it
             fit = max(1, self._room(head.parameters, self._used))
             lanes = min(head.count, self._width(head.parameters), fit)
@@ -216,7 +216,7 @@ class Schedule(Generic[Key]):
         """Lanes that fit into the budget."""
         return max(0, self._memory - used) // max(1, parameters.lane_memory)
 
-    def _lanes_of_pass(self, head: Share[Key], idle: int, most: int) -> int:
+    def _lanes_of_pass(self, head: LaneRange[Key], idle: int, most: int) -> int:
         """How many the kernel's next pass takes, of as many as it may."""
         waiting = 0
         for share in self._waiting:
@@ -231,33 +231,35 @@ class Schedule(Generic[Key]):
         fair = max(-(-waiting // idle), head.count)
         return min(best_pass(work, most, touched=self._touched), fair)
 
-    def _joins(self, share: Share[Key], parameters: ScryptParameters) -> bool:
+    def _joins(self, share: LaneRange[Key], parameters: ScryptParameters) -> bool:
         """Whether lanes of it can go side by side with lanes of these parameters."""
         own = share.parameters
         alike = (own.log2_n, own.r) == (parameters.log2_n, parameters.r)
         return alike and share.key not in self._alone
 
-    def _part_of(self, head: Share[Key]) -> int:
+    def _part_of(self, head: LaneRange[Key]) -> int:
         """Lanes that one job takes: all of it while enough waits to keep the others busy."""
         waiting = sum(share.count for share in self._waiting)
         return head.count if self._more else min(head.count, -(-waiting // self._jobs))
 
-    def _begin_whole(self, head: Share[Key], jobs: int) -> Start[Key]:
+    def _begin_whole(self, head: LaneRange[Key], jobs: int) -> Assignment[Key]:
         self._waiting.popleft()
         self._lone = head.key in self._alone
-        return self._begin(Start((head,), Way.WHOLE, jobs, jobs * head.parameters.lane_memory))
+        return self._begin(
+            Assignment((head,), Strategy.WHOLE, jobs, jobs * head.parameters.lane_memory)
+        )
 
-    def _begin_pass(self, lanes: int, most: int) -> Start[Key]:
+    def _begin_pass(self, lanes: int, most: int) -> Assignment[Key]:
         """A pass that is narrower than it may be keeps what a wide one had touched."""
         lane_memory = self._waiting[0].parameters.lane_memory
         self._touched = max(self._touched, lanes * lane_memory)
         memory = max(lanes * lane_memory, min(self._touched, most * lane_memory))
-        return self._begin_lanes(Way.KERNEL, lanes, memory)
+        return self._begin_lanes(Strategy.KERNEL, lanes, memory)
 
-    def _begin_lanes(self, way: Way, lanes: int, memory: int) -> Start[Key]:
+    def _begin_lanes(self, way: Strategy, lanes: int, memory: int) -> Assignment[Key]:
         """Takes lanes from the waiting line."""
         parameters = self._waiting[0].parameters
-        shares: list[Share[Key]] = []
+        shares: list[LaneRange[Key]] = []
         left = lanes
         while left and self._waiting and self._joins(self._waiting[0], parameters):
             share = self._waiting.popleft()
@@ -266,14 +268,14 @@ class Schedule(Generic[Key]):
                 self._waiting.appendleft(replace(share, first=taken.end))
             shares.append(taken)
             left -= taken.count
-        return self._begin(Start(tuple(shares), way, 1, memory))
+        return self._begin(Assignment(tuple(shares), way, 1, memory))
 
-    def _begin(self, start: Start[Key]) -> Start[Key]:
+    def _begin(self, start: Assignment[Key]) -> Assignment[Key]:
         self._running_jobs += start.jobs
         self._used += start.memory
         return start
 
-    def done(self, start: Start[Key]) -> None:
+    def done(self, start: Assignment[Key]) -> None:
         """It has ended, or was abandoned and has ended at last."""
         self._running_jobs -= start.jobs
         self._used -= start.memory
@@ -281,7 +283,7 @@ class Schedule(Generic[Key]):
             self._lone = False
             self._alone = [key for key in self._alone if key != start.shares[0].key]
 
-    def again(self, start: Start[Key]) -> bool:
+    def again(self, start: Assignment[Key]) -> bool:
         """There was not enough memory: the derivation waits to run whole and alone.
 
         Returns:
@@ -296,7 +298,7 @@ class Schedule(Generic[Key]):
             self._waiting.appendleft(_whole(share))
         return not was_alone
 
-    def refused(self, start: Start[Key]) -> bool:
+    def refused(self, start: Assignment[Key]) -> bool:
         """It could not be started: it is done, and the next one again once another one ends.
 
         Returns:
@@ -308,13 +310,13 @@ class Schedule(Generic[Key]):
         self._put_back(start)
         return True
 
-    def failed(self, start: Start[Key]) -> None:
+    def failed(self, start: Assignment[Key]) -> None:
         """It failed for a reason that is its way's: its lanes wait for another way."""
         self.done(start)
         self._put_back(start)
         self._drop(start.way)
 
-    def _put_back(self, start: Start[Key]) -> None:
+    def _put_back(self, start: Assignment[Key]) -> None:
         self._waiting.extendleft(s for s in reversed(start.shares) if s.key not in self._alone)
 
     # Chunks held
@@ -336,5 +338,5 @@ def _no_lanes(parameters: ScryptParameters) -> int:
     return 0
 
 
-def _whole(share: Share[Key]) -> Share[Key]:
+def _whole(share: LaneRange[Key]) -> LaneRange[Key]:
     return replace(share, first=0, end=share.parameters.p)

@@ -31,7 +31,7 @@ from qbackup.crypto.ciphers import Cipher
 from qbackup.crypto.kdf import Derivation
 from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, fitting
 from qbackup.pipeline.key_pool import KeyPool
-from qbackup.pipeline.key_request import Holder
+from qbackup.pipeline.key_request import ChunkQuota
 from qbackup.pipeline.stage_queue import Item, Queue, StoredChunk, Tag, missing
 from qbackup.pipeline.threads import start_daemon
 
@@ -75,7 +75,7 @@ class Session(Generic[Tag]):
         self._changed = threading.Condition()
         self._coming: Queue[Tag] = Queue(window, self._changed)
         self._ready: Queue[Tag] = Queue(_READY_LIMIT, self._changed)
-        self._holder = Holder(chunks, lambda: self._is_wanted(self._reading))
+        self._holder = ChunkQuota(chunks, lambda: self._is_wanted(self._reading))
         self._reading = 0  # the file whose chunk waits to be held
         self._unwanted = -1  # files up to this number are done with
         self._window = window

@@ -12,7 +12,7 @@ from qbackup.base.errors import ChunkMissing
 from qbackup.base.events import Event, Lost
 from qbackup.base.names import display
 from qbackup.formats.protocol import FileDecryptor, SealedChunk
-from qbackup.pipeline.key_request import Ticket
+from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.threads import SIGNAL_SECONDS
 
 _MISSING = "this chunk is missing"
@@ -79,7 +79,7 @@ class Item(Generic[Tag]):
     tag: Tag | None = None
     chunk: StoredChunk | None = None
     locked: SealedChunk | None = None
-    ticket: Ticket | None = None
+    ticket: KeyFuture | None = None
     body: memoryview | None = None
     proof: bytes | None = None
     event: Event | None = None

@@ -24,8 +24,8 @@ from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory
 from qbackup.crypto.romix.tuning import WIDTH, first_pass
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.scrypt_steps import finish
-from qbackup.pipeline.key_request import Ticket
-from qbackup.pipeline.schedule import Schedule, Start, Way
+from qbackup.pipeline.key_request import KeyFuture
+from qbackup.pipeline.schedule import Assignment, Schedule, Strategy
 from qbackup.pipeline.threads import start_daemon
 
 LINGER_SECONDS = 3.0  # for so long a worker keeps its memory with nothing to do
@@ -40,7 +40,7 @@ class Settle(Protocol):
     """Told what came of a ticket."""
 
     def __call__(
-        self, ticket: Ticket, *, key: bytes | None = None, error: Exception | None = None
+        self, ticket: KeyFuture, *, key: bytes | None = None, error: Exception | None = None
     ) -> None:
         """The first result of a ticket counts."""
         ...
@@ -56,7 +56,7 @@ class _Worker:
         kept: bytes of it that are kept while there is nothing to do.
     """
 
-    start: Start[Ticket] | None
+    start: Assignment[KeyFuture] | None
     memory: LaneMemory
     kept: int = 0
 
@@ -77,7 +77,7 @@ class Workers:
 
     def __init__(
         self,
-        schedule: Schedule[Ticket],
+        schedule: Schedule[KeyFuture],
         changed: threading.Condition,
         deriver: Deriver,
         jobs: int,
@@ -204,18 +204,18 @@ class Workers:
                 self._linger(worker)
         worker.memory.close()
 
-    def _do(self, start: Start[Ticket], memory: LaneMemory) -> Exception | None:
+    def _do(self, start: Assignment[KeyFuture], memory: LaneMemory) -> Exception | None:
         """What it fails with."""
-        memory.shrink(start.memory if start.way is Way.KERNEL else 0)
-        return self._derive(start) if start.way is Way.WHOLE else self._mix(start, memory)
+        memory.shrink(start.memory if start.way is Strategy.KERNEL else 0)
+        return self._derive(start) if start.way is Strategy.WHOLE else self._mix(start, memory)
 
-    def _keeps_memory(self, start: Start[Ticket], error: Exception | None) -> bool:
-        return start.way is Way.KERNEL and error is None and not self._is_short
+    def _keeps_memory(self, start: Assignment[KeyFuture], error: Exception | None) -> bool:
+        return start.way is Strategy.KERNEL and error is None and not self._is_short
 
-    def _learn(self, start: Start[Ticket], seconds: float) -> None:
+    def _learn(self, start: Assignment[KeyFuture], seconds: float) -> None:
         """How long a derivation takes here. The lock is held."""
         share = start.shares[0]
-        if start.way is not Way.KERNEL:
+        if start.way is not Strategy.KERNEL:
             seconds *= share.parameters.p / share.count
         self._slowness = seconds / share.parameters.work
 
@@ -238,7 +238,7 @@ class Workers:
         while self.idle and not self._schedule.fits(sum(worker.kept for worker in self.idle)):
             self._send_away(self.idle[0])
 
-    def _derive(self, start: Start[Ticket]) -> Exception | None:
+    def _derive(self, start: Assignment[KeyFuture]) -> Exception | None:
         """One derivation, by a backend. What it fails with is raised in `wait`."""
         ticket = start.shares[0].key
         try:
@@ -256,7 +256,7 @@ class Workers:
                 raise
             return self._deriver.derive(derivation, 1)
 
-    def _mix(self, start: Start[Ticket], memory: LaneMemory) -> Exception | None:
+    def _mix(self, start: Assignment[KeyFuture], memory: LaneMemory) -> Exception | None:
         """Lanes of one or more derivations. If it fails, it is done in another way."""
         size = 128 * start.shares[0].parameters.r
         blocks = b"".join(s.key.blocks[s.first * size : s.end * size] for s in start.shares)
@@ -272,7 +272,7 @@ class Workers:
             self._add_lanes(share.key, dict(own))
         return None
 
-    def _conclude(self, start: Start[Ticket], error: Exception | None) -> None:
+    def _conclude(self, start: Assignment[KeyFuture], error: Exception | None) -> None:
         """What has started has ended. The lock is held until the worker has its next start: to
         others it must not look as if nothing ran.
         """
@@ -282,34 +282,34 @@ class Workers:
                 self._send_away(self.idle[0])
         if error is None:
             self._schedule.done(start)
-        elif isinstance(error, NotEnoughMemory) and start.way is not Way.KERNEL:
+        elif isinstance(error, NotEnoughMemory) and start.way is not Strategy.KERNEL:
             # memory that others had was short: acceptance must not depend on them
             if not self._schedule.again(start):
                 self._settle(start.shares[0].key, error=error)
-        elif start.way is Way.WHOLE:
+        elif start.way is Strategy.WHOLE:
             self._schedule.done(start)
             self._settle(start.shares[0].key, error=error)
         else:  # never again in this way
             self._schedule.failed(start)
         self._forget_settled(start)
 
-    def _forget_settled(self, start: Start[Ticket]) -> None:
+    def _forget_settled(self, start: Assignment[KeyFuture]) -> None:
         """Nobody wants them any more, so they need not be done in another way."""
         for share in start.shares:
             if share.key.is_settled:
                 self._schedule.cancel(share.key)
 
-    def _mixed(self, start: Start[Ticket], blocks: bytes, memory: LaneMemory) -> bytes:
+    def _mixed(self, start: Assignment[KeyFuture], blocks: bytes, memory: LaneMemory) -> bytes:
         parameters = start.shares[0].parameters
         mix = self._deriver.lane_mix
-        if start.way is Way.KERNEL and self._kernel is not None:
+        if start.way is Strategy.KERNEL and self._kernel is not None:
             return self._kernel.romix(blocks, parameters, memory)
         if mix is None:
             raise MachineError("this way is not to be had")
         check_memory(parameters)
         return mix(blocks, 128 * parameters.r, parameters.n)
 
-    def _add_lanes(self, ticket: Ticket, lanes: dict[int, bytes]) -> None:
+    def _add_lanes(self, ticket: KeyFuture, lanes: dict[int, bytes]) -> None:
         """The last of a derivation's lanes make its key."""
         count = ticket.derivation.parameters.p
         with self._changed:

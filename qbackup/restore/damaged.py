@@ -104,7 +104,7 @@ class Ranges:
 
 
 @dataclass
-class Remains:
+class PartialFile:
     """What came of a file that was gone through to its end.
 
     Attributes:
@@ -137,9 +137,9 @@ class Remains:
         return self.ranges.of(self.size, lost="zero-filled" if self.kept_as else "lost")
 
 
-def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: BackupFile) -> Remains:
+def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: BackupFile) -> PartialFile:
     """Writes what is there of an image, and gives it the name that it deserves."""
-    remains = Remains()
+    remains = PartialFile()
     try:
         entry = inner.only_file()
     except FILE_ERRORS as error:
@@ -157,7 +157,7 @@ def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: BackupFile)
     return remains
 
 
-def _write(parts: Iterable[Extent | Missing], sink: FileSink, remains: Remains) -> int:
+def _write(parts: Iterable[Extent | Missing], sink: FileSink, remains: PartialFile) -> int:
     """Writes what is not lost; returns where the last of it ends."""
     end = 0
     for part in parts:
@@ -179,7 +179,7 @@ def _is_content(part: Extent) -> bool:
     return part.data is not None and bool(bytes(part.data).strip(b"\0"))
 
 
-def _write_unplaced(inner: InnerArchive, sink: FileSink, remains: Remains) -> int:
+def _write_unplaced(inner: InnerArchive, sink: FileSink, remains: PartialFile) -> int:
     """What is left of an archive whose front is lost, as it is stored.
 
     Where its bytes belong stood in the front. In their order they may still serve who looks for
@@ -192,7 +192,7 @@ def _write_unplaced(inner: InnerArchive, sink: FileSink, remains: Remains) -> in
     return _write(inner.rest(), sink, remains)
 
 
-def _prove_end(inner: InnerArchive, remains: Remains, losses: Losses) -> None:
+def _prove_end(inner: InnerArchive, remains: PartialFile, losses: Losses) -> None:
     try:
         inner.finish()
     except FILE_ERRORS as error:
@@ -202,7 +202,7 @@ def _prove_end(inner: InnerArchive, remains: Remains, losses: Losses) -> None:
         remains.lose(losses.first)
 
 
-def _keep(remains: Remains, keep: Callable[[], str | None]) -> None:
+def _keep(remains: PartialFile, keep: Callable[[], str | None]) -> None:
     try:
         remains.kept_as = keep()
         if remains.kept_as and not remains.kept_as.endswith(DAMAGED_SUFFIX):
@@ -211,7 +211,9 @@ def _keep(remains: Remains, keep: Callable[[], str | None]) -> None:
         remains.notes.append(f"what is left of it can't be kept: {error}")
 
 
-def tree(inner: InnerArchive, restore: TreeRestore, losses: Losses, file: BackupFile) -> Remains:
+def tree(
+    inner: InnerArchive, restore: TreeRestore, losses: Losses, file: BackupFile
+) -> PartialFile:
     """Makes what is there of a folder, whole files only, and gives it the name that it deserves.
 
     Args:
@@ -220,7 +222,7 @@ def tree(inner: InnerArchive, restore: TreeRestore, losses: Losses, file: Backup
         losses: of the file.
         file: whose archive it is.
     """
-    remains = Remains()
+    remains = PartialFile()
     try:
         for entry in inner.entries():
             restore.add(entry)

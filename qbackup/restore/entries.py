@@ -11,7 +11,7 @@ from qbackup.base.names import folded
 from qbackup.content.folder_files import why_no_file
 from qbackup.content.inner import Entry, InnerArchive
 from qbackup.restore.plan import Target
-from qbackup.restore.sinks import CannotWrite, FileSink, InTheWay, Writer
+from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, Writer
 
 _TWICE = "it is in the folder archive twice, so nobody knows which one counts"
 _NOT_THERE = "it is not in the folder archive"
@@ -90,7 +90,7 @@ class EntriesRestore:
                 if extent.data is not None:
                     sink.write(extent.offset, extent.data)
             self._held[path] = sink, entry.size
-        except InTheWay:
+        except AlreadyExists:
             self._outcomes[path] = Outcome("exists")
         except CannotWrite as failure:
             self._outcomes[path] = Outcome("damaged", str(failure))
@@ -99,7 +99,7 @@ class EntriesRestore:
 def _committed(sink: FileSink, size: int, chunks: int) -> Outcome:
     try:
         sink.commit(size, chunks)
-    except InTheWay:
+    except AlreadyExists:
         return Outcome("exists")
     except CannotWrite as failure:
         return Outcome("damaged", str(failure))

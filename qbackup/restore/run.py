@@ -17,11 +17,11 @@ from qbackup.base.names import METADATA_PATH, display, must_have_content
 from qbackup.base.report import FileResult, OnProgress, Progress
 from qbackup.content.inner import InnerArchive, Kind
 from qbackup.restore import damaged
-from qbackup.restore.damaged import Losses, Remains
+from qbackup.restore.damaged import Losses, PartialFile
 from qbackup.restore.entries import EntriesRestore, Outcome, pending
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.results import failed
-from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, Writer
+from qbackup.restore.sinks import AlreadyExists, CannotWrite, ExistingFile, FileSink, Writer
 from qbackup.restore.tree import TreeRestore
 
 _DIFFERS = (
@@ -69,7 +69,7 @@ Unpack: TypeAlias = Callable[
 ]
 
 
-class Run:
+class FilesLoop:
     """One pass over the files of a backup.
 
     Args:
@@ -213,7 +213,7 @@ class Run:
             return self._some_of(task, events, on_chunk)
         try:
             return self._content(task, events, on_chunk)
-        except InTheWay:
+        except AlreadyExists:
             return self._in_the_way(file, target)
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
             return [_told(self._result(file, target, "damaged"), error)]
@@ -301,7 +301,7 @@ class Run:
         return [result, *lost, *(_part_of(target, *what) for what in restore.refused)]
 
     def _remains(
-        self, task: Task, remains: Remains, losses: Losses, size: int, notes: Sequence[str] = ()
+        self, task: Task, remains: PartialFile, losses: Losses, size: int, notes: Sequence[str] = ()
     ) -> FileResult:
         result = self._result(task.file, task.target, "ok", size=0 if remains.error else size)
         if remains.error is not None:
@@ -407,7 +407,7 @@ class Run:
         )
 
 
-def _kept(qube: str, name: str, found: Found) -> FileResult:
+def _kept(qube: str, name: str, found: ExistingFile) -> FileResult:
     return FileResult(
         qube=qube,
         name=name,
@@ -477,7 +477,7 @@ def write_metadata(writer: Writer, data: bytes) -> FileResult:
         with writer.image("", METADATA_PATH) as sink:
             sink.write(0, memoryview(data))
             sink.commit(size)
-    except InTheWay:
+    except AlreadyExists:
         return FileResult(qube="", name=METADATA_PATH, status="exists", error=_IN_THE_WAY)
     except CannotWrite as error:
         return FileResult(qube="", name=METADATA_PATH, status="damaged", error=str(error))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-class InTheWay(Exception):
+class AlreadyExists(Exception):
     """Something of this name is there already. Inside this package only."""
 
 
@@ -36,7 +36,7 @@ class NoLinks(CannotWrite):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class ExistingFile:
     """What is known of something that is in the way.
 
     Args:
@@ -180,7 +180,7 @@ class Writer(Protocol):
         """Whether the file has to be read. What would be replaced is looked at before."""
         ...
 
-    def found(self, qube: str, name: str) -> Found:
+    def found(self, qube: str, name: str) -> ExistingFile:
         """What is known of what is in the way; its content is read again."""
         ...
 
@@ -205,7 +205,7 @@ class Writer(Protocol):
         ...
 
 
-class _Nothing:
+class _NullSink:
     """A file or a tree that is not written. What is verified was verified before."""
 
     keeps_modes = True
@@ -241,11 +241,11 @@ class NowhereWriter:
 
     def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
         """See `Writer`."""
-        return contextlib.nullcontext(_Nothing())
+        return contextlib.nullcontext(_NullSink())
 
     def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
         """See `Writer`."""
-        return contextlib.nullcontext(_Nothing())
+        return contextlib.nullcontext(_NullSink())
 
     def has_room(self, qube: str, name: str) -> bool:
         """See `Writer`."""
@@ -255,9 +255,9 @@ class NowhereWriter:
         """See `Writer`."""
         return True
 
-    def found(self, qube: str, name: str) -> Found:
+    def found(self, qube: str, name: str) -> ExistingFile:
         """See `Writer`."""
-        return Found()
+        return ExistingFile()
 
     def holds(self, name: str, data: bytes) -> bool:
         """See `Writer`."""

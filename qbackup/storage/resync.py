@@ -63,7 +63,7 @@ def scan_past_damage(
         LimitExceeded: more members than allowed.
     """
     window = Window(source)
-    search = _Search(source, limits, is_part)
+    search = _HeaderSearch(source, limits, is_part)
     seams = ArchivePadding(limits, warn, lose)
     resume = count = 0
     begins = True  # a member is said to begin here
@@ -110,7 +110,7 @@ def _next_member(window: Window, limits: Limits) -> TarMember | None:
         raise ArchiveDamaged(error.reason) from error
 
 
-class _Search:
+class _HeaderSearch:
     """Looks for the next member of a backup."""
 
     def __init__(self, source: SeekableSource, limits: Limits, is_part: IsPart) -> None:

@@ -101,7 +101,7 @@ class UnpackedSource:
         self._end = 0
         self._last_header = (-1, b"")
         try:
-            for part in _Walk(self._root, limits, self._note).parts():
+            for part in _FolderWalk(self._root, limits, self._note).parts():
                 self._names.append(part.name)
                 self._sizes.append(part.size)
                 self._starts.append(self._end)
@@ -257,7 +257,7 @@ def _refuse_links(root: bytes, name: bytes) -> None:
             raise OSError(0, "a symbolic link, which is not followed")
 
 
-class _Walk:
+class _FolderWalk:
     """Goes through a folder and finds the parts of the backup in it.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 from qbackup.base.errors import LimitExceeded, QBackupError
 from qbackup.base.events import Data
 from qbackup.content import filters
-from qbackup.content.filters import KNOWN_FILTERS, NONE, OUTPUT_SIZE, choose_filter, told_filter
+from qbackup.content.filters import KNOWN_FILTERS, NONE, OUTPUT_SIZE, choose_filter, detect_filter
 from tests.fuzz.common import LIMITS, outcome
 from tests.tarbytes import in_pieces
 
@@ -35,7 +35,7 @@ def check(data: bytes) -> None:
     if len(data) < 2:
         return
     name, stream = KNOWN_FILTERS[data[0] % len(KNOWN_FILTERS)], data[2:]
-    told_filter(stream)
+    detect_filter(stream)
     try:
         found = outcome(lambda: _read(name, stream, _PIECES[data[1] % len(_PIECES)]))
         if isinstance(found, LimitExceeded):

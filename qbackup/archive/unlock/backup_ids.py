@@ -19,7 +19,7 @@ _FRONT = 5  # witnesses that decide between two proven ids
 
 
 @dataclass(frozen=True)
-class Proofs:
+class IdProofs:
     """What ids were proven.
 
     Args:
@@ -39,11 +39,11 @@ def fits(format_: UnlockedFormat, chunk: EncryptedChunk, pipeline: Pipeline) -> 
         return False
 
 
-def prove(
+def identify(
     formats: Mapping[str, UnlockedFormat],
     witnesses: Iterable[EncryptedChunk],
     pipeline: Pipeline,
-) -> Proofs:
+) -> IdProofs:
     """Tries ids on chunks; a single one until a chunk proves it, several on all of them.
 
     Args:
@@ -65,4 +65,4 @@ def prove(
         order.remove(id_)
         order.insert(0, id_)  # the next one is most likely of the same backup
     front = proven[:_FRONT]
-    return Proofs(by, max(front, key=front.count) if front else None)
+    return IdProofs(by, max(front, key=front.count) if front else None)

@@ -1,8 +1,8 @@
 """The front of a backup: its header, and the copy that the passphrase proves it with.
 
 What anybody could have written becomes what the passphrase's owner wrote in one place,
-`Front.authenticate`. Every byte is read once, and kept: a passphrase can be tried again, on a
-pipe too.
+`HeaderAuthenticator.authenticate`. Every byte is read once, and kept: a passphrase can be tried
+again, on a pipe too.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ NOTHING_FITS = (
 )
 
 
-class Front:
+class HeaderAuthenticator:
     """``backup-header`` and ``backup-header.hmac``.
 
     Args:

@@ -15,7 +15,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from qbackup.archive.unlock.header import NOTHING_FITS, Front
+from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
 from qbackup.base.errors import (
     ArchiveDamaged,
     ChunkDamaged,
@@ -42,7 +42,7 @@ _OVERHEAD = 64 * 1024  # of a tar archive, compression and encryption, at the mo
 _TRIES_LIMIT = 20  # files that the passphrase is tried on
 
 
-class KeepingSource:
+class ReplaySource:
     """A source that keeps what is read of it until `stop`, and gives it again.
 
     Args:
@@ -90,7 +90,7 @@ class KeepingSource:
         self._source.close()
 
 
-class Beginning:
+class FirstChunk:
     """The first chunk of ``qubes.xml`` and its HMAC, as they are stored.
 
     Args:
@@ -105,7 +105,7 @@ class Beginning:
         self.fault = fault
 
 
-def read_beginning(source: Source, limits: Limits) -> Beginning | None:
+def read_beginning(source: Source, limits: Limits) -> FirstChunk | None:
     """What a backup without a header begins with; None if this is no such backup.
 
     Raises:
@@ -121,10 +121,10 @@ def read_beginning(source: Source, limits: Limits) -> Beginning | None:
     second = _next(members)
     if second is not None and second.name == _PROOF_NAME:
         proof = _read(source, second, PROOF_LIMIT_BYTES, "header")
-    return Beginning(chunk, proof)
+    return FirstChunk(chunk, proof)
 
 
-def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> Beginning | None:
+def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> FirstChunk | None:
     """Beginning of a backup without a header whose members stand in another order.
 
     Raises as `read_beginning`.
@@ -133,14 +133,14 @@ def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> Beg
     if first is None or second is None:
         return None
     chunk = _read(source, first, _size_limit(limits), "metadata")
-    return Beginning(chunk, _read(source, second, PROOF_LIMIT_BYTES, "header"))
+    return FirstChunk(chunk, _read(source, second, PROOF_LIMIT_BYTES, "header"))
 
 
 def _size_limit(limits: Limits) -> int:
     return min(limits.metadata + _OVERHEAD, limits.chunk)
 
 
-def find_beginning(catalog: SalvageCatalog, limits: Limits) -> Beginning | None:
+def find_beginning(catalog: SalvageCatalog, limits: Limits) -> FirstChunk | None:
     """What may stand in for the beginning of a backup whose front is damaged.
 
     None if there is a header, or nothing that a backup without one has.
@@ -152,7 +152,7 @@ def find_beginning(catalog: SalvageCatalog, limits: Limits) -> Beginning | None:
     return None
 
 
-def _beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[Beginning]:
+def _beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
     """First chunks of files that are not too long, with what proves them."""
     if catalog.naming.proof_suffix is None:
         return
@@ -163,7 +163,7 @@ def _beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[Beginning]:
                 "the backup is read as one that never had a header, though it does not begin so;"
                 f" {display(chunk.name)} proves the passphrase, and the rest was told from that"
             )
-            yield Beginning(bytes(chunk.read_body(0)), chunk.read_proof(), fault)
+            yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_proof(), fault)
 
 
 def _say_nothing(text: str) -> None:
@@ -189,8 +189,8 @@ def _read(source: Source, member: StoredMember, limit: int, name: str) -> bytes:
     return bytes(buffer[: source.read_into(member.offset, memoryview(buffer))])
 
 
-class HeaderlessFront(Front):
-    """See `Front`: what stands in for a header that was never written.
+class HeaderlessAuthenticator(HeaderAuthenticator):
+    """See `HeaderAuthenticator`: what stands in for a header that was never written.
 
     Args:
         beginning: of the backup.
@@ -198,7 +198,7 @@ class HeaderlessFront(Front):
 
     def __init__(
         self,
-        beginning: Beginning,
+        beginning: FirstChunk,
         source: Source,
         catalog: Catalog,
         limits: Limits,
@@ -214,9 +214,9 @@ class HeaderlessFront(Front):
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None = None,
     ) -> BackupHeader:
-        """See `Front`. For salvage other files' first chunks are tried too."""
+        """See `HeaderAuthenticator`. For salvage other files' first chunks are tried too."""
         first = self._beginning
-        others: Iterator[Beginning] = iter(())
+        others: Iterator[FirstChunk] = iter(())
         if isinstance(self._catalog, SalvageCatalog):
             others = _beginnings(self._catalog, self._limits)
         try:
@@ -246,7 +246,7 @@ class HeaderlessFront(Front):
 
     @property
     def untrusted_header(self) -> BackupHeader:
-        """See `Front`."""
+        """See `HeaderAuthenticator`."""
         return self._untrusted
 
     def _parse(self, plain: bytes) -> BackupHeader:

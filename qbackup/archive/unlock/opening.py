@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qbackup.archive.file import Access
-from qbackup.archive.unlock.header import Front
+from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.archive.unlock.headerless import (
-    Beginning,
-    HeaderlessFront,
-    KeepingSource,
+    FirstChunk,
+    HeaderlessAuthenticator,
+    ReplaySource,
     beginning_elsewhere,
     find_beginning,
     read_beginning,
@@ -28,12 +28,12 @@ class Opening:
     """How a backup is opened.
 
     Args:
-        source: of the backup's bytes; a `KeepingSource` where no byte may be read twice.
+        source: of the backup's bytes; a `ReplaySource` where no byte may be read twice.
         access: the archive that files and chunks belong to.
         make_chunk: makes its chunks.
         warn: told what was left out.
         limits: bounds on what the backup says.
-        hmac_algorithm: see `Front`.
+        hmac_algorithm: see `HeaderAuthenticator`.
         salvage: go past what is broken.
         knows_filter: the caller names the filter.
     """
@@ -47,17 +47,17 @@ class Opening:
     salvage: bool
     knows_filter: bool
 
-    def open(self) -> tuple[Catalog, Front]:
-        """Reads what the backup begins with. Raises as `Front`."""
+    def open(self) -> tuple[Catalog, HeaderAuthenticator]:
+        """Reads what the backup begins with. Raises as `HeaderAuthenticator`."""
         beginning = self._read_beginning()
-        if isinstance(self.source, KeepingSource):
+        if isinstance(self.source, ReplaySource):
             self.source.stop()
         catalog = self._catalog(has_header=beginning is None)
         if isinstance(catalog, SeekableCatalog) and catalog.packing is not None:
             beginning = self._beginning_of(catalog.packing, beginning)
         return catalog, self._front(catalog, beginning)
 
-    def _read_beginning(self) -> Beginning | None:
+    def _read_beginning(self) -> FirstChunk | None:
         try:
             return read_beginning(self.source, self.limits)
         except (LimitExceeded, MachineError):
@@ -65,18 +65,18 @@ class Opening:
                 raise
             return None
 
-    def _beginning_of(self, packing: Packing, beginning: Beginning | None) -> Beginning | None:
+    def _beginning_of(self, packing: Packing, beginning: FirstChunk | None) -> FirstChunk | None:
         """The same, where the order of the members means nothing."""
         if packing.header is not None:
             return None
         if beginning is not None and beginning.proof is not None:
             return beginning
-        if isinstance(self.source, KeepingSource):
+        if isinstance(self.source, ReplaySource):
             self.source.go_on()
         try:
             return beginning_elsewhere(self.source, packing, self.limits) or beginning
         finally:
-            if isinstance(self.source, KeepingSource):
+            if isinstance(self.source, ReplaySource):
                 self.source.stop()
 
     def _catalog(self, *, has_header: bool) -> Catalog:
@@ -86,19 +86,19 @@ class Opening:
         make = SeekableCatalog if self.source.seekable else PipeCatalog
         return make(*parts, has_header=has_header)
 
-    def _front(self, catalog: Catalog, beginning: Beginning | None) -> Front:
+    def _front(self, catalog: Catalog, beginning: FirstChunk | None) -> HeaderAuthenticator:
         digest = self.hmac_algorithm
         if beginning is None and isinstance(catalog, SalvageCatalog):
             beginning = find_beginning(catalog, self.limits)
         if beginning is not None:
-            return HeaderlessFront(
+            return HeaderlessAuthenticator(
                 beginning, self.source, catalog, self.limits, hmac_algorithm=digest
             )
         if not isinstance(catalog, SalvageCatalog):
-            return Front(self.source, catalog, self.limits, hmac_algorithm=digest)
-        from qbackup.archive.unlock.salvage import SalvagedFront
+            return HeaderAuthenticator(self.source, catalog, self.limits, hmac_algorithm=digest)
+        from qbackup.archive.unlock.salvage import SalvageAuthenticator
 
-        return SalvagedFront(
+        return SalvageAuthenticator(
             self.source,
             catalog,
             self.limits,

@@ -17,7 +17,7 @@ two ids are proven both are named.
 Where a chunk proves no id (`Format.heads_name_backup`) nothing can stand in for the header, and the
 first one counts. Where another one stands in the file, that is told, with what to do for it.
 
-What was done is said in `SalvagedFront.faults`, and whatever follows is no full success.
+What was done is said in `SalvageAuthenticator.faults`, and whatever follows is no full success.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from qbackup.archive.chunk import EncryptedChunk
-from qbackup.archive.unlock.backup_ids import Proofs, prove
-from qbackup.archive.unlock.header import NOTHING_FITS, Front
+from qbackup.archive.unlock.backup_ids import IdProofs, identify
+from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
 from qbackup.base.errors import (
     FILE_ERRORS,
     HeaderAltered,
@@ -45,7 +45,7 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, decode, display
-from qbackup.content.filters import NONE, told_filter
+from qbackup.content.filters import NONE, detect_filter
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
@@ -72,7 +72,7 @@ _FAULT = (Unlockable, Unreadable, MachineError)
 
 
 @dataclass(frozen=True)
-class _Copy:
+class _HeaderCopy:
     """A header's copy that the passphrase has opened.
 
     Args:
@@ -88,15 +88,15 @@ class _Copy:
     header: BackupHeader
 
 
-class SalvagedFront(Front):
-    """As `Front`; the header need not be there, nor match.
+class SalvageAuthenticator(HeaderAuthenticator):
+    """As `HeaderAuthenticator`; the header need not be there, nor match.
 
     Args:
         source: of the backup's bytes.
         catalog: says where they are.
         limits: bounds on what they say.
         knows_filter: the caller names the filter, so it need not be told from the data.
-        hmac_algorithm: see `Front`.
+        hmac_algorithm: see `HeaderAuthenticator`.
 
     Attributes:
         faults: what is wrong, and what was used instead.
@@ -184,7 +184,7 @@ class SalvagedFront(Front):
         few = isinstance(error, WrongPassphrase) and not copies
         witnesses = self._chunks.spread_chunks(_FEW_WITNESSES if few else _WITNESSES_LIMIT)
         formats = {id_: UnlockedFormat4(id_, passphrase, self._limits) for id_ in ids}
-        proofs = prove(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
+        proofs = identify(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
         chosen = proofs.in_front
         if chosen is None and copies and (proven or not witnesses):
             return self._accept_copy((proven or copies)[0], headers)
@@ -223,9 +223,9 @@ class SalvagedFront(Front):
         passphrase: bytes,
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None,
-    ) -> tuple[list[_Copy], QBackupError]:
+    ) -> tuple[list[_HeaderCopy], QBackupError]:
         """The copies that the passphrase opens; and what was wrong with the first other one."""
-        found: dict[bytes, _Copy | None] = {}
+        found: dict[bytes, _HeaderCopy | None] = {}
         first: QBackupError | None = None
         for member in self._chunks.header_copies():
             try:
@@ -242,13 +242,13 @@ class SalvagedFront(Front):
             finally:
                 meanwhile = None
             header = self._parse(plain)
-            found[stored] = _Copy(member.offset, key, plain, header)
+            found[stored] = _HeaderCopy(member.offset, key, plain, header)
         copies = [copy for copy in found.values() if copy is not None]
         if copies and next(iter(found.values())) is None:
             self.faults.append("the first copy of the header can't be used; another one was")
         return copies, first or HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
 
-    def _accept_copy(self, copy: _Copy, headers: Mapping[int, bytes]) -> BackupHeader:
+    def _accept_copy(self, copy: _HeaderCopy, headers: Mapping[int, bytes]) -> BackupHeader:
         if copy.plain != self._header:
             if copy.plain in headers.values():
                 self.faults.append("the first header is not this backup's; another one was used")
@@ -273,7 +273,7 @@ class SalvagedFront(Front):
         )
 
     def _nothing_proven(
-        self, copies: Sequence[_Copy], error: QBackupError, tried: int
+        self, copies: Sequence[_HeaderCopy], error: QBackupError, tried: int
     ) -> QBackupError:
         if copies:
             return HeaderAltered(
@@ -290,7 +290,7 @@ class SalvagedFront(Front):
             " all these chunks are damaged"
         )
 
-    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, proofs: Proofs) -> None:
+    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, proofs: IdProofs) -> None:
         """Never goes on silently where there are parts of two backups."""
         for id_, chunks in proofs.by.items():
             if id_ == chosen:
@@ -345,7 +345,7 @@ class SalvagedFront(Front):
                 continue
             if not len(data):
                 continue
-            name = told_filter(data)
+            name = detect_filter(data)
             if name is not None:
                 return name
             raise UnsupportedFormat(
@@ -370,7 +370,7 @@ def _where(begin: int) -> str:
     )
 
 
-def _ids(headers: Mapping[int, bytes], copies: Sequence[_Copy]) -> dict[str, int]:
+def _ids(headers: Mapping[int, bytes], copies: Sequence[_HeaderCopy]) -> dict[str, int]:
     """The ids that there are, and where each is named first; those of copies come first."""
     ids = {copy.header.backup_id: copy.offset for copy in copies}
     for offset, header in headers.items():

@@ -31,7 +31,7 @@ _MOUNTS = (("/rw", ""), ("/usr/local", "/usrlocal"))
 
 
 @dataclass(frozen=True)
-class Place:
+class ImagePlace:
     """A path in an image.
 
     Args:
@@ -52,7 +52,7 @@ def is_place(options: argparse.Namespace) -> bool:
     return options.name is None or ":/" in options.name
 
 
-def place_of(options: argparse.Namespace) -> Place:
+def place_of(options: argparse.Namespace) -> ImagePlace:
     """What was asked for.
 
     Raises:
@@ -73,21 +73,21 @@ def place_of(options: argparse.Namespace) -> Place:
         raise UsageError("dom0 has no image: restore it, and its home is a folder")
     is_named = "/" in qube
     image = qube if is_named else f"{qube}/{_PRIVATE}"
-    return Place(image, f"/{path}", qube.partition("/")[0], is_named)
+    return ImagePlace(image, f"/{path}", qube.partition("/")[0], is_named)
 
 
-def _in_file(text: str) -> Place:
+def _in_file(text: str) -> ImagePlace:
     """``IMAGE:/path``, or an image for all of it; the first ``:/`` behind a file's name counts."""
     at = -1
     while (at := text.find(":/", at + 1)) >= 0:
         if os.path.exists(text[:at]):
-            return Place(text[:at], decode(os.fsencode(text[at + 1 :])))
+            return ImagePlace(text[:at], decode(os.fsencode(text[at + 1 :])))
     if os.path.exists(text):
-        return Place(text, "/")
+        return ImagePlace(text, "/")
     raise UsageError(f"there is no image {display(text.partition(':/')[0])}")
 
 
-def in_image(options: argparse.Namespace, place: Place) -> int:
+def in_image(options: argparse.Namespace, place: ImagePlace) -> int:
     """The command on an image that is no backup's."""
     with open_image(place.image, partition=options.partition, limits=options.limits) as image:
         return run(image, options, place)
@@ -96,7 +96,7 @@ def in_image(options: argparse.Namespace, place: Place) -> int:
 def browse(
     archive: BackupArchive,
     options: argparse.Namespace,
-    place: Place,
+    place: ImagePlace,
     progress: ShowsProgress | None,
 ) -> Image:
     """Spools the image, after saying what that takes."""
@@ -108,7 +108,7 @@ def browse(
     )
 
 
-def _expected_size(archive: BackupArchive, place: Place) -> int:
+def _expected_size(archive: BackupArchive, place: ImagePlace) -> int:
     """Of the image's data in bytes, as far as that is known: what the qube takes, at most."""
     stored = archive.file(place.image).stored_size if archive.is_seekable else 0
     sizes: list[int | None] = []
@@ -117,7 +117,7 @@ def _expected_size(archive: BackupArchive, place: Place) -> int:
     return max([stored, *(size for size in sizes if size)])
 
 
-def _announcement(place: Place, spool: str | None, size: int) -> str:
+def _announcement(place: ImagePlace, spool: str | None, size: int) -> str:
     where = display(spool if spool is not None else default_folder())
     text = f"{display(place.image)} is read to its end and verified first"
     if not size:
@@ -130,7 +130,7 @@ def _announcement(place: Place, spool: str | None, size: int) -> str:
     )
 
 
-def run(image: Image, options: argparse.Namespace, place: Place) -> int:
+def run(image: Image, options: argparse.Namespace, place: ImagePlace) -> int:
     """The command."""
     told = image.warnings
     _tell_warnings(told)
@@ -163,7 +163,7 @@ def _notes(image: Image, options: argparse.Namespace, path: str) -> tuple[str, .
     return image.notes(image.stat(path).path, below=below)
 
 
-def _seen_from_qube(image: Image, place: Place) -> str:
+def _seen_from_qube(image: Image, place: ImagePlace) -> str:
     """A qube sees its private image as /rw, and parts of it elsewhere."""
     if place.qube is None or place.is_named:
         return place.path

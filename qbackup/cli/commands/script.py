@@ -12,7 +12,7 @@ from qbackup.base.errors import Damaged
 from qbackup.base.names import display
 from qbackup.cli import output
 from qbackup.cli.known import firewall_errors
-from qbackup.cli.recreate import Choice, choose, make_script
+from qbackup.cli.recreate import ChosenQubes, choose, make_script
 from qbackup.cli.show import archive_errors
 from qbackup.formats.metadata.firewall import FIREWALL_FILE
 
@@ -47,7 +47,7 @@ def _show(text: str) -> None:
         output.copier()(text.encode("utf-8"))
 
 
-def _close(choice: Choice, firewalls: dict[str, Firewall]) -> None:
+def _close(choice: ChosenQubes, firewalls: dict[str, Firewall]) -> None:
     """Takes no qube for one without rules where the archive is broken: they may be lost."""
     for qube in choice.qubes:
         if qube.name not in firewalls:

@@ -7,7 +7,7 @@ are there already are left alone. Facts: QubesOS/qubes-core-admin-client, ``qube
 (arguments of the programs) and ``qubesadmin/backup/restore.py`` (order of the steps).
 """
 
-from qbackup.cli.recreate.choice import Choice, choose
+from qbackup.cli.recreate.choice import ChosenQubes, choose
 from qbackup.cli.recreate.document import Script, make_script
 
-__all__ = ["Choice", "Script", "choose", "make_script"]
+__all__ = ["ChosenQubes", "Script", "choose", "make_script"]

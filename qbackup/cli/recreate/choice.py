@@ -17,7 +17,7 @@ _STUB_SUFFIX = "-dm"  # of the helper domain that Xen runs beside a qube
 
 
 @dataclass(frozen=True)
-class Choice:
+class ChosenQubes:
     """The qubes of a script.
 
     Args:
@@ -42,7 +42,7 @@ def name_fault(name: str) -> str | None:
     return None
 
 
-def choose(arguments: Sequence[str], known: Iterable[Qube]) -> Choice:
+def choose(arguments: Sequence[str], known: Iterable[Qube]) -> ChosenQubes:
     """The qubes that ``QUBE`` and ``QUBE=NEWNAME`` ask for; no argument asks for all.
 
     Args:
@@ -59,7 +59,7 @@ def choose(arguments: Sequence[str], known: Iterable[Qube]) -> Choice:
     else:
         chosen = _named(arguments, by_name)
     _check_distinct(chosen, by_name)
-    return Choice(tuple(by_name[name] for name in chosen), chosen)
+    return ChosenQubes(tuple(by_name[name] for name in chosen), chosen)
 
 
 def _named(arguments: Sequence[str], by_name: Mapping[str, Qube]) -> dict[str, str]:

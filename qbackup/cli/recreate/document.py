@@ -12,7 +12,7 @@ from qbackup.archive.firewalls import Firewall
 from qbackup.archive.qube import Qube
 from qbackup.base.names import display, unsafe_reason
 from qbackup.cli.recreate import preamble
-from qbackup.cli.recreate.choice import Choice, name_fault
+from qbackup.cli.recreate.choice import ChosenQubes, name_fault
 from qbackup.cli.recreate.steps import Steps, notes_on
 from qbackup.cli.recreate.words import Words, comment
 from qbackup.formats.metadata.record import DOM0_NAME
@@ -39,7 +39,7 @@ class Script:
 
 
 def make_script(
-    choice: Choice,
+    choice: ChosenQubes,
     firewalls: Mapping[str, Firewall],
     *,
     backup_id: str | None = None,
@@ -53,7 +53,7 @@ def make_script(
         backup_id: of the backup, for whoever reads the script; None where it has none.
         restored: the folder with the restored files; None: who runs the script names it.
     """
-    writer = _Writer(choice, firewalls)
+    writer = _ScriptWriter(choice, firewalls)
     origin = f", from the backup {backup_id}" if backup_id else ""
     parts = [
         "\n".join([f"{preamble.ABOUT}#", *comment(f"Written by qbackup {__version__}{origin}.")]),
@@ -74,8 +74,8 @@ def _folder(restored: str | None) -> str:
     return "\n".join([*words.lines, setting + preamble.CHECK_FOLDER.rstrip("\n")])
 
 
-class _Writer:
-    def __init__(self, choice: Choice, firewalls: Mapping[str, Firewall]) -> None:
+class _ScriptWriter:
+    def __init__(self, choice: ChosenQubes, firewalls: Mapping[str, Firewall]) -> None:
         self._choice = choice
         self._firewalls = firewalls
         self.losses: list[str] = []

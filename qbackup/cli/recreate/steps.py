@@ -10,7 +10,7 @@ from qbackup.archive.firewalls import Firewall
 from qbackup.archive.qube import Qube
 from qbackup.base.errors import QBackupError
 from qbackup.base.names import display
-from qbackup.cli.recreate.choice import Choice, name_fault
+from qbackup.cli.recreate.choice import ChosenQubes, name_fault
 from qbackup.cli.recreate.words import NoWord, Words, comment, visible
 from qbackup.formats.metadata import Device
 from qbackup.formats.metadata.firewall import Rule
@@ -59,7 +59,7 @@ class Steps:
         losses: what the script can't do, in sentences.
     """
 
-    def __init__(self, qube: Qube, choice: Choice) -> None:
+    def __init__(self, qube: Qube, choice: ChosenQubes) -> None:
         self._qube = qube
         self._choice = choice
         self._name = choice.new_name(qube.name)

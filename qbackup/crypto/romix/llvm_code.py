@@ -68,7 +68,7 @@ class _Loop:
     results: list[Value] = field(default_factory=list)
 
 
-class _Writer:
+class _FunctionWriter:
     """Writes the function for a number of lanes: ``void romix(state, v, n)``."""
 
     def __init__(self, lanes: int) -> None:
@@ -336,7 +336,7 @@ class Romix:
 
     def __init__(self, lanes: int) -> None:
         self._lanes = lanes
-        self._engine = _compiled(_Writer(lanes).write())  # it owns the code
+        self._engine = _compiled(_FunctionWriter(lanes).write())  # it owns the code
         kind = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64)
         self._code = kind(self._engine.get_function_address("romix"))
 

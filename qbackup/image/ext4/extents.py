@@ -28,7 +28,7 @@ _DIRECT = 12
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class BlockRun:
     """Blocks of a file that follow each other in the image.
 
     Args:
@@ -49,19 +49,19 @@ class Runs:
         runs: all of them.
     """
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, runs: Iterable[BlockRun]) -> None:
         self._starts, self._physical, self._counts = array("Q"), array("Q"), array("Q")
         for run in runs:
             self._starts.append(run.logical)
             self._physical.append(run.physical)
             self._counts.append(run.count)
 
-    def at(self, block: int) -> Run | None:
+    def at(self, block: int) -> BlockRun | None:
         """The run that this block of the file is in; None where it is in a hole."""
         place = bisect_right(self._starts, block) - 1
         if place < 0 or block >= self._starts[place] + self._counts[place]:
             return None
-        return Run(self._starts[place], self._physical[place], self._counts[place])
+        return BlockRun(self._starts[place], self._physical[place], self._counts[place])
 
     def after(self, block: int) -> int | None:
         """The first block behind this one that a run begins with; None if there is none."""
@@ -88,7 +88,7 @@ class BlockMap:
     _used: int = 0
     _tables: set[int] = field(default_factory=set)
 
-    def runs(self) -> Iterator[Run]:
+    def runs(self) -> Iterator[BlockRun]:
         """The runs of the file in order, holes between them, up to its size.
 
         Raises:
@@ -107,9 +107,9 @@ class BlockMap:
                     f"a file in the image has more than {self.limit} pieces",
                     limit="image_extents",
                 )
-            yield Run(run.logical, run.physical, min(run.count, end - run.logical))
+            yield BlockRun(run.logical, run.physical, min(run.count, end - run.logical))
 
-    def _check(self, run: Run) -> None:
+    def _check(self, run: BlockRun) -> None:
         if run.logical < self._next:
             raise Damaged("its blocks are in disorder")
         self._next = run.logical + run.count
@@ -132,7 +132,7 @@ class BlockMap:
 
     def _extents(
         self, node: bytes, end: int, depth: int | None = None, first: int = 0
-    ) -> Iterator[Run]:
+    ) -> Iterator[BlockRun]:
         """The extents below a node, which is said to begin with block `first` of the file.
 
         Those that begin at block `end` or behind it are left out.
@@ -158,11 +158,11 @@ class BlockMap:
             else:
                 yield from self._extent(logical, middle, low | high << 32)
 
-    def _extent(self, logical: int, length: int, physical: int) -> Iterator[Run]:
+    def _extent(self, logical: int, length: int, physical: int) -> Iterator[BlockRun]:
         if not length:
             raise Damaged("its extents are damaged")
         if length <= _LONGEST:
-            yield Run(logical, physical, length)
+            yield BlockRun(logical, physical, length)
         else:
             self._next = logical + length - _LONGEST
 
@@ -174,7 +174,7 @@ class BlockMap:
 
     # Tables of block numbers
 
-    def _numbers(self, end: int) -> Iterator[Run]:
+    def _numbers(self, end: int) -> Iterator[BlockRun]:
         """As the kernel before extents: twelve blocks, then tables, one to three deep."""
         start = count = 0
         physical = 0
@@ -183,10 +183,10 @@ class BlockMap:
                 count += 1
                 continue
             if count:
-                yield Run(start, physical, count)
+                yield BlockRun(start, physical, count)
             start, physical, count = logical, number, 1
         if count:
-            yield Run(start, physical, count)
+            yield BlockRun(start, physical, count)
 
     def _each(self, end: int) -> Iterator[tuple[int, int]]:
         numbers = struct.unpack("<15I", self.inode.body)

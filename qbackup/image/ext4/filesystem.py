@@ -1,4 +1,4 @@
-"""An ext4 file system on a `Device`: inodes, their content, the names in folders."""
+"""An ext4 file system on `ImageBytes`: inodes, their content, the names in folders."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from qbackup.base.errors import (
     without_traceback,
 )
 from qbackup.base.limits import Limits
-from qbackup.image.device import Device, Overlaid
+from qbackup.image.device import ImageBytes, Overlaid
 from qbackup.image.ext4 import directory, journal, superblock
 from qbackup.image.ext4.crc32c import crc32c
 from qbackup.image.ext4.directory import Name
-from qbackup.image.ext4.extents import BlockMap, Run, Runs
+from qbackup.image.ext4.extents import BlockMap, BlockRun, Runs
 from qbackup.image.ext4.inode import Inode, parse_inode
 from qbackup.image.ext4.superblock import META_BG, RECOVER, Superblock
 
@@ -49,7 +49,7 @@ class Ext4:
         Damaged: it makes no sense.
     """
 
-    def __init__(self, device: Device, limits: Limits) -> None:
+    def __init__(self, device: ImageBytes, limits: Limits) -> None:
         self.limits = limits
         self._device = device
         self.superblock: Superblock = self._read_superblock()
@@ -120,7 +120,7 @@ class Ext4:
             self._cache.popitem(last=False)
         return data
 
-    def read_run(self, run: Run, offset: int, size: int) -> bytes:
+    def read_run(self, run: BlockRun, offset: int, size: int) -> bytes:
         """Bytes of a run, which is not kept in memory."""
         return self._device.read(run.physical * self.superblock.block_size + offset, size)
 
@@ -192,7 +192,7 @@ class Ext4:
 
     # What is in them
 
-    def runs(self, inode: Inode) -> Iterator[Run]:
+    def runs(self, inode: Inode) -> Iterator[BlockRun]:
         """Where a file's data are; none of a file that is inline."""
         if inode.is_encrypted:
             raise UnsupportedFormat("it is encrypted by the file system itself")

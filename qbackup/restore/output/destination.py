@@ -16,7 +16,7 @@ from qbackup.base.names import encode
 from qbackup.restore.output.folders import DAMAGED_SUFFIX, Folders, exists, put_in_place, remove
 from qbackup.restore.output.rehash import same_content
 from qbackup.restore.output.standins import PART_SUFFIX
-from qbackup.restore.sinks import CannotWrite, InTheWay
+from qbackup.restore.sinks import AlreadyExists, CannotWrite
 
 REMAINS_LIMIT = 99  # of one file
 _NOT_OURS = (
@@ -25,7 +25,7 @@ _NOT_OURS = (
 
 
 @dataclass(frozen=True)
-class Place:
+class Destination:
     """Where a file or a folder under way goes.
 
     Args:
@@ -74,7 +74,7 @@ class Place:
                 continue
             try:
                 put_in_place(self.folder, self.name, False, final_name=name)
-            except InTheWay:  # it came just now
+            except AlreadyExists:  # it came just now
                 continue
             return name
         raise CannotWrite(f"there are {REMAINS_LIMIT} of it already")

@@ -14,7 +14,7 @@ import stat
 from qbackup.base.names import decode, encode
 from qbackup.restore.output.naming import listed_as, make, takes_names
 from qbackup.restore.output.standins import PART_SUFFIX
-from qbackup.restore.sinks import CannotWrite, InTheWay, NameRefused
+from qbackup.restore.sinks import AlreadyExists, CannotWrite, NameRefused
 
 _OLD_SUFFIX = ".old.part"
 FOLDER_MODE = 0o700
@@ -173,14 +173,14 @@ def _rename_new(folder: int, part: bytes, final: bytes) -> None:
         try:
             os.link(part, final, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
-            raise InTheWay from None
+            raise AlreadyExists from None
         except OSError:
             pass  # a file system without hard links: FAT, exFAT
         else:
             os.unlink(part, dir_fd=folder)
             return
     if exists(folder, decode(final)):
-        raise InTheWay
+        raise AlreadyExists
     try:
         os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
     except OSError as error:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator, Sequence
 
 from qbackup.base.names import decode, encode
-from qbackup.restore.output.destination import Place
+from qbackup.restore.output.destination import Destination
 from qbackup.restore.output.folders import FOLDER_MODE, OLD_FILE, Folders, sync_folder
 from qbackup.restore.output.naming import listed_as, make, make_link
 from qbackup.restore.output.openfile import (
@@ -54,7 +54,7 @@ class _TreeFile(OpenFile):
 class OpenTree:
     """See `TreeSink`. Whoever makes it closes it."""
 
-    def __init__(self, folders: Folders, place: Place) -> None:
+    def __init__(self, folders: Folders, place: Destination) -> None:
         self._folders = folders
         self._place = place
         self._unsynced = Unsynced()

@@ -50,7 +50,7 @@ def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = 
     """
     try:
         with closing(Folders(os.dup(root))) as folders:
-            walk = _Walk(root, size, limits, TreeHash(modes=modes))
+            walk = _TreeWalk(root, size, limits, TreeHash(modes=modes))
             walk.go(folders.open(path.split("/")), "", 0)
             return walk.hash.finish()
     except (OSError, _NotOurs):
@@ -76,7 +76,7 @@ def _same_tree(folder: int, name: str, other: str) -> bool:
     limits, size, hashes = Limits(), _NO_END, []
     for each in (name, other):
         with closing(Folders(os.dup(folder))) as folders:
-            walk = _Walk(folder, size, limits)
+            walk = _TreeWalk(folder, size, limits)
             walk.go(folders.open([each]), "", 0)
         hashes.append(walk.hash.finish())
         size -= walk.size  # the other one is read as far as this one goes
@@ -88,7 +88,7 @@ class _NotOurs(Exception):
 
 
 @dataclass
-class _Walk:
+class _TreeWalk:
     """Through a folder, a level at a time; at most `Limits.depth` folders are open.
 
     It ends as soon as there is more than a restore can have made.

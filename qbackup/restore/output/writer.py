@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from qbackup.base.errors import MachineError
 from qbackup.base.names import display, encode, folded, without_dot
-from qbackup.restore.output.destination import Place
+from qbackup.restore.output.destination import Destination
 from qbackup.restore.output.folders import (
     FOLDER_MODE,
     OLD_FILE,
@@ -40,7 +40,14 @@ from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, trans
 from qbackup.restore.output.opentree import OpenTree
 from qbackup.restore.output.standins import PART_SUFFIX, stand_ins
 from qbackup.restore.output.whereabouts import make_parents, name_there, path_of, plain_path
-from qbackup.restore.sinks import CannotWrite, FileSink, Found, InTheWay, NameRefused, TreeSink
+from qbackup.restore.sinks import (
+    AlreadyExists,
+    CannotWrite,
+    ExistingFile,
+    FileSink,
+    NameRefused,
+    TreeSink,
+)
 
 _NO_MODES = (
     "the file system of the output folder keeps no permissions: whoever can use that disk can read"
@@ -52,7 +59,7 @@ class _Image(OpenFile):
     def __init__(
         self,
         fd: int,
-        place: Place,
+        place: Destination,
         mode: int,
         mtime_ns: int | None,
         on_no_modes: Callable[[], None],
@@ -84,7 +91,7 @@ class FolderWriter:
     Args:
         path: of the output folder; the user's own, so symbolic links in it are followed.
         overwrite: replace what is there under a final name.
-        keep_damaged: leave what could be verified of a damaged file, see `Place`.
+        keep_damaged: leave what could be verified of a damaged file, see `Destination`.
         is_taken: whether a file of the backup, or a folder of one, has this path; what is
             left of a damaged file doesn't get it.
         is_own: the folder is for restored files, so a ``.part`` in it is a killed run's and is
@@ -149,9 +156,9 @@ class FolderWriter:
         """See `Writer`."""
         return self.has_room(qube, name)
 
-    def found(self, qube: str, name: str) -> Found:
+    def found(self, qube: str, name: str) -> ExistingFile:
         """See `Writer`. Without a journal nothing is known."""
-        return Found()
+        return ExistingFile()
 
     def locate(self, qube: str, name: str, *, is_known: bool = False) -> str:
         """The path in the output folder that a file has, or will have as far as that can be told.
@@ -291,7 +298,7 @@ class FolderWriter:
     @contextlib.contextmanager
     def _place_of(
         self, qube: str, name: str, begin: Callable[[int, bytes], int]
-    ) -> Iterator[tuple[Place, int]]:
+    ) -> Iterator[tuple[Destination, int]]:
         """Where a file goes, its folder open, and the descriptor of what is begun there.
 
         What this very restore has written is never overwritten: where the file system
@@ -307,7 +314,7 @@ class FolderWriter:
                 folder = folders.open(there)
                 final, fd = self._begin((qube, name), folder, there, begin)
             yield (
-                Place(
+                Destination(
                     self._root,
                     tuple(there),
                     folder,
@@ -353,7 +360,7 @@ class FolderWriter:
             return
         take_back(folder, base)
         if not (self._overwrite and self.claim(*file)) and exists(folder, base):
-            raise InTheWay
+            raise AlreadyExists
 
     @contextlib.contextmanager
     def _turn(self, name: str) -> Iterator[None]:

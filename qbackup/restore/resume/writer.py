@@ -20,9 +20,9 @@ from qbackup.restore.output.rehash import hash_image, hash_tree
 from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.resume.journal import JOURNAL_NAME, Journal
 from qbackup.restore.resume.records import Record
-from qbackup.restore.sinks import FileSink, Found, InTheWay, TreeSink
+from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink, TreeSink
 
-_NOTHING_KNOWN = Found()
+_NOTHING_KNOWN = ExistingFile()
 _ONLY_NOTED = ("a device, which is never made", "a pipe, which is never made")
 
 
@@ -59,7 +59,7 @@ class ResumingWriter:
         self._limits = limits
         self._overwrite = overwrite
         self._warn = warn
-        self._found: dict[tuple[str, str], Found] = {}
+        self._found: dict[tuple[str, str], ExistingFile] = {}
         self._writer = FolderWriter(
             path, overwrite=overwrite, keep_damaged=keep_damaged, is_taken=is_taken
         )
@@ -84,7 +84,7 @@ class ResumingWriter:
             return False
         return not (self._overwrite and self.found(qube, name).is_whole)
 
-    def found(self, qube: str, name: str) -> Found:
+    def found(self, qube: str, name: str) -> ExistingFile:
         """See `Writer`. Read once; what a run that was killed has left beside it is removed."""
         found = self._found.get((qube, name))
         if found is None:
@@ -116,8 +116,8 @@ class ResumingWriter:
         with self._writer.tree(qube, name) as sink:
             yield _JournaledTree(sink, self._put(qube, name, "folder"), self._warn)
 
-    def _put(self, qube: str, name: str, kind: Literal["file", "folder"]) -> _Put:
-        return _Put(self._journal, qube, name, kind)
+    def _put(self, qube: str, name: str, kind: Literal["file", "folder"]) -> JournaledRename:
+        return JournaledRename(self._journal, qube, name, kind)
 
     def restored_as(self, qube: str, name: str) -> str | None:
         """See `Writer`."""
@@ -144,9 +144,9 @@ class ResumingWriter:
         """What is whole is not replaced, nor by another file that the disk takes for it."""
         if self._overwrite and self.found(qube, name).is_whole:
             self._writer.claim(qube, name)
-            raise InTheWay
+            raise AlreadyExists
 
-    def _look(self, record: Record) -> Found:
+    def _look(self, record: Record) -> ExistingFile:
         root = self._writer.folder
         path = self._writer.locate(record.qube, record.name, is_known=True)
         if record.kind == "file":
@@ -156,12 +156,12 @@ class ResumingWriter:
             if not record.modes:
                 self._writer.note_no_modes()
         if content != record.sha256:
-            return Found(is_known=True)
+            return ExistingFile(is_known=True)
         if not self._journal.is_whole(record):
             self._writer.clear_up(record.qube, record.name)
             self._journal.whole(record)
         refused, notes = _as_told_now(record)
-        return Found(True, True, record.size, record.chunks, refused, notes)
+        return ExistingFile(True, True, record.size, record.chunks, refused, notes)
 
 
 def _as_told_now(record: Record) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
@@ -194,7 +194,7 @@ class _HashedFile:
 class _JournaledImage(_HashedFile):
     """See `FileSink`."""
 
-    def __init__(self, sink: FileSink, put: _Put) -> None:
+    def __init__(self, sink: FileSink, put: JournaledRename) -> None:
         super().__init__(sink)
         self._put = put
 
@@ -206,7 +206,7 @@ class _JournaledImage(_HashedFile):
         return self._sink.keep(size)
 
 
-class _TreeFile(_HashedFile):
+class _HashedTreeFile(_HashedFile):
     """See `FileSink`."""
 
     def __init__(self, sink: FileSink, tree: TreeHash, path: str, mode: int) -> None:
@@ -226,7 +226,7 @@ class _TreeFile(_HashedFile):
 class _JournaledTree:
     """See `TreeSink`."""
 
-    def __init__(self, sink: TreeSink, put: _Put, warn: Callable[[str], None]) -> None:
+    def __init__(self, sink: TreeSink, put: JournaledRename, warn: Callable[[str], None]) -> None:
         self._sink = sink
         self._put = put
         self._hash = TreeHash(modes=sink.keeps_modes)
@@ -243,7 +243,7 @@ class _JournaledTree:
     @contextlib.contextmanager
     def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
         with self._sink.file(path, size, mode, mtime_ns) as sink:
-            yield _TreeFile(sink, self._hash, path, mode)
+            yield _HashedTreeFile(sink, self._hash, path, mode)
 
     def hard_link(self, path: str, target: str) -> None:
         self._sink.hard_link(path, target)
@@ -284,7 +284,7 @@ class _JournaledTree:
         return self._sink.keep()
 
 
-class _Put:
+class JournaledRename:
     """A file gets its name: one line before, one line after.
 
     Args:

@@ -93,7 +93,7 @@ def look_for_header(members: Iterator[StoredMember], warn: Warn) -> Packing:
         MachineError: not even the first member can be read.
     """
     held = HeldMembers()
-    search = _Search(first_member(members), members)
+    search = _FrontSearch(first_member(members), members)
     for member in search:
         if member.name == HEADER_NAME:
             return Packing(member, member, chain(held, members), held)
@@ -109,7 +109,7 @@ def look_for_header(members: Iterator[StoredMember], warn: Warn) -> Packing:
     return Packing(header, search.first, every, held, folder)
 
 
-class _Search:
+class _FrontSearch:
     """Goes through the members, and notes folders in which a backup may begin."""
 
     def __init__(self, first: StoredMember, members: Iterator[StoredMember]) -> None:

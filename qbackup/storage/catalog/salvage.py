@@ -16,7 +16,7 @@ from qbackup.formats import v3, v4
 from qbackup.pipeline.stage_queue import StoredChunk
 from qbackup.storage.catalog.common import SCAN_ERRORS, MakeChunk, add_fault
 from qbackup.storage.catalog.repacked import folder_of, inside
-from qbackup.storage.catalog.seekable import IndexedChunks, Proofs, SeekableCatalog
+from qbackup.storage.catalog.seekable import HmacIndex, IndexedChunks, SeekableCatalog
 from qbackup.storage.resync import scan_past_damage
 from qbackup.storage.scan import ChunkTable, StoredMember, Warn
 from qbackup.storage.source import SeekableSource, Source
@@ -40,7 +40,7 @@ class SalvageChunks(IndexedChunks):
         make_chunk: MakeChunk,
         warn: Warn,
         *,
-        proofs: Proofs | None,
+        proofs: HmacIndex | None,
         broken: Callable[[str], None],
     ) -> None:
         self._others: dict[int, list[tuple[int, int]]] = {}

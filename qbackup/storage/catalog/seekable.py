@@ -53,7 +53,7 @@ class SeekableCatalog:
         self.faults: list[str] = []
         self.naming = v4.NAMING
         self._source = source
-        self._proofs: Proofs | None = None
+        self._proofs: HmacIndex | None = None
         self._warn = warn
         self._members = self._scan(source, limits)
         self._access = access
@@ -123,7 +123,7 @@ class SeekableCatalog:
         except SCAN_ERRORS as error:
             self.error = error
         if self.naming.proof_suffix is not None:
-            self._proofs = Proofs(proofs, self._source, limit=self._proofs_limit)
+            self._proofs = HmacIndex(proofs, self._source, limit=self._proofs_limit)
         return table
 
     def _take_front(self, member: StoredMember) -> bool:
@@ -200,7 +200,7 @@ class SeekableCatalog:
         return self._count
 
 
-class Numbered:
+class SortedMembers:
     """The members of one file in numeric order; of several with one number the first counts.
 
     Args:
@@ -255,7 +255,7 @@ class Numbered:
         return place if place is not None and place[0] == number else None
 
 
-class Proofs:
+class HmacIndex:
     """Where the members are that prove chunks. The first one of a name counts.
 
     Args:
@@ -269,7 +269,7 @@ class Proofs:
         self._runs = RunsByPath(table)
         self._source = source
         self._limit = limit
-        self._scattered: dict[str, Numbered] = {}  # sorted once
+        self._scattered: dict[str, SortedMembers] = {}  # sorted once
         self._more: dict[ChunkName, list[tuple[int, int]]] = {}
 
     def read(self, chunk: ChunkName, which: int = 0) -> bytes | None:
@@ -293,14 +293,14 @@ class Proofs:
         self._of(chunk.path)
         return 1 + len(self._more.get(chunk, ()))
 
-    def _of(self, path: str) -> Numbered | None:
+    def _of(self, path: str) -> SortedMembers | None:
         """The proofs of one file; None if there are none."""
         runs = self._runs[path]
         if not runs:
             return None
         if len(runs) > 1 and path in self._scattered:
             return self._scattered[path]
-        members = Numbered(self._table, runs, functools.partial(self._doubled, path))
+        members = SortedMembers(self._table, runs, functools.partial(self._doubled, path))
         if len(runs) > 1:
             self._scattered[path] = members
         return members
@@ -343,14 +343,14 @@ class IndexedChunks(Sequence[EncryptedChunk]):
         make_chunk: MakeChunk,
         warn: Warn,
         *,
-        proofs: Proofs | None = None,
+        proofs: HmacIndex | None = None,
     ) -> None:
         self._path = path
         self._proofs = proofs
         self._table = table
         self._make_chunk = make_chunk
         self._warn = warn
-        self._members = Numbered(table, runs, self._doubled)
+        self._members = SortedMembers(table, runs, self._doubled)
 
     def _doubled(self, number: int, run: int, position: int) -> None:
         """One more chunk of a number."""
