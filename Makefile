@@ -1,7 +1,7 @@
 # make demo   sets up .venv, restores the sample backup and shows what came out
 # make test   sets up .venv with the test extras and runs every test
 # make fuzz   sets up .venv with the fuzzer and runs each harness for FUZZ_SECONDS
-# make check  lint, format and types
+# make check  lint, format, types, and which package imports which
 # make docs   the documentation as a site, in build/site; a warning is an error
 # make mutants  small faults in the code that decides what is believed: does a test notice each?
 
@@ -29,6 +29,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

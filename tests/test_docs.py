@@ -243,17 +243,3 @@ def test_the_messages_that_the_recovery_guide_explains_are_said() -> None:
     assert len(messages) > 8
     said = said_by_the_product()
     assert [message for message in messages if message not in said] == []
-
-
-def test_modules_import_only_from_those_before_them_in_decision_1() -> None:
-    page = (PAGES / "decisions.md").read_text("utf-8")
-    order = page.partition("The order is: ")[2].partition(".\n")[0].replace("\n", " ").split(",")
-    places = {name.strip(): place for place, name in enumerate(order)}
-    modules = set()
-    for path in ROOT.glob("qbackup/**/*.py"):
-        module = path.relative_to(ROOT / "qbackup").parts[0].removesuffix(".py")
-        modules.add(module)
-        imports = re.findall(r"^from qbackup\.(\w+)", path.read_text("utf-8"), re.MULTILINE)
-        for imported in imports if module in places else ():
-            assert places[imported] <= places[module], f"{path}: {imported}"
-    assert modules - places.keys() == {"__init__", "__main__", "_romix"}

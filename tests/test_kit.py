@@ -142,7 +142,7 @@ class TestProgram:
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
         monkeypatch.setattr(start, "OLDEST", (9, 9))
-        assert start.main() == 5  # type: ignore[no-untyped-call]
+        assert start.main(pytest.fail) == 5  # type: ignore[no-untyped-call]
         assert "9.9 or newer is needed" in capsys.readouterr().err
 
     def test_any_python_3_can_read_its_beginning(self, plain: Path) -> None:

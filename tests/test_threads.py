@@ -15,7 +15,7 @@ from qbackup.pipeline.threads import start_daemon
 #: Starts threads with less and less room, until one is refused; each that was started has run.
 _LESS_AND_LESS = """
 import resource, threading
-from qbackup.errors import MachineError
+from qbackup.base.errors import MachineError
 from qbackup.pipeline.threads import start_daemon
 
 threading.stack_size(256 * 1024)

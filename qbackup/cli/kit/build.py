@@ -24,7 +24,16 @@ from qbackup.cli.kit.wheels import fetch
 PROGRAM_NAME = "qbackup.pyz"
 TEXT_NAME = "RECOVERY.txt"
 _PACKAGES = ("qbackup", "pyscrypt")
-_MAIN = "import sys\nfrom qbackup.cli.kit.start import main\nsys.exit(main())\n"
+_MAIN = """\
+import sys
+from qbackup.cli.kit.start import main
+
+def run(prepare):
+    from qbackup.__main__ import main as command
+    return command(prepare)
+
+sys.exit(main(run))
+"""
 _SHEBANG = b"#!/usr/bin/env python3\n"
 _COMPILED = "__pycache__"  # for one Python; all else goes into the program
 _OLDEST_TIME = (1980, 1, 1, 0, 0, 0)  # the same program gives the same file

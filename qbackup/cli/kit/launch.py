@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import hashlib
 import io
 import shutil
@@ -19,18 +18,13 @@ SUMS_NAME = "SHA256SUMS"
 WHEELS_NAME = "wheels"
 
 
-def launch(program: str) -> int:
-    """Runs the command line; returns the exit status.
+def prepare(path: str) -> None:
+    """Warns of a damaged kit, and puts a wheel of the kit that fits on the search path.
 
     Args:
-        program: the path of this program's file, in the kit's folder.
+        path: of this program's file, in the kit's folder.
     """
-    from qbackup.__main__ import main
-
-    return main(functools.partial(_prepare, Path(program).resolve()))
-
-
-def _prepare(program: Path) -> None:
+    program = Path(path).resolve()
     kit = program.parent
     sums = read_sums(kit / SUMS_NAME)
     if not sums:
