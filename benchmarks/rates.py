@@ -21,7 +21,7 @@ from Crypto.Cipher import AES
 import qbackup
 from benchmarks.derivation import busy, by_passes, by_product, by_pycryptodome
 from benchmarks.machine import cores
-from qbackup.content.filters import Decoder, IsalDecoder, ZlibDecoder
+from qbackup.content.decoders import Decoder, IsalDecoder, ZlibDecoder
 from qbackup.crypto.scrypt_format import ScryptParameters
 
 MIB = 1 << 20

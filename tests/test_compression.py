@@ -38,16 +38,10 @@ from qbackup.base.errors import (
 )
 from qbackup.base.events import Data, Event, Lost
 from qbackup.base.limits import MIB, Limits
-from qbackup.content import filters
-from qbackup.content.filters import (
-    KNOWN_FILTERS,
-    Decoder,
-    IsalDecoder,
-    ZlibDecoder,
-    choose_filter,
-    detect_filter,
-    gzip_library,
-)
+from qbackup.content import decoders
+from qbackup.content.decoders import Decoder, IsalDecoder, ZlibDecoder, gzip_library
+from qbackup.content.detect import detect_filter
+from qbackup.content.filters import KNOWN_FILTERS, choose_filter
 from tests.maker import FILTERS, inner_tar, run
 
 TEXT = b"".join(b"line %d of a text that can be compressed\n" % n for n in range(30_000))
@@ -665,7 +659,7 @@ class TestGzipDecoders:
     def test_the_one_that_is_there_is_used(self, library: str) -> None:
         assert gzip_library() == library
         kind = {"isal": IsalDecoder, "zlib": ZlibDecoder}[library]
-        assert type(filters._gzip(Limits())) is kind
+        assert type(decoders._gzip(Limits())) is kind
 
     @pytest.mark.parametrize("header_sum", [None, 0])
     @pytest.mark.parametrize("length", [1, 7, 1000, 1 << 17])

@@ -15,7 +15,8 @@ import pytest
 import qbackup
 from qbackup import UnsupportedFormat
 from qbackup.base.limits import Limits
-from qbackup.content.filters import choose_filter, decoder_name, other_filter, raw, same_filter
+from qbackup.content.filters import choose_filter, decoder_name, other_filter, same_filter
+from qbackup.content.slices import raw
 from tests.commandline import call
 from tests.sources import ReadOnly
 from tests.testkit import vector

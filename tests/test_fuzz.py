@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.content import filters, inner
+from qbackup.content import decoders, inner
 from qbackup.crypto import openssl, scrypt_format
 from qbackup.formats import header, v3
 from qbackup.formats.metadata import parse
@@ -91,8 +91,8 @@ def _says_nothing_of_order(patch: pytest.MonkeyPatch) -> None:
 
 
 def _ignores_what_follows_a_stream(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(filters.ZlibDecoder, "unused_data", b"")
-    patch.setitem(filters._DECODERS, "gzip", lambda limits: filters.ZlibDecoder())
+    patch.setattr(decoders.ZlibDecoder, "unused_data", b"")
+    patch.setitem(decoders.DECODERS, "gzip", lambda limits: decoders.ZlibDecoder())
 
 
 def _takes_any_value(patch: pytest.MonkeyPatch) -> None:

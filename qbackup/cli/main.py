@@ -248,7 +248,7 @@ def _read_metadata(options: argparse.Namespace, archive: BackupArchive) -> None:
 def _tell_backends(options: argparse.Namespace, archive: BackupArchive) -> None:
     fastest = archive.deriver.backends[0]
     if options.verbose:
-        from qbackup.content.filters import gzip_library
+        from qbackup.content.decoders import gzip_library
 
         names = ", ".join(backend.name for backend in archive.deriver.backends)
         output.say(f"key derivation: {names}; AES: {archive.pipeline.cipher.name}")

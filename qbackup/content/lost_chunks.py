@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from qbackup.base.errors import QBackupError
 from qbackup.base.events import Data, Event, Gap, Lost, Piece
-from qbackup.content.filters import OUTPUT_SIZE, raw
+from qbackup.content.slices import OUTPUT_SIZE, raw
 
 DecompressPastGaps: TypeAlias = Callable[[Iterable[Event]], Iterator[Piece]]
 

@@ -20,7 +20,8 @@ from dataclasses import replace
 from qbackup.base.errors import Damaged
 from qbackup.base.events import Data, Event, Lost, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
-from qbackup.content.filters import Decompress, choose_filter, detect_filter
+from qbackup.content.detect import detect_filter
+from qbackup.content.filters import Decompress, choose_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.padding import RECORD_SIZE
 from qbackup.storage.tar.reader import BLOCK_SIZE, ZERO_BLOCK, check_block, parse_continuation

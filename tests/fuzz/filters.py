@@ -13,8 +13,10 @@ from typing import Any
 
 from qbackup.base.errors import LimitExceeded, QBackupError
 from qbackup.base.events import Data
-from qbackup.content import filters
-from qbackup.content.filters import KNOWN_FILTERS, NONE, OUTPUT_SIZE, choose_filter, detect_filter
+from qbackup.content import decoders
+from qbackup.content.detect import NONE, detect_filter
+from qbackup.content.filters import KNOWN_FILTERS, choose_filter
+from qbackup.content.slices import OUTPUT_SIZE
 from tests.fuzz.common import LIMITS, outcome
 from tests.tarbytes import in_pieces
 
@@ -71,8 +73,8 @@ _MAKERS: dict[str, Callable[[], Any]] = {
     "pbzip2": bz2.BZ2Decompressor,
     "xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ),
     "lzma": lambda: lzma.LZMADecompressor(lzma.FORMAT_ALONE),
-    "zstd": lambda: filters._zstd_module().ZstdDecompressor(),
-    "zstdmt": lambda: filters._zstd_module().ZstdDecompressor(),
+    "zstd": lambda: decoders._zstd_module().ZstdDecompressor(),
+    "zstdmt": lambda: decoders._zstd_module().ZstdDecompressor(),
 }
 
 

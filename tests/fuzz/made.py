@@ -12,7 +12,8 @@ from dataclasses import replace
 
 from backports import zstd
 
-from qbackup.content.filters import KNOWN_FILTERS, NONE
+from qbackup.content.detect import NONE
+from qbackup.content.filters import KNOWN_FILTERS
 from tests import tarbytes
 from tests.fuzz import backup, common, enc, image, journal, old, openssl, volumecut, volumes
 from tests.fuzz.whole import PASSPHRASE

@@ -22,7 +22,8 @@ import qbackup
 from qbackup.base.errors import QBackupError
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
-from qbackup.content.filters import KNOWN_FILTERS, NONE, choose_filter
+from qbackup.content.detect import NONE
+from qbackup.content.filters import KNOWN_FILTERS, choose_filter
 from qbackup.storage.scan import scan
 from tests import fuzz, vectorfiles
 from tests.fuzz import backup, common, guard, made

@@ -45,7 +45,7 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, decode, display
-from qbackup.content.filters import NONE, detect_filter
+from qbackup.content.detect import NONE, detect_filter
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
