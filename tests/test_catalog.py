@@ -23,7 +23,8 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import ChunkName
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.catalog.seekable import HmacIndex
-from qbackup.storage.scan import ChunkTable, StoredMember
+from qbackup.storage.chunk_table import ChunkTable
+from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import open_source
 from tests.tarbytes import archive, header, member, pax
 

@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from qbackup.base.errors import ArchiveDamaged, LimitExceeded, NotABackup
 from qbackup.base.limits import Limits
 from qbackup.base.names import ChunkName
+from qbackup.storage.chunk_table import ChunkTable, RunsByPath
 from qbackup.storage.resync import scan_past_damage
-from qbackup.storage.scan import ChunkTable, RunsByPath, StoredMember, Window, next_member, scan
+from qbackup.storage.scan import StoredMember, next_member, scan
 from qbackup.storage.source import PipeSource, SeekableSource, Source, open_source
+from qbackup.storage.window import Window
 from tests import vectorfiles
 from tests.maker import forged_archive, outer_member
 from tests.sources import Recorded, piped

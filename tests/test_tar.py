@@ -14,14 +14,8 @@ from hypothesis import strategies as st
 
 from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.base.limits import Limits
-from qbackup.storage.tar.reader import (
-    HARD_LINK,
-    SYMBOLIC_LINK,
-    TarMember,
-    parse_number,
-    parse_pax,
-    parse_time,
-)
+from qbackup.storage.tar.fields import HARD_LINK, SYMBOLIC_LINK, parse_number, parse_pax, parse_time
+from qbackup.storage.tar.reader import TarMember
 from tests.maker import make_sparse, run, sparse_map, write_sparse_tar
 from tests.maker.tarwriter import sparse_header
 from tests.tarbytes import (

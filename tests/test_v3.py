@@ -31,7 +31,7 @@ from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats import choose_format
 from qbackup.formats.v3 import JOURNAL_COST, UnlockedFormat3
-from qbackup.storage.scan import ChunkTable
+from qbackup.storage.chunk_table import ChunkTable
 from tests.commandline import call, run
 from tests.maker import (
     FILTERS,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qbackup.content.padding import ZSTD_SKIPPED
-from qbackup.storage.tar.reader import MAGIC_OFFSET
+from qbackup.storage.tar.fields import MAGIC_OFFSET
 
 NONE = "none"
 # How a stream begins → the filter that wrote it.

@@ -13,7 +13,7 @@ from qbackup.base.events import Event
 from qbackup.content.detect import detect_filter
 from qbackup.content.padding import Trimmed
 from qbackup.content.slices import INPUT_SIZE, OUTPUT_SIZE, slices
-from qbackup.storage.tar.reader import MAGIC_OFFSET
+from qbackup.storage.tar.fields import MAGIC_OFFSET
 
 
 def run_filter(command: list[str], events: Iterable[Event]) -> Iterator[memoryview]:

@@ -37,7 +37,7 @@ from qbackup.base.names import (
 from qbackup.content.piece_queue import CUT_OFF, PieceQueue
 from qbackup.content.placing import place_runs
 from qbackup.content.volume_boundary import BoundaryChecker
-from qbackup.storage.tar.reader import (
+from qbackup.storage.tar.fields import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
     DIRECTORY,
@@ -45,9 +45,8 @@ from qbackup.storage.tar.reader import (
     HARD_LINK,
     REGULAR_TYPES,
     SYMBOLIC_LINK,
-    TarMember,
-    read_member,
 )
+from qbackup.storage.tar.reader import TarMember, read_member
 
 _SHOWN_TARGET = 256  # characters of a link's target in a report, which has a note for each link
 

@@ -1,4 +1,4 @@
-"""Chunks' events → slices of their plaintext, each buffer let go before the next chunk is asked for."""
+"""Plaintext of chunks in slices; each buffer is let go before the next chunk is asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OUTPUT_SIZE = 128 * 1024  # more are given back to the system each time, and fau
 
 
 def _buffers(events: Iterable[Event]) -> Iterator[memoryview]:
-    """The chunks' plaintext. Each buffer is let go before the next chunk is asked for."""
+    """Hands on the chunks' plaintext, and lets each buffer go before the next one."""
     for event in events:
         if isinstance(event, Lost):
             error = event.error
@@ -27,6 +27,7 @@ def _buffers(events: Iterable[Event]) -> Iterator[memoryview]:
 
 
 def slices(events: Iterable[Event], size: int) -> Iterator[memoryview]:
+    """Cuts the chunks' plaintext into slices of size bytes. Raises the error of a lost chunk."""
     for buffer in _buffers(events):
         for start in range(0, len(buffer), size):
             yield buffer[start : start + size]
@@ -34,5 +35,5 @@ def slices(events: Iterable[Event], size: int) -> Iterator[memoryview]:
 
 
 def raw(events: Iterable[Event]) -> Iterator[memoryview]:
-    """No compression."""
+    """Hands on plaintext that is not compressed."""
     return slices(events, OUTPUT_SIZE)

@@ -24,7 +24,7 @@ from qbackup.content.detect import detect_filter
 from qbackup.content.filters import Decompress, choose_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.padding import RECORD_SIZE
-from qbackup.storage.tar.reader import BLOCK_SIZE, ZERO_BLOCK, check_block, parse_continuation
+from qbackup.storage.tar.fields import BLOCK_SIZE, ZERO_BLOCK, check_block, parse_continuation
 
 
 def choose_volumes(

@@ -18,23 +18,12 @@ from collections.abc import Callable, Iterator
 from qbackup.base.errors import ArchiveDamaged, Damaged, LimitExceeded, MachineError, QBackupError
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, display
-from qbackup.storage.scan import (
-    ArchivePadding,
-    StoredMember,
-    Warn,
-    Window,
-    is_mere_folder,
-    next_member,
-    plain_name,
-)
+from qbackup.storage.archive_padding import ArchivePadding, Warn
+from qbackup.storage.scan import StoredMember, is_mere_folder, next_member, plain_name
 from qbackup.storage.source import SeekableSource
-from qbackup.storage.tar.reader import (
-    BLOCK_SIZE,
-    MAGIC_OFFSET,
-    REGULAR_TYPES,
-    TarMember,
-    check_block,
-)
+from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET, REGULAR_TYPES, check_block
+from qbackup.storage.tar.reader import TarMember
+from qbackup.storage.window import Window
 
 _MAGIC = b"ustar"
 _SEARCH_SIZE = 1024 * 1024

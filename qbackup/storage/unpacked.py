@@ -35,8 +35,8 @@ from qbackup.base.names import (
     parse_chunk_name,
 )
 from qbackup.storage.source import SeekableSource, Source, Use, open_source
+from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET
 from qbackup.storage.tar.plain_header import make_header
-from qbackup.storage.tar.reader import BLOCK_SIZE, MAGIC_OFFSET
 from qbackup.storage.url import is_url
 
 _HMAC_SUFFIX = ".hmac"

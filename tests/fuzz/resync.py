@@ -8,9 +8,10 @@ from qbackup.archive.chunk import EncryptedChunk
 from qbackup.base.errors import QBackupError
 from qbackup.base.names import ChunkName
 from qbackup.formats.v4 import NAMING
+from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.resync import scan_past_damage
-from qbackup.storage.scan import StoredMember, Warn, scan
+from qbackup.storage.scan import StoredMember, scan
 from tests.fuzz.common import LIMITS, archives, drained, outcome, seekable
 from tests.tarbytes import member, padded
 

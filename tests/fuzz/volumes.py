@@ -15,7 +15,7 @@ from qbackup.base.errors import QBackupError
 from qbackup.base.events import Data
 from qbackup.content.inner import InnerArchive
 from qbackup.content.volumes import choose_volumes
-from qbackup.storage.tar.reader import parse_continuation
+from qbackup.storage.tar.fields import parse_continuation
 from tests.fuzz import volumecut
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.inner import Runs, add_runs, own_name

@@ -16,10 +16,10 @@ from qbackup.archive.unlock.headerless import (
 )
 from qbackup.base.errors import LimitExceeded, MachineError
 from qbackup.base.limits import Limits
+from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
 from qbackup.storage.catalog.common import MakeChunk
 from qbackup.storage.catalog.repacked import Packing
-from qbackup.storage.scan import Warn
 from qbackup.storage.source import Source
 
 

@@ -24,7 +24,8 @@ from qbackup.base.names import (
     Naming,
     display,
 )
-from qbackup.storage.scan import StoredMember, Warn
+from qbackup.storage.archive_padding import Warn
+from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import Source
 
 # name, offset, size, how to read its proof, the chunks of its file where they are known

@@ -13,6 +13,7 @@ from qbackup.base.errors import AlreadyPassed, ArchiveDamaged, HeaderAltered, QB
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, METADATA_PATH, ChunkName, display
 from qbackup.formats import v4
+from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import (
     SCAN_ERRORS,
     MakeChunk,
@@ -23,7 +24,7 @@ from qbackup.storage.catalog.common import (
     read_proof,
 )
 from qbackup.storage.catalog.repacked import folder_of, inside
-from qbackup.storage.scan import StoredMember, Warn, scan
+from qbackup.storage.scan import StoredMember, scan
 from qbackup.storage.source import Source
 
 _NO_COPY = (

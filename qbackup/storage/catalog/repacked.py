@@ -15,8 +15,9 @@ from itertools import chain
 
 from qbackup.base.errors import NotABackup, QBackupError
 from qbackup.base.names import HEADER_NAME, METADATA_PATH, ChunkName, decode, display, encode
+from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import SCAN_ERRORS, first_member
-from qbackup.storage.scan import StoredMember, Warn
+from qbackup.storage.scan import StoredMember
 
 FIRST_NAME = str(ChunkName(METADATA_PATH, 0))
 _FRONTS = (HEADER_NAME, FIRST_NAME)

@@ -14,11 +14,13 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, ChunkName, Naming, display
 from qbackup.formats import v3, v4
 from qbackup.pipeline.stage_queue import StoredChunk
+from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import SCAN_ERRORS, MakeChunk, add_fault
 from qbackup.storage.catalog.repacked import folder_of, inside
 from qbackup.storage.catalog.seekable import HmacIndex, IndexedChunks, SeekableCatalog
+from qbackup.storage.chunk_table import ChunkTable
 from qbackup.storage.resync import scan_past_damage
-from qbackup.storage.scan import ChunkTable, StoredMember, Warn
+from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import SeekableSource, Source
 
 _CANDIDATES_LIMIT = 4  # members of one name; each costs a derivation

@@ -21,6 +21,7 @@ from qbackup.base.errors import (
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, METADATA_PATH, ChunkName, display
 from qbackup.formats import v4
+from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import (
     SCAN_ERRORS,
     MakeChunk,
@@ -30,7 +31,8 @@ from qbackup.storage.catalog.common import (
     read_proof,
 )
 from qbackup.storage.catalog.repacked import Packing, look_for_header
-from qbackup.storage.scan import ChunkTable, RunsByPath, StoredMember, Warn, scan
+from qbackup.storage.chunk_table import ChunkTable, RunsByPath
+from qbackup.storage.scan import StoredMember, scan
 from qbackup.storage.source import Source
 
 

@@ -6,7 +6,7 @@ reader that expects such an archive reads nothing of the file with them.
 
 from __future__ import annotations
 
-from qbackup.storage.tar.reader import BLOCK_SIZE
+from qbackup.storage.tar.fields import BLOCK_SIZE
 
 _MODE = b"0000600\0"
 _NOBODY = b"0000000\0"

@@ -15,49 +15,45 @@ Format" and "Storing Sparse Files".
 
 from __future__ import annotations
 
-import re
-import zlib
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.base.limits import Limits
+from qbackup.storage.tar.fields import (
+    BLOCK_SIZE,
+    HARD_LINK,
+    KEYWORDS,
+    MAGIC_OFFSET,
+    OLD_GNU_SPARSE,
+    OLD_SPARSE_KEYWORDS,
+    OUTER_KEYWORDS,
+    REGULAR_TYPES,
+    SIZE_DIGITS,
+    TYPE_OFFSET,
+    ZERO_BLOCK,
+    check_block,
+    checked_name,
+    checked_size,
+    parse_decimal,
+    parse_long_name,
+    parse_name,
+    parse_number,
+    parse_pax,
+    parse_size,
+    parse_text,
+    parse_time,
+)
 from qbackup.storage.tar.sparse import SparseMap, check_count
 
-BLOCK_SIZE = 512
-ZERO_BLOCK = bytes(BLOCK_SIZE)
-MAGIC_OFFSET = 257
-TYPE_OFFSET = 156
-
-REGULAR_TYPES = (b"0", b"\0")
-HARD_LINK = b"1"
-SYMBOLIC_LINK = b"2"
-CHARACTER_DEVICE = b"3"
-BLOCK_DEVICE = b"4"
-DIRECTORY = b"5"
-FIFO = b"6"
-OLD_GNU_SPARSE = b"S"
-CONTINUATION = b"M"
 _PAX = b"x"
 _PAX_GLOBAL = b"g"
 _LONG_NAME = b"L"
 _LONG_LINK = b"K"
-_NEWLINE = 0x0A
 
 _EXTENDED_HEADERS = 8  # of one member; writers make one of each kind, and there are three
-_SIZE_DIGITS = 20  # 2^64 has twenty
 _MAP_PIECE = 32 * 1024  # bytes of a map that are read at once
-_SIZE_END = 1 << 63  # where every file system and every C library ends
-_OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
-_OUTER_KEYWORDS = frozenset((b"path", b"size"))
-_OLD_SPARSE_KEYWORDS = frozenset((b"GNU.sparse.map", b"GNU.sparse.numblocks", b"GNU.sparse.size"))
-_KEYWORDS = (
-    _OUTER_KEYWORDS
-    | _OLD_SPARSE_KEYWORDS
-    | {b"linkpath", b"mtime"}
-    | {b"GNU.sparse.major", b"GNU.sparse.minor", b"GNU.sparse.name", b"GNU.sparse.realsize"}
-)
 
 HeaderReader: TypeAlias = Generator[int, bytes, "TarMember | None"]
 
@@ -107,7 +103,7 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
     """
     pax: dict[bytes, bytes] = {}
     long: dict[bytes, bytes] = {}
-    keywords = _KEYWORDS if sparse else _OUTER_KEYWORDS
+    keywords = KEYWORDS if sparse else OUTER_KEYWORDS
     for _ in range(_EXTENDED_HEADERS + 1):
         block = yield BLOCK_SIZE
         if block == ZERO_BLOCK:
@@ -122,7 +118,7 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
             pax = parse_pax(data, keywords) if sparse or _names_outer_keyword(data) else {}
         elif kind in (_LONG_NAME, _LONG_LINK):
             data, behind = yield from _payload(block, limits.name + 1, "name")
-            long[kind] = _long_name(data, behind)
+            long[kind] = parse_long_name(data, behind)
         elif kind == _PAX_GLOBAL:
             raise Damaged("a global pax header, which no Qubes backup has")
         else:
@@ -134,87 +130,9 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
         return member
     if kind == OLD_GNU_SPARSE:
         return (yield from _read_old_gnu_map(member, block, limits))
-    if b"GNU.sparse.major" in pax or not _OLD_SPARSE_KEYWORDS.isdisjoint(pax):
+    if b"GNU.sparse.major" in pax or not OLD_SPARSE_KEYWORDS.isdisjoint(pax):
         return (yield from _read_pax_map(member, pax, limits))
     return member
-
-
-def parse_continuation(block: bytes) -> tuple[bytes, int] | None:
-    """What a volume's first header says, if it is of type ``M``; None if it is of another.
-
-    Returns:
-        The name of a member, cut at 100 bytes, and how many of its stored bytes are still to come.
-
-    Raises:
-        Damaged: it does not match its checksum, has no name, or a number in it is none.
-    """
-    if block[TYPE_OFFSET : TYPE_OFFSET + 1] != CONTINUATION:
-        return None
-    _check_sum(block)  # GNU tar writes no magic into such a header
-    name = _text(block[:100])
-    if not name:
-        raise Damaged("a tar header has no name")
-    return name, parse_number(block[124:136])
-
-
-def parse_number(field: bytes, *, signed: bool = False) -> int:
-    """A number of a tar header: octal digits, or base-256 when its first bit is set.
-
-    Raises:
-        Damaged: other characters, or a negative number where none is allowed.
-    """
-    first = field[0]
-    if first & 0x80:
-        if first == 0x80:
-            return int.from_bytes(field[1:], "big")
-        if first == 0xFF and signed:
-            return int.from_bytes(field, "big", signed=True)
-        raise Damaged("a number in a tar header is negative or too large")
-    if not field[-1] and field[:-1].isdigit() and b"8" not in field and b"9" not in field:
-        return int(field[:-1], 8)  # saves time only: what follows says the same
-    octal = _OCTAL.fullmatch(field)
-    if octal is None:
-        raise Damaged("a number in a tar header is not octal")
-    return int(octal[1] or b"0", 8)
-
-
-def parse_pax(data: bytes, keywords: frozenset[bytes] = _KEYWORDS) -> dict[bytes, bytes]:
-    """The records of a pax extended header that have a meaning here.
-
-    Args:
-        data: all records.
-        keywords: those that have a meaning.
-
-    Returns:
-        keyword to value; the last of a keyword counts, as POSIX has it.
-
-    Raises:
-        Damaged: a record that is not ``LENGTH KEYWORD=VALUE\\n``.
-    """
-    records = {}
-    position = 0
-    while position < len(data):
-        space = data.find(b" ", position, position + 8)
-        length = data[position:space] if space > 0 else b""
-        end = position + int(length) if length.isdigit() else 0
-        equals = data.find(b"=", space, end)
-        if end > len(data) or equals < 0 or data[end - 1] != _NEWLINE:
-            raise Damaged("a pax header is malformed")
-        keyword = data[space + 1 : equals]
-        if keyword in keywords:
-            records[keyword] = data[equals + 1 : end - 1]
-        position = end
-    return records
-
-
-def _decimal(digits: bytes) -> int:
-    if not digits.isdigit() or len(digits) > _SIZE_DIGITS:
-        raise Damaged("a number in a tar header is not decimal")
-    return int(digits)
-
-
-def _text(field: bytes) -> bytes:
-    return field.split(b"\0", 1)[0]
 
 
 def _names_outer_keyword(data: bytes) -> bool:
@@ -225,55 +143,13 @@ def _names_outer_keyword(data: bytes) -> bool:
     return b"path=" in data or b"size=" in data
 
 
-def check_block(block: bytes) -> None:
-    """Whether this is a header: its mark, and its checksum.
-
-    That is the sum of all bytes, its own field taken as spaces; old tars added them signed.
-
-    Raises:
-        Damaged: it is none.
-    """
-    if block[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar":
-        raise Damaged("what should be a tar header is something else")
-    _check_sum(block)
-
-
-def _check_sum(block: bytes) -> None:
-    field = block[148:156]
-    others = 8 * 32 - sum(field)
-    # Adler's first half is a sum modulo 65521, which 512 bytes below 128 can't reach
-    total = (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
-    expected = parse_number(field)
-    if expected != total + others:
-        signed = 256 * sum(byte >= 128 for byte in block[:148] + block[156:])
-        if expected != total + others - signed:
-            raise Damaged("a tar header does not match its checksum")
-
-
 def _payload(block: bytes, limit: int, name: str) -> Generator[int, bytes, tuple[bytes, bytes]]:
     """What an extended header says, and what stands behind it in its last block."""
-    size = _size(block)
+    size = parse_size(block)
     if size > limit:
         raise LimitExceeded(f"an extended tar header has {size} bytes", limit=name, needed=size)
     data = yield size + -size % BLOCK_SIZE
     return data[:size], data[size:]
-
-
-def _long_name(data: bytes, behind: bytes) -> bytes:
-    """GNU tar reads up to a NUL, others up to the size: they must mean the same."""
-    if b"\0" not in data and behind[:1].strip(b"\0"):
-        raise Damaged("a long name in a tar header goes on behind its end")
-    return _text(data)
-
-
-def _size(block: bytes) -> int:
-    return _check_size(parse_number(block[124:136]))
-
-
-def _check_size(size: int) -> int:
-    if size >= _SIZE_END:
-        raise Damaged("a size in a tar header passes 2^63")
-    return size
 
 
 def _member(
@@ -287,10 +163,10 @@ def _member(
 ) -> TarMember:
     """The member of a header block, with what the headers before it said."""
     name = pax.get(b"path", long.get(_LONG_NAME))
-    name = _name(block) if name is None else _checked_name(name, limits)
+    name = parse_name(block) if name is None else checked_name(name, limits)
     link = pax.get(b"linkpath", long.get(_LONG_LINK))
-    link = _text(block[157:257]) if link is None else _checked_name(link, limits)
-    size = _check_size(_decimal(pax[b"size"])) if b"size" in pax else _size(block)
+    link = parse_text(block[157:257]) if link is None else checked_name(link, limits)
+    size = checked_size(parse_decimal(pax[b"size"])) if b"size" in pax else parse_size(block)
     return TarMember(
         name=name,
         type=kind,
@@ -306,33 +182,6 @@ def _mtime_ns(block: bytes, pax: dict[bytes, bytes]) -> int:
     if b"mtime" in pax:
         return parse_time(pax[b"mtime"])
     return parse_number(block[136:148], signed=True) * 1_000_000_000
-
-
-def _name(block: bytes) -> bytes:
-    name = _text(block[0:100])
-    if block[MAGIC_OFFSET + 5] == 0 and block[345]:  # ustar and pax; old GNU has other fields
-        return _text(block[345:500]) + b"/" + name
-    return name
-
-
-def _checked_name(name: bytes, limits: Limits) -> bytes:
-    if len(name) > limits.name:
-        raise LimitExceeded(
-            f"a name is longer than {limits.name} bytes", limit="name", needed=len(name)
-        )
-    if b"\0" in name:
-        raise Damaged("a name in a pax header holds a NUL byte")
-    return name
-
-
-def parse_time(text: bytes) -> int:
-    """A pax time, seconds with a decimal fraction, in nanoseconds."""
-    negative = text.startswith(b"-")
-    whole, _, fraction = text.removeprefix(b"-").partition(b".")
-    nanoseconds = _decimal(whole) * 1_000_000_000
-    if fraction:
-        nanoseconds += _decimal(fraction[:9].ljust(9, b"0"))
-    return -nanoseconds if negative else nanoseconds
 
 
 def _read_old_gnu_map(
@@ -383,7 +232,7 @@ def _read_pax_map(
         raise Damaged("a sparse member is of a version other than 1.0")
     if member.type not in REGULAR_TYPES:
         raise Damaged("a sparse member is no regular file")
-    name = _checked_name(pax.get(b"GNU.sparse.name", member.name), limits)
+    name = checked_name(pax.get(b"GNU.sparse.name", member.name), limits)
     numbers = _MapNumbers(member.stored_size)
     (count,) = yield from numbers.some(1)
     check_count(count, limits.sparse_entries)
@@ -397,7 +246,7 @@ def _read_pax_map(
         carry = [some.pop()] if len(some) % 2 else []
         sparse.extend(some[0::2], some[1::2])
     sparse.finish()
-    size = _decimal(pax[b"GNU.sparse.realsize"])
+    size = parse_decimal(pax[b"GNU.sparse.realsize"])
     stored = member.stored_size - numbers.consumed
     return _sparse_member(member, name, size, stored, sparse)
 
@@ -436,10 +285,10 @@ class _MapNumbers:
 
 
 def _decimals(lines: list[bytes]) -> list[int]:
-    """Parses each as `_decimal` does."""
-    if b"".join(lines).isdigit() and b"" not in lines and max(map(len, lines)) <= _SIZE_DIGITS:
+    """Parses each as `parse_decimal` does."""
+    if b"".join(lines).isdigit() and b"" not in lines and max(map(len, lines)) <= SIZE_DIGITS:
         return list(map(int, lines))
-    return [_decimal(line) for line in lines]
+    return [parse_decimal(line) for line in lines]
 
 
 def _sparse_member(

@@ -1,0 +1,94 @@
+"""A window over a source: what was read of it and is not used yet."""
+
+from __future__ import annotations
+
+from qbackup.storage.source import Source
+from qbackup.storage.tar.fields import (
+    BLOCK_SIZE,
+)
+
+HEADERS_SIZE = 3 * BLOCK_SIZE  # a pax header, its records, the member's own header
+_ZEROS_READ = 1024 * 1024
+_SAMPLES = 1024  # of zeros that are too many to be read
+_SAMPLE_SIZE = 4096
+
+
+class Window:
+    """The bytes at the scan's position. On a pipe never a byte more than asked for."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._buffer = b""
+        self._start = 0
+        self._ended = False
+        self.position = 0
+        self.is_device: bool = getattr(source, "is_device", False)
+
+    def take(self, size: int, ahead: int = 0) -> bytes:
+        """The next bytes, fewer at the end; `ahead` more may be fetched with them."""
+        begin = self.position - self._start
+        if begin < 0 or (begin > len(self._buffer) - size and not self._ended):
+            self._fetch(size + ahead if self._source.seekable else size)
+            begin = 0
+        data = self._buffer[begin : begin + size]
+        self.position += len(data)
+        return data
+
+    def _fetch(self, size: int) -> None:
+        buffer = bytearray(size)
+        count = self._source.read_into(self.position, memoryview(buffer))
+        self._buffer = bytes(memoryview(buffer)[:count])
+        self._start = self.position
+        self._ended = count < size
+
+    def skip_zero_blocks(self) -> int:
+        """Passes the zero blocks that were fetched already; returns their number."""
+        rest = self._buffer[self.position - self._start :]
+        blocks = (len(rest) - len(rest.lstrip(b"\0"))) // BLOCK_SIZE
+        self.position += blocks * BLOCK_SIZE
+        return blocks
+
+    def skip_zeros(self, limit: int) -> None:
+        """Passes zero blocks, up to so many bytes; from a file only, in large reads."""
+        zeros = bytes(_ZEROS_READ)
+        while limit > 0 and self._source.seekable:
+            buffer = bytearray(_ZEROS_READ)
+            count = self._source.read_into(self.position, memoryview(buffer))
+            if count == _ZEROS_READ and buffer == zeros:
+                self.position += count
+                limit -= count
+                continue
+            del buffer[count:]
+            self.position += (count - len(buffer.lstrip(b"\0"))) // BLOCK_SIZE * BLOCK_SIZE
+            return
+
+    def find_data(self) -> int | None:
+        """Looks here and there for a byte that is no zero, from here to the end of a file.
+
+        Returns:
+            Where one was found; None where all that was looked at is zeros.
+        """
+        end: int = self._source.end()
+        if not self._source.seekable or end <= self.position:
+            return None
+        step = max(_SAMPLE_SIZE, (end - self.position) // _SAMPLES)
+        places: list[int] = [
+            *range(self.position, end, step),
+            max(self.position, end - _SAMPLE_SIZE),
+        ]
+        for place in places:
+            buffer = bytearray(_SAMPLE_SIZE)
+            self._source.read_into(place, memoryview(buffer))
+            zeros = len(buffer) - len(buffer.lstrip(b"\0"))
+            if zeros < len(buffer):
+                return place + zeros
+        return None
+
+    def finish(self) -> None:
+        """Reads no more: whatever follows is not looked at."""
+        self.position = max(self.position, self._source.end())
+        self._buffer, self._start, self._ended = b"", self.position, True
+
+    def has_come_to(self, position: int) -> bool:
+        """Tells whether the input, whose end was met, has all bytes up to there."""
+        return self._source.end() >= position
