@@ -387,7 +387,7 @@ class TestVectors:
         ],
     )
     def test_hold_all_lanes(self, kernel: LaneKernel, lanes: int, parts: tuple[int, ...]) -> None:
-        from qbackup.crypto.romix.llvm_code import parts_of
+        from qbackup.crypto.romix.llvm_writer import parts_of
 
         assert parts_of(lanes) == parts
 

@@ -13,7 +13,8 @@ from qbackup.base.errors import FolderArchive, QBackupError, SymbolicLink
 from qbackup.base.events import Event, Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import display, must_have_content
-from qbackup.content.inner import Entry, InnerArchive, Kind
+from qbackup.content.inner import Entry, InnerArchive
+from qbackup.content.kinds import Kind
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.lost_chunks import past_gaps as go_past_gaps
 from qbackup.content.stream import VerifiedStream, close_quietly

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from qbackup.base.errors import (
     FILE_ERRORS,
@@ -27,40 +26,23 @@ from qbackup.base.events import Extent, Gap, Missing, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
 from qbackup.base.names import (
     METADATA_PATH,
-    begins_as_tar_matches,
     decode,
     display,
     unsafe_reason,
     within,
     without_dot,
 )
+from qbackup.content.kinds import KINDS, Kind
+from qbackup.content.link_targets import original_target
 from qbackup.content.piece_queue import CUT_OFF, PieceQueue
 from qbackup.content.placing import place_runs
 from qbackup.content.volume_boundary import BoundaryChecker
 from qbackup.storage.tar.fields import (
-    BLOCK_DEVICE,
-    CHARACTER_DEVICE,
-    DIRECTORY,
-    FIFO,
-    HARD_LINK,
-    REGULAR_TYPES,
     SYMBOLIC_LINK,
 )
 from qbackup.storage.tar.reader import TarMember, read_member
 
 _SHOWN_TARGET = 256  # characters of a link's target in a report, which has a note for each link
-
-Kind = Literal["file", "folder", "symlink", "hardlink", "device", "pipe", "unknown"]
-
-_KINDS: dict[bytes, Kind] = {
-    **dict.fromkeys(REGULAR_TYPES, "file"),
-    HARD_LINK: "hardlink",
-    SYMBOLIC_LINK: "symlink",
-    CHARACTER_DEVICE: "device",
-    BLOCK_DEVICE: "device",
-    DIRECTORY: "folder",
-    FIFO: "pipe",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +132,7 @@ class InnerArchive:
         member = self._first.member
         if member is None or decode(member.name).removesuffix("/") not in self._own_names:
             return None
-        return _KINDS.get(member.type, "unknown")
+        return KINDS.get(member.type, "unknown")
 
     def entries(self) -> Iterator[Entry]:
         """The entries of a folder archive, until its proven end.
@@ -329,12 +311,12 @@ class InnerArchive:
                 )
 
     def _entry(self, member: TarMember, path: str) -> Entry:
-        kind = _KINDS.get(member.type, "unknown")
+        kind = KINDS.get(member.type, "unknown")
         target = decode(member.link)
         if kind == "hardlink":
             target = self._relative(target)
         elif kind == "symlink":
-            target = _original_target(target, self._path, every_link=self._every_link)
+            target = original_target(target, self._path, every_link=self._every_link)
         self._current = Entry(
             path, kind, member.size, member.mode, member.mtime_ns, target, archive=self
         )
@@ -360,18 +342,3 @@ def _at(offset: int, part: memoryview | Gap) -> Extent | Missing:
     if isinstance(part, Gap):
         return Missing(offset, part.length, part.error)
     return Extent(offset, len(part), part)
-
-
-def _original_target(target: str, path: str, *, every_link: bool) -> str:
-    """Takes back what ``--xform`` did to a symbolic link of a folder.
-
-    The writer calls tar with ``s:^USER:dom0-home/\\0:``, and USER is a regular expression there: of
-    a home ``jo.doe`` the targets that begin with ``joxdoe`` got the prefix as well. Where a whole
-    folder is stored the expression is ``^.``, so each target was changed. In format 2 the
-    expression is ``^[^/]``, which changes each that is not absolute.
-    """
-    folder, slash, name = path.rpartition("/")
-    if not target.startswith(folder + slash):
-        return target
-    original = target[len(folder + slash) :]
-    return original if every_link or begins_as_tar_matches(name, original) else target

@@ -23,8 +23,9 @@ from qbackup.base.limits import Limits
 from qbackup.crypto.ciphers import CbcCipher
 from qbackup.crypto.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
 from qbackup.formats.header import BackupHeader
+from qbackup.formats.hmac_chunks import ChunkContent, HmacFile, Plain
 from qbackup.formats.protocol import ignore_warning
-from qbackup.formats.v3 import ChunkContent, Format3, HmacFile, Plain
+from qbackup.formats.v3 import Format3
 
 _CIPHER = "aes-256-cbc"
 _USUAL_DIGEST = "SHA1"

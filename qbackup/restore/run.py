@@ -15,7 +15,8 @@ from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display, must_have_content
 from qbackup.base.report import FileResult, OnProgress, Progress
-from qbackup.content.inner import InnerArchive, Kind
+from qbackup.content.inner import InnerArchive
+from qbackup.content.kinds import Kind
 from qbackup.restore import damaged
 from qbackup.restore.damaged import Losses, PartialFile
 from qbackup.restore.entries import EntriesRestore, Outcome, pending

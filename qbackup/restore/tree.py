@@ -15,16 +15,16 @@ is refused gets a stand-in, a hard link becomes a copy, a symbolic link a file w
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from qbackup.base.errors import FILE_ERRORS, Damaged, LimitExceeded, QBackupError, without_traceback
-from qbackup.base.events import Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import display, encode, unsafe_reason
 from qbackup.restore.output.standins import stand_ins
 from qbackup.restore.sinks import CannotWrite, FileSink, NameRefused, NoLinks, TreeSink
+from qbackup.restore.tree_entry import TreeEntry
 
 _SPECIAL_BITS = 0o6000
 _NOTES_LIMIT = 100
@@ -33,24 +33,6 @@ _LINK_TEXT_MODE = 0o600
 _SPECIAL = ("device", "pipe", "socket")
 
 T = TypeVar("T")
-
-
-class TreeEntry(Protocol):
-    """What is made of an entry: `qbackup.content.inner.Entry`, or a file of an image."""
-
-    @property
-    def path(self) -> str: ...  # noqa: D102
-    @property
-    def kind(self) -> str: ...  # noqa: D102
-    @property
-    def size(self) -> int: ...  # noqa: D102
-    @property
-    def mode(self) -> int: ...  # noqa: D102
-    @property
-    def mtime_ns(self) -> int: ...  # noqa: D102
-    @property
-    def target(self) -> str: ...  # noqa: D102
-    def extents(self) -> Iterator[Extent]: ...  # noqa: D102
 
 
 @dataclass

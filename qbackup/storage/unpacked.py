@@ -21,7 +21,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from io import FileIO
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from qbackup.base.errors import LimitExceeded, MachineError, NotABackup
 from qbackup.base.limits import Limits
@@ -34,6 +34,7 @@ from qbackup.base.names import (
     display,
     parse_chunk_name,
 )
+from qbackup.storage.folder import OPEN_FLAGS, RootFolder
 from qbackup.storage.source import SeekableSource, Source, Use, open_source
 from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET
 from qbackup.storage.tar.plain_header import make_header
@@ -46,13 +47,6 @@ _RECORD_SIZE = 20 * BLOCK_SIZE
 _NOTES_LIMIT = 100
 _CANDIDATES_LIMIT = 10
 _LOOKED_AT = 10_000  # entries of a folder that holds no backup
-_FLAGS = (
-    getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-_HAS_FOLDERS = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 
 
 class _Part(NamedTuple):
@@ -93,7 +87,7 @@ class UnpackedSource:
     def __init__(self, path: str, limits: Limits) -> None:
         self.troubles = 0
         self.notes: list[str] = []
-        self._root = _Root(os.fsencode(path))
+        self._root = RootFolder(os.fsencode(path))
         self._use = Use(self._root, owned=True)
         self._names: list[bytes] = []
         self._sizes = array("Q")
@@ -182,81 +176,6 @@ def _archive_size(name: bytes, size: int) -> int:
     return whole + -whole % _RECORD_SIZE
 
 
-class _Root:
-    """The folder, open; files below it are reached without following a symbolic link."""
-
-    def __init__(self, path: bytes) -> None:
-        self.path = path
-        try:
-            self._descriptor = _open_folder(path) if _HAS_FOLDERS else -1
-        except OSError as error:
-            raise MachineError(
-                f"can't open the folder: {error.strerror}", file=display(decode(path))
-            ) from error
-
-    def close(self) -> None:
-        """Closes it."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def open(self, name: bytes) -> FileIO:
-        """Opens a file below it. Raises OSError."""
-        with self._folder(os.path.dirname(name)) as (folder, path):
-            if folder < 0:
-                _refuse_links(self.path, name)
-                return FileIO(os.open(path + os.path.basename(name), os.O_RDONLY | _FLAGS))
-            return FileIO(os.open(os.path.basename(name), os.O_RDONLY | _FLAGS, dir_fd=folder))
-
-    def scan(self, name: bytes, limit: int) -> list[tuple[bytes, int, int]]:
-        """Lists a folder below it, itself if ``b""``: name, mode and size of each entry.
-
-        No more of them than the limit are given. Raises OSError.
-        """
-        with self._folder(name) as (folder, path):
-            if folder < 0:
-                _refuse_links(self.path, name)
-            with os.scandir(path) if folder < 0 else os.scandir(folder) as entries:
-                some: Iterator[os.DirEntry[Any]] = itertools.islice(entries, limit)
-                return [_described(entry) for entry in some]
-
-    @contextlib.contextmanager
-    def _folder(self, name: bytes) -> Iterator[tuple[int, bytes]]:
-        """A folder below it: its descriptor; -1 and its path where the system has none."""
-        if self._descriptor < 0:
-            yield -1, os.path.join(self.path, name, b"")
-            return
-        descriptor = os.dup(self._descriptor)
-        try:
-            for component in filter(None, name.split(b"/")):
-                above, descriptor = descriptor, _open_folder(component, descriptor)
-                os.close(above)
-            yield descriptor, b""
-        finally:
-            os.close(descriptor)
-
-
-def _described(entry: os.DirEntry[Any]) -> tuple[bytes, int, int]:
-    """An entry's name, mode and size; a link is not followed."""
-    state = entry.stat(follow_symlinks=False)
-    return os.fsencode(entry.name), state.st_mode, state.st_size
-
-
-def _open_folder(path: bytes, above: int | None = None) -> int:
-    """Opens a folder; the one that a user named may be reached by a symbolic link."""
-    follow = getattr(os, "O_NOFOLLOW", 0) if above is None else 0
-    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | (_FLAGS & ~follow), dir_fd=above)
-
-
-def _refuse_links(root: bytes, name: bytes) -> None:
-    """Where a system can't open relative to a folder. Raises OSError."""
-    path = root
-    for component in filter(None, name.split(b"/")):
-        path = os.path.join(path, component)
-        if stat.S_ISLNK(os.lstat(path).st_mode):
-            raise OSError(0, "a symbolic link, which is not followed")
-
-
 class _FolderWalk:
     """Goes through a folder and finds the parts of the backup in it.
 
@@ -266,7 +185,7 @@ class _FolderWalk:
         note: told what was passed over though it could be a part.
     """
 
-    def __init__(self, root: _Root, limits: Limits, note: Callable[[str], None]) -> None:
+    def __init__(self, root: RootFolder, limits: Limits, note: Callable[[str], None]) -> None:
         self._root = root
         self._limits = limits
         self._note = note
@@ -393,7 +312,7 @@ def _looks_like_backup(entry: os.DirEntry[str]) -> bool:
         return _holds_backup(entry.path)
     if not entry.is_file(follow_symlinks=False):
         return False
-    with FileIO(os.open(entry.path, os.O_RDONLY | _FLAGS)) as file:
+    with FileIO(os.open(entry.path, os.O_RDONLY | OPEN_FLAGS)) as file:
         beginning = file.read(4 * BLOCK_SIZE)
     is_tar = beginning[MAGIC_OFFSET : MAGIC_OFFSET + 5] == b"ustar"
     return is_tar and (HEADER_NAME.encode() in beginning or METADATA_PATH.encode() in beginning)

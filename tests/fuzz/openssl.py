@@ -16,7 +16,7 @@ from qbackup.base.errors import QBackupError
 from qbackup.base.events import Data
 from qbackup.crypto.ciphers import choose_cbc
 from qbackup.crypto.openssl import LARGEST_BLOCK, choose_digest, parse_proof, proves
-from qbackup.formats.v3 import Encrypted
+from qbackup.formats.hmac_chunks import Encrypted
 from tests.fuzz import enc
 from tests.fuzz.common import outcome
 from tests.fuzz.whole import PASSPHRASE
