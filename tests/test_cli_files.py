@@ -22,8 +22,8 @@ from tests.imagekit import MIB, make_tree
 from tests.maker import BackupMaker, assemble, debugfs, flip_byte, make_ext4, make_gpt
 from tests.maker.collected import PASSPHRASE
 from tests.maker.debugfs import folder as listed
+from tests.openfiles import open_files
 from tests.restored import content, snapshot
-from tests.test_spool import open_files
 
 SECRET = {"QBACKUP_PASSPHRASE": PASSPHRASE}
 

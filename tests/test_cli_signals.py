@@ -8,13 +8,11 @@ import configparser
 import ctypes
 import os
 import resource
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,6 +41,7 @@ from tests.commandline import (
 )
 from tests.conftest import MakerFactory
 from tests.restored import files_below
+from tests.slowruns import wait_for_derivation
 
 KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
@@ -58,19 +57,6 @@ def endless(tmp_path: Path) -> Path:
     return alter.with_parameters(
         SAMPLE, tmp_path / "endless", "vm2/private.img.000.enc", 14, 8, 1 << 11
     )
-
-
-def wait_for_derivation(process: subprocess.Popen[bytes], file: Path) -> None:
-    """Waits until a restore has made this file, and then only burns time: a key is derived."""
-    wait_for(file.exists)
-    start_seconds = cpu_seconds(process)
-    wait_for(lambda: cpu_seconds(process) > start_seconds + 0.1)
-
-
-def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
-    """What a process has taken of the processors so far."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class TestSignals:
@@ -503,18 +489,6 @@ class TestThisMachineFails:
         assert ended.status == 5
         assert "memory" in ended.err
         assert files_below(tmp_path / "out") == {"qubes.xml"}
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB. Only root may mount one."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
-    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount a file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 class TestFullDisk:

@@ -14,11 +14,11 @@ import qbackup
 from qbackup import FileResult, Report
 from tests import alter
 from tests.conftest import MakerFactory
+from tests.damagedfiles import PERSONAL, VAULT, check_bytes, flipped, keep, noise, only_bad
 from tests.librarybackup import CHUNK, NOISE, PASSPHRASE, Made
 from tests.maker import BackupMaker, assemble
 from tests.restored import JOURNAL, statuses
 from tests.sources import Failing
-from tests.test_keep_damaged import PERSONAL, VAULT, check_bytes, flipped, keep, noise, only_bad
 
 NAME = "vault/private.img"
 

@@ -10,6 +10,7 @@ import pytest
 
 import qbackup
 from qbackup import ChunkDamaged, MachineError
+from tests.drives import Several
 from tests.librarybackup import (
     CHUNK,
     NOISE,
@@ -165,17 +166,3 @@ class TestReadErrors:
             report = archive.restore(tmp_path / "out", check=False)
         assert [r.name for r in report.bad] == ["qubes.xml"]
         assert (tmp_path / "out/vm2/private.img").read_bytes() == NOISE
-
-
-class Several(Failing):
-    """A drive with several bad sectors."""
-
-    def __init__(self, path: Path, places: list[int]) -> None:
-        super().__init__(path, range(0))
-        self._places = places
-
-    def answer(self, offset: int, size: int) -> bytes:
-        for place in self._places:
-            if offset < place + 512 and offset + size > place:
-                raise OSError(5, "Input/output error")
-        return super().answer(offset, size)

@@ -28,6 +28,7 @@ from qbackup.storage.source import Source
 from qbackup.storage.unpacked import UnpackedSource, open_backup
 from tests import vectorfiles
 from tests.commandline import call
+from tests.realbackups import passphrase_of
 from tests.restored import Snapshot, snapshot, statuses
 from tests.sources import piped
 
@@ -58,10 +59,6 @@ PACKERS = {
     "in a folder": ("sh", "-c", "tar -C .. -cf OUT unpacked"),
     "in deep folders": ("sh", "-c", 'tar -C / -cf OUT "./${PWD#/}"'),
 }
-
-
-def passphrase_of(name: str) -> str:
-    return str(vectorfiles.load(name)["passphrase"])
 
 
 def unpack(name: str, folder: Path) -> Path:

@@ -30,7 +30,7 @@ from tests.commandline import (
 from tests.faults import KEY, Restores, undisturbed
 from tests.librarybackup import Made
 from tests.restored import Snapshot, files_below
-from tests.test_cli_signals import wait_for_derivation
+from tests.slowruns import wait_for_derivation
 
 SAMPLE_KEY = ("-p", SAMPLE_FILE)
 MIB = 1 << 20

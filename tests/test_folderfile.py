@@ -25,9 +25,9 @@ from tests.commandline import Ended, call
 from tests.maker import BackupMaker, Format3Maker, assemble, drop, flip_byte
 from tests.maker.collected import PASSPHRASE
 from tests.maker.images import make_ext4
+from tests.realbackups import passphrase_of
 from tests.restored import content, snapshot, statuses
 from tests.sources import piped
-from tests.test_everyday import passphrase_of
 
 TEMPLATES = ["v3-template", "v2-template"]
 HOMES = ["v3-home", "pigz-home", "v2-home"]

@@ -20,7 +20,7 @@ from tests import vectorfiles
 from tests.make_vectors import make_home
 from tests.maker import BackupMaker, Member, assemble, published_procedure, run
 from tests.restored import Snapshot, content, errors, snapshot, statuses
-from tests.test_vectors import expected_tree
+from tests.vectorfiles import expected_tree
 
 BLOCK = 512
 USER = "user"

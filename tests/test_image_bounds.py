@@ -16,9 +16,9 @@ from qbackup.image.ext4 import journal
 from qbackup.image.ext4.crc32c import crc32c
 from qbackup.image.ext4.extents import BlockRun, Runs
 from qbackup.image.ext4.journal import ReadBlock, replay
+from tests.hostileimages import NO_CHECKSUMS, block_of, patch, place_of
 from tests.imagekit import MIB
 from tests.maker import debugfs, make_ext4
-from tests.test_image_hostile import NO_CHECKSUMS, block_of, patch, place_of
 
 BLOCK = 1024
 PER_TABLE = 84

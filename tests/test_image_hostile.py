@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import random
-import re
 import struct
 import time
 from pathlib import Path
@@ -15,13 +14,13 @@ import pytest
 from qbackup.base.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UnsupportedFormat
 from qbackup.base.limits import Limits
 from qbackup.image import Image, open_image
+from tests.hostileimages import NO_CHECKSUMS, block_of, patch, place_of
 from tests.imagekit import MIB
 from tests.maker import debugfs, index_folders, make_ext4
 from tests.restored import snapshot
 
 #: CPU time for one image: most take a tenth of one.
 PATIENCE_SECONDS = 10
-NO_CHECKSUMS = ("-O", "^metadata_csum", "-b", "1024")
 
 
 @pytest.fixture
@@ -38,25 +37,6 @@ def tree(tools: None, tmp_path: Path) -> Path:
 def plain(tree: Path, tmp_path: Path) -> Path:
     """Without checksums, so that what is changed is believed."""
     return make_ext4(tmp_path / "plain", 8 * MIB, tree, NO_CHECKSUMS)
-
-
-def place_of(image: Path, path: str) -> int:
-    """The offset of an inode in the image."""
-    text = debugfs(image, f"imap {path}").decode()
-    match = re.search(r"located at block (\d+), offset 0x([0-9a-f]+)", text)
-    assert match is not None
-    return int(match[1]) * 1024 + int(match[2], 16)
-
-
-def block_of(image: Path, path: str) -> int:
-    """The number of a file's first block."""
-    return int(debugfs(image, f"bmap {path} 0").decode().split()[-1])
-
-
-def patch(image: Path, offset: int, data: bytes) -> None:
-    with image.open("r+b") as file:
-        file.seek(offset)
-        file.write(data)
 
 
 def use_all(image: Image, out: Path) -> None:

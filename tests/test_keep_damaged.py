@@ -15,50 +15,24 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup import ByteRange, ChunkDamaged, FileResult, Limits, Report
+from qbackup import ByteRange, ChunkDamaged, Limits, Report
 from qbackup.restore.damaged import Losses
 from qbackup.restore.output.destination import REMAINS_LIMIT
 from tests import alter
 from tests.commandline import Ended, call
 from tests.conftest import MakerFactory
+from tests.damagedfiles import PERSONAL, VAULT, check_bytes, flipped, keep, noise, only_bad
 from tests.librarybackup import CHUNK, IMAGE, KIB, NOISE, PASSPHRASE, TEXT, Made
-from tests.maker import BackupMaker, Member, assemble, drop, flip_byte, get, make_sparse, replace
+from tests.maker import BackupMaker, Member, assemble, drop, get, make_sparse, replace
 from tests.restored import of_tree, snapshot, statuses
 from tests.sources import Failing, piped
 
 HEADER = 512
-VAULT = "vm2/private.img.{:03d}.enc"
-PERSONAL = "vm1/private.img.{:03d}.enc"
 Spans = Sequence[tuple[int, int]]
-
-
-def keep(backup: Path, out: Path, *names: str, passphrase: str = PASSPHRASE) -> Report:
-    with qbackup.open(backup, passphrase=passphrase) as archive:
-        return archive.restore(out, names, keep_damaged=True, check=False)
-
-
-def only_bad(report: Report) -> FileResult:
-    (result,) = report.bad
-    return result
 
 
 def lost_spans(ranges: Sequence[ByteRange]) -> list[tuple[int, int | None]]:
     return [(r.start, r.end) for r in ranges if r.state != "good"]
-
-
-def check_bytes(kept: bytes, original: bytes, ranges: Sequence[ByteRange]) -> None:
-    """The ranges cover the file without gaps; what is good is the original's, the rest zeros."""
-    assert len(kept) == len(original)
-    position = 0
-    for part in ranges:
-        assert part.start == position and part.end is not None
-        position = part.end
-        expected = original[part.start : part.end]
-        if part.state != "good":
-            assert part.state == "zero-filled"
-            expected = bytes(len(expected))
-        assert kept[part.start : part.end] == expected, part
-    assert position == len(original)
 
 
 def in_image(archive: Spans, data: Spans, start: int) -> list[tuple[int, int]]:
@@ -501,16 +475,6 @@ def compressed(maker: MakerFactory, name: str, tmp_path: Path) -> tuple[BackupMa
     made = maker(compression_filter=name, chunk_size=LARGER)
     made.add_qube("work", files={"private.img": COMPRESSED})
     return made, assemble(made.members(), tmp_path / f"backup-{name}")
-
-
-def noise(size: int) -> bytes:
-    return random.Random(size).randbytes(size)
-
-
-def flipped(members: list[Member], names: Sequence[str]) -> list[Member]:
-    for name in names:
-        members = flip_byte(members, name, -40)
-    return members
 
 
 def with_chunk(members: list[Member], maker: BackupMaker, name: str, data: bytes) -> list[Member]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import mmap
 import os
 import platform
@@ -30,25 +29,14 @@ from qbackup.crypto.romix.kernel import (
     LaneMemory,
     RomixFunction,
     lane_mix,
-    llvmlite_is_installed,
     load_kernel,
 )
 from qbackup.crypto.romix.tuning import WIDTH
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.scrypt_steps import expand, finish
+from tests.derivations import key_of, need_llvmlite
 
 LANE = 1024  # bytes of a lane with r = 8
-
-
-def need_llvmlite() -> None:
-    """Skips where it is not installed; in continuous integration (`CI` is set) that is a
-    failure.
-    """
-    if llvmlite_is_installed():
-        return
-    if os.environ.get("CI"):
-        pytest.fail("not installed: llvmlite")
-    pytest.skip("not installed: llvmlite")
 
 
 @pytest.fixture(scope="module")
@@ -69,14 +57,6 @@ def forgotten() -> Iterator[None]:
 def blocks_of(count: int, seed: int) -> bytes:
     """Lanes with any content."""
     return random.Random(seed).randbytes(count * LANE)
-
-
-def key_of(job: Derivation) -> bytes:
-    """By OpenSSL."""
-    parameters = job.parameters
-    return hashlib.scrypt(
-        job.secret, salt=job.salt, n=parameters.n, r=parameters.r, p=parameters.p, dklen=64
-    )
 
 
 def run_python(program: str, **environment: str) -> str:

@@ -25,8 +25,8 @@ from tests.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_for
 from tests.conftest import MakerFactory
 from tests.maker.collected import PASSPHRASE
 from tests.restored import files_below
+from tests.slowruns import small_disk, wait_for_derivation
 from tests.sources import piped
-from tests.test_cli_signals import small_disk, wait_for_derivation
 
 __all__ = ["small_disk"]
 

@@ -20,7 +20,7 @@ from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, lane_mix, load_kernel
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.scrypt_steps import expand, finish, romix
-from tests.test_lanes import key_of, need_llvmlite
+from tests.derivations import key_of, need_llvmlite
 
 SECRET = b"correct horse battery staple"
 

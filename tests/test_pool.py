@@ -4,135 +4,26 @@ vain.
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from qbackup.base.errors import Interrupted, MachineError, NotEnoughMemory
-from qbackup.crypto.kdf import Backend, Derivation, Deriver, load_backends
-from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, LaneMix, lane_mix, load_kernel
-from qbackup.crypto.romix.tuning import WIDTH
+from qbackup.crypto.kdf import Backend, Deriver, load_backends
+from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, load_kernel
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.pipeline import workers
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import ChunkQuota, KeyFuture
 from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
-from tests.test_lanes import need_llvmlite
+from tests.keypools import LANES, Gate, Watched, job, key_of
 
 MIB = 1 << 20
-LANES = ScryptParameters(10, 8, 5)  # 1 MiB a lane
 BUDGET = 64 * MIB
-
-
-def job(number: int, parameters: ScryptParameters = LANES) -> Derivation:
-    return Derivation(b"secret", b"salt %d" % number, parameters)
-
-
-def key_of(derivation: Derivation) -> bytes:
-    """By another implementation."""
-    parameters = derivation.parameters
-    return hashlib.scrypt(
-        derivation.secret,
-        salt=derivation.salt,
-        n=parameters.n,
-        r=parameters.r,
-        p=parameters.p,
-        maxmem=1 << 30,
-        dklen=64,
-    )
-
-
-@dataclass
-class Seen:
-    """What was called, in order; the real thing does the work."""
-
-    ways: list[str] = field(default_factory=list)
-    lanes: list[int] = field(default_factory=list)
-
-
-class Watched(Deriver):
-    """The real deriver, whose three ways can be watched and made to fail.
-
-    Args:
-        kernel: how the lane kernel is loaded; by default there is none.
-        mixes: lanes can be had singly.
-        before: called before each derivation, pass or lane with the name of its way; what it
-            raises, that way raises.
-    """
-
-    def __init__(
-        self,
-        kernel: Callable[[int], LaneKernel] | None = None,
-        *,
-        mixes: bool = True,
-        before: Callable[[str], None] = lambda way: None,
-    ) -> None:
-        super().__init__(load_kernel=kernel or load_kernel)
-        self._has_kernel = kernel is not None
-        self._mixes = mixes
-        self._before = before
-        self.seen = Seen()
-
-    @property
-    def has_kernel(self) -> bool:
-        return self._has_kernel
-
-    @functools.cached_property
-    def lane_mix(self) -> LaneMix | None:
-        if not self._mixes:
-            return None
-
-        def mix(lanes: bytes, size: int, n: int) -> bytes:
-            self._begin("singly", len(lanes) // size)
-            return lane_mix()(lanes, size, n)
-
-        return mix
-
-    def load_kernel(self, lanes: int = WIDTH) -> LaneKernel | None:
-        kernel = super().load_kernel(lanes)
-        if kernel is None:
-            return None
-        return WatchedKernel(kernel, self._begin)
-
-    def derive(self, job: Derivation, threads: int = 1) -> bytes:
-        self._begin("whole", job.parameters.p)
-        return super().derive(job, threads)
-
-    def _begin(self, way: str, lanes: int) -> None:
-        self.seen.ways.append(way)
-        self.seen.lanes.append(lanes)
-        self._before(way)
-
-
-class WatchedKernel(LaneKernel):
-    """A kernel that tells of each pass."""
-
-    def __init__(self, kernel: LaneKernel, begin: Callable[[str, int], None]) -> None:
-        super().__init__(kernel.prepare)
-        self._begin = begin
-
-    def romix(
-        self,
-        blocks: bytes | bytearray | memoryview,
-        parameters: ScryptParameters,
-        memory: LaneMemory,
-    ) -> bytes:
-        self._begin("kernel", len(blocks) // (128 * parameters.r))
-        return super().romix(blocks, parameters, memory)
-
-
-@pytest.fixture(scope="module")
-def kernel() -> LaneKernel:
-    """The real one, compiled once."""
-    need_llvmlite()
-    return load_kernel()
 
 
 @pytest.fixture
@@ -162,21 +53,6 @@ def check_keys(pool: KeyPool, count: int, parameters: ScryptParameters = LANES) 
     jobs = [job(number, parameters) for number in range(count)]
     tickets = [pool.start(one) for one in jobs]
     assert [ticket.wait() for ticket in tickets] == [key_of(one) for one in jobs]
-
-
-class Gate:
-    """Lets nothing through until it is opened; says who has come."""
-
-    def __init__(self) -> None:
-        self._open = threading.Event()
-        self.came: list[str] = []
-
-    def __call__(self, way: str) -> None:
-        self.came.append(way)
-        assert self._open.wait(60)
-
-    def open(self) -> None:
-        self._open.set()
 
 
 Pools = Callable[..., KeyPool]

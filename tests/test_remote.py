@@ -27,7 +27,7 @@ from qbackup.pipeline.remote import RemoteMixing
 from tests import alter, librarybackup, restored
 from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
-from tests.test_pool import Gate, Watched, job, key_of
+from tests.keypools import Gate, Watched, job, key_of
 
 COUNT = 12
 

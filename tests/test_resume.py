@@ -25,8 +25,8 @@ from tests.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.maker import BackupMaker, assemble, drop
 from tests.maker import run as run_tool
 from tests.restored import JOURNAL, Snapshot, content, errors, snapshot, statuses
+from tests.slowruns import wait_for_derivation
 from tests.sources import piped
-from tests.test_cli_signals import wait_for_derivation
 from tests.testkit import vector
 
 KEY = ("-p", SAMPLE_FILE)

@@ -33,11 +33,11 @@ from qbackup.crypto.kdf import Derivation
 from tests import alter, tarbytes
 from tests.commandline import call, run
 from tests.conftest import MakerFactory
+from tests.drives import Several
 from tests.librarybackup import KIB, PASSPHRASE, Made
 from tests.maker import FILTERS, assemble, drop, replace, scrypt_encrypt
 from tests.restored import Snapshot, errors, snapshot, statuses
 from tests.sources import Failing, piped
-from tests.test_drives import Several
 
 BLOCK = 512
 SECRET = {"QBACKUP_PASSPHRASE": PASSPHRASE}

@@ -13,6 +13,7 @@ from qbackup.base.errors import MachineError
 from qbackup.base.events import Extent
 from qbackup.image import spool as module
 from qbackup.image.spool import BLOCK_SIZE, Records, Spool, SpoolStream, fill
+from tests.openfiles import open_files
 
 
 def extents_of(data: bytes, pieces: random.Random) -> list[Extent]:
@@ -65,17 +66,6 @@ def test_holes_and_zeros_take_no_space(tmp_path: Path) -> None:
     with SpoolStream(spool, size) as stream:
         stream.seek(far - 3)
         assert stream.read(5) == b"\0\0\0xx"
-
-
-def open_files(folder: Path) -> list[str]:
-    """Of this process, in a folder, also those without a name."""
-    links = []
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            links.append(os.readlink(f"/proc/self/fd/{number}"))
-        except FileNotFoundError:
-            continue
-    return [link for link in links if link.startswith(f"{folder}/")]
 
 
 class TestFile:

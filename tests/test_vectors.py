@@ -21,6 +21,7 @@ from qbackup import BackupArchive
 from tests import vectorfiles
 from tests.restored import statuses
 from tests.sources import ReadOnly, piped
+from tests.vectorfiles import expected_tree
 
 REAL_PARAMETERS = "zstdmt-real-scrypt"  # seconds of CPU for its one chunk, so one way is enough
 WAYS = ("file", "pipe", "read")
@@ -53,20 +54,6 @@ def digest_of(stream: BinaryIO) -> dict[str, object]:
         digest.update(piece)
         size += len(piece)
     return {"size": size, "sha256": digest.hexdigest()}
-
-
-def expected_tree(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What a restore must give: link targets as they were in dom0, no setuid and no setgid."""
-    result = []
-    for entry in entries:
-        entry = dict(entry)
-        source = entry.pop("source_target", None)
-        if source is not None:
-            entry["target"] = source
-            entry["target_base64"] = base64.b64encode(os.fsencode(source)).decode()
-        entry["mode"] = f"{int(entry['mode'], 8) & 0o1777:04o}"
-        result.append(entry)
-    return result
 
 
 def folders(expected: vectorfiles.Description) -> dict[str, vectorfiles.Description]:

@@ -234,3 +234,17 @@ def _text(key: str, value: bytes) -> Description:
 def _count_chunks(stored_name: str, members: list[Member]) -> int:
     names = (member.name.removesuffix(".enc").rpartition(".") for member in members)
     return sum(stem == stored_name and number.isdigit() for stem, _, number in names)
+
+
+def expected_tree(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What a restore must give: link targets as they were in dom0, no setuid and no setgid."""
+    result = []
+    for entry in entries:
+        entry = dict(entry)
+        source = entry.pop("source_target", None)
+        if source is not None:
+            entry["target"] = source
+            entry["target_base64"] = base64.b64encode(os.fsencode(source)).decode()
+        entry["mode"] = f"{int(entry['mode'], 8) & 0o1777:04o}"
+        result.append(entry)
+    return result
