@@ -14,8 +14,8 @@ import pytest
 import qbackup
 from qbackup import BackupArchive
 from qbackup.crypto.kdf import Derivation, Deriver
-from tests import atrest, librarybackup
 from tests.maker import BackupMaker, missing_tools
+from tests.support import atrest, librarybackup
 
 MakerFactory = Callable[..., BackupMaker]
 
@@ -58,7 +58,7 @@ def maker(tools: None, tmp_path: Path) -> MakerFactory:
 
 @pytest.fixture(scope="session")
 def made(tools: None, tmp_path_factory: pytest.TempPathFactory) -> librarybackup.Made:
-    """The backup of `tests.librarybackup`, made once; nobody changes it."""
+    """The backup of `tests.support.librarybackup`, made once; nobody changes it."""
     return librarybackup.make(tmp_path_factory.mktemp("library"))
 
 

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 import qbackup
-from tests import librarybackup
-from tests.commandline import finish, run, start
 from tests.maker import BackupMaker, make_sparse
-from tests.restored import Snapshot, snapshot
+from tests.support import librarybackup
+from tests.support.commandline import finish, run, start
+from tests.support.restored import Snapshot, snapshot
 
 SEED = 20240917
 _KEY = {"QBACKUP_PASSPHRASE": librarybackup.PASSPHRASE}

@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from benchmarks.workload import FULL, PASSPHRASE, make_backup
-from tests import alter
-from tests.commandline import SAMPLE, SAMPLE_FILE, Terminal
+from tests.support import alter
+from tests.support.commandline import SAMPLE, SAMPLE_FILE, Terminal
 
 FOLDER = Path(__file__).parent.parent / "docs" / "pictures"
 WIDTH = 88

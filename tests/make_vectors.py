@@ -16,9 +16,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from tests import vectorfiles
 from tests.maker import BackupMaker, Collector, make_sparse, published_header
-from tests.settingsdata import settings_of_r4
+from tests.support import vectorfiles
+from tests.support.settingsdata import settings_of_r4
 
 KIB = 1024
 ID = "20240917T101112-1234"
@@ -89,7 +89,7 @@ def gzip_folders(folder: Path) -> BackupMaker:
     """Folders in format 4, as development versions of R4.0 and extensions write them: one that
     format 3 has too, and one of any name.
     """
-    from tests.old_vectors import aged, make_folder
+    from tests.support.old_vectors import aged, make_folder
 
     maker = BackupMaker(folder / "maker")
     files: dict[str, bytes | Path] = {"private.img": zeros(folder / "image")}
@@ -294,7 +294,7 @@ def name_of(recipe: Callable[[Path], Collector]) -> str:
 
 def make(recipe: Callable[[Path], Collector]) -> None:
     """Writes one vector and its description."""
-    from tests.old_vectors import UNRESTORED
+    from tests.support.old_vectors import UNRESTORED
 
     name = name_of(recipe)
     with tempfile.TemporaryDirectory() as scratch:
@@ -309,7 +309,7 @@ def make(recipe: Callable[[Path], Collector]) -> None:
 
 def main(wanted: list[str]) -> None:
     """Makes the vectors named, or all."""
-    from tests.old_vectors import OLD_RECIPES
+    from tests.support.old_vectors import OLD_RECIPES
 
     vectorfiles.FOLDER.mkdir(exist_ok=True)
     for recipe in (*RECIPES, *OLD_RECIPES):

@@ -15,10 +15,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests import vectorfiles
 from tests.docs import PAGES, ROOT, stood_in
 from tests.maker.tools import SEARCH_PATH
 from tests.secondreader import members
+from tests.support import vectorfiles
 
 _BLOCK = re.compile(
     r"(?:<!-- backup: (?P<backup>[a-z-]+) -->\n+)?```console\n(?P<text>.*?)```", re.DOTALL

@@ -12,7 +12,6 @@ import hmac
 import re
 from collections.abc import Callable
 
-from tests import vectorfiles
 from tests.docs import PAGES
 from tests.secondreader import (
     Backup,
@@ -24,6 +23,7 @@ from tests.secondreader import (
     scrypt_decrypt,
     scrypt_fields,
 )
+from tests.support import vectorfiles
 
 PAGE = PAGES / "format.md"
 _BLOCK = re.compile(r"(<!-- example: ([a-z0-9-]+) -->\n+```[a-z]*\n)(.*?)(\n?```)", re.DOTALL)

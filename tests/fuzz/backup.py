@@ -15,7 +15,7 @@ from tests.fuzz import seal
 from tests.fuzz.common import with_checksums
 from tests.fuzz.whole import PASSPHRASE, Whole
 from tests.maker.qubesxml import Domain, qubes_xml
-from tests.tarbytes import archive, header, member, padded
+from tests.support.tarbytes import archive, header, member, padded
 
 IMAGE, HOME, METADATA = "vm1/private.img", "dom0-home/user", "qubes.xml"
 #: Which file the input stands in.

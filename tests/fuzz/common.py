@@ -9,7 +9,7 @@ from typing import BinaryIO, TypeVar, cast
 from qbackup.base.errors import QBackupError
 from qbackup.base.limits import GIB, KIB, MIB, Limits
 from qbackup.storage.source import PipeSource, SeekableSource
-from tests.tarbytes import BLOCK, sealed
+from tests.support.tarbytes import BLOCK, sealed
 
 T = TypeVar("T")
 

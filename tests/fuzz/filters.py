@@ -18,7 +18,7 @@ from qbackup.content.detect import NONE, detect_filter
 from qbackup.content.filters import KNOWN_FILTERS, choose_filter
 from qbackup.content.slices import OUTPUT_SIZE
 from tests.fuzz.common import LIMITS, outcome
-from tests.tarbytes import in_pieces
+from tests.support.tarbytes import in_pieces
 
 _MOST = 1 << 20
 _ZSTD = ("zstd", "zstdmt")

@@ -14,7 +14,7 @@ from qbackup.base.names import decode
 from qbackup.content.inner import InnerArchive
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.container import tarfile_members
-from tests.tarbytes import in_pieces, read_headers
+from tests.support.tarbytes import in_pieces, read_headers
 
 _NAME = "vm1/private.img"
 _COMPARED_SIZE = 1 << 20

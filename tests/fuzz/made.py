@@ -14,12 +14,12 @@ from backports import zstd
 
 from qbackup.content.detect import NONE
 from qbackup.content.filters import KNOWN_FILTERS
-from tests import tarbytes
 from tests.fuzz import backup, common, enc, image, journal, old, openssl, volumecut, volumes
 from tests.fuzz.whole import PASSPHRASE
 from tests.maker.old import HMAC_TEXTS
 from tests.maker.qubesxml import qubes_xml
-from tests.tarbytes import BLOCK, GNU, gnu_long, header, member, padded, pax
+from tests.support import tarbytes
+from tests.support.tarbytes import BLOCK, GNU, gnu_long, header, member, padded, pax
 
 _WRITERS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": lambda data: gzip.compress(data, mtime=0),

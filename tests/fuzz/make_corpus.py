@@ -25,11 +25,12 @@ from qbackup.base.limits import Limits
 from qbackup.content.detect import NONE
 from qbackup.content.filters import KNOWN_FILTERS, choose_filter
 from qbackup.storage.scan import scan
-from tests import fuzz, vectorfiles
+from tests import fuzz
 from tests.fuzz import backup, common, guard, made
 from tests.fuzz.backup import Choices
 from tests.maker.qubesxml import qubes_xml
-from tests.tarbytes import BLOCK
+from tests.support import vectorfiles
+from tests.support.tarbytes import BLOCK
 from tests.testkit import vector
 
 _PRODUCT = str(Path(qbackup.__file__).parent)

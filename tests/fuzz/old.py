@@ -25,8 +25,8 @@ from tests.fuzz.common import with_checksums
 from tests.fuzz.tree import scratch
 from tests.fuzz.whole import PASSPHRASE, Whole, is_part
 from tests.maker.collection import collection_xml
-from tests.restored import snapshot, statuses
-from tests.tarbytes import archive, header, member, padded
+from tests.support.restored import snapshot, statuses
+from tests.support.tarbytes import archive, header, member, padded
 
 FOLDER = "vm9/."
 #: Which file the input stands in.

@@ -13,7 +13,7 @@ from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.resync import scan_past_damage
 from qbackup.storage.scan import StoredMember, scan
 from tests.fuzz.common import LIMITS, archives, drained, outcome, seekable
-from tests.tarbytes import member, padded
+from tests.support.tarbytes import member, padded
 
 _PLANTED = "vm9/planted.img.000.enc"
 _CONTENT = b"planted"

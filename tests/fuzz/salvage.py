@@ -26,8 +26,8 @@ from tests.fuzz.common import LIMITS, outcome, with_checksums
 from tests.fuzz.tree import scratch
 from tests.fuzz.whole import PASSPHRASE, is_part
 from tests.maker.qubesxml import qubes_xml
-from tests.restored import statuses
-from tests.tarbytes import BLOCK, ZEROS, archive, header, padded
+from tests.support.restored import statuses
+from tests.support.tarbytes import BLOCK, ZEROS, archive, header, padded
 
 _LIMITS = replace(LIMITS, file_size=1 << 20)
 _HEADER, _COPY = b"backup-header", b"backup-header.hmac"

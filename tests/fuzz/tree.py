@@ -15,8 +15,8 @@ from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.restore.tree import TreeRestore
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.inner import add_runs, own_name
-from tests.restored import snapshot
-from tests.tarbytes import in_pieces
+from tests.support.restored import snapshot
+from tests.support.tarbytes import in_pieces
 
 _HOME = "dom0-home/user"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from qbackup.base.errors import QBackupError
 from tests.fuzz.common import LIMITS
-from tests.tarbytes import BLOCK, header, read_headers
+from tests.support.tarbytes import BLOCK, header, read_headers
 
 VolumeBoundary = tuple[bytes, int]
 

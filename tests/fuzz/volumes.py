@@ -19,7 +19,7 @@ from qbackup.storage.tar.fields import parse_continuation
 from tests.fuzz import volumecut
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.inner import Runs, add_runs, own_name
-from tests.tarbytes import BLOCK, in_pieces
+from tests.support.tarbytes import BLOCK, in_pieces
 
 _COUNTS = (1, 2, 3, 7)
 COMPRESSED, HAS_HEADERS = 4, 8  # bits of the first byte; the lowest two are how many

@@ -20,7 +20,7 @@ from qbackup.base.errors import QBackupError
 from qbackup.base.names import METADATA_PATH
 from tests.fuzz.common import LIMITS, one_way, outcome
 from tests.fuzz.tree import scratch
-from tests.restored import snapshot, statuses
+from tests.support.restored import snapshot, statuses
 
 PASSPHRASE = b"known"
 _AGAIN = {"ok": "kept"}

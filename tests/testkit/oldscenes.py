@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tests.maker import Format2Maker, Format3Maker, Member, OldMaker, get, replace, run
-from tests.old_vectors import combed
+from tests.support.old_vectors import combed
 from tests.testkit.scene import METADATA, PASSPHRASE, Members, Sound, noise
 
 #: 24 KiB: three volumes, which take little room once they are compressed.

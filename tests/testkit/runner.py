@@ -18,9 +18,9 @@ from typing import Any
 import qbackup
 from qbackup import Incomplete, QBackupError, Report
 from qbackup.cli.main import exit_status
-from tests.commandline import Ended, call, run
-from tests.restored import Snapshot, snapshot
-from tests.sources import ReadOnly, piped
+from tests.support.commandline import Ended, call, run
+from tests.support.restored import Snapshot, snapshot
+from tests.support.sources import ReadOnly, piped
 from tests.testkit.vector import Vector
 
 #: Expectation → the error that stands for it where nothing is restored.

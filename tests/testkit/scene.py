@@ -23,8 +23,8 @@ from tests.maker import (
     scrypt_encrypt,
 )
 from tests.maker.stored import FAST_SCRYPT
-from tests.restored import content
-from tests.tarbytes import ZEROS, header, padded
+from tests.support.restored import content
+from tests.support.tarbytes import ZEROS, header, padded
 from tests.testkit.vector import EXPECTATIONS, Vector
 
 HEADER = "backup-header"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.maker import run
-from tests.tarbytes import ZEROS, archive, header, old_gnu_sparse, padded, pax_sparse
+from tests.support.tarbytes import ZEROS, archive, header, old_gnu_sparse, padded, pax_sparse
 from tests.testkit.scene import Scene, noise
 from tests.testkit.scenes import MAIL, VAULT, Scenes
 from tests.testkit.vector import Vector

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.maker import cut, drop, extend, flip_byte, get, rename, replace, swap
-from tests.tarbytes import archive, header, padded
+from tests.support.tarbytes import archive, header, padded
 from tests.testkit.faults.outer import CHUNK, DAMAGED
 from tests.testkit.scene import Scene
 from tests.testkit.scenes import FIREWALL, MAIL, VAULT, WORK, Scenes

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.maker.tools import run
-from tests.tarbytes import BLOCK
+from tests.support.tarbytes import BLOCK
 from tests.testkit.scene import Sound
 from tests.testkit.scenes import Scenes
 from tests.testkit.vector import Vector

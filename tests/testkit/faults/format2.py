@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Iterator
 
 from tests.maker import run
-from tests.tarbytes import sealed
+from tests.support.tarbytes import sealed
 from tests.testkit.faults.old import damaged, shared
 from tests.testkit.oldscenes import WORK, OldScene
 from tests.testkit.scenes import Scenes

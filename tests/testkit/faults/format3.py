@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tests.maker import run
-from tests.tarbytes import archive, header, padded
+from tests.support.tarbytes import archive, header, padded
 from tests.testkit.faults.old import damaged, shared
 from tests.testkit.oldscenes import VAULT, WORK, OldScene
 from tests.testkit.scene import HEADER

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.tarbytes import GNU, archive, gnu_long, header, octal, old_gnu_sparse, padded, pax
+from tests.support.tarbytes import (
+    GNU,
+    archive,
+    gnu_long,
+    header,
+    octal,
+    old_gnu_sparse,
+    padded,
+    pax,
+)
 from tests.testkit.scene import Members, Scene
 from tests.testkit.scenes import HOME, Scenes
 from tests.testkit.vector import Vector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.tarbytes import sealed
+from tests.support.tarbytes import sealed
 from tests.testkit.faults.old import damaged
 from tests.testkit.oldscenes import OldScene
 from tests.testkit.scenes import Scenes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.tarbytes import archive, header, padded
+from tests.support.tarbytes import archive, header, padded
 from tests.testkit.scene import METADATA, Members, Scene
 from tests.testkit.scenes import MAIL, VAULT, Scenes
 from tests.testkit.vector import Vector

@@ -7,7 +7,7 @@ import tarfile
 from collections.abc import Iterator, Sequence
 
 from tests.maker import Member, drop, flip_byte, forged_archive, get
-from tests.tarbytes import RECORD, ZEROS
+from tests.support.tarbytes import RECORD, ZEROS
 from tests.testkit.faults.chunks import by_path
 from tests.testkit.faults.outer import BEHIND, BROKEN, CHUNK, DAMAGED
 from tests.testkit.scene import HEADER, HEADER_COPY, METADATA, Scene

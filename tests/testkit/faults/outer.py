@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.tarbytes import GNU, RECORD, archive, header, octal, padded
+from tests.support.tarbytes import GNU, RECORD, archive, header, octal, padded
 from tests.testkit.scene import HEADER, Scene
 from tests.testkit.scenes import WORK, Scenes
 from tests.testkit.vector import Vector

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from tests.tarbytes import (
+from tests.support.tarbytes import (
     GNU,
     ZEROS,
     archive,

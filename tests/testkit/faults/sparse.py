@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from tests.tarbytes import (
+from tests.support.tarbytes import (
     GNU,
     USTAR,
     Extents,

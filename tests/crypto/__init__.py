@@ -1,0 +1,1 @@
+"""Tests of scrypt and ciphers."""

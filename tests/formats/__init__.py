@@ -1,0 +1,1 @@
+"""Tests of formats 2, 3 and 4, and `qubes.xml`."""

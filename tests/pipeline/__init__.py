@@ -1,0 +1,1 @@
+"""Tests of derivation and reading ahead."""

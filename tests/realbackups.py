@@ -1,9 +1,0 @@
-"""Backups that somebody else made, which tests share."""
-
-from __future__ import annotations
-
-from tests import vectorfiles
-
-
-def passphrase_of(name: str) -> str:
-    return str(vectorfiles.load(name)["passphrase"])

@@ -1,0 +1,1 @@
+"""Tests of restores and the output folder."""

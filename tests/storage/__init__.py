@@ -1,0 +1,1 @@
+"""Tests of bytes of the backup and members of its archive."""
