@@ -14,9 +14,10 @@ from typing import Any
 
 import qbackup
 from benchmarks.workload import PASSPHRASE
-from qbackup.archive.file import BackupFile
+from qbackup.archive.chunk import EncryptedChunks
 from qbackup.content.inner import InnerArchive
 from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.storage.chunk import StoredFile
 
 _BLOCK = 64 * 1024  # the writer leaves out blocks of zeros of this size
 _ZEROS = bytes(_BLOCK)
@@ -94,15 +95,15 @@ def count(backup: Path, passphrase: str, stream: Path) -> Counts:
     """
     with qbackup.open(str(backup), passphrase=passphrase) as archive:
         files = archive.catalog.seen_files()
-        parameters = next(iter(files[0].chunks)).parameters
+        parameters = EncryptedChunks(files[0].chunks, archive)[0].parameters
         counts = Counts(tuple(_count(archive, file) for file in files), parameters)
         largest = next(file for file in files if file.path == counts.largest.path)
-        with next(iter(largest.chunks)).open() as plaintext:
+        with EncryptedChunks(largest.chunks, archive)[0].open() as plaintext:
             stream.write_bytes(plaintext.read())
     return counts
 
 
-def _count(archive: qbackup.BackupArchive, file: BackupFile) -> FileCounts:
+def _count(archive: qbackup.BackupArchive, file: StoredFile) -> FileCounts:
     unlocked = archive.unlocked()
     plaintext = 0
 

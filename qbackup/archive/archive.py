@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
-from qbackup.archive.chunk import EncryptedChunk, ReadProof
-from qbackup.archive.file import BackupFile, Unlocked
+from qbackup.archive.file import BackupFile
+from qbackup.archive.files import FileList
 from qbackup.archive.firewalls import Firewall, FirewallReader
 from qbackup.archive.prefetch import KeyPrefetch
 from qbackup.archive.qube import Qube
@@ -27,7 +27,6 @@ from qbackup.archive.unlock.headerless import ReplaySource
 from qbackup.archive.unlock.opening import Opening
 from qbackup.base.errors import UsageError
 from qbackup.base.limits import Limits
-from qbackup.base.names import ChunkName
 from qbackup.base.report import OnProgress, Report
 from qbackup.content.filters import choose_filter, decoder_name, other_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
@@ -37,6 +36,7 @@ from qbackup.formats import choose_format
 from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
+from qbackup.pipeline.reader import Unlocked
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
 
@@ -142,8 +142,6 @@ class BackupArchive:
     def _open(self) -> None:
         opening = Opening(
             source=self._source,
-            access=self,
-            make_chunk=self._make_chunk,
             warn=self._warn,
             limits=self.limits,
             hmac_algorithm=self._hmac_algorithm,
@@ -151,9 +149,10 @@ class BackupArchive:
             knows_filter=self._filter_override is not None,
         )
         self.catalog, self._front = opening.open()
+        self._files = FileList(self.catalog, self, seekable=self._source.seekable)
         self._contents = QubeList(
             self.catalog,
-            self,
+            self._files,
             self.limits,
             lambda: self.door.metadata_root,
             salvage=self._salvage,
@@ -266,27 +265,6 @@ class BackupArchive:
         """Says that the list of qubes is going to be read; as `expect_all`."""
         self._ahead.expect(2)
 
-    def _make_chunk(
-        self,
-        name: ChunkName,
-        offset: int,
-        size: int,
-        proof: ReadProof | None,
-        siblings: Callable[[], Sequence[EncryptedChunk]] | None,
-    ) -> EncryptedChunk:
-        return EncryptedChunk(
-            name,
-            offset,
-            size,
-            source=self._source,
-            door=lambda: self.door,
-            format_=lambda: self.unlocked().format,
-            pipeline=self.pipeline,
-            limits=self.limits,
-            proof=proof,
-            siblings=siblings,
-        )
-
     def _warn(self, text: str) -> None:
         if len(self.warnings) < _WARNINGS_LIMIT:
             self.warnings.append(text)
@@ -350,6 +328,7 @@ class BackupArchive:
         """
         reader = FirewallReader(
             catalog=self.catalog,
+            files=self._files,
             table=self._unlocked_contents.table,
             pipeline=self.pipeline,
             expect=self._ahead.expect,
@@ -375,6 +354,20 @@ class BackupArchive:
     def files(self) -> tuple[BackupFile, ...]:
         """The files of all qubes; on a pipe, those that came so far."""
         return self._unlocked_contents.files
+
+    def each_file(self) -> Iterator[BackupFile]:
+        """The files in the archive's order; on a pipe each as it comes, to be read before the next.
+
+        The list of qubes is among them.
+        """
+        return self._files.coming()
+
+    def holds_folder(self, path: str) -> bool:
+        """Tells if the file of this path is a folder archive, by its beginning; on a pipe by name.
+
+        Raises as `BackupFile.entries`.
+        """
+        return self._files.holds_folder(path)
 
     def file(self, name: str) -> BackupFile:
         """The file called ``QUBE/FILE``, or by its path in the archive.
@@ -481,6 +474,7 @@ class BackupArchive:
         return RestoreJob(
             source=self._source,
             catalog=self.catalog,
+            files=self._files,
             front=self._front,
             contents=self._unlocked_contents,
             pipeline=self.pipeline,

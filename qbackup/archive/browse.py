@@ -48,19 +48,20 @@ def browse(
             "it is a folder and no disk image: restore it, and its files are there",
             file=display(file.name),
         )
-    if total is not None and file.least_size > MEMORY_BLOCKS * BLOCK_SIZE:
-        _check_space(spool if spool is not None else default_folder(), file.least_size)
+    reader = file.reader
+    if total is not None and reader.least_size > MEMORY_BLOCKS * BLOCK_SIZE:
+        _check_space(spool if spool is not None else default_folder(), reader.least_size)
     held = Spool(spool, MEMORY_BLOCKS)
     counted = _CountedReader(file.name, total, progress)
     try:
-        with file.naming_errors(), closing(file.decode(on_chunk=counted)) as inner:
-            size = fill(held, file.content(inner).extents())
-            file.finish(inner)
+        with reader.naming_errors(), closing(reader.decode(on_chunk=counted)) as inner:
+            size = fill(held, reader.content(inner).extents())
+            reader.finish(inner)
     except BaseException:
         held.close()
         raise
     stream = cast(BinaryIO, SpoolStream(held, size))
-    with file.naming_errors():
+    with reader.naming_errors():
         return open_image(stream, partition=partition, limits=limits)
 
 

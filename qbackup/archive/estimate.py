@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from qbackup.archive.archive import BackupArchive
+from qbackup.archive.chunk import EncryptedChunk
 from qbackup.base.errors import QBackupError
 from qbackup.base.limits import MIB
 from qbackup.crypto.kdf import Derivation
@@ -62,7 +63,7 @@ def estimate(archive: BackupArchive) -> Cost:
             if not archive.door.head_size:
                 continue
             try:
-                parameters[chunk.parameters] += 1
+                parameters[EncryptedChunk(chunk, archive).parameters] += 1
             except QBackupError:
                 unreadable += 1
     slow = archive.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores

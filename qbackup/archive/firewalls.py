@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from qbackup.archive.chunk import EncryptedChunk
 from qbackup.archive.file import BackupFile
+from qbackup.archive.files import FileList
 from qbackup.base.errors import (
     Damaged,
     LimitExceeded,
@@ -27,7 +27,9 @@ from qbackup.formats.metadata import QubeTable
 from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule, parse_firewall
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
+from qbackup.pipeline.reader import FileReader
 from qbackup.storage.catalog import Catalog
+from qbackup.storage.chunk import StoredChunk
 
 Firewall: TypeAlias = tuple[Rule, ...] | QBackupError  # the rules, or why they can't be had
 
@@ -43,7 +45,7 @@ class _Answer:
     content: bytes | QBackupError
 
 
-_Task: TypeAlias = tuple[str, BackupFile]
+_Task: TypeAlias = tuple[str, FileReader]
 
 
 def read_firewall(file: BackupFile, limits: Limits) -> tuple[Rule, ...]:
@@ -54,7 +56,7 @@ def read_firewall(file: BackupFile, limits: Limits) -> tuple[Rule, ...]:
         UnsupportedFormat: the file is of a version that is not known.
         LimitExceeded: the file is longer than `Limits.metadata`.
     """
-    with file.naming_errors():
+    with file.reader.naming_errors():
         with file.open() as stream:
             data = stream.read(limits.metadata + 1)
             if len(data) <= limits.metadata:
@@ -68,6 +70,7 @@ class FirewallReader:
 
     Args:
         catalog: the archive's files.
+        files: the same, with what reads them.
         table: whose file is whose.
         pipeline: gives the files' plaintext.
         expect: told how many keys are going to be wanted.
@@ -76,6 +79,7 @@ class FirewallReader:
     """
 
     catalog: Catalog
+    files: FileList
     table: QubeTable
     pipeline: Pipeline
     expect: Callable[[int], None]
@@ -101,23 +105,23 @@ class FirewallReader:
             total += len(answer.content) if isinstance(answer.content, bytes) else 0
             found[answer.qube] = self._judged(answer, total)
 
-        seen = (self._owner(file) for file in self.catalog.seen_files())
+        seen = (self._owner(file.path) for file in self.catalog.seen_files())
         self.expect(sum(1 for qube in seen if qube is not None and wanted(qube)))
         self.pipeline.unpack(self.format, self._files(wanted), self._read, take)
         return found
 
-    def _owner(self, file: BackupFile) -> str | None:
-        """The qube that a firewall is of; None where the file is none."""
-        owner = self.table.owner(file.path)
+    def _owner(self, path: str) -> str | None:
+        """Gives the qube that a firewall is of; None where the file is none."""
+        owner = self.table.owner(path)
         return owner[0] if owner is not None and owner[1] == FIREWALL_FILE else None
 
     def _files(
         self, wanted: Callable[[str], bool]
-    ) -> Iterator[tuple[_Task, Iterable[EncryptedChunk]]]:
-        for file in self.catalog.files():
-            qube = self._owner(file)
+    ) -> Iterator[tuple[_Task, Iterable[StoredChunk]]]:
+        for file in self.files.readers():
+            qube = self._owner(file.path)
             if qube is not None and wanted(qube):
-                yield (qube, file), file.chunks
+                yield (qube, file), file.stored.chunks
 
     def _read(self, task: _Task, events: Iterator[Event], tell: Callable[[_Answer], None]) -> None:
         """Reads one file; several side by side perhaps."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from qbackup.archive.file import BackupFile
+from qbackup.archive.files import FileList
 from qbackup.archive.firewalls import read_firewall
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.formats.metadata import Device, QubeRecord, QubeSettings, QubeTable
 from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule
-from qbackup.storage.catalog import Catalog
 
 
 class Qube:
@@ -31,7 +31,7 @@ class Qube:
     def __init__(
         self,
         record: QubeRecord,
-        catalog: Catalog,
+        files: FileList,
         table: QubeTable,
         *,
         limits: Limits,
@@ -49,7 +49,7 @@ class Qube:
         self.in_backup = in_backup
         self._limits = limits
         self._settings = settings
-        self._catalog = catalog
+        self._files = files
         self._table = table
 
     def __repr__(self) -> str:
@@ -58,11 +58,7 @@ class Qube:
     @property
     def files(self) -> tuple[BackupFile, ...]:
         """Its files in the archive; on a pipe, those that came so far."""
-        return tuple(
-            file
-            for file in self._catalog.seen_files()
-            if (self._table.owner(file.path) or ("",))[0] == self.name
-        )
+        return self._files.seen(lambda path: (self._table.owner(path) or ("",))[0] == self.name)
 
     # How it was set up, in the words of R4 whichever Qubes wrote the backup
 

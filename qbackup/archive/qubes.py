@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from qbackup.archive.file import Access, BackupFile
+from qbackup.archive.file import BackupFile
+from qbackup.archive.files import FileList
 from qbackup.archive.qube import Qube
 from qbackup.base.errors import (
     ChunkMissing,
@@ -17,7 +18,6 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display
-from qbackup.content.folder_files import ArchivedFile, choose
 from qbackup.formats.metadata import (
     KnownQube,
     QubeRecord,
@@ -35,7 +35,7 @@ class QubeList:
 
     Args:
         catalog: the archive's files.
-        access: the archive that its files belong to.
+        files: the same, with what reads them.
         limits: bounds on ``qubes.xml``.
         root_tag: what its document is called in this backup's format.
         salvage: qubes are called by their folders where it can't be used.
@@ -47,14 +47,14 @@ class QubeList:
     def __init__(
         self,
         catalog: Catalog,
-        access: Access,
+        files: FileList,
         limits: Limits,
         root_tag: Callable[[], str],
         *,
         salvage: bool,
     ) -> None:
         self._catalog = catalog
-        self._access = access
+        self._files = files
         self._limits = limits
         self._root_tag = root_tag
         self._salvage = salvage
@@ -86,7 +86,7 @@ class QubeList:
                 raise LimitExceeded(limit.reason, limit=limit.limit, needed=limit.needed)
             raise ChunkMissing("it is not in the archive", file=METADATA_PATH)
         try:
-            with file.open() as stream:
+            with self._files.file(file).open() as stream:
                 data = stream.read(self._limits.metadata + 1)
                 if len(data) <= self._limits.metadata:
                     data += stream.read(1)  # the proof of the end
@@ -147,7 +147,7 @@ class QubeList:
     def _qube(self, record: QubeRecord, *, in_backup: bool = True) -> Qube:
         return Qube(
             record,
-            self._catalog,
+            self._files,
             self.table,
             limits=self._limits,
             settings=self._settings,
@@ -170,22 +170,17 @@ class QubeList:
     def files(self) -> tuple[BackupFile, ...]:
         """See `BackupArchive.files`."""
         _ = self.table
-        return tuple(file for file in self._catalog.seen_files() if file.path != METADATA_PATH)
+        return self._files.seen(lambda path: path != METADATA_PATH)
 
     def file(self, name: str) -> BackupFile:
         """See `BackupArchive.file`."""
         qube, _, rest = name.partition("/")
         table = self.table
-        found = choose(
-            self._catalog.find_first,
-            self._catalog.holds_folder,
-            lambda file: table.path_of(qube, file),
-            rest,
-        )
+        found = self._files.choose(lambda file: table.path_of(qube, file), rest)
         if found is None and table.path_of(qube, rest) is None:  # a path in the archive
-            path = self._catalog.find(name)
-            found = (path, None) if path is not None else None
+            stored = self._catalog.find(name)
+            found = (stored, None) if stored is not None else None
         if found is None or found[0].path == METADATA_PATH:
             raise table.not_there(f"there is no file {display(name)!r} in this backup")
         file, entry = found
-        return file if entry is None else ArchivedFile(file, self._access, entry, name)
+        return self._files.file(file) if entry is None else self._files.entry(file, entry, name)

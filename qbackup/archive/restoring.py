@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from qbackup.archive.file import BackupFile
+from qbackup.archive.files import FileList
 from qbackup.archive.prefetch import MANY_CHUNKS, KeyPrefetch
 from qbackup.archive.qubes import QubeList
 from qbackup.archive.unlock.header import HeaderAuthenticator
@@ -18,6 +18,7 @@ from qbackup.base.report import FileResult, OnProgress, Report, Status
 from qbackup.content.filters import same_filter
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
+from qbackup.pipeline.reader import FileReader
 from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.results import failed
@@ -26,6 +27,7 @@ from qbackup.restore.resume.writer import ResumingWriter
 from qbackup.restore.run import FilesLoop, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.storage.catalog import Catalog, SalvageCatalog
+from qbackup.storage.chunk import StoredFile
 from qbackup.storage.source import Source
 
 _FAILING_DRIVE = (
@@ -46,6 +48,7 @@ class RestoreJob:
     Args:
         source: of the backup's bytes.
         catalog: its files.
+        files: the same, with what reads them.
         front: its header.
         contents: whose file is whose.
         pipeline: gives the files' plaintext.
@@ -59,6 +62,7 @@ class RestoreJob:
 
     source: Source
     catalog: Catalog
+    files: FileList
     front: HeaderAuthenticator
     contents: QubeList
     pipeline: Pipeline
@@ -95,7 +99,7 @@ class RestoreJob:
         table = self.contents.table
         seen = [file.path for file in self.catalog.seen_files()]
         known = seen if self.source.seekable else None
-        plan = Plan(table, names, known, self.catalog.holds_folder)
+        plan = Plan(table, names, known, self.files.holds_folder)
         if not self.source.seekable:
             for target in filter(None, map(plan.target, seen)):
                 raise AlreadyPassed("it went by on the pipe", file=display(target.label))
@@ -158,7 +162,7 @@ class RestoreJob:
             unpack = functools.partial(
                 self.pipeline.unpack, self.format, past_gaps=writer.goes_past_damage
             )
-            run.files(self.catalog.files(), unpack, self._ignored)
+            run.files(self.files.readers(), unpack, self._ignored)
         except MachineError as error:
             error.report = self._report(run, writer)
             raise
@@ -191,7 +195,7 @@ class RestoreJob:
 
     # What a run is about, where all files are known beforehand
 
-    def _wanted(self, plan: Plan) -> Iterator[tuple[BackupFile, Target]]:
+    def _wanted(self, plan: Plan) -> Iterator[tuple[StoredFile, Target]]:
         for file in self.catalog.seen_files():
             target = plan.target(file.path)
             if target is not None:
@@ -205,8 +209,7 @@ class RestoreJob:
     def _chunk_count(self, plan: Plan) -> int:
         if not self.source.seekable:
             return MANY_CHUNKS
-        chunks = (file.chunks for file, _ in self._wanted(plan))
-        return sum(len(several) for several in chunks if isinstance(several, Sized))
+        return sum(file.chunk_count for file, _ in self._wanted(plan))
 
     def _needed(self, plan: Plan, writer: Writer) -> int:
         """Stored bytes of the files that will be written; 0 where they are not known yet."""
@@ -219,7 +222,7 @@ class RestoreJob:
         )
         return sum(file.readable_size(self.limits.chunk) for file in wanted)
 
-    def _ignored(self, file: BackupFile) -> None:
+    def _ignored(self, file: FileReader) -> None:
         self.warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")
 
     def _metadata_result(self, writer: Writer, keep: bool) -> FileResult:

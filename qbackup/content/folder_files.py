@@ -1,25 +1,18 @@
-"""Files inside folder archives: a template's ``root.img`` in format 3, a file of a home.
-
-Its content is proven as that of every other file: the archive is read to its end, where the
-filter, the tar's own end and the last chunk agree. That costs the time of the whole archive, and
-means that damage behind the file is an error too: in format 3 nothing but the stream's end shows
-that a chunk was exchanged, and only the end shows that no second entry has the same name.
-"""
+"""Paths of files inside folder archives, and what can't be read as a file there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-from qbackup.archive.file import Access, BackupFile
-from qbackup.base.errors import Damaged, FolderArchive, NotInBackup, UsageError
+from qbackup.base.errors import FolderArchive, UsageError
 from qbackup.base.names import display, within
-from qbackup.content.inner import Entry, InnerArchive
+from qbackup.content.inner import Entry
 
 WHOLE = "."  # the name of an archive of all that is in a qube's folder
 
 
 def entry_below(file: str, wanted: str) -> str | None:
-    """The path in a folder archive of what a user calls so; None if it can't be in there.
+    """Gives the path in a folder archive of what a user names; None if it can't be in there.
 
     Args:
         file: the archive's name in its qube.
@@ -29,7 +22,7 @@ def entry_below(file: str, wanted: str) -> str | None:
 
 
 def archives_above(wanted: str) -> Iterator[str]:
-    """The names of folder archives of a qube in which this may be, the most likely first."""
+    """Gives the names of folder archives of a qube that may hold this, the most likely first."""
     components = wanted.split("/")
     for count in range(len(components) - 1, 0, -1):
         yield "/".join(components[:count])
@@ -46,84 +39,3 @@ def why_no_file(entry: Entry) -> UsageError | None:
         kind = "a symbolic link to" if entry.kind == "symlink" else "another name of"
         return UsageError(f"this is {kind} {display(entry.target)}: ask for that")
     return UsageError(f"this is a {entry.kind}, with no content")
-
-
-class ArchivedFile(BackupFile):
-    """See the module's text, and `BackupFile`. Its chunks are those of the whole archive.
-
-    Args:
-        archive: the folder archive.
-        access: of the backup that it is in.
-        entry: path of the file in the archive.
-        name: ``QUBE/FILE``.
-    """
-
-    def __init__(self, archive: BackupFile, access: Access, entry: str, name: str) -> None:
-        super().__init__(archive.path, archive.chunks, access)
-        self._entry = entry
-        self._name = name
-
-    @property
-    def name(self) -> str:
-        """``QUBE/FILE``."""
-        return self._name
-
-    @property
-    def is_folder(self) -> bool:
-        """False: what is a folder in the archive has no content, which reading tells."""
-        return False
-
-    @property
-    def least_size(self) -> int:
-        """0: what of the archive is this file's is not known before."""
-        return 0
-
-    def content(self, inner: InnerArchive) -> Entry:
-        """See `BackupFile`.
-
-        Raises:
-            NotInBackup: the archive was read to its end, and has no such entry.
-            UsageError: the entry has no content of its own.
-        """
-        for entry in inner.entries():
-            if entry.path == self._entry:
-                error = why_no_file(entry)
-                if error is not None:
-                    raise error
-                return entry
-        raise NotInBackup(f"there is no file {display(self._name)!r} in this backup")
-
-    def finish(self, inner: InnerArchive) -> None:
-        """See `BackupFile`. Raises Damaged where a second entry has the same name."""
-        for entry in inner.entries():
-            if entry.path == self._entry:
-                raise Damaged("it is in the folder archive twice, so nobody knows which one counts")
-
-    def entries(self) -> Iterator[Entry]:
-        """Raises UsageError: it is no folder."""
-        raise UsageError("this is a file and no folder archive", file=self.name)
-
-
-def choose(
-    find: Callable[[tuple[str, ...]], BackupFile | None],
-    is_folder: Callable[[str], bool],
-    path_of: Callable[[str], str | None],
-    wanted: str,
-) -> tuple[BackupFile, str | None] | None:
-    """The file that a user means, or the folder archive that it is in and its path there.
-
-    Args:
-        find: the first file of the backup with one of these paths.
-        is_folder: whether the file of this path is a folder archive.
-        path_of: the path of a file of the qube; None if there is no such qube.
-        wanted: name of the file in its qube.
-    """
-    own = path_of(wanted)
-    if own is None:
-        return None
-    above = {path: name for name in archives_above(wanted) if (path := path_of(name))}
-    folders = [path for path in above if is_folder(path)]
-    file = find((own, *folders))
-    if file is None:
-        return None
-    return file, None if file.path == own else entry_below(above[file.path], wanted)

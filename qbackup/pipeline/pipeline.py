@@ -22,9 +22,10 @@ from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.parallel import Message, ParallelFiles, Shared, Work
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.session import Session
-from qbackup.pipeline.stage_queue import StoredChunk, Tag
+from qbackup.pipeline.stage_queue import Tag
+from qbackup.storage.chunk import StoredChunk
 
-__all__ = ["Pipeline", "Session", "StoredChunk", "available_cores", "default_memory"]
+__all__ = ["Pipeline", "Session", "available_cores", "default_memory"]
 
 _DEFAULT_MEMORY = 2 * 1024**3
 _LINES_LIMIT = 16
@@ -211,7 +212,7 @@ class Pipeline:
         locked, key = fitting(locked, key, self.derive)
         locked.check_key(key)
         body = chunk.read_body(format_.head_size, format_.room)
-        return locked.open(key, body, chunk.read_proof(), self.cipher.decrypt)
+        return locked.open(key, body, chunk.read_hmac(), self.cipher.decrypt)
 
     def session(
         self, format_: UnlockedFormat, files: Iterable[tuple[Tag, Iterable[StoredChunk]]]

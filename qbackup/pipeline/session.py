@@ -3,7 +3,7 @@
 Three stages run side by side: one thread looks ahead, reads the coming chunks' heads and
 asks for their keys; the `KeyPool` derives them; one thread opens chunks, that is reads,
 authenticates and decrypts the next one while the caller inflates and writes the one
-before. From a pipe, whole chunks, and what proves them, are read by the first thread.
+before. From a pipe, whole chunks, and their HMACs, are read by the first thread.
 
 Where a format derives no keys the second stage is left out: the other two are as they are.
 """
@@ -32,8 +32,9 @@ from qbackup.crypto.kdf import Derivation
 from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, fitting
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import ChunkQuota
-from qbackup.pipeline.stage_queue import Item, Queue, StoredChunk, Tag, missing
+from qbackup.pipeline.stage_queue import Item, Queue, Tag, missing
 from qbackup.pipeline.threads import start_daemon
+from qbackup.storage.chunk import StoredChunk
 
 _READY_LIMIT = 1  # opened chunks that wait for the caller
 
@@ -292,7 +293,7 @@ class Session(Generic[Tag]):
         if not chunk.size or self._pool.hold(chunk.size, self._holder):
             item.held = chunk.size
             item.body = chunk.read_body(self._format.head_size, self._format.room)
-            item.proof = chunk.read_proof()
+            item.hmac = chunk.read_hmac()
 
     # Second stage: open
 
@@ -325,7 +326,7 @@ class Session(Generic[Tag]):
             if item.body is None:
                 self._read(item, chunk)
             if item.body is not None:
-                item.event = item.locked.open(key, item.body, item.proof, self._cipher.decrypt)
+                item.event = item.locked.open(key, item.body, item.hmac, self._cipher.decrypt)
             elif self._is_wanted(item.number):
                 item.error = Interrupted("the backup was closed")
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from qbackup.base.errors import ChunkMissing
 from qbackup.base.events import Event, Lost
@@ -14,51 +13,12 @@ from qbackup.base.names import display
 from qbackup.formats.protocol import FileDecryptor, SealedChunk
 from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.threads import SIGNAL_SECONDS
+from qbackup.storage.chunk import StoredChunk
 
 _MISSING = "this chunk is missing"
 _MARKS_LIMIT = 64  # beginnings and ends of files, besides the chunks
 
 Tag = TypeVar("Tag")
-
-
-class StoredChunk(Protocol):
-    """A chunk as the pipeline needs it: a name, a place, a size, and its bytes when asked."""
-
-    @property
-    def name(self) -> str:
-        """Member name without suffix."""
-        ...
-
-    @property
-    def index(self) -> int:
-        """Its place in the file, from 0."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Stored length in bytes."""
-        ...
-
-    @property
-    def others(self) -> Sequence[StoredChunk]:
-        """Other members of its name, to be tried where nothing of this one can be believed."""
-        ...
-
-    def use(self, other: StoredChunk) -> None:
-        """Told which of `others` took its place."""
-        ...
-
-    def read_head(self, size: int) -> bytes:
-        """The first bytes, read once and kept."""
-        ...
-
-    def read_body(self, start: int, room: int) -> memoryview:
-        """All bytes from start on, in a buffer of its own, behind so many that are free."""
-        ...
-
-    def read_proof(self) -> bytes | None:
-        """What proves it, to be asked for after the body; None if nothing does, or it itself."""
-        ...
 
 
 @dataclass(slots=True)
@@ -81,7 +41,7 @@ class Item(Generic[Tag]):
     locked: SealedChunk | None = None
     ticket: KeyFuture | None = None
     body: memoryview | None = None
-    proof: bytes | None = None
+    hmac: bytes | None = None
     event: Event | None = None
     held: int = 0
     error: BaseException | None = None

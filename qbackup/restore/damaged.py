@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from qbackup.archive.file import BackupFile
 from qbackup.base.errors import FILE_ERRORS, QBackupError, without_traceback
 from qbackup.base.events import Event, Extent, Lost, Missing
 from qbackup.base.report import ByteRange, RangeState
@@ -18,6 +17,7 @@ from qbackup.content.inner import InnerArchive
 from qbackup.restore.output.folders import DAMAGED_SUFFIX
 from qbackup.restore.sinks import CannotWrite, FileSink
 from qbackup.restore.tree import TreeRestore
+from qbackup.storage.chunk import StoredFile
 
 _CHUNKS_LIMIT = 1000  # of one file, that are named one by one
 _RANGES_LIMIT = 1000  # of one file
@@ -137,7 +137,7 @@ class PartialFile:
         return self.ranges.of(self.size, lost="zero-filled" if self.kept_as else "lost")
 
 
-def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: BackupFile) -> PartialFile:
+def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: StoredFile) -> PartialFile:
     """Writes what is there of an image, and gives it the name that it deserves."""
     remains = PartialFile()
     try:
@@ -212,7 +212,7 @@ def _keep(remains: PartialFile, keep: Callable[[], str | None]) -> None:
 
 
 def tree(
-    inner: InnerArchive, restore: TreeRestore, losses: Losses, file: BackupFile
+    inner: InnerArchive, restore: TreeRestore, losses: Losses, file: StoredFile
 ) -> PartialFile:
     """Makes what is there of a folder, whole files only, and gives it the name that it deserves.
 

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from qbackup.archive.chunk import EncryptedChunk
-from qbackup.archive.file import BackupFile, OnChunk
 from qbackup.base.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory, QBackupError
 from qbackup.base.events import Event
 from qbackup.base.limits import Limits
@@ -17,6 +15,7 @@ from qbackup.base.names import METADATA_PATH, display, must_have_content
 from qbackup.base.report import FileResult, OnProgress, Progress
 from qbackup.content.inner import InnerArchive
 from qbackup.content.kinds import Kind
+from qbackup.pipeline.reader import FileReader, OnChunk
 from qbackup.restore import damaged
 from qbackup.restore.damaged import Losses, PartialFile
 from qbackup.restore.entries import EntriesRestore, Outcome, pending
@@ -24,6 +23,7 @@ from qbackup.restore.plan import Plan, Target
 from qbackup.restore.results import failed
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, ExistingFile, FileSink, Writer
 from qbackup.restore.tree import TreeRestore
+from qbackup.storage.chunk import StoredChunk
 
 _DIFFERS = (
     "something of this name is there, and it is not what this backup holds; it was left alone"
@@ -43,7 +43,7 @@ class Task:
     """
 
     number: int
-    file: BackupFile
+    file: FileReader
     target: Target
 
 
@@ -63,7 +63,7 @@ class Step:
 
 
 Tell: TypeAlias = Callable[[Step], None]
-_Wanted: TypeAlias = tuple[Task, Iterable[EncryptedChunk]]
+_Wanted: TypeAlias = tuple[Task, Iterable[StoredChunk]]
 # does the work with every file, several side by side perhaps, and tells on the caller's thread
 Unpack: TypeAlias = Callable[
     [Iterable[_Wanted], Callable[[Task, Iterator[Event], Tell], None], Tell], None
@@ -103,7 +103,7 @@ class FilesLoop:
         self._under_way: dict[int, str] = {}  # files by number, as they are shown
         self._metadata: list[FileResult] = []
         self._results: dict[int, tuple[FileResult, ...]] = {}
-        self._files: dict[int, BackupFile] = {}  # those that there are results of
+        self._files: dict[int, FileReader] = {}  # those that there are results of
         self._seen: set[tuple[str, str]] = set()
         self._missing: list[FileResult] = []
 
@@ -119,7 +119,7 @@ class FilesLoop:
         From a pipe, what is left of a file that was given up passes after its result is told.
         """
         first, *others = self._results[number]
-        first = replace(first, chunks=self._files[number].chunk_count)
+        first = replace(first, chunks=self._files[number].stored.chunk_count)
         return tuple(map(self._placed, (first, *others)))
 
     def _placed(self, result: FileResult) -> FileResult:
@@ -137,7 +137,7 @@ class FilesLoop:
         self._metadata = [result]
 
     def files(
-        self, files: Iterable[BackupFile], unpack: Unpack, ignored: Callable[[BackupFile], None]
+        self, files: Iterable[FileReader], unpack: Unpack, ignored: Callable[[FileReader], None]
     ) -> None:
         """Goes through all files; at the end adds what should have been there.
 
@@ -174,7 +174,7 @@ class FilesLoop:
         return Progress(self._done, self._total, label, files, *self._load())
 
     def _wanted(
-        self, files: Iterable[BackupFile], ignored: Callable[[BackupFile], None]
+        self, files: Iterable[FileReader], ignored: Callable[[FileReader], None]
     ) -> Iterator[_Wanted]:
         """The files that are asked for, with the chunks that have to be read for them.
 
@@ -184,10 +184,10 @@ class FilesLoop:
             target = self._plan.target(file.path)
             if target is not None and target.entries:
                 needed = any(pending(self._writer, target.entries))
-                yield Task(number, file, target), file.chunks if needed else ()
+                yield Task(number, file, target), file.stored.chunks if needed else ()
             elif target is not None:
                 needed = not target.unsafe and self._writer.is_needed(target.qube, target.name)
-                yield Task(number, file, target), file.chunks if needed else ()
+                yield Task(number, file, target), file.stored.chunks if needed else ()
             elif not self._plan.is_known(file.path):
                 ignored(file)
 
@@ -202,7 +202,7 @@ class FilesLoop:
 
         tell(Step(task))
         results = self._file(task, events, on_chunk)
-        left = max(0, task.file.stored_size - told)  # also if it was given up
+        left = max(0, task.file.stored.stored_size - told)  # also if it was given up
         tell(Step(task, left, tuple(results)))
 
     def _file(self, task: Task, events: Iterator[Event], on_chunk: OnChunk) -> list[FileResult]:
@@ -283,7 +283,7 @@ class FilesLoop:
     def _go_through_image(
         self, task: Task, inner: InnerArchive, losses: Losses, image: FileSink
     ) -> FileResult:
-        remains = damaged.image(inner, image, losses, task.file)
+        remains = damaged.image(inner, image, losses, task.file.stored)
         return self._remains(task, remains, losses, remains.size or 0)
 
     def _go_through_tree(self, task: Task, inner: InnerArchive, losses: Losses) -> list[FileResult]:
@@ -291,7 +291,7 @@ class FilesLoop:
         keeps = self._writer.keeps_damaged
         with self._writer.tree(target.qube, target.name) as sink:
             restore = TreeRestore(sink, self._limits, past_damage=keeps)
-            remains = damaged.tree(inner, restore, losses, file)
+            remains = damaged.tree(inner, restore, losses, file.stored)
         result = self._remains(task, remains, losses, restore.size, restore.notes)
         if remains.error is not None and not keeps:  # what else is in it is nowhere
             return [replace(result, notes=())]
@@ -318,22 +318,22 @@ class FilesLoop:
         )
 
     def _image(
-        self, file: BackupFile, target: Target, inner: InnerArchive, sink: FileSink
+        self, file: FileReader, target: Target, inner: InnerArchive, sink: FileSink
     ) -> FileResult:
         entry = inner.only_file()
         for extent in entry.extents():
             if extent.data is not None:
                 sink.write(extent.offset, extent.data)
         inner.finish()
-        sink.commit(entry.size, file.chunk_count)
+        sink.commit(entry.size, file.stored.chunk_count)
         return self._result(file, target, "ok", size=entry.size)
 
-    def _tree(self, file: BackupFile, target: Target, inner: InnerArchive) -> list[FileResult]:
+    def _tree(self, file: FileReader, target: Target, inner: InnerArchive) -> list[FileResult]:
         with self._writer.tree(target.qube, target.name) as sink:
             restore = TreeRestore(sink, self._limits)
             for entry in inner.entries():
                 restore.add(entry)
-            restore.finish(file.chunk_count)
+            restore.finish(file.stored.chunk_count)
         result = self._result(file, target, "ok", size=restore.size, notes=tuple(restore.notes))
         return [result, *(_part_of(target, path, why) for path, why in restore.refused)]
 
@@ -354,7 +354,7 @@ class FilesLoop:
             try:
                 with self._entries_turn:
                     restore = EntriesRestore(self._writer, needed)
-                    outcomes |= restore.run(inner, task.file.chunk_count)
+                    outcomes |= restore.run(inner, task.file.stored.chunk_count)
             except (Damaged, LimitExceeded, NotEnoughMemory) as error:
                 outcomes |= dict.fromkeys(needed, Outcome("damaged", cause=error))
         return [
@@ -363,13 +363,13 @@ class FilesLoop:
             for result in self._outcome(task.file, wanted[path], outcome)
         ]
 
-    def _outcome(self, file: BackupFile, target: Target, outcome: Outcome) -> list[FileResult]:
+    def _outcome(self, file: FileReader, target: Target, outcome: Outcome) -> list[FileResult]:
         if outcome.status == "exists":
             return self._in_the_way(file, target)
         result = self._result(file, target, outcome.status, outcome.error, size=outcome.size)
         return [result if outcome.cause is None else _told(result, outcome.cause)]
 
-    def _in_the_way(self, file: BackupFile, target: Target) -> list[FileResult]:
+    def _in_the_way(self, file: FileReader, target: Target) -> list[FileResult]:
         """What an earlier run restored is kept, if it is still the same."""
         found = self._writer.found(target.qube, target.name)
         if not found.is_whole:
@@ -389,7 +389,7 @@ class FilesLoop:
 
     def _result(
         self,
-        file: BackupFile,
+        file: FileReader,
         target: Target,
         status: str,
         error: str | None = None,
@@ -402,7 +402,7 @@ class FilesLoop:
             name=target.name,
             status=status,  # type: ignore[arg-type]
             error=error,
-            chunks=file.chunk_count,
+            chunks=file.stored.chunk_count,
             size=size,
             notes=notes,
         )
@@ -419,7 +419,7 @@ def _kept(qube: str, name: str, found: ExistingFile) -> FileResult:
     )
 
 
-def _is_image(file: BackupFile) -> bool:
+def _is_image(file: FileReader) -> bool:
     """Says whether the name is a disk image's, which is hardly ever anything else.
 
     Its `.part` is made before its first key is derived, so a place that can't be written shows at

@@ -16,11 +16,11 @@ import pytest
 
 import qbackup
 from qbackup import BackupArchive
-from qbackup.archive.chunk import EncryptedChunk
+from qbackup.archive.chunk import EncryptedChunk, EncryptedChunks
 from qbackup.base.errors import AlreadyPassed, ChunkDamaged, LimitExceeded, UsageError
 from qbackup.base.limits import Limits
 from qbackup.base.names import ChunkName
-from qbackup.formats.v4 import Format4
+from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.source import PipeSource, Source, open_source
 from tests.support import vectorfiles
 from tests.support.sources import Failing, piped
@@ -46,18 +46,10 @@ def chunk(
     name: str = "vm1/private.img",
     index: int = 0,
     limits: Limits | None = None,
-) -> EncryptedChunk:
+) -> StoredChunk:
     """A chunk of this size behind BEFORE; it is not opened here, only read."""
-    return EncryptedChunk(
-        ChunkName(name, index),
-        len(BEFORE),
-        size,
-        source=source,
-        door=Format4,
-        format_=cast(Any, None),
-        pipeline=cast(Any, None),
-        limits=limits or Limits(),
-    )
+    limit = (limits or Limits()).chunk
+    return StoredChunk(ChunkName(name, index), len(BEFORE), size, source=source, limit=limit)
 
 
 class TestReading:
@@ -108,7 +100,10 @@ class TestReading:
         assert (caught.value.limit, caught.value.chunk) == ("chunk", "vm1/\\x1b.000")
 
     def test_is_shown_with_its_name_made_visible(self) -> None:
-        assert repr(chunk(file(), 5, name="\x1b")) == "<EncryptedChunk \\x1b.000 of 5 bytes>"
+        stored = chunk(file(), 5, name="\x1b")
+        assert repr(stored) == "<StoredChunk \\x1b.000 of 5 bytes>"
+        shown = repr(EncryptedChunk(stored, cast(Any, None)))
+        assert shown == "<EncryptedChunk \\x1b.000 of 5 bytes>"
 
     def test_who_wants_to_know_is_told_which_one_took_its_place(self) -> None:
         one, other = chunk(file()), chunk(file(), index=1)
@@ -134,7 +129,7 @@ def opened(name: str, source: object = None, **options: Any) -> Iterator[BackupA
 def chunks_of(archive: BackupArchive, path: str = "vm1/private.img") -> list[EncryptedChunk]:
     found = archive.catalog.find(path)
     assert found is not None
-    return list(found.chunks)
+    return list(EncryptedChunks(found.chunks, archive))
 
 
 def stored_at(name: str, member: str) -> range:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import qbackup
+from qbackup.archive.chunk import EncryptedChunks
 from qbackup.base.limits import Limits
 from qbackup.crypto.kdf import Derivation, Deriver
 from qbackup.formats.protocol import fitting
@@ -88,7 +89,7 @@ class TestVector:
         with qbackup.open(VECTOR, passphrase=SMALL_SECRET) as backup:
             file = backup.catalog.metadata_file()
             assert file is not None
-            for chunk in file.chunks:
+            for chunk in EncryptedChunks(file.chunks, backup):
                 with chunk.open() as plaintext:
                     assert plaintext.read()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Callable
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from qbackup.base.errors import QBackupError
 from qbackup.base.names import ChunkName, encode
@@ -126,15 +126,12 @@ def _files(members: list[StoredMember]) -> Files:
 
 
 def _listed(kind: Callable[..., Any], source: Source) -> tuple[Any, Files]:
-    def chunk(name: ChunkName, offset: int, size: int, *more: object) -> Any:
-        return name, offset, size
-
-    catalog = kind(source, LIMITS, cast(Any, None), chunk, lambda text: None)
+    catalog = kind(source, LIMITS, lambda text: None, NAMING)
     found: Files = {}
     for file in catalog.files():
         places = found[file.path] = {}
-        for name, offset, size in cast(Any, file.chunks):
-            assert name.path == file.path
-            places[name.index] = (offset, size)
+        for chunk in file.chunks:
+            assert chunk.name == str(ChunkName(file.path, chunk.index))
+            places[chunk.index] = (chunk.offset, chunk.size)
     outcome(catalog.header_copy)
     return catalog, found

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 import qbackup
+from qbackup.archive.chunk import EncryptedChunks
 from qbackup.base.errors import QBackupError
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
@@ -67,7 +68,7 @@ def _of_backup(data: bytes, passphrase: bytes) -> Iterator[Candidate]:
         filter_ = opened.header.compression_filter
         for file in opened.catalog.files():
             with contextlib.suppress(QBackupError):
-                stream = b"".join(_plain(chunk) for chunk in file.chunks)
+                stream = b"".join(_plain(chunk) for chunk in EncryptedChunks(file.chunks, opened))
                 yield from _of_stream(file.path, filter_ or NONE, stream)
 
 

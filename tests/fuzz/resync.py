@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
-from qbackup.archive.chunk import EncryptedChunk
 from qbackup.base.errors import QBackupError
-from qbackup.base.names import ChunkName
+from qbackup.formats import v3
 from qbackup.formats.v4 import NAMING
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog import SalvageCatalog
@@ -60,20 +57,7 @@ def _is_part(name: str) -> bool:
 def _list_files(archive: bytes) -> None:
     source = seekable(archive)
 
-    def chunk(name: ChunkName, offset: int, size: int, *more: object) -> EncryptedChunk:
-        nothing = cast(Any, None)
-        return EncryptedChunk(
-            name,
-            offset,
-            size,
-            source=source,
-            door=nothing,
-            format_=nothing,
-            pipeline=nothing,
-            limits=LIMITS,
-        )
-
-    catalog = SalvageCatalog(source, LIMITS, cast(Any, None), chunk, _say)
+    catalog = SalvageCatalog(source, LIMITS, _say, (NAMING, v3.NAMING))
     for file in catalog.files():
         assert list(file.chunks)
     catalog.header()

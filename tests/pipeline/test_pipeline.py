@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import gc
+import io
 import os
 import signal
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,12 +26,14 @@ from qbackup.base.errors import (
 )
 from qbackup.base.events import Data, Event, Lost
 from qbackup.base.limits import GIB, Limits
+from qbackup.base.names import parse_chunk_name
 from qbackup.content.stream import close_quietly
 from qbackup.crypto.kdf import Backend, Derivation, Deriver
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.v4 import UnlockedFormat4
 from qbackup.pipeline.pipeline import Pipeline, Session, default_memory
-from qbackup.pipeline.stage_queue import StoredChunk
+from qbackup.storage.chunk import StoredChunk
+from qbackup.storage.source import open_source
 from tests.maker import scrypt_encrypt
 from tests.support.atrest import check_at_rest
 from tests.support.commandline import wait_for
@@ -42,37 +44,26 @@ FORMAT = UnlockedFormat4(ID, SECRET, Limits())
 COUNT = 4
 
 
-@dataclass
-class Chunk:
-    """Bytes of a real chunk, and which parts of it were asked for."""
+class Chunk(StoredChunk):
+    """Bytes of a real chunk, which notes what parts of it are asked for."""
 
-    name: str
-    stored: bytes
-    asked: list[str] = field(default_factory=list)
-    others: Sequence[Chunk] = ()
-    used: list[StoredChunk] = field(default_factory=list)
-
-    def use(self, other: StoredChunk) -> None:
-        self.used.append(other)
-
-    @property
-    def index(self) -> int:
-        return int(self.name.rpartition(".")[2])
-
-    @property
-    def size(self) -> int:
-        return len(self.stored)
+    def __init__(self, name: str, stored: bytes) -> None:
+        known = parse_chunk_name(name)
+        assert known is not None
+        source = open_source(io.BytesIO(stored))
+        super().__init__(known, 0, len(stored), source=source, limit=Limits().chunk)
+        self.stored = stored
+        self.asked: list[str] = []
+        self.used: list[StoredChunk] = []
+        self.on_use = self.used.append
 
     def read_head(self, size: int) -> bytes:
         self.asked.append(f"head of {self.name}")
         return self.stored[:size]
 
-    def read_body(self, start: int, room: int) -> memoryview:
+    def read_body(self, start: int, room: int = 0) -> memoryview:
         self.asked.append(f"body of {self.name}")
         return memoryview(bytearray(room) + self.stored[start:])
-
-    def read_proof(self) -> None:
-        """Chunks of format 4 prove themselves."""
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +116,7 @@ class TestOrder:
         most = [0]
 
         class Watched(Chunk):
-            def read_body(self, start: int, room: int) -> memoryview:
+            def read_body(self, start: int, room: int = 0) -> memoryview:
                 buffer = Buffer(self.stored[start:])
                 alive.append(weakref.ref(buffer))
                 most.append(sum(one() is not None for one in alive))

@@ -124,7 +124,7 @@ class TestKeysAreKnown:
         with qbackup.open(SMALL, passphrase=SMALL_SECRET) as backup:
             for chunk in backup.file("personal/private.img").chunks:
                 format_ = backup.door.format(backup.header, SMALL_SECRET.encode(), backup.limits)
-                head = chunk.read_head(HEADER_SIZE)
+                head = chunk.stored.read_head(HEADER_SIZE)
                 locked = format_.file().lock(chunk.name, chunk.index, head)
                 assert any(len(key) == 64 and locked.fits(key) for key in known)
 
@@ -240,7 +240,7 @@ class TestLibrary:
             file = backup.file("personal/private.img")
             (chunk,) = file.chunks
             format_ = backup.unlocked().format
-            head = chunk.read_head(HEADER_SIZE)
+            head = chunk.stored.read_head(HEADER_SIZE)
             locked = format_.file().lock(chunk.name, chunk.index, head)
             key = next(key for key in keys_of(SMALL, SMALL_SECRET) if locked.fits(key))
             report = backup.verify()

@@ -431,7 +431,9 @@ class TestMemory:
         source = Failing(made.path, range(place + 700, place + 1212))
         with qbackup.open(source, passphrase=PASSPHRASE) as archive:  # type: ignore[arg-type]
             file = archive.file("vault/private.img")
-            losses = Losses(archive.pipeline.run(archive.unlocked().format, file.chunks))
+            losses = Losses(
+                archive.pipeline.run(archive.unlocked().format, file.reader.stored.chunks)
+            )
             losses.note_all()
         error = losses.first
         assert isinstance(error, ChunkDamaged) and "Input/output error" in error.reason

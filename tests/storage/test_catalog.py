@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 import qbackup
 from qbackup import BackupArchive
+from qbackup.archive.chunk import EncryptedChunks
 from qbackup.base.errors import (
     AlreadyPassed,
     ArchiveDamaged,
@@ -22,8 +24,8 @@ from qbackup.base.errors import (
 from qbackup.base.limits import Limits
 from qbackup.base.names import ChunkName
 from qbackup.storage.catalog import Catalog
-from qbackup.storage.catalog.seekable import HmacIndex
-from qbackup.storage.chunk_table import ChunkTable
+from qbackup.storage.chunk import StoredChunk, StoredChunks, StoredFile
+from qbackup.storage.chunk_table import ChunkTable, HmacIndex
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import open_source
 from tests.support.tarbytes import archive, header, member, pax
@@ -139,16 +141,25 @@ class TestFiles:
 
 class TestChunks:
     @pytest.fixture(params=["in order", "out of order"])
-    def found(self, request: pytest.FixtureRequest) -> Sequence[qbackup.EncryptedChunk]:
+    def stored(self, request: pytest.FixtureRequest) -> StoredChunks:
         """Chunks 0, 1, 2, 5."""
         orders = {"in order": "0125", "out of order": "2501"}
         names = [f"a.00{n}" for n in orders[request.param]]
         file = seekable(chunks(*names)).find("a")
         assert file is not None
-        assert isinstance(file.chunks, Sequence)
         return file.chunks
 
-    def test_are_a_sequence_in_numeric_order(self, found: Sequence[qbackup.EncryptedChunk]) -> None:
+    @pytest.fixture(params=["as stored", "for callers"])
+    def found(
+        self, stored: StoredChunks, request: pytest.FixtureRequest
+    ) -> Sequence[StoredChunk | qbackup.EncryptedChunk]:
+        if request.param == "as stored":
+            return stored
+        return EncryptedChunks(stored, cast(Any, None))
+
+    def test_are_a_sequence_in_numeric_order(
+        self, found: Sequence[StoredChunk | qbackup.EncryptedChunk]
+    ) -> None:
         assert len(found) == 4
         assert [chunk.index for chunk in found] == [0, 1, 2, 5]
         assert [found[n].index for n in (0, 3, -1, -4)] == [0, 5, 5, 0]
@@ -158,8 +169,14 @@ class TestChunks:
             with pytest.raises(IndexError):
                 found[position]
 
-    def test_know_their_name_and_size(self, found: Sequence[qbackup.EncryptedChunk]) -> None:
+    def test_know_their_name_and_size(
+        self, found: Sequence[StoredChunk | qbackup.EncryptedChunk]
+    ) -> None:
         assert [(chunk.name, chunk.size) for chunk in found[-1:]] == [("a.005", 5)]
+
+    def test_their_sizes_are_known_without_making_them(self, stored: StoredChunks) -> None:
+        assert (list(stored.sizes()), stored.stored_size) == ([5] * 4, 20)
+        assert [StoredFile("a", stored).readable_size(limit) for limit in (4, 5)] == [0, 20]
 
 
 class TestOtherMembers:
@@ -357,6 +374,8 @@ class TestPipes:
             assert isinstance(file.chunks, Sequence)
             with pytest.raises(AlreadyPassed):
                 file.chunks[0]
+            with pytest.raises(AlreadyPassed):
+                file.readable_size(5)
             assert (file.chunk_count, file.stored_size) == (2, 10)
             made.catalog.drain()
             assert made.catalog.member_count() == 4

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from qbackup.archive.chunk import EncryptedChunk
 from qbackup.base.errors import FILE_ERRORS
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
+from qbackup.storage.chunk import StoredChunk
 
 _FRONT = 5  # witnesses that decide between two proven ids
 
@@ -27,12 +27,12 @@ class IdProofs:
         in_front: the id that most of the first proven chunks have; of two the earlier one.
     """
 
-    by: Mapping[str, Sequence[EncryptedChunk]] = field(default_factory=dict)
+    by: Mapping[str, Sequence[StoredChunk]] = field(default_factory=dict)
     in_front: str | None = None
 
 
-def fits(format_: UnlockedFormat, chunk: EncryptedChunk, pipeline: Pipeline) -> bool:
-    """Whether a chunk's head was made with this passphrase, backup id and name."""
+def fits(format_: UnlockedFormat, chunk: StoredChunk, pipeline: Pipeline) -> bool:
+    """Tells whether a chunk's head was made with this passphrase, backup id and name."""
     try:
         return pipeline.fits(format_, chunk)
     except FILE_ERRORS:
@@ -41,7 +41,7 @@ def fits(format_: UnlockedFormat, chunk: EncryptedChunk, pipeline: Pipeline) -> 
 
 def identify(
     formats: Mapping[str, UnlockedFormat],
-    witnesses: Iterable[EncryptedChunk],
+    witnesses: Iterable[StoredChunk],
     pipeline: Pipeline,
 ) -> IdProofs:
     """Tries ids on chunks; a single one until a chunk proves it, several on all of them.
@@ -52,7 +52,7 @@ def identify(
         pipeline: derives the keys, one for each id and chunk at most.
     """
     order = list(formats)
-    by: dict[str, list[EncryptedChunk]] = {}
+    by: dict[str, list[StoredChunk]] = {}
     proven: list[str] = []
     for chunk in witnesses:
         id_ = next((i for i in order if fits(formats[i], chunk, pipeline)), None)

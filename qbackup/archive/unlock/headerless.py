@@ -163,7 +163,7 @@ def _beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]
                 "the backup is read as one that never had a header, though it does not begin so;"
                 f" {display(chunk.name)} proves the passphrase, and the rest was told from that"
             )
-            yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_proof(), fault)
+            yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_hmac(), fault)
 
 
 def _say_nothing(text: str) -> None:

@@ -1,10 +1,9 @@
-"""Which front and which catalog a backup is read by: told from what it begins with."""
+"""Choice of the catalog and of the header's authenticator, by what a backup begins with."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qbackup.archive.file import Access
 from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.archive.unlock.headerless import (
     FirstChunk,
@@ -16,11 +15,14 @@ from qbackup.archive.unlock.headerless import (
 )
 from qbackup.base.errors import LimitExceeded, MachineError
 from qbackup.base.limits import Limits
+from qbackup.formats import v3, v4
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
-from qbackup.storage.catalog.common import MakeChunk
 from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.source import Source
+
+# how members may be called before the header has said so, the most likely first
+_NAMINGS = (v4.NAMING, v3.NAMING)
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,7 @@ class Opening:
 
     Args:
         source: of the backup's bytes; a `ReplaySource` where no byte may be read twice.
-        access: the archive that files and chunks belong to.
-        make_chunk: makes its chunks.
-        warn: told what was left out.
+        warn: called with what was left out.
         limits: bounds on what the backup says.
         hmac_algorithm: see `HeaderAuthenticator`.
         salvage: go past what is broken.
@@ -39,8 +39,6 @@ class Opening:
     """
 
     source: Source
-    access: Access
-    make_chunk: MakeChunk
     warn: Warn
     limits: Limits
     hmac_algorithm: str | None
@@ -80,11 +78,11 @@ class Opening:
                 self.source.stop()
 
     def _catalog(self, *, has_header: bool) -> Catalog:
-        parts = (self.source, self.limits, self.access, self.make_chunk, self.warn)
+        parts = self.source, self.limits, self.warn
         if self.salvage:
-            return SalvageCatalog(*parts)
+            return SalvageCatalog(*parts, _NAMINGS)
         make = SeekableCatalog if self.source.seekable else PipeCatalog
-        return make(*parts, has_header=has_header)
+        return make(*parts, _NAMINGS[0], has_header=has_header)
 
     def _front(self, catalog: Catalog, beginning: FirstChunk | None) -> HeaderAuthenticator:
         digest = self.hmac_algorithm

@@ -28,7 +28,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from qbackup.archive.chunk import EncryptedChunk
 from qbackup.archive.unlock.backup_ids import IdProofs, identify
 from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
 from qbackup.base.errors import (
@@ -55,6 +54,7 @@ from qbackup.formats.protocol import UnlockedFormat
 from qbackup.formats.v4 import UnlockedFormat4
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import SalvageCatalog
+from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import BLOCK_SIZE
 
@@ -305,7 +305,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         self,
         id_: str,
         format_: UnlockedFormat,
-        proofs: Sequence[EncryptedChunk],
+        proofs: Sequence[StoredChunk],
         pipeline: Pipeline,
         error: QBackupError,
     ) -> BackupHeader:
@@ -330,7 +330,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         )
 
     def _told_filter(
-        self, format_: UnlockedFormat, proofs: Sequence[EncryptedChunk], pipeline: Pipeline
+        self, format_: UnlockedFormat, proofs: Sequence[StoredChunk], pipeline: Pipeline
     ) -> str:
         """Told from the first verified chunk that begins a file; those that fit come first.
 

@@ -75,7 +75,7 @@ class _Listing:
         """The folder archives in which it may be, with what their entries' paths begin with."""
         qube = self.wanted.partition("/")[0]
         others, is_there = [], False
-        for file in self.archive.catalog.files():
+        for file in self.archive.each_file():
             base = without_dot(self.archive.name_of(file.path))
             if base.partition("/")[0] != qube:
                 continue
@@ -93,7 +93,7 @@ class _Listing:
     def _is_folder(self, file: BackupFile, base: str) -> bool:
         """Tells if a file is a folder archive; reads no file but the one that is asked for."""
         is_asked_for = base == self.wanted or within(self.wanted, base) is not None
-        return file.is_folder or (is_asked_for and self.archive.catalog.holds_folder(file.path))
+        return file.is_folder or (is_asked_for and self.archive.holds_folder(file.path))
 
     def _is_shown(self, path: str, entry: Entry) -> bool:
         if self.recursive:

@@ -1,44 +1,22 @@
-"""What every catalog says, and how members of the outer archive are told apart."""
+"""The face of every catalog, and how members of the outer archive are told apart."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from qbackup.archive.chunk import EncryptedChunk, ReadProof
-from qbackup.archive.file import BackupFile
 from qbackup.base.errors import (
     ArchiveDamaged,
-    ChunkDamaged,
     LimitExceeded,
     MachineError,
     NotABackup,
     QBackupError,
 )
-from qbackup.base.names import (
-    HEADER_COPY_NAME,
-    HEADER_NAME,
-    PROOF_LIMIT_BYTES,
-    ChunkName,
-    Naming,
-    display,
-)
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, ChunkName, Naming, display
 from qbackup.storage.archive_padding import Warn
+from qbackup.storage.chunk import StoredFile
 from qbackup.storage.scan import StoredMember
-from qbackup.storage.source import Source
-
-# name, offset, size, how to read its proof, the chunks of its file where they are known
-MakeChunk = Callable[
-    [
-        ChunkName,
-        int,
-        int,
-        "ReadProof | None",
-        "Callable[[], Sequence[EncryptedChunk]] | None",
-    ],
-    EncryptedChunk,
-]
 
 # What ends the list of members: what came before stays usable. A drive that can't be read
 # at one header is among them, as it must not cost the files before it.
@@ -64,11 +42,11 @@ class Catalog(Protocol):
         """``backup-header.hmac``. Raises HeaderAltered when it is not there."""
         ...
 
-    def files(self) -> Iterator[BackupFile]:
+    def files(self) -> Iterator[StoredFile]:
         """All files in the archive's order; on a pipe, those that have not passed."""
         ...
 
-    def find(self, path: str) -> BackupFile | None:
+    def find(self, path: str) -> StoredFile | None:
         """The file with this path; on a pipe the files before it pass. None if there is none.
 
         Raises:
@@ -76,18 +54,14 @@ class Catalog(Protocol):
         """
         ...
 
-    def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
+    def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
         """The first of these paths that there is a file of; on a pipe the file that comes first.
 
         Raises as `find`.
         """
         ...
 
-    def holds_folder(self, path: str) -> bool:
-        """Tells if a path is a folder archive's; on a pipe from the name alone."""
-        ...
-
-    def metadata_file(self) -> BackupFile | None:
+    def metadata_file(self) -> StoredFile | None:
         """``qubes.xml``; on a pipe only if it is what comes next. None if it is not there."""
         ...
 
@@ -95,7 +69,7 @@ class Catalog(Protocol):
         """On a pipe, lets everything pass, so that `seen_files` is the whole list."""
         ...
 
-    def seen_files(self) -> Sequence[BackupFile]:
+    def seen_files(self) -> Sequence[StoredFile]:
         """The files that are known: all of them, or on a pipe those that came so far."""
         ...
 
@@ -105,13 +79,13 @@ class Catalog(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ProofOf:
+class HmacOf:
     """What a member is that proves a chunk."""
 
     chunk: ChunkName
 
 
-def classify(member: StoredMember, naming: Naming, warn: Warn) -> ChunkName | ProofOf | None:
+def classify(member: StoredMember, naming: Naming, warn: Warn) -> ChunkName | HmacOf | None:
     """What a member of the outer archive is; None, and a warning, if no part of a backup."""
     name = member.name
     if name in (HEADER_NAME, HEADER_COPY_NAME):
@@ -122,7 +96,7 @@ def classify(member: StoredMember, naming: Naming, warn: Warn) -> ChunkName | Pr
         return chunk
     proven = naming.proven(name)
     if proven is not None:
-        return ProofOf(proven)
+        return HmacOf(proven)
     warn(f"{display(name)}: no part of a backup has such a name, ignored")
     return None
 
@@ -133,25 +107,6 @@ def add_fault(faults: list[str], text: str) -> None:
         faults.append(text)
     elif len(faults) == _FAULTS_LIMIT:
         faults.append("the archive is broken at more places, which are left out")
-
-
-def read_proof(source: Source, offset: int, size: int, chunk: ChunkName) -> bytes:
-    """A member that proves a chunk, as it is stored.
-
-    Raises:
-        ChunkDamaged: it is longer than such a member can be, or cut off.
-        MachineError: it can't be read.
-    """
-    if size > PROOF_LIMIT_BYTES:
-        raise ChunkDamaged(
-            f"its HMAC has {size} bytes, and never more than {PROOF_LIMIT_BYTES}",
-            chunk=display(str(chunk)),
-        )
-    buffer = bytearray(size)
-    count = source.read_into(offset, memoryview(buffer))
-    if count < size:
-        raise ChunkDamaged("the archive ends inside of its HMAC", chunk=display(str(chunk)))
-    return bytes(buffer)
 
 
 def first_member(members: Iterator[StoredMember]) -> StoredMember:

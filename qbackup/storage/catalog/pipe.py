@@ -7,23 +7,27 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import overload
 
-from qbackup.archive.chunk import EncryptedChunk, ReadProof
-from qbackup.archive.file import Access, BackupFile
 from qbackup.base.errors import AlreadyPassed, ArchiveDamaged, HeaderAltered, QBackupError
 from qbackup.base.limits import Limits
-from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, METADATA_PATH, ChunkName, display
-from qbackup.formats import v4
+from qbackup.base.names import (
+    HEADER_COPY_NAME,
+    HEADER_NAME,
+    METADATA_PATH,
+    ChunkName,
+    Naming,
+    display,
+)
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import (
     SCAN_ERRORS,
-    MakeChunk,
-    ProofOf,
+    HmacOf,
     add_fault,
     classify,
     first_member,
-    read_proof,
 )
 from qbackup.storage.catalog.repacked import folder_of, inside
+from qbackup.storage.chunk import ReadHmac, StoredChunk, StoredChunks, StoredFile
+from qbackup.storage.chunk_table import read_hmac
 from qbackup.storage.scan import StoredMember, scan
 from qbackup.storage.source import Source
 
@@ -33,32 +37,50 @@ _NO_COPY = (
 )
 
 
-class PassingChunks(Sequence[EncryptedChunk]):
-    """The chunks of one file on a pipe: gone through once, while they come."""
+class PassingChunks(StoredChunks):
+    """The chunks of one file on a pipe: gone through once, while they come.
+
+    Attributes:
+        file: whose they are.
+        passed: number of those that came so far.
+        last: index of the last of them.
+        passed_size: their stored size in bytes.
+    """
+
+    __slots__ = ("_catalog", "file", "last", "passed", "passed_size")
 
     def __init__(self, path: str, catalog: PipeCatalog) -> None:
-        self._path = path
         self._catalog = catalog
+        self.file = StoredFile(path, self)
         self.passed = 0
         self.last = -1
-        self.stored_size = 0
+        self.passed_size = 0
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes of those that came so far."""
+        return self.passed_size
+
+    def sizes(self) -> Iterator[int]:
+        """Raises AlreadyPassed: nobody keeps them."""
+        raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self.file.path))
 
     def __len__(self) -> int:
         return self.passed
 
     @overload
-    def __getitem__(self, position: int) -> EncryptedChunk: ...
+    def __getitem__(self, position: int) -> StoredChunk: ...
     @overload
-    def __getitem__(self, position: slice) -> Sequence[EncryptedChunk]: ...
-    def __getitem__(self, position: int | slice) -> EncryptedChunk | Sequence[EncryptedChunk]:
-        raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self._path))
+    def __getitem__(self, position: slice) -> Sequence[StoredChunk]: ...
+    def __getitem__(self, position: int | slice) -> StoredChunk | Sequence[StoredChunk]:
+        raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self.file.path))
 
-    def __iter__(self) -> Iterator[EncryptedChunk]:
+    def __iter__(self) -> Iterator[StoredChunk]:
         if self.passed:
             raise AlreadyPassed(
-                "its chunks went by: on a pipe they come once", file=display(self._path)
+                "its chunks went by: on a pipe they come once", file=display(self.file.path)
             )
-        return self._catalog.chunks_of(self._path, self)
+        return self._catalog.chunks_of(self.file.path, self)
 
 
 class PipeCatalog:
@@ -68,26 +90,23 @@ class PipeCatalog:
         self,
         source: Source,
         limits: Limits,
-        access: Access,
-        make_chunk: MakeChunk,
         warn: Warn,
+        naming: Naming,
         *,
         has_header: bool = True,
     ) -> None:
         self.error: QBackupError | None = None
         self.faults: list[str] = []
-        self.naming = v4.NAMING
+        self.naming = naming
         self._source = source
+        self._chunk_limit = limits.chunk
         self._lock = threading.RLock()  # a session goes through the files on its own thread
         self._members = scan(source, limits, warn, self._lose)
-        self._access = access
-        self._make_chunk = make_chunk
         self._warn = warn
         self._count = int(has_header)
         self._waiting: tuple[ChunkName, StoredMember] | None = None
-        self._current: BackupFile | None = None
-        self._passing: dict[str, PassingChunks] = {}
-        self._seen: dict[str, BackupFile] = {}
+        self._current: PassingChunks | None = None
+        self._seen: dict[str, PassingChunks] = {}
         self._header = self._first() if has_header else None
         self._copy: StoredMember | None = None
 
@@ -128,7 +147,7 @@ class PipeCatalog:
         return self._copy
 
     def _peek(self) -> tuple[ChunkName, StoredMember] | None:
-        """The next chunk, which is then waiting; None at the end. Proofs of others pass."""
+        """The next chunk, which is then waiting; None at the end. HMACs of others pass."""
         while self._waiting is None:
             part = self._next_part()
             if part is None:
@@ -138,7 +157,7 @@ class PipeCatalog:
                 self._waiting = (name, member)
         return self._waiting
 
-    def _next_part(self) -> tuple[ChunkName | ProofOf, StoredMember] | None:
+    def _next_part(self) -> tuple[ChunkName | HmacOf, StoredMember] | None:
         """The next member that is part of a backup; None at the end."""
         while True:
             try:
@@ -152,8 +171,8 @@ class PipeCatalog:
             if name is not None:
                 return name, member
 
-    def _read_proof(self, chunk: ChunkName) -> bytes | None:
-        """What proves a chunk: the part behind it, or it has none. The chunk has been read."""
+    def _read_hmac(self, chunk: ChunkName) -> bytes | None:
+        """Reads a chunk's HMAC, the part behind it, or None. The chunk has been read."""
         with self._lock:
             if self._waiting is not None:
                 return None
@@ -166,17 +185,17 @@ class PipeCatalog:
                 return None
             if name.chunk != chunk:
                 return None
-            return read_proof(self._source, member.offset, member.size, chunk)
+            return read_hmac(self._source, member.offset, member.size, chunk)
 
-    def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[EncryptedChunk]:
+    def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[StoredChunk]:
         """The chunks of the current file, until a file begins that was not here yet."""
         while (chunk := self._next_chunk(path, passing)) is not None:
             yield chunk
 
-    def _next_chunk(self, path: str, passing: PassingChunks) -> EncryptedChunk | None:
+    def _next_chunk(self, path: str, passing: PassingChunks) -> StoredChunk | None:
         with self._lock:
             while True:
-                if self._current is None or self._current.path != path:
+                if self._current is not passing:
                     raise AlreadyPassed(
                         "it went by: on a pipe files come in order, once", file=display(path)
                     )
@@ -192,18 +211,28 @@ class PipeCatalog:
                 self._out_of_place(name)
             passing.passed += 1
             passing.last = name.index
-            passing.stored_size += member.size
-            proof: ReadProof | None = None
-            if self.naming.proof_suffix is not None:
-                proof = functools.partial(self._read_proof, name)
-            return self._make_chunk(name, member.offset, member.size, proof, None)
+            passing.passed_size += member.size
+            return self._chunk(name, member)
+
+    def _chunk(self, name: ChunkName, member: StoredMember) -> StoredChunk:
+        hmac: ReadHmac | None = None
+        if self.naming.proof_suffix is not None:
+            hmac = functools.partial(self._read_hmac, name)
+        return StoredChunk(
+            name,
+            member.offset,
+            member.size,
+            source=self._source,
+            limit=self._chunk_limit,
+            hmac=hmac,
+        )
 
     def _out_of_place(self, name: ChunkName) -> None:
         """Drops a chunk that came before, or whose place on the pipe is lost.
 
         Whatever it is, it costs nothing but its own file: the one that is passing goes on.
         """
-        passing = self._passing[name.path]
+        passing = self._seen[name.path]
         if name.index <= passing.last and passing.passed > passing.last:  # no gap: it was here
             self._warn(f"{display(str(name))}: here twice, the first one counts")
         elif self.error is None:
@@ -213,50 +242,43 @@ class PipeCatalog:
                 chunk=display(str(name)),
             )
 
-    def files(self) -> Iterator[BackupFile]:
+    def files(self) -> Iterator[StoredFile]:
         """See `Catalog`."""
         while (file := self._next_file()) is not None:
             yield file
 
-    def _next_file(self) -> BackupFile | None:
+    def _next_file(self) -> StoredFile | None:
         """Lets the rest of the current file pass, then gives the one that begins."""
         with self._lock:
             return self._begin_next_file()
 
-    def _begin_next_file(self) -> BackupFile | None:
+    def _begin_next_file(self) -> StoredFile | None:
         if self._current is not None:
-            path = self._current.path
-            for _ in self.chunks_of(path, self._passing[path]):
+            for _ in self.chunks_of(self._current.file.path, self._current):
                 pass
             self._current = None
         waiting = self._peek()
         if waiting is None:
             return None
         path = waiting[0].path  # a new one: `chunks_of` leaves no other waiting
-        self._passing[path] = PassingChunks(path, self)
-        self._current = BackupFile(path, self._passing[path], self._access)
-        self._seen[path] = self._current
-        return self._current
+        self._current = self._seen[path] = PassingChunks(path, self)
+        return self._current.file
 
-    def find(self, path: str) -> BackupFile | None:
+    def find(self, path: str) -> StoredFile | None:
         """See `Catalog`."""
         return self.find_first((path,))
 
-    def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
+    def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
         """See `Catalog`."""
-        if self._current is not None and self._current.path in paths:
-            return self._current
+        if self._current is not None and self._current.file.path in paths:
+            return self._current.file
         for path in filter(self._seen.__contains__, paths):
             raise AlreadyPassed(
                 "it went by: on a pipe files come in order, once", file=display(path)
             )
         return next((file for file in self.files() if file.path in paths), None)
 
-    def holds_folder(self, path: str) -> bool:
-        """See `Catalog`."""
-        return self.naming.is_folder(path)
-
-    def metadata_file(self) -> BackupFile | None:
+    def metadata_file(self) -> StoredFile | None:
         """See `Catalog`. Another file that comes first keeps its turn."""
         with self._lock:
             waiting = self._peek()
@@ -268,9 +290,9 @@ class PipeCatalog:
         for _ in self.files():
             pass
 
-    def seen_files(self) -> Sequence[BackupFile]:
+    def seen_files(self) -> Sequence[StoredFile]:
         """See `Catalog`."""
-        return tuple(self._seen.values())
+        return tuple(passing.file for passing in self._seen.values())
 
     def member_count(self) -> int:
         """See `Catalog`."""

@@ -7,18 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import cast
 
-from qbackup.archive.chunk import EncryptedChunk, ReadProof
-from qbackup.archive.file import Access
 from qbackup.base.errors import QBackupError
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, ChunkName, Naming, display
-from qbackup.formats import v3, v4
-from qbackup.pipeline.stage_queue import StoredChunk
 from qbackup.storage.archive_padding import Warn
-from qbackup.storage.catalog.common import SCAN_ERRORS, MakeChunk, add_fault
+from qbackup.storage.catalog.common import SCAN_ERRORS, add_fault
 from qbackup.storage.catalog.repacked import folder_of, inside
-from qbackup.storage.catalog.seekable import HmacIndex, IndexedChunks, SeekableCatalog
-from qbackup.storage.chunk_table import ChunkTable
+from qbackup.storage.catalog.seekable import ChunkIndex, IndexedChunks, SeekableCatalog
+from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.resync import scan_past_damage
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import SeekableSource, Source
@@ -35,43 +31,35 @@ class SalvageChunks(IndexedChunks):
     """
 
     def __init__(
-        self,
-        path: str,
-        table: ChunkTable,
-        runs: list[int],
-        make_chunk: MakeChunk,
-        warn: Warn,
-        *,
-        proofs: HmacIndex | None,
-        broken: Callable[[str], None],
+        self, path: str, index: ChunkIndex, runs: list[int], broken: Callable[[str], None]
     ) -> None:
         self._others: dict[int, list[tuple[int, int]]] = {}
         self._broken = broken
-        super().__init__(path, table, runs, make_chunk, warn, proofs=proofs)
+        super().__init__(path, index, runs)
 
     def _doubled(self, number: int, run: int, position: int) -> None:
         others = self._others.setdefault(number, [])
         name = display(str(ChunkName(self._path, number)))
         if len(others) < _CANDIDATES_LIMIT - 1:
             others.append((run, position))
-            self._warn(f"{name}: here twice, the first that can be believed counts")
+            self._index.warn(f"{name}: here twice, the first that can be believed counts")
         else:
-            self._warn(f"{name}: here too often, only the first ones are tried")
+            self._index.warn(f"{name}: here too often, only the first ones are tried")
 
-    def _chunk(self, place: tuple[int, int, int], which: int = 0) -> EncryptedChunk:
-        """The first member and the first proof of a name; with the others of both to be tried."""
+    def _chunk(self, place: tuple[int, int, int], which: int = 0) -> StoredChunk:
+        """Makes the first member, with the first HMAC, of a name; others of both can be tried."""
         first = super()._chunk(place, which)
         others = self._others.get(first.index, ())
-        places = [place, *(self._table.place(*other) for other in others)]
-        name = ChunkName(self._path, first.index)
-        proofs = self._proofs.count(name) if self._proofs is not None else 1
+        places = [place, *(self._index.table.place(*other) for other in others)]
+        hmacs = self._index.hmacs
+        count = hmacs.count(ChunkName(self._path, first.index)) if hmacs is not None else 1
         make = super()._chunk
-        every = (make(other, proof) for proof in range(proofs) for other in places)
+        every = (make(other, hmac) for hmac in range(count) for other in places)
         first.others = tuple(islice(every, 1, None))
         first.on_use = functools.partial(self._used, first)
         return first
 
-    def _used(self, first: EncryptedChunk, other: StoredChunk) -> None:
+    def _used(self, first: StoredChunk, other: StoredChunk) -> None:
         self._broken(
             f"{display(first.name)}: the first of the members of this name can't be believed;"
             " another one of them was used"
@@ -81,18 +69,22 @@ class SalvageChunks(IndexedChunks):
 class SalvageCatalog(SeekableCatalog):
     """As `SeekableCatalog`, past everything that is broken. The header may stand anywhere.
 
+    Args:
+        namings: how members may be called, the most likely first.
+
     Attributes:
         faults: what was broken, in words, in the archive's order.
     """
 
     _knows_naming = False
-    _proofs_limit = _CANDIDATES_LIMIT
+    _hmacs_limit = _CANDIDATES_LIMIT
 
     def __init__(
-        self, source: Source, limits: Limits, access: Access, make_chunk: MakeChunk, warn: Warn
+        self, source: Source, limits: Limits, warn: Warn, namings: Sequence[Naming]
     ) -> None:
+        self._namings = namings
         self._fronts: dict[str, list[StoredMember]] = {HEADER_NAME: [], HEADER_COPY_NAME: []}
-        super().__init__(source, limits, access, make_chunk, warn)
+        super().__init__(source, limits, warn, namings[0])
 
     def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
         seekable = cast(SeekableSource, source)  # who opens for salvage sees to that
@@ -101,34 +93,26 @@ class SalvageCatalog(SeekableCatalog):
         )
 
     def _is_part(self, name: str) -> bool:
-        """Whether this is the name of a part of the backup, or of any, while that is not known."""
-        namings = (self.naming,) if self._knows_naming else (v4.NAMING, v3.NAMING)
+        """Tells whether this is the name of a part of the backup; of any while that is unknown."""
+        namings = (self.naming,) if self._knows_naming else self._namings
         return any(naming.chunk(name) or naming.proven(name) for naming in namings)
 
     def _first(self, *, has_header: bool) -> StoredMember | None:
         return None
 
-    def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:
-        return SalvageChunks(
-            path,
-            table,
-            runs,
-            self._make_chunk,
-            self._warn,
-            proofs=self._proofs,
-            broken=self._lose,
-        )
+    def _chunks(self, path: str, index: ChunkIndex, runs: list[int]) -> IndexedChunks:
+        return SalvageChunks(path, index, runs, self._lose)
 
     def header(self) -> StoredMember:
         """See `Catalog`. Looked for at the front first, as it tells how members are called."""
-        if self._table is None:
+        if self._index is None:
             seen = self._peek(up_to=HEADER_NAME)
             folder = next(filter(None, (folder_of(member.name) for member in seen)), "")
             if folder and seen[-1].name != HEADER_NAME:  # packed again, in a folder
                 self._members = inside(self._members, folder, self._warn)
                 seen = self._peek(up_to=HEADER_NAME)
             is_first_look, self._knows_naming = not self._knows_naming, True
-            self.naming = _told_naming(seen)
+            self.naming = self._naming_of(seen)
             if seen and seen[-1].name == HEADER_NAME:
                 found = seen[-1]
             else:
@@ -142,8 +126,17 @@ class SalvageCatalog(SeekableCatalog):
 
     def tell_naming(self) -> None:
         """Has the first members tell how they are called, where the header could not."""
-        if self._table is None:
-            self.naming = _told_naming(self._peek())
+        if self._index is None:
+            self.naming = self._naming_of(self._peek())
+
+    def _naming_of(self, members: Sequence[StoredMember]) -> Naming:
+        """Tells how members are called, by those that there are; the header counts for more."""
+        seen = (
+            naming
+            for naming in self._namings
+            if any(naming.chunk(member.name) for member in members)
+        )
+        return next(seen, self._namings[0])
 
     def _peek(self, *, up_to: str | None = None) -> list[StoredMember]:
         """The members at the front, at most up to one of this name; they are still to come."""
@@ -168,36 +161,31 @@ class SalvageCatalog(SeekableCatalog):
         self.table()
         return self._fronts[HEADER_COPY_NAME]
 
-    def spread_chunks(self, count: int) -> list[EncryptedChunk]:
-        """So many stored chunks or all, evenly over the archive, doubled ones too."""
-        table = self.table()
+    def spread_chunks(self, count: int) -> list[StoredChunk]:
+        """Picks so many stored chunks or all, evenly over the archive, doubled ones too."""
+        index = self.index()
+        table = index.table
         last = len(table) - 1
         places = {last * i // max(1, count - 1) for i in range(count)} if last >= 0 else set()
         wanted = iter(sorted(places))
-        chunks: list[EncryptedChunk] = []
+        chunks: list[StoredChunk] = []
         place, start = next(wanted, None), 0
         for run in range(table.run_count()):
             end = start + table.run_length(run)
             while place is not None and place < end:
-                chunks.append(self._stored(table, run, place - start))
+                chunks.append(index.chunk(table.path(run), table.place(run, place - start)))
                 place = next(wanted, None)
             start = end
         return chunks
 
-    def beginnings(self) -> Iterator[EncryptedChunk]:
-        """The stored chunks that files begin with, doubled ones too, in the archive's order."""
-        table = self.table()
+    def beginnings(self) -> Iterator[StoredChunk]:
+        """Gives the chunks that files begin with, doubled ones too, in the archive's order."""
+        index = self.index()
+        table = index.table
         for run in range(table.run_count()):
-            if table.place(run, 0)[0] == 0:
-                yield self._stored(table, run, 0)
-
-    def _stored(self, table: ChunkTable, run: int, position: int) -> EncryptedChunk:
-        index, offset, size = table.place(run, position)
-        name = ChunkName(table.path(run), index)
-        proof: ReadProof | None = None
-        if self._proofs is not None:
-            proof = functools.partial(self._proofs.read, name)
-        return self._make_chunk(name, offset, size, proof, None)
+            place = table.place(run, 0)
+            if place[0] == 0:
+                yield index.chunk(table.path(run), place)
 
     def _take_front(self, member: StoredMember) -> bool:
         found = self._fronts.get(member.name)
@@ -213,10 +201,3 @@ class SalvageCatalog(SeekableCatalog):
     def _broken(self, error: QBackupError, found: int | None) -> None:
         follows = "nothing is found behind it" if found is None else f"goes on at byte {found}"
         add_fault(self.faults, f"the archive is broken: {error.reason}; {follows}")
-
-
-def _told_naming(members: Sequence[StoredMember]) -> Naming:
-    """How members are called, by those that there are; the header's word counts for more."""
-    if any(v4.NAMING.chunk(member.name) for member in members):
-        return v4.NAMING
-    return v3.NAMING if any(v3.NAMING.chunk(member.name) for member in members) else v4.NAMING

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import functools
 import threading
-from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import overload
 
-from qbackup.archive.chunk import EncryptedChunk, ReadProof
-from qbackup.archive.file import Access, BackupFile
 from qbackup.base.errors import (
     HeaderAltered,
     Interrupted,
@@ -19,19 +16,19 @@ from qbackup.base.errors import (
     QBackupError,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, METADATA_PATH, ChunkName, display
-from qbackup.formats import v4
-from qbackup.storage.archive_padding import Warn
-from qbackup.storage.catalog.common import (
-    SCAN_ERRORS,
-    MakeChunk,
-    ProofOf,
-    add_fault,
-    classify,
-    read_proof,
+from qbackup.base.names import (
+    HEADER_COPY_NAME,
+    HEADER_NAME,
+    METADATA_PATH,
+    ChunkName,
+    Naming,
+    display,
 )
+from qbackup.storage.archive_padding import Warn
+from qbackup.storage.catalog.common import SCAN_ERRORS, HmacOf, add_fault, classify
 from qbackup.storage.catalog.repacked import Packing, look_for_header
-from qbackup.storage.chunk_table import ChunkTable, RunsByPath
+from qbackup.storage.chunk import ReadHmac, StoredChunk, StoredChunks, StoredFile
+from qbackup.storage.chunk_table import ChunkTable, HmacIndex, RunsByPath, SortedMembers
 from qbackup.storage.scan import StoredMember, scan
 from qbackup.storage.source import Source
 
@@ -39,37 +36,33 @@ from qbackup.storage.source import Source
 class SeekableCatalog:
     """The index of a seekable backup. Made when a file is first asked for, by seeking."""
 
-    _proofs_limit = 1
+    _hmacs_limit = 1
 
     def __init__(
         self,
         source: Source,
         limits: Limits,
-        access: Access,
-        make_chunk: MakeChunk,
         warn: Warn,
+        naming: Naming,
         *,
         has_header: bool = True,
     ) -> None:
         self.error: QBackupError | None = None
         self.faults: list[str] = []
-        self.naming = v4.NAMING
+        self.naming = naming
         self._source = source
-        self._proofs: HmacIndex | None = None
+        self._chunk_limit = limits.chunk
         self._warn = warn
         self._members = self._scan(source, limits)
-        self._access = access
-        self._make_chunk = make_chunk
         self._lock = threading.Lock()
         self._copy: StoredMember | None = None
         self._count = 0
-        self._folders: dict[str, bool] = {}  # of paths that a user has asked for something below
         self.packing: Packing | None = None
         self._header = self._first(has_header=has_header)
-        self._table: ChunkTable | None = None
+        self._index: ChunkIndex | None = None
         self._broken_off = False
         self._runs: RunsByPath | None = None
-        self._scattered: dict[str, BackupFile] = {}
+        self._scattered: dict[str, StoredFile] = {}
 
     def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
         return scan(source, limits, self._warn, self._lose)
@@ -101,35 +94,40 @@ class SeekableCatalog:
         return self._copy
 
     def table(self) -> ChunkTable:
-        """Where all chunks are."""
+        """Finds out where all chunks are."""
+        return self.index().table
+
+    def index(self) -> ChunkIndex:
+        """Goes through the members once, and keeps where chunks and their HMACs are."""
         with self._lock:
-            if self._table is None:
-                if self._broken_off:  # what the scan has passed is not known any more
+            if self._index is None:
+                if self._broken_off:  # nobody knows any more which members the scan has passed
                     raise Interrupted("indexing the backup was broken off; open it again")
                 self._broken_off = True
-                self._table = self._read_table()
-            return self._table
+                self._index = self._read_index()
+            return self._index
 
-    def _read_table(self) -> ChunkTable:
-        table, proofs = ChunkTable(), ChunkTable()
+    def _read_index(self) -> ChunkIndex:
+        table, of_hmacs = ChunkTable(), ChunkTable()
         try:
             for member in self._members:
                 self._count += 1
                 if self._take_front(member):
                     continue
                 name = classify(member, self.naming, self._warn)
-                if isinstance(name, ProofOf):
-                    proofs.add(name.chunk, member)
+                if isinstance(name, HmacOf):
+                    of_hmacs.add(name.chunk, member)
                 elif name is not None:
                     table.add(name, member)
         except SCAN_ERRORS as error:
             self.error = error
+        hmacs: HmacIndex | None = None
         if self.naming.proof_suffix is not None:
-            self._proofs = HmacIndex(proofs, self._source, limit=self._proofs_limit)
-        return table
+            hmacs = HmacIndex(of_hmacs, self._source, limit=self._hmacs_limit)
+        return ChunkIndex(table, hmacs, self._source, self._chunk_limit, self._warn)
 
     def _take_front(self, member: StoredMember) -> bool:
-        """Whether this is the header or its copy, the first one of its name."""
+        """Tells whether this is the header or its copy, the first one of its name."""
         if member.name == HEADER_COPY_NAME and self._copy is None:
             self._copy = member
         elif member.name == HEADER_NAME and self._header is None:
@@ -145,46 +143,36 @@ class SeekableCatalog:
                 self._runs = RunsByPath(table)
             return self._runs
 
-    def file_at(self, run: int) -> BackupFile:
-        """The file that this run belongs to."""
-        table = self.table()
-        path = table.path(run)
+    def file_at(self, run: int) -> StoredFile:
+        """Makes the file that this run belongs to."""
+        index = self.index()
+        path = index.table.path(run)
         runs = self._by_path()[path]
         with self._lock:
             if len(runs) > 1 and path in self._scattered:
                 return self._scattered[path]
-            chunks = self._chunks(path, table, runs)
-            file = BackupFile(path, chunks, self._access)
+            file = StoredFile(path, self._chunks(path, index, runs))
             if len(runs) > 1:
                 self._scattered[path] = file  # sorted once, and warned of once
             return file
 
-    def _chunks(self, path: str, table: ChunkTable, runs: list[int]) -> IndexedChunks:
-        return IndexedChunks(path, table, runs, self._make_chunk, self._warn, proofs=self._proofs)
+    def _chunks(self, path: str, index: ChunkIndex, runs: list[int]) -> IndexedChunks:
+        return IndexedChunks(path, index, runs)
 
-    def files(self) -> Iterator[BackupFile]:
+    def files(self) -> Iterator[StoredFile]:
         """See `Catalog`."""
         return iter(self.seen_files())
 
-    def find(self, path: str) -> BackupFile | None:
+    def find(self, path: str) -> StoredFile | None:
         """See `Catalog`."""
         runs = self._by_path()[path]
         return self.file_at(runs[0]) if runs else None
 
-    def find_first(self, paths: tuple[str, ...]) -> BackupFile | None:
+    def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
         """See `Catalog`."""
         return next(filter(None, map(self.find, paths)), None)
 
-    def holds_folder(self, path: str) -> bool:
-        """See `Catalog`. Read once, as each reading derives a key."""
-        if self.naming.is_folder(path):
-            return True
-        if path not in self._folders:
-            file = self.find(path)
-            self._folders[path] = file is not None and file.begins_as_folder()
-        return self._folders[path]
-
-    def metadata_file(self) -> BackupFile | None:
+    def metadata_file(self) -> StoredFile | None:
         """See `Catalog`."""
         return self.find(METADATA_PATH)
 
@@ -192,7 +180,7 @@ class SeekableCatalog:
         """See `Catalog`."""
         self.table()
 
-    def seen_files(self) -> Sequence[BackupFile]:
+    def seen_files(self) -> Sequence[StoredFile]:
         """See `Catalog`."""
         return IndexedFiles(self, self._by_path().first_runs)
 
@@ -202,119 +190,7 @@ class SeekableCatalog:
         return self._count
 
 
-class SortedMembers:
-    """The members of one file in numeric order; of several with one number the first counts.
-
-    Args:
-        table: where they are.
-        runs: those of the file.
-        doubled: told number, run and position of each that does not count.
-    """
-
-    def __init__(
-        self, table: ChunkTable, runs: list[int], doubled: Callable[[int, int, int], None]
-    ) -> None:
-        self._table = table
-        self._runs = runs
-        self._order: array[int] | None = None
-        if len(runs) > 1:  # out of order, or with gaps or doubles: rare
-            self._order = self._sort(doubled)
-
-    def _sort(self, doubled: Callable[[int, int, int], None]) -> array[int]:
-        """(run, position) pairs by number, 8 bytes each."""
-        pairs = array("I")
-        for run in self._runs:
-            for position in range(self._table.run_length(run)):
-                pairs.extend((run, position))
-        places = range(len(pairs) // 2)
-        numbers = array("I", (self._table.place(pairs[2 * i], pairs[2 * i + 1])[0] for i in places))
-        ordered = array("I")
-        last = -1
-        for i in sorted(places, key=numbers.__getitem__):
-            if numbers[i] == last:
-                doubled(last, pairs[2 * i], pairs[2 * i + 1])
-                continue
-            last = numbers[i]
-            ordered.extend(pairs[2 * i : 2 * i + 2])
-        return ordered
-
-    def __len__(self) -> int:
-        if self._order is not None:
-            return len(self._order) // 2
-        return self._table.run_length(self._runs[0])
-
-    def place(self, position: int) -> tuple[int, int, int]:
-        """(number, offset, size) of one of them."""
-        if self._order is None:
-            return self._table.place(self._runs[0], position)
-        return self._table.place(self._order[2 * position], self._order[2 * position + 1])
-
-    def find(self, number: int) -> tuple[int, int, int] | None:
-        """As `place`, of the one with this number; None if there is none."""
-        every = range(len(self))
-        position = bisect_left(every, number, key=lambda at: self.place(at)[0])
-        place = self.place(position) if position in every else None
-        return place if place is not None and place[0] == number else None
-
-
-class HmacIndex:
-    """Where the members are that prove chunks. The first one of a name counts.
-
-    Args:
-        table: where they are.
-        source: of their bytes.
-        limit: of one name, that can be read.
-    """
-
-    def __init__(self, table: ChunkTable, source: Source, *, limit: int) -> None:
-        self._table = table
-        self._runs = RunsByPath(table)
-        self._source = source
-        self._limit = limit
-        self._scattered: dict[str, SortedMembers] = {}  # sorted once
-        self._more: dict[ChunkName, list[tuple[int, int]]] = {}
-
-    def read(self, chunk: ChunkName, which: int = 0) -> bytes | None:
-        """See `read_proof`; None if there is none.
-
-        Args:
-            chunk: that is to be proven.
-            which: of those of its name; less than `count`.
-        """
-        members = self._of(chunk.path)
-        place = members.find(chunk.index) if members is not None else None
-        if which:
-            place = self._table.place(*self._more[chunk][which - 1])
-        if place is None:
-            return None
-        _, offset, size = place
-        return read_proof(self._source, offset, size, chunk)
-
-    def count(self, chunk: ChunkName) -> int:
-        """How many there are, up to the limit; 1 if there is none."""
-        self._of(chunk.path)
-        return 1 + len(self._more.get(chunk, ()))
-
-    def _of(self, path: str) -> SortedMembers | None:
-        """The proofs of one file; None if there are none."""
-        runs = self._runs[path]
-        if not runs:
-            return None
-        if len(runs) > 1 and path in self._scattered:
-            return self._scattered[path]
-        members = SortedMembers(self._table, runs, functools.partial(self._doubled, path))
-        if len(runs) > 1:
-            self._scattered[path] = members
-        return members
-
-    def _doubled(self, path: str, number: int, run: int, position: int) -> None:
-        name = ChunkName(path, number)
-        more = self._more.setdefault(name, []) if self._limit > 1 else []
-        if len(more) < self._limit - 1:
-            more.append((run, position))
-
-
-class IndexedFiles(Sequence[BackupFile]):
+class IndexedFiles(Sequence[StoredFile]):
     """The files of a seekable backup in the archive's order, made when they are looked at."""
 
     def __init__(self, catalog: SeekableCatalog, first_runs: Sequence[int]) -> None:
@@ -325,71 +201,97 @@ class IndexedFiles(Sequence[BackupFile]):
         return len(self._first_runs)
 
     @overload
-    def __getitem__(self, position: int) -> BackupFile: ...
+    def __getitem__(self, position: int) -> StoredFile: ...
     @overload
-    def __getitem__(self, position: slice) -> Sequence[BackupFile]: ...
-    def __getitem__(self, position: int | slice) -> BackupFile | Sequence[BackupFile]:
+    def __getitem__(self, position: slice) -> Sequence[StoredFile]: ...
+    def __getitem__(self, position: int | slice) -> StoredFile | Sequence[StoredFile]:
         if isinstance(position, slice):
             return IndexedFiles(self._catalog, self._first_runs[position])
         return self._catalog.file_at(self._first_runs[position])
 
 
-class IndexedChunks(Sequence[EncryptedChunk]):
-    """The chunks of one file in numeric order, made when they are looked at."""
+@dataclass(frozen=True)
+class ChunkIndex:
+    """Where all chunks of a backup are, and what reads them: one for the chunks of all files.
 
-    def __init__(
+    Args:
+        table: of the chunks.
+        hmacs: of the chunks; None in a format that has none beside them.
+        source: of the bytes.
+        limit: length in bytes of the longest chunk that is read.
+        warn: called with what was left out.
+    """
+
+    table: ChunkTable
+    hmacs: HmacIndex | None
+    source: Source
+    limit: int
+    warn: Warn
+
+    def chunk(
         self,
         path: str,
-        table: ChunkTable,
-        runs: list[int],
-        make_chunk: MakeChunk,
-        warn: Warn,
-        *,
-        proofs: HmacIndex | None = None,
-    ) -> None:
+        place: tuple[int, int, int],
+        which: int = 0,
+        siblings: StoredChunks | None = None,
+    ) -> StoredChunk:
+        """Makes the chunk that is there, with one of the HMACs of its name.
+
+        Args:
+            path: of its file.
+            place: number, offset and size.
+            which: of the HMACs.
+            siblings: the chunks of its file, where they are in order.
+        """
+        number, offset, size = place
+        name = ChunkName(path, number)
+        read: ReadHmac | None = None
+        if self.hmacs is not None:
+            read = functools.partial(self.hmacs.read, name, which)
+        return StoredChunk(
+            name,
+            offset,
+            size,
+            source=self.source,
+            limit=self.limit,
+            hmac=read,
+            siblings=siblings,
+        )
+
+
+class IndexedChunks(StoredChunks):
+    """The chunks of one file in numeric order, made when they are looked at."""
+
+    __slots__ = ("_index", "_members", "_path")
+
+    def __init__(self, path: str, index: ChunkIndex, runs: list[int]) -> None:
         self._path = path
-        self._proofs = proofs
-        self._table = table
-        self._make_chunk = make_chunk
-        self._warn = warn
-        self._members = SortedMembers(table, runs, self._doubled)
+        self._index = index
+        self._members = SortedMembers(index.table, runs, self._doubled)
 
     def _doubled(self, number: int, run: int, position: int) -> None:
-        """One more chunk of a number."""
+        """Warns of one more chunk of a number."""
         name = display(str(ChunkName(self._path, number)))
-        self._warn(f"{name}: here twice, the first one counts")
-
-    @property
-    def stored_size(self) -> int:
-        """Sum of the chunks' stored sizes in bytes."""
-        return sum(self.sizes())
+        self._index.warn(f"{name}: here twice, the first one counts")
 
     def sizes(self) -> Iterator[int]:
-        """The chunks' stored sizes in bytes, without making the chunks."""
+        """See `StoredChunks`."""
         return (self._members.place(position)[2] for position in range(len(self)))
 
     def __len__(self) -> int:
         return len(self._members)
 
     @overload
-    def __getitem__(self, position: int) -> EncryptedChunk: ...
+    def __getitem__(self, position: int) -> StoredChunk: ...
     @overload
-    def __getitem__(self, position: slice) -> Sequence[EncryptedChunk]: ...
-    def __getitem__(self, position: int | slice) -> EncryptedChunk | Sequence[EncryptedChunk]:
+    def __getitem__(self, position: slice) -> Sequence[StoredChunk]: ...
+    def __getitem__(self, position: int | slice) -> StoredChunk | Sequence[StoredChunk]:
         if isinstance(position, slice):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not -len(self) <= position < len(self):
             raise IndexError("no such chunk")
         return self._chunk(self._members.place(position % len(self)))
 
-    def _chunk(self, place: tuple[int, int, int], which: int = 0) -> EncryptedChunk:
-        """The chunk that is there, with one of the proofs of its name."""
-        index, offset, size = place
-        name = ChunkName(self._path, index)
-        proof: ReadProof | None = None
-        if self._proofs is not None:
-            proof = functools.partial(self._proofs.read, name, which)
-        return self._make_chunk(name, offset, size, proof, self._all)
-
-    def _all(self) -> Sequence[EncryptedChunk]:
-        return self
+    def _chunk(self, place: tuple[int, int, int], which: int = 0) -> StoredChunk:
+        """Makes the chunk that is there, with one of the HMACs of its name."""
+        return self._index.chunk(self._path, place, which, self)

@@ -1,0 +1,87 @@
+"""`FileList`: the catalog's stored files, with what reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from qbackup.archive.file import BackupFile
+from qbackup.content.folder_files import archives_above, entry_below
+from qbackup.pipeline.reader import Access, EntryReader, FileReader
+from qbackup.storage.catalog import Catalog
+from qbackup.storage.chunk import StoredFile
+
+
+class FileList:
+    """The files of one backup, as a restore reads them and as callers hold them.
+
+    Args:
+        catalog: the files as they are stored.
+        access: the archive that they belong to.
+        seekable: files can be looked at in any order.
+    """
+
+    def __init__(self, catalog: Catalog, access: Access, *, seekable: bool) -> None:
+        self._catalog = catalog
+        self._access = access
+        self._seekable = seekable
+        self._passed: dict[str, BackupFile] = {}  # on a pipe: each is one object for good
+        self._folders: dict[str, bool] = {}  # of paths that a user has asked for something below
+
+    def file(self, stored: StoredFile) -> BackupFile:
+        """Gives a file as callers hold it."""
+        if self._seekable:
+            return BackupFile(FileReader(stored, self._access))
+        file = self._passed.get(stored.path)
+        if file is None:
+            file = BackupFile(FileReader(stored, self._access))
+            file = self._passed.setdefault(stored.path, file)  # a session's thread asks too
+        return file
+
+    def entry(self, archive: StoredFile, entry: str, name: str) -> BackupFile:
+        """Gives one file of a folder archive, see `EntryReader`."""
+        return BackupFile(EntryReader(archive, self._access, entry, name))
+
+    def coming(self) -> Iterator[BackupFile]:
+        """Goes through all files in the archive's order; on a pipe each is read as it comes."""
+        return map(self.file, self._catalog.files())
+
+    def readers(self) -> Iterator[FileReader]:
+        """Goes through all files as `coming`, for who reads them."""
+        return (file.reader for file in self.coming())
+
+    def seen(self, wanted: Callable[[str], bool]) -> tuple[BackupFile, ...]:
+        """Gives the known files of these paths; on a pipe, of those that came so far."""
+        return tuple(self.file(file) for file in self._catalog.seen_files() if wanted(file.path))
+
+    def holds_folder(self, path: str) -> bool:
+        """Tells if a path is a folder archive's; on a pipe by its name alone.
+
+        Elsewhere its beginning is read, and only once, as each reading derives a key.
+        """
+        if self._access.is_folder(path):
+            return True
+        if not self._seekable:
+            return False
+        if path not in self._folders:
+            stored = self._catalog.find(path)
+            self._folders[path] = stored is not None and self.file(stored).reader.begins_as_folder()
+        return self._folders[path]
+
+    def choose(
+        self, path_of: Callable[[str], str | None], wanted: str
+    ) -> tuple[StoredFile, str | None] | None:
+        """Finds the file that a user means, or the folder archive that holds it and its path there.
+
+        Args:
+            path_of: gives the path of a file of the qube; None if there is no such qube.
+            wanted: name of the file in its qube.
+        """
+        own = path_of(wanted)
+        if own is None:
+            return None
+        above = {path: name for name in archives_above(wanted) if (path := path_of(name))}
+        folders = [path for path in above if self.holds_folder(path)]
+        file = self._catalog.find_first((own, *folders))
+        if file is None:
+            return None
+        return file, None if file.path == own else entry_below(above[file.path], wanted)

@@ -1,0 +1,307 @@
+"""`FileReader`: one file of a backup, from its stored chunks to its verified content.
+
+Restoring, verifying and the files that callers hold all read through it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol, cast
+
+from qbackup.base.errors import (
+    Damaged,
+    FolderArchive,
+    NotInBackup,
+    QBackupError,
+    SymbolicLink,
+    UsageError,
+)
+from qbackup.base.events import Event, Extent
+from qbackup.base.limits import Limits
+from qbackup.base.names import display, must_have_content
+from qbackup.content.folder_files import why_no_file
+from qbackup.content.inner import Entry, InnerArchive
+from qbackup.content.kinds import Kind
+from qbackup.content.lost_chunks import DecompressPastGaps
+from qbackup.content.lost_chunks import past_gaps as go_past_gaps
+from qbackup.content.stream import VerifiedStream, close_quietly
+from qbackup.formats.protocol import Format, UnlockedFormat
+from qbackup.pipeline.pipeline import Pipeline
+from qbackup.storage.chunk import StoredFile
+
+_ZEROS = memoryview(bytes(256 * 1024))
+
+# called with a chunk's stored size when its plaintext has been handed on
+OnChunk = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Unlocked:
+    """Means of reading once the passphrase is known.
+
+    Args:
+        format: opens chunks.
+        decompress: undoes what the backup's filter did.
+    """
+
+    format: UnlockedFormat
+    decompress: DecompressPastGaps
+
+
+class Access(Protocol):
+    """The archive, as far as its files and chunks need it."""
+
+    limits: Limits
+    pipeline: Pipeline
+
+    @property
+    def door(self) -> Format:
+        """Knowledge of the backup's format without the passphrase."""
+        ...
+
+    def unlocked(self) -> Unlocked:
+        """Gives the means of reading. Raises UsageError while the archive is locked."""
+        ...
+
+    def name_of(self, path: str) -> str:
+        """Gives QUBE/FILE for people; the path itself where no qube is known."""
+        ...
+
+    def is_folder(self, path: str) -> bool:
+        """Tells by the name whether this file is a folder archive."""
+        ...
+
+
+class FileReader:
+    """Reads one file. Nothing is read or derived before its content is asked for.
+
+    Args:
+        stored: its chunks.
+        access: the archive that it belongs to.
+    """
+
+    __slots__ = ("_holds_folder", "access", "stored")
+
+    def __init__(self, stored: StoredFile, access: Access) -> None:
+        self.stored = stored
+        self.access = access
+        self._holds_folder = False
+
+    @property
+    def path(self) -> str:
+        """Path in the archive, chunk number left off: ``vm1/private.img``."""
+        return self.stored.path
+
+    @property
+    def name(self) -> str:
+        """``QUBE/FILE``, or the path in the archive where no qube is known."""
+        return self.access.name_of(self.path)
+
+    @property
+    def least_size(self) -> int:
+        """Bytes that its content has at least, as far as that is known."""
+        return self.stored.stored_size
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder archive: by its name, until something of it was read."""
+        return self._holds_folder or self.access.is_folder(self.path)
+
+    def decode(
+        self,
+        events: Iterator[Event] | None = None,
+        on_chunk: OnChunk | None = None,
+        *,
+        past_gaps: bool = False,
+    ) -> InnerArchive:
+        """Opens its inner archive, which is read lazily; all other ways to read stand on this.
+
+        Args:
+            events: of its chunks, when they come from a session over many files.
+            on_chunk: called with the stored size of each chunk when it is done with.
+            past_gaps: go on behind lost chunks, where the filter lets one.
+        """
+        unlocked = self.access.unlocked()
+        on_close = None
+        if events is None:
+            events = run = self.access.pipeline.run(unlocked.format, self.stored.chunks)
+            on_close = functools.partial(close_quietly, run)
+        if on_chunk is not None:
+            events = _counted(events, on_chunk)
+        decompress = go_past_gaps(unlocked.decompress) if past_gaps else unlocked.decompress
+        return InnerArchive(
+            decompress(events),
+            self.path,
+            self.access.limits,
+            on_close,
+            past_gaps=past_gaps,
+            every_link=unlocked.format.has_volumes,
+        )
+
+    def own_kind(self, inner: InnerArchive) -> Kind | None:
+        """Tells the kind of the first entry, see `InnerArchive`; `is_folder` is then no guess."""
+        kind = inner.own_kind()
+        self._holds_folder = self._holds_folder or kind == "folder"
+        return kind
+
+    def begins_as_folder(self) -> bool:
+        """Tells if this is a folder archive; reads its beginning where the name does not say so."""
+        if not self.is_folder:
+            with closing(self.decode()) as inner:
+                self.own_kind(inner)
+        return self.is_folder
+
+    def content(self, inner: InnerArchive) -> Entry:
+        """Finds the one file in its inner archive. Raises where that is a folder or a link."""
+        kind = self.own_kind(inner)
+        self._refuse_folder()
+        if kind == "symlink" and not must_have_content(self.path):
+            raise SymbolicLink(
+                f"this is a symbolic link to {inner.only_link()}, with no content of its own",
+                file=self.name,
+            )
+        return inner.only_file()
+
+    def finish(self, inner: InnerArchive) -> None:
+        """Proves that all was there, once the content was read. Raises Damaged."""
+        inner.finish()
+
+    def extents(self) -> Iterator[Extent]:
+        """Reads an image, see `BackupFile.extents`."""
+        self._refuse_folder()
+        return self._extents()
+
+    def _extents(self) -> Iterator[Extent]:
+        with self.naming_errors(), closing(self.decode()) as inner:
+            yield from self.content(inner).extents()
+            self.finish(inner)
+
+    def entries(self) -> Iterator[Entry]:
+        """Reads a folder archive, see `BackupFile.entries`."""
+        with self.naming_errors(), closing(self.decode()) as inner:
+            yield from inner.entries()
+
+    def open(self) -> BinaryIO:
+        """Makes a stream of its content, see `BackupFile.open`."""
+        self._refuse_folder()
+        size = 0
+
+        def pieces() -> Iterator[memoryview]:
+            nonlocal size
+            with self.naming_errors(), closing(self.decode()) as inner:
+                entry = self.content(inner)
+                size = entry.size
+                for extent in entry.extents():
+                    yield from _bytes_of(extent)
+                self.finish(inner)
+
+        limit = self.access.limits.read_all
+        return cast(BinaryIO, VerifiedStream(pieces(), size=lambda: size, limit=limit))
+
+    def _refuse_folder(self) -> None:
+        if self.is_folder:
+            raise FolderArchive(
+                "this is a folder, with no content of its own (in the library: entries())",
+                file=self.name,
+            )
+
+    def naming_errors(self) -> _NamedErrors:
+        """Puts this file's name into errors that pass."""
+        return _NamedErrors(self.name)
+
+
+class EntryReader(FileReader):
+    """Reads one file of a folder archive: a template's ``root.img`` in format 3, a file of a home.
+
+    Its content is proven as that of every other file: the archive is read to its end, where the
+    filter, the tar's own end and the last chunk agree. That costs the time of the whole archive,
+    and damage behind the file is an error too: in format 3 nothing but the stream's end shows that
+    a chunk was exchanged, and only the end shows that no second entry has the same name.
+
+    Args:
+        archive: the chunks of the whole folder archive.
+        access: the archive that it belongs to.
+        entry: path of the file in the folder archive.
+        name: ``QUBE/FILE``.
+    """
+
+    __slots__ = ("_entry", "_name")
+
+    def __init__(self, archive: StoredFile, access: Access, entry: str, name: str) -> None:
+        super().__init__(archive, access)
+        self._entry = entry
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """``QUBE/FILE``."""
+        return self._name
+
+    @property
+    def is_folder(self) -> bool:
+        """False: where it is a folder in the archive, reading raises that."""
+        return False
+
+    @property
+    def least_size(self) -> int:
+        """0: nobody knows beforehand how much of the archive is this file's."""
+        return 0
+
+    def content(self, inner: InnerArchive) -> Entry:
+        """Finds the file in its archive.
+
+        Raises:
+            NotInBackup: the archive was read to its end, and has no such entry.
+            UsageError: the entry has no content of its own.
+        """
+        for entry in inner.entries():
+            if entry.path == self._entry:
+                error = why_no_file(entry)
+                if error is not None:
+                    raise error
+                return entry
+        raise NotInBackup(f"there is no file {display(self._name)!r} in this backup")
+
+    def finish(self, inner: InnerArchive) -> None:
+        """Reads the archive to its end. Raises Damaged where a second entry has the same name."""
+        for entry in inner.entries():
+            if entry.path == self._entry:
+                raise Damaged("it is in the folder archive twice, so nobody knows which one counts")
+
+    def entries(self) -> Iterator[Entry]:
+        """Raises UsageError: it is no folder."""
+        raise UsageError("this is a file and no folder archive", file=self.name)
+
+
+def _counted(events: Iterator[Event], on_chunk: OnChunk) -> Iterator[Event]:
+    for event in events:
+        size = event.stored_size
+        yield event
+        del event
+        on_chunk(size)
+
+
+class _NamedErrors:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, QBackupError) and error.file is None:
+            error.file = display(self._name)
+
+
+def _bytes_of(extent: Extent) -> Iterator[memoryview]:
+    if extent.data is not None:
+        yield extent.data
+        return
+    left = extent.length
+    while left:
+        piece = _ZEROS[: min(left, len(_ZEROS))]
+        yield piece
+        left -= len(piece)
