@@ -691,6 +691,7 @@ class TestGzipDecoders:
             out += decoder.decompress(memoryview(stored)[at : at + 1000], 1 << 20)
             assert decoder.needs_input or decoder.eof
         assert decoder.eof
+        assert not decoder.needs_input
         assert out == TEXT
         assert decoder.unused_data == b""
 
