@@ -6,7 +6,6 @@ import functools
 import hmac
 import multiprocessing
 import pickle
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -310,17 +309,20 @@ class TestOnesThatFail:
         check_keys(pool)
         assert len(executor.calls) == 1
 
-    def test_a_slow_one_lets_no_job_idle(self, pools: Pools) -> None:
-        """It never answers, and yet nobody waits for it: what it has is done here as well."""
+    def test_a_slow_one_lets_no_job_idle(
+        self, pools: Pools, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It never answers, and yet nobody waits for it: what it has is done here as well. The
+        patience with it is days, so a test that ends has not waited.
+        """
+        monkeypatch.setattr(pool_module, "_REMOTE_SECONDS", 1e6)
         executor = Recorded(never)
         pool = pools(executor, jobs=COUNT)
         busy(pool)
         tickets = [start(pool, job(number)) for number in range(COUNT)]
         wait_for(lambda: len(executor.calls) == COUNT)
         pool.gate.open()  # type: ignore[attr-defined]
-        begun = time.monotonic()
         assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(COUNT)]
-        assert time.monotonic() - begun < pool_module._REMOTE_SECONDS / 2
 
     def test_a_fast_one_is_left_alone(self, pools: Pools) -> None:
         """What it has had no longer than it would take here is not done twice."""

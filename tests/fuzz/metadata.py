@@ -62,7 +62,9 @@ def _check_targets(records: tuple[QubeRecord, ...]) -> None:
         target = plan.target(path)
         if target is None or target.unsafe:
             continue
-        assert unsafe_reason("/".join(filter(None, (target.qube, without_dot(target.name))))) is None
+        assert (
+            unsafe_reason("/".join(filter(None, (target.qube, without_dot(target.name))))) is None
+        )
         assert "/" not in target.qube
         assert not is_own(target.qube)
         record = next(r for r in placed if r.name == target.qube)
