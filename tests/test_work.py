@@ -1,4 +1,4 @@
-"""The count of calls that stands in for a clock: endless work is ended, and the end is a failure."""
+"""The count of calls that stands in for a clock: endless work is ended, which is a failure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,52 @@
+"""Two speeds: what `make test` leaves to `make test-all` has the mark `slow`.
+
+Slow is what takes over a second, or repeats with more inputs what a quick test shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+slow = pytest.mark.slow
+
+
+def spread(rows: Sequence[Any], quick: int = 1) -> list[Any]:
+    """Values of a parametrised fixture or test, of which so many stay quick: the first, the last
+    and others in equal steps between them. The rest are slow.
+    """
+    return _spread(rows, quick, single=True)
+
+
+def rows(
+    names: str | Sequence[str],
+    values: Any,
+    *,
+    quick: int = 1,
+    ids: Sequence[str] | Callable[[Any], str] | None = None,
+) -> pytest.MarkDecorator:
+    """Parametrises a test like `pytest.mark.parametrize`; `quick` rows stay quick, as in `spread`.
+
+    Of two such decorators on one test, only quick rows of both make a quick test.
+    """
+    count = len([name for name in names.split(",") if name.strip()] if isinstance(names, str) else names)
+    single = isinstance(names, str) and count == 1
+    return pytest.mark.parametrize(names, _spread(list(values), quick, single), ids=ids)
+
+
+def _spread(values: Sequence[Any], quick: int, single: bool) -> list[Any]:
+    last = len(values) - 1
+    chosen = {round(step * last / max(1, quick - 1)) for step in range(quick)}
+    return [
+        value if index in chosen else _marked(value, single) for index, value in enumerate(values)
+    ]
+
+
+def _marked(value: Any, single: bool) -> Any:
+    """The same row, slow."""
+    if isinstance(value, type(pytest.param())):
+        row = cast(Any, value)
+        return pytest.param(*row.values, marks=[*row.marks, slow], id=row.id)
+    return pytest.param(value, marks=slow) if single else pytest.param(*value, marks=slow)
