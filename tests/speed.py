@@ -10,8 +10,6 @@ from typing import Any, cast
 
 import pytest
 
-slow = pytest.mark.slow
-
 
 def spread(rows: Sequence[Any], quick: int = 1) -> list[Any]:
     """Values of a parametrised fixture or test, of which so many stay quick: the first, the last
@@ -26,14 +24,16 @@ def rows(
     *,
     quick: int = 1,
     ids: Sequence[str] | Callable[[Any], str] | None = None,
+    indirect: bool = False,
 ) -> pytest.MarkDecorator:
     """Parametrises a test like `pytest.mark.parametrize`; `quick` rows stay quick, as in `spread`.
 
     Of two such decorators on one test, only quick rows of both make a quick test.
     """
-    count = len([name for name in names.split(",") if name.strip()] if isinstance(names, str) else names)
-    single = isinstance(names, str) and count == 1
-    return pytest.mark.parametrize(names, _spread(list(values), quick, single), ids=ids)
+    single = isinstance(names, str) and "," not in names
+    return pytest.mark.parametrize(
+        names, _spread(list(values), quick, single), indirect=indirect, ids=ids
+    )
 
 
 def _spread(values: Sequence[Any], quick: int, single: bool) -> list[Any]:
@@ -46,6 +46,7 @@ def _spread(values: Sequence[Any], quick: int, single: bool) -> list[Any]:
 
 def _marked(value: Any, single: bool) -> Any:
     """The same row, slow."""
+    slow = pytest.mark.slow
     if isinstance(value, type(pytest.param())):
         row = cast(Any, value)
         return pytest.param(*row.values, marks=[*row.marks, slow], id=row.id)

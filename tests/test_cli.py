@@ -34,6 +34,7 @@ from tests.commandline import (
 from tests.conftest import MakerFactory
 from tests.maker import forged_archive
 from tests.restored import files_below
+from tests.speed import rows
 
 KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
@@ -168,8 +169,8 @@ class TestWrongUsage:
         assert done.returncode == 4
         assert b"Traceback" not in done.stderr
 
-    @pytest.mark.parametrize("name", ["nobody", "personal/nothing.img", "dom0/nobody", ""])
-    @pytest.mark.parametrize("way", ["verify", "restore", "cat"])
+    @rows("name", ["nobody", "personal/nothing.img", "dom0/nobody", ""], quick=2)
+    @rows("way", ["verify", "restore", "cat"], quick=2)
     def test_what_is_not_in_the_backup_is_said_before_anything_is_written(
         self, way: str, name: str, tmp_path: Path
     ) -> None:
@@ -395,7 +396,7 @@ class TestRestore:
         assert call("restore", SMALL, "-o", tmp_path, env=SMALL_KEY).status == 0
         assert sha256((tmp_path / "personal/private.img").read_bytes()) == expected["sha256"]
 
-    @pytest.mark.parametrize(
+    @rows(
         ("names", "files"),
         [
             (["vault"], {"vault/private.img"}),
@@ -412,7 +413,7 @@ class TestRestore:
         assert main(["restore", str(SAMPLE), *names, "-o", str(tmp_path), *map(str, KEY)]) == 0
         assert files_below(tmp_path) == files | {"qubes.xml"}
 
-    @pytest.mark.parametrize(
+    @rows(
         "order",
         [
             ["vault", "-o", "OUT", "personal/firewall.xml"],
@@ -513,6 +514,7 @@ class TestCat:
 
 
 class TestPipe:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", COMMANDS)
     def test_every_command_reads_standard_input(self, name: str, tmp_path: Path) -> None:
         from_file = run(*backup_command(name, SAMPLE, tmp_path / "file"), *KEY)
@@ -523,17 +525,19 @@ class TestPipe:
         if name == "restore":
             assert files_below(tmp_path / "pipe/out") == files_below(tmp_path / "file/out")
 
+    @pytest.mark.slow
     def test_standard_input_may_be_the_file_itself(self) -> None:
         with SAMPLE.open("rb") as file:
             assert run("verify", "-", *KEY, stdin=file).status == 0
 
+    @pytest.mark.slow
     def test_a_named_pipe(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "fifo")
         with subprocess.Popen(["cp", str(SAMPLE), str(tmp_path / "fifo")]) as writer:
             ended = run("verify", tmp_path / "fifo", *KEY)
         assert (ended.status, writer.returncode) == (0, 0)
 
-    @pytest.mark.parametrize("name", ["list", "verify", "restore"])
+    @rows("name", ["list", "verify", "restore"])
     def test_a_pipe_that_ends_early_is_status_1(self, name: str, tmp_path: Path) -> None:
         path = alter.cut(SAMPLE, tmp_path / "cut", "vm2/private.img.000.enc", 700)
         ended = run(*backup_command(name, "-", tmp_path), *KEY, stdin=path.read_bytes())
@@ -541,13 +545,13 @@ class TestPipe:
 
 
 class TestNotABackup:
-    @pytest.mark.parametrize("way", ["info", "list", "verify", "restore", "cat"])
+    @rows("way", ["info", "list", "verify", "restore", "cat"])
     def test_nothing_at_all_on_standard_input(self, way: str, tmp_path: Path) -> None:
         ended = run(*backup_command(way, "-", tmp_path), *KEY, stdin=b"")
         assert ended.status == 4
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize(
+    @rows(
         ("name", "data"),
         [
             ("empty", b""),
@@ -568,6 +572,7 @@ class TestNotABackup:
         assert ended.status == 4
         assert "this is a folder" in ended.err
 
+    @pytest.mark.slow
     def test_a_device_and_a_socket(self, tmp_path: Path) -> None:
         assert run("list", "/dev/null", *KEY).status == 4
         with socket.socket(socket.AF_UNIX) as listener:
@@ -590,6 +595,7 @@ class TestNotABackup:
         assert ended.status == status
         assert "--salvage" in ended.err
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("version", [b"2", b"3", b"5", b"x"])
     def test_other_versions(self, version: bytes, tmp_path: Path) -> None:
         path = alter.substituted(
@@ -599,7 +605,7 @@ class TestNotABackup:
             assert ended.status == 4
             assert f"format {version.decode()}" in ended.err
 
-    @pytest.mark.parametrize(("log2_n", "r", "p"), [(40, 8, 1), (10, 8, 1 << 20), (28, 8, 1)])
+    @rows(("log2_n", "r", "p"), [(40, 8, 1), (10, 8, 1 << 20), (28, 8, 1)])
     def test_parameters_over_the_limits_are_never_derived(
         self, log2_n: int, r: int, p: int, tmp_path: Path
     ) -> None:
@@ -608,6 +614,7 @@ class TestNotABackup:
         assert ended.status == 4
         assert "limit" in ended.err
 
+    @pytest.mark.slow
     def test_an_unknown_filter_names_the_option(self, maker: MakerFactory, tmp_path: Path) -> None:
         header = maker().header.replace(b"filter=gzip", b"filter=rot13")
         backup = maker(header=header)
@@ -629,7 +636,7 @@ class TestLocked:
         assert "the passphrase does not fit" in ended.err
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize(
+    @rows(
         ("old", "new"),
         [(b"filter=gzip", b"filter=lzma"), (b"T101112", b"T101113"), (b"=True", b"=Yes ")],
     )
@@ -712,6 +719,7 @@ class TestSlowMachine:
             text=True,
         )
 
+    @pytest.mark.slow
     def test_it_warns_and_does_it(self) -> None:
         done = self.run_slow("list", SMALL, "-v")
         assert done.returncode == 0
@@ -719,6 +727,7 @@ class TestSlowMachine:
         assert "key derivation: pyscrypt; AES: " in done.stderr
         assert "warning: only the slow pure-Python key derivation can be loaded" in done.stderr
 
+    @pytest.mark.slow
     def test_info_takes_a_small_measure(self) -> None:
         done = self.run_slow("info", REAL, "--json")
         estimate = one_document(done.stdout.encode())["estimate"]
@@ -744,7 +753,7 @@ class TestTextFromOutside:
         assert ended.status in (2, 4)
         assert self.SHOWN in ended.err or where == "not a backup"  # which says nothing of its name
 
-    @pytest.mark.parametrize(
+    @rows(
         "arguments",
         [
             [ESCAPES],
@@ -789,6 +798,7 @@ class TestTextFromOutside:
         assert verified.status == 1
         assert f"DAMAGED  {shown}/private.img" in verified.out
 
+    @pytest.mark.slow
     def test_names_of_members(self, tmp_path: Path) -> None:
         odd = forged_archive("vm1/a\x1b[31m\u202e\udcff.000.enc", b"x" * 200)
         odd += forged_archive("\x1b[31m\u202e\udcff", b"x")
@@ -827,6 +837,7 @@ class TestEncodings:
         backup.add_home("używa", home)
         return backup.write(tmp_path / "backup-ż")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "more",
         [

@@ -26,6 +26,7 @@ def notes(ended: Ended) -> list[str]:
 
 
 class TestPartitions:
+    @pytest.mark.slow
     def test_are_named_once_with_file_system_and_size(self, folder: Path) -> None:
         ended = call("ls", f"{folder / 'home'}:/home/user")
         assert ended.status == 0

@@ -84,6 +84,7 @@ class TestLs:
         assert ended.status == 5
         assert "can't keep the image in" in ended.err
 
+    @pytest.mark.slow
     def test_from_standard_input(self, made: Path) -> None:
         with (made / "backup").open("rb") as stream:
             ended = run("ls", "-", "vault:/config", stdin=stream, env=SECRET)
@@ -204,6 +205,7 @@ class TestCp:
         assert call("cp", place, tmp_path, "--overwrite").status == 0
         assert set(snapshot(tmp_path)) == {"config/rc.local"}
 
+    @pytest.mark.slow
     def test_replaces_folders_that_their_owner_may_not_look_into(
         self, tools: None, tmp_path: Path
     ) -> None:
@@ -228,6 +230,7 @@ class TestCp:
 
 
 class TestCat:
+    @pytest.mark.slow
     def test_gives_a_files_bytes(self, made: Path) -> None:
         source = made / "private/home/user/stuff/Documents/keys.kdbx"
         ended = run(

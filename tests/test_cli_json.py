@@ -19,6 +19,7 @@ from tests import alter, vectorfiles
 from tests.commandline import SAMPLE, SAMPLE_FILE, SMALL, SMALL_SECRET, backup_command, call, run
 from tests.conftest import MakerFactory
 from tests.maker import assemble, forged_archive
+from tests.speed import rows
 from tests.tarbytes import archive, header
 
 KEY = ("-p", SAMPLE_FILE)
@@ -137,6 +138,7 @@ class TestList:
         (file,) = document["qubes"][0]["files"]
         assert file["chunks"] == vectorfiles.load("xz-many-chunks")["files"][0]["chunks"] > 10
 
+    @pytest.mark.slow
     def test_a_pipe_gives_the_same(self) -> None:
         piped = run("list", "-", "--json", *KEY, stdin=SAMPLE.read_bytes())
         assert piped.document == call("list", SAMPLE, "--json", *KEY).document
@@ -279,7 +281,7 @@ class TestErrors:
         assert ended.status == 2
         self.check(ended.document, name, "UsageError", ended.err)
 
-    @pytest.mark.parametrize("name", ["list", "verify", "restore"])
+    @rows("name", ["list", "verify", "restore"])
     def test_no_passphrase(self, name: str, tmp_path: Path) -> None:
         ended = run(*arguments_for(name, SAMPLE, tmp_path))
         assert ended.status == 2

@@ -28,6 +28,7 @@ from tests.commandline import (
     wait_for,
 )
 from tests.conftest import MakerFactory
+from tests.speed import rows
 
 OTHER_WAYS = (
     "--passphrase-file",
@@ -58,11 +59,12 @@ class TestFile:
         assert listed(ended)
         assert ended.err == ""
 
-    @pytest.mark.parametrize("option", ["-p", "--passphrase-file"])
-    @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+    @rows("option", ["-p", "--passphrase-file"])
+    @rows("end", ["", "\n", "\r\n"])
     def test_standard_input(self, option: str, end: str) -> None:
         assert listed(run("list", SMALL, option, "-", stdin=(SMALL_SECRET + end).encode()))
 
+    @pytest.mark.slow
     def test_utf_8(self, tmp_path: Path) -> None:
         path = vectorfiles.backup_path("bzip2-utf8-passphrase")
         secret = vectorfiles.load("bzip2-utf8-passphrase")["passphrase"]
@@ -77,6 +79,7 @@ class TestFile:
         (tmp_path / "p").write_text(vectorfiles.load("lzma-long-passphrase")["passphrase"], "utf-8")
         assert call("list", path, "-p", tmp_path / "p").status == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["info", "list", "verify", "restore", "cat"])
     def test_standard_input_for_two_things_is_refused(self, name: str, tmp_path: Path) -> None:
         more = {"restore": ["-o", str(tmp_path / "out")], "cat": ["personal/private.img"]}
@@ -151,7 +154,7 @@ class TestFile:
         assert ended.status == 2
         assert "64 KiB" in ended.err
 
-    @pytest.mark.parametrize("name", ["", "nothing", "."])
+    @rows("name", ["", "nothing", "."])
     def test_a_file_that_cannot_be_read_is_status_2(self, name: str, tmp_path: Path) -> None:
         file = str(tmp_path / name) if name else ""
         ended = run("list", SMALL, "-p", file)
@@ -244,8 +247,8 @@ class TestReadings:
         assert b"the passphrase on standard input has several lines" in ended.stderr
         assert b"byte order mark of the passphrase on standard input was" in ended.stderr
 
-    @pytest.mark.parametrize("way", ["file", "command", "environment"])
-    @pytest.mark.parametrize("vector", [UTF8, LATIN])
+    @rows("way", ["file", "command", "environment"])
+    @rows("vector", [UTF8, LATIN])
     def test_decomposed_letters(self, vector: str, way: str, tmp_path: Path) -> None:
         secret = unicodedata.normalize("NFD", vectorfiles.load(vector)["passphrase"])
         (tmp_path / "p").write_text(secret, "utf-8")
@@ -306,6 +309,7 @@ class TestCommand:
         assert listed(ended)
         assert "white space at the end of the passphrase command's output" in ended.err
 
+    @pytest.mark.slow
     def test_there_is_no_shell(self, maker: MakerFactory, tmp_path: Path) -> None:
         literal = "$HOME `id` $(id) * ~ | cat; true && x > y"
         backup = maker(passphrase=literal)
@@ -334,7 +338,7 @@ class TestCommand:
         assert listed(ended)
         assert "touch the key" in ended.err
 
-    @pytest.mark.parametrize(
+    @rows(
         ("line", "status", "word"),
         [
             ("false", 3, "status 1"),
@@ -417,6 +421,7 @@ class TestEnvironment:
             run("list", SMALL, env={"QBACKUP_PASSPHRASE_COMMAND": f"echo {SMALL_SECRET}"})
         )
 
+    @pytest.mark.slow
     def test_a_passphrase_in_bytes_that_are_no_text(
         self, maker: MakerFactory, tmp_path: Path
     ) -> None:
@@ -593,7 +598,7 @@ class TestTerminal:
                 terminal.type_secret(f"{SMALL_SECRET} \n")
             assert terminal.finish().status == 3
 
-    @pytest.mark.parametrize("name", ["list", "verify", "restore", "cat"])
+    @rows("name", ["list", "verify", "restore", "cat"])
     def test_it_asks_while_standard_input_is_the_backup(self, name: str, tmp_path: Path) -> None:
         more = {"restore": ["-o", str(tmp_path / "out")], "cat": ["personal/private.img"]}
         with (
@@ -635,7 +640,7 @@ class TestTerminal:
         assert "Passphrase" not in terminal.seen
         assert "NOT authenticated" in terminal.seen
 
-    @pytest.mark.parametrize("name", ["list", "verify", "restore", "cat"])
+    @rows("name", ["list", "verify", "restore", "cat"])
     def test_without_a_terminal_the_other_ways_are_named(self, name: str, tmp_path: Path) -> None:
         more = {"restore": ["-o", str(tmp_path / "out")], "cat": ["personal/private.img"]}
         ended = run(name, SMALL, *more.get(name, []), stdin=SMALL_SECRET.encode())
@@ -648,8 +653,8 @@ class TestTerminal:
 class TestSecrecy:
     """`run`, `call` and `Terminal` look for the passphrase in every output, also these."""
 
-    @pytest.mark.parametrize("name", ["info", "list", "verify"])
-    @pytest.mark.parametrize("json", [[], ["--json"]])
+    @rows("name", ["info", "list", "verify"])
+    @rows("json", [[], ["--json"]])
     def test_verbose_runs(self, name: str, json: list[str]) -> None:
         env = {"QBACKUP_PASSPHRASE": SAMPLE_SECRET}
         assert call(name, SAMPLE, "-v", *json, env=env).status == 0

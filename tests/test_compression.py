@@ -49,6 +49,7 @@ from qbackup.errors import (
 from qbackup.formats import Data, Event, Lost
 from qbackup.limits import MIB, Limits
 from tests.maker import FILTERS, inner_tar, run
+from tests.speed import rows
 
 TEXT = b"".join(b"line %d of a text that can be compressed\n" % n for n in range(30_000))
 SMALL = b"a small content"
@@ -290,9 +291,7 @@ class TestLostChunks:
 
 
 class TestMemory:
-    @pytest.mark.parametrize(
-        "name", by_each_library("gzip", "bzip2", "xz", "lzma", "zstd"), indirect=True
-    )
+    @rows("name", by_each_library("gzip", "bzip2", "xz", "lzma", "zstd"), indirect=True)
     def test_a_bomb_comes_in_small_pieces(self, tools: None, name: str) -> None:
         size = 64 * MIB
         stored = compress(name, bytes(size))
@@ -511,7 +510,7 @@ class TestExternalPrograms:
 
 
 class TestHostileInput:
-    @pytest.mark.parametrize("name", by_each_library(*KNOWN_FILTERS), indirect=True)
+    @rows("name", by_each_library(*KNOWN_FILTERS), indirect=True, quick=2)
     @given(data=st.binary(max_size=200))
     @each_example_alike
     def test_any_bytes_give_content_or_an_error_of_ours(self, name: str, data: bytes) -> None:
@@ -525,6 +524,7 @@ class TestHostileInput:
         data = gzip.compress(b"", mtime=0) * 20_000 + gzip.compress(SMALL)
         assert list(map(bytes, pieces("gzip", data))) == [SMALL]
 
+    @pytest.mark.slow
     def test_an_inner_archive_goes_through_every_filter(self, tools: None) -> None:
         out = io.BytesIO()
         with tarfile.open(fileobj=out, mode="w") as tar:
@@ -798,7 +798,7 @@ class TestPadding:
     """Zeros behind a stream, as tar writes them onto a named pipe, and what is damage."""
 
     @each_filter
-    @pytest.mark.parametrize("size", [0, 3000, 9000, 30_000])
+    @rows("size", [0, 3000, 9000, 30_000], quick=4)
     def test_tar_s_own_is_passed(self, tools: None, name: str, size: int, tmp_path: Path) -> None:
         archive, stream = onto_a_pipe(name, tmp_path, size)
         assert len(stream) % RECORD == 0 and not stream[-1]
@@ -848,7 +848,7 @@ class TestPadding:
         with pytest.raises(Damaged, match="10,240 zeros or more"):
             unpack(None, bare + bytes(2 * RECORD), override=program)
 
-    @pytest.mark.parametrize("name", ["bzip2", "zstd", "gzip", "xz"])
+    @rows("name", ["bzip2", "zstd", "gzip", "xz"])
     def test_zeros_at_a_stream_s_own_end_stay(self, tools: None, name: str, tmp_path: Path) -> None:
         """Some of two hundred streams end so, and one of nothing does."""
         streams = [compress(name, b"%d" % n) for n in range(200)] + [compress(name, b"")]

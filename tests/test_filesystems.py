@@ -24,6 +24,7 @@ from tests.commandline import run as run_command
 from tests.maker import BackupMaker, make_ext4
 from tests.mounts import KINDS, Calls, mounted
 from tests.restored import content, snapshot, statuses
+from tests.speed import rows
 
 #: Names that exFAT, FAT or Windows refuse, and names that they take for others.
 ODD = {
@@ -104,7 +105,7 @@ def check_home(home: Path, report: Report) -> None:
         assert (os.readlink(path) if path.is_symlink() else path.read_text()) == "plain"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@rows("kind", KINDS)
 class TestRealOnes:
     @pytest.fixture
     def disk(self, kind: str, tmp_path: Path) -> Iterator[Path]:

@@ -18,6 +18,7 @@ from qbackup.compression import choose_filter, decoder_name, other_filter, raw, 
 from qbackup.limits import Limits
 from tests.commandline import call
 from tests.sources import ReadOnly
+from tests.speed import rows
 from tests.testkit import vector
 
 KNOWN = [
@@ -46,7 +47,7 @@ def of(name: str, folder: Path) -> tuple[vector.Vector, Path]:
     return chosen, path
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@rows("name", KNOWN, quick=2)
 class TestKnownFilters:
     def test_verify_from_a_file_a_pipe_and_with_salvage(self, name: str, tmp_path: Path) -> None:
         chosen, path = of(name, tmp_path)
@@ -71,7 +72,7 @@ class TestKnownFilters:
         assert ended.document["header"]["compression_filter"] == said
 
 
-@pytest.mark.parametrize("name", UNKNOWN)
+@rows("name", UNKNOWN, quick=2)
 class TestUnknownFilters:
     @pytest.mark.parametrize("salvage", [False, True])
     def test_are_not_supported_and_the_option_is_named(

@@ -15,6 +15,7 @@ from qbackup.limits import Limits
 from tests.imagekit import MIB, make_image, make_tree
 from tests.maker import debugfs, make_ext4
 from tests.restored import Snapshot, snapshot
+from tests.speed import spread
 
 SPECIAL = 0o6000
 
@@ -24,7 +25,7 @@ def tree(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("copy") / "tree")
 
 
-@pytest.fixture(scope="module", params=["default", "no-extents-1k", "inline"])
+@pytest.fixture(scope="module", params=spread(["default", "no-extents-1k", "inline"]))
 def image_path(
     tree: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:

@@ -36,6 +36,7 @@ from tests.diskkit import (
 from tests.maker import make_ext4, make_gpt
 from tests.maker.realdisks import fill, make_table
 from tests.restored import snapshot
+from tests.speed import rows
 from tests.work import at_most
 
 PATIENCE_CALLS = 2_000_000  # for one disk; most take a twentieth of these
@@ -93,7 +94,7 @@ class TestContents:
             identify(Device(io.BytesIO(data_of(name)[:size])))
 
 
-@pytest.mark.parametrize("name", DISKS)
+@rows("name", DISKS, quick=2)
 def test_partitions_are_those_that_partx_sees(name: str) -> None:
     theirs = listed(name)
     if name == "logical":
@@ -334,7 +335,7 @@ class TestTemplate:
 class TestMounts:
     """Other lines in the same disk."""
 
-    @pytest.mark.parametrize(
+    @rows(
         "source",
         [
             f"UUID={UUIDS}b",
@@ -354,6 +355,7 @@ class TestMounts:
             "/dev/disk/by-label/home",
             "/dev/disk/by-partlabel/user\\134x20data",
         ],
+        quick=3,
     )
     def test_name_their_partition_in_many_ways(self, source: str) -> None:
         with opened(with_fstab(f"/dev/sda2 / ext4\n{source} /home ext4")) as image:
@@ -386,7 +388,7 @@ class TestMounts:
         with opened(with_fstab(f"{HOME} /users ext4\nUUID={UUIDS}c /users/user/data")) as image:
             assert places(image) == {2: "/", 3: "/home", 5: "/home/user/data"}
 
-    @pytest.mark.parametrize(
+    @rows(
         "line",
         [
             f"UUID={UUIDS}a /srv ext4",  # the root itself
@@ -404,6 +406,7 @@ class TestMounts:
             "=b /home ext4",
             "\x00\x01 /home",
         ],
+        quick=5,
     )
     def test_that_make_no_sense_change_nothing(self, line: str) -> None:
         with opened(with_fstab(line)) as image:
@@ -463,6 +466,7 @@ class TestMounts:
             with pytest.raises(Damaged, match="/srv"):
                 image.stat("/srv/data/old")
 
+    @pytest.mark.slow
     def test_by_a_name_of_another_disk_are_not_taken_for_hidden_ones(self) -> None:
         """Even if something else on this disk is encrypted."""
         data = data_of("unreadable")
@@ -479,9 +483,7 @@ class TestMounts:
             with opened(data[:at] + line + data[at + len(line) :]) as image:
                 assert (image.notes("/data") == ()) is is_hidden, text
 
-    @pytest.mark.parametrize(
-        "device", ["/dev/disk/by-id/ata-X-part5", "/dev/sdb5", "/dev/disk/by-path/pci-0-part5"]
-    )
+    @rows("device", ["/dev/disk/by-id/ata-X-part5", "/dev/sdb5", "/dev/disk/by-path/pci-0-part5"])
     def test_by_a_name_that_may_be_this_disks_are_an_error(self, device: str) -> None:
         """Or `/srv/data` were empty, with status 0, and its files in the partition beside it."""
         root = f"UUID={UUIDS}a / ext4"
@@ -639,6 +641,7 @@ def _mbr_entry(start: int, size: int) -> bytes:
 
 
 class TestHostile:
+    @pytest.mark.slow
     def test_damage_at_random(self, tmp_path: Path) -> None:
         """In tables, superblocks, folders and `/etc/fstab`; of what holds no files' data."""
         chance = random.Random(10)
@@ -653,6 +656,7 @@ class TestHostile:
                     bad[chance.choice(used)] = chance.choice((0, 1, 5, 0x7F, 0x80, 0xFF, 0x2F))
                 _survives(bytes(bad), tmp_path / f"{name}-{number}")
 
+    @pytest.mark.slow
     def test_lines_at_random(self, tmp_path: Path) -> None:
         chance = random.Random(11)
         words = [

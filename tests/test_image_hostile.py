@@ -83,6 +83,7 @@ def survives(path: Path, out: Path) -> None:
 class TestFlippedBytes:
     """Damage in what is not data: all of a small image's tables, at random."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "features",
         [

@@ -13,6 +13,7 @@ from qbackup.errors import Damaged, QBackupError, UnsupportedFormat
 from qbackup.image.device import Device
 from qbackup.image.partitions import Partition, find_partitions
 from tests.diskkit import DISKS, data_of, listed, opened
+from tests.speed import rows
 from tests.work import at_most
 
 SECTOR = 512
@@ -49,7 +50,7 @@ class TestReal:
         names = [part.name for part in found(data_of("home"))]
         assert names == ["EFI System", "system", "user data", "swap", "spare"]
 
-    @pytest.mark.parametrize("place", [512 + 8, 512 + 72, 1024 + 5, 1024 + 129])
+    @rows("place", [512 + 8, 512 + 72, 1024 + 5, 1024 + 129])
     def test_a_damaged_gpt_is_read_from_its_copy(self, place: int) -> None:
         data = bytearray(data_of("home"))
         data[place] ^= 1
@@ -140,6 +141,7 @@ class TestLogical:
         assert [part.number for part in found(data)] == [1]
 
 
+@pytest.mark.slow
 def test_no_bytes_break_it() -> None:
     chance = random.Random(3)
     for _ in range(300):

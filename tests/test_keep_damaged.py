@@ -24,6 +24,7 @@ from tests.librarybackup import CHUNK, IMAGE, KIB, NOISE, PASSPHRASE, TEXT, Made
 from tests.maker import BackupMaker, Member, assemble, drop, flip_byte, get, make_sparse, replace
 from tests.restored import of_tree, snapshot, statuses
 from tests.sources import Failing, piped
+from tests.speed import rows
 from tests.work import at_most
 
 HEADER = 512
@@ -93,8 +94,8 @@ def chunk_spans(*indexes: int, size: int = CHUNK) -> list[tuple[int, int]]:
 class TestUncompressed:
     """Everything behind a lost chunk stands in its place."""
 
-    @pytest.mark.parametrize("lost", [(1,), (2,), (3, 4), (1, 3, 5), (6,), (5, 6)])
-    @pytest.mark.parametrize("how", ["flipped", "missing"])
+    @rows("lost", [(1,), (2,), (3, 4), (1, 3, 5), (6,), (5, 6)])
+    @rows("how", ["flipped", "missing"])
     def test_an_image_without_holes(
         self, made: Made, tmp_path: Path, lost: tuple[int, ...], how: str
     ) -> None:
@@ -115,7 +116,7 @@ class TestUncompressed:
         assert not (tmp_path / "out/vault/private.img").exists()
         assert not list((tmp_path / "out").rglob("*.part"))
 
-    @pytest.mark.parametrize("lost", [(1,), (2,), (1, 3)])
+    @rows("lost", [(1,), (2,), (1, 3)])
     def test_an_image_with_holes(self, made: Made, tmp_path: Path, lost: tuple[int, ...]) -> None:
         assemble(flipped(made.members, [PERSONAL.format(i) for i in lost]), tmp_path / "damaged")
         result = only_bad(keep(tmp_path / "damaged", tmp_path / "out"))
@@ -227,8 +228,8 @@ class TestTheMapIsLost:
 class TestCompressed:
     """Everything up to the lost chunk is there, and nothing behind it."""
 
-    @pytest.mark.parametrize("name", ["gzip", "pigz", "xz", "zstd", "bzip2", "lzma"])
-    @pytest.mark.parametrize("lost", [8, -1])
+    @rows("name", ["gzip", "pigz", "xz", "zstd", "bzip2", "lzma"])
+    @rows("lost", [8, -1])
     def test_an_image(self, maker: MakerFactory, tmp_path: Path, name: str, lost: int) -> None:
         made, backup = compressed(maker, name, tmp_path)
         chunks = [m.name for m in made.members() if m.name.startswith("vm1/private.img")]
@@ -350,9 +351,9 @@ class TestNames:
         assert {r.state for r in result.ranges} == {"good", "lost"}
         assert {path.read_bytes() for path in folder.iterdir()} == {b"mine"}
 
-    @pytest.mark.parametrize("overwrite", [False, True])
-    @pytest.mark.parametrize("order", [1, -1])
-    @pytest.mark.parametrize("name", ["private.img.damaged", "Private.img.DAMAGED"])
+    @rows("overwrite", [False, True])
+    @rows("order", [1, -1])
+    @rows("name", ["private.img.damaged", "Private.img.DAMAGED"])
     def test_a_file_of_the_backup_with_such_a_name_is_restored(
         self, maker: MakerFactory, tmp_path: Path, overwrite: bool, order: int, name: str
     ) -> None:

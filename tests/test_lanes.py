@@ -36,6 +36,7 @@ from qbackup.limits import GIB, MIB
 from qbackup.mixing import expand, finish
 from qbackup.passes import WIDTH
 from qbackup.scrypt import ScryptParameters
+from tests.speed import rows
 
 LANE = 1024  # bytes of a lane with r = 8
 
@@ -87,7 +88,7 @@ def run_python(program: str, **environment: str) -> str:
 
 
 class TestKernel:
-    @pytest.mark.parametrize(
+    @rows(
         ("secret", "salt", "log2_n", "p", "key"),
         [
             (
@@ -118,6 +119,7 @@ class TestKernel:
         mixed = b"".join(kernel.romix(piece, job.parameters, memory) for piece in passes)
         assert finish(job, mixed).hex() == key
 
+    @pytest.mark.slow
     @given(
         st.binary(max_size=50),
         st.binary(max_size=50),
@@ -317,8 +319,8 @@ class TestLoading:
         )
         assert run_python(program).split() == ["loaded"]
 
-    @pytest.mark.parametrize("count", range(1, WIDTH + 1))
-    @pytest.mark.parametrize("lane", [0, -1])
+    @rows("count", range(1, WIDTH + 1), quick=2)
+    @rows("lane", [0, -1], quick=2)
     def test_code_that_gives_wrong_keys_is_refused(
         self, kernel: LaneKernel, count: int, lane: int
     ) -> None:
@@ -389,7 +391,7 @@ class TestVectors:
 
         assert parts_of(lanes) == parts
 
-    @pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3", "x86-64-v4"])
+    @rows("processor", ["x86-64", "x86-64-v3", "x86-64-v4"])
     @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of another kind")
     def test_of_any_width_give_the_same(
         self, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch, processor: str
@@ -493,6 +495,7 @@ class TestMemory:
         page = content(memory.reserve(self.SMALL + mmap.PAGESIZE))
         assert page == numbers(self.SMALL + mmap.PAGESIZE)
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="not told here")
     def test_shrinking_and_closing_free_it(self) -> None:
         def resident() -> int:

@@ -14,6 +14,7 @@ from qbackup.limits import Limits
 from qbackup.metadata import QubeRecord, QubeTable, parse_qubes_xml
 from tests.maker import BackupMaker
 from tests.maker.qubesxml import LABELS, Domain, qubes_xml
+from tests.speed import rows
 
 
 def parse(document: str | bytes, limits: Limits | None = None) -> tuple[QubeRecord, ...]:
@@ -274,7 +275,7 @@ class TestRefusedDocuments:
             parse(text, Limits(metadata=len(text) - 1))
         assert caught.value.limit == "metadata"
 
-    @pytest.mark.parametrize("shape", ["flat", "deep", "attributes", "one tag", "one text"])
+    @rows("shape", ["flat", "deep", "attributes", "one tag", "one text"])
     def test_more_elements_than_memory_is_meant_for(self, shape: str) -> None:
         """A tree in memory takes far more than its text when its elements are tiny."""
         count = Limits().metadata // 16
@@ -289,6 +290,7 @@ class TestRefusedDocuments:
             parse(shapes[shape])
         assert caught.value.limit == "metadata"
 
+    @pytest.mark.slow
     def test_as_many_qubes_as_no_system_has_are_read(self) -> None:
         """Of 16 MiB of what Qubes writes the limit on elements takes little away."""
         volume = "<volume name='x' pool='vm-pool' vid='q/vm-x' size='1' rw='True' source='y'/>"

@@ -20,6 +20,7 @@ from qbackup.keys import Derivation
 from qbackup.lanes import LaneKernel, LaneMemory, lane_mix, load_kernel
 from qbackup.mixing import expand, finish, mix
 from qbackup.scrypt import ScryptParameters
+from tests.speed import rows
 from tests.test_lanes import key_of, need_llvmlite
 
 SECRET = b"correct horse battery staple"
@@ -120,6 +121,7 @@ class TestKeys:
     def test_are_openssls_without_a_kernel(self, no_kernel: list[str], job: Derivation) -> None:
         assert mixed_key(job) == key_of(job)
 
+    @pytest.mark.slow
     @given(st.one_of(derivations, at_r_8))
     @each_example_alike
     def test_are_openssls_with_one(self, kernel: CountingKernel, job: Derivation) -> None:
@@ -271,7 +273,7 @@ class TestTravelling:
         assert b"qbackup.mixing" in parcel
         assert len(parcel) < 100
 
-    @pytest.mark.parametrize("p", [1, 5, 12])
+    @rows("p", [1, 5, 12])
     def test_the_arguments_hold_neither_passphrase_nor_salt_nor_key(self, p: int) -> None:
         salt = b"a salt of 32 bytes, quite unique"
         job = Derivation(SECRET, salt, ScryptParameters(4, 8, p))

@@ -24,6 +24,7 @@ from qbackup.pipeline.ticket import Holder, Ticket
 from qbackup.scrypt import ScryptParameters
 from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
+from tests.speed import rows
 from tests.test_lanes import need_llvmlite
 
 MIB = 1 << 20
@@ -183,23 +184,23 @@ Pools = Callable[..., KeyPool]
 
 
 class TestThreeWays:
-    @pytest.mark.parametrize("jobs", [1, 2, 8])
-    @pytest.mark.parametrize("count", [1, 3, 9])
+    @rows("jobs", [1, 2, 8])
+    @rows("count", [1, 3, 9])
     def test_whole(self, pools: Pools, jobs: int, count: int) -> None:
         deriver = Watched(mixes=False)
         check_keys(pools(deriver, jobs), count)
         assert set(deriver.seen.ways) == {"whole"}
 
-    @pytest.mark.parametrize("jobs", [1, 2, 8])
-    @pytest.mark.parametrize("count", [1, 3, 9])
+    @rows("jobs", [1, 2, 8])
+    @rows("count", [1, 3, 9])
     def test_lanes_singly(self, pools: Pools, jobs: int, count: int) -> None:
         deriver = Watched()
         check_keys(pools(deriver, jobs), count)
         assert set(deriver.seen.ways) == {"singly"}
         assert sum(deriver.seen.lanes) == LANES.p * count, "none of them twice"
 
-    @pytest.mark.parametrize("jobs", [1, 2])
-    @pytest.mark.parametrize("count", [1, 3, 9])
+    @rows("jobs", [1, 2])
+    @rows("count", [1, 3, 9])
     def test_by_the_kernel(self, pools: Pools, kernel: LaneKernel, jobs: int, count: int) -> None:
         deriver = Watched(lambda lanes: kernel)
         pool = ready(pools(deriver, jobs))
@@ -233,11 +234,9 @@ class TestThreeWays:
 
 
 class TestWaysThatFail:
-    @pytest.mark.parametrize(
-        "error", [RuntimeError("broken"), NotEnoughMemory("short"), MemoryError()], ids=repr
-    )
-    @pytest.mark.parametrize("good", [0, 1, 2])
-    @pytest.mark.parametrize("mixes", [True, False])
+    @rows("error", [RuntimeError("broken"), NotEnoughMemory("short"), MemoryError()], ids=repr)
+    @rows("good", [0, 1, 2])
+    @rows("mixes", [True, False])
     def test_a_kernel_that_fails_in_the_middle_costs_no_key(
         self, pools: Pools, kernel: LaneKernel, error: Exception, good: int, mixes: bool
     ) -> None:
@@ -255,7 +254,7 @@ class TestWaysThatFail:
         check_keys(pool, 3)
         assert deriver.seen.ways.count("kernel") == failed, "it is not tried again"
 
-    @pytest.mark.parametrize("good", [0, 1, 3])
+    @rows("good", [0, 1, 3])
     def test_lanes_that_fail_are_done_by_a_backend(self, pools: Pools, good: int) -> None:
         deriver: Watched
 
@@ -567,8 +566,8 @@ class TestThreadsThatCanNotBeStarted:
                 ticket.wait()
         check_keys(pool, 3)
 
-    @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-    @pytest.mark.parametrize("mixes", [True, False])
+    @rows("error", [RuntimeError("can't start new thread"), MemoryError()])
+    @rows("mixes", [True, False])
     def test_one_that_runs_does_the_work(
         self, pools: Pools, monkeypatch: pytest.MonkeyPatch, error: Exception, mixes: bool
     ) -> None:
@@ -672,6 +671,7 @@ class TestSpeculation:
 
 
 class TestTheBudget:
+    @pytest.mark.slow
     def test_is_never_exceeded_whatever_way_keys_come(
         self, pools: Pools, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -22,6 +22,7 @@ from tests.conftest import MakerFactory
 from tests.maker import assemble, flip_byte, get, replace
 from tests.restored import errors, statuses
 from tests.sources import piped
+from tests.speed import rows
 
 VECTOR = vectorfiles.backup_path("gzip-r401rc1")
 SAID = "was written by Qubes R4.0.1-rc1"
@@ -69,7 +70,7 @@ class TestVector:
         elif name != "cat":
             assert ended.err.count(SAID) == 1
 
-    @pytest.mark.parametrize("name", ["list", "verify"])
+    @rows("name", ["list", "verify"])
     def test_from_a_pipe(self, name: str, tmp_path: Path) -> None:
         (tmp_path / "p").write_text(SMALL_SECRET)
         ended = run(name, "-", "-p", tmp_path / "p", stdin=VECTOR.read_bytes())

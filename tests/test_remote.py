@@ -26,6 +26,7 @@ from qbackup.scrypt import ScryptParameters
 from tests import alter, librarybackup, restored
 from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
+from tests.speed import rows
 from tests.test_pool import Gate, Watched, job, key_of
 
 COUNT = 12
@@ -148,6 +149,7 @@ class TestExecutors:
             busy(pool)
             check_keys(pool)
 
+    @pytest.mark.slow
     def test_processes(self, pools: Pools) -> None:
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(2, mp_context=context) as executor:
@@ -160,6 +162,7 @@ class TestExecutors:
         busy(pool)
         check_keys(pool)
 
+    @pytest.mark.slow
     def test_this_machine_works_beside_it(self, pools: Pools) -> None:
         with ThreadPoolExecutor(1) as threads_:
             executor = Recorded(threads_.submit)
@@ -207,7 +210,7 @@ class TestExecutors:
 class TestOnesThatFail:
     """It costs time, and nothing else."""
 
-    @pytest.mark.parametrize(
+    @rows(
         "answer",
         [
             wrong_bytes,
@@ -236,6 +239,7 @@ class TestOnesThatFail:
         assert [ticket.wait() for ticket in tickets] == [key_of(one) for one in jobs]
         ticket.wait()
 
+    @pytest.mark.slow
     def test_shut_down_in_the_middle(self, pools: Pools) -> None:
         executor = ThreadPoolExecutor(1)
         pool = pools(executor, here=True)
@@ -272,7 +276,7 @@ class TestOnesThatFail:
         check_keys(pool, 3)
         assert len(executor.calls) == 4
 
-    @pytest.mark.parametrize("answer", [wrong_bytes, of_error(ValueError("broken"))])
+    @rows("answer", [wrong_bytes, of_error(ValueError("broken"))])
     def test_one_that_was_never_right_is_not_asked_again(
         self, pools: Pools, answer: Callable[..., Future[Any]]
     ) -> None:

@@ -33,6 +33,7 @@ from tests.maker import (
     run,
 )
 from tests.restored import JOURNAL, content, errors, snapshot, statuses
+from tests.speed import rows
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -691,7 +692,7 @@ class TestSparse:
 class TestHostileNames:
     """What an attacker appends to the archive, or a stranger puts into a backup of his own."""
 
-    @pytest.mark.parametrize(
+    @rows(
         "forged",
         [
             forged_archive("../../evil.000.enc", b"x" * 200),
@@ -758,7 +759,7 @@ class TestHostileNames:
         assert maker.qubes_xml != document
         return maker.write(folder / "backup"), maker.passphrase
 
-    @pytest.mark.parametrize(
+    @rows(
         "name",
         [
             "../evil",
@@ -772,6 +773,7 @@ class TestHostileNames:
             "e&#10;vil",
             "x" * 300,
         ],
+        quick=2,
     )
     def test_a_qube_with_an_evil_name_is_refused(
         self, tools: None, tmp_path: Path, name: str
@@ -842,7 +844,7 @@ class TestHostileNames:
         assert placed[f"work/{last}"] == f"work/{there}"
         assert len(found) == len(names)
 
-    @pytest.mark.parametrize(
+    @rows(
         ("name", "folder"),
         [
             ("qubes.xml", "qubes%2Exml"),
@@ -855,6 +857,7 @@ class TestHostileNames:
             (".qback\u200cup-lock", "%2Eqback\u200cup-lock"),
             ("a%2Epart", "a%252Epart"),
         ],
+        quick=2,
     )
     def test_a_qube_in_the_way_of_a_restore_s_own_files_has_another_folder(
         self, tools: None, tmp_path: Path, name: str, folder: str
@@ -873,6 +876,7 @@ class TestHostileNames:
             assert result.restored_as == f"{folder}/private.img"
             assert qbackup.names.display(folder) in result.notes[0]
 
+    @pytest.mark.slow
     def test_what_is_left_of_a_damaged_file_of_such_a_qube_is_found(
         self, tools: None, tmp_path: Path
     ) -> None:

@@ -26,6 +26,7 @@ from tests.maker import BackupMaker, assemble, drop
 from tests.maker import run as run_tool
 from tests.restored import JOURNAL, Snapshot, content, errors, snapshot, statuses
 from tests.sources import piped
+from tests.speed import rows
 from tests.test_cli_signals import wait_for_derivation
 from tests.testkit import vector
 
@@ -180,6 +181,7 @@ class TestKept:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_says_it(self, out: Path) -> None:
         assert run("restore", SAMPLE, "vault", "-o", out, *KEY).status == 0
         ended = run("restore", SAMPLE, "-o", out, *KEY)
@@ -187,6 +189,7 @@ class TestCommand:
         assert "All 5 files are there, verified and whole" in ended.out
         assert "; 1 of them there before, and read again" in ended.out
 
+    @pytest.mark.slow
     def test_says_it_in_json(self, out: Path) -> None:
         assert run("restore", SAMPLE, "-o", out, *KEY).status == 0
         ended = run("restore", SAMPLE, "-o", out, "--json", *KEY)
@@ -196,6 +199,7 @@ class TestCommand:
         assert {file["status"] for file in files} == {"kept"}
         assert all(file["size"] and file["chunks"] for file in files if file["qube"])
 
+    @pytest.mark.slow
     def test_a_changed_file_is_status_1(self, out: Path) -> None:
         assert run("restore", SAMPLE, "-o", out, *KEY).status == 0
         (out / "vault/private.img").write_bytes(b"mine")
@@ -324,7 +328,7 @@ class TestHome:
         "too deep": lambda user: (user / "/".join("d" * 300)).mkdir(parents=True),
     }
 
-    @pytest.mark.parametrize("change", CHANGES)
+    @rows("change", CHANGES, quick=3)
     def test_a_change_is_seen_and_left_alone(
         self, home: tuple[Path, str], out: Path, change: str
     ) -> None:
@@ -408,7 +412,7 @@ class TestHome:
 
 
 class TestInterrupted:
-    @pytest.mark.parametrize("file", ["personal/text", "vault/private.img", "dom0/user"])
+    @rows("file", ["personal/text", "vault/private.img", "dom0/user"])
     def test_at_a_file_and_run_again(
         self, backup: BackupArchive, out: Path, final: Snapshot, file: str
     ) -> None:
@@ -424,6 +428,7 @@ class TestInterrupted:
         assert kept == {name for name in there if not name.startswith("dom0/")}
         assert snapshot(out, folders=True) == final
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
     def test_by_a_signal(self, tmp_path: Path, out: Path, number: int) -> None:
         """In the middle of a file whose derivation takes minutes; then with the real backup."""
@@ -465,6 +470,7 @@ class TestLock:
 
 
 class TestKills:
+    @pytest.mark.slow
     @pytest.mark.parametrize("overwrite", [False, True], ids=["empty folder", "overwriting"])
     def test_at_random_moments(
         self, made: Made, tmp_path: Path, overwrite: bool, capsys: pytest.CaptureFixture[str]
@@ -475,6 +481,7 @@ class TestKills:
             print(f"\n{killed}")
         assert killed.kills == count
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("where", ["calls", "overwriting"])
     def test_before_every_call_that_changes_something(self, tools: None, where: str) -> None:
         """In a process of its own, which has no threads before it forks."""
@@ -485,6 +492,7 @@ class TestKills:
 
 
 class TestTwoAtOnce:
+    @pytest.mark.slow
     def test_the_second_is_refused_and_the_first_goes_on(self, tmp_path: Path, out: Path) -> None:
         endless = alter.with_parameters(
             SAMPLE, tmp_path / "endless", "vm2/private.img.000.enc", 14, 8, 1 << 11
@@ -500,6 +508,7 @@ class TestTwoAtOnce:
             first.kill()
         assert run("restore", SAMPLE, "-o", out, *KEY).status == 0, "the lock went with the process"
 
+    @pytest.mark.slow
     def test_of_many_one_at_a_time_writes(self, out: Path, tmp_path: Path) -> None:
         arguments = ("restore", SAMPLE, "-o", out, "-q", *KEY)
         running = [start(*arguments) for _ in range(4)]

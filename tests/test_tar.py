@@ -24,6 +24,7 @@ from qbackup.tar import (
 )
 from tests.maker import make_sparse, run, sparse_map, write_sparse_tar
 from tests.maker.tarwriter import sparse_header
+from tests.speed import rows
 from tests.tarbytes import (
     BLOCK,
     GNU,
@@ -525,7 +526,7 @@ class TestSparseMaps:
             with pytest.raises(Damaged, match="stored size"):
                 read_headers(data)
 
-    @pytest.mark.parametrize("make", [old_gnu_sparse, pax_sparse])
+    @rows("make", [old_gnu_sparse, pax_sparse])
     def test_of_100_000_entries_are_read(self, make: Any) -> None:
         extents = [(n * 8192, 512) for n in range(100_000)]
         member = read(make([*extents, (100_000 * 8192, 0)], 100_000 * 8192))
@@ -656,6 +657,7 @@ class TestRealSparseFiles:
             with pytest.raises(Damaged, match=r"1\.0"):
                 read_headers(data)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("options", [["--format=gnu"], ["--format=posix"]], ids=str)
     def test_gnu_tar_with_100_000_extents(
         self, tools: None, tmp_path: Path, options: list[str]

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ import qbackup
 from qbackup import Limits, Report
 from tests.commandline import call
 from tests.restored import content, statuses
+from tests.speed import rows
 from tests.tarbytes import header
 from tests.testkit import generate, runner, vector
 from tests.testkit.vector import EXPECTATIONS, LOSSES, SOURCES, Vector
@@ -40,6 +41,23 @@ def one_of_each() -> list[str]:
     return sorted({*kinds.values(), *pipes})
 
 
+def library_ways() -> Iterator[Any]:
+    """Every vector and way to read it. One way of each is quick, and all those of `one_of_each`."""
+    both = one_of_each()
+    for name, chosen in VECTORS.items():
+        for number, way in enumerate(runner.sources(chosen)):
+            is_slow = number > 0 and name not in both
+            yield pytest.param(name, way, marks=pytest.mark.slow if is_slow else ())
+
+
+def command_ways() -> Iterator[Any]:
+    """Every vector that the command can have from a file, but for those below."""
+    quick = one_of_each()
+    for name, chosen in VECTORS.items():
+        if chosen.source != "pipe" and name not in OTHER_READINGS:
+            yield pytest.param(name, marks=() if name in quick else pytest.mark.slow)
+
+
 @pytest.fixture
 def backup(name: str, tmp_path: Path) -> Path:
     """The vector's backup as a file."""
@@ -48,25 +66,23 @@ def backup(name: str, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", NAMES)
 class TestEveryVector:
-    def test_through_the_library(self, name: str, backup: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("name", "way"), library_ways())
+    def test_through_the_library(self, name: str, way: str, backup: Path, tmp_path: Path) -> None:
         chosen = VECTORS[name]
-        for way in runner.sources(chosen):
-            arena = runner.Arena(tmp_path / way)
-            runner.check(chosen, runner.restore(chosen, backup, way, arena.out))
-            arena.check(chosen)
+        arena = runner.Arena(tmp_path / way)
+        runner.check(chosen, runner.restore(chosen, backup, way, arena.out))
+        arena.check(chosen)
 
+    @pytest.mark.parametrize("name", command_ways())
     def test_through_the_command(self, name: str, backup: Path, tmp_path: Path) -> None:
         chosen = VECTORS[name]
-        if chosen.source == "pipe" or name in OTHER_READINGS:  # below
-            return
         arena = runner.Arena(tmp_path / "arena")
         runner.check(chosen, runner.restore_by_command(chosen, backup, arena.out))
         arena.check(chosen)
 
 
-@pytest.mark.parametrize("name", one_of_each())
+@rows("name", one_of_each(), quick=3)
 def test_a_process_says_and_leaves_the_same(name: str, backup: Path, tmp_path: Path) -> None:
     chosen = VECTORS[name]
     arena = runner.Arena(tmp_path / "arena")
