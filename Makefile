@@ -1,6 +1,6 @@
 # make demo   sets up .venv, restores the sample backup and shows what came out
 # make test   sets up .venv with the test extras and runs the quick tests: every promise, in minutes
-# make test-all   those and the slow ones; make test-slow: the slow ones alone
+# make test-all   these and the slow ones; make test-slow: the slow ones alone
 # make fuzz   sets up .venv with the fuzzer and runs each harness for FUZZ_SECONDS
 # make check  lint, format and types
 # make docs   the documentation as a site, in build/site; a warning is an error

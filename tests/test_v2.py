@@ -92,7 +92,7 @@ class Kit:
         return replace(members, f"{name}.hmac", self.maker.proof_of(content))
 
 
-@pytest.fixture(scope="module", params=["beta", "candidate", "zlib", "plain", "gzip"])
+@pytest.fixture(scope="module", params=spread(["beta", "candidate", "zlib", "plain", "gzip"], quick=2))
 def kit(
     request: pytest.FixtureRequest, tools: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Kit:

@@ -52,8 +52,8 @@ KINDS = {
 WAYS = {
     "encrypted and compressed, from a file": (True, "gzip", False),
     "encrypted and raw, from a pipe": (True, None, True),
-    "plain and compressed, from a pipe": (False, "gzip", True),
     "plain and raw, from a file": (False, None, False),
+    "plain and compressed, from a pipe": (False, "gzip", True),
 }
 
 
@@ -77,7 +77,7 @@ def make_kit(folder: Path, encrypted: bool, compression_filter: str | None, **op
     return Kit(maker, home)
 
 
-@pytest.fixture(scope="module", params=list(WAYS.values()), ids=list(WAYS))
+@pytest.fixture(scope="module", params=spread([*WAYS.values()], quick=2), ids=list(WAYS))
 def kit(
     tools: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Kit:
@@ -168,7 +168,7 @@ class TestNothingIsWrong:
         assert snapshot(tmp_path / "out") == kit.whole()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@rows("kind", KINDS, quick=3)
 class TestOneChunk:
     @pytest.mark.parametrize("offset", [0, 5, 12, 16, 100, -17, -1])
     def test_a_flipped_byte_costs_its_file_only(
