@@ -27,6 +27,7 @@ from benchmarks.speeds import typical
 from qbackup.keys import Deriver
 from qbackup.pipeline import Pipeline
 from qbackup.scrypt import ScryptParameters
+from tests.speed import rows
 
 SPEEDS = typical()
 DISK = SPEEDS.on(8000)
@@ -124,7 +125,7 @@ def test_nothing_is_faster_than_the_work_by_workers(
     assert outcome.seconds >= sum(outcome.work) / cores
 
 
-@pytest.mark.parametrize("cores", [*CORES, 256])
+@rows("cores", [*CORES, 256], quick=21)
 def test_nothing_is_faster_than_the_longest_file_or_the_disks(
     cores: int, backup: Backup, rates: Rates
 ) -> None:
@@ -186,6 +187,7 @@ def test_what_is_scarce_is_what_limits() -> None:
     assert limit(near) == "window"
 
 
+@pytest.mark.slow
 def test_long_backups_go_on_as_their_beginnings(parameters: ScryptParameters) -> None:
     machine, stored = Machine(8, 8 * BUDGET), 3000 * CHUNK
     for shape in SHAPES:

@@ -27,6 +27,7 @@ from tests.commandline import Ended, Terminal, call, run
 from tests.conftest import MakerFactory
 from tests.maker import Format3Maker, Settings, assemble, flip_byte
 from tests.qvmtools import SHELLS, MadeQube, NewQubes, ScriptRun, run_script
+from tests.speed import rows
 
 R4 = vectorfiles.backup_path("settings-of-r4")
 R3 = vectorfiles.backup_path("v3-settings")
@@ -282,7 +283,7 @@ class TestFailures:
         )
         assert ["qvm-features", "--", "work", "service.cups", "1"] in result.calls
 
-    @pytest.mark.parametrize("step", [["del"], ["dsthost=192.168.0.0/16"], ["action=drop"]])
+    @rows("step", [["del"], ["dsthost=192.168.0.0/16"], ["action=drop"]])
     def test_a_firewall_that_is_not_complete_cuts_the_qube_off(
         self, shell: str, step: list[str], tmp_path: Path
     ) -> None:
@@ -295,7 +296,7 @@ class TestFailures:
         mine = [call[-1] for call in prefs if call[2] == "work"]
         assert mine == ["sys-vpn", ""]
 
-    @pytest.mark.parametrize(("name", "value"), [("netvm", "sys-vpn"), ("default_dispvm", "dvm")])
+    @rows(("name", "value"), [("netvm", "sys-vpn"), ("default_dispvm", "dvm")])
     def test_a_network_that_can_not_be_had_is_none_and_not_the_default_one(
         self, shell: str, name: str, value: str, tmp_path: Path
     ) -> None:
@@ -366,9 +367,7 @@ class TestFailures:
 
 
 class TestTheFolder:
-    @pytest.mark.parametrize(
-        "name", ["a b", "it's $(x)", "-n", "new\nline\n", "b\\ack", "Żółw", "e\x1b[31m"]
-    )
+    @rows("name", ["a b", "it's $(x)", "-n", "new\nline\n", "b\\ack", "Żółw", "e\x1b[31m"])
     def test_is_taken_exactly(self, shell: str, name: str, tmp_path: Path) -> None:
         (tmp_path / name / "work").mkdir(parents=True)
         (tmp_path / name / "work/private.img").write_bytes(b"image")

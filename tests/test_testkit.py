@@ -154,6 +154,7 @@ class TestVectors:
         both = {name.removesuffix("-file") for name in said["file"]}
         assert both == {name.removesuffix("-pipe") for name in said["pipe"]}
 
+    @pytest.mark.slow
     def test_are_what_the_generator_makes(self, tools: None, tmp_path: Path) -> None:
         """But for salts: the heads are the same."""
         made = {chosen.name: chosen.head() for chosen in generate.make(tmp_path)}

@@ -79,6 +79,7 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 
 class TestHttp:
+    @pytest.mark.slow
     def test_with_ranges(self, ranges: type[Ranges], expected: Snapshot, tmp_path: Path) -> None:
         with http_server(SAMPLE.parent, ranges) as url:
             ended = run("restore", f"{url}/{SAMPLE.name}", "-o", tmp_path / "out", *KEY)
@@ -86,6 +87,7 @@ class TestHttp:
         assert snapshot(tmp_path / "out") == expected
         assert ranges.asked
 
+    @pytest.mark.slow
     def test_without_ranges_it_is_a_pipe(self, expected: Snapshot, tmp_path: Path) -> None:
         with http_server(SAMPLE.parent, Files) as url:
             ended = run("restore", f"{url}/{SAMPLE.name}", "-o", tmp_path / "out", *KEY)
@@ -95,12 +97,14 @@ class TestHttp:
         assert refused.status == 2
         assert "from a pipe" in refused.err
 
+    @pytest.mark.slow
     def test_requests_are_few(self, ranges: type[Ranges], tmp_path: Path) -> None:
         """A small backup has more than fifty small parts, all in one or two windows."""
         with http_server(SAMPLE.parent, ranges) as url:
             assert run("verify", f"{url}/{SAMPLE.name}", *KEY).status == 0
         assert len(ranges.asked) < 10
 
+    @pytest.mark.slow
     def test_one_file_of_a_large_backup_costs_no_more_than_it(
         self, ranges: type[Ranges], tmp_path: Path
     ) -> None:
@@ -138,12 +142,14 @@ class TestHttp:
         ):
             assert backup.is_seekable
 
+    @pytest.mark.slow
     def test_what_is_not_there(self, ranges: type[Ranges]) -> None:
         with http_server(SAMPLE.parent, ranges) as url:
             ended = run("info", f"{url}/nothing")
         assert ended.status == 2
         assert ended.err == f"qbackup: {url}/nothing: there is no such file\n"
 
+    @pytest.mark.slow
     def test_a_server_that_is_not_there(self) -> None:
         ended = run("info", "http://127.0.0.1:1/backup")
         assert ended.status == 5
@@ -185,6 +191,7 @@ class TestHttp:
             report = backup.verify(check=False)
         assert "Timeout" in str(report.errors), report
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("handler", "words"),
         [(Circle, "leads elsewhere without end"), (Locked, "answers 401 Unauthorized")],

@@ -54,6 +54,7 @@ from tests.old_vectors import combed
 from tests.restored import errors, snapshot, statuses
 from tests.secondreader.tar import is_mark
 from tests.sources import Fickle, Recorded, piped
+from tests.speed import rows, spread
 
 KIB = 1024
 SECRET = "correct horse battery staple"
@@ -92,7 +93,9 @@ class Kit:
         return replace(members, f"{name}.hmac", self.maker.proof_of(content))
 
 
-@pytest.fixture(scope="module", params=spread(["beta", "candidate", "zlib", "plain", "gzip"], quick=2))
+@pytest.fixture(
+    scope="module", params=spread(["beta", "candidate", "zlib", "plain", "gzip"], quick=2)
+)
 def kit(
     request: pytest.FixtureRequest, tools: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Kit:
@@ -144,7 +147,7 @@ def named(kit: Kit, name: str) -> str:
 
 
 class TestWhole:
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS)
     def test_every_file_comes_back(self, kit: Kit, way: str, tmp_path: Path) -> None:
         report = restored(kit.assemble(kit.members), way, tmp_path / "out")
         assert report.ok
@@ -181,9 +184,9 @@ class TestWhole:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("index", [0, 2, 4])
-    @pytest.mark.parametrize("offset", [0, 20, -1])
+    @rows("way", WAYS)
+    @rows("index", [0, 2, 4])
+    @rows("offset", [0, 20, -1])
     def test_a_flipped_bit(
         self, kit: Kit, way: str, index: int, offset: int, tmp_path: Path
     ) -> None:
@@ -192,23 +195,23 @@ class TestDamage:
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("index", [0, 2, 4])
+    @rows("way", WAYS, quick=2)
+    @rows("index", [0, 2, 4], quick=2)
     def test_a_missing_chunk(self, kit: Kit, way: str, index: int, tmp_path: Path) -> None:
         name = named(kit, CHUNKS[index])
         backup = kit.assemble(drop(kit.members, name, f"{name}.hmac"))
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img")
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=2)
     def test_a_missing_proof(self, kit: Kit, way: str, tmp_path: Path) -> None:
         name = named(kit, CHUNKS[2])
         backup = kit.assemble(drop(kit.members, f"{name}.hmac"))
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("pair", [(0, 1), (1, 2), (2, 3), (1, 3), (3, 4), (0, 4)])
+    @rows("way", WAYS)
+    @rows("pair", [(0, 1), (1, 2), (2, 3), (1, 3), (3, 4), (0, 4)])
     def test_two_chunks_of_a_file_exchanged(
         self, kit: Kit, way: str, pair: tuple[int, int], tmp_path: Path
     ) -> None:
@@ -217,8 +220,8 @@ class TestDamage:
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img")
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("index", [0, 1, 3, 4])
+    @rows("way", WAYS, quick=2)
+    @rows("index", [0, 1, 3, 4], quick=2)
     def test_the_same_chunk_of_two_files_exchanged(
         self, kit: Kit, way: str, index: int, tmp_path: Path
     ) -> None:
@@ -234,7 +237,7 @@ class TestDamage:
             path = tmp_path / f"out/{name}/private.img"
             assert not path.exists() or path.read_bytes() == content
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=3)
     def test_a_chunk_of_an_older_backup(self, kit: Kit, way: str, tmp_path: Path) -> None:
         """The same passphrase proves it: only its place in another file shows."""
         first, other = named(kit, CHUNKS[1]), named(kit, "vm2/private.img.001")
@@ -244,13 +247,13 @@ class TestDamage:
         report = restored(kit.assemble(members), way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img")
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=3)
     def test_a_cut_chunk(self, kit: Kit, way: str, tmp_path: Path) -> None:
         name = named(kit, CHUNKS[3])
         report = restored(kit.assemble(cut(kit.members, name, -16)), way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=3)
     def test_a_cut_file(self, kit: Kit, way: str, tmp_path: Path) -> None:
         backup = kit.assemble(kit.members)
         truncate(backup, backup.stat().st_size - 45_000)
@@ -260,7 +263,7 @@ class TestDamage:
         assert not (tmp_path / "out/vault/private.img").exists()
         assert "vault/private.img" in errors(report)
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=2)
     def test_qubes_xml_is_damaged_behind_its_proof(
         self, kit: Kit, way: str, tmp_path: Path
     ) -> None:
@@ -279,7 +282,7 @@ class TestDamage:
 
 
 class TestLocked:
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=3)
     def test_a_wrong_passphrase(self, kit: Kit, way: str, tmp_path: Path) -> None:
         backup = kit.assemble(kit.members)
         with pytest.raises(WrongPassphrase), opened(backup, way, passphrase="guess"):
@@ -289,7 +292,7 @@ class TestLocked:
         assert ended.status == 3
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=2)
     def test_another_try_with_the_right_one(self, kit: Kit, way: str, tmp_path: Path) -> None:
         with opened(kit.assemble(kit.members), way, passphrase=None) as archive:
             with pytest.raises(WrongPassphrase):
@@ -330,9 +333,10 @@ class TestKeepDamaged:
         (bad,) = report.bad
         return bad, tmp_path / "out/work/private.img.damaged"
 
-    @pytest.mark.parametrize(
+    @rows(
         ("how", "lost"),
         [("flipped", (1, 3)), ("missing", (2, 3)), ("flipped", (4,)), ("missing", (1,))],
+        quick=3,
     )
     def test_all_but_the_lost_volumes_is_in_its_place(
         self, kit: Kit, how: str, lost: tuple[int, ...], tmp_path: Path
@@ -408,8 +412,8 @@ class TestDigests:
 
         return make
 
-    @pytest.mark.parametrize("digest", ["SHA1", "ripemd160", "SHA256", "sha3-512", "blake2b512"])
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("digest", ["SHA1", "ripemd160", "SHA256", "sha3-512", "blake2b512"], quick=2)
+    @rows("way", WAYS, quick=2)
     def test_are_found_by_trying(
         self, make: Callable[..., Path], digest: str, way: str, tmp_path: Path
     ) -> None:
@@ -517,10 +521,12 @@ def shape_of(volumes: Sequence[bytes]) -> str:
 
 
 class TestVolumes:
-    @pytest.mark.parametrize(
-        "size", [0, 1, 511, 9215, 9216, 9217, 9728, 10_240, 18_944, 19_456, 20_480, 100_000]
+    @rows(
+        "size",
+        [0, 1, 511, 9215, 9216, 9217, 9728, 10_240, 18_944, 19_456, 20_480, 100_000],
+        quick=3,
     )
-    @pytest.mark.parametrize("sparse", [False, True])
+    @rows("sparse", [False, True], quick=3)
     def test_wherever_the_cut_falls_the_image_is_whole(
         self, tools: None, tmp_path: Path, size: int, sparse: bool
     ) -> None:
@@ -532,7 +538,7 @@ class TestVolumes:
             image.write_bytes(content)
         assert image_of(volumes_of(tmp_path / "maker", image, "private.img")) == image.read_bytes()
 
-    @pytest.mark.parametrize("seed", range(12))
+    @rows("seed", range(12), quick=3)
     def test_of_a_folder_every_entry_comes_out(
         self, tools: None, tmp_path: Path, seed: int
     ) -> None:
@@ -554,7 +560,7 @@ class TestVolumes:
             elif path.is_file():
                 assert said == path.read_bytes()
 
-    @pytest.mark.parametrize(
+    @rows(
         ("tape_length", "runs", "shape"),
         [
             (10, 402, "MM"),  # the map ends with the volume
@@ -566,6 +572,7 @@ class TestVolumes:
             (20, 1241, "M.."),
             (20, 1243, ".MM"),
         ],
+        quick=2,
     )
     def test_a_map_of_holes_may_be_cut(
         self, tools: None, tmp_path: Path, tape_length: int, runs: int, shape: str

@@ -33,6 +33,7 @@ from tests.maker import (
 )
 from tests.restored import content, errors, of_tree, snapshot, statuses
 from tests.sources import piped
+from tests.speed import rows, spread
 
 NAMES = {
     "vm1/private.img": "work/private.img",
@@ -170,7 +171,7 @@ class TestNothingIsWrong:
 
 @rows("kind", KINDS, quick=3)
 class TestOneChunk:
-    @pytest.mark.parametrize("offset", [0, 5, 12, 16, 100, -17, -1])
+    @rows("offset", [0, 5, 12, 16, 100, -17, -1], quick=3)
     def test_a_flipped_byte_costs_its_file_only(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, offset: int
     ) -> None:
@@ -187,7 +188,7 @@ class TestOneChunk:
             "damaged", name, says="HMAC", chunk=chunk
         )
 
-    @pytest.mark.parametrize("proof", [b"", b"(stdin)= ", b"(stdin)= 00", b"x" * 4096])
+    @rows("proof", [b"", b"(stdin)= ", b"(stdin)= 00", b"x" * 4096], quick=2)
     def test_an_hmac_that_is_none(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, proof: bytes
     ) -> None:
@@ -225,7 +226,7 @@ class TestOneChunk:
         outcome = after(replace(kit.members, f"{chunk}.hmac", other))
         outcome.lost("damaged", name, says="don't fit", chunk=chunk)
 
-    @pytest.mark.parametrize("size", [0, 8, 16, -1, -16])
+    @rows("size", [0, 8, 16, -1, -16], quick=3)
     def test_cut_short(self, kit: Kit, after: Callable[..., Outcome], kind: str, size: int) -> None:
         chunk, name = chunk_of(kit, kind)
         after(cut(kit.members, chunk, size)).lost("damaged", name, chunk=chunk)

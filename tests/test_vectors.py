@@ -25,7 +25,8 @@ from tests.sources import ReadOnly, piped
 REAL_PARAMETERS = "zstdmt-real-scrypt"  # seconds of CPU for its one chunk, so one way is enough
 WAYS = ("file", "pipe", "read")
 CASES = [
-    (name, way)
+    # the other ways repeat what the first one shows; a derivation of the real parameters is long
+    pytest.param(name, way, marks=() if way == "file" else pytest.mark.slow)
     for name in vectorfiles.readable()
     for way in WAYS
     if name != REAL_PARAMETERS or way == "pipe"
