@@ -386,6 +386,7 @@ class TestMemory:
         with pytest.raises(MemoryError):
             unpack("gzip", gzip.compress(SMALL))
 
+    @pytest.mark.slow
     @each_filter
     def test_the_programs_own_greatest_levels_are_within_the_default(
         self, tools: None, name: str
@@ -798,7 +799,7 @@ class TestPadding:
     """Zeros behind a stream, as tar writes them onto a named pipe, and what is damage."""
 
     @each_filter
-    @rows("size", [0, 3000, 9000, 30_000], quick=4)
+    @rows("size", [0, 3000, 9000, 30_000])
     def test_tar_s_own_is_passed(self, tools: None, name: str, size: int, tmp_path: Path) -> None:
         archive, stream = onto_a_pipe(name, tmp_path, size)
         assert len(stream) % RECORD == 0 and not stream[-1]

@@ -119,7 +119,8 @@ class TestCommands:
         fresh = [console.masked(block) for block in console.run(page, tmp_path)]
         assert [console.masked(block) for block in console.shown(page)] == fresh
 
-    @rows("path", ["README.md", *(f"docs/{p.name}" for p in PAGES.glob("*.md"))])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("path", ["README.md", *(f"docs/{p.name}" for p in PAGES.glob("*.md"))])
     def test_commands_without_output_work(self, path: str, tmp_path: Path) -> None:
         page = (ROOT / path).read_text("utf-8")
         printed = console.run_plain(page, tmp_path)

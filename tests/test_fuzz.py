@@ -181,7 +181,7 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 class TestHarnesses:
     """With a fault put into the product, the corpus alone shows it."""
 
-    @rows("name", fuzz.HARNESSES)
+    @rows("name", sorted(fuzz.HARNESSES, key=lambda name: name in WHOLE_BACKUPS))
     def test_see_a_fault(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         check = fuzz.load(name)
         FAULTS[name](monkeypatch)

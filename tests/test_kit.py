@@ -379,6 +379,7 @@ class TestWhichWheelFits:
     def test_others_do_not(self, name: str) -> None:
         assert list(fitting([Path(name)], LINUX)) == []
 
+    @pytest.mark.slow
     def test_one_of_those_that_pip_gets_fits_here(self, wheels: Path) -> None:
         assert len(list(wheels.iterdir())) > 3
         assert len(list(fitting(wheels.iterdir()))) == 1

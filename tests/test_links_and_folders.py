@@ -58,7 +58,7 @@ def old(tools: None, tmp_path: Path) -> Format3Maker:
     return Format3Maker(tmp_path / "maker", compression_filter=None, dereference=False)
 
 
-@pytest.mark.parametrize("name", LINKS)
+@rows("name", LINKS)
 class TestIcon:
     def path(self, name: str) -> Path:
         return vectorfiles.backup_path(name)

@@ -334,7 +334,7 @@ class TestDamage:
         assert truncate(path, -10_240).stat().st_size == size
 
 
-@rows("name", vectorfiles.names(), quick=2)
+@rows("name", vectorfiles.names())
 def test_vectors_are_what_their_descriptions_say(tools: None, name: str, tmp_path: Path) -> None:
     expected, backup = vectorfiles.load(name), vectorfiles.backup_path(name)
     assert stored_names(backup) == expected["members"]

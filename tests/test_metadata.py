@@ -14,7 +14,6 @@ from qbackup.limits import Limits
 from qbackup.metadata import QubeRecord, QubeTable, parse_qubes_xml
 from tests.maker import BackupMaker
 from tests.maker.qubesxml import LABELS, Domain, qubes_xml
-from tests.speed import rows
 
 
 def parse(document: str | bytes, limits: Limits | None = None) -> tuple[QubeRecord, ...]:
@@ -275,7 +274,8 @@ class TestRefusedDocuments:
             parse(text, Limits(metadata=len(text) - 1))
         assert caught.value.limit == "metadata"
 
-    @rows("shape", ["flat", "deep", "attributes", "one tag", "one text"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("shape", ["flat", "deep", "attributes", "one tag", "one text"])
     def test_more_elements_than_memory_is_meant_for(self, shape: str) -> None:
         """A tree in memory takes far more than its text when its elements are tiny."""
         count = Limits().metadata // 16

@@ -127,6 +127,7 @@ class TestKeys:
     def test_are_openssls_with_one(self, kernel: CountingKernel, job: Derivation) -> None:
         assert mixed_key(job) == key_of(job)
 
+    @pytest.mark.slow
     @given(at_r_8, st.integers(1, 9))
     @each_example_alike
     def test_are_openssls_in_any_memory(

@@ -143,6 +143,7 @@ def busy(pool: KeyPool) -> Ticket:
 
 
 class TestExecutors:
+    @pytest.mark.slow
     def test_threads(self, pools: Pools) -> None:
         with ThreadPoolExecutor(2) as executor:
             pool = pools(executor)

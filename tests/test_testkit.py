@@ -41,21 +41,24 @@ def one_of_each() -> list[str]:
     return sorted({*kinds.values(), *pipes})
 
 
-def library_ways() -> Iterator[Any]:
+def library_ways() -> list[Any]:
     """Every vector and way to read it. One way of each is quick, and all those of `one_of_each`."""
     both = one_of_each()
-    for name, chosen in VECTORS.items():
-        for number, way in enumerate(runner.sources(chosen)):
-            is_slow = number > 0 and name not in both
-            yield pytest.param(name, way, marks=pytest.mark.slow if is_slow else ())
+    return [
+        pytest.param(name, way, marks=pytest.mark.slow if number and name not in both else ())
+        for name, chosen in VECTORS.items()
+        for number, way in enumerate(runner.sources(chosen))
+    ]
 
 
-def command_ways() -> Iterator[Any]:
+def command_ways() -> list[Any]:
     """Every vector that the command can have from a file, but for those below."""
     quick = one_of_each()
-    for name, chosen in VECTORS.items():
-        if chosen.source != "pipe" and name not in OTHER_READINGS:
-            yield pytest.param(name, marks=() if name in quick else pytest.mark.slow)
+    return [
+        pytest.param(name, marks=() if name in quick else pytest.mark.slow)
+        for name, chosen in VECTORS.items()
+        if chosen.source != "pipe" and name not in OTHER_READINGS
+    ]
 
 
 @pytest.fixture
@@ -111,6 +114,7 @@ class TestVectors:
     def test_are_small(self) -> None:
         assert sum(vector.path_of(name).stat().st_size for name in NAMES) < 9 * MIB
 
+    @pytest.mark.slow
     def test_read_and_write_the_same(self) -> None:
         for name, chosen in VECTORS.items():
             assert vector.parse(name, chosen.to_bytes()) == chosen

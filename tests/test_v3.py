@@ -566,6 +566,7 @@ class TestTheLastChunk:
 
 
 class TestOutOfOrder:
+    @pytest.mark.slow
     def test_looking_for_hmacs_costs_little_whatever_their_order(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

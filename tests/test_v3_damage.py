@@ -485,9 +485,9 @@ class TestKeepDamaged:
     IMAGE = FILES["work", "private.img"]
     HEADER = 512  # of the inner archive
 
-    @pytest.mark.parametrize("lost", [(1,), (2,), (2, 3), (1, 3), (4,)])
-    @pytest.mark.parametrize("how", ["flipped", "missing"])
-    @pytest.mark.parametrize("cipher", ["aes-256-cbc", "des-ede3-cbc", None])
+    @rows("lost", [(1,), (2,), (2, 3), (1, 3), (4,)])
+    @rows("how", ["flipped", "missing"], quick=2)
+    @rows("cipher", ["aes-256-cbc", "des-ede3-cbc", None], quick=2)
     def test_what_is_lost_is_told_to_the_byte(
         self, tools: None, tmp_path: Path, cipher: str | None, how: str, lost: tuple[int, ...]
     ) -> None:
