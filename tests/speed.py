@@ -5,7 +5,7 @@ Slow is what takes over a second, or repeats with more inputs what a quick test 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 import pytest
@@ -23,7 +23,7 @@ def rows(
     values: Any,
     *,
     quick: int = 1,
-    ids: Sequence[str] | Callable[[Any], str] | None = None,
+    ids: Iterable[str | int | None] | Callable[[Any], object | None] | None = None,
     indirect: bool = False,
 ) -> pytest.MarkDecorator:
     """Parametrises a test like `pytest.mark.parametrize`; `quick` rows stay quick, as in `spread`.

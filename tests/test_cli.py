@@ -837,8 +837,7 @@ class TestEncodings:
         backup.add_home("używa", home)
         return backup.write(tmp_path / "backup-ż")
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize(
+    @rows(
         "more",
         [
             {"PYTHONIOENCODING": "ascii"},

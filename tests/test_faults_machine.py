@@ -216,8 +216,7 @@ class TestClosedStreams:
         assert (status, err) == (2, b"qbackup: the passphrase on standard input is empty\n")
         assert not restores.out.exists()
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("redirection", [">/dev/full", ">&-", ">/dev/full 2>/dev/full"])
+    @rows("redirection", [">/dev/full", ">&-", ">/dev/full 2>/dev/full"])
     def test_a_report_that_can_not_be_given_costs_no_file(
         self, restores: Restores, redirection: str
     ) -> None:

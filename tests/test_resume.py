@@ -470,12 +470,19 @@ class TestLock:
 
 
 class TestKills:
-    @pytest.mark.slow
-    @pytest.mark.parametrize("overwrite", [False, True], ids=["empty folder", "overwriting"])
+    @rows(
+        ("overwrite", "count"),
+        [(False, 2), (False, KILLS), (True, KILLS // 5)],
+        ids=["two", "empty folder", "overwriting"],
+    )
     def test_at_random_moments(
-        self, made: Made, tmp_path: Path, overwrite: bool, capsys: pytest.CaptureFixture[str]
+        self,
+        made: Made,
+        tmp_path: Path,
+        overwrite: bool,
+        count: int,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
-        count = KILLS if not overwrite else KILLS // 5
         killed = kills.at_random(kills.Scene(made.path, tmp_path, overwrite), count)
         with capsys.disabled():
             print(f"\n{killed}")
@@ -492,7 +499,6 @@ class TestKills:
 
 
 class TestTwoAtOnce:
-    @pytest.mark.slow
     def test_the_second_is_refused_and_the_first_goes_on(self, tmp_path: Path, out: Path) -> None:
         endless = alter.with_parameters(
             SAMPLE, tmp_path / "endless", "vm2/private.img.000.enc", 14, 8, 1 << 11
