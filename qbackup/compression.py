@@ -83,9 +83,8 @@ class ZlibDecoder:
         """See `Decoder`."""
         rest = self._zlib.unconsumed_tail
         output = self._zlib.decompress(rest + data if rest else data, max_length)
-        # A full output may mean that more is held back, even with all input taken. At the end no
-        # input is needed: up to Python 3.13 a rest behind the end is in unconsumed_tail too, from
-        # 3.14 on it is not.
+        # A full output may mean that more is held back, even with all input taken. At a stream's
+        # end unconsumed_tail tells nothing: Python 3.14 empties it, older ones may not.
         takes_more = not self._zlib.unconsumed_tail and len(output) < max_length
         self.needs_input = takes_more and not self._zlib.eof
         return output

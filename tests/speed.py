@@ -1,6 +1,6 @@
 """Two speeds: what `make test` leaves to `make test-all` has the mark `slow`.
 
-Slow is what takes over a second, or repeats with more inputs what a quick test shows.
+A slow test takes over a second, or repeats with more inputs what a quick one shows.
 """
 
 from __future__ import annotations
