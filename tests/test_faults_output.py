@@ -65,7 +65,7 @@ class TestFullDisk:
         assert "No space left on device" in first.document["error"]
         assert first.err.count("No space left on device") == 1
 
-    @rows("size", SIZES_KIB)
+    @rows("size", SIZES_KIB, quick=2)
     def test_of_any_size(self, compressed: Compressed, tmp_path: Path, size: int) -> None:
         first, _ = self.restore(compressed, tmp_path / "disk", f"size={size}k")
         self.check_first(first)

@@ -184,23 +184,23 @@ Pools = Callable[..., KeyPool]
 
 
 class TestThreeWays:
-    @rows("jobs", [1, 2, 8])
-    @rows("count", [1, 3, 9])
+    @rows("jobs", [1, 2, 8], quick=2)
+    @rows("count", [1, 3, 9], quick=2)
     def test_whole(self, pools: Pools, jobs: int, count: int) -> None:
         deriver = Watched(mixes=False)
         check_keys(pools(deriver, jobs), count)
         assert set(deriver.seen.ways) == {"whole"}
 
-    @rows("jobs", [1, 2, 8])
-    @rows("count", [1, 3, 9])
+    @rows("jobs", [1, 2, 8], quick=2)
+    @rows("count", [1, 3, 9], quick=2)
     def test_lanes_singly(self, pools: Pools, jobs: int, count: int) -> None:
         deriver = Watched()
         check_keys(pools(deriver, jobs), count)
         assert set(deriver.seen.ways) == {"singly"}
         assert sum(deriver.seen.lanes) == LANES.p * count, "none of them twice"
 
-    @rows("jobs", [1, 2])
-    @rows("count", [1, 3, 9])
+    @rows("jobs", [1, 2], quick=2)
+    @rows("count", [1, 3, 9], quick=2)
     def test_by_the_kernel(self, pools: Pools, kernel: LaneKernel, jobs: int, count: int) -> None:
         deriver = Watched(lambda lanes: kernel)
         pool = ready(pools(deriver, jobs))
