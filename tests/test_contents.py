@@ -285,7 +285,7 @@ class TestRestoreAndVerify:
         with qbackup.open(path, passphrase=maker.passphrase, compression_filter="none") as b:
             assert not b.verify(check=False).ok
 
-    @rows(("jobs", "memory"), [(1, 1), (1, 1 << 30), (8, 1 << 30), (64, 1)])
+    @rows(("jobs", "memory"), [(1, 1), (1, 1 << 30), (8, 1 << 30), (64, 1)], quick=2)
     def test_jobs_and_memory_change_no_result(
         self, made: Made, tmp_path: Path, jobs: int, memory: int
     ) -> None:

@@ -237,7 +237,7 @@ class TestEnds:
             archive.verify()
 
     @rows("stage", ["_look_ahead", "_open_chunks"])
-    @rows("jobs", [1, 8])
+    @rows("jobs", [1, 8], quick=2)
     @rows("from_a_pipe", [False, True])
     def test_a_stage_that_dies_ends_it(
         self,
