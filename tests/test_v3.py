@@ -117,8 +117,8 @@ def template(folder: Path) -> Path:
 
 class TestEveryKind:
     @rows("pipe", [False, True], ids=["file", "pipe"])
-    @rows("chunk_size", [100 * MIB, 20_000], ids=["one chunk", "many"])
-    @rows("encrypted", [True, False], ids=["encrypted", "plain"])
+    @rows("chunk_size", [100 * MIB, 20_000], ids=["one chunk", "many"], quick=2)
+    @rows("encrypted", [True, False], ids=["encrypted", "plain"], quick=2)
     @rows("compression_filter", [*FILTERS, None])
     def test_comes_out_byte_for_byte(
         self,
