@@ -181,6 +181,7 @@ class TestWrongUsage:
         assert ended.out == ""
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.slow
     def test_a_wrong_qube_is_said_for_a_pipe_too(self, tmp_path: Path) -> None:
         ended = run(
             "restore", "-", "nobody", "-o", tmp_path / "out", *KEY, stdin=SAMPLE.read_bytes()
@@ -195,6 +196,7 @@ class TestExitStatuses:
     def test_0(self) -> None:
         assert run("verify", SAMPLE, *KEY).status == 0
 
+    @pytest.mark.slow
     def test_1(self, tmp_path: Path) -> None:
         assert run("verify", alter.flipped(SAMPLE, tmp_path / "b", IMAGE), *KEY).status == 1
 
@@ -280,6 +282,7 @@ class TestInfo:
         ended = call("info", damaged)
         assert "damaged:        1 chunk without a readable header" in ended.out
 
+    @pytest.mark.slow
     def test_parameters_beyond_all_bounds_are_only_told(self, tmp_path: Path) -> None:
         monster = alter.with_parameters(SAMPLE, tmp_path / "b", IMAGE, 255, 2**15 - 1, 2**15 - 1)
         ended = run("info", monster, limits=NO_DERIVATION)
@@ -343,6 +346,7 @@ class TestVerify:
         assert (ended.status, ended.err) == (0, "")
         assert ended.out == "All 5 files are there, verified and whole (16.0 MiB).\n"
 
+    @pytest.mark.slow
     def test_nothing_is_written(self, tmp_path: Path) -> None:
         assert run("verify", SAMPLE, *KEY, cwd=tmp_path).status == 0
         assert list(tmp_path.iterdir()) == []
@@ -480,6 +484,7 @@ class TestCat:
         assert (ended.status, ended.err) == (0, "")
         assert sha256(ended.stdout) == expected["sha256"]
 
+    @pytest.mark.slow
     def test_to_a_file(self, tmp_path: Path) -> None:
         with (tmp_path / "out").open("wb") as out:
             assert run("cat", SAMPLE, "personal/firewall.xml", *KEY, stdout=out).status == 0
@@ -537,7 +542,8 @@ class TestPipe:
             ended = run("verify", tmp_path / "fifo", *KEY)
         assert (ended.status, writer.returncode) == (0, 0)
 
-    @rows("name", ["list", "verify", "restore"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["list", "verify", "restore"])
     def test_a_pipe_that_ends_early_is_status_1(self, name: str, tmp_path: Path) -> None:
         path = alter.cut(SAMPLE, tmp_path / "cut", "vm2/private.img.000.enc", 700)
         ended = run(*backup_command(name, "-", tmp_path), *KEY, stdin=path.read_bytes())
@@ -837,7 +843,8 @@ class TestEncodings:
         backup.add_home("używa", home)
         return backup.write(tmp_path / "backup-ż")
 
-    @rows(
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
         "more",
         [
             {"PYTHONIOENCODING": "ascii"},
@@ -875,6 +882,7 @@ class TestInProcess:
             assert executor.submit(main, ["list", str(SAMPLE), *map(str, KEY)]).result() == 0
         assert "personal" in capsys.readouterr().out
 
+    @pytest.mark.slow
     def test_statuses(self, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
         key = [*map(str, KEY)]
         assert main(["info", str(SAMPLE)]) == 0

@@ -56,6 +56,7 @@ def at(made: Path, *arguments: str | Path) -> Ended:
 
 
 class TestLs:
+    @pytest.mark.slow
     def test_shows_what_is_in_a_folder(self, made: Path) -> None:
         ended = at(made, "ls", "vault:/home/user/stuff/Documents")
         assert ended.status == 0
@@ -173,6 +174,7 @@ class TestLs:
 
 
 class TestCp:
+    @pytest.mark.slow
     def test_gets_one_folder_out_of_a_backup(self, made: Path, tmp_path: Path) -> None:
         ended = at(made, "cp", "vault:/home/user/stuff", tmp_path)
         assert ended.status == 0
@@ -240,6 +242,7 @@ class TestCat:
         place = f"{made / 'private.img'}:/home/user/stuff/Documents/keys.kdbx"
         assert run("cat", place).stdout == source.read_bytes()
 
+    @pytest.mark.slow
     def test_still_gives_a_file_of_the_backup(self, made: Path) -> None:
         assert run("cat", made / "backup", "vault/notes.txt", env=SECRET).stdout == b"notes"
 

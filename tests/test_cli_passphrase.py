@@ -59,8 +59,9 @@ class TestFile:
         assert listed(ended)
         assert ended.err == ""
 
-    @rows("option", ["-p", "--passphrase-file"])
-    @rows("end", ["", "\n", "\r\n"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("option", ["-p", "--passphrase-file"])
+    @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
     def test_standard_input(self, option: str, end: str) -> None:
         assert listed(run("list", SMALL, option, "-", stdin=(SMALL_SECRET + end).encode()))
 
@@ -154,7 +155,8 @@ class TestFile:
         assert ended.status == 2
         assert "64 KiB" in ended.err
 
-    @rows("name", ["", "nothing", "."])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["", "nothing", "."])
     def test_a_file_that_cannot_be_read_is_status_2(self, name: str, tmp_path: Path) -> None:
         file = str(tmp_path / name) if name else ""
         ended = run("list", SMALL, "-p", file)
@@ -239,6 +241,7 @@ class TestReadings:
         assert (LINES_SAID in ended.err) == ("another" in end)
         assert secret not in ended.err
 
+    @pytest.mark.slow
     def test_standard_input_is_called_by_its_name(self) -> None:
         secret = vectorfiles.load(UTF8)["passphrase"]
         path = vectorfiles.backup_path(UTF8)
@@ -247,8 +250,9 @@ class TestReadings:
         assert b"the passphrase on standard input has several lines" in ended.stderr
         assert b"byte order mark of the passphrase on standard input was" in ended.stderr
 
-    @rows("way", ["file", "command", "environment"])
-    @rows("vector", [UTF8, LATIN])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("way", ["file", "command", "environment"])
+    @pytest.mark.parametrize("vector", [UTF8, LATIN])
     def test_decomposed_letters(self, vector: str, way: str, tmp_path: Path) -> None:
         secret = unicodedata.normalize("NFD", vectorfiles.load(vector)["passphrase"])
         (tmp_path / "p").write_text(secret, "utf-8")
@@ -263,6 +267,7 @@ class TestReadings:
         assert "were composed (Unicode NFC): that fits" in ended.err
         assert secret not in ended.err
 
+    @pytest.mark.slow
     def test_decomposed_letters_that_were_typed(self) -> None:
         secret = unicodedata.normalize("NFD", vectorfiles.load(UTF8)["passphrase"])
         with Terminal("list", vectorfiles.backup_path(UTF8)) as terminal:
@@ -270,6 +275,7 @@ class TestReadings:
             terminal.expect("the passphrase that was typed were composed")
             assert terminal.finish().status == 0
 
+    @pytest.mark.slow
     def test_on_a_pipe(self, tmp_path: Path) -> None:
         path = vectorfiles.backup_path(UTF8)
         secret = vectorfiles.load(UTF8)["passphrase"]
@@ -322,6 +328,7 @@ class TestCommand:
         ended = run("list", path, "--passphrase-command", words, cwd=tmp_path)
         assert ended.status == 3  # "$HOME `id`", and nothing that a shell makes of it
 
+    @pytest.mark.slow
     def test_its_standard_input_is_empty(self) -> None:
         code = f"import sys; assert sys.stdin.read() == ''; print({SMALL_SECRET!r})"
         ended = run("list", SMALL, "--passphrase-command", python(code), stdin=b"something")
@@ -332,6 +339,7 @@ class TestCommand:
         ended = run("list", "-", "--passphrase-command", python(code), stdin=SMALL.read_bytes())
         assert listed(ended)
 
+    @pytest.mark.slow
     def test_its_standard_error_is_shown(self) -> None:
         code = f"import sys; sys.stderr.write('touch the key'); print({SMALL_SECRET!r})"
         ended = run("list", SMALL, "--passphrase-command", python(code))
@@ -408,6 +416,7 @@ class TestEnvironment:
     def test_the_passphrase_itself(self) -> None:
         assert listed(run("list", SMALL, env={"QBACKUP_PASSPHRASE": SMALL_SECRET}))
 
+    @pytest.mark.slow
     def test_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "p").write_text(SMALL_SECRET)
         assert listed(run("list", SMALL, env={"QBACKUP_PASSPHRASE_FILE": str(tmp_path / "p")}))
@@ -534,6 +543,7 @@ class TestTerminal:
             terminal.expect("personal")
             assert terminal.finish().status == 0
 
+    @pytest.mark.slow
     def test_three_tries_and_no_more(self) -> None:
         with Terminal("list", SMALL) as terminal:
             for _ in range(3):
@@ -563,6 +573,7 @@ class TestTerminal:
             terminal.type_secret("\x04")
             assert terminal.finish().status == 3
 
+    @pytest.mark.slow
     def test_ctrl_c_is_status_130(self) -> None:
         with Terminal("list", SMALL) as terminal:
             terminal.type_secret("begun\x03")

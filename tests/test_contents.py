@@ -56,6 +56,7 @@ def chunk_names(archive: BackupArchive, name: str) -> list[str]:
 
 
 class TestWhatIsInIt:
+    @pytest.mark.slow
     def test_the_header_has_the_fields_of_the_backup(self, backup: BackupArchive) -> None:
         assert backup.header.version == 4
         assert backup.header.backup_id == "20240917T101112-1234"

@@ -19,7 +19,6 @@ from tests import vectorfiles
 from tests.commandline import run
 from tests.docs import PAGES, ROOT, code, console, examples
 from tests.secondreader import Backup
-from tests.speed import rows
 from tests.testkit import vector as testkit
 
 LEFT_OUT = {
@@ -168,7 +167,8 @@ def keys(value: Any) -> set[str]:
 class TestJson:
     page = (PAGES / "reference.md").read_text("utf-8").partition("## What `--json` prints")[2]
 
-    @rows(
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
         "arguments",
         [
             ["info", "qubes-2015-06-05T101112"],

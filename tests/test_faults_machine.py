@@ -133,7 +133,8 @@ def check_short_of_memory(ended: Ended) -> None:
 
 
 class TestOtherLimits:
-    @rows("descriptors", [5, 6, 7, 8, 9, 10, 11, 12, 16])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("descriptors", [5, 6, 7, 8, 9, 10, 11, 12, 16])
     def test_too_few_descriptors(self, restores: Restores, descriptors: int) -> None:
         limits = {resource.RLIMIT_NOFILE: descriptors}
         ended = run(*restores.arguments("-q"), env=KEY, limits=limits)
@@ -174,6 +175,7 @@ class TestOtherLimits:
         assert ended.status == 0
         restores.left()
 
+    @pytest.mark.slow
     def test_nothing_is_written_but_the_output(self, restores: Restores, tmp_path: Path) -> None:
         own = tmp_path / "own"
         own.mkdir()
@@ -182,6 +184,7 @@ class TestOtherLimits:
         assert ended.status == 0
         assert list(own.iterdir()) == []
 
+    @pytest.mark.slow
     def test_a_working_folder_that_is_gone(self, restores: Restores, tmp_path: Path) -> None:
         gone = tmp_path / "gone"
         gone.mkdir()
@@ -202,6 +205,7 @@ class TestClosedStreams:
         assert b"Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
+    @pytest.mark.slow
     def test_standard_input_that_nobody_reads(self, restores: Restores) -> None:
         assert self.shell("<&-", *restores.arguments("-q"))[0] == 0
         restores.left()
@@ -235,8 +239,9 @@ MOMENTS = [
 
 
 class TestSignals:
-    @rows(("member", "part"), MOMENTS)
-    @rows(
+    @pytest.mark.slow
+    @pytest.mark.parametrize(("member", "part"), MOMENTS)
+    @pytest.mark.parametrize(
         ("number", "status"),
         [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)],
     )
@@ -251,6 +256,7 @@ class TestSignals:
         assert "qubes.xml" in restores.left()
         assert "kept" in restores.check_second()
 
+    @pytest.mark.slow
     def test_sigpipe_by_itself_is_no_reason_to_end(self, restores: Restores) -> None:
         with restores.paused(*MOMENTS[1]) as paused:
             paused.process.send_signal(signal.SIGPIPE)

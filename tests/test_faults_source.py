@@ -189,6 +189,7 @@ class TestDrive:
         for device in devices:
             subprocess.run(["losetup", "-d", device], check=True)
 
+    @pytest.mark.slow
     def test_what_it_can_not_read_is_lost_and_the_rest_is_not(
         self, restores: Restores, drive: Callable[[int], str]
     ) -> None:
@@ -239,7 +240,10 @@ class TestConnection:
         assert ended.document["error"] == "reading the backup failed: Connection reset by peer"
         assert not restores.out.exists()
 
-    @rows("member", ["qubes.xml.001.enc", "vm1/private.img.000.enc", "dom0-home/user.000.enc"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
+        "member", ["qubes.xml.001.enc", "vm1/private.img.000.enc", "dom0-home/user.000.enc"]
+    )
     def test_behind_it(self, restores: Restores, member: str) -> None:
         arguments = restores.arguments("--json", "-q", backup="-")
         end = alter.end_of(restores.backup, member) - 50

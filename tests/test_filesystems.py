@@ -120,6 +120,7 @@ class TestRealOnes:
             (warning,) = report.warnings
             assert "keeps no permissions" in warning
 
+    @pytest.mark.slow
     def test_what_was_changed_there_is_seen(self, backup: tuple[Path, str], disk: Path) -> None:
         check_restores(backup, disk / "out")
         (disk / "out/dom0/jo.doe/plain").write_text("changed")
@@ -129,6 +130,7 @@ class TestRealOnes:
             assert archive.restore(disk / "out", overwrite=True).ok
         check_home(disk / "out/dom0/jo.doe", archive_report(backup, disk / "two"))
 
+    @pytest.mark.slow
     def test_by_the_command(self, backup: tuple[Path, str], disk: Path) -> None:
         key = {"QBACKUP_PASSPHRASE": backup[1]}
         ended = run_command("restore", backup[0], "-o", disk / "out", "--json", env=key)

@@ -175,6 +175,7 @@ class TestTime:
             assert content == bytes(4 * PER_TABLE**2 * BLOCK)
             assert opened.system.table_count == 4 * PER_TABLE + 4
 
+    @pytest.mark.slow
     def test_tables_that_files_share_are_not_read_for_ever(
         self, image: Path, tmp_path: Path
     ) -> None:

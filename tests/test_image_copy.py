@@ -47,6 +47,7 @@ class TestTree:
         assert report.ok
         return tmp_path / "out"
 
+    @pytest.mark.slow
     def test_is_the_source(self, tree: Path, out: Path) -> None:
         expected = snapshot(tree, folders=True)
         del expected["sparse"]

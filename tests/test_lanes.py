@@ -88,7 +88,8 @@ def run_python(program: str, **environment: str) -> str:
 
 
 class TestKernel:
-    @rows(
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
         ("secret", "salt", "log2_n", "p", "key"),
         [
             (
@@ -391,7 +392,8 @@ class TestVectors:
 
         assert parts_of(lanes) == parts
 
-    @rows("processor", ["x86-64", "x86-64-v3", "x86-64-v4"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3", "x86-64-v4"])
     @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of another kind")
     def test_of_any_width_give_the_same(
         self, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch, processor: str

@@ -63,7 +63,8 @@ class TestIcon:
     def path(self, name: str) -> Path:
         return vectorfiles.backup_path(name)
 
-    @rows("keep", [False, True])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("keep", [False, True])
     def test_status_0_and_a_note_twice(self, name: str, keep: bool, tmp_path: Path) -> None:
         for _ in range(2):
             report = restore(self.path(name), tmp_path / "out", keep_damaged=keep)

@@ -89,6 +89,7 @@ class TestAll:
 class TestFirstWords:
     """What people meet first, as they meet it."""
 
+    @pytest.mark.slow
     def test_a_wrong_passphrase(self, tmp_path: Path) -> None:
         (tmp_path / "key").write_text("wrong")
         ended = run("list", SAMPLE, "-p", tmp_path / "key")

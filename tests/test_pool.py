@@ -340,6 +340,7 @@ class TestLoadingTheKernel:
         assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(9)]
         assert "kernel" in deriver.seen.ways
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seconds", [0.0, 0.1])
     def test_one_that_is_late_is_waited_for_no_longer(
         self,
@@ -466,6 +467,7 @@ class TestLingering:
         wait_for(lambda: not threads())
         assert worker.memory._map is None
 
+    @pytest.mark.slow
     def test_it_goes_back_when_memory_is_short(self, pools: Pools, kernel: LaneKernel) -> None:
         """What one keeps that has nothing to do must not cost another one its key."""
         is_short = [False]
@@ -698,6 +700,7 @@ class TestTheBudget:
         assert [ticket.wait() for ticket in tickets] == [key_of(one) for one in jobs]
         assert not over
 
+    @pytest.mark.slow
     def test_a_pass_takes_no_more_than_it_is_charged(
         self, pools: Pools, kernel: LaneKernel
     ) -> None:

@@ -14,7 +14,6 @@ pytest.importorskip("rich")
 from qbackup.cli import output, pretty
 from qbackup.restore.report import Progress
 from tests.commandline import SAMPLE, SAMPLE_FILE, Terminal
-from tests.speed import rows
 
 KEY = ("-p", SAMPLE_FILE)
 COLOURS = {"TERM": "xterm-256color"}
@@ -203,6 +202,7 @@ class TestRuns:
             assert terminal.finish().status == 0
         assert "private.img" not in terminal.seen
 
+    @pytest.mark.slow
     def test_the_list(self) -> None:
         with Terminal("list", SAMPLE, *KEY, env=COLOURS) as terminal:
             assert terminal.finish().status == 0
@@ -217,7 +217,8 @@ class TestRuns:
         assert ended.status in (0, 130)
         assert terminal.seen.count("\x1b[?25l") == terminal.seen.count("\x1b[?25h")
 
-    @rows("term", ["dumb", "unknown", ""])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("term", ["dumb", "unknown", ""])
     def test_a_terminal_that_can_not(self, term: str) -> None:
         with Terminal("list", SAMPLE, *KEY, env={"TERM": term}) as terminal:
             assert terminal.finish().status == 0

@@ -22,7 +22,6 @@ from tests.conftest import MakerFactory
 from tests.maker import assemble, flip_byte, get, replace
 from tests.restored import errors, statuses
 from tests.sources import piped
-from tests.speed import rows
 
 VECTOR = vectorfiles.backup_path("gzip-r401rc1")
 SAID = "was written by Qubes R4.0.1-rc1"
@@ -70,7 +69,8 @@ class TestVector:
         elif name != "cat":
             assert ended.err.count(SAID) == 1
 
-    @rows("name", ["list", "verify"])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["list", "verify"])
     def test_from_a_pipe(self, name: str, tmp_path: Path) -> None:
         (tmp_path / "p").write_text(SMALL_SECRET)
         ended = run(name, "-", "-p", tmp_path / "p", stdin=VECTOR.read_bytes())

@@ -26,7 +26,6 @@ from qbackup.scrypt import ScryptParameters
 from tests import alter, librarybackup, restored
 from tests.atrest import check_at_rest, threads
 from tests.commandline import wait_for
-from tests.speed import rows
 from tests.test_pool import Gate, Watched, job, key_of
 
 COUNT = 12
@@ -211,7 +210,8 @@ class TestExecutors:
 class TestOnesThatFail:
     """It costs time, and nothing else."""
 
-    @rows(
+    @pytest.mark.slow
+    @pytest.mark.parametrize(
         "answer",
         [
             wrong_bytes,
@@ -248,6 +248,7 @@ class TestOnesThatFail:
         executor.shutdown(wait=False, cancel_futures=True)
         assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(30)]
 
+    @pytest.mark.slow
     def test_one_that_can_not_be_called_is_not_asked_again(self, pools: Pools) -> None:
         executor = Recorded(refused)
         pool = pools(executor, here=True)
@@ -255,6 +256,7 @@ class TestOnesThatFail:
         check_keys(pool)
         assert len(executor.calls) <= 1
 
+    @pytest.mark.slow
     def test_one_that_never_answers(self, pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
         """What it has is done here after a while, and it is given no more until it answers."""
         monkeypatch.setattr(pool_module, "_REMOTE_SECONDS", 0.3)
@@ -277,7 +279,8 @@ class TestOnesThatFail:
         check_keys(pool, 3)
         assert len(executor.calls) == 4
 
-    @rows("answer", [wrong_bytes, of_error(ValueError("broken"))])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("answer", [wrong_bytes, of_error(ValueError("broken"))])
     def test_one_that_was_never_right_is_not_asked_again(
         self, pools: Pools, answer: Callable[..., Future[Any]]
     ) -> None:
@@ -292,6 +295,7 @@ class TestOnesThatFail:
         assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(COUNT)]
         assert len(executor.calls) == 3
 
+    @pytest.mark.slow
     def test_one_that_was_right_once_is_asked_again(self, pools: Pools) -> None:
         executor = Recorded(inline)
         pool = pools(executor, jobs=2)
@@ -303,6 +307,7 @@ class TestOnesThatFail:
         pool.gate.open()  # type: ignore[attr-defined]
         assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(1, COUNT)]
 
+    @pytest.mark.slow
     def test_what_it_gives_is_no_future(self, pools: Pools) -> None:
         executor = Recorded(lambda *call: cast(Any, None))
         pool = pools(executor)
@@ -314,6 +319,7 @@ class TestOnesThatFail:
         check_keys(pool)
         assert len(executor.calls) == 1
 
+    @pytest.mark.slow
     def test_a_slow_one_lets_no_job_idle(
         self, pools: Pools, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -391,6 +397,7 @@ class TestOnesThatFail:
             gate.open()
         assert ticket.key is None
 
+    @pytest.mark.slow
     def test_one_whose_cancel_waits_for_who_calls_back(self, pools: Pools) -> None:
         """As Dask's does: it goes through the thread that tells of results."""
         with ThreadPoolExecutor(1) as loop:

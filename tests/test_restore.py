@@ -93,6 +93,7 @@ class TestIntoAnEmptyFolder:
         for parent in (tmp_path / "new", tmp_path / "new/deeper"):
             assert stat.S_IMODE(parent.stat().st_mode) == 0o700
 
+    @pytest.mark.slow
     def test_the_published_procedure_gives_the_same(
         self, backup: BackupArchive, made: Made, out: Path, tmp_path: Path
     ) -> None:
@@ -736,6 +737,7 @@ class TestHostileNames:
         assert snapshot(tmp_path / "out") == whole(made)
         assert sorted(os.listdir(tmp_path)) == ["backup", "out"]
 
+    @pytest.mark.slow
     def test_a_flood_of_them_does_not_flood_the_report(self, made: Made, tmp_path: Path) -> None:
         path = tmp_path / "backup"
         shutil.copyfile(made.path, path)

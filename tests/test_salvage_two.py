@@ -92,6 +92,7 @@ class TestAnOlderBackupLiesBehind:
         (told,) = [error for error in report.errors if "two backups" in error]
         assert f"{NEW_ID}, which is used" in told and f"{OLD_ID}, which is left out" in told
 
+    @pytest.mark.slow
     def test_it_replaces_nothing_that_is_newer(
         self, new: BackupMaker, backup: Path, tmp_path: Path, out: Path
     ) -> None:
@@ -311,6 +312,7 @@ class TestOfTwoFormats:
         assert self.follow(file, said, old3, tmp_path / "other").ok
         assert (tmp_path / "other" / IMAGE).read_bytes() == OLD
 
+    @pytest.mark.slow
     def test_a_second_copy_whose_header_is_whole_is_told(
         self, old3: Format3Maker, tmp_path: Path, out: Path
     ) -> None:

@@ -470,6 +470,7 @@ class TestLaneKernel:
         schedule.done(start)
         assert shares(schedule.next()) == [("b", 0, 6)]
 
+    @pytest.mark.slow
     @given(
         jobs=st.integers(1, 16),
         memory=st.integers(1, 1 << 30),

@@ -127,6 +127,7 @@ class TestR4:
         ]
         assert [calls.index(line) for line in order] == sorted(map(calls.index, order))
 
+    @pytest.mark.slow
     def test_from_a_pipe_it_is_the_same(self) -> None:
         with R4.open("rb") as pipe:
             ended = run("script", "-", stdin=pipe, env=KEY)

@@ -24,7 +24,6 @@ from qbackup.tar import (
 )
 from tests.maker import make_sparse, run, sparse_map, write_sparse_tar
 from tests.maker.tarwriter import sparse_header
-from tests.speed import rows
 from tests.tarbytes import (
     BLOCK,
     GNU,
@@ -378,6 +377,7 @@ class TestRealArchives:
         data = run(["tar", "-c", f"--format={format}", "-C", str(tmp_path), "tree"])
         self.check_same(data)
 
+    @pytest.mark.slow
     @given(
         st.lists(
             st.tuples(
@@ -526,7 +526,8 @@ class TestSparseMaps:
             with pytest.raises(Damaged, match="stored size"):
                 read_headers(data)
 
-    @rows("make", [old_gnu_sparse, pax_sparse])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("make", [old_gnu_sparse, pax_sparse])
     def test_of_100_000_entries_are_read(self, make: Any) -> None:
         extents = [(n * 8192, 512) for n in range(100_000)]
         member = read(make([*extents, (100_000 * 8192, 0)], 100_000 * 8192))

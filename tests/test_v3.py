@@ -657,6 +657,7 @@ class TestRunAgain:
         assert ScryptParameters(17, 8, 1) == JOURNAL_COST
         assert derivations[0].salt != b"" and derivations[0].secret == SECRET.encode()
 
+    @pytest.mark.slow
     def test_the_journals_key_depends_on_the_header_and_its_proof(
         self, make: Make, tmp_path: Path, derivations: list[Derivation]
     ) -> None:
@@ -690,6 +691,7 @@ class TestInfo:
         assert document["scrypt"] == [] and document["unreadable_chunks"] == 0
         assert document["members"] == 2 + 2 * document["chunks"]
 
+    @pytest.mark.slow
     def test_of_format_4_has_nothing_to_say(self) -> None:
         from tests.commandline import SMALL
 
@@ -820,6 +822,7 @@ class TestTheHouse:
         with pytest.raises(UnsupportedFormat, match="format 5"):
             choose_door(5)
 
+    @pytest.mark.slow
     def test_one_place_looks_at_the_version(self) -> None:
         looking = []
         for path in FORMATS.parent.rglob("*.py"):

@@ -528,6 +528,7 @@ class TestKeepDamaged:
             spans.append((start, min(end, len(self.IMAGE))))
         return spans
 
+    @pytest.mark.slow
     def test_without_the_first_chunk_nothing_can_be_decrypted(
         self, tools: None, tmp_path: Path
     ) -> None:
@@ -540,6 +541,7 @@ class TestKeepDamaged:
         assert "salt" in bad.lost_chunks[1]
         assert not (tmp_path / "out/work/private.img.damaged").exists()
 
+    @pytest.mark.slow
     def test_chunks_that_are_no_whole_blocks(self, tools: None, tmp_path: Path) -> None:
         """Behind a lost one nobody knows where a block begins."""
         maker = Format3Maker(tmp_path / "maker", compression_filter=None, chunk_size=1000)
@@ -553,6 +555,7 @@ class TestKeepDamaged:
         end = bad.ranges[0].end or 0
         assert end > 4000 and kept == self.IMAGE[:end] + bytes(len(self.IMAGE) - end)
 
+    @pytest.mark.slow
     def test_of_a_compressed_image_all_up_to_the_first_lost_chunk(
         self, tools: None, tmp_path: Path
     ) -> None:

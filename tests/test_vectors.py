@@ -160,6 +160,7 @@ class TestEveryVector:
             assert backup.header.compressed == (expected["compression_filter"] is not None)
 
 
+@pytest.mark.slow
 def test_a_vector_has_the_parameters_of_a_real_backup() -> None:
     with opened(REAL_PARAMETERS, "file") as backup:
         (chunk,) = backup.file("sys-usb/notes.txt").chunks
