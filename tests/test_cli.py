@@ -542,8 +542,7 @@ class TestPipe:
             ended = run("verify", tmp_path / "fifo", *KEY)
         assert (ended.status, writer.returncode) == (0, 0)
 
-    @pytest.mark.slow
-    @pytest.mark.parametrize("name", ["list", "verify", "restore"])
+    @rows("name", ["list", "verify", "restore"])
     def test_a_pipe_that_ends_early_is_status_1(self, name: str, tmp_path: Path) -> None:
         path = alter.cut(SAMPLE, tmp_path / "cut", "vm2/private.img.000.enc", 700)
         ended = run(*backup_command(name, "-", tmp_path), *KEY, stdin=path.read_bytes())

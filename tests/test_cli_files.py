@@ -232,7 +232,6 @@ class TestCp:
 
 
 class TestCat:
-    @pytest.mark.slow
     def test_gives_a_files_bytes(self, made: Path) -> None:
         source = made / "private/home/user/stuff/Documents/keys.kdbx"
         ended = run(
