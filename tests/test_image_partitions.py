@@ -129,7 +129,7 @@ class TestLogical:
         sectors = {0: table((5, 1, 4000), (5, 1, 4000), (5, 2, 4000), (5, 3, 4000))}
         sectors |= {number: table((0x83, 1, 1), (5, number, 9)) for number in range(1, 4000)}
         whole = disk(sectors)
-        with at_most(100_000):
+        with at_most(25_000):
             assert len(found(whole)) <= 512
 
     def test_a_sector_without_its_mark_ends_the_chain(self) -> None:
