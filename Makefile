@@ -1,5 +1,6 @@
 # make demo   sets up .venv, restores the sample backup and shows what came out
-# make test   sets up .venv with the test extras and runs every test
+# make test   sets up .venv with the test extras and runs the quick tests: every promise, in minutes
+# make test-all   these and the slow ones; make test-slow: the slow ones alone
 # make fuzz   sets up .venv with the fuzzer and runs each harness for FUZZ_SECONDS
 # make check  lint, format, types, and which package imports which
 # make docs   the documentation as a site, in build/site; a warning is an error
@@ -9,18 +10,26 @@ PYTHON ?= python3
 VENV ?= .venv
 # what the demo installs: this folder, or a wheel
 PACKAGE ?= --editable .
+# more options for pytest
+TEST_OPTIONS ?=
 FUZZ_SECONDS ?= 30
 # the same inputs each time, so that a change is judged by them; 0 for others
 FUZZ_SEED ?= 1
 BIN = $(VENV)/bin
 
-.PHONY: demo test fuzz check docs mutants clean
+.PHONY: demo test test-all test-slow fuzz check docs mutants clean
 
 demo: $(VENV)/.demo
 	sh examples/demo.sh $(BIN)/qbackup
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses auto --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses auto -m "not slow" $(TEST_OPTIONS)
+
+test-all: $(VENV)/.test
+	$(BIN)/python -m pytest --numprocesses auto $(TEST_OPTIONS)
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest --numprocesses auto -m slow $(TEST_OPTIONS)
 
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m tests.fuzz --jobs 2 --seconds $(FUZZ_SECONDS) --seed $(FUZZ_SEED)

@@ -25,6 +25,14 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def hang_up_ends_a_process() -> Iterator[None]:
+    """Processes of tests end by SIGHUP, also where `nohup` began the tests with it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture(autouse=True)
 def own_threads() -> None:
     """Tests that count threads count their own."""

@@ -63,8 +63,10 @@ class ZlibDecoder:
         """See `Decoder`."""
         rest = self._zlib.unconsumed_tail
         output = self._zlib.decompress(rest + data if rest else data, max_length)
-        # a full output may mean that more is held back, even with all input taken
-        self.needs_input = not self._zlib.unconsumed_tail and len(output) < max_length
+        # A full output may mean that more is held back, even with all input taken. At a stream's
+        # end unconsumed_tail tells nothing: Python 3.14 empties it, older ones may not.
+        takes_more = not self._zlib.unconsumed_tail and len(output) < max_length
+        self.needs_input = takes_more and not self._zlib.eof
         return output
 
 

@@ -163,6 +163,7 @@ class TestOpening:
             assert archive.header.backup_id == maker.backup_id
             assert archive.open("work/private.img").read() == NOISE
 
+    @pytest.mark.slow
     def test_everything_is_closed_when_opening_fails(self, made: Made, tmp_path: Path) -> None:
         before = len(os.listdir("/proc/self/fd"))
         with warnings.catch_warnings():
@@ -392,6 +393,7 @@ class TestClosing:
             gc.collect()
         assert len(os.listdir("/proc/self/fd")) == before
 
+    @pytest.mark.slow
     def test_a_program_that_uses_it_all_has_no_resource_warning(
         self, made: Made, tmp_path: Path
     ) -> None:

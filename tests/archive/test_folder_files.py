@@ -28,6 +28,7 @@ from tests.support.commandline import Ended, call
 from tests.support.realbackups import passphrase_of
 from tests.support.restored import content, snapshot, statuses
 from tests.support.sources import piped
+from tests.support.speed import rows
 
 TEMPLATES = ["v3-template", "v2-template"]
 HOMES = ["v3-home", "pigz-home", "v2-home"]
@@ -76,7 +77,7 @@ def kept_there(name: str) -> dict[str, bytes]:
 
 
 class TestReading:
-    @pytest.mark.parametrize("name", [*TEMPLATES, *HOMES, "v3-standalone"])
+    @rows("name", [*TEMPLATES, *HOMES, "v3-standalone"], quick=2)
     def test_every_file_of_a_folder_archive_opens(self, name: str) -> None:
         for path, data in kept_there(name).items():
             with opened(name) as backup, backup.open(path) as stream:
@@ -237,7 +238,7 @@ class TestRestore:
             assert backup.restore(tmp_path / "out", ["fedora/root.img", "fedora/private.img"]).ok
         assert len(snapshot(tmp_path / "out")) == 3
 
-    @pytest.mark.parametrize("name", ["nothing", "apps", "icon.png"])
+    @rows("name", ["nothing", "apps", "icon.png"])
     def test_what_is_no_file_in_it_is_missing_and_the_rest_comes(
         self, tmp_path: Path, name: str
     ) -> None:
@@ -268,6 +269,7 @@ class TestRestore:
             backup.restore(tmp_path / "out", ["nobody/x/y"])
         assert not (tmp_path / "out").exists()
 
+    @pytest.mark.slow
     def test_two_archives_with_names_that_may_be_one_do_not_wait_for_each_other(
         self, tools: None, tmp_path: Path
     ) -> None:
@@ -368,8 +370,8 @@ class TestDamage:
     def last_chunk(self, maker: Format3Maker) -> str:
         return [m.name for m in maker.members() if "/.." in m.name and m.name[-3:].isdigit()][-1]
 
-    @pytest.mark.parametrize("fault", ["flipped", "dropped"])
-    @pytest.mark.parametrize("wanted", ["fedora/root.img", "fedora/note"])
+    @rows("fault", ["flipped", "dropped"])
+    @rows("wanted", ["fedora/root.img", "fedora/note"])
     def test_anywhere_in_the_archive_is_an_error(
         self, maker: Format3Maker, tmp_path: Path, fault: str, wanted: str
     ) -> None:

@@ -137,6 +137,7 @@ class TestPipe:
             pipe.restore(tmp_path / "out", ["vault/none"])
         assert [(r.name, r.status) for r in caught.value.report.bad] == [("none", "missing")]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("jobs", [1, 4])
     def test_a_damaged_file_has_all_its_chunks(
         self, maker: MakerFactory, tmp_path: Path, jobs: int

@@ -43,6 +43,7 @@ from tests.support.librarybackup import (
     Made,
 )
 from tests.support.sources import piped
+from tests.support.speed import rows
 
 
 def verified(stream: BinaryIO) -> Any:
@@ -55,6 +56,7 @@ def chunk_names(archive: BackupArchive, name: str) -> list[str]:
 
 
 class TestWhatIsInIt:
+    @pytest.mark.slow
     def test_the_header_has_the_fields_of_the_backup(self, backup: BackupArchive) -> None:
         assert backup.header.version == 4
         assert backup.header.backup_id == "20240917T101112-1234"
@@ -284,7 +286,7 @@ class TestRestoreAndVerify:
         with qbackup.open(path, passphrase=maker.passphrase, compression_filter="none") as b:
             assert not b.verify(check=False).ok
 
-    @pytest.mark.parametrize(("jobs", "memory"), [(1, 1), (1, 1 << 30), (8, 1 << 30), (64, 1)])
+    @rows(("jobs", "memory"), [(1, 1), (1, 1 << 30), (8, 1 << 30), (64, 1)], quick=2)
     def test_jobs_and_memory_change_no_result(
         self, made: Made, tmp_path: Path, jobs: int, memory: int
     ) -> None:

@@ -30,6 +30,7 @@ from tests.maker import (
 )
 from tests.support.librarybackup import KIB
 from tests.support.restored import statuses
+from tests.support.speed import rows
 
 NEW_ID, OLD_ID = "20240917T101112-0002", "20230101T000000-0001"
 NEW, OLD = b"NEW " * 9000, b"OLD " * 9000
@@ -91,6 +92,7 @@ class TestAnOlderBackupLiesBehind:
         (told,) = [error for error in report.errors if "two backups" in error]
         assert f"{NEW_ID}, which is used" in told and f"{OLD_ID}, which is left out" in told
 
+    @pytest.mark.slow
     def test_it_replaces_nothing_that_is_newer(
         self, new: BackupMaker, backup: Path, tmp_path: Path, out: Path
     ) -> None:
@@ -184,7 +186,7 @@ class TestTwoCopiesOfOneBackup:
         assert (out / IMAGE).read_bytes() == NEW and not report.ok
         assert any("first copy of the header" in error for error in report.errors)
 
-    @pytest.mark.parametrize("offset", [20, 70, 200, -1])
+    @rows("offset", [20, 70, 200, -1])
     def test_a_chunk_that_is_damaged_in_one_comes_from_the_other(
         self, new: BackupMaker, tmp_path: Path, out: Path, offset: int
     ) -> None:
@@ -298,6 +300,7 @@ class TestOfTwoFormats:
             qbackup.open(file, passphrase=new.passphrase, salvage=True)
         assert self.follow(file, str(caught.value), new, out).ok
 
+    @pytest.mark.slow
     def test_a_backup_of_format_3_behind_one_of_format_4_is_told(
         self, new: BackupMaker, old3: Format3Maker, tmp_path: Path, out: Path
     ) -> None:
@@ -309,6 +312,7 @@ class TestOfTwoFormats:
         assert self.follow(file, said, old3, tmp_path / "other").ok
         assert (tmp_path / "other" / IMAGE).read_bytes() == OLD
 
+    @pytest.mark.slow
     def test_a_second_copy_whose_header_is_whole_is_told(
         self, old3: Format3Maker, tmp_path: Path, out: Path
     ) -> None:

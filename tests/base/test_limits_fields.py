@@ -35,6 +35,7 @@ def test_are_whole_numbers_over_zero() -> None:
     assert all(isinstance(value, int) and value > 0 for value in values.values())
 
 
+@pytest.mark.slow
 def test_are_all_used_and_none_is_made_up() -> None:
     """An error's ``limit`` tells a caller which field to raise."""
     named: set[str] = set()

@@ -18,6 +18,7 @@ from qbackup.storage.signatures import looks_like
 from tests.docs.console import flipped
 from tests.support import vectorfiles
 from tests.support.commandline import SAMPLE, SAMPLE_FILE, run
+from tests.support.speed import rows
 
 KEY = ["-p", str(SAMPLE_FILE)]
 PACKAGE = Path(qbackup.__file__).parent
@@ -56,6 +57,7 @@ def _text(node: ast.expr) -> str | None:
 
 
 class TestAll:
+    @pytest.mark.slow
     def test_they_are_sentences(self) -> None:
         """As they stand behind a name and a colon."""
         found = list(raised())
@@ -75,6 +77,7 @@ class TestAll:
         assert len(advice.split()) > 5
         assert not advice.endswith(".")
 
+    @pytest.mark.slow
     def test_options_that_are_named_exist(self) -> None:
         texts = [text for _, _, text in raised()] + [kind.advice for kind in KINDS.values()]
         named = {word for text in texts for word in re.findall(r"--[a-z-]+", text)}
@@ -86,6 +89,7 @@ class TestAll:
 class TestFirstWords:
     """What people meet first, as they meet it."""
 
+    @pytest.mark.slow
     def test_a_wrong_passphrase(self, tmp_path: Path) -> None:
         (tmp_path / "key").write_text("wrong")
         ended = run("list", SAMPLE, "-p", tmp_path / "key")
@@ -93,7 +97,7 @@ class TestFirstWords:
         for word in ("keyboard layout", "Caps Lock", "when the backup was made", "not the disk's"):
             assert word in ended.err
 
-    @pytest.mark.parametrize(
+    @rows(
         ("vector", "options", "advice"),
         [
             ("v2-beta3-raw", [], "--salvage, which can tell"),
@@ -120,7 +124,7 @@ class TestFirstWords:
         assert "another copy of the backup; --salvage" in ended.err
         assert ended.document["advice"] in ended.err
 
-    @pytest.mark.parametrize(
+    @rows(
         ("arguments", "says"),
         [
             (["restore", "nothing", "-o", "DIR"], "qbackup list BACKUP"),
@@ -135,6 +139,7 @@ class TestFirstWords:
         assert says in ended.err.splitlines()[1]
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "arguments",
         [["list"], ["cat", "personal/firewall.xml"], ["verify", "personal"], ["ls", "vault:/"]],
@@ -159,6 +164,7 @@ class TestFirstWords:
         assert "what to do: was it copied to its end?" in ended.out
         assert ended.out.splitlines()[-1].startswith("NOT EVERYTHING IS THERE")
 
+    @pytest.mark.slow
     def test_the_report_of_what_is_in_the_way(self, tmp_path: Path) -> None:
         (tmp_path / "personal").mkdir()
         (tmp_path / "personal" / "private.img").write_text("mine")
@@ -176,7 +182,7 @@ class TestFirstWords:
 class TestLookalikes:
     """By the real programs where there are any."""
 
-    @pytest.mark.parametrize("program", ["gzip", "bzip2", "xz", "zstd"])
+    @rows("program", ["gzip", "bzip2", "xz", "zstd"])
     def test_what_was_compressed(self, tools: None, tmp_path: Path, program: str) -> None:
         path = tmp_path / "file"
         path.write_bytes(

@@ -26,6 +26,7 @@ def notes(ended: Ended) -> list[str]:
 
 
 class TestPartitions:
+    @pytest.mark.slow
     def test_are_named_once_with_file_system_and_size(self, folder: Path) -> None:
         ended = call("ls", f"{folder / 'home'}:/home/user")
         assert ended.status == 0
@@ -148,6 +149,7 @@ def test_a_template_is_read_with_status_0(folder: Path, tmp_path: Path) -> None:
     assert "note: /rw: /etc/fstab mounts /dev/xvdb here, which is not in this image" in notes(ended)
 
 
+@pytest.mark.slow
 def test_a_disk_in_a_backup(tools: None, folder: Path, tmp_path: Path) -> None:
     maker = BackupMaker(tmp_path / "maker")
     maker.add_qube("work", files={"root.img": folder / "logical", "private.img": folder / "home"})

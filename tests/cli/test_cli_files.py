@@ -56,6 +56,7 @@ def at(made: Path, *arguments: str | Path) -> Ended:
 
 
 class TestLs:
+    @pytest.mark.slow
     def test_shows_what_is_in_a_folder(self, made: Path) -> None:
         ended = at(made, "ls", "vault:/home/user/stuff/Documents")
         assert ended.status == 0
@@ -84,6 +85,7 @@ class TestLs:
         assert ended.status == 5
         assert "can't keep the image in" in ended.err
 
+    @pytest.mark.slow
     def test_from_standard_input(self, made: Path) -> None:
         with (made / "backup").open("rb") as stream:
             ended = run("ls", "-", "vault:/config", stdin=stream, env=SECRET)
@@ -172,6 +174,7 @@ class TestLs:
 
 
 class TestCp:
+    @pytest.mark.slow
     def test_gets_one_folder_out_of_a_backup(self, made: Path, tmp_path: Path) -> None:
         ended = at(made, "cp", "vault:/home/user/stuff", tmp_path)
         assert ended.status == 0
@@ -204,6 +207,7 @@ class TestCp:
         assert call("cp", place, tmp_path, "--overwrite").status == 0
         assert set(snapshot(tmp_path)) == {"config/rc.local"}
 
+    @pytest.mark.slow
     def test_replaces_folders_that_their_owner_may_not_look_into(
         self, tools: None, tmp_path: Path
     ) -> None:
@@ -237,6 +241,7 @@ class TestCat:
         place = f"{made / 'private.img'}:/home/user/stuff/Documents/keys.kdbx"
         assert run("cat", place).stdout == source.read_bytes()
 
+    @pytest.mark.slow
     def test_still_gives_a_file_of_the_backup(self, made: Path) -> None:
         assert run("cat", made / "backup", "vault/notes.txt", env=SECRET).stdout == b"notes"
 

@@ -27,6 +27,7 @@ from tests.support.commandline import (
     call,
     run,
 )
+from tests.support.speed import rows
 from tests.support.tarbytes import archive, header
 
 KEY = ("-p", SAMPLE_FILE)
@@ -145,6 +146,7 @@ class TestList:
         (file,) = document["qubes"][0]["files"]
         assert file["chunks"] == vectorfiles.load("xz-many-chunks")["files"][0]["chunks"] > 10
 
+    @pytest.mark.slow
     def test_a_pipe_gives_the_same(self) -> None:
         piped = run("list", "-", "--json", *KEY, stdin=SAMPLE.read_bytes())
         assert piped.document == call("list", SAMPLE, "--json", *KEY).document
@@ -287,7 +289,7 @@ class TestErrors:
         assert ended.status == 2
         self.check(ended.document, name, "UsageError", ended.err)
 
-    @pytest.mark.parametrize("name", ["list", "verify", "restore"])
+    @rows("name", ["list", "verify", "restore"])
     def test_no_passphrase(self, name: str, tmp_path: Path) -> None:
         ended = run(*arguments_for(name, SAMPLE, tmp_path))
         assert ended.status == 2

@@ -28,6 +28,7 @@ from tests.support.commandline import (
     run,
     wait_for,
 )
+from tests.support.speed import rows
 
 OTHER_WAYS = (
     "--passphrase-file",
@@ -58,11 +59,13 @@ class TestFile:
         assert listed(ended)
         assert ended.err == ""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("option", ["-p", "--passphrase-file"])
     @pytest.mark.parametrize("end", ["", "\n", "\r\n"])
     def test_standard_input(self, option: str, end: str) -> None:
         assert listed(run("list", SMALL, option, "-", stdin=(SMALL_SECRET + end).encode()))
 
+    @pytest.mark.slow
     def test_utf_8(self, tmp_path: Path) -> None:
         path = vectorfiles.backup_path("bzip2-utf8-passphrase")
         secret = vectorfiles.load("bzip2-utf8-passphrase")["passphrase"]
@@ -77,6 +80,7 @@ class TestFile:
         (tmp_path / "p").write_text(vectorfiles.load("lzma-long-passphrase")["passphrase"], "utf-8")
         assert call("list", path, "-p", tmp_path / "p").status == 0
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["info", "list", "verify", "restore", "cat"])
     def test_standard_input_for_two_things_is_refused(self, name: str, tmp_path: Path) -> None:
         more = {"restore": ["-o", str(tmp_path / "out")], "cat": ["personal/private.img"]}
@@ -151,6 +155,7 @@ class TestFile:
         assert ended.status == 2
         assert "64 KiB" in ended.err
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["", "nothing", "."])
     def test_a_file_that_cannot_be_read_is_status_2(self, name: str, tmp_path: Path) -> None:
         file = str(tmp_path / name) if name else ""
@@ -236,6 +241,7 @@ class TestReadings:
         assert (LINES_SAID in ended.err) == ("another" in end)
         assert secret not in ended.err
 
+    @pytest.mark.slow
     def test_standard_input_is_called_by_its_name(self) -> None:
         secret = vectorfiles.load(UTF8)["passphrase"]
         path = vectorfiles.backup_path(UTF8)
@@ -244,6 +250,7 @@ class TestReadings:
         assert b"the passphrase on standard input has several lines" in ended.stderr
         assert b"byte order mark of the passphrase on standard input was" in ended.stderr
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("way", ["file", "command", "environment"])
     @pytest.mark.parametrize("vector", [UTF8, LATIN])
     def test_decomposed_letters(self, vector: str, way: str, tmp_path: Path) -> None:
@@ -260,6 +267,7 @@ class TestReadings:
         assert "were composed (Unicode NFC): that fits" in ended.err
         assert secret not in ended.err
 
+    @pytest.mark.slow
     def test_decomposed_letters_that_were_typed(self) -> None:
         secret = unicodedata.normalize("NFD", vectorfiles.load(UTF8)["passphrase"])
         with Terminal("list", vectorfiles.backup_path(UTF8)) as terminal:
@@ -267,6 +275,7 @@ class TestReadings:
             terminal.expect("the passphrase that was typed were composed")
             assert terminal.finish().status == 0
 
+    @pytest.mark.slow
     def test_on_a_pipe(self, tmp_path: Path) -> None:
         path = vectorfiles.backup_path(UTF8)
         secret = vectorfiles.load(UTF8)["passphrase"]
@@ -306,6 +315,7 @@ class TestCommand:
         assert listed(ended)
         assert "white space at the end of the passphrase command's output" in ended.err
 
+    @pytest.mark.slow
     def test_there_is_no_shell(self, maker: MakerFactory, tmp_path: Path) -> None:
         literal = "$HOME `id` $(id) * ~ | cat; true && x > y"
         backup = maker(passphrase=literal)
@@ -318,6 +328,7 @@ class TestCommand:
         ended = run("list", path, "--passphrase-command", words, cwd=tmp_path)
         assert ended.status == 3  # "$HOME `id`", and nothing that a shell makes of it
 
+    @pytest.mark.slow
     def test_its_standard_input_is_empty(self) -> None:
         code = f"import sys; assert sys.stdin.read() == ''; print({SMALL_SECRET!r})"
         ended = run("list", SMALL, "--passphrase-command", python(code), stdin=b"something")
@@ -328,13 +339,14 @@ class TestCommand:
         ended = run("list", "-", "--passphrase-command", python(code), stdin=SMALL.read_bytes())
         assert listed(ended)
 
+    @pytest.mark.slow
     def test_its_standard_error_is_shown(self) -> None:
         code = f"import sys; sys.stderr.write('touch the key'); print({SMALL_SECRET!r})"
         ended = run("list", SMALL, "--passphrase-command", python(code))
         assert listed(ended)
         assert "touch the key" in ended.err
 
-    @pytest.mark.parametrize(
+    @rows(
         ("line", "status", "word"),
         [
             ("false", 3, "status 1"),
@@ -404,6 +416,7 @@ class TestEnvironment:
     def test_the_passphrase_itself(self) -> None:
         assert listed(run("list", SMALL, env={"QBACKUP_PASSPHRASE": SMALL_SECRET}))
 
+    @pytest.mark.slow
     def test_a_file(self, tmp_path: Path) -> None:
         (tmp_path / "p").write_text(SMALL_SECRET)
         assert listed(run("list", SMALL, env={"QBACKUP_PASSPHRASE_FILE": str(tmp_path / "p")}))
@@ -417,6 +430,7 @@ class TestEnvironment:
             run("list", SMALL, env={"QBACKUP_PASSPHRASE_COMMAND": f"echo {SMALL_SECRET}"})
         )
 
+    @pytest.mark.slow
     def test_a_passphrase_in_bytes_that_are_no_text(
         self, maker: MakerFactory, tmp_path: Path
     ) -> None:
@@ -529,6 +543,7 @@ class TestTerminal:
             terminal.expect("personal")
             assert terminal.finish().status == 0
 
+    @pytest.mark.slow
     def test_three_tries_and_no_more(self) -> None:
         with Terminal("list", SMALL) as terminal:
             for _ in range(3):
@@ -558,6 +573,7 @@ class TestTerminal:
             terminal.type_secret("\x04")
             assert terminal.finish().status == 3
 
+    @pytest.mark.slow
     def test_ctrl_c_is_status_130(self) -> None:
         with Terminal("list", SMALL) as terminal:
             terminal.type_secret("begun\x03")
@@ -593,7 +609,7 @@ class TestTerminal:
                 terminal.type_secret(f"{SMALL_SECRET} \n")
             assert terminal.finish().status == 3
 
-    @pytest.mark.parametrize("name", ["list", "verify", "restore", "cat"])
+    @rows("name", ["list", "verify", "restore", "cat"])
     def test_it_asks_while_standard_input_is_the_backup(self, name: str, tmp_path: Path) -> None:
         more = {"restore": ["-o", str(tmp_path / "out")], "cat": ["personal/private.img"]}
         with (
@@ -635,7 +651,7 @@ class TestTerminal:
         assert "Passphrase" not in terminal.seen
         assert "NOT authenticated" in terminal.seen
 
-    @pytest.mark.parametrize("name", ["list", "verify", "restore", "cat"])
+    @rows("name", ["list", "verify", "restore", "cat"])
     def test_without_a_terminal_the_other_ways_are_named(self, name: str, tmp_path: Path) -> None:
         more = {"restore": ["-o", str(tmp_path / "out")], "cat": ["personal/private.img"]}
         ended = run(name, SMALL, *more.get(name, []), stdin=SMALL_SECRET.encode())
@@ -648,8 +664,8 @@ class TestTerminal:
 class TestSecrecy:
     """`run`, `call` and `Terminal` look for the passphrase in every output, also these."""
 
-    @pytest.mark.parametrize("name", ["info", "list", "verify"])
-    @pytest.mark.parametrize("json", [[], ["--json"]])
+    @rows("name", ["info", "list", "verify"])
+    @rows("json", [[], ["--json"]])
     def test_verbose_runs(self, name: str, json: list[str]) -> None:
         env = {"QBACKUP_PASSPHRASE": SAMPLE_SECRET}
         assert call(name, SAMPLE, "-v", *json, env=env).status == 0

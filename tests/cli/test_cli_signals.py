@@ -42,6 +42,7 @@ from tests.support.commandline import (
 )
 from tests.support.restored import files_below
 from tests.support.slowruns import wait_for_derivation
+from tests.support.speed import rows
 
 KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
@@ -60,6 +61,7 @@ def endless(tmp_path: Path) -> Path:
 
 
 class TestSignals:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("number", "status", "word"),
         [
@@ -82,6 +84,7 @@ class TestSignals:
         assert ended.out == ""
         assert files_below(out) == {"qubes.xml", "personal/private.img", "personal/firewall.xml"}
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_one_that_wakes_nobody(
         self, number: int, status: int, endless: Path, tmp_path: Path
@@ -105,10 +108,12 @@ class TestSignals:
         assert ended.status == 130
         assert files_below(tmp_path) == {"qubes.xml"}
 
+    @pytest.mark.slow
     def test_left_alone_the_real_parameters_give_the_file(self, tmp_path: Path) -> None:
         assert run("restore", REAL, "-o", tmp_path, env=SMALL_KEY).status == 0
         assert (tmp_path / "sys-usb/notes.txt").read_bytes() == b"Nothing to see here.\n"
 
+    @pytest.mark.slow
     def test_while_the_header_is_unlocked(self, tmp_path: Path) -> None:
         path = alter.with_parameters(SAMPLE, tmp_path / "b", alter.HEADER_COPY, 14, 8, 1 << 11)
         arguments = ("restore", path, "-o", tmp_path / "out", *KEY)
@@ -130,6 +135,7 @@ class TestSignals:
         )
         assert "vault/private.img" not in files_below(tmp_path / "out")
 
+    @pytest.mark.slow
     def test_ctrl_c_again_and_again(self, endless: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         arguments = ("restore", endless, "-o", out, *KEY)
@@ -155,10 +161,8 @@ class TestSignals:
             assert process.wait(120) == status
             assert b"Traceback" not in process.stderr.read()
 
-    @pytest.mark.parametrize("name", ["verify", "restore"])
-    @pytest.mark.parametrize(
-        ("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")]
-    )
+    @rows("name", ["verify", "restore"])
+    @rows(("number", "word"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
     def test_json_says_it_too(
         self, name: str, number: int, word: str, endless: Path, tmp_path: Path
     ) -> None:
@@ -175,6 +179,7 @@ class TestSignals:
             "files": [],
         }
 
+    @pytest.mark.slow
     def test_ignored_ones_stay_ignored(self, tmp_path: Path) -> None:
         """As `nohup` has it."""
         arguments = ("verify", REAL)
@@ -239,6 +244,7 @@ class TestSignals:
             assert one_document(captured.out.encode())["ok"] is False
             assert captured.err in ("qbackup: interrupted\n", "qbackup: terminated\n")
 
+    @pytest.mark.slow
     def test_the_passphrase_is_not_in_the_process_list(self, endless: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
         arguments = ("restore", endless, "-o", out)
@@ -296,8 +302,8 @@ class TestSignalsAtTheStart:
         check_always(arguments, ended)
         return ended
 
-    @pytest.mark.parametrize("module", ["qbackup.cli", "qbackup.cli.options"])
-    @pytest.mark.parametrize(
+    @rows("module", ["qbackup.cli", "qbackup.cli.options"])
+    @rows(
         ("number", "status", "word"),
         [
             (signal.SIGINT, 130, "interrupted"),
@@ -336,7 +342,7 @@ class TestClosedOutput:
     def test_cat_into_a_program_that_wants_no_more(self) -> None:
         assert self.shell('"$@" | head -c 10', "cat", SMALL, "personal/private.img") == (141, "")
 
-    @pytest.mark.parametrize(
+    @rows(
         "arguments",
         [
             ("info", SMALL),
@@ -364,8 +370,8 @@ class TestClosedOutput:
         os.close(writer)
         assert ended.status == 141
 
-    @pytest.mark.parametrize("arguments", [("list", SMALL), ("cat", SMALL, "personal/private.img")])
-    @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+    @rows("arguments", [("list", SMALL), ("cat", SMALL, "personal/private.img")])
+    @rows("redirection", [">/dev/full", ">&-"])
     def test_an_output_that_cannot_be_written_is_status_5(
         self, arguments: tuple[str | Path, ...], redirection: str
     ) -> None:
@@ -376,7 +382,7 @@ class TestClosedOutput:
     def test_json_on_a_full_disk_is_status_5(self) -> None:
         assert self.shell('"$@" >/dev/full', "verify", SMALL, "--json")[0] == 5
 
-    @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-"])
+    @rows("redirection", ["2>/dev/full", "2>&-"])
     def test_standard_error_is_no_reason_to_fail(self, redirection: str) -> None:
         assert self.shell(f'"$@" {redirection}', "verify", SMALL, "-v")[0] == 0
         assert self.shell(f'"$@" {redirection}', "verify", SMALL, "nobody")[0] == 2
@@ -427,7 +433,7 @@ def test_one_that_comes_where_nobody_can_be_told_is_not_lost(number: int, name: 
 
 
 class TestThisMachineFails:
-    @pytest.mark.parametrize("where", ["a file", "below a file", "not allowed"])
+    @rows("where", ["a file", "below a file", "not allowed"])
     def test_no_output_folder(self, where: str, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")
         out = {
@@ -480,6 +486,7 @@ class TestThisMachineFails:
         assert ended.status == 5
         assert ended.document["kind"] == "NotEnoughMemory"
 
+    @pytest.mark.slow
     def test_too_little_memory_for_a_chunk(self, maker: MakerFactory, tmp_path: Path) -> None:
         backup = maker(compression_filter=None)
         backup.add_qube("work", files={"private.img": os.urandom(80 << 20)})
@@ -492,6 +499,7 @@ class TestThisMachineFails:
 
 
 class TestFullDisk:
+    @pytest.mark.slow
     def test_a_disk_that_fills_up(
         self, small_disk: Path, maker: MakerFactory, tmp_path: Path
     ) -> None:
@@ -525,6 +533,7 @@ class TestFullDisk:
         assert "not enough room" in ended.err
         assert files_below(small_disk) == set()
 
+    @pytest.mark.slow
     def test_a_disk_that_may_only_be_read(self, small_disk: Path) -> None:
         (small_disk / "out").mkdir()
         subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)

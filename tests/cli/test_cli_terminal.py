@@ -17,6 +17,7 @@ from qbackup.cli.progress import ProgressLine, describe, human_size, human_time
 from tests.conftest import MakerFactory
 from tests.support import alter
 from tests.support.commandline import SAMPLE, SAMPLE_FILE, SMALL_SECRET, Terminal, run
+from tests.support.speed import rows
 
 KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
@@ -27,7 +28,7 @@ LINE = re.compile(
 
 
 class TestProgress:
-    @pytest.mark.parametrize("name", ["verify", "restore"])
+    @rows("name", ["verify", "restore"])
     def test_bytes_percent_rate_time_left_and_file(self, name: str, tmp_path: Path) -> None:
         more = ["-o", str(tmp_path)] if name == "restore" else []
         with Terminal(name, SAMPLE, *more, *KEY) as terminal:
@@ -68,7 +69,7 @@ class TestProgress:
             assert terminal.finish().status == 0
         assert "\r\x1b[K0 B  0 B/s  personal/private.img\r" in terminal.seen
 
-    @pytest.mark.parametrize("columns", [1, 20, 40])
+    @rows("columns", [1, 20, 40])
     def test_it_never_takes_more_than_one_line(self, columns: int) -> None:
         with Terminal("verify", SAMPLE, *KEY, columns=columns) as terminal:
             assert terminal.finish().status == 0
@@ -205,7 +206,7 @@ class TestCat:
             assert terminal.finish().status == 0
         assert terminal.seen.replace("\r\n", "\n") in ("a\nb\nc\n", "a\nbc\n", "a\nb\\x0dc\n")
 
-    @pytest.mark.parametrize("name", ["private.img", "long.txt"])
+    @rows("name", ["private.img", "long.txt"])
     def test_what_is_no_text_for_a_terminal_is_refused(self, path: Path, name: str) -> None:
         with Terminal("cat", path, f"work/{name}", "-q", env=SMALL_KEY) as terminal:
             assert terminal.finish().status == 2
@@ -213,6 +214,7 @@ class TestCat:
             "qbackup: this is no text for a terminal: send it to a file"
         )
 
+    @pytest.mark.slow
     def test_both_go_to_a_pipe_as_they_are(self, path: Path) -> None:
         assert run("cat", path, "work/crlf.txt", env=SMALL_KEY).stdout == b"a\r\nb\rc\r\n"
         assert run("cat", path, "work/long.txt", env=SMALL_KEY).stdout.count(b"x") == (1 << 20) - 1

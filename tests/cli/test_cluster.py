@@ -112,6 +112,7 @@ def expected(slow: Path, tmp_path_factory: pytest.TempPathFactory) -> restored.S
 
 
 class TestRestore:
+    @pytest.mark.slow
     def test_gives_the_same_bytes(
         self, slow: Path, address: str, expected: restored.Snapshot, tmp_path: Path
     ) -> None:
@@ -119,6 +120,7 @@ class TestRestore:
         assert (ended.status, ended.err) == (0, "")
         assert restored.snapshot(tmp_path) == expected
 
+    @pytest.mark.slow
     def test_is_helped_by_both_workers(
         self, distributed: Any, slow: Path, address: str, tmp_path: Path
     ) -> None:
@@ -130,6 +132,7 @@ class TestRestore:
         assert all(after[worker] > before.get(worker, 0) for worker in after)
         assert len(after) == 2
 
+    @pytest.mark.slow
     def test_a_worker_that_dies_costs_nothing(
         self, distributed: Any, slow: Path, expected: restored.Snapshot, tmp_path: Path
     ) -> None:
@@ -145,6 +148,7 @@ class TestRestore:
         assert (ended.status, ended.err) == (0, "")
         assert restored.snapshot(tmp_path) == expected
 
+    @pytest.mark.slow
     def test_a_cluster_that_dies_costs_nothing(
         self, distributed: Any, slow: Path, expected: restored.Snapshot, tmp_path: Path
     ) -> None:
@@ -159,6 +163,7 @@ class TestRestore:
         assert (ended.status, ended.err) == (0, "")
         assert restored.snapshot(tmp_path) == expected
 
+    @pytest.mark.slow
     def test_through_the_library(
         self,
         distributed: Any,
@@ -175,6 +180,7 @@ class TestRestore:
             assert executor.submit(os.getpid).result(PATIENCE_SECONDS), "it was not shut down"
         assert restored.snapshot(tmp_path) == expected
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
     def test_ends_by_a_signal(
         self, distributed: Any, slow: Path, address: str, tmp_path: Path, number: int, status: int
@@ -203,6 +209,7 @@ class TestNoCluster:
         assert ended.err.startswith(f"qbackup: can't reach the Dask cluster at {silent}: ")
         assert ended.err.count("\n") == 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "address", ["", "nonsense", "127.0.0.1:port", "post://127.0.0.1:1", "tls://127.0.0.1:1"]
     )
@@ -213,12 +220,14 @@ class TestNoCluster:
         assert ended.err.count("\n") == 1
         assert ended.document["kind"] == "MachineError"
 
+    @pytest.mark.slow
     def test_no_workers(self, distributed: Any) -> None:
         with scheduler_process(workers=0) as (_, address):
             ended = run("verify", SAMPLE, "--dask", address, *KEY)
         assert ended.status == 5
         assert ended.err == f"qbackup: the Dask cluster at {address} has no workers\n"
 
+    @pytest.mark.slow
     def test_a_signal_while_it_is_looked_for(self, distributed: Any) -> None:
         with listening() as silent:
             arguments = ("verify", SAMPLE, "--dask", silent, *KEY)
@@ -263,11 +272,13 @@ class TestExample:
             timeout=PATIENCE_SECONDS,
         )
 
+    @pytest.mark.slow
     def test_with_a_cluster_of_its_own(self, distributed: Any) -> None:
         done = self.run()
         assert done.returncode == 0, done.stderr
         assert done.stdout == "all 5 files are there and whole\n"
 
+    @pytest.mark.slow
     def test_with_one_that_is_there(self, distributed: Any, address: str) -> None:
         done = self.run(SAMPLE, SAMPLE_FILE, address)
         assert done.returncode == 0, done.stderr

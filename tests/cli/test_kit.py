@@ -93,6 +93,7 @@ def broken_wheel() -> bytes:
 
 
 class TestProgram:
+    @pytest.mark.slow
     def test_it_restores_with_python_alone(
         self, plain: Path, expected: dict[str, object], tmp_path: Path
     ) -> None:
@@ -101,6 +102,7 @@ class TestProgram:
         assert snapshot(tmp_path / "out") == expected
         assert "key derivation: hashlib, pyscrypt; AES: libcrypto" in done.stderr
 
+    @pytest.mark.slow
     def test_it_uses_a_wheel_that_fits(
         self, full: Path, expected: dict[str, object], tmp_path: Path
     ) -> None:
@@ -122,6 +124,7 @@ class TestProgram:
         assert done.returncode == 0, done.stderr
         assert snapshot(tmp_path / "kit") == snapshot(plain)
 
+    @pytest.mark.slow
     def test_it_has_the_completions_of_shells(self, plain: Path) -> None:
         for shell in ("bash", "zsh", "fish"):
             done = started(plain, "completion", shell)
@@ -211,6 +214,7 @@ class TestDamage:
         assert wheel in read
         assert not (tmp_path / "evil").exists()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("code", ["raise ImportError", "import os; os.gone", "syntax error"])
     def test_a_wheel_that_this_python_is_too_new_for_costs_nothing(
         self, plain: Path, tmp_path: Path, code: str
@@ -231,6 +235,7 @@ class TestDamage:
                 sums.write(f"{hashlib.sha256(content).hexdigest()}  {name}\n")
         return next(fitting((kit / "wheels").iterdir()))
 
+    @pytest.mark.slow
     def test_a_wheel_that_is_damaged_is_not_used(self, full: Path, tmp_path: Path) -> None:
         kit = self.copied(full, tmp_path)
         (wheel,) = fitting((kit / "wheels").iterdir())
@@ -242,6 +247,7 @@ class TestDamage:
         assert f"{wheel.name} is not what SHA256SUMS says it is, and is not used" in done.stderr
         assert "key derivation: hashlib" in done.stderr
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("content", [b"no archive", b"", broken_wheel()])
     def test_a_wheel_that_is_none_costs_nothing(
         self, plain: Path, tmp_path: Path, content: bytes
@@ -252,6 +258,7 @@ class TestDamage:
         assert done.returncode == 0, done.stderr
         assert "key derivation: hashlib" in done.stderr
 
+    @pytest.mark.slow
     def test_nowhere_to_unpack_a_wheel_costs_nothing(self, full: Path) -> None:
         done = started(full, "list", SAMPLE, *KEY, TMPDIR="/proc/nowhere")
         assert done.returncode == 0, done.stderr
@@ -283,6 +290,7 @@ class TestWriting:
         write_plain_kit(tmp_path)
         assert (tmp_path / "qubes-backup").read_bytes() == b"all there is"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("failing", ["qbackup.pyz", "RECOVERY.txt", ".whl", "SHA256SUMS"])
     def test_one_that_can_not_be_finished_leaves_nothing(
         self, wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
@@ -324,6 +332,7 @@ class TestWriting:
         assert ended.status == 5
         assert ended.err.startswith("qbackup: the kit can't be written: ")
 
+    @pytest.mark.slow
     def test_without_a_network_it_says_what_else_can_be_done(self, tmp_path: Path) -> None:
         nowhere = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
         ended = run("kit", "-o", tmp_path / "kit", env=nowhere)
@@ -370,6 +379,7 @@ class TestWhichWheelFits:
     def test_others_do_not(self, name: str) -> None:
         assert list(fitting([Path(name)], LINUX)) == []
 
+    @pytest.mark.slow
     def test_one_of_those_that_pip_gets_fits_here(self, wheels: Path) -> None:
         assert len(list(wheels.iterdir())) > 3
         assert len(list(fitting(wheels.iterdir()))) == 1
@@ -384,6 +394,7 @@ class TestTheProcedure:
         code = [line for line in lines if re.match(r" {4,20}\S", line)]  # others are remarks
         return "\n".join(re.sub(r"(?<=\S)\s{3,}\S.*$", "", line) for line in code)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("file", ["vm1/private.img", "qubes.xml"])
     def test_it_gives_the_file(self, plain: Path, tools: None, tmp_path: Path, file: str) -> None:
         header = run("info", SAMPLE, "--json").document["header"]

@@ -179,6 +179,7 @@ class TestProgress:
 
 
 class TestRuns:
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["verify", "restore"])
     def test_progress_is_gone_before_the_report(self, name: str, tmp_path: object) -> None:
         more = ["-o", str(tmp_path)] if name == "restore" else []
@@ -189,21 +190,25 @@ class TestRuns:
         assert plain(last).endswith("All 5 files are there, verified and whole (16.0 MiB).")
         assert "\x1b[?25h" in terminal.seen, "the cursor is there again"
 
+    @pytest.mark.slow
     def test_a_report_that_goes_elsewhere_is_plain(self) -> None:
         with Terminal("verify", SAMPLE, *KEY, env=COLOURS, stdout=subprocess.PIPE) as terminal:
             ended = terminal.finish()
         assert ended.out == "All 5 files are there, verified and whole (16.0 MiB).\n"
 
+    @pytest.mark.slow
     def test_quiet_has_no_progress(self) -> None:
         with Terminal("verify", SAMPLE, *KEY, "-q", env=COLOURS) as terminal:
             assert terminal.finish().status == 0
         assert "private.img" not in terminal.seen
 
+    @pytest.mark.slow
     def test_the_list(self) -> None:
         with Terminal("list", SAMPLE, *KEY, env=COLOURS) as terminal:
             assert terminal.finish().status == 0
         assert "\x1b[33m● \x1b[0myellow" in terminal.seen
 
+    @pytest.mark.slow
     def test_ctrl_c_gives_the_terminal_back(self, tmp_path: object) -> None:
         with Terminal("verify", SAMPLE, *KEY, env=COLOURS) as terminal:
             terminal.expect("private.img")
@@ -212,6 +217,7 @@ class TestRuns:
         assert ended.status in (0, 130)
         assert terminal.seen.count("\x1b[?25l") == terminal.seen.count("\x1b[?25h")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("term", ["dumb", "unknown", ""])
     def test_a_terminal_that_can_not(self, term: str) -> None:
         with Terminal("list", SAMPLE, *KEY, env={"TERM": term}) as terminal:

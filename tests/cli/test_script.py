@@ -27,6 +27,7 @@ from tests.support import settingsdata, vectorfiles
 from tests.support.alter import cut
 from tests.support.commandline import Ended, Terminal, call, run
 from tests.support.qvmtools import SHELLS, MadeQube, NewQubes, ScriptRun, run_script
+from tests.support.speed import rows
 
 R4 = vectorfiles.backup_path("settings-of-r4")
 R3 = vectorfiles.backup_path("v3-settings")
@@ -126,6 +127,7 @@ class TestR4:
         ]
         assert [calls.index(line) for line in order] == sorted(map(calls.index, order))
 
+    @pytest.mark.slow
     def test_from_a_pipe_it_is_the_same(self) -> None:
         with R4.open("rb") as pipe:
             ended = run("script", "-", stdin=pipe, env=KEY)
@@ -282,7 +284,7 @@ class TestFailures:
         )
         assert ["qvm-features", "--", "work", "service.cups", "1"] in result.calls
 
-    @pytest.mark.parametrize("step", [["del"], ["dsthost=192.168.0.0/16"], ["action=drop"]])
+    @rows("step", [["del"], ["dsthost=192.168.0.0/16"], ["action=drop"]])
     def test_a_firewall_that_is_not_complete_cuts_the_qube_off(
         self, shell: str, step: list[str], tmp_path: Path
     ) -> None:
@@ -295,7 +297,7 @@ class TestFailures:
         mine = [call[-1] for call in prefs if call[2] == "work"]
         assert mine == ["sys-vpn", ""]
 
-    @pytest.mark.parametrize(("name", "value"), [("netvm", "sys-vpn"), ("default_dispvm", "dvm")])
+    @rows(("name", "value"), [("netvm", "sys-vpn"), ("default_dispvm", "dvm")])
     def test_a_network_that_can_not_be_had_is_none_and_not_the_default_one(
         self, shell: str, name: str, value: str, tmp_path: Path
     ) -> None:
@@ -366,9 +368,7 @@ class TestFailures:
 
 
 class TestTheFolder:
-    @pytest.mark.parametrize(
-        "name", ["a b", "it's $(x)", "-n", "new\nline\n", "b\\ack", "Żółw", "e\x1b[31m"]
-    )
+    @rows("name", ["a b", "it's $(x)", "-n", "new\nline\n", "b\\ack", "Żółw", "e\x1b[31m"])
     def test_is_taken_exactly(self, shell: str, name: str, tmp_path: Path) -> None:
         (tmp_path / name / "work").mkdir(parents=True)
         (tmp_path / name / "work/private.img").write_bytes(b"image")

@@ -13,6 +13,7 @@ import pytest
 from qbackup.cli.shell import FILES, completions
 from tests import make_shell
 from tests.support.commandline import run
+from tests.support.speed import rows
 
 COMMANDS = {"info", "list", "verify", "restore", "cat", "ls", "cp", "kit", "completion"}
 
@@ -45,7 +46,7 @@ def bash(tmp_path: Path, *words: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.parametrize("name", [*FILES.values(), make_shell.MANUAL])
+@rows("name", [*FILES.values(), make_shell.MANUAL])
 def test_they_are_those_of_the_parser(name: str) -> None:
     pytest.importorskip("shtab")
     pytest.importorskip("build_manpages")
@@ -91,6 +92,7 @@ class TestCompletions:
 
 
 class TestManual:
+    @pytest.mark.slow
     def test_it_names_every_command_and_option(self) -> None:
         text = (make_shell.FOLDER / make_shell.MANUAL).read_text().replace("\\-", "-")
         for name in COMMANDS:

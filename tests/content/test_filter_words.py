@@ -19,6 +19,7 @@ from qbackup.content.filters import choose_filter, decoder_name, other_filter, s
 from qbackup.content.slices import raw
 from tests.support.commandline import call
 from tests.support.sources import ReadOnly
+from tests.support.speed import rows
 from tests.testkit import vector
 
 KNOWN = [
@@ -47,7 +48,7 @@ def of(name: str, folder: Path) -> tuple[vector.Vector, Path]:
     return chosen, path
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@rows("name", KNOWN, quick=2)
 class TestKnownFilters:
     def test_verify_from_a_file_a_pipe_and_with_salvage(self, name: str, tmp_path: Path) -> None:
         chosen, path = of(name, tmp_path)
@@ -72,7 +73,7 @@ class TestKnownFilters:
         assert ended.document["header"]["compression_filter"] == said
 
 
-@pytest.mark.parametrize("name", UNKNOWN)
+@rows("name", UNKNOWN, quick=2)
 class TestUnknownFilters:
     @pytest.mark.parametrize("salvage", [False, True])
     def test_are_not_supported_and_the_option_is_named(

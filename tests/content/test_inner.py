@@ -221,6 +221,7 @@ class TestOtherContent:
 
 
 class TestTheEnd:
+    @pytest.mark.slow
     def test_cut_anywhere_before_it_is_damage(self) -> None:
         data = archive(plain(b"x" * 700))
         end = BLOCK + 1024 + BLOCK  # header, data, one zero block

@@ -24,6 +24,7 @@ from qbackup.crypto.kdf import (
 from qbackup.crypto.romix.kernel import LaneKernel, lane_mix, llvmlite_is_installed
 from qbackup.crypto.scrypt_format import EncryptedHeader, ScryptParameters
 from tests.maker import scrypt_encrypt
+from tests.support.speed import rows
 
 BACKENDS = {backend.name: backend for backend in load_backends()}
 COMPILED = ("pycryptodome", "hashlib")
@@ -74,8 +75,8 @@ class TestBackends:
         """In the order of their speed; the tests of this file are about all of them."""
         assert list(BACKENDS) == ["pycryptodome", "hashlib", "pyscrypt"]
 
-    @pytest.mark.parametrize("name", BACKENDS)
-    @pytest.mark.parametrize("vector", RFC_7914, ids=lambda v: f"N=2^{v[2]}")
+    @rows("name", BACKENDS)
+    @rows("vector", RFC_7914, ids=lambda v: f"N=2^{v[2]}")
     def test_give_the_vectors_of_rfc_7914(
         self, name: str, vector: tuple[bytes, bytes, int, int, int, str]
     ) -> None:

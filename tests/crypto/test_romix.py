@@ -24,17 +24,12 @@ from qbackup.base.errors import MachineError, NotEnoughMemory
 from qbackup.base.limits import GIB, MIB
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.romix import kernel as kernel_module
-from qbackup.crypto.romix.kernel import (
-    LaneKernel,
-    LaneMemory,
-    RomixFunction,
-    lane_mix,
-    load_kernel,
-)
+from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, RomixFunction, lane_mix, load_kernel
 from qbackup.crypto.romix.tuning import WIDTH
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.scrypt_steps import expand, finish
 from tests.support.derivations import key_of, need_llvmlite
+from tests.support.speed import rows
 
 LANE = 1024  # bytes of a lane with r = 8
 
@@ -67,6 +62,7 @@ def run_python(program: str, **environment: str) -> str:
 
 
 class TestKernel:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("secret", "salt", "log2_n", "p", "key"),
         [
@@ -98,6 +94,7 @@ class TestKernel:
         mixed = b"".join(kernel.romix(piece, job.parameters, memory) for piece in passes)
         assert finish(job, mixed).hex() == key
 
+    @pytest.mark.slow
     @given(
         st.binary(max_size=50),
         st.binary(max_size=50),
@@ -297,8 +294,8 @@ class TestLoading:
         )
         assert run_python(program).split() == ["loaded"]
 
-    @pytest.mark.parametrize("count", range(1, WIDTH + 1))
-    @pytest.mark.parametrize("lane", [0, -1])
+    @rows("count", range(1, WIDTH + 1), quick=2)
+    @rows("lane", [0, -1], quick=2)
     def test_code_that_gives_wrong_keys_is_refused(
         self, kernel: LaneKernel, count: int, lane: int
     ) -> None:
@@ -371,6 +368,7 @@ class TestVectors:
 
         assert parts_of(lanes) == parts
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("processor", ["x86-64", "x86-64-v3", "x86-64-v4"])
     @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="of another kind")
     def test_of_any_width_give_the_same(
@@ -475,6 +473,7 @@ class TestMemory:
         page = content(memory.reserve(self.SMALL + mmap.PAGESIZE))
         assert page == numbers(self.SMALL + mmap.PAGESIZE)
 
+    @pytest.mark.slow
     @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="not told here")
     def test_shrinking_and_closing_free_it(self) -> None:
         def resident() -> int:

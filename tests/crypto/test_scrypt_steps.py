@@ -21,6 +21,7 @@ from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, lane_mix, load_k
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.scrypt_steps import expand, finish, romix
 from tests.support.derivations import key_of, need_llvmlite
+from tests.support.speed import rows
 
 SECRET = b"correct horse battery staple"
 
@@ -120,11 +121,13 @@ class TestKeys:
     def test_are_openssls_without_a_kernel(self, no_kernel: list[str], job: Derivation) -> None:
         assert mixed_key(job) == key_of(job)
 
+    @pytest.mark.slow
     @given(st.one_of(derivations, at_r_8))
     @each_example_alike
     def test_are_openssls_with_one(self, kernel: CountingKernel, job: Derivation) -> None:
         assert mixed_key(job) == key_of(job)
 
+    @pytest.mark.slow
     @given(at_r_8, st.integers(1, 9))
     @each_example_alike
     def test_are_openssls_in_any_memory(
@@ -271,7 +274,7 @@ class TestTravelling:
         assert b"qbackup.crypto.scrypt_steps" in parcel
         assert len(parcel) < 100
 
-    @pytest.mark.parametrize("p", [1, 5, 12])
+    @rows("p", [1, 5, 12])
     def test_the_arguments_hold_neither_passphrase_nor_salt_nor_key(self, p: int) -> None:
         salt = b"a salt of 32 bytes, quite unique"
         job = Derivation(SECRET, salt, ScryptParameters(4, 8, p))

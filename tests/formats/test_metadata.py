@@ -274,6 +274,7 @@ class TestRefusedDocuments:
             parse(text, Limits(metadata=len(text) - 1))
         assert caught.value.limit == "metadata"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("shape", ["flat", "deep", "attributes", "one tag", "one text"])
     def test_more_elements_than_memory_is_meant_for(self, shape: str) -> None:
         """A tree in memory takes far more than its text when its elements are tiny."""
@@ -289,6 +290,7 @@ class TestRefusedDocuments:
             parse(shapes[shape])
         assert caught.value.limit == "metadata"
 
+    @pytest.mark.slow
     def test_as_many_qubes_as_no_system_has_are_read(self) -> None:
         """Of 16 MiB of what Qubes writes the limit on elements takes little away."""
         volume = "<volume name='x' pool='vm-pool' vid='q/vm-x' size='1' rw='True' source='y'/>"

@@ -436,6 +436,7 @@ class TestCommand:
         assert net["firewall"] == list(settingsdata.R3_RULES)
         assert "unreadable" not in net
 
+    @pytest.mark.slow
     def test_a_pipe_gives_the_same(self) -> None:
         piped = run("list", "-", "--json", "--all", stdin=R4.read_bytes(), env=KEY)
         assert piped.document == call("list", R4, "--json", "--all", env=KEY).document

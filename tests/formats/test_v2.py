@@ -53,6 +53,7 @@ from tests.support.commandline import call
 from tests.support.old_vectors import combed
 from tests.support.restored import errors, snapshot, statuses
 from tests.support.sources import Fickle, Recorded, piped
+from tests.support.speed import rows, spread
 
 KIB = 1024
 SECRET = "correct horse battery staple"
@@ -91,7 +92,9 @@ class Kit:
         return replace(members, f"{name}.hmac", self.maker.proof_of(content))
 
 
-@pytest.fixture(scope="module", params=["beta", "candidate", "zlib", "plain", "gzip"])
+@pytest.fixture(
+    scope="module", params=spread(["beta", "candidate", "zlib", "plain", "gzip"], quick=2)
+)
 def kit(
     request: pytest.FixtureRequest, tools: None, tmp_path_factory: pytest.TempPathFactory
 ) -> Kit:
@@ -143,7 +146,7 @@ def named(kit: Kit, name: str) -> str:
 
 
 class TestWhole:
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS)
     def test_every_file_comes_back(self, kit: Kit, way: str, tmp_path: Path) -> None:
         report = restored(kit.assemble(kit.members), way, tmp_path / "out")
         assert report.ok
@@ -180,9 +183,9 @@ class TestWhole:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("index", [0, 2, 4])
-    @pytest.mark.parametrize("offset", [0, 20, -1])
+    @rows("way", WAYS)
+    @rows("index", [0, 2, 4])
+    @rows("offset", [0, 20, -1])
     def test_a_flipped_bit(
         self, kit: Kit, way: str, index: int, offset: int, tmp_path: Path
     ) -> None:
@@ -191,23 +194,23 @@ class TestDamage:
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("index", [0, 2, 4])
+    @rows("way", WAYS, quick=2)
+    @rows("index", [0, 2, 4], quick=2)
     def test_a_missing_chunk(self, kit: Kit, way: str, index: int, tmp_path: Path) -> None:
         name = named(kit, CHUNKS[index])
         backup = kit.assemble(drop(kit.members, name, f"{name}.hmac"))
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img")
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=2)
     def test_a_missing_proof(self, kit: Kit, way: str, tmp_path: Path) -> None:
         name = named(kit, CHUNKS[2])
         backup = kit.assemble(drop(kit.members, f"{name}.hmac"))
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("pair", [(0, 1), (1, 2), (2, 3), (1, 3), (3, 4), (0, 4)])
+    @rows("way", WAYS)
+    @rows("pair", [(0, 1), (1, 2), (2, 3), (1, 3), (3, 4), (0, 4)])
     def test_two_chunks_of_a_file_exchanged(
         self, kit: Kit, way: str, pair: tuple[int, int], tmp_path: Path
     ) -> None:
@@ -216,8 +219,8 @@ class TestDamage:
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img")
 
-    @pytest.mark.parametrize("way", WAYS)
-    @pytest.mark.parametrize("index", [0, 1, 3, 4])
+    @rows("way", WAYS, quick=2)
+    @rows("index", [0, 1, 3, 4], quick=2)
     def test_the_same_chunk_of_two_files_exchanged(
         self, kit: Kit, way: str, index: int, tmp_path: Path
     ) -> None:
@@ -233,7 +236,7 @@ class TestDamage:
             path = tmp_path / f"out/{name}/private.img"
             assert not path.exists() or path.read_bytes() == content
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=3)
     def test_a_chunk_of_an_older_backup(self, kit: Kit, way: str, tmp_path: Path) -> None:
         """The same passphrase proves it: only its place in another file shows."""
         first, other = named(kit, CHUNKS[1]), named(kit, "vm2/private.img.001")
@@ -243,13 +246,13 @@ class TestDamage:
         report = restored(kit.assemble(members), way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img")
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=3)
     def test_a_cut_chunk(self, kit: Kit, way: str, tmp_path: Path) -> None:
         name = named(kit, CHUNKS[3])
         report = restored(kit.assemble(cut(kit.members, name, -16)), way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=3)
     def test_a_cut_file(self, kit: Kit, way: str, tmp_path: Path) -> None:
         backup = kit.assemble(kit.members)
         truncate(backup, backup.stat().st_size - 45_000)
@@ -259,7 +262,7 @@ class TestDamage:
         assert not (tmp_path / "out/vault/private.img").exists()
         assert "vault/private.img" in errors(report)
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=2)
     def test_qubes_xml_is_damaged_behind_its_proof(
         self, kit: Kit, way: str, tmp_path: Path
     ) -> None:
@@ -278,7 +281,7 @@ class TestDamage:
 
 
 class TestLocked:
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=3)
     def test_a_wrong_passphrase(self, kit: Kit, way: str, tmp_path: Path) -> None:
         backup = kit.assemble(kit.members)
         with pytest.raises(WrongPassphrase), opened(backup, way, passphrase="guess"):
@@ -288,7 +291,7 @@ class TestLocked:
         assert ended.status == 3
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("way", WAYS, quick=2)
     def test_another_try_with_the_right_one(self, kit: Kit, way: str, tmp_path: Path) -> None:
         with opened(kit.assemble(kit.members), way, passphrase=None) as archive:
             with pytest.raises(WrongPassphrase):
@@ -329,9 +332,10 @@ class TestKeepDamaged:
         (bad,) = report.bad
         return bad, tmp_path / "out/work/private.img.damaged"
 
-    @pytest.mark.parametrize(
+    @rows(
         ("how", "lost"),
         [("flipped", (1, 3)), ("missing", (2, 3)), ("flipped", (4,)), ("missing", (1,))],
+        quick=3,
     )
     def test_all_but_the_lost_volumes_is_in_its_place(
         self, kit: Kit, how: str, lost: tuple[int, ...], tmp_path: Path
@@ -407,8 +411,8 @@ class TestDigests:
 
         return make
 
-    @pytest.mark.parametrize("digest", ["SHA1", "ripemd160", "SHA256", "sha3-512", "blake2b512"])
-    @pytest.mark.parametrize("way", WAYS)
+    @rows("digest", ["SHA1", "ripemd160", "SHA256", "sha3-512", "blake2b512"], quick=2)
+    @rows("way", WAYS, quick=2)
     def test_are_found_by_trying(
         self, make: Callable[..., Path], digest: str, way: str, tmp_path: Path
     ) -> None:
@@ -516,10 +520,12 @@ def shape_of(volumes: Sequence[bytes]) -> str:
 
 
 class TestVolumes:
-    @pytest.mark.parametrize(
-        "size", [0, 1, 511, 9215, 9216, 9217, 9728, 10_240, 18_944, 19_456, 20_480, 100_000]
+    @rows(
+        "size",
+        [0, 1, 511, 9215, 9216, 9217, 9728, 10_240, 18_944, 19_456, 20_480, 100_000],
+        quick=3,
     )
-    @pytest.mark.parametrize("sparse", [False, True])
+    @rows("sparse", [False, True], quick=3)
     def test_wherever_the_cut_falls_the_image_is_whole(
         self, tools: None, tmp_path: Path, size: int, sparse: bool
     ) -> None:
@@ -531,7 +537,7 @@ class TestVolumes:
             image.write_bytes(content)
         assert image_of(volumes_of(tmp_path / "maker", image, "private.img")) == image.read_bytes()
 
-    @pytest.mark.parametrize("seed", range(12))
+    @rows("seed", range(12), quick=3)
     def test_of_a_folder_every_entry_comes_out(
         self, tools: None, tmp_path: Path, seed: int
     ) -> None:
@@ -553,7 +559,7 @@ class TestVolumes:
             elif path.is_file():
                 assert said == path.read_bytes()
 
-    @pytest.mark.parametrize(
+    @rows(
         ("tape_length", "runs", "shape"),
         [
             (10, 402, "MM"),  # the map ends with the volume
@@ -565,6 +571,7 @@ class TestVolumes:
             (20, 1241, "M.."),
             (20, 1243, ".MM"),
         ],
+        quick=2,
     )
     def test_a_map_of_holes_may_be_cut(
         self, tools: None, tmp_path: Path, tape_length: int, runs: int, shape: str

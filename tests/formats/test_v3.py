@@ -47,6 +47,7 @@ from tests.maker import (
 from tests.support.commandline import call, run
 from tests.support.restored import of_tree, snapshot, statuses
 from tests.support.sources import Fickle, Recorded, piped
+from tests.support.speed import rows
 
 KIB = 1024
 MIB = 1 << 20
@@ -115,10 +116,10 @@ def template(folder: Path) -> Path:
 
 
 class TestEveryKind:
-    @pytest.mark.parametrize("pipe", [False, True], ids=["file", "pipe"])
-    @pytest.mark.parametrize("chunk_size", [100 * MIB, 20_000], ids=["one chunk", "many"])
-    @pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "plain"])
-    @pytest.mark.parametrize("compression_filter", [*FILTERS, None])
+    @rows("pipe", [False, True], ids=["file", "pipe"])
+    @rows("chunk_size", [100 * MIB, 20_000], ids=["one chunk", "many"], quick=2)
+    @rows("encrypted", [True, False], ids=["encrypted", "plain"], quick=2)
+    @rows("compression_filter", [*FILTERS, None])
     def test_comes_out_byte_for_byte(
         self,
         make: Make,
@@ -148,6 +149,7 @@ class TestEveryKind:
         with opened(raw) as archive, archive.open("work/private.img") as stream:
             assert stream.read() == theirs.read_bytes() == NOISE
 
+    @pytest.mark.slow
     def test_by_the_command_line(self, raw: Path, tmp_path: Path) -> None:
         (tmp_path / "secret").write_text(SECRET + " \n")  # white space, as Qubes' tools strip it
         with raw.open("rb") as file:
@@ -158,8 +160,8 @@ class TestEveryKind:
         shown = call("cat", raw, "work/private.img", env={"QBACKUP_PASSPHRASE": SECRET})
         assert (shown.status, shown.stdout) == (0, NOISE)
 
-    @pytest.mark.parametrize("empty", ["vm1/private.img", "qubes.xml"])
-    @pytest.mark.parametrize("compression_filter", ["gzip", None])
+    @rows("empty", ["vm1/private.img", "qubes.xml"])
+    @rows("compression_filter", ["gzip", None])
     def test_with_an_empty_chunk_at_the_end(
         self, make: Make, tmp_path: Path, compression_filter: str | None, empty: str
     ) -> None:
@@ -169,6 +171,7 @@ class TestEveryKind:
             with opened(path) as archive:
                 assert archive.verify().ok
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("encrypted", [True, False])
     def test_with_chunks_of_a_size_that_no_writer_makes(
         self, make: Make, tmp_path: Path, encrypted: bool
@@ -177,7 +180,7 @@ class TestEveryKind:
         with opened(path) as archive, archive.open("work/private.img") as stream:
             assert stream.read() == NOISE
 
-    @pytest.mark.parametrize("text", [*HMAC_TEXTS.values(), None])
+    @rows("text", [*HMAC_TEXTS.values(), None])
     def test_in_every_spelling_of_the_hmac(
         self, make: Make, tmp_path: Path, text: str | None
     ) -> None:
@@ -194,9 +197,7 @@ class TestEveryKind:
 
 
 class TestAlgorithms:
-    @pytest.mark.parametrize(
-        "cipher", ["aes-128-cbc", "aes-192-cbc", "aes-256-cbc", "AES-256-CBC", "des-ede3-cbc"]
-    )
+    @rows("cipher", ["aes-128-cbc", "aes-192-cbc", "aes-256-cbc", "AES-256-CBC", "des-ede3-cbc"])
     def test_ciphers(self, make: Make, tmp_path: Path, cipher: str) -> None:
         with opened(simple(make, tmp_path, cipher=cipher)) as archive:
             assert archive.restore(tmp_path / "out").ok
@@ -211,9 +212,7 @@ class TestAlgorithms:
         assert ended.status == 4 and cipher in ended.err
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize(
-        "digest", ["SHA512", "sha256", "SHA1", "ripemd160", "SHA3-512", "BLAKE2b512", "SHA224"]
-    )
+    @rows("digest", ["SHA512", "sha256", "SHA1", "ripemd160", "SHA3-512", "BLAKE2b512", "SHA224"])
     def test_digests(self, make: Make, tmp_path: Path, digest: str) -> None:
         with opened(simple(make, tmp_path, digest=digest)) as archive:
             assert archive.verify().ok
@@ -261,6 +260,7 @@ class TestHeader:
         with opened(simple(make, tmp_path, header=header)) as archive:
             assert archive.verify().ok
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("passphrase", ["guess", SECRET[:-1], SECRET + "x", "\N{SNOWMAN}"])
     def test_a_wrong_passphrase(self, raw: Path, tmp_path: Path, passphrase: str) -> None:
         for way in (raw, "-"):
@@ -354,7 +354,7 @@ class TestHeader:
         with pytest.raises(HeaderAltered, match="copy is that of format 4"):
             qbackup.open(backup.write(tmp_path / "backup"), passphrase=backup.passphrase)
 
-    @pytest.mark.parametrize(
+    @rows(
         ("line", "says"),
         [
             (b"hmac-algorithm=scrypt", "scrypt"),
@@ -376,9 +376,9 @@ class TestHeader:
 
 
 class TestFolders:
-    @pytest.mark.parametrize("dereference", [False, True])
-    @pytest.mark.parametrize("encrypted", [True, False])
-    @pytest.mark.parametrize("pipe", [False, True])
+    @rows("dereference", [False, True])
+    @rows("encrypted", [True, False])
+    @rows("pipe", [False, True])
     def test_a_template_becomes_its_qubes_folder(
         self, make: Make, tmp_path: Path, encrypted: bool, dereference: bool, pipe: bool
     ) -> None:
@@ -482,9 +482,9 @@ class TestFolders:
 class TestChunksAlone:
     """Each chunk can be opened by itself, if what it needs is there."""
 
-    @pytest.mark.parametrize("compression_filter", [None, "gzip"])
-    @pytest.mark.parametrize("encrypted", [True, False])
-    @pytest.mark.parametrize("chunk_size", [8 * KIB, 1000])
+    @rows("compression_filter", [None, "gzip"])
+    @rows("encrypted", [True, False])
+    @rows("chunk_size", [8 * KIB, 1000])
     def test_together_they_are_the_stream(
         self, make: Make, tmp_path: Path, compression_filter: str | None, encrypted: bool,
         chunk_size: int,
@@ -566,6 +566,7 @@ class TestTheLastChunk:
 
 
 class TestOutOfOrder:
+    @pytest.mark.slow
     def test_looking_for_hmacs_costs_little_whatever_their_order(
         self, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -656,6 +657,7 @@ class TestRunAgain:
         assert ScryptParameters(17, 8, 1) == JOURNAL_COST
         assert derivations[0].salt != b"" and derivations[0].secret == SECRET.encode()
 
+    @pytest.mark.slow
     def test_the_journals_key_depends_on_the_header_and_its_proof(
         self, make: Make, tmp_path: Path, derivations: list[Derivation]
     ) -> None:
@@ -689,6 +691,7 @@ class TestInfo:
         assert document["scrypt"] == [] and document["unreadable_chunks"] == 0
         assert document["members"] == 2 + 2 * document["chunks"]
 
+    @pytest.mark.slow
     def test_of_format_4_has_nothing_to_say(self) -> None:
         from tests.support.commandline import SMALL
 
@@ -819,6 +822,7 @@ class TestTheHouse:
         with pytest.raises(UnsupportedFormat, match="format 5"):
             choose_format(5)
 
+    @pytest.mark.slow
     def test_one_place_looks_at_the_version(self) -> None:
         looking = []
         for path in FORMATS.parent.rglob("*.py"):

@@ -33,6 +33,7 @@ from tests.maker import (
 from tests.support.damagekit import CHUNK, FILES, KIB, Kit, Members, Outcome, noise
 from tests.support.restored import content, errors, of_tree, snapshot, statuses
 from tests.support.sources import piped
+from tests.support.speed import rows, spread
 
 NAMES = {
     "vm1/private.img": "work/private.img",
@@ -52,8 +53,8 @@ KINDS = {
 WAYS = {
     "encrypted and compressed, from a file": (True, "gzip", False),
     "encrypted and raw, from a pipe": (True, None, True),
-    "plain and compressed, from a pipe": (False, "gzip", True),
     "plain and raw, from a file": (False, None, False),
+    "plain and compressed, from a pipe": (False, "gzip", True),
 }
 
 
@@ -77,7 +78,7 @@ def make_kit(folder: Path, encrypted: bool, compression_filter: str | None, **op
     return Kit(maker, home)
 
 
-@pytest.fixture(scope="module", params=list(WAYS.values()), ids=list(WAYS))
+@pytest.fixture(scope="module", params=spread([*WAYS.values()], quick=2), ids=list(WAYS))
 def kit(
     tools: None, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Kit:
@@ -168,9 +169,9 @@ class TestNothingIsWrong:
         assert snapshot(tmp_path / "out") == kit.whole()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@rows("kind", KINDS, quick=3)
 class TestOneChunk:
-    @pytest.mark.parametrize("offset", [0, 5, 12, 16, 100, -17, -1])
+    @rows("offset", [0, 5, 12, 16, 100, -17, -1], quick=3)
     def test_a_flipped_byte_costs_its_file_only(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, offset: int
     ) -> None:
@@ -187,7 +188,7 @@ class TestOneChunk:
             "damaged", name, says="HMAC", chunk=chunk
         )
 
-    @pytest.mark.parametrize("proof", [b"", b"(stdin)= ", b"(stdin)= 00", b"x" * 4096])
+    @rows("proof", [b"", b"(stdin)= ", b"(stdin)= 00", b"x" * 4096], quick=2)
     def test_an_hmac_that_is_none(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, proof: bytes
     ) -> None:
@@ -225,7 +226,7 @@ class TestOneChunk:
         outcome = after(replace(kit.members, f"{chunk}.hmac", other))
         outcome.lost("damaged", name, says="don't fit", chunk=chunk)
 
-    @pytest.mark.parametrize("size", [0, 8, 16, -1, -16])
+    @rows("size", [0, 8, 16, -1, -16], quick=3)
     def test_cut_short(self, kit: Kit, after: Callable[..., Outcome], kind: str, size: int) -> None:
         chunk, name = chunk_of(kit, kind)
         after(cut(kit.members, chunk, size)).lost("damaged", name, chunk=chunk)
@@ -484,9 +485,9 @@ class TestKeepDamaged:
     IMAGE = FILES["work", "private.img"]
     HEADER = 512  # of the inner archive
 
-    @pytest.mark.parametrize("lost", [(1,), (2,), (2, 3), (1, 3), (4,)])
-    @pytest.mark.parametrize("how", ["flipped", "missing"])
-    @pytest.mark.parametrize("cipher", ["aes-256-cbc", "des-ede3-cbc", None])
+    @rows("lost", [(1,), (2,), (2, 3), (1, 3), (4,)])
+    @rows("how", ["flipped", "missing"], quick=2)
+    @rows("cipher", ["aes-256-cbc", "des-ede3-cbc", None], quick=2)
     def test_what_is_lost_is_told_to_the_byte(
         self, tools: None, tmp_path: Path, cipher: str | None, how: str, lost: tuple[int, ...]
     ) -> None:
@@ -527,6 +528,7 @@ class TestKeepDamaged:
             spans.append((start, min(end, len(self.IMAGE))))
         return spans
 
+    @pytest.mark.slow
     def test_without_the_first_chunk_nothing_can_be_decrypted(
         self, tools: None, tmp_path: Path
     ) -> None:
@@ -539,6 +541,7 @@ class TestKeepDamaged:
         assert "salt" in bad.lost_chunks[1]
         assert not (tmp_path / "out/work/private.img.damaged").exists()
 
+    @pytest.mark.slow
     def test_chunks_that_are_no_whole_blocks(self, tools: None, tmp_path: Path) -> None:
         """Behind a lost one nobody knows where a block begins."""
         maker = Format3Maker(tmp_path / "maker", compression_filter=None, chunk_size=1000)
@@ -552,6 +555,7 @@ class TestKeepDamaged:
         end = bad.ranges[0].end or 0
         assert end > 4000 and kept == self.IMAGE[:end] + bytes(len(self.IMAGE) - end)
 
+    @pytest.mark.slow
     def test_of_a_compressed_image_all_up_to_the_first_lost_chunk(
         self, tools: None, tmp_path: Path
     ) -> None:

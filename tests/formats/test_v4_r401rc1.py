@@ -70,6 +70,7 @@ class TestVector:
         elif name != "cat":
             assert ended.err.count(SAID) == 1
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["list", "verify"])
     def test_from_a_pipe(self, name: str, tmp_path: Path) -> None:
         (tmp_path / "p").write_text(SMALL_SECRET)

@@ -81,6 +81,7 @@ class TestMemory:
             report = image.copy("/", tmp_path / "out", check=False)
         assert [result.name for result in report.bad] == [f"/{'a' * 60}/{'b' * 60}"]
 
+    @pytest.mark.slow
     def test_files_with_other_names_keep_no_path_each(self, tools: None, tmp_path: Path) -> None:
         folder = (tmp_path / "tree").joinpath(*["f" * 200] * 15)
         folder.mkdir(parents=True)
@@ -122,6 +123,7 @@ class TestMemory:
         assert runs.at(2 * many - 2) == BlockRun(2 * many - 2, 3 * many + 997, 1)
         assert (runs.at(1), runs.after(1), runs.after(2 * many)) == (None, 2, None)
 
+    @pytest.mark.slow
     def test_revoked_blocks_of_a_journal_cost_none(self) -> None:
         count = 2000
         revoke = record(5) + struct.pack(">I", BLOCK) + b"\1" * (BLOCK - 16)
@@ -174,6 +176,7 @@ class TestTime:
             assert content == bytes(4 * PER_TABLE**2 * BLOCK)
             assert opened.system.table_count == 4 * PER_TABLE + 4
 
+    @pytest.mark.slow
     def test_tables_that_files_share_are_not_read_for_ever(
         self, image: Path, tmp_path: Path
     ) -> None:

@@ -15,6 +15,7 @@ from qbackup.image import open_image
 from tests.maker import debugfs, make_ext4
 from tests.support.imagekit import MIB, make_image, make_tree
 from tests.support.restored import Snapshot, snapshot
+from tests.support.speed import spread
 
 SPECIAL = 0o6000
 
@@ -24,7 +25,7 @@ def tree(tools: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tree(tmp_path_factory.mktemp("copy") / "tree")
 
 
-@pytest.fixture(scope="module", params=["default", "no-extents-1k", "inline"])
+@pytest.fixture(scope="module", params=spread(["default", "no-extents-1k", "inline"]))
 def image_path(
     tree: Path, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Path:
@@ -46,6 +47,7 @@ class TestTree:
         assert report.ok
         return tmp_path / "out"
 
+    @pytest.mark.slow
     def test_is_the_source(self, tree: Path, out: Path) -> None:
         expected = snapshot(tree, folders=True)
         del expected["sparse"]

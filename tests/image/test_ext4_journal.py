@@ -12,6 +12,7 @@ from qbackup.base.names import encode
 from qbackup.image import open_image
 from tests.maker import debugfs, entries, make_ext4
 from tests.support.imagekit import MIB
+from tests.support.speed import rows
 
 MARK = bytes.fromhex("c03b3998")
 
@@ -105,8 +106,8 @@ def test_damage_in_it_is_told_and_what_is_before_it_counts(tools: None, tmp_path
         assert [node.name for node in image.list("folder")] == ["old"]
 
 
-@pytest.mark.parametrize("offset", range(0, 0x58, 4))
-@pytest.mark.parametrize("value", [0, 1, 0x7FFFFFFF, 0xFFFFFFFF])
+@rows("offset", range(0, 0x58, 4), quick=3)
+@rows("value", [0, 1, 0x7FFFFFFF, 0xFFFFFFFF], quick=3)
 def test_whatever_its_head_says_the_image_opens(
     tools: None, scene: Scene, offset: int, value: int
 ) -> None:

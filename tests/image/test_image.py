@@ -29,6 +29,7 @@ from tests.maker.debugfs import times
 from tests.support import imagekit
 from tests.support.imagekit import KINDS, MIB, is_made_wrong, make_image, make_tree
 from tests.support.restored import content
+from tests.support.speed import rows
 
 INDEX = 0x1000
 
@@ -66,7 +67,7 @@ def of_source(tree: Path) -> dict[bytes, os.stat_result]:
     return found
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@rows("kind", KINDS, quick=4)
 class TestEveryKind:
     def test_has_the_names_of_the_source(
         self, kind: str, tree: Path, image_of: Callable[..., Path]
@@ -101,7 +102,7 @@ class TestEveryKind:
                 if node.kind == "symlink":
                     assert encode(image.readlink(node.path)) == os.readlink(source), path
 
-    @pytest.mark.parametrize("indexed", [False, True])
+    @rows("indexed", [False, True])
     def test_agrees_with_debugfs(
         self, kind: str, indexed: bool, image_of: Callable[..., Path], tmp_path: Path
     ) -> None:
@@ -136,6 +137,7 @@ class TestFolders:
         with open_image(image_of("1k")) as image:
             assert not image.stat("/many").stat.flags & INDEX
 
+    @pytest.mark.slow
     def test_of_five_thousand_files(self, tools: None, tmp_path: Path) -> None:
         """An index of two levels, in blocks of 1 KiB."""
         many = tmp_path / "tree/many"

@@ -45,6 +45,7 @@ class TestRemains:
         assert ended.status == 1
         return tmp_path / "out/vault/private.img.damaged"
 
+    @pytest.mark.slow
     def test_are_copied_and_never_called_whole(
         self, remains: Path, source: Path, tmp_path: Path
     ) -> None:
@@ -63,6 +64,7 @@ class TestRemains:
         with open_image(remains) as image, pytest.raises(Incomplete, match=SAID):
             image.copy(f"/{FOLDER}", tmp_path / "third")
 
+    @pytest.mark.slow
     def test_are_listed_and_shown_with_status_1(self, remains: Path) -> None:
         ended = call("ls", f"{remains}:/{FOLDER}")
         assert (ended.status, len(ended.out.splitlines())) == (1, 12)

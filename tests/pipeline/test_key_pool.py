@@ -21,6 +21,7 @@ from qbackup.pipeline.key_request import ChunkQuota, KeyFuture
 from tests.support.atrest import check_at_rest, threads
 from tests.support.commandline import wait_for
 from tests.support.keypools import LANES, Gate, Watched, job, key_of
+from tests.support.speed import rows
 
 MIB = 1 << 20
 BUDGET = 64 * MIB
@@ -59,23 +60,23 @@ Pools = Callable[..., KeyPool]
 
 
 class TestThreeWays:
-    @pytest.mark.parametrize("jobs", [1, 2, 8])
-    @pytest.mark.parametrize("count", [1, 3, 9])
+    @rows("jobs", [1, 2, 8], quick=2)
+    @rows("count", [1, 3, 9], quick=2)
     def test_whole(self, pools: Pools, jobs: int, count: int) -> None:
         deriver = Watched(mixes=False)
         check_keys(pools(deriver, jobs), count)
         assert set(deriver.seen.ways) == {"whole"}
 
-    @pytest.mark.parametrize("jobs", [1, 2, 8])
-    @pytest.mark.parametrize("count", [1, 3, 9])
+    @rows("jobs", [1, 2, 8], quick=2)
+    @rows("count", [1, 3, 9], quick=2)
     def test_lanes_singly(self, pools: Pools, jobs: int, count: int) -> None:
         deriver = Watched()
         check_keys(pools(deriver, jobs), count)
         assert set(deriver.seen.ways) == {"singly"}
         assert sum(deriver.seen.lanes) == LANES.p * count, "none of them twice"
 
-    @pytest.mark.parametrize("jobs", [1, 2])
-    @pytest.mark.parametrize("count", [1, 3, 9])
+    @rows("jobs", [1, 2], quick=2)
+    @rows("count", [1, 3, 9], quick=2)
     def test_by_the_kernel(self, pools: Pools, kernel: LaneKernel, jobs: int, count: int) -> None:
         deriver = Watched(lambda lanes: kernel)
         pool = ready(pools(deriver, jobs))
@@ -109,11 +110,9 @@ class TestThreeWays:
 
 
 class TestWaysThatFail:
-    @pytest.mark.parametrize(
-        "error", [RuntimeError("broken"), NotEnoughMemory("short"), MemoryError()], ids=repr
-    )
-    @pytest.mark.parametrize("good", [0, 1, 2])
-    @pytest.mark.parametrize("mixes", [True, False])
+    @rows("error", [RuntimeError("broken"), NotEnoughMemory("short"), MemoryError()], ids=repr)
+    @rows("good", [0, 1, 2])
+    @rows("mixes", [True, False])
     def test_a_kernel_that_fails_in_the_middle_costs_no_key(
         self, pools: Pools, kernel: LaneKernel, error: Exception, good: int, mixes: bool
     ) -> None:
@@ -131,7 +130,7 @@ class TestWaysThatFail:
         check_keys(pool, 3)
         assert deriver.seen.ways.count("kernel") == failed, "it is not tried again"
 
-    @pytest.mark.parametrize("good", [0, 1, 3])
+    @rows("good", [0, 1, 3])
     def test_lanes_that_fail_are_done_by_a_backend(self, pools: Pools, good: int) -> None:
         deriver: Watched
 
@@ -217,6 +216,7 @@ class TestLoadingTheKernel:
         assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(9)]
         assert "kernel" in deriver.seen.ways
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("seconds", [0.0, 0.1])
     def test_one_that_is_late_is_waited_for_no_longer(
         self,
@@ -343,6 +343,7 @@ class TestLingering:
         wait_for(lambda: not threads())
         assert worker.memory._map is None
 
+    @pytest.mark.slow
     def test_it_goes_back_when_memory_is_short(self, pools: Pools, kernel: LaneKernel) -> None:
         """What one keeps that has nothing to do must not cost another one its key."""
         is_short = [False]
@@ -443,8 +444,8 @@ class TestThreadsThatCanNotBeStarted:
                 ticket.wait()
         check_keys(pool, 3)
 
-    @pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), MemoryError()])
-    @pytest.mark.parametrize("mixes", [True, False])
+    @rows("error", [RuntimeError("can't start new thread"), MemoryError()])
+    @rows("mixes", [True, False])
     def test_one_that_runs_does_the_work(
         self, pools: Pools, monkeypatch: pytest.MonkeyPatch, error: Exception, mixes: bool
     ) -> None:
@@ -548,6 +549,7 @@ class TestSpeculation:
 
 
 class TestTheBudget:
+    @pytest.mark.slow
     def test_is_never_exceeded_whatever_way_keys_come(
         self, pools: Pools, kernel: LaneKernel, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -574,6 +576,7 @@ class TestTheBudget:
         assert [ticket.wait() for ticket in tickets] == [key_of(one) for one in jobs]
         assert not over
 
+    @pytest.mark.slow
     def test_a_pass_takes_no_more_than_it_is_charged(
         self, pools: Pools, kernel: LaneKernel
     ) -> None:

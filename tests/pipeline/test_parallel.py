@@ -27,6 +27,7 @@ from tests.support.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_f
 from tests.support.restored import files_below
 from tests.support.slowruns import small_disk, wait_for_derivation
 from tests.support.sources import piped
+from tests.support.speed import rows
 
 __all__ = ["small_disk"]
 
@@ -82,7 +83,7 @@ DAMAGES: dict[str, Callable[[Path, Path], Path]] = {
 
 
 class TestTheSame:
-    @pytest.mark.parametrize("damage", DAMAGES)
+    @rows("damage", DAMAGES)
     def test_report_and_files(
         self, made: librarybackup.Made, opened: Opener, tmp_path: Path, damage: str
     ) -> None:
@@ -97,6 +98,7 @@ class TestTheSame:
         assert snapshots[0] == snapshots[1]
         assert reports[0].ok == (damage == "whole")
 
+    @pytest.mark.slow
     def test_results_are_in_the_archive_s_order(self, many: Path, opened: Opener) -> None:
         report = opened(many, PASSPHRASE).verify()
         names = [f"q{n}/{name}" for n in range(FILES) for name in ("private.img", "firewall.xml")]
@@ -110,6 +112,7 @@ class TestTheSame:
             opened(path).restore(tmp_path / "out")
         assert restored.errors(raised.value.report).keys() == {"personal/text"}
 
+    @pytest.mark.slow
     def test_some_files_only(self, many: Path, opened: Opener, tmp_path: Path) -> None:
         assert opened(many, PASSPHRASE).restore(tmp_path, ["q3", "q7/private.img"]).ok
         assert files_below(tmp_path) >= {
@@ -120,6 +123,7 @@ class TestTheSame:
         }
         assert not (tmp_path / "q4").exists()
 
+    @pytest.mark.slow
     def test_again_what_is_there_is_kept(self, many: Path, opened: Opener, tmp_path: Path) -> None:
         archive = opened(many, PASSPHRASE)
         out = tmp_path / "out"
@@ -132,6 +136,7 @@ class TestTheSame:
 
 
 class TestProgress:
+    @pytest.mark.slow
     def test_comes_on_the_caller_s_thread_and_only_grows(self, many: Path, opened: Opener) -> None:
         told: list[Progress] = []
         callers: set[threading.Thread] = set()
@@ -147,6 +152,7 @@ class TestProgress:
         assert done[-1] == told[-1].total
         assert len({progress.file for progress in told}) == 2 * FILES
 
+    @pytest.mark.slow
     def test_files_are_under_way_at_the_same_time(
         self, many: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -166,6 +172,7 @@ class TestProgress:
 
 
 class TestEnds:
+    @pytest.mark.slow
     @pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt(), SystemExit(3)])
     @pytest.mark.parametrize("after", [0, 5, 20])
     def test_what_the_callback_raises_ends_everything(
@@ -205,6 +212,7 @@ class TestEnds:
         assert {name for name in there if name.endswith(".part")} == set()
         assert set(restored.statuses(report)) <= there
 
+    @pytest.mark.slow
     def test_an_archive_closed_meanwhile(self, many: Path, opened: Opener, tmp_path: Path) -> None:
         archive = opened(many, PASSPHRASE)
         with pytest.raises(qbackup.QBackupError, match="closed"):
@@ -212,6 +220,7 @@ class TestEnds:
         wait_for(lambda: "qbackup-line" not in threads())
         check_no_half_written_file(tmp_path / "out")
 
+    @pytest.mark.slow
     def test_a_line_that_can_not_be_started_leaves_the_work_to_the_others(
         self, many: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -227,9 +236,9 @@ class TestEnds:
         with pytest.raises(MachineError, match="thread"):
             archive.verify()
 
-    @pytest.mark.parametrize("stage", ["_look_ahead", "_open_chunks"])
-    @pytest.mark.parametrize("jobs", [1, 8])
-    @pytest.mark.parametrize("from_a_pipe", [False, True])
+    @rows("stage", ["_look_ahead", "_open_chunks"])
+    @rows("jobs", [1, 8], quick=2)
+    @rows("from_a_pipe", [False, True])
     def test_a_stage_that_dies_ends_it(
         self,
         many: Path,
@@ -325,6 +334,7 @@ class TestSignals:
         member = "vm2/private.img.000.enc"
         return alter.with_parameters(SAMPLE, tmp_path / "endless", member, 14, 8, 1 << 11)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("number", "status", "word"),
         [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
@@ -368,6 +378,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str, allowed: int) -> None:
     monkeypatch.setattr(threading.Thread, "start", start_some)
 
 
+@pytest.mark.slow
 def test_lines_are_for_four_jobs_and_more(many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     lines = ParallelFiles.__init__

@@ -128,6 +128,7 @@ def test_a_cancelled_derivation_never_starts() -> None:
     assert name(following) == "c"
 
 
+@pytest.mark.slow
 @given(
     jobs=st.integers(1, 64),
     memory=st.integers(1, 1 << 34),
@@ -469,6 +470,7 @@ class TestLaneKernel:
         schedule.done(start)
         assert shares(schedule.next()) == [("b", 0, 6)]
 
+    @pytest.mark.slow
     @given(
         jobs=st.integers(1, 16),
         memory=st.integers(1, 1 << 30),

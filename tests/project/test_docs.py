@@ -88,6 +88,7 @@ class TestTheSecondReader:
             assert paths <= set(backup.paths())
 
 
+@pytest.mark.slow
 def test_the_second_reader_reads_all_that_the_testkit_calls_sound() -> None:
     sound = [name for name in testkit.names() if name != "chunk-past-999"]  # takes long
     tried = 0
@@ -109,6 +110,7 @@ def _own_name(path: str, kit: testkit.Vector) -> str:
 
 
 class TestCommands:
+    @pytest.mark.slow
     @pytest.mark.usefixtures("tools")
     @pytest.mark.parametrize("name", console.pages())
     def test_a_page_shows_what_its_commands_print(self, name: str, tmp_path: Path) -> None:
@@ -116,6 +118,7 @@ class TestCommands:
         fresh = [console.masked(block) for block in console.run(page, tmp_path)]
         assert [console.masked(block) for block in console.shown(page)] == fresh
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("path", ["README.md", *(f"docs/{p.name}" for p in PAGES.glob("*.md"))])
     def test_commands_without_output_work(self, path: str, tmp_path: Path) -> None:
         page = (ROOT / path).read_text("utf-8")
@@ -132,6 +135,7 @@ class TestCommands:
 
 
 class TestCode:
+    @pytest.mark.slow
     @pytest.mark.parametrize("path", code.pages(), ids=lambda path: path.name)
     def test_every_block_of_python_runs_and_prints_what_is_shown(
         self, path: Path, tmp_path: Path
@@ -139,6 +143,7 @@ class TestCode:
         page = path.read_text("utf-8")
         assert code.run(page, tmp_path) == code.shown(page)
 
+    @pytest.mark.slow
     def test_the_code_in_readme_runs(self, tmp_path: Path) -> None:
         code.run_readme(tmp_path)
 
@@ -162,6 +167,7 @@ def keys(value: Any) -> set[str]:
 class TestJson:
     page = (PAGES / "reference.md").read_text("utf-8").partition("## What `--json` prints")[2]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "arguments",
         [
@@ -212,6 +218,7 @@ class TestEveryPage:
         assert not re.search(r"pip3? install (-\S+ )*'?qbackup", text)
 
 
+@pytest.mark.slow
 def test_no_message_has_anybody_install_a_stranger_s_package() -> None:
     assert not re.search(r"install '?qbackup", said_by_the_product())
 
@@ -236,6 +243,7 @@ def said_by_the_product() -> str:
     return "\n".join(node.value for node in nodes if isinstance(node.value, str))
 
 
+@pytest.mark.slow
 def test_the_messages_that_the_recovery_guide_explains_are_said() -> None:
     page = (PAGES / "recovery.md").read_text("utf-8")
     table = page.partition("| message | means |")[2].partition("\n\n")[0]

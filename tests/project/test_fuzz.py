@@ -29,10 +29,13 @@ from qbackup.storage.tar import reader
 from qbackup.storage.tar.sparse import SparseMap
 from tests import fuzz
 from tests.fuzz import guard, seal
+from tests.support.speed import rows
 
 ROOT = Path(__file__).parent.parent.parent
 INPUTS = [(name, path) for name in fuzz.HARNESSES for path in fuzz.corpus(name)]
 MIB = 1 << 20
+#: Harnesses that restore each input several times.
+WHOLE_BACKUPS = ("backup", "old", "salvage")
 
 
 @contextlib.contextmanager
@@ -44,7 +47,13 @@ def naming(path: Path) -> Iterator[None]:
         raise AssertionError(f"a finding: {path}") from error
 
 
-@pytest.mark.parametrize("name", fuzz.HARNESSES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in WHOLE_BACKUPS else name
+        for name in fuzz.HARNESSES
+    ],
+)
 class TestCorpus:
     def test_finds_nothing(self, name: str) -> None:
         check = fuzz.load(name)
@@ -52,6 +61,7 @@ class TestCorpus:
             with guard.one_second(), naming(path):
                 check(path.read_bytes())
 
+    @pytest.mark.slow
     def test_needs_no_more_memory_than_stated(self, name: str) -> None:
         check = fuzz.load(name)
         for path in fuzz.corpus(name):
@@ -174,7 +184,7 @@ FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 class TestHarnesses:
     """With a fault put into the product, the corpus alone shows it."""
 
-    @pytest.mark.parametrize("name", fuzz.HARNESSES)
+    @rows("name", sorted(fuzz.HARNESSES, key=lambda name: name in WHOLE_BACKUPS))
     def test_see_a_fault(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         check = fuzz.load(name)
         FAULTS[name](monkeypatch)
@@ -195,6 +205,7 @@ class TestGuard:
         with guard.one_second():
             time.sleep(0.3)
 
+    @pytest.mark.slow
     def test_a_step_in_memory_is_seen(self) -> None:
         """In a process of its own, whose memory is then limited."""
         code = (

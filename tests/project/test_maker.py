@@ -47,6 +47,7 @@ from tests.maker import (
 from tests.maker.procedure import encrypted_chunks
 from tests.maker.tarwriter import sparse_header
 from tests.support import vectorfiles
+from tests.support.speed import rows
 
 MIB = 1 << 20
 SECRET = "correct horse battery staple"
@@ -67,8 +68,8 @@ def sparse_image(path: Path) -> Path:
 
 
 class TestWholeBackups:
-    @pytest.mark.parametrize("compression_filter", [*FILTERS, None])
-    @pytest.mark.parametrize("qubes_writer", [[], ["private.img"]], ids=["gnu", "qubes"])
+    @rows("compression_filter", [*FILTERS, None])
+    @rows("qubes_writer", [[], ["private.img"]], ids=["gnu", "qubes"])
     def test_every_filter_and_both_writers_give_the_image_back(
         self,
         maker: MakerFactory,
@@ -333,7 +334,7 @@ class TestDamage:
         assert truncate(path, -10_240).stat().st_size == size
 
 
-@pytest.mark.parametrize("name", vectorfiles.names())
+@rows("name", vectorfiles.names())
 def test_vectors_are_what_their_descriptions_say(tools: None, name: str, tmp_path: Path) -> None:
     expected, backup = vectorfiles.load(name), vectorfiles.backup_path(name)
     assert stored_names(backup) == expected["members"]

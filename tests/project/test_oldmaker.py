@@ -31,6 +31,7 @@ from tests.maker import (
     swap,
 )
 from tests.maker.procedure import chunks_of
+from tests.support.speed import rows
 from tests.support.vectorfiles import describe_tree
 
 MIB = 1 << 20
@@ -64,8 +65,8 @@ def stored_names(backup: Path) -> list[str]:
 
 
 class TestFormat3:
-    @pytest.mark.parametrize("compression_filter", [*FILTERS, None])
-    @pytest.mark.parametrize("encrypted", [True, False], ids=["encrypted", "plain"])
+    @rows("compression_filter", [*FILTERS, None])
+    @rows("encrypted", [True, False], ids=["encrypted", "plain"])
     def test_every_filter_gives_the_image_back(
         self, maker3: Make3, tmp_path: Path, compression_filter: str | None, encrypted: bool
     ) -> None:
@@ -89,7 +90,7 @@ class TestFormat3:
         assert restored.read_bytes() == image.read_bytes()
         assert document.read_bytes() == backup.default_qubes_xml()
 
-    @pytest.mark.parametrize("compression_filter", FILTERS)
+    @rows("compression_filter", FILTERS, quick=3)
     def test_tar_fills_the_compressed_stream_up_with_zeros(
         self, maker3: Make3, tmp_path: Path, compression_filter: str
     ) -> None:
@@ -110,9 +111,7 @@ class TestFormat3:
             if member.name.endswith(".000"):
                 assert len(member.path.read_bytes()) < 1000
 
-    @pytest.mark.parametrize(
-        "cipher", ["aes-128-cbc", "aes-192-cbc", "des-ede3-cbc", "camellia-256-cbc"]
-    )
+    @rows("cipher", ["aes-128-cbc", "aes-192-cbc", "des-ede3-cbc", "camellia-256-cbc"])
     def test_other_ciphers(self, maker3: Make3, tmp_path: Path, cipher: str) -> None:
         backup = maker3(cipher=cipher, chunk_size=1000)
         backup.add_qube("work", files={"private.img": os.urandom(5000)})
@@ -198,8 +197,8 @@ class TestFormat3:
         assert not (restored / "icon.png").is_symlink()
         assert (restored / "icon.png").read_bytes() == (folder / "root.img").read_bytes()
 
-    @pytest.mark.parametrize("name", ["apps", "apps.templates", "kernels"])
-    @pytest.mark.parametrize("dereference", [True, False])
+    @rows("name", ["apps", "apps.templates", "kernels"])
+    @rows("dereference", [True, False])
     def test_other_folders(
         self, maker3: Make3, tmp_path: Path, name: str, dereference: bool
     ) -> None:
@@ -248,7 +247,7 @@ class TestFormat3:
 
 
 class TestFormat2:
-    @pytest.mark.parametrize(
+    @rows(
         "options",
         [
             {"compression_filter": "gzip"},
@@ -259,8 +258,8 @@ class TestFormat2:
             {"encrypted": False},
         ],
     )
-    @pytest.mark.parametrize("tape_length", [20, 100_000], ids=["volumes", "volume"])
-    @pytest.mark.parametrize("header", [None, RELEASE_CANDIDATE], ids=["beta", "candidate"])
+    @rows("tape_length", [20, 100_000], ids=["volumes", "volume"])
+    @rows("header", [None, RELEASE_CANDIDATE], ids=["beta", "candidate"])
     def test_give_the_image_back(
         self,
         maker2: Make2,

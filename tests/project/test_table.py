@@ -56,6 +56,7 @@ def vectors_text() -> dict[int, str]:
     return {int(n): part for n, part in zip(parts[::2], parts[1::2], strict=True)}
 
 
+@pytest.mark.slow
 def test_every_test_that_is_named_exists() -> None:
     found = list(named(README))
     assert len(found) > 80

@@ -44,6 +44,7 @@ from tests.support import damagekit
 from tests.support.damagekit import CHUNK, FILES, KIB, Members, Outcome, noise
 from tests.support.restored import Snapshot, errors, snapshot, statuses
 from tests.support.sources import piped
+from tests.support.speed import rows
 
 CHECKSUM_END = 64
 
@@ -162,9 +163,9 @@ class TestNothingIsWrong:
         assert snapshot(tmp_path / "out") != kit.whole()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@rows("kind", KINDS, quick=3)
 class TestFlippedByte:
-    @pytest.mark.parametrize("place", PLACES)
+    @rows("place", PLACES, quick=3)
     def test_costs_its_file_only(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, place: str
     ) -> None:
@@ -174,7 +175,7 @@ class TestFlippedByte:
             "damaged", name, chunk=chunk.removesuffix(".enc")
         )
 
-    @pytest.mark.parametrize("parameters", [(10, 8, 2), (11, 8, 1), (10, 1, 8)])
+    @rows("parameters", [(10, 8, 2), (11, 8, 1), (10, 1, 8)], quick=3)
     def test_parameters_with_a_fitting_checksum_do_no_better(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, parameters: tuple[int, int, int]
     ) -> None:
@@ -219,7 +220,7 @@ def test_absurd_parameters_meet_a_limit_before_they_cost_anything(
     assert len(asked) <= 1 + len(kit.members) - 2 - 1
 
 
-@pytest.mark.parametrize("parameters", [(0, 8, 1), (64, 8, 1), (255, 8, 1), (10, 0, 1), (10, 8, 0)])
+@rows("parameters", [(0, 8, 1), (64, 8, 1), (255, 8, 1), (10, 0, 1), (10, 8, 0)], quick=3)
 def test_impossible_parameters_are_damage(
     kit: Kit, after: Callable[..., Outcome], parameters: tuple[int, int, int]
 ) -> None:
@@ -230,7 +231,7 @@ def test_impossible_parameters_are_damage(
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@rows("kind", KINDS, quick=3)
 class TestChunk:
     """One chunk, changed as a whole."""
 
@@ -239,14 +240,14 @@ class TestChunk:
         path, which, _ = KINDS[kind]
         return kit.chunks(path)[which]
 
-    @pytest.mark.parametrize("tail", [b"\0", b"x" * 32])
+    @rows("tail", [b"\0", b"x" * 32], quick=3)
     def test_with_bytes_behind_it(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, chunk: str, tail: bytes
     ) -> None:
         outcome = after(extend(kit.members, chunk, tail))
         outcome.lost("damaged", KINDS[kind][2], says="MAC", chunk=chunk[:-4])
 
-    @pytest.mark.parametrize("size", [0, 95, 96, 127, -1])
+    @rows("size", [0, 95, 96, 127, -1], quick=3)
     def test_cut_short(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, chunk: str, size: int
     ) -> None:
@@ -336,15 +337,16 @@ class TestOrder:
 
 
 class TestMissing:
-    @pytest.mark.parametrize(
+    @rows(
         ("path", "name"),
         [
             ("vm1/private.img", "work/private.img"),
             ("vm2/private.img", "vault/private.img"),
             ("dom0-home/user", "dom0/user"),
         ],
+        quick=2,
     )
-    @pytest.mark.parametrize("which", [0, 1])
+    @rows("which", [0, 1], quick=2)
     def test_a_chunk_at_the_beginning_or_in_the_middle(
         self, kit: Kit, after: Callable[..., Outcome], path: str, name: str, which: int
     ) -> None:
@@ -452,7 +454,7 @@ class TestQubesXml:
         }
         assert snapshot(out) == self.by_path(kit)
 
-    @pytest.mark.parametrize("offset", [7, 30, 55, 80, 96, -33, -1])
+    @rows("offset", [7, 30, 55, 80, 96, -33, -1], quick=3)
     def test_damaged(
         self, kit: Kit, restore: Callable[..., Report], tmp_path: Path, offset: int
     ) -> None:
@@ -465,7 +467,7 @@ class TestQubesXml:
         self.check(kit, report, tmp_path / "out", "missing")
         assert "not in the archive" in errors(report)["qubes.xml"]
 
-    @pytest.mark.parametrize(
+    @rows(
         "document",
         [
             b"",
@@ -623,6 +625,7 @@ class TestCutArchive:
             yield f"before the padding of {place.name}", place.data + place.size
             yield f"inside the end of {place.name}", place.data + place.size + 513
 
+    @pytest.mark.slow
     def test_anywhere(self, kit: Kit, whole: Path, tmp_path: Path) -> None:
         original, count = kit.whole(), 0
         stored = places(whole)
@@ -746,7 +749,7 @@ class TestBrokenArchive:
 PROGRAMS = [name for name in FILTERS if name not in ("pigz", "zstdmt")]
 
 
-@pytest.mark.parametrize("program", PROGRAMS)
+@rows("program", PROGRAMS, quick=2)
 class TestFilter:
     """Every chunk is authentic, and yet the compressed stream is not whole."""
 
@@ -778,7 +781,7 @@ class TestFilter:
         restored = tmp_path / "out/work/private.img"
         assert restored.read_bytes() == noise(20 * KIB)
 
-    @pytest.mark.parametrize("missing", [1, 4, 5000])
+    @rows("missing", [1, 4, 5000], quick=2)
     def test_cut_short(
         self,
         restore_stream: Callable[[Callable[[bytes], bytes]], Report],
@@ -790,7 +793,7 @@ class TestFilter:
         assert "cut off" in errors(report)["work/private.img"]
         assert set(snapshot(tmp_path / "out")) == {"qubes.xml", "vault/private.img"}
 
-    @pytest.mark.parametrize(
+    @rows(
         "change",
         [
             lambda data: data + b"garbage",
@@ -800,6 +803,7 @@ class TestFilter:
             lambda data: b"garbage" + data,
         ],
         ids=["trailing data", "twice", "middle", "empty", "leading data"],
+        quick=2,
     )
     def test_something_else(
         self,

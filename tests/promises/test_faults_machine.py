@@ -31,6 +31,7 @@ from tests.support.faults import KEY, Restores, undisturbed
 from tests.support.librarybackup import Made
 from tests.support.restored import Snapshot, files_below
 from tests.support.slowruns import wait_for_derivation
+from tests.support.speed import rows
 
 SAMPLE_KEY = ("-p", SAMPLE_FILE)
 MIB = 1 << 20
@@ -66,7 +67,7 @@ def needed_mib() -> int:
 class TestMemory:
     """`ulimit -v`, from what Python itself can just be loaded with up to enough."""
 
-    @pytest.mark.parametrize("more", [1, 4, 7, 10, 13, 16, 19, 22, 26, 30, 36, 44, 60, 90, 400])
+    @rows("more", [1, 4, 7, 10, 13, 16, 19, 22, 26, 30, 36, 44, 60, 90, 400])
     def test_a_restore(self, restores: Restores, needed_mib: int, more: int) -> None:
         limits = {resource.RLIMIT_AS: (needed_mib + more) * MIB}
         ended = run(*restores.arguments("-q"), env=KEY, limits=limits)
@@ -77,8 +78,8 @@ class TestMemory:
         assert ended.status == 0 or more < 400
         restores.check_second()
 
-    @pytest.mark.parametrize("name", ["list", "verify"])
-    @pytest.mark.parametrize("more", [1, 10, 17, 24, 30, 40, 60])
+    @rows("name", ["list", "verify"])
+    @rows("more", [1, 10, 17, 24, 30, 40, 60])
     def test_a_look(self, needed_mib: int, name: str, more: int) -> None:
         limits = {resource.RLIMIT_AS: (needed_mib + more) * MIB}
         check_short_of_memory(run(name, SAMPLE, *SAMPLE_KEY, limits=limits))
@@ -97,6 +98,7 @@ class TestMemory:
         assert ended.status == 5
         assert ended.err.startswith(("qbackup: this machine failed: no", "qbackup: out of memory"))
 
+    @pytest.mark.slow
     def test_that_runs_out_before_the_end_is_no_crash(self, tmp_path: Path) -> None:
         """Threads that are ended with the program must not need any."""
         out = tmp_path / "out"
@@ -131,6 +133,7 @@ def check_short_of_memory(ended: Ended) -> None:
 
 
 class TestOtherLimits:
+    @pytest.mark.slow
     @pytest.mark.parametrize("descriptors", [5, 6, 7, 8, 9, 10, 11, 12, 16])
     def test_too_few_descriptors(self, restores: Restores, descriptors: int) -> None:
         limits = {resource.RLIMIT_NOFILE: descriptors}
@@ -141,7 +144,7 @@ class TestOtherLimits:
         restores.left()
         restores.check_second()
 
-    @pytest.mark.parametrize("name", ["restore", "verify", "list"])
+    @rows("name", ["restore", "verify", "list"])
     def test_no_thread_can_be_started(self, tmp_path: Path, name: str) -> None:
         """As each would get a larger stack than there is room for."""
         where: list[str | Path] = ["-o", tmp_path / "out"] if name == "restore" else []
@@ -164,6 +167,7 @@ class TestOtherLimits:
         assert "lanes side by side: 1\n" in ended.err
         restores.left()
 
+    @pytest.mark.slow
     def test_no_temporary_space_and_no_home(self, restores: Restores, tmp_path: Path) -> None:
         nowhere = "/proc/nowhere"
         names = ("HOME", "TMPDIR", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME")
@@ -171,6 +175,7 @@ class TestOtherLimits:
         assert ended.status == 0
         restores.left()
 
+    @pytest.mark.slow
     def test_nothing_is_written_but_the_output(self, restores: Restores, tmp_path: Path) -> None:
         own = tmp_path / "own"
         own.mkdir()
@@ -179,6 +184,7 @@ class TestOtherLimits:
         assert ended.status == 0
         assert list(own.iterdir()) == []
 
+    @pytest.mark.slow
     def test_a_working_folder_that_is_gone(self, restores: Restores, tmp_path: Path) -> None:
         gone = tmp_path / "gone"
         gone.mkdir()
@@ -199,6 +205,7 @@ class TestClosedStreams:
         assert b"Traceback" not in done.stderr
         return done.returncode, done.stdout, done.stderr
 
+    @pytest.mark.slow
     def test_standard_input_that_nobody_reads(self, restores: Restores) -> None:
         assert self.shell("<&-", *restores.arguments("-q"))[0] == 0
         restores.left()
@@ -213,7 +220,7 @@ class TestClosedStreams:
         assert (status, err) == (2, b"qbackup: the passphrase on standard input is empty\n")
         assert not restores.out.exists()
 
-    @pytest.mark.parametrize("redirection", [">/dev/full", ">&-", ">/dev/full 2>/dev/full"])
+    @rows("redirection", [">/dev/full", ">&-", ">/dev/full 2>/dev/full"])
     def test_a_report_that_can_not_be_given_costs_no_file(
         self, restores: Restores, redirection: str
     ) -> None:
@@ -232,6 +239,7 @@ MOMENTS = [
 
 
 class TestSignals:
+    @pytest.mark.slow
     @pytest.mark.parametrize(("member", "part"), MOMENTS)
     @pytest.mark.parametrize(
         ("number", "status"),
@@ -248,6 +256,7 @@ class TestSignals:
         assert "qubes.xml" in restores.left()
         assert "kept" in restores.check_second()
 
+    @pytest.mark.slow
     def test_sigpipe_by_itself_is_no_reason_to_end(self, restores: Restores) -> None:
         with restores.paused(*MOMENTS[1]) as paused:
             paused.process.send_signal(signal.SIGPIPE)

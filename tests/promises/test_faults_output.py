@@ -22,6 +22,7 @@ from tests.support.faults import (
 )
 from tests.support.librarybackup import Made
 from tests.support.restored import Snapshot, content, snapshot
+from tests.support.speed import rows
 
 Compressed = tuple[Path, Snapshot]
 
@@ -64,12 +65,12 @@ class TestFullDisk:
         assert "No space left on device" in first.document["error"]
         assert first.err.count("No space left on device") == 1
 
-    @pytest.mark.parametrize("size", SIZES_KIB)
+    @rows("size", SIZES_KIB, quick=2)
     def test_of_any_size(self, compressed: Compressed, tmp_path: Path, size: int) -> None:
         first, _ = self.restore(compressed, tmp_path / "disk", f"size={size}k")
         self.check_first(first)
 
-    @pytest.mark.parametrize("inodes", range(1, 19))
+    @rows("inodes", range(1, 19))
     def test_that_can_not_hold_one_more_file(
         self, compressed: Compressed, tmp_path: Path, inodes: int
     ) -> None:
@@ -77,6 +78,7 @@ class TestFullDisk:
         first, _ = self.restore(compressed, tmp_path / "disk", f"size=4m,nr_inodes={inodes}")
         self.check_first(first)
 
+    @pytest.mark.slow
     def test_what_took_the_last_room_is_known_to_the_second_run(
         self, compressed: Compressed, tmp_path: Path
     ) -> None:
@@ -125,6 +127,7 @@ class TestMayNotWrite:
         (restores.out / "vault").chmod(0o700)
         restores.check_second()
 
+    @pytest.mark.slow
     def test_over_a_file_that_may_be_replaced(self, restores: Restores) -> None:
         """Replacing needs no permission for the file itself; the folder's counts."""
         path = restores.out / "vault/private.img"
@@ -166,13 +169,14 @@ class TestChangedMeanwhile:
         assert not restores.out.exists()
         restores.check_second()
 
+    @pytest.mark.slow
     def test_the_qube_s_folder_removed(self, restores: Restores) -> None:
         ended = self.change(restores, lambda: shutil.rmtree(restores.out / "vault"))
         assert "removed in the output folder" in self.check_costs_its_file(ended)
         assert "dom0/user/link" in restores.left()
         restores.check_second()
 
-    @pytest.mark.parametrize("instead", ["nothing", "a link", "a file", "another folder"])
+    @rows("instead", ["nothing", "a link", "a file", "another folder"])
     def test_the_qube_s_folder_replaced(
         self, restores: Restores, tmp_path: Path, instead: str
     ) -> None:
@@ -195,7 +199,7 @@ class TestChangedMeanwhile:
             vault.unlink()  # it was not touched
         restores.check_second()
 
-    @pytest.mark.parametrize("instead", ["nothing", "a link", "a file", "a folder"])
+    @rows("instead", ["nothing", "a link", "a file", "a folder"])
     def test_the_unfinished_file_replaced(
         self, restores: Restores, tmp_path: Path, instead: str
     ) -> None:
@@ -218,6 +222,7 @@ class TestChangedMeanwhile:
         assert not (restores.out / "vault/private.img").exists()
         restores.check_second()
 
+    @pytest.mark.slow
     def test_a_file_under_the_final_name_is_left_alone(self, restores: Restores) -> None:
         path = restores.out / "vault/private.img"
         ended = self.change(restores, lambda: path.write_bytes(b"mine"))
@@ -226,7 +231,7 @@ class TestChangedMeanwhile:
         path.unlink()
         restores.check_second()
 
-    @pytest.mark.parametrize("what", ["a link", "a file"])
+    @rows("what", ["a link", "a file"])
     def test_the_place_of_a_folder_that_comes_later(
         self, restores: Restores, tmp_path: Path, what: str
     ) -> None:
@@ -245,6 +250,7 @@ class TestChangedMeanwhile:
         dom0.unlink()
         restores.check_second()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("what", ["dom0", "dom0/user.part"])
     def test_a_home_removed(self, restores: Restores, what: str) -> None:
         with restores.paused("dom0-home/user.001.enc", "dom0/user.part") as paused:

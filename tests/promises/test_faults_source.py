@@ -25,6 +25,7 @@ from tests.support.commandline import Ended, finish, run, start, wait_for
 from tests.support.faults import KEY, Restores, undisturbed
 from tests.support.librarybackup import PASSPHRASE, Made
 from tests.support.restored import Snapshot, errors, statuses
+from tests.support.speed import rows
 
 SEED = 20240917
 
@@ -62,6 +63,7 @@ def key_after(code: str) -> list[str]:
 class TestCutWhileItIsRead:
     """As a stick is that was pulled out, on a file system that says so with a shorter file."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", range(6))
     def test_at_a_random_place_after_its_members_were_found(
         self, made: Made, restores: Restores, number: int
@@ -119,6 +121,7 @@ class TestChangedWhileItIsRead:
         (bad,) = (file for file in ended.document["files"] if file["status"] != "ok")
         assert "private.img.002" in bad["error"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["restore", "verify"])
     def test_all_the_time(self, made: Made, restores: Restores, name: str) -> None:
         """Bytes of the file on the disk change, and change back, while the real command runs."""
@@ -186,6 +189,7 @@ class TestDrive:
         for device in devices:
             subprocess.run(["losetup", "-d", device], check=True)
 
+    @pytest.mark.slow
     def test_what_it_can_not_read_is_lost_and_the_rest_is_not(
         self, restores: Restores, drive: Callable[[int], str]
     ) -> None:
@@ -220,12 +224,12 @@ class TestConnection:
             far.close()  # a reset, not an end
             return finish(process, arguments)
 
-    @pytest.mark.parametrize(
+    @rows(
         ("member", "more"),
         [("backup-header", -50), ("backup-header", 2000), ("backup-header.hmac", -50)],
         ids=["in the header", "behind it", "in its copy"],
     )
-    @pytest.mark.parametrize("name", ["restore", "verify", "list"])
+    @rows("name", ["restore", "verify", "list"])
     def test_in_the_front(self, restores: Restores, name: str, member: str, more: int) -> None:
         """It is not the backup that is altered: the same sentence whatever was being read."""
         arguments = restores.arguments(backup="-") if name == "restore" else [name, "-"]
@@ -236,6 +240,7 @@ class TestConnection:
         assert ended.document["error"] == "reading the backup failed: Connection reset by peer"
         assert not restores.out.exists()
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "member", ["qubes.xml.001.enc", "vm1/private.img.000.enc", "dom0-home/user.000.enc"]
     )

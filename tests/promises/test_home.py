@@ -20,6 +20,7 @@ from tests.make_vectors import make_home
 from tests.maker import BackupMaker, Member, assemble, published_procedure, run
 from tests.support import vectorfiles
 from tests.support.restored import Snapshot, content, errors, snapshot, statuses
+from tests.support.speed import rows
 from tests.support.vectorfiles import expected_tree
 
 BLOCK = 512
@@ -341,7 +342,7 @@ class TestHostileHomes:
             "link": "link sub",
         }
 
-    @pytest.mark.parametrize(
+    @rows(
         ("path", "prefix"),
         [
             ("../victim/evil", TOP),
@@ -358,8 +359,9 @@ class TestHostileHomes:
             ("evil", "dom0-home/../dom0-home/user"),
             ("x" * 256, TOP),
         ],
+        quick=2,
     )
-    @pytest.mark.parametrize("type", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE])
+    @rows("type", [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE], quick=2)
     def test_a_name_that_leads_elsewhere_costs_the_whole_tree(
         self, restore: Callable[..., Report], fenced: Path, path: str, prefix: str, type: bytes
     ) -> None:
@@ -443,8 +445,8 @@ class TestHostileHomes:
         assert restore(inner.end()).ok
         assert tree(fenced) == {"file": content(b"good"), "again": content(b"good")}
 
-    @pytest.mark.parametrize("second", ["file", "link", "hard link", "folder"])
-    @pytest.mark.parametrize("first", ["file", "link", "hard link", "folder", "pipe"])
+    @rows("second", ["file", "link", "hard link", "folder"], quick=2)
+    @rows("first", ["file", "link", "hard link", "folder", "pipe"], quick=2)
     def test_a_name_twice_is_refused_and_the_first_one_stays(
         self, restore: Callable[..., Report], fenced: Path, first: str, second: str
     ) -> None:

@@ -25,6 +25,7 @@ from qbackup.restore.tree import TreeRestore
 from tests.maker import BackupMaker, assemble, make_sparse
 from tests.support.librarybackup import IMAGE, IMAGE_SIZE, KIB, NOISE, PASSPHRASE, Made
 from tests.support.restored import errors, statuses
+from tests.support.speed import rows
 
 MIB = 1 << 20
 
@@ -349,6 +350,7 @@ print(*[l.split()[1] for l in open("/proc/self/status") if l.startswith("VmHWM")
         done = subprocess.run([*command, str(out)], stdout=subprocess.PIPE, check=True)
         return int(done.stdout) * KIB
 
+    @pytest.mark.slow
     def test_it_does_not_grow_with_the_size_of_the_backup(
         self, tools: None, tmp_path: Path
     ) -> None:
@@ -362,7 +364,7 @@ print(*[l.split()[1] for l in open("/proc/self/status") if l.startswith("VmHWM")
             peaks.append(self.peak(maker, tmp_path))
         assert peaks[1] - peaks[0] < 16 * MIB
 
-    @pytest.mark.parametrize("compression_filter", ["gzip", "bzip2", "xz", "zstd"])
+    @rows("compression_filter", ["gzip", "bzip2", "xz", "zstd"])
     def test_what_inflates_a_thousand_times_is_no_bomb(
         self, tools: None, tmp_path: Path, compression_filter: str
     ) -> None:

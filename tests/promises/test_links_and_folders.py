@@ -28,6 +28,7 @@ from tests.support import vectorfiles
 from tests.support.commandline import SMALL_SECRET, call, run
 from tests.support.restored import errors, snapshot, statuses
 from tests.support.sources import piped
+from tests.support.speed import rows
 
 LINKS = ["v3-icon-link", "v2-icon-link"]
 FOLDERS = "gzip-folders"
@@ -57,11 +58,12 @@ def old(tools: None, tmp_path: Path) -> Format3Maker:
     return Format3Maker(tmp_path / "maker", compression_filter=None, dereference=False)
 
 
-@pytest.mark.parametrize("name", LINKS)
+@rows("name", LINKS)
 class TestIcon:
     def path(self, name: str) -> Path:
         return vectorfiles.backup_path(name)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("keep", [False, True])
     def test_status_0_and_a_note_twice(self, name: str, keep: bool, tmp_path: Path) -> None:
         for _ in range(2):
@@ -83,6 +85,7 @@ class TestIcon:
             (r.name, r.status, r.notes) for r in restored.files
         ]
 
+    @pytest.mark.slow
     def test_on_a_pipe_with_json(self, name: str, tmp_path: Path) -> None:
         (tmp_path / "p").write_text(SMALL_SECRET)
         arguments = ("restore", "-", "-p", tmp_path / "p", "-o", tmp_path / "out", "--json")
@@ -117,7 +120,7 @@ class TestIcon:
 
 
 class TestOtherLinks:
-    @pytest.mark.parametrize("name", ["root.img", "volatile.IMG", "other.img"])
+    @rows("name", ["root.img", "volatile.IMG", "other.img"])
     def test_an_image_that_is_one_is_lost(
         self, name: str, old: Format3Maker, tmp_path: Path
     ) -> None:
@@ -162,7 +165,7 @@ class TestOtherLinks:
         assert statuses(report)["work/icon.png"] == "exists"
         assert (tmp_path / "out/work/icon.png").read_text() == "mine"
 
-    @pytest.mark.parametrize("offset", [160, 700, -1])
+    @rows("offset", [160, 700, -1])
     def test_a_damaged_one_is_damaged(self, offset: int, old: Format3Maker, tmp_path: Path) -> None:
         members = with_link(old, tmp_path, "icon.png", ICON).members()
         path = assemble(flip_byte(members, "vm1/icon.png.000", offset), tmp_path / "backup")

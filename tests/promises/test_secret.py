@@ -34,6 +34,7 @@ from qbackup.crypto.subkeys import RootKey
 from qbackup.pipeline.key_request import KeyFuture
 from tests.support import alter, vectorfiles
 from tests.support.commandline import SMALL, SMALL_SECRET, finish, run, start, wait_for
+from tests.support.speed import rows
 
 MANY = vectorfiles.backup_path("xz-many-chunks")
 WRONG = "not the passphrase, but somebody's"
@@ -177,8 +178,8 @@ def scene(tmp_path: Path) -> Scene:
 class TestRuns:
     """Every source of the passphrase, every end of a restore."""
 
-    @pytest.mark.parametrize(("source", "spies"), [("variable", 1), ("file", 1), ("command", 2)])
-    @pytest.mark.parametrize("case", ["whole", "wrong", "damaged"])
+    @rows(("source", "spies"), [("variable", 1), ("file", 1), ("command", 2)])
+    @rows("case", ["whole", "wrong", "damaged"])
     def test_nothing_is_left_of_it(
         self, case: str, source: str, spies: int, scene: Scene, tmp_path: Path
     ) -> None:
@@ -202,7 +203,7 @@ class TestRuns:
         if case == "whole":
             assert (scene.out / ".qbackup-journal").stat().st_size
 
-    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    @rows("number", [signal.SIGINT, signal.SIGTERM])
     def test_nor_after_a_signal(self, number: int, scene: Scene, tmp_path: Path) -> None:
         unpack = scene.spy("unpacks", WAIT.format(begun=tmp_path / "begun"))
         options = ("restore", MANY, "-o", scene.out, "-v", "--compression-filter", unpack)
@@ -217,11 +218,11 @@ class TestRuns:
         (core,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
         assert core.split()[4] == "0"  # a crash writes no memory down
 
-    @pytest.mark.parametrize(
+    @rows(
         "mistake",
         [["--passphrase", "hunter2"], ["--passphrase=hunter2"], ["-P", "hunter2"], ["-Phunter2"]],
     )
-    @pytest.mark.parametrize("name", ["list", "verify"])
+    @rows("name", ["list", "verify"])
     def test_one_given_as_an_argument_by_mistake_is_not_repeated(
         self, name: str, mistake: list[str]
     ) -> None:
@@ -295,8 +296,8 @@ class TestLibrary:
 
 
 class TestModes:
-    @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
-    @pytest.mark.parametrize("name", ["gzip-published-header", "pigz-home"])
+    @rows("umask", [0o000, 0o022, 0o077])
+    @rows("name", ["gzip-published-header", "pigz-home"])
     def test_what_is_restored_is_its_owners_alone(
         self, name: str, umask: int, tmp_path: Path
     ) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ import qbackup
 from qbackup import Limits, Report
 from tests.support.commandline import call
 from tests.support.restored import content, statuses
+from tests.support.speed import rows
 from tests.support.tarbytes import header
 from tests.testkit import generate, runner, vector
 from tests.testkit.vector import EXPECTATIONS, FILE_ERRORS, SOURCES, Vector
@@ -40,6 +41,32 @@ def one_of_each() -> list[str]:
     return sorted({*kinds.values(), *pipes})
 
 
+def library_ways() -> list[Any]:
+    """Every vector and way to read it. Quick are all ways of `one_of_each`, and the first way of
+    every fourth vector.
+    """
+    every, first = {*one_of_each()}, {*NAMES[::4]}
+    return [
+        pytest.param(
+            name,
+            way,
+            marks=() if name in every or (name in first and not number) else pytest.mark.slow,
+        )
+        for name, chosen in VECTORS.items()
+        for number, way in enumerate(runner.sources(chosen))
+    ]
+
+
+def command_ways() -> list[Any]:
+    """Every vector that the command can have from a file, but for those below."""
+    quick = one_of_each()
+    return [
+        pytest.param(name, marks=() if name in quick else pytest.mark.slow)
+        for name, chosen in VECTORS.items()
+        if chosen.source != "pipe" and name not in OTHER_READINGS
+    ]
+
+
 @pytest.fixture
 def backup(name: str, tmp_path: Path) -> Path:
     """The vector's backup as a file."""
@@ -48,25 +75,23 @@ def backup(name: str, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", NAMES)
 class TestEveryVector:
-    def test_through_the_library(self, name: str, backup: Path, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(("name", "way"), library_ways())
+    def test_through_the_library(self, name: str, way: str, backup: Path, tmp_path: Path) -> None:
         chosen = VECTORS[name]
-        for way in runner.sources(chosen):
-            arena = runner.Arena(tmp_path / way)
-            runner.check(chosen, runner.restore(chosen, backup, way, arena.out))
-            arena.check(chosen)
+        arena = runner.Arena(tmp_path / way)
+        runner.check(chosen, runner.restore(chosen, backup, way, arena.out))
+        arena.check(chosen)
 
+    @pytest.mark.parametrize("name", command_ways())
     def test_through_the_command(self, name: str, backup: Path, tmp_path: Path) -> None:
         chosen = VECTORS[name]
-        if chosen.source == "pipe" or name in OTHER_READINGS:  # below
-            return
         arena = runner.Arena(tmp_path / "arena")
         runner.check(chosen, runner.restore_by_command(chosen, backup, arena.out))
         arena.check(chosen)
 
 
-@pytest.mark.parametrize("name", one_of_each())
+@rows("name", one_of_each(), quick=3)
 def test_a_process_says_and_leaves_the_same(name: str, backup: Path, tmp_path: Path) -> None:
     chosen = VECTORS[name]
     arena = runner.Arena(tmp_path / "arena")
@@ -95,6 +120,7 @@ class TestVectors:
     def test_are_small(self) -> None:
         assert sum(vector.path_of(name).stat().st_size for name in NAMES) < 9 * MIB
 
+    @pytest.mark.slow
     def test_read_and_write_the_same(self) -> None:
         for name, chosen in VECTORS.items():
             assert vector.parse(name, chosen.to_bytes()) == chosen
@@ -138,6 +164,7 @@ class TestVectors:
         both = {name.removesuffix("-file") for name in said["file"]}
         assert both == {name.removesuffix("-pipe") for name in said["pipe"]}
 
+    @pytest.mark.slow
     def test_are_what_the_generator_makes(self, tools: None, tmp_path: Path) -> None:
         """But for salts: the heads are the same."""
         made = {chosen.name: chosen.head() for chosen in generate.make(tmp_path)}
@@ -233,6 +260,7 @@ class TestEndlessMembers:
         assert restored == set(chosen.files)
         return report
 
+    @pytest.mark.slow
     def test_of_no_meaning(self, tmp_path: Path) -> None:
         report = self.restore(itertools.repeat(header(b"x")), 50_000, tmp_path)
         assert len(report.warnings) < 2000

@@ -26,7 +26,8 @@ from tests.support.vectorfiles import expected_tree
 REAL_PARAMETERS = "zstdmt-real-scrypt"  # seconds of CPU for its one chunk, so one way is enough
 WAYS = ("file", "pipe", "read")
 CASES = [
-    (name, way)
+    # the other ways repeat what the first one shows; a derivation of the real parameters is long
+    pytest.param(name, way, marks=() if way == "file" else pytest.mark.slow)
     for name in vectorfiles.readable()
     for way in WAYS
     if name != REAL_PARAMETERS or way == "pipe"
@@ -146,6 +147,7 @@ class TestEveryVector:
             assert backup.header.compressed == (expected["compression_filter"] is not None)
 
 
+@pytest.mark.slow
 def test_a_vector_has_the_parameters_of_a_real_backup() -> None:
     with opened(REAL_PARAMETERS, "file") as backup:
         (chunk,) = backup.file("sys-usb/notes.txt").chunks

@@ -24,6 +24,7 @@ from tests.maker import BackupMaker, make_ext4
 from tests.support.commandline import run as run_command
 from tests.support.mounts import KINDS, Calls, mounted
 from tests.support.restored import content, snapshot, statuses
+from tests.support.speed import rows
 
 #: Names that exFAT, FAT or Windows refuse, and names that they take for others.
 ODD = {
@@ -104,7 +105,7 @@ def check_home(home: Path, report: Report) -> None:
         assert (os.readlink(path) if path.is_symlink() else path.read_text()) == "plain"
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@rows("kind", KINDS)
 class TestRealOnes:
     @pytest.fixture
     def disk(self, kind: str, tmp_path: Path) -> Iterator[Path]:
@@ -119,6 +120,7 @@ class TestRealOnes:
             (warning,) = report.warnings
             assert "keeps no permissions" in warning
 
+    @pytest.mark.slow
     def test_what_was_changed_there_is_seen(self, backup: tuple[Path, str], disk: Path) -> None:
         check_restores(backup, disk / "out")
         (disk / "out/dom0/jo.doe/plain").write_text("changed")
@@ -128,6 +130,7 @@ class TestRealOnes:
             assert archive.restore(disk / "out", overwrite=True).ok
         check_home(disk / "out/dom0/jo.doe", archive_report(backup, disk / "two"))
 
+    @pytest.mark.slow
     def test_by_the_command(self, backup: tuple[Path, str], disk: Path) -> None:
         key = {"QBACKUP_PASSPHRASE": backup[1]}
         ended = run_command("restore", backup[0], "-o", disk / "out", "--json", env=key)

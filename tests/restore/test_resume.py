@@ -28,6 +28,7 @@ from tests.support.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.support.restored import JOURNAL, Snapshot, content, errors, snapshot, statuses
 from tests.support.slowruns import wait_for_derivation
 from tests.support.sources import piped
+from tests.support.speed import rows
 from tests.testkit import vector
 
 KEY = ("-p", SAMPLE_FILE)
@@ -181,6 +182,7 @@ class TestKept:
 
 
 class TestCommand:
+    @pytest.mark.slow
     def test_says_it(self, out: Path) -> None:
         assert run("restore", SAMPLE, "vault", "-o", out, *KEY).status == 0
         ended = run("restore", SAMPLE, "-o", out, *KEY)
@@ -188,6 +190,7 @@ class TestCommand:
         assert "All 5 files are there, verified and whole" in ended.out
         assert "; 1 of them there before, and read again" in ended.out
 
+    @pytest.mark.slow
     def test_says_it_in_json(self, out: Path) -> None:
         assert run("restore", SAMPLE, "-o", out, *KEY).status == 0
         ended = run("restore", SAMPLE, "-o", out, "--json", *KEY)
@@ -197,6 +200,7 @@ class TestCommand:
         assert {file["status"] for file in files} == {"kept"}
         assert all(file["size"] and file["chunks"] for file in files if file["qube"])
 
+    @pytest.mark.slow
     def test_a_changed_file_is_status_1(self, out: Path) -> None:
         assert run("restore", SAMPLE, "-o", out, *KEY).status == 0
         (out / "vault/private.img").write_bytes(b"mine")
@@ -325,7 +329,7 @@ class TestHome:
         "too deep": lambda user: (user / "/".join("d" * 300)).mkdir(parents=True),
     }
 
-    @pytest.mark.parametrize("change", CHANGES)
+    @rows("change", CHANGES, quick=3)
     def test_a_change_is_seen_and_left_alone(
         self, home: tuple[Path, str], out: Path, change: str
     ) -> None:
@@ -409,7 +413,7 @@ class TestHome:
 
 
 class TestInterrupted:
-    @pytest.mark.parametrize("file", ["personal/text", "vault/private.img", "dom0/user"])
+    @rows("file", ["personal/text", "vault/private.img", "dom0/user"])
     def test_at_a_file_and_run_again(
         self, backup: BackupArchive, out: Path, final: Snapshot, file: str
     ) -> None:
@@ -425,6 +429,7 @@ class TestInterrupted:
         assert kept == {name for name in there if not name.startswith("dom0/")}
         assert snapshot(out, folders=True) == final
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
     def test_by_a_signal(self, tmp_path: Path, out: Path, number: int) -> None:
         """In the middle of a file whose derivation takes minutes; then with the real backup."""
@@ -466,16 +471,25 @@ class TestLock:
 
 
 class TestKills:
-    @pytest.mark.parametrize("overwrite", [False, True], ids=["empty folder", "overwriting"])
+    @rows(
+        ("overwrite", "count"),
+        [(False, 2), (False, KILLS), (True, KILLS // 5)],
+        ids=["two", "empty folder", "overwriting"],
+    )
     def test_at_random_moments(
-        self, made: Made, tmp_path: Path, overwrite: bool, capsys: pytest.CaptureFixture[str]
+        self,
+        made: Made,
+        tmp_path: Path,
+        overwrite: bool,
+        count: int,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
-        count = KILLS if not overwrite else KILLS // 5
         killed = kills.at_random(kills.Scene(made.path, tmp_path, overwrite), count)
         with capsys.disabled():
             print(f"\n{killed}")
         assert killed.kills == count
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("where", ["calls", "overwriting"])
     def test_before_every_call_that_changes_something(self, tools: None, where: str) -> None:
         """In a process of its own, which has no threads before it forks."""
@@ -501,6 +515,7 @@ class TestTwoAtOnce:
             first.kill()
         assert run("restore", SAMPLE, "-o", out, *KEY).status == 0, "the lock went with the process"
 
+    @pytest.mark.slow
     def test_of_many_one_at_a_time_writes(self, out: Path, tmp_path: Path) -> None:
         arguments = ("restore", SAMPLE, "-o", out, "-q", *KEY)
         running = [start(*arguments) for _ in range(4)]

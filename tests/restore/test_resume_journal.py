@@ -33,6 +33,7 @@ from tests.maker.collected import PASSPHRASE as MADE_PASSPHRASE
 from tests.maker.procedure import scrypt_decrypt
 from tests.support.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.support.restored import JOURNAL, content, errors, is_private, snapshot, statuses
+from tests.support.speed import rows
 
 NAMES = ("personal/private.img", "personal/text", "personal/archive.tar", "personal/empty")
 ALL = (*NAMES, "vault/private.img", "dom0/user")
@@ -214,6 +215,7 @@ class TestRecords:
                 altered[position] ^= change
                 assert codec.parse(bytes(altered)) is None
 
+    @pytest.mark.slow
     @given(st.binary() | st.text().map(str.encode))
     def test_no_other_line_is_believed(self, line: bytes) -> None:
         codec = Codec(b"k" * 32)
@@ -312,7 +314,7 @@ class TestPlantedContent:
         "zeros": lambda data: bytes(len(data)),
     }
 
-    @pytest.mark.parametrize("change", CHANGES)
+    @rows("change", CHANGES, quick=2)
     def test_is_not_kept_and_not_touched(
         self, backup: BackupArchive, out: Path, change: str
     ) -> None:
@@ -324,7 +326,7 @@ class TestPlantedContent:
         assert "not what this backup holds" in errors(report)["vault/private.img"]
         assert snapshot(out) == before
 
-    @pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder", "socket"])
+    @rows("kind", ["link", "dangling link", "pipe", "folder", "socket"], quick=2)
     def test_something_that_is_no_file_is_never_opened(
         self, backup: BackupArchive, out: Path, tmp_path: Path, kind: str
     ) -> None:
@@ -453,7 +455,7 @@ class TestForgedRecords:
         assert set(not_kept(report).values()) == {"exists"}
         assert set(not_kept(report)) == set(ALL)
 
-    @pytest.mark.parametrize("how", ["reversed", "shuffled", "thrice", "ready only", "whole only"])
+    @rows("how", ["reversed", "shuffled", "thrice", "ready only", "whole only"])
     def test_order_and_number_make_no_difference(
         self, backup: BackupArchive, journal: Path, how: str
     ) -> None:
@@ -618,7 +620,7 @@ class TestTornAndStrange:
             assert statuses(report)["vault/private.img"] == "kept"
             assert not [w for w in report.warnings if "altered" in w] or end == len(torn) - 1
 
-    @pytest.mark.parametrize(
+    @rows(
         "garbage",
         [
             b"\n",
@@ -715,8 +717,8 @@ class TestSomethingElse:
             assert backup.restore(out).ok
         assert JOURNAL not in opened
 
-    @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
-    @pytest.mark.parametrize("call", ["write", "fsync"])
+    @rows("code", [errno.ENOSPC, errno.EIO, errno.EROFS])
+    @rows("call", ["write", "fsync"])
     def test_one_that_can_not_be_written_costs_no_file(
         self,
         backup: BackupArchive,

@@ -33,6 +33,7 @@ from tests.maker import (
 )
 from tests.support.librarybackup import IMAGE, NOISE, PASSPHRASE, TAR, TEXT, Made
 from tests.support.restored import JOURNAL, content, errors, snapshot, statuses
+from tests.support.speed import rows
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -92,6 +93,7 @@ class TestIntoAnEmptyFolder:
         for parent in (tmp_path / "new", tmp_path / "new/deeper"):
             assert stat.S_IMODE(parent.stat().st_mode) == 0o700
 
+    @pytest.mark.slow
     def test_the_published_procedure_gives_the_same(
         self, backup: BackupArchive, made: Made, out: Path, tmp_path: Path
     ) -> None:
@@ -691,7 +693,7 @@ class TestSparse:
 class TestHostileNames:
     """What an attacker appends to the archive, or a stranger puts into a backup of his own."""
 
-    @pytest.mark.parametrize(
+    @rows(
         "forged",
         [
             forged_archive("../../evil.000.enc", b"x" * 200),
@@ -735,6 +737,7 @@ class TestHostileNames:
         assert snapshot(tmp_path / "out") == whole(made)
         assert sorted(os.listdir(tmp_path)) == ["backup", "out"]
 
+    @pytest.mark.slow
     def test_a_flood_of_them_does_not_flood_the_report(self, made: Made, tmp_path: Path) -> None:
         path = tmp_path / "backup"
         shutil.copyfile(made.path, path)
@@ -758,7 +761,7 @@ class TestHostileNames:
         assert maker.qubes_xml != document
         return maker.write(folder / "backup"), maker.passphrase
 
-    @pytest.mark.parametrize(
+    @rows(
         "name",
         [
             "../evil",
@@ -772,6 +775,7 @@ class TestHostileNames:
             "e&#10;vil",
             "x" * 300,
         ],
+        quick=2,
     )
     def test_a_qube_with_an_evil_name_is_refused(
         self, tools: None, tmp_path: Path, name: str
@@ -842,7 +846,7 @@ class TestHostileNames:
         assert placed[f"work/{last}"] == f"work/{there}"
         assert len(found) == len(names)
 
-    @pytest.mark.parametrize(
+    @rows(
         ("name", "folder"),
         [
             ("qubes.xml", "qubes%2Exml"),
@@ -855,6 +859,7 @@ class TestHostileNames:
             (".qback\u200cup-lock", "%2Eqback\u200cup-lock"),
             ("a%2Epart", "a%252Epart"),
         ],
+        quick=2,
     )
     def test_a_qube_in_the_way_of_a_restore_s_own_files_has_another_folder(
         self, tools: None, tmp_path: Path, name: str, folder: str
@@ -873,6 +878,7 @@ class TestHostileNames:
             assert result.restored_as == f"{folder}/private.img"
             assert qbackup.base.names.display(folder) in result.notes[0]
 
+    @pytest.mark.slow
     def test_what_is_left_of_a_damaged_file_of_such_a_qube_is_found(
         self, tools: None, tmp_path: Path
     ) -> None:

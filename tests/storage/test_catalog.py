@@ -106,6 +106,7 @@ class TestFiles:
         catalog = seekable(chunks(*(f"a.{n:03d}" for n in range(1003))))
         assert listing(catalog) == [("a", list(range(1003)))]
 
+    @pytest.mark.slow
     @given(
         st.lists(
             st.tuples(st.sampled_from(["a", "b/c", "d"]), st.integers(0, 4)),

@@ -371,6 +371,7 @@ class TestRealArchives:
         data = run(["tar", "-c", f"--format={format}", "-C", str(tmp_path), "tree"])
         self.check_same(data)
 
+    @pytest.mark.slow
     @given(
         st.lists(
             st.tuples(
@@ -519,6 +520,7 @@ class TestSparseMaps:
             with pytest.raises(Damaged, match="stored size"):
                 read_headers(data)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("make", [old_gnu_sparse, pax_sparse])
     def test_of_100_000_entries_are_read(self, make: Any) -> None:
         extents = [(n * 8192, 512) for n in range(100_000)]
@@ -650,6 +652,7 @@ class TestRealSparseFiles:
             with pytest.raises(Damaged, match=r"1\.0"):
                 read_headers(data)
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("options", [["--format=gnu"], ["--format=posix"]], ids=str)
     def test_gnu_tar_with_100_000_extents(
         self, tools: None, tmp_path: Path, options: list[str]

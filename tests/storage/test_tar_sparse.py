@@ -15,6 +15,7 @@ from qbackup.base.limits import Limits
 from qbackup.content.inner import InnerArchive
 from qbackup.content.placing import place_runs
 from qbackup.storage.tar.sparse import SparseMap
+from tests.support.speed import rows
 from tests.support.tarbytes import (
     archive,
     filled,
@@ -81,6 +82,7 @@ class TestSparseMap:
             with pytest.raises(Damaged, match=r"2\^63"):
                 mapped([run])
 
+    @pytest.mark.slow
     def test_each_run_takes_a_few_bytes(self) -> None:
         """The figure of docs/security.md holds: about three bytes a run in real images."""
         chance = random.Random(1)
@@ -114,6 +116,7 @@ class TestSparseMap:
         """Qubes R4's own writer makes 52,000 runs a GiB; the limit was 2,000,000 once."""
         assert Limits().sparse_entries >= 52_000 * 1024
 
+    @pytest.mark.slow
     def test_more_runs_than_were_once_the_limit_are_read(self) -> None:
         count = 2_000_001
         found = mapped([(1024 * n, 512) for n in range(count)], pieces=100_000)
@@ -132,8 +135,8 @@ class TestInArchives:
         size = end + 5000
         return [*runs, (size, 0)], chance.randbytes(sum(n for _, n in runs)), size
 
-    @pytest.mark.parametrize("count", [3, 999, 1000, 1001, 9000])
-    @pytest.mark.parametrize("piece", [511, 131_072])
+    @rows("count", [3, 999, 1000, 1001, 9000])
+    @rows("piece", [511, 131_072])
     def test_many_runs_come_out(self, form: object, count: int, piece: int) -> None:
         runs, stored, size = self.image(count)
         data = archive(form(runs, size, b"vm1/x"), padded(stored))  # type: ignore[operator]

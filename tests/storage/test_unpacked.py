@@ -31,6 +31,7 @@ from tests.support.commandline import call
 from tests.support.realbackups import passphrase_of
 from tests.support.restored import Snapshot, snapshot, statuses
 from tests.support.sources import piped
+from tests.support.speed import rows
 
 #: One of each format, with folders and homes, with and without a header.
 NAMES = [
@@ -101,7 +102,7 @@ def verified(source: Path, name: str = NAME) -> qbackup.Report:
 
 
 class TestFolder:
-    @pytest.mark.parametrize("name", NAMES)
+    @rows("name", NAMES)
     def test_gives_what_the_backup_gives(self, name: str, tmp_path: Path) -> None:
         folder = unpack(name, tmp_path / "unpacked")
         assert restored(folder, name, tmp_path / "out") == expected(name, tmp_path / "expected")
@@ -358,7 +359,7 @@ def pack(folder: Path, out: Path, command: Sequence[str]) -> Path:
 
 
 class TestPackedAgain:
-    @pytest.mark.parametrize("packer", PACKERS)
+    @rows("packer", PACKERS, quick=2)
     def test_gives_what_the_backup_gives(
         self, tools: None, packer: str, unpacked: Path, tmp_path: Path, whole: Snapshot
     ) -> None:
@@ -366,7 +367,7 @@ class TestPackedAgain:
         assert restored(packed, NAME, tmp_path / "out") == whole
         assert restored_again(packed, tmp_path / "out")
 
-    @pytest.mark.parametrize("name", NAMES)
+    @rows("name", NAMES)
     def test_of_every_format(self, tools: None, name: str, tmp_path: Path) -> None:
         folder = unpack(name, tmp_path / "unpacked")
         packed = pack(folder, tmp_path / "packed", PACKERS["the header last"])

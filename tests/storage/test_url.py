@@ -79,6 +79,7 @@ def sftp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]
 
 
 class TestHttp:
+    @pytest.mark.slow
     def test_with_ranges(self, ranges: type[Ranges], expected: Snapshot, tmp_path: Path) -> None:
         with http_server(SAMPLE.parent, ranges) as url:
             ended = run("restore", f"{url}/{SAMPLE.name}", "-o", tmp_path / "out", *KEY)
@@ -86,6 +87,7 @@ class TestHttp:
         assert snapshot(tmp_path / "out") == expected
         assert ranges.asked
 
+    @pytest.mark.slow
     def test_without_ranges_it_is_a_pipe(self, expected: Snapshot, tmp_path: Path) -> None:
         with http_server(SAMPLE.parent, Files) as url:
             ended = run("restore", f"{url}/{SAMPLE.name}", "-o", tmp_path / "out", *KEY)
@@ -95,12 +97,14 @@ class TestHttp:
         assert refused.status == 2
         assert "from a pipe" in refused.err
 
+    @pytest.mark.slow
     def test_requests_are_few(self, ranges: type[Ranges], tmp_path: Path) -> None:
         """A small backup has more than fifty small parts, all in one or two windows."""
         with http_server(SAMPLE.parent, ranges) as url:
             assert run("verify", f"{url}/{SAMPLE.name}", *KEY).status == 0
         assert len(ranges.asked) < 10
 
+    @pytest.mark.slow
     def test_one_file_of_a_large_backup_costs_no_more_than_it(
         self, ranges: type[Ranges], tmp_path: Path
     ) -> None:
@@ -138,17 +142,20 @@ class TestHttp:
         ):
             assert backup.is_seekable
 
+    @pytest.mark.slow
     def test_what_is_not_there(self, ranges: type[Ranges]) -> None:
         with http_server(SAMPLE.parent, ranges) as url:
             ended = run("info", f"{url}/nothing")
         assert ended.status == 2
         assert ended.err == f"qbackup: {url}/nothing: there is no such file\n"
 
+    @pytest.mark.slow
     def test_a_server_that_is_not_there(self) -> None:
         ended = run("info", "http://127.0.0.1:1/backup")
         assert ended.status == 5
         assert "can't open the backup" in ended.err
 
+    @pytest.mark.slow
     def test_a_server_that_goes_away(self, ranges: type[Ranges], made: Made) -> None:
         with (
             http_server(made.path.parent, ranges) as url,
@@ -160,6 +167,7 @@ class TestHttp:
         assert lost
         assert all("reading the backup failed" in str(result.error) for result in lost)
 
+    @pytest.mark.slow
     def test_an_answer_that_flows_may_take_as_long_as_it_takes(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -173,6 +181,7 @@ class TestHttp:
         ):
             assert backup.verify().ok
 
+    @pytest.mark.slow
     def test_a_server_that_falls_silent_is_not_waited_for(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -185,6 +194,7 @@ class TestHttp:
             report = backup.verify(check=False)
         assert "Timeout" in str(report.errors), report
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("handler", "words"),
         [(Circle, "leads elsewhere without end"), (Locked, "answers 401 Unauthorized")],
@@ -203,6 +213,7 @@ class TestServersThatAnswerWrongly:
             qbackup.open(f"{url}/{SAMPLE.name}").close()
         assert endless.given < 64 << 20
 
+    @pytest.mark.slow
     def test_another_part_is_not_taken_for_it(self) -> None:
         """Then it can be read from its beginning only."""
         elsewhere = type("Elsewhere", (Elsewhere,), {"asked": [], "failing": 0})
@@ -238,6 +249,7 @@ class TestServersThatAnswerWrongly:
             _Ranged(Rude(bytes(100)), 100).read(10)
         assert caught.value.strerror == "no\\x1b]0;owned\\x07\\u202e at sftp://host/x"
 
+    @pytest.mark.slow
     def test_what_it_says_is_shown_without_secrets_and_printable(
         self, ranges: type[Ranges], made: Made
     ) -> None:
@@ -266,6 +278,7 @@ class TestSftp:
         ended = run("verify", f"{url}{SAMPLE}", "--salvage", *KEY, env={"HOME": str(home)})
         assert ended.status == 0, ended
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["a#b", "a?b", "a%23b", "a b#?%41.tar", "#", "ü"])
     def test_any_name_of_a_file(self, sftp: tuple[str, Path], tmp_path: Path, name: str) -> None:
         url, home = sftp
@@ -273,6 +286,7 @@ class TestSftp:
         ended = run("list", f"{url}{tmp_path}/{name}", *KEY, env={"HOME": str(home)})
         assert ended.status == 0, ended
 
+    @pytest.mark.slow
     def test_an_escape_is_taken_for_one_where_nothing_is_called_so(
         self, sftp: tuple[str, Path], tmp_path: Path
     ) -> None:
@@ -281,6 +295,7 @@ class TestSftp:
         ended = run("list", f"{url}{tmp_path}/a%23b%20c", *KEY, env={"HOME": str(home)})
         assert ended.status == 0, ended
 
+    @pytest.mark.slow
     def test_an_alias_of_the_users_configuration(
         self, sftp: tuple[str, Path], tmp_path: Path
     ) -> None:
@@ -294,6 +309,7 @@ class TestSftp:
         ended = run("list", f"sftp://nas{SAMPLE}", *KEY, env={"HOME": str(tmp_path)})
         assert ended.status == 0, ended
 
+    @pytest.mark.slow
     def test_an_alias_that_is_reached_through_a_program(
         self, sftp: tuple[str, Path], tmp_path: Path
     ) -> None:
@@ -317,6 +333,7 @@ class TestSftp:
         ended = run("list", "sftp://nas/backup", *KEY, env={"HOME": str(tmp_path)})
         assert ended.status in (2, 5) and "Traceback" not in ended.err
 
+    @pytest.mark.slow
     def test_what_is_not_there(self, sftp: tuple[str, Path]) -> None:
         url, home = sftp
         ended = run("info", f"{url}/nothing", env={"HOME": str(home)})
@@ -385,6 +402,7 @@ class TestNames:
     def test_no_urls(self, text: object) -> None:
         assert not is_url(text) or text == "a://"
 
+    @pytest.mark.slow
     def test_secrets_are_not_shown(self) -> None:
         shown = without_secrets("sftp://user:secret@host:22/a/b?token=secret#secret")
         assert shown == "sftp://host:22/a/b"
@@ -396,6 +414,7 @@ class TestNames:
         shown = without_secrets("zip://backup::http://user:secret@host/a.zip?key=secret")
         assert shown == "zip://backup::http://host/a.zip"
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("url", ["http://[::1", "http://a\x1b[31mb/x"])
     def test_what_is_no_url_is_told_so(self, url: str) -> None:
         ended = run("info", url)

@@ -8,9 +8,7 @@ import os
 import pytest
 
 from qbackup.crypto.kdf import Derivation
-from qbackup.crypto.romix.kernel import (
-    llvmlite_is_installed,
-)
+from qbackup.crypto.romix.kernel import llvmlite_is_installed
 
 
 def need_llvmlite() -> None:

@@ -124,6 +124,8 @@ def restore(vector: Vector, backup: Path, way: str, out: Path) -> Outcome:
 
 def _chosen(options: Sequence[str]) -> dict[str, Any]:
     """The arguments of `qbackup.open` that options of the command line stand for."""
+    if not options:
+        return {}
     from qbackup.cli.options import parse
 
     parsed = parse(["restore", "BACKUP", "-o", "DIR", *options])
