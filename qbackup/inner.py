@@ -230,8 +230,12 @@ class InnerArchive:
         member = self._member
         if entry is not self._current or member is None:
             raise UsageError("this entry's data went by: read it before the next entry")
-        runs = member.sparse if member.sparse is not None else [(0, member.stored_size)]
-        return place_runs(runs, member.size, lambda: self._data(self._left))
+        sparse = member.sparse
+        if sparse is None:
+            pages, count = iter([([0], [member.stored_size])]), 1
+        else:
+            pages, count = sparse.pages(), len(sparse)
+        return place_runs(pages, count, member.size, lambda: self._data(self._left))
 
     def rest(self) -> Iterator[Extent | Missing]:
         """What is left of the archive as it is stored; the offsets are those in the archive.

@@ -34,7 +34,7 @@ class SparseMap(Collection[tuple[int, int]]):
 
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.sparse_entries
-        self._pages: list[tuple[int, str, bytes]] = []  # where it begins, type of number, packed
+        self._pages: list[tuple[str, bytes]] = []  # type of number, packed
         self._offsets: list[int] = []  # those of the last page, which is not full
         self._lengths: list[int] = []
         self._count = 0
@@ -50,18 +50,32 @@ class SparseMap(Collection[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """(offset, length) of each run in bytes; a length of zero marks the file's end."""
-        return chain.from_iterable(map(self._unpacked, range(len(self._pages) + 1)))
+        end = 0
+        for holes, lengths in self.pages():
+            # hole, run, hole, run …: each second sum is where a run begins
+            steps = chain.from_iterable(zip(holes, lengths, strict=True))
+            sums = list(accumulate(steps, initial=end))
+            yield from zip(sums[1::2], lengths, strict=True)
+            end = sums[-1]
+
+    def pages(self) -> Iterator[tuple[list[int], list[int]]]:
+        """The hole in front of each run and the length of each run in bytes, some at a time.
+
+        To be asked for when the map is finished.
+        """
+        for kind, packed in self._pages:
+            numbers = array(kind, zlib.decompress(packed)).tolist()
+            half = len(numbers) // 2
+            yield numbers[:half], numbers[half:]
 
     def extend(self, offsets: Sequence[int], lengths: Sequence[int]) -> None:
         """The next runs; call `finish` behind the last ones.
 
         Raises:
-            Damaged: a number past 2^63, or runs that overlap or descend.
+            Damaged: an end past 2^63, or runs that overlap or descend.
             LimitExceeded: more runs than allowed.
         """
         check_count(self._count + len(offsets), self._limit)
-        if offsets and max(*offsets, *lengths) >= _END:
-            raise Damaged("a sparse map has an entry past 2^63")
         self._count += len(offsets)
         self._offsets += offsets
         self._lengths += lengths
@@ -81,25 +95,14 @@ class SparseMap(Collection[tuple[int, int]]):
         holes = list(map(sub, offsets, chain((self.end,), ends)))
         if min(holes) < 0:
             raise Damaged("a sparse map overlaps or descends")
-        largest = max(*holes, *lengths)
+        if ends[-1] >= _END:  # the largest of all numbers, as they ascend
+            raise Damaged("a sparse map has an entry past 2^63")
+        largest = max(max(holes), max(lengths))
         kind = "H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "Q"
         packed = zlib.compress(array(kind, holes).tobytes() + array(kind, lengths).tobytes(), 1)
-        self._pages.append((self.end, kind, packed))
+        self._pages.append((kind, packed))
         self.end = ends[-1]
         self.total += sum(lengths)
-
-    def _unpacked(self, number: int) -> Iterator[tuple[int, int]]:
-        if number == len(self._pages):
-            return iter(())
-        begin, kind, packed = self._pages[number]
-        numbers = array(kind, zlib.decompress(packed))
-        half = len(numbers) // 2
-        holes, lengths = numbers[:half], numbers[half:]
-        # hole, run, hole, run …: each second sum is where a run begins
-        steps = chain.from_iterable(zip(holes, lengths, strict=True))
-        offsets = list(accumulate(steps, initial=begin))[1::2]
-        return zip(offsets, lengths, strict=True)
-
 
 def check_count(count: int, limit: int) -> None:
     """Refuses more runs than allowed. Raises LimitExceeded."""

@@ -47,6 +47,8 @@ _NEWLINE = 0x0A
 
 _EXTENDED_HEADERS = 8  # of one member; writers make one of each kind, and there are three
 _SIZE_DIGITS = 20  # 2^64 has twenty
+_TOO_MANY_DIGITS = b"0" * (_SIZE_DIGITS + 1)  # where each digit stands as a zero
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _MAP_PIECE = 32 * 1024  # bytes of a map that are read at once
 _SIZE_END = 1 << 63  # where every file system and every C library ends
 _OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
@@ -412,22 +414,25 @@ class _MapNumbers:
     def __init__(self, available: int) -> None:
         self.consumed = 0
         self._available = available
-        self._lines: list[bytes] = []
-        self._rest = b""
+        self._text = b""  # what was read and not drawn
 
     def some(self, wanted: int) -> Generator[int, bytes, list[int]]:
         """At least one number and at most `wanted`, which the map is known to have."""
-        while not self._lines:
-            data = yield self._next_size(wanted)
-            *self._lines, self._rest = (self._rest + data).split(b"\n")
-            if len(self._rest) > BLOCK_SIZE:
+        while (end := self._text.rfind(b"\n")) < 0:
+            self._text += yield self._next_size(wanted)
+            if len(self._text) - (self._text.rfind(b"\n") + 1) > BLOCK_SIZE:
                 raise Damaged("a sparse map is malformed")
-        lines, self._lines = self._lines[:wanted], self._lines[wanted:]
-        return _decimals(lines)
+        text, rest = self._text[:end], self._text[end + 1 :]
+        lines = text.split(b"\n", wanted)
+        if len(lines) > wanted:
+            rest = lines.pop() + self._text[end:]
+            text = b"\n".join(lines)
+        self._text = rest
+        return _decimals(text, lines)
 
     def _next_size(self, wanted: int) -> int:
         """Bytes to read next: never more than the map has, as each number takes two or more."""
-        least = 2 * wanted - len(self._rest)
+        least = 2 * wanted - len(self._text)
         size = max(BLOCK_SIZE, min(_MAP_PIECE, least - least % BLOCK_SIZE))
         if self.consumed + size > self._available:
             raise Damaged("a sparse map is longer than its member")
@@ -435,9 +440,10 @@ class _MapNumbers:
         return size
 
 
-def _decimals(lines: list[bytes]) -> list[int]:
-    """Parses each as `_decimal` does."""
-    if b"".join(lines).isdigit() and b"" not in lines and max(map(len, lines)) <= _SIZE_DIGITS:
+def _decimals(text: bytes, lines: list[bytes]) -> list[int]:
+    """Parses each line of a text as `_decimal` does. There can be millions."""
+    is_plain = not text.translate(None, b"0123456789\n") and b"" not in lines
+    if is_plain and _TOO_MANY_DIGITS not in text.translate(_AS_ZEROS):
         return list(map(int, lines))
     return [_decimal(line) for line in lines]
 
