@@ -27,6 +27,7 @@ from qbackup.names import begins_as_tar_matches, decode, display, unsafe_reason,
 from qbackup.pieces import CUT_OFF, LOSSES, Gap, Piece, PieceQueue, Seam, kept
 from qbackup.placing import Extent, Missing, place_runs
 from qbackup.seams import SeamChecker
+from qbackup.sparsemap import Page
 from qbackup.tar import (
     BLOCK_DEVICE,
     CHARACTER_DEVICE,
@@ -231,10 +232,8 @@ class InnerArchive:
         if entry is not self._current or member is None:
             raise UsageError("this entry's data went by: read it before the next entry")
         sparse = member.sparse
-        if sparse is None:
-            pages, count = iter([([0], [member.stored_size])]), 1
-        else:
-            pages, count = sparse.pages(), len(sparse)
+        pages = [Page.of_one(member.stored_size)] if sparse is None else sparse.pages()
+        count = 1 if sparse is None else len(sparse)
         return place_runs(pages, count, member.size, lambda: self._data(self._left))
 
     def rest(self) -> Iterator[Extent | Missing]:

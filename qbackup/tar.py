@@ -15,6 +15,8 @@ Format" and "Storing Sparse Files".
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import zlib
 from collections.abc import Generator
@@ -423,12 +425,11 @@ class _MapNumbers:
             if len(self._text) - (self._text.rfind(b"\n") + 1) > BLOCK_SIZE:
                 raise Damaged("a sparse map is malformed")
         text, rest = self._text[:end], self._text[end + 1 :]
-        lines = text.split(b"\n", wanted)
-        if len(lines) > wanted:
-            rest = lines.pop() + self._text[end:]
-            text = b"\n".join(lines)
+        if text.count(b"\n") >= wanted:
+            *lines, more = text.split(b"\n", wanted)
+            text, rest = b"\n".join(lines), more + self._text[end:]
         self._text = rest
-        return _decimals(text, lines)
+        return _decimals(text)
 
     def _next_size(self, wanted: int) -> int:
         """Bytes to read next: never more than the map has, as each number takes two or more."""
@@ -440,12 +441,18 @@ class _MapNumbers:
         return size
 
 
-def _decimals(text: bytes, lines: list[bytes]) -> list[int]:
-    """Parses each line of a text as `_decimal` does. There can be millions."""
-    is_plain = not text.translate(None, b"0123456789\n") and b"" not in lines
+def _decimals(text: bytes) -> list[int]:
+    """Parses each line of a text as `_decimal` does.
+
+    There can be millions. What the standard library has for JSON reads numbers in a third less time
+    than `split` and `int`; leading zeros are left to `_decimal`, as JSON has none.
+    """
+    is_plain = text and not text.translate(None, b"0123456789\n")
     if is_plain and _TOO_MANY_DIGITS not in text.translate(_AS_ZEROS):
-        return list(map(int, lines))
-    return [_decimal(line) for line in lines]
+        with contextlib.suppress(ValueError):
+            numbers: list[int] = json.loads(f"[{text.decode('ascii')}]".replace("\n", ","))
+            return numbers
+    return [_decimal(line) for line in text.split(b"\n")]
 
 
 def _sparse_member(
