@@ -9,6 +9,7 @@ which can come anywhere, leaves none locked.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 from collections import deque
@@ -81,18 +82,23 @@ class Behind:
         The thread uses what the caller closes next, such as a descriptor whose number the next file
         gets. So an interrupt waits for it too: for one piece of data at most.
         """
-        self._closed = True
-        self._todo.put((deque(), 0))  # wakes the thread
         interrupted: BaseException | None = None
-        while not self._ended and self._process == os.getpid():
+        while not self._ended:
             try:
-                self._done.get(timeout=SIGNAL_SECONDS)
-            except queue.Empty:
-                continue
+                self._end()
+                break
             except BaseException as error:
                 interrupted = error
         if interrupted is not None:
             raise interrupted
+
+    def _end(self) -> None:
+        """Ends the thread, if there is one in this process."""
+        self._closed = True
+        self._todo.put((deque(), 0))  # wakes the thread
+        while not self._ended and self._process == os.getpid():
+            with contextlib.suppress(queue.Empty):
+                self._done.get(timeout=SIGNAL_SECONDS)
 
     def _is_running(self, size: int) -> bool:
         """Whether there is a thread, which is started with a file's second MiB."""
