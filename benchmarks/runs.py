@@ -1,6 +1,7 @@
 """An image with five million runs of data, beside one with fifty: the same data, the same length.
 
     python -m benchmarks.runs [--small] [--turns N] [--runs COUNT]
+                              [--commands restore …] [--writers qubes …]
 
 Qubes R4's own writer ends a run at each block of 512 zero bytes, so a real tree of 100 GiB has
 millions of runs. The images are stored as that writer does (`tests.maker.tarwriter`), and by GNU
@@ -27,6 +28,8 @@ from tests.maker import BackupMaker
 PASSPHRASE = "correct horse battery staple"
 BLOCK = 512
 FEW = 50
+COMMANDS = ("restore", "verify", "cat")
+WRITERS = ("qubes", "gnu")
 TARGET = 1.5  # times as long with many runs as with few
 _ROUND = 1000  # blocks that are written at once
 
@@ -37,6 +40,8 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="try it on something tiny")
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--runs", type=int, default=5_000_000)
+    parser.add_argument("--commands", nargs="+", choices=COMMANDS, default=COMMANDS)
+    parser.add_argument("--writers", nargs="+", choices=WRITERS, default=WRITERS)
     options = parser.parse_args()
     count = 20_000 if options.small else options.runs
     folder = Path(tempfile.gettempdir()) / f"qbackup-runs-{count}"
@@ -44,11 +49,11 @@ def main() -> None:
     kinds = {
         (runs, writer): make_backup(folder, count, runs, writer, log2_n)
         for runs in (FEW, count)
-        for writer in ("qubes", "gnu")
+        for writer in options.writers
     }
     print(describe())
     print(f"{count:,} blocks of data in {2 * count:,}, medians of {options.turns} turns:\n")
-    for name in ("restore", "verify", "cat"):
+    for name in options.commands:
         seen: dict[tuple[int, str], list[Run]] = {kind: [] for kind in kinds}
         for _ in range(options.turns):
             for kind, backup in kinds.items():

@@ -41,6 +41,7 @@ from qbackup.storage.tar.fields import (
     SYMBOLIC_LINK,
 )
 from qbackup.storage.tar.reader import TarMember, read_member
+from qbackup.storage.tar.sparse import Page
 
 _SHOWN_TARGET = 256  # characters of a link's target in a report, which has a note for each link
 
@@ -221,8 +222,10 @@ class InnerArchive:
         member = self._member
         if entry is not self._current or member is None:
             raise UsageError("this entry's data went by: read it before the next entry")
-        runs = member.sparse if member.sparse is not None else [(0, member.stored_size)]
-        return place_runs(runs, member.size, lambda: self._data(self._left))
+        sparse = member.sparse
+        pages = [Page.of_one(member.stored_size)] if sparse is None else sparse.pages()
+        count = 1 if sparse is None else len(sparse)
+        return place_runs(pages, count, member.size, lambda: self._data(self._left))
 
     def rest(self) -> Iterator[Extent | Missing]:
         """What is left of the archive as it is stored; the offsets are those in the archive.

@@ -543,6 +543,19 @@ class TestSparseMaps:
         with pytest.raises(LimitExceeded):
             read_headers(pax(records) + header(size=1 << 40) + block)
 
+    def test_numbers_may_begin_with_zeros(self) -> None:
+        runs = b"".join(b"%09d\n%04d\n" % (n * 10, 1) for n in range(5000))
+        text = padded(b"05000\n" + runs)
+        plain = pax_sparse([(n * 10, 1) for n in range(5000)], 50_000)
+        records = {
+            b"GNU.sparse.major": b"1",
+            b"GNU.sparse.minor": b"0",
+            b"GNU.sparse.name": b"name",
+            b"GNU.sparse.realsize": b"50000",
+        }
+        member = read(pax(records) + header(size=len(text) + 5000) + text)
+        assert extents_of(member) == extents_of(read(plain))
+
     @pytest.mark.parametrize(
         ("text", "why"),
         [
@@ -551,6 +564,14 @@ class TestSparseMaps:
             (b"-1\n", "not decimal"),
             (b"1\n\n0\n", "not decimal"),
             (b"1" * 1100 + b"\n", "malformed"),
+            (b"1" * 21 + b"\n", "not decimal"),
+            (b"1\n0\n" + b"0" * 20 + b"1\n", "not decimal"),
+            (b"1\n0\n0.5\n", "not decimal"),
+            (b"1\n0\n1e2\n", "not decimal"),
+            (b"1\n0\n0,5\n", "not decimal"),
+            (b"1\n0\n[]\n", "not decimal"),
+            (b"1\n0\n 5\n", "not decimal"),
+            (b"1\n0\n\xff\n", "not decimal"),
         ],
     )
     def test_malformed_pax_maps_are_damage(self, text: bytes, why: str) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import random
 import tracemalloc
+import weakref
+from array import array
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.base.errors import Damaged, LimitExceeded
+from qbackup.base.errors import Damaged, LimitExceeded, QBackupError
 from qbackup.base.events import Extent, Gap, Missing
 from qbackup.base.limits import Limits
 from qbackup.content.inner import InnerArchive
 from qbackup.content.placing import place_runs
-from qbackup.storage.tar.sparse import SparseMap
+from qbackup.storage.tar.sparse import Page, SparseMap
 from tests.support.speed import rows
 from tests.support.tarbytes import (
     archive,
@@ -37,6 +40,14 @@ def mapped(runs: Runs, pieces: int = 7, limits: Limits | None = None) -> SparseM
         found.extend([offset for offset, _ in some], [length for _, length in some])
     found.finish()
     return found
+
+
+def placed(
+    runs: Runs, size: int, read: Callable[[], memoryview | Gap]
+) -> Iterator[Extent | Missing]:
+    """Extents of a file whose map is this one."""
+    found = mapped(runs, 10_000)
+    return place_runs(found.pages(), len(found), size, read)
 
 
 def runs_of(steps: list[tuple[int, int]]) -> Runs:
@@ -159,14 +170,14 @@ class TestInArchives:
 class TestPlacing:
     def test_short_holes_are_joined_only_where_there_are_many_runs(self) -> None:
         data = memoryview(b"d" * MIB)
-        for count, extents in ((900, 1800), (1100, 18)):
+        for count, extents in ((900, 1800), (1100, 6)):
             runs = [(n * 1024 + 512, 512) for n in range(count)]
-            assert len(list(place_runs(runs, count * 1024, lambda: data))) == extents
+            assert len(list(placed(runs, count * 1024, lambda: data))) == extents
 
     def test_runs_of_no_length_cost_no_extents(self) -> None:
         """A map may have them by the million; holes on both sides of one are one hole."""
         runs = [*((n, 0) for n in range(1, 5000)), (6000, 5), (7000, 0), (9000, 0)]
-        parts = list(place_runs(runs, 9000, lambda: memoryview(b"data!")))
+        parts = list(placed(runs, 9000, lambda: memoryview(b"data!")))
         assert parts == [
             Extent(0, 6000, None),
             Extent(6000, 5, memoryview(b"data!")),
@@ -175,7 +186,7 @@ class TestPlacing:
 
     def test_a_hole_that_can_be_a_block_stays_a_hole(self) -> None:
         runs = [(n * 8192, 512) for n in range(2000)]
-        parts = list(place_runs(runs, 2000 * 8192, lambda: memoryview(b"d" * MIB)))
+        parts = list(placed(runs, 2000 * 8192, lambda: memoryview(b"d" * MIB)))
         holes = [part for part in parts if isinstance(part, Extent) and part.data is None]
         assert len(holes) == 2000
 
@@ -189,7 +200,7 @@ class TestPlacing:
             Gap(1000, error),
             memoryview(b"a" * 700),
         ]
-        parts = list(place_runs(runs, 1100 * 1024, stored.pop))
+        parts = list(placed(runs, 1100 * 1024, stored.pop))
         lost = [(p.offset, p.length) for p in parts if isinstance(p, Missing)]
         assert lost == [(1024 + 188, 324), (2048, 512), (3072, 164)]
         position = 0
@@ -197,3 +208,137 @@ class TestPlacing:
             assert part.offset == position
             position += part.length
         assert position == 1100 * 1024
+
+
+Lost = list[tuple[int, int, QBackupError]]
+
+
+def one_by_one(runs: Runs, size: int, stored: list[memoryview | Gap]) -> tuple[bytes, Lost]:
+    """The content of a file and what is lost of it (zeros in the content), one run at a time."""
+    content = bytearray(size)
+    lost: Lost = []
+    waiting = stored[::-1]
+    for offset, length in runs:
+        while length:
+            piece = waiting.pop()
+            there = piece.length if isinstance(piece, Gap) else len(piece)
+            count = min(there, length)
+            if isinstance(piece, Gap):
+                lose(lost, offset, count, piece.error)
+                rest: memoryview | Gap = Gap(there - count, piece.error)
+            else:
+                content[offset : offset + count] = piece[:count]
+                rest = piece[count:]
+            if there > count:
+                waiting.append(rest)
+            offset, length = offset + count, length - count
+    assert not waiting
+    return bytes(content), lost
+
+
+def lose(lost: Lost, offset: int, length: int, error: QBackupError) -> None:
+    """Adds a range to those that are lost; one that goes on with the last makes it longer."""
+    if lost and sum(lost[-1][:2]) == offset and lost[-1][2] is error:
+        offset, length = lost[-1][0], lost.pop()[1] + length
+    lost.append((offset, length, error))
+
+
+def in_random_pieces(chance: random.Random, size: int, sizes: list[int]) -> list[memoryview | Gap]:
+    """Stored bytes in pieces, among them lost ones."""
+    pieces: list[memoryview | Gap] = []
+    while size:
+        length = min(size, chance.choice(sizes))
+        size -= length
+        if chance.random() < 0.1:
+            pieces.append(Gap(length, Damaged(f"lost {len(pieces)}")))
+        else:
+            pieces.append(memoryview(chance.randbytes(length)))
+    return pieces
+
+
+class TestPlacedByTheHundred:
+    """Many short runs are placed in one step; each must come out where it would alone."""
+
+    HOLES = (0, 1, 7, 511, 512, 512, 512, 4095, 4096, 5000)
+    LENGTHS = (0, 1, 9, 511, 512, 512, 512, 513, 3000, 16_383, 16_384, 20_000)
+
+    @pytest.mark.parametrize("seed", range(40))
+    def test_as_one_run_at_a_time(self, seed: int) -> None:
+        chance = random.Random(seed)
+        holes = chance.choices(self.HOLES, k=chance.randrange(1, 4))
+        lengths = chance.choices(self.LENGTHS, k=chance.randrange(1, 4))
+        rare = chance.choice((0, 0.001, 0.1))
+        steps = [
+            (
+                chance.choice(self.HOLES if chance.random() < rare else holes),
+                chance.choice(self.LENGTHS if chance.random() < rare else lengths),
+            )
+            for _ in range(chance.choice((990, 1001, 1500, 4097)))
+        ]
+        runs = runs_of(steps)
+        size = sum(runs[-1]) + chance.choice((0, 1, 5000))
+        sizes = chance.choice(([9, 100, 700], [511, 512, 513], [5000, 70_000], [131_072], [MIB]))
+        stored = in_random_pieces(chance, sum(length for _, length in runs), sizes)
+        waiting = stored[::-1]
+        self.check(runs, size, stored, placed(runs, size, lambda: waiting.pop()))
+        assert not waiting
+
+    def check(
+        self,
+        runs: Runs,
+        size: int,
+        stored: list[memoryview | Gap],
+        parts: Iterator[Extent | Missing],
+    ) -> None:
+        expected, expected_lost = one_by_one(runs, size, stored)
+        content = bytearray()
+        lost: Lost = []
+        for part in parts:
+            assert part.offset == len(content) and part.length > 0
+            if isinstance(part, Extent) and part.data is not None:
+                assert len(part.data) == part.length
+                content += part.data  # at once: it is valid until the next one is asked for
+                continue
+            if isinstance(part, Missing):
+                lose(lost, part.offset, part.length, part.error)
+            content += bytes(part.length)
+        assert bytes(content) == expected
+        assert lost == expected_lost
+
+    def test_a_long_hole_is_never_zeros_and_a_short_one_is_no_extent(self) -> None:
+        chance = random.Random(1)
+        steps = [(chance.choice((512, 512, 4095, 4096, 8192)), 512) for _ in range(9000)]
+        steps[0] = (4096, 512)
+        parts = list(placed(runs_of(steps), sum(map(sum, steps)), lambda: memoryview(bytes(MIB))))
+        holes = [part.length for part in parts if isinstance(part, Extent) and part.data is None]
+        assert [hole for hole in holes if hole >= 4096] == [h for h, _ in steps if h >= 4096]
+        assert len([hole for hole in holes if hole < 4096]) < 100  # where an extent is full
+
+    def test_what_is_joined_is_bounded_however_short_the_runs_are(self) -> None:
+        count = 200_000
+        runs = [(n * 4096 + 4095, 1) for n in range(count)]
+        parts = placed(runs, count * 4096, lambda: memoryview(bytes(MIB)))
+        assert max(part.length for part in parts) <= 512 * 1024 + 4096
+
+    def test_a_buffer_is_let_go_before_the_next_one_is_read(self) -> None:
+        """It can be a chunk of 100 MiB."""
+        runs = [(n * 1024, 512) for n in range(20_000)]
+        taken: list[weakref.ref[array[int]]] = []
+
+        def read() -> memoryview:
+            assert all(ref() is None for ref in taken)
+            buffer = array("B", bytes(100_000))
+            taken.append(weakref.ref(buffer))
+            return memoryview(buffer)
+
+        for part in placed(runs, 20_000 * 1024, read):
+            del part
+        assert len(taken) == 103
+
+    def test_a_page_is_kept_with_what_is_known_of_it(self) -> None:
+        runs = runs_of([(512, 512)] * 4096 + [(70_000, 0), (3, 1 << 33)])
+        assert [page[2:] for page in mapped(runs).pages()] == [
+            (512, 512, 512),
+            (70_000, 1 << 33, 0),
+        ]
+        assert Page.of_one(7) == Page([0], [7], 0, 7, 7)

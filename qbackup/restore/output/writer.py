@@ -257,9 +257,11 @@ class FolderWriter:
             return os.open(part, NEW_FILE, FILE_MODE, dir_fd=folder)
 
         with self._place_of(qube, name, begin) as (place, fd):
+            image = _Image(fd, place, mode, mtime_ns, self.note_no_modes)
             try:
-                yield _Image(fd, place, mode, mtime_ns, self.note_no_modes)
+                yield image
             finally:
+                image.fd = -1  # the number can be another file's soon
                 os.close(fd)
                 with contextlib.suppress(OSError):
                     os.unlink(encode(place.name + PART_SUFFIX), dir_fd=place.folder)

@@ -14,6 +14,8 @@ from typing import Literal
 
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
+from qbackup.pipeline.background import BackgroundWork
+from qbackup.pipeline.pipeline import available_cores
 from qbackup.restore.output.digest import ContentHash, TreeHash
 from qbackup.restore.output.opentree import KEPT_MODE
 from qbackup.restore.output.rehash import hash_image, hash_tree
@@ -106,8 +108,12 @@ class ResumingWriter:
         """See `Writer`."""
         self._refuse_whole(qube, name)
         with self._writer.image(qube, name) as sink:
-            # qubes.xml is known by its content: it was read before anything else
-            yield _JournaledImage(sink, self._put(qube, name, "file")) if qube else sink
+            if not qube:  # qubes.xml is known by its content: it was read before anything else
+                yield sink
+                return
+            image = _JournaledImage(sink, self._put(qube, name, "file"))
+            with contextlib.closing(image):  # before the descriptor that it writes to
+                yield image
 
     @contextlib.contextmanager
     def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
@@ -192,17 +198,26 @@ class _HashedFile:
 
 
 class _JournaledImage(_HashedFile):
-    """See `FileSink`."""
+    """See `FileSink`. A large one is hashed and written beside what makes its data."""
 
     def __init__(self, sink: FileSink, put: JournaledRename) -> None:
         super().__init__(sink)
         self._put = put
+        self._behind = BackgroundWork(super().write, alone=available_cores() == 1)
+
+    def write(self, offset: int, data: memoryview) -> None:
+        self._behind.put(offset, data)
+
+    def close(self) -> None:
+        self._behind.close()
 
     def commit(self, size: int, chunks: int = 0) -> None:
+        self._behind.finish()
         with self._put.around(self._hash.finish(size), size, chunks):
             self._sink.commit(size, chunks)
 
     def keep(self, size: int) -> str | None:
+        self._behind.finish()
         return self._sink.keep(size)
 
 

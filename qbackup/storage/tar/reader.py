@@ -15,6 +15,8 @@ Format" and "Storing Sparse Files".
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -53,6 +55,8 @@ _LONG_NAME = b"L"
 _LONG_LINK = b"K"
 
 _EXTENDED_HEADERS = 8  # of one member; writers make one of each kind, and there are three
+_TOO_MANY_DIGITS = b"0" * (SIZE_DIGITS + 1)  # where each digit stands as a zero
+_AS_ZEROS = bytes.maketrans(b"123456789", b"000000000")
 _MAP_PIECE = 32 * 1024  # bytes of a map that are read at once
 
 HeaderReader: TypeAlias = Generator[int, bytes, "TarMember | None"]
@@ -261,22 +265,24 @@ class _MapNumbers:
     def __init__(self, available: int) -> None:
         self.consumed = 0
         self._available = available
-        self._lines: list[bytes] = []
-        self._rest = b""
+        self._text = b""  # what was read and not drawn
 
     def some(self, wanted: int) -> Generator[int, bytes, list[int]]:
         """At least one number and at most `wanted`, which the map is known to have."""
-        while not self._lines:
-            data = yield self._next_size(wanted)
-            *self._lines, self._rest = (self._rest + data).split(b"\n")
-            if len(self._rest) > BLOCK_SIZE:
+        while (end := self._text.rfind(b"\n")) < 0:
+            self._text += yield self._next_size(wanted)
+            if len(self._text) - (self._text.rfind(b"\n") + 1) > BLOCK_SIZE:
                 raise Damaged("a sparse map is malformed")
-        lines, self._lines = self._lines[:wanted], self._lines[wanted:]
-        return _decimals(lines)
+        text, rest = self._text[:end], self._text[end + 1 :]
+        if text.count(b"\n") >= wanted:
+            *lines, more = text.split(b"\n", wanted)
+            text, rest = b"\n".join(lines), more + self._text[end:]
+        self._text = rest
+        return _decimals(text)
 
     def _next_size(self, wanted: int) -> int:
         """Bytes to read next: never more than the map has, as each number takes two or more."""
-        least = 2 * wanted - len(self._rest)
+        least = 2 * wanted - len(self._text)
         size = max(BLOCK_SIZE, min(_MAP_PIECE, least - least % BLOCK_SIZE))
         if self.consumed + size > self._available:
             raise Damaged("a sparse map is longer than its member")
@@ -284,11 +290,18 @@ class _MapNumbers:
         return size
 
 
-def _decimals(lines: list[bytes]) -> list[int]:
-    """Parses each as `parse_decimal` does."""
-    if b"".join(lines).isdigit() and b"" not in lines and max(map(len, lines)) <= SIZE_DIGITS:
-        return list(map(int, lines))
-    return [parse_decimal(line) for line in lines]
+def _decimals(text: bytes) -> list[int]:
+    """Parses each line of a text as `parse_decimal` does.
+
+    There can be millions. What the standard library has for JSON reads numbers in a third less time
+    than `split` and `int`; leading zeros are left to `parse_decimal`, as JSON has none.
+    """
+    is_plain = text and not text.translate(None, b"0123456789\n")
+    if is_plain and _TOO_MANY_DIGITS not in text.translate(_AS_ZEROS):
+        with contextlib.suppress(ValueError):
+            numbers: list[int] = json.loads(f"[{text.decode('ascii')}]".replace("\n", ","))
+            return numbers
+    return [parse_decimal(line) for line in text.split(b"\n")]
 
 
 def _sparse_member(

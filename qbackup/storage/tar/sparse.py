@@ -13,12 +13,46 @@ from array import array
 from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate, chain
 from operator import add, sub
+from typing import NamedTuple
 
 from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.base.limits import Limits
 
 _PAGE = 4096  # runs
 _END = 1 << 63  # where every file system and every C library ends
+
+
+class Page(NamedTuple):
+    """Some runs, one after another; none is left out.
+
+    Args:
+        holes: in front of each run, in bytes.
+        lengths: of each run, in bytes; zero marks the file's end.
+        longest_hole: of `holes`.
+        longest: of `lengths`.
+        shortest: of `lengths`.
+    """
+
+    holes: list[int]
+    lengths: list[int]
+    longest_hole: int
+    longest: int
+    shortest: int
+
+    @classmethod
+    def of_one(cls, length: int) -> Page:
+        """A file that is one run, without a hole."""
+        return cls([0], [length], 0, length, length)
+
+
+class _Packed(NamedTuple):
+    """A page as it is kept: its numbers packed by zlib, their type, and what is known of them."""
+
+    kind: str
+    numbers: bytes
+    longest_hole: int
+    longest: int
+    shortest: int
 
 
 class SparseMap(Collection[tuple[int, int]]):
@@ -34,7 +68,7 @@ class SparseMap(Collection[tuple[int, int]]):
 
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.sparse_entries
-        self._pages: list[tuple[int, str, bytes]] = []  # where it begins, type of number, packed
+        self._pages: list[_Packed] = []
         self._offsets: list[int] = []  # those of the last page, which is not full
         self._lengths: list[int] = []
         self._count = 0
@@ -50,18 +84,29 @@ class SparseMap(Collection[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """(offset, length) of each run in bytes; a length of zero marks the file's end."""
-        return chain.from_iterable(map(self._unpacked, range(len(self._pages) + 1)))
+        end = 0
+        for page in self.pages():
+            # hole, run, hole, run …: each second sum is where a run begins
+            steps = chain.from_iterable(zip(page.holes, page.lengths, strict=True))
+            sums = list(accumulate(steps, initial=end))
+            yield from zip(sums[1::2], page.lengths, strict=True)
+            end = sums[-1]
+
+    def pages(self) -> Iterator[Page]:
+        """All runs, some thousands at a time. To be asked for when the map is finished."""
+        for packed in self._pages:
+            numbers = array(packed.kind, zlib.decompress(packed.numbers)).tolist()
+            half = len(numbers) // 2
+            yield Page(numbers[:half], numbers[half:], *packed[2:])
 
     def extend(self, offsets: Sequence[int], lengths: Sequence[int]) -> None:
         """The next runs; call `finish` behind the last ones.
 
         Raises:
-            Damaged: a number past 2^63, or runs that overlap or descend.
+            Damaged: an end past 2^63, or runs that overlap or descend.
             LimitExceeded: more runs than allowed.
         """
         check_count(self._count + len(offsets), self._limit)
-        if offsets and max(*offsets, *lengths) >= _END:
-            raise Damaged("a sparse map has an entry past 2^63")
         self._count += len(offsets)
         self._offsets += offsets
         self._lengths += lengths
@@ -81,24 +126,15 @@ class SparseMap(Collection[tuple[int, int]]):
         holes = list(map(sub, offsets, chain((self.end,), ends)))
         if min(holes) < 0:
             raise Damaged("a sparse map overlaps or descends")
-        largest = max(*holes, *lengths)
+        if ends[-1] >= _END:  # the largest of all numbers, as they ascend
+            raise Damaged("a sparse map has an entry past 2^63")
+        longest_hole, longest = max(holes), max(lengths)
+        largest = max(longest_hole, longest)
         kind = "H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "Q"
         packed = zlib.compress(array(kind, holes).tobytes() + array(kind, lengths).tobytes(), 1)
-        self._pages.append((self.end, kind, packed))
+        self._pages.append(_Packed(kind, packed, longest_hole, longest, min(lengths)))
         self.end = ends[-1]
         self.total += sum(lengths)
-
-    def _unpacked(self, number: int) -> Iterator[tuple[int, int]]:
-        if number == len(self._pages):
-            return iter(())
-        begin, kind, packed = self._pages[number]
-        numbers = array(kind, zlib.decompress(packed))
-        half = len(numbers) // 2
-        holes, lengths = numbers[:half], numbers[half:]
-        # hole, run, hole, run …: each second sum is where a run begins
-        steps = chain.from_iterable(zip(holes, lengths, strict=True))
-        offsets = list(accumulate(steps, initial=begin))[1::2]
-        return zip(offsets, lengths, strict=True)
 
 
 def check_count(count: int, limit: int) -> None:

@@ -1,0 +1,170 @@
+"""Work on a file's data that is done behind the caller: in order, on a thread of its own.
+
+Only one thread can inflate a stream. Hashing and writing what came out of it takes about as long,
+so that is done on another core meanwhile.
+
+What waits is bounded. The two sides talk by queues that need no lock of Python's, so an interrupt,
+which can come anywhere, leaves none locked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+from collections import deque
+from collections.abc import Callable
+from typing import TypeAlias
+
+from qbackup.base.errors import Interrupted, MachineError
+from qbackup.pipeline.threads import SIGNAL_SECONDS, start_daemon
+
+_INLINE_SIZE = 1 << 20  # of a file; a thread for less would cost more than it saves
+_WAITING_LIMIT = 1 << 20  # bytes, the data under way among them
+_BATCH_SIZE = 256 * 1024  # bytes that are handed over at once
+_BATCH_COUNT = 64  # pieces, where these are small
+_OWN_LIMIT = 1 << 20  # a buffer that may be kept for a piece of it
+
+_Batch: TypeAlias = "deque[tuple[int, memoryview]]"
+
+
+class BackgroundWork:
+    """Does work with data that come in order, behind who brings them. For one caller's thread.
+
+    Args:
+        work: takes an offset and the data there. It runs on one thread at a time, in order.
+        alone: never start a thread.
+    """
+
+    def __init__(self, work: Callable[[int, memoryview], None], *, alone: bool = False) -> None:
+        self._work = work
+        self._is_inline = alone
+        self._inline_left = _INLINE_SIZE
+        self._process: int | None = None  # that has the thread; None while there is none
+        self._batch: _Batch = deque()
+        self._batch_size = 0
+        self._todo: queue.SimpleQueue[tuple[_Batch, int]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._under_way = 0  # bytes that were handed over and are not known to be done
+        self._failed: BaseException | None = None
+        self._closed = False
+        self._ended = False
+
+    def put(self, offset: int, data: memoryview) -> None:
+        """Has the work done with some data, which need not stay valid.
+
+        Raises:
+            BaseException: what the work raised, now or with data that came before.
+        """
+        if not self._is_running(len(data)):
+            self._work(offset, data)
+            return
+        for start in range(0, len(data), _BATCH_SIZE):
+            piece = data[start : start + _BATCH_SIZE]
+            self._batch.append((offset + start, _kept(piece)))
+            self._batch_size += len(piece)
+            if self._batch_size >= _BATCH_SIZE or len(self._batch) >= _BATCH_COUNT:
+                self._hand_over()
+
+    def finish(self) -> None:
+        """Returns when all work is done. Raises as `put`."""
+        if self._process is None:
+            return
+        self._hand_over()
+        while self._under_way:
+            self._settle()
+        self.close()
+        self._check()
+
+    def close(self) -> None:
+        """Drops what waits, and returns when no work is under way.
+
+        The thread uses what the caller closes next, such as a descriptor whose number the next file
+        gets. So an interrupt waits for it too: for one piece of data at most.
+        """
+        interrupted: BaseException | None = None
+        while not self._ended:
+            try:
+                self._end()
+                break
+            except BaseException as error:
+                interrupted = error
+        if interrupted is not None:
+            raise interrupted
+
+    def _end(self) -> None:
+        """Ends the thread, if there is one in this process."""
+        self._closed = True
+        self._todo.put((deque(), 0))  # wakes the thread
+        while not self._ended and self._process == os.getpid():
+            with contextlib.suppress(queue.Empty):
+                self._done.get(timeout=SIGNAL_SECONDS)
+
+    def _is_running(self, size: int) -> bool:
+        """Whether there is a thread, which is started with a file's second MiB."""
+        if self._process is None and not self._is_inline:
+            self._inline_left -= size
+            if self._inline_left < 0:
+                self._start()
+        return self._process is not None
+
+    def _start(self) -> None:
+        try:
+            start_daemon(self._run, "qbackup-behind")
+        except MachineError:  # done by the caller's own thread, it takes longer
+            self._is_inline = True
+        else:
+            self._process = os.getpid()
+
+    def _hand_over(self) -> None:
+        batch, size = self._batch, self._batch_size
+        while self._under_way and self._under_way + size > _WAITING_LIMIT:
+            self._settle()
+        self._check()
+        self._batch, self._batch_size = deque(), 0
+        self._under_way += size
+        self._todo.put((batch, size))
+
+    def _settle(self) -> None:
+        """Waits a short time for something to be done. A signal ends the wait."""
+        self._check()
+        try:
+            self._under_way -= self._done.get(timeout=SIGNAL_SECONDS)
+        except queue.Empty:
+            if self._process != os.getpid():
+                raise Interrupted("the file was begun in another process") from None
+
+    def _check(self) -> None:
+        if self._failed is not None:
+            raise self._failed
+
+    # The thread's side
+
+    def _run(self) -> None:
+        try:
+            while not self._closed:
+                self._do_some()
+        except BaseException as error:  # handed over whole, raised where it is waited for
+            self._failed = error
+        finally:
+            self._ended = True
+            self._done.put(0)  # wakes who waits
+
+    def _do_some(self) -> None:
+        try:
+            batch, size = self._todo.get(timeout=SIGNAL_SECONDS)
+        except queue.Empty:
+            return
+        while batch and not self._closed:
+            self._work(*batch.popleft())
+        self._done.put(size)
+
+
+def _kept(data: memoryview) -> memoryview:
+    """The same data for as long as they are wanted; a copy only where they could change.
+
+    What can't change is kept as it is, unless that keeps a whole chunk with it.
+    """
+    if isinstance(data.obj, bytes) and len(data.obj) <= _OWN_LIMIT:
+        return data
+    return memoryview(bytes(data))
