@@ -23,7 +23,7 @@ _ZFS_MARKS = (b"\x0c\xb1\xba\x00\x00\x00\x00\x00", b"\x00\x00\x00\x00\x00\xba\xb
 #: File systems whose files can be read, the first match counts.
 DRIVERS: tuple[FileSystemDriver, ...] = (EXT4,)
 READABLE_KINDS = tuple(kind for driver in DRIVERS for kind in driver.kinds)
-READABLE_NAMES = ", ".join(driver.name for driver in DRIVERS)
+READABLE_NAMES = " or ".join(driver.name for driver in DRIVERS)
 
 #: Kinds that have other file systems inside, which their marks do not show.
 CONTAINERS = ("crypto_LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "bcache")
