@@ -62,8 +62,9 @@ if TYPE_CHECKING:
     from qbackup.formats.metadata.settings import Device, QubeSettings
     from qbackup.image.copying import CopyReport
     from qbackup.image.disk import ImagePartition
+    from qbackup.image.image import Image
+    from qbackup.image.node import Node
     from qbackup.image.open import open_image
-    from qbackup.image.tree import Image, Node
 
 __version__ = "0.1.0"
 
@@ -81,6 +82,7 @@ _MODULES = (
     "formats.metadata.settings",
     "archive.qube",
     "archive.archive",
+    "image.node",
     "image.open",
     "image.copying",
     "image.disk",

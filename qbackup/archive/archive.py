@@ -42,7 +42,7 @@ from qbackup.storage.unpacked import open_backup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from qbackup.image.tree import Image
+    from qbackup.image.image import Image
 
 Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
 

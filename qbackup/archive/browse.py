@@ -1,4 +1,4 @@
-"""A backup's image, opened for its files: read to its end and verified first, then looked at."""
+"""Opens an image of a backup for its files, once all of it was read and verified."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from qbackup.base.errors import MachineError, UsageError
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.base.report import OnProgress, Progress
+from qbackup.image.image import Image
 from qbackup.image.open import open_image
-from qbackup.image.spool import BLOCK_SIZE, MEMORY_BLOCKS, Spool, SpoolStream, default_folder, fill
-from qbackup.image.tree import Image
+from qbackup.image.spool import (
+    MEMORY_BLOCKS,
+    SPOOL_BLOCK_SIZE,
+    Spool,
+    SpoolStream,
+    default_folder,
+    fill,
+)
 
 
 def browse(
@@ -27,21 +34,21 @@ def browse(
 ) -> Image:
     """Spools an image of a backup, and opens the file system in it.
 
-    Nothing of it is looked at before its end was proven.
+    The image is parsed only after its end was verified.
 
     Args:
         file: the image.
-        partition: see `open_image`.
-        spool: folder for what does not stay in memory; default: the system's for such files.
-        limits: bounds on what it may ask for.
+        partition: number of the partition with ``/``; default: chosen by `open_image`.
+        spool: folder for large images; default: the system's for such files.
+        limits: bounds on untrusted input.
         total: stored bytes of the image, where they are known before.
         progress: called after every chunk.
 
     Raises:
-        UsageError: it is a folder archive, whose files need no image to be opened.
-        Damaged: it is not whole, or its file system makes no sense.
-        UnsupportedFormat: there is no ext4 in it.
-        MachineError: there is no room for it.
+        UsageError: the file is a folder archive, whose files need no image to be opened.
+        Damaged: the image is not whole, or its file system makes no sense.
+        UnsupportedFormat: there is no ext4 in the image.
+        MachineError: there is no room for the image.
     """
     if file.is_folder:
         raise UsageError(
@@ -49,7 +56,7 @@ def browse(
             file=display(file.name),
         )
     reader = file.reader
-    if total is not None and reader.least_size > MEMORY_BLOCKS * BLOCK_SIZE:
+    if total is not None and reader.least_size > MEMORY_BLOCKS * SPOOL_BLOCK_SIZE:
         _check_space(spool if spool is not None else default_folder(), reader.least_size)
     held = Spool(spool, MEMORY_BLOCKS)
     counted = _CountedReader(file.name, total, progress)
@@ -66,7 +73,7 @@ def browse(
 
 
 def _check_space(folder: str | os.PathLike[str], needed: int) -> None:
-    """No filter makes an image much larger than it is."""
+    """Raises MachineError if the folder has less room than the image needs at least."""
     where = display(os.fspath(folder))
     try:
         state = os.statvfs(folder)

@@ -1,20 +1,21 @@
 """Files inside disk images, read without mounting anything.
 
-An image is any seekable binary stream with an ext4 file system, bare (``private.img``) or in a
-partition (``root.img``). What is in it was written by a qube, so it is as hostile as a backup
-can be: every number is checked before it is used, every list has a bound, and every mistake is
-a `QBackupError`. Nothing is ever written into an image.
+An image is any seekable binary stream with a file system, bare (``private.img``) or in a partition
+(``root.img``). A qube wrote its content, which may be as hostile as a backup: every number is
+checked before use, every list has a bound, and every mistake is a `QBackupError`. Nothing is ever
+written into an image.
 
-The modules that turn bytes into values (`superblock`, `inode`, `blocks`, `folder`, `journal`,
-`partitions`, `kinds`, `fstab`) do no reading but of what a device gives; `reader` brings them the
-bytes, `tree` gives paths to what it finds, and `copying` writes it out through `qbackup.restore`.
-Of a disk, `disk` has the partitions, `choosing` finds the one with the system, `mounts` puts the
-others into their places, and `mounted` knows which file system is where.
+Bytes become values in `partitions`, `kinds`, `fstab`, and in `ext4/`, a file system behind the
+interface of `filesystem`. `tree` gives paths to the files, `walk` goes through folders, `copying`
+writes files out through `qbackup.restore`, and `Image` in `image` offers all of that to callers.
+For a disk, `disk` has the partitions, `choosing` finds the one with the system, `mount_plan` reads
+the mounts, `mounting` puts them into the tree, and `mount_table` keeps the file systems by place.
 """
 
 from __future__ import annotations
 
+from qbackup.image.image import Image
+from qbackup.image.node import Node
 from qbackup.image.open import open_image
-from qbackup.image.tree import Image, Node
 
 __all__ = ["Image", "Node", "open_image"]

@@ -1,4 +1,4 @@
-"""The choice of the partition with `/`: the one with a system in it, else the largest."""
+"""Choice of the partition with `/`: the one with a system in it, else the largest."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from qbackup.base.errors import Damaged, LimitExceeded, PartitionUnreadable, UnsupportedFormat
 from qbackup.image.disk import Volume
-from qbackup.image.kinds import SYSTEMS, WITHOUT_FILES
+from qbackup.image.kinds import READABLE_NAMES, SYSTEMS, WITHOUT_FILES
 
-_TRIED_LIMIT = 16  # partitions that are looked into, the largest ones
+_TRIED_LIMIT = 16  # partitions that are opened, the largest ones
 _NAMED_LIMIT = 20
 
 
@@ -19,7 +19,7 @@ class Choice:
 
     Args:
         volume: the partition.
-        obstacle: why it may not be the right one; None where it surely is.
+        obstacle: reason why another one may be right; None where there is no doubt.
     """
 
     volume: Volume
@@ -27,23 +27,23 @@ class Choice:
 
 
 def choose(volumes: Sequence[Volume], has_system: Callable[[Volume], bool]) -> Choice:
-    """The partition to begin with.
+    """Chooses the partition to begin with.
 
     Args:
         volumes: all partitions, at least one.
-        has_system: tells of a volume that can be opened if its files are those of a system.
+        has_system: tells whether a volume that can be opened has the files of a system.
 
     Raises:
-        PartitionUnreadable: none can be read.
-        Damaged: the only one that could be makes no sense; so LimitExceeded.
+        PartitionUnreadable: no partition can be read.
+        Damaged: the only readable one makes no sense. LimitExceeded in the same way.
     """
-    candidates = [volume for volume in volumes if volume.is_ext]
+    candidates = [volume for volume in volumes if volume.is_readable]
     candidates = sorted(candidates, key=lambda volume: -volume.size)[:_TRIED_LIMIT]
-    good, fault = _opened(candidates)
+    good, fault = _open_each(candidates)
     if fault is not None and not good:
         raise fault
     if not good:
-        raise PartitionUnreadable(_what_else(volumes))
+        raise PartitionUnreadable(_describe_all(volumes))
     chosen = next((volume for volume in good if has_system(volume)), None)
     choice = Choice(good[0], _doubt(good, volumes)) if chosen is None else Choice(chosen)
     for volume in good:
@@ -52,10 +52,10 @@ def choose(volumes: Sequence[Volume], has_system: Callable[[Volume], bool]) -> C
     return choice
 
 
-def _opened(
+def _open_each(
     candidates: Sequence[Volume],
 ) -> tuple[list[Volume], Damaged | UnsupportedFormat | LimitExceeded | None]:
-    """Those that can be opened, and the first error."""
+    """Opens volumes; returns those without error, and the first error."""
     good, fault = [], None
     for volume in candidates:
         try:
@@ -68,14 +68,14 @@ def _opened(
 
 
 def _doubt(good: Sequence[Volume], volumes: Sequence[Volume]) -> str | None:
-    """The partitions that may hold the system instead, and can't be read; None without any."""
+    """Names the partitions that may hold the system instead, and can't be read; else None."""
     shown = good[0]
     rivals = [
         volume
         for volume in volumes
         if volume not in good
         and (
-            volume.is_ext
+            volume.is_readable
             or volume.content.kind in SYSTEMS
             or (volume.size > shown.size and volume.content.kind not in WITHOUT_FILES)
         )
@@ -84,11 +84,11 @@ def _doubt(good: Sequence[Volume], volumes: Sequence[Volume]) -> str | None:
         return None
     others = ", ".join(volume.words for volume in rivals[:_NAMED_LIMIT])
     return (
-        f"only {shown.words} is shown, which holds no system; what is in {others} can't be read"
+        f"only {shown.words} is shown, which holds no system; the files in {others} can't be read"
         f" here (--partition {shown.number} asks for that one alone)"
     )
 
 
-def _what_else(volumes: Sequence[Volume]) -> str:
+def _describe_all(volumes: Sequence[Volume]) -> str:
     found = "; ".join(f"{part.number}: {part.content.words}" for part in volumes[:_NAMED_LIMIT])
-    return f"no partition of the image has ext4 ({found})"
+    return f"no partition of the image has {READABLE_NAMES} ({found})"

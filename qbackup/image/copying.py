@@ -1,10 +1,10 @@
-"""Files out of an image, onto this machine's disk.
+"""Copies files out of an image, onto this machine's disk.
 
-Everything is made by `qbackup.restore`, by the rules of dom0's home: below one folder, never
-through a link, ``NAME.part`` until it is whole, symbolic links last and as they were, setuid and
-setgid dropped, no devices, pipes or sockets. Owners are not taken over: whoever copies owns it.
+`qbackup.restore` makes everything, by the rules of dom0's home: below one folder, never through a
+link, ``NAME.part`` until a file is whole, symbolic links last and unchanged, setuid and setgid
+dropped, no devices, pipes or sockets. Copies belong to the user who makes them.
 
-What is wrong with one file costs that file. The rest is copied, and the report names the loss.
+A fault in one file costs that file. The rest is copied, and the report names the loss.
 """
 
 from __future__ import annotations
@@ -12,29 +12,33 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from qbackup.base.errors import Damaged, Incomplete, LimitExceeded, QBackupError, UsageError
+from qbackup.base.errors import Incomplete, LimitExceeded, QBackupError, UsageError
 from qbackup.base.events import Extent
 from qbackup.base.names import display
 from qbackup.base.report import FileResult, Report, Status
-from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node
+from qbackup.image.budget import CopyBudget
+from qbackup.image.faults import ENTRY_ERRORS, REMAINS
+from qbackup.image.losses import LossList
+from qbackup.image.node import Node
+from qbackup.image.tree import ImageTree
+from qbackup.image.walk import walk
 from qbackup.restore.output.opentree import KEPT_MODE
 from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.results import failed, status_of
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, TreeSink
 from qbackup.restore.tree import TreeRestore
 
-_LOST_LIMIT = 1000
-_IN_THE_WAY = "something of this name is there already; it was left alone (see --overwrite)"
+_IN_THE_WAY = "something of this name is there already and was left alone (see --overwrite)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CopyReport(Report):
-    """What came of a copy. The first of `files` is what was asked for, the others are what is lost.
+    """Result of a copy. The first of `files` is the whole copy, the others are the losses.
 
     Args:
-        written: where it went.
+        written: path of the copy.
         file_count: number of files that were made.
         folder_count: number of folders.
         link_count: number of symbolic links, and of further names of files.
@@ -46,7 +50,7 @@ class CopyReport(Report):
     link_count: int = 0
 
     def summary(self) -> str:
-        """One sentence."""
+        """Gives one sentence on success or loss."""
         if self.ok:
             return "all of it was copied"
         bad = self.bad
@@ -56,7 +60,7 @@ class CopyReport(Report):
 
 
 def copy(
-    image: Image,
+    tree: ImageTree,
     path: str,
     destination: str | os.PathLike[str],
     *,
@@ -66,24 +70,24 @@ def copy(
     """Copies a file, or a folder with all in it.
 
     Args:
-        image: that it is in.
+        tree: of the image.
         path: in the image; a symbolic link is followed, in the image.
-        destination: a folder that is there, to copy into it; else the name to give.
-        overwrite: replace what is there under that name.
-        check: raise Incomplete unless all of it was copied; of what was left of a damaged image
-            nobody knows, so that is never said of it.
+        destination: a folder that is there, to copy into it; else the name of the copy.
+        overwrite: replace a file or folder that is there under that name.
+        check: raise Incomplete unless all of it was copied. The rest of a damaged image is never
+            known to be complete.
 
     Raises:
         NotInImage: there is no such path.
-        UsageError: it is a device, say, or the root without a new name.
+        UsageError: the path can't be copied, e.g. a device, or the root without a new name.
         MachineError: this machine failed.
-        Incomplete: with `check`; its `report` is what is returned without.
+        Incomplete: with `check`; its `report` is the value returned without.
     """
-    node = image.stat(path)
+    node = tree.stat(path)
     folder, name = _place(node, path, destination)
     writer = FolderWriter(folder, overwrite=overwrite, is_own=False)
     try:
-        job = _CopyJob(image, node, writer, name, folder)
+        job = _CopyJob(tree, node, writer, name, folder)
         report = job.run()
     finally:
         writer.close()
@@ -93,12 +97,12 @@ def copy(
 
 
 def _place(node: Node, path: str, destination: str | os.PathLike[str]) -> tuple[str, str]:
-    """The folder to write into, and the name in it.
+    """Gives the folder to write into, and the name in it.
 
-    That is the one that was asked for: who made a link in the image doesn't choose it.
+    The name comes from the request: a link in the image must not choose it.
     """
     if node.kind not in ("file", "folder"):
-        raise UsageError(f"it is a {node.kind}, which is not copied", file=display(node.path))
+        raise UsageError(f"this is a {node.kind}, which is not copied", file=display(node.path))
     where = os.fspath(destination)
     if not where:
         raise UsageError("the name to copy to is empty")
@@ -110,14 +114,14 @@ def _place(node: Node, path: str, destination: str | os.PathLike[str]) -> tuple[
     name = path.rstrip("/").rpartition("/")[2]
     if name in ("", ".", ".."):
         raise UsageError(
-            f"{display(path)} has no name to copy it to: say what to call it, DIR/NAME say"
+            f"{display(path)} has no name to copy it to: say what to call it, e.g. DIR/NAME"
         )
     return where, name
 
 
 @dataclass(frozen=True, slots=True)
 class _CopiedEntry:
-    """A file of an image as `TreeRestore` takes it."""
+    """A `TreeEntry`: a file of an image."""
 
     node: Node
     path: str
@@ -143,7 +147,7 @@ class _CopiedEntry:
 
 @dataclass(frozen=True)
 class _CountedData:
-    """See `TreeSink`: counts what was made."""
+    """A `TreeSink` that counts the files, folders and links made by another one."""
 
     sink: TreeSink
     counts: dict[str, int]
@@ -194,32 +198,42 @@ class _CountedData:
         self.counts[kind] = self.counts.get(kind, 0) + 1
 
 
-@dataclass
 class _CopyJob:
-    image: Image
-    node: Node
-    writer: FolderWriter
-    name: str
-    outer: str
-    lost: list[FileResult] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-    firsts: dict[tuple[int, int], tuple[str, str]] = field(default_factory=dict)  # `_first_name`
-    folder: str = ""  # that `firsts` has had last
-    more: int = 0
-    tables: dict[int, int] = field(default_factory=dict)  # by partition: `table_count` at first
-    left: dict[int, int] = field(default_factory=dict)  # bytes that files of each can still have
+    """One copy under way.
+
+    Args:
+        tree: of the image.
+        node: to copy.
+        writer: of the folder on this machine.
+        name: of the copy.
+        outer: path of the writer's folder.
+    """
+
+    def __init__(
+        self, tree: ImageTree, node: Node, writer: FolderWriter, name: str, outer: str
+    ) -> None:
+        self._tree = tree
+        self._node = node
+        self._writer = writer
+        self._name = name
+        self._outer = outer
+        self._losses = LossList()
+        self._budget = CopyBudget(tree)
+        self._counts: dict[str, int] = {}
+        self._firsts: dict[tuple[int, int], tuple[str, str]] = {}  # see `_first_name`
+        self._folder = ""  # the last one in `_firsts`
 
     def run(self) -> CopyReport:
         try:
-            if self.node.kind == "folder":
-                size, notes = self._folder()
+            if self._node.kind == "folder":
+                size, notes = self._copy_folder()
             else:
-                size, notes = self._file()
+                size, notes = self._copy_file()
         except AlreadyExists:
             return self._report("exists", _IN_THE_WAY)
         except CannotWrite as error:
             return self._report("missing", str(error))
-        except OWN_FAULT as error:
+        except ENTRY_ERRORS as error:
             return self._report(status_of(error), error.reason, cause=error)
         return self._report("ok", None, size, notes)
 
@@ -232,120 +246,89 @@ class _CopyJob:
         *,
         cause: QBackupError | None = None,
     ) -> CopyReport:
-        path = self.node.path
+        path = self._node.path
         whole = FileResult(qube="", name=path, status=status, error=error, size=size, notes=notes)
         if cause is not None:
             whole = failed(whole, cause)
-        if self.image.is_remains:
-            self._lose("*", "damaged", REMAINS, always=True)
-        if self.image.obstacle is not None:
-            self._lose("*", "missing", self.image.obstacle, always=True)
-        if self.more:
-            self._lose("*", "missing", f"{self.more} more, not named one by one", always=True)
+        if self._tree.is_remains:
+            self._losses.add_general("damaged", REMAINS)
+        if self._tree.obstacle is not None:
+            self._losses.add_general("missing", self._tree.obstacle)
+        mounts = self._tree.mounts
         return CopyReport(
-            files=(whole, *self.lost),
-            written=self._where(),
+            files=(whole, *self._losses.results()),
+            written=self._written(),
             warnings=(
-                *self.image.warnings,
-                *self.image.notes(path),
-                *self.writer.warnings,
+                *mounts.warnings,
+                *mounts.notes(path, below=True),
+                *self._writer.warnings,
             ),
-            file_count=self.counts.get("file", 0),
-            folder_count=self.counts.get("folder", 0),
-            link_count=self.counts.get("link", 0),
+            file_count=self._counts.get("file", 0),
+            folder_count=self._counts.get("folder", 0),
+            link_count=self._counts.get("link", 0),
         )
 
-    def _where(self) -> str:
-        """The path of the copy: not the one asked for, where the file system refuses that."""
-        name = self.writer.restored_as("", self.name)
-        return os.path.join(self.outer, self.name if name is None else name)
+    def _written(self) -> str:
+        """Gives the path of the copy, with a stand-in if the file system refuses the name."""
+        name = self._writer.restored_as("", self._name)
+        return os.path.join(self._outer, self._name if name is None else name)
 
-    def _file(self) -> tuple[int, tuple[str, ...]]:
-        stat = self.node.stat
+    def _copy_file(self) -> tuple[int, tuple[str, ...]]:
+        stat = self._node.stat
         notes = ("setuid or setgid dropped",) if stat.mode & ~KEPT_MODE else ()
-        with self.writer.image(
-            "", self.name, mode=stat.mode & KEPT_MODE, mtime_ns=stat.mtime_ns
+        with self._writer.image(
+            "", self._name, mode=stat.mode & KEPT_MODE, mtime_ns=stat.mtime_ns
         ) as sink:
-            for extent in self._content(self.node):
+            for extent in self._budget.extents_of(self._node):
                 if extent.data is not None:
                     sink.write(extent.offset, extent.data)
             sink.commit(stat.size)
-        self.counts["file"] = 1
+        self._counts["file"] = 1
         return stat.size, notes
 
-    def _folder(self) -> tuple[int, tuple[str, ...]]:
-        with self.writer.tree("", self.name) as sink:
+    def _copy_folder(self) -> tuple[int, tuple[str, ...]]:
+        with self._writer.tree("", self._name) as sink:
             restore = TreeRestore(
-                _CountedData(sink, self.counts), self.image.system.limits, past_damage=True
+                _CountedData(sink, self._counts), self._tree.limits, past_damage=True
             )
             self._fill(restore)
             restore.finish()
         for path, error in restore.lost:
-            self._on_error(self._full(path), error)
+            self._losses.add_error(self._full(path), error)
         for path, reason in restore.refused:
-            self._lose(self._full(path), "missing", reason)
+            self._losses.add_missing(self._full(path), reason)
         return restore.size, tuple(restore.notes)
 
     def _fill(self, restore: TreeRestore) -> None:
-        nodes = self.image.walk_from(self.node, self._on_error)
-        for count, node in enumerate(nodes, 1):
-            if count > self.image.system.limits.tree_entries:
+        limit = self._tree.limits.tree_entries
+        for count, node in enumerate(walk(self._tree, self._node, self._losses.add_error), 1):
+            if count > limit:
                 raise LimitExceeded(
-                    f"the folder has more than {self.image.system.limits.tree_entries} entries",
-                    limit="tree_entries",
+                    f"the folder has more than {limit} entries", limit="tree_entries"
                 )
             try:
                 restore.add(self._entry(node))
-            except OWN_FAULT as error:  # of the entry; its content is the tree's to look after
-                self._on_error(node.path, error)
+            except ENTRY_ERRORS as error:  # of the entry; `restore` keeps those of its content
+                self._losses.add_error(node.path, error)
 
     def _entry(self, node: Node) -> _CopiedEntry:
-        path = node.path.removeprefix(self.node.path).lstrip("/") or "."
+        path = node.path.removeprefix(self._node.path).lstrip("/") or "."
         kind, target = str(node.kind), ""
         if node.kind == "symlink":
-            target = self.image.link_of(node)
+            target = self._tree.link_of(node)
         if node.stat.links > 1 and node.kind in ("file", "symlink"):
-            first = self._first_name((node.partition, node.stat.number), path)
+            first = self._first_name(node.key, path)
             if first != path:
                 kind, target = "hardlink", first
-        return _CopiedEntry(node, path, kind, target, self._content)
+        return _CopiedEntry(node, path, kind, target, self._budget.extents_of)
 
-    def _first_name(self, number: tuple[int, int], path: str) -> str:
-        """Of an inode with several names. A folder's path is kept once, and not for each."""
+    def _first_name(self, key: tuple[int, int], path: str) -> str:
+        """Gives the first name of an inode with several; all files of a folder share its path."""
         folder, _, name = path.rpartition("/")
-        if folder != self.folder:
-            self.folder = folder
-        folder, name = self.firsts.setdefault(number, (self.folder, name))
+        if folder != self._folder:
+            self._folder = folder
+        folder, name = self._firsts.setdefault(key, (self._folder, name))
         return f"{folder}/{name}" if folder else name
 
-    def _content(self, node: Node) -> Iterator[Extent]:
-        """As `Image.extents_of`. Who lets many files share blocks can't fill a disk with them.
-
-        Nor can they make it last for ever with tables that they share, of blocks that are none.
-        """
-        system, number = self.image.system_of(node), node.partition
-        began = self.tables.setdefault(number, system.table_count)
-        self.left.setdefault(number, system.superblock.size)
-        if system.table_count - began > system.superblock.block_count:
-            raise Damaged("the files have more tables than the file system has blocks")
-        for extent in self.image.extents_of(node):
-            if extent.data is not None:
-                self.left[number] -= extent.length
-                if self.left[number] < 0 and not system.superblock.has_shared_blocks:
-                    raise Damaged("the files have more data than the file system has room for")
-            yield extent
-
     def _full(self, path: str) -> str:
-        return self.node.path if path == "." else f"{self.node.path.rstrip('/')}/{path}"
-
-    def _on_error(self, path: str, error: QBackupError) -> None:
-        self._add(failed(FileResult(qube="", name=path, status="damaged"), error))
-
-    def _lose(self, path: str, status: Status, reason: str, *, always: bool = False) -> None:
-        self._add(FileResult(qube="", name=path, status=status, error=reason), always=always)
-
-    def _add(self, result: FileResult, *, always: bool = False) -> None:
-        if len(self.lost) >= _LOST_LIMIT and not always:
-            self.more += 1
-            return
-        self.lost.append(result)
+        return self._node.path if path == "." else f"{self._node.path.rstrip('/')}/{path}"

@@ -1,4 +1,4 @@
-"""The partitions of a disk with what each holds; a file system is opened when it is needed."""
+"""Partitions of a disk and their contents; a file system is opened when it is needed."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from qbackup.base.errors import Damaged, UnsupportedFormat, without_traceback
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.image.device import ImageBytes
-from qbackup.image.ext4 import superblock
-from qbackup.image.ext4.filesystem import Ext4
-from qbackup.image.kinds import CONTAINERS, EXT, UNKNOWN, WITHOUT_FILES, ContentKind, identify
+from qbackup.image.filesystem import AnyFileSystem
+from qbackup.image.kinds import (
+    CONTAINERS,
+    UNKNOWN,
+    WITHOUT_FILES,
+    ContentKind,
+    driver_of,
+    identify,
+)
 from qbackup.image.partitions import Partition, find_partitions
 
 #: Boot sectors of these have the mark of an MBR, and no table in them.
@@ -22,18 +28,18 @@ class ImagePartition:
     """A partition of a disk image.
 
     Args:
-        number: as the system calls it, from 1.
+        number: as on the running system, from 1.
         start: offset in bytes.
         size: in bytes.
-        kind: of its content, as `blkid` names it (``ext4``, ``btrfs``, ``crypto_LUKS``); ``empty``
-            where it is nothing but zeros, ``unknown`` for all else.
-        description: of its content, for people.
-        label: of the file system; "" where there is none, or where it is not read.
-        name: that the partition has in GPT.
-        uuid: of the file system, as `blkid` writes it; "" where it is not read.
-        mounted_at: the path in the image at which its files are; None where they are not shown.
-        error: why its files can't be read; None where they can, where it has none, or where
-            nobody tried.
+        kind: of the content, as `blkid` names it (``ext4``, ``btrfs``, ``crypto_LUKS``); ``empty``
+            for nothing but zeros, ``unknown`` for all else.
+        description: of the content, for people.
+        label: of the file system; "" without one, and where labels are not read.
+        name: of the partition in GPT.
+        uuid: of the file system, as `blkid` writes it; "" where UUIDs are not read.
+        mounted_at: path of its files in the image; None where they are not shown.
+        error: reason why its files can't be read; None where they can, where there are none, or
+            where nobody tried.
     """
 
     number: int
@@ -52,12 +58,12 @@ class Volume:
     """A partition and its content.
 
     Args:
-        partition: its place.
-        disk: that it is on.
-        limits: bounds on what its file system may ask for.
+        partition: place and size.
+        disk: with the partition.
+        limits: bounds on files of the image.
 
     Attributes:
-        content: what it holds.
+        content: kind of the content.
     """
 
     def __init__(self, partition: Partition, disk: ImageBytes, limits: Limits) -> None:
@@ -66,7 +72,8 @@ class Volume:
         self._device = disk.part(partition.start, partition.size)
         self._is_cut = partition.start + partition.size > disk.size
         self.content: ContentKind = identify(self._device)
-        self._opened: Ext4 | None = None
+        self._driver = driver_of(self.content.kind)
+        self._opened: AnyFileSystem | None = None
         self._fault: Damaged | UnsupportedFormat | None = None
 
     @property
@@ -80,16 +87,16 @@ class Volume:
         return self.partition.size
 
     @property
-    def is_ext(self) -> bool:
+    def is_readable(self) -> bool:
         """True with the mark of a file system that can be read here."""
-        return self.content.kind in EXT
+        return self._driver is not None
 
     @property
     def error(self) -> str | None:
         """Reason why the files can't be read, as far as one is known."""
         if self.content.kind in WITHOUT_FILES:
             return None
-        if not self.is_ext:
+        if not self.is_readable:
             return f"{self.content.name} can't be read here"
         return None if self._fault is None else self._fault.reason
 
@@ -107,23 +114,23 @@ class Volume:
 
     @property
     def warning(self) -> str | None:
-        """Warning of files that may be missing; None without one, or if nobody looked."""
+        """Warning of files that may be missing; None without one, or before it was opened."""
         return None if self._opened is None else self._opened.warning
 
-    def open(self) -> Ext4:
+    def open(self) -> AnyFileSystem:
         """Opens the file system.
 
         Raises:
-            UnsupportedFormat: it is none that can be read.
-            Damaged: it makes no sense.
+            UnsupportedFormat: no such file system can be read here.
+            Damaged: the file system makes no sense.
         """
         if self._fault is not None:
             raise self._fault
         if self._opened is None:
             try:
-                if not self.is_ext:
-                    raise UnsupportedFormat(f"it holds {self.content.words}")
-                self._opened = Ext4(self._device, self._limits)
+                if self._driver is None:
+                    raise UnsupportedFormat(f"the partition holds {self.content.words}")
+                self._opened = self._driver.open(self._device, self._limits)
             except (Damaged, UnsupportedFormat) as error:
                 without_traceback(error)
                 self._fault = error
@@ -135,11 +142,10 @@ class Volume:
         self._opened = None
 
     def may_hide_files(self) -> bool:
-        """True where files can be that nothing here shows: inside of something, or by damage."""
-        if self.is_ext:
-            data = self._device.peek(superblock.OFFSET, superblock.SIZE)
+        """Tells whether files may be inside that are not shown, e.g. in LUKS, or after damage."""
+        if self._driver is not None:
             try:
-                superblock.parse_superblock(data)
+                self._driver.check(self._device)
             except (Damaged, UnsupportedFormat):
                 return True
             return False
@@ -147,7 +153,7 @@ class Volume:
         return is_unknown or self.content.kind in CONTAINERS
 
     def as_partition(self, mounted_at: str | None) -> ImagePartition:
-        """Gives all that is known as a value."""
+        """Describes the partition as a value."""
         return ImagePartition(
             number=self.number,
             start=self.partition.start,
@@ -167,11 +173,11 @@ def read_volumes(device: ImageBytes, content: ContentKind, limits: Limits) -> li
 
     Args:
         device: all of the disk.
-        content: what its beginning looks like.
-        limits: bounds on what is in it.
+        content: kind of content by its first bytes.
+        limits: bounds on files of the image.
 
     Raises:
-        Damaged: its table is damaged.
+        Damaged: the partition table is damaged.
     """
     if content.kind in _WITH_BOOT_SECTOR:
         return []

@@ -1,7 +1,7 @@
-"""`/etc/fstab`: bytes → what a system mounts, and where from. See fstab(5) and mount(8).
+"""`/etc/fstab`: bytes → mounts of a system. See fstab(5) and mount(8).
 
-The text was written by whoever owned the disk, so a line that makes no sense is passed over, and
-there are bounds on its length and on the lines that count.
+The owner of the disk wrote this text, so a line that makes no sense is passed over, and there are
+bounds on the length and on the lines that count.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from qbackup.base.names import decode
 
 SIZE_LIMIT = 1 << 20  # a real one has a few KiB
-ENTRIES_LIMIT = 1000  # a real one has ten; behind these nothing counts
+ENTRIES_LIMIT = 1000  # a real one has ten; later lines do not count
 _PATH_LIMIT = 4096  # PATH_MAX
 _DEFAULTS = (b"", b"", b"auto", b"defaults")  # of fields that a line leaves out
 _ESCAPE = re.compile(rb"\\([0-3][0-7]{2})")
@@ -22,7 +22,7 @@ _UDEV_ESCAPE = re.compile(rb"\\x([0-9a-fA-F]{2})")
 _DEVICE = re.compile(r"/dev/(?P<disk>.*?(?<=\d)p|.*?-part|.*?[^\d])(?P<number>[1-9]\d{0,3})")
 _TAGS = ("UUID", "LABEL", "PARTUUID", "PARTLABEL")
 _BY_TAG = {f"/dev/disk/by-{tag.lower()}/": tag for tag in _TAGS}
-#: File systems that are on no disk.
+#: Kinds of file systems that are on no disk.
 _VIRTUAL = frozenset(
     {
         *("autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "devpts"),
@@ -39,7 +39,7 @@ class MountSource:
 
     Args:
         tag: ``UUID``, ``LABEL``, ``PARTUUID``, ``PARTLABEL``; ``DEVICE``, a partition by its disk
-            and number; ``OTHER``, what is none of these.
+            and number; ``OTHER`` for all else.
         value: of the tag; of a device its disk, ``sda`` or ``nvme0n1p`` without the number.
         number: of a device's partition; else 0.
     """
@@ -51,11 +51,11 @@ class MountSource:
 
 @dataclass(frozen=True, slots=True)
 class MountLine:
-    """One line.
+    """One line, with one mount.
 
     Args:
         source: text of the first field.
-        path: where it is mounted, absolute and without ``.``, ``..`` and doubled slashes.
+        path: of the mount, absolute and without ``.``, ``..`` and doubled slashes.
         kind: of file system.
         options: of the mount.
     """
@@ -67,12 +67,12 @@ class MountLine:
 
     @property
     def is_bind(self) -> bool:
-        """True where a folder of the tree is shown in a second place."""
+        """True if a folder of the tree is shown at a second place."""
         return any(option in ("bind", "rbind") for option in self.options)
 
     @property
     def subvolume(self) -> str:
-        """The part of the file system that is mounted; "" for all of it."""
+        """Name of the part of the file system that is mounted; "" for all of it."""
         for option in self.options:
             name, _, value = option.partition("=")
             if name in ("subvol", "X-mount.subdir"):
@@ -81,7 +81,7 @@ class MountLine:
 
 
 def parse_fstab(untrusted_data: bytes) -> list[MountLine]:
-    """The entries that mount something from a disk or a network, in their order."""
+    """Parses the lines with mounts from a disk or a network, in their order."""
     entries = []
     for entry in _entries(untrusted_data[:SIZE_LIMIT]):
         entries.append(entry)
@@ -117,7 +117,7 @@ def _normal(path: str) -> str:
 
 
 def parse_source(text: str) -> MountSource:
-    """The meaning of the first field."""
+    """Parses the first field."""
     tag, equals, value = text.partition("=")
     if equals and tag in _TAGS:
         return MountSource(tag, _unquoted(value))
@@ -137,6 +137,6 @@ def _unquoted(text: str) -> str:
 
 
 def _from_udev(text: str) -> str:
-    """A name in `/dev/disk` as udev spells it: ``\\x20`` is a blank."""
+    """Decodes a name in `/dev/disk`, where udev writes e.g. ``\\x20`` for a blank."""
     data = text.encode("utf-8", "surrogateescape")
     return decode(_UDEV_ESCAPE.sub(lambda match: bytes([int(match[1], 16)]), data))

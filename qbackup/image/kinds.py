@@ -1,6 +1,7 @@
-"""Marks that file systems and other contents begin with: bytes → what an image or partition holds.
+"""Marks at the beginning of file systems and other contents: bytes → kind of content.
 
-The short names are those of `blkid`. Offsets are those that each format's own documentation gives.
+The short names are those of `blkid`. The documentation of each format gives the offsets. A file
+system whose files can be read is a row of `DRIVERS`, all others are rows of `_MARKS`.
 """
 
 from __future__ import annotations
@@ -11,33 +12,37 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from qbackup.base.names import decode
-from qbackup.image.device import ImageBytes
-from qbackup.image.ext4 import superblock
+from qbackup.image.ext4.driver import DRIVER as EXT4
+from qbackup.image.filesystem import FileSystemDriver, Identity, ImageDevice
 
-HEAD_SIZE = 256 << 10  # holds every mark but those at a raid member's end
+HEAD_SIZE = 256 << 10  # has every mark, except those at the end of members of a RAID
 _RAID_MARK = b"\xfc\x4e\x2b\xa9"
 _ZFS_UBERBLOCKS = range(128 << 10, HEAD_SIZE, 1 << 10)
 _ZFS_MARKS = (b"\x0c\xb1\xba\x00\x00\x00\x00\x00", b"\x00\x00\x00\x00\x00\xba\xb1\x0c")
 
-#: Kinds that have other file systems inside, which nobody sees from outside.
+#: File systems whose files can be read, the first match counts.
+DRIVERS: tuple[FileSystemDriver, ...] = (EXT4,)
+READABLE_KINDS = tuple(kind for driver in DRIVERS for kind in driver.kinds)
+READABLE_NAMES = " or ".join(driver.name for driver in DRIVERS)
+
+#: Kinds that have other file systems inside, which their marks do not show.
 CONTAINERS = ("crypto_LUKS", "LVM2_member", "linux_raid_member", "zfs_member", "bcache")
-#: Kinds that a Linux system can be in, though not read here.
+#: Kinds that may hold a Linux system, and are not read here.
 SYSTEMS = (*CONTAINERS, "btrfs", "xfs", "f2fs", "bcachefs", "reiserfs", "jfs", "nilfs2")
-EXT = ("ext2", "ext3", "ext4")
 EMPTY, UNKNOWN = "empty", "unknown"
 WITHOUT_FILES = ("swap", EMPTY)
 
 
 @dataclass(frozen=True, slots=True)
 class ContentKind:
-    """Content of a disk, or of a part of one.
+    """Kind of content of a disk or partition.
 
     Args:
-        kind: the name that `blkid` has for it; ``empty`` or ``unknown`` where it has none.
+        kind: the name that `blkid` has for it; ``empty`` or ``unknown`` where there is none.
         name: the same for people, in a list.
         words: the same in a sentence.
-        label: of the file system; "" where there is none, or where it is not read.
-        uuid: of the file system, as `blkid` writes it; "" as above.
+        label: of the file system; "" without one, and where labels are not read.
+        uuid: of the file system, as `blkid` writes it; "" without one, and where it is not read.
     """
 
     kind: str
@@ -99,7 +104,7 @@ _MARKS: tuple[tuple[int, bytes, str, str, str], ...] = (
     ),
     (0x8001, b"CD001", "iso9660", "ISO 9660", "a CD image"),
 )
-#: What is a file and no content of a partition.
+#: Files that are no content of a partition.
 _FILE_MARKS = (
     (0, b"QFI\xfb", "a qcow2 image, which qemu-img can convert to a raw one"),
     (0, b"\x1f\x8b", "gzip data"),
@@ -107,11 +112,18 @@ _FILE_MARKS = (
 )
 
 
-def identify(device: ImageBytes) -> ContentKind:
-    """Tells what a device holds, by its marks."""
+def driver_of(kind: str) -> FileSystemDriver | None:
+    """Finds the driver for a kind of content; None for kinds that are not read."""
+    return next((driver for driver in DRIVERS if kind in driver.kinds), None)
+
+
+def identify(device: ImageDevice) -> ContentKind:
+    """Finds the kind of a device's content by its marks."""
     head = device.peek(0, HEAD_SIZE)
-    if superblock.is_superblock(head[superblock.OFFSET : superblock.OFFSET + superblock.SIZE]):
-        return _ext(head)
+    for driver in DRIVERS:
+        identity = driver.identify(head)
+        if identity is not None:
+            return _readable(identity)
     for offset, mark, kind, name, words in _MARKS:
         if head[offset : offset + len(mark)] == mark:
             label, own = _READERS.get(kind, _nothing)(head)
@@ -132,18 +144,17 @@ def _no_content(head: bytes) -> ContentKind:
     return ContentKind(UNKNOWN, "nothing that is known here", "nothing that is known here")
 
 
-def _ext(head: bytes) -> ContentKind:
-    kind = superblock.kind_of(head[superblock.OFFSET : superblock.OFFSET + superblock.SIZE])
-    label, own = _text(head[0x478:0x488]), _uuid(head[0x468:0x478])
-    return ContentKind(kind, kind, f"an {kind} file system", label, own)
+def _readable(identity: Identity) -> ContentKind:
+    label, own = _text(identity.label), _uuid(identity.uuid)
+    return ContentKind(identity.kind, identity.kind, identity.words, label, own)
 
 
 def _is_zfs(head: bytes) -> bool:
     return any(head[at : at + 8] in _ZFS_MARKS for at in _ZFS_UBERBLOCKS)
 
 
-def _is_raid_by_its_end(device: ImageBytes) -> bool:
-    """Versions 1.0 and 0.90 keep their superblock behind the data."""
+def _is_raid_by_its_end(device: ImageDevice) -> bool:
+    """Looks behind the data for the superblock of versions 1.0 and 0.90."""
     places = ((device.size - 8192) & ~4095, (device.size & ~65535) - 65536)
     return any(place > 0 and device.peek(place, 4) == _RAID_MARK for place in places)
 

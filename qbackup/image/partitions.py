@@ -1,6 +1,6 @@
-"""Partition tables: bytes → where partitions are. GPT, and MBR with its logical partitions.
+"""Partition tables: bytes → places of partitions. GPT, and MBR with its logical partitions.
 
-Sources: the UEFI specification, chapter 5; for chains of logical partitions, what `sfdisk` writes.
+Sources: the UEFI specification, chapter 5; the output of `sfdisk` for chains of logical partitions.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qbackup.base.errors import Damaged
-from qbackup.image.device import ImageBytes
+from qbackup.image.filesystem import ImageDevice
 
 _SECTOR_SIZES = (512, 4096)
 MBR_MARK = b"\x55\xaa"  # at the end of the first sector
-_MBR_SECTOR = 512  # nothing in an MBR says otherwise
+_MBR_SECTOR = 512  # an MBR has no field for another size
 _HEADER_SIZE = 92
 _ENTRIES_LIMIT = 1024  # 128 everywhere
 _ENTRY_SIZES = (128, 256, 512)
@@ -24,9 +24,9 @@ _UNUSED = uuid.UUID(int=0)
 _PROTECTIVE = 0xEE
 _EXTENDED = (0x05, 0x0F, 0x85)
 _FIRST_LOGICAL = 5
-_LINKS_LIMIT = 256  # of all chains of a disk; Linux has no more than 256 partitions of a disk
+_LINKS_LIMIT = 256  # of all chains of a disk; Linux has at most 256 partitions of one
 _WITHOUT_FILES = (
-    "21686148-6449-6e6f-744e-656564454649",  # a part of GRUB, where the BIOS starts from GPT
+    "21686148-6449-6e6f-744e-656564454649",  # a part of GRUB, for a BIOS that starts from GPT
     "9e1a2d38-c612-4316-aa26-8b49521e5a8b",  # the same of PowerPC
     "e3c9e316-0b5c-4db8-817d-f92df00215ae",  # reserved by Windows
     "41",  # PowerPC again
@@ -39,11 +39,11 @@ class Partition:
     """A part of a disk.
 
     Args:
-        number: as the system calls it, from 1; logical partitions from 5.
+        number: as on the running system, from 1; logical partitions from 5.
         start: offset in bytes.
         size: in bytes.
-        name: given to it in GPT.
-        uuid: its own, as ``PARTUUID=`` has it, in small letters.
+        name: in GPT.
+        uuid: of the partition, as in ``PARTUUID=``, in small letters.
         type: of the partition: in GPT a UUID, in an MBR two digits.
     """
 
@@ -56,17 +56,17 @@ class Partition:
 
     @property
     def has_files(self) -> bool:
-        """True if files can be in there, as far as the type says."""
+        """True unless partitions of this type hold no files."""
         return self.type not in _WITHOUT_FILES
 
     def overlaps(self, other: Partition) -> bool:
-        """True if both have bytes in common."""
+        """Tells whether both have bytes in common."""
         first, second = sorted((self, other), key=lambda part: part.start)
         return first.start + first.size > second.start
 
 
-def find_partitions(device: ImageBytes) -> list[Partition]:
-    """The partitions of a disk; an empty list where there is no table.
+def find_partitions(device: ImageDevice) -> list[Partition]:
+    """Finds the partitions of a disk; none without a table.
 
     Raises:
         Damaged: there is a table, and both copies of it are damaged.
@@ -94,20 +94,20 @@ def find_partitions(device: ImageBytes) -> list[Partition]:
 # GPT
 
 
-def _header_places(device: ImageBytes) -> Iterator[tuple[int, int]]:
-    """Places where a header can be, each with the size of a sector in that case."""
+def _header_places(device: ImageDevice) -> Iterator[tuple[int, int]]:
+    """Gives places where a header can be, each with the size of a sector for that place."""
     for sector in _SECTOR_SIZES:
         if sector >= device.size:
             continue
         yield sector, sector
         header = device.peek(sector, _HEADER_SIZE)
-        if _is_whole(header):  # its entries are damaged, or it would not come to this
+        if _is_whole(header):  # only its entries are damaged, or the search would have ended
             yield int.from_bytes(header[32:40], "little") * sector, sector
         yield device.size - sector, sector
 
 
 def _is_whole(header: bytes) -> bool:
-    """True of a header whose checksum is right."""
+    """Tells whether the checksum of a header is right."""
     if len(header) < _HEADER_SIZE or not header.startswith(b"EFI PART"):
         return False
     size, checksum = struct.unpack_from("<II", header, 12)
@@ -115,8 +115,8 @@ def _is_whole(header: bytes) -> bool:
     return bool(size == _HEADER_SIZE and found == checksum)
 
 
-def _read_gpt(device: ImageBytes, header: bytes, sector: int) -> list[Partition] | None:
-    """The partitions; None where the header or the entries are damaged."""
+def _read_gpt(device: ImageDevice, header: bytes, sector: int) -> list[Partition] | None:
+    """Reads the partitions; None if the header or the entries are damaged."""
     if not _is_whole(header):
         return None
     first, count, entry_size, checksum = struct.unpack_from("<QIII", header, 72)
@@ -159,9 +159,9 @@ class _TableEntry:
 
 
 def _parse_mbr(data: bytes) -> list[_TableEntry]:
-    """The four entries; none if this is no such table.
+    """Parses the four entries; none if this is no such table.
 
-    The boot sector of a file system ends in the same mark, and has code where a table is.
+    The boot sector of a file system ends in the same mark, with code in place of the table.
     """
     places = range(446, 510, 16)
     if data[510:512] != MBR_MARK or any(data[at] not in (0, 0x80) for at in places):
@@ -177,9 +177,9 @@ def _entries(data: bytes) -> list[_TableEntry]:
 
 
 def _mbr_partitions(
-    device: ImageBytes, entries: list[_TableEntry]
+    device: ImageDevice, entries: list[_TableEntry]
 ) -> Iterator[tuple[int, int, int, int]]:
-    """(number, type, start, size) of each, in bytes."""
+    """Gives (number, type, start, size) of each partition, in bytes."""
     for number, entry in enumerate(entries, 1):
         if entry.kind and entry.start and entry.size and not entry.is_extended:
             yield number, entry.kind, entry.start * _MBR_SECTOR, entry.size * _MBR_SECTOR
@@ -192,13 +192,13 @@ def _mbr_partitions(
 
 
 def _chain(
-    device: ImageBytes, extended: _TableEntry, seen: set[int]
+    device: ImageDevice, extended: _TableEntry, seen: set[int]
 ) -> Iterator[tuple[int, int, int]]:
-    """The logical partitions in an extended one: (type, start, size), in bytes.
+    """Gives the logical partitions in an extended one: (type, start, size), in bytes.
 
-    Each has a sector with a table in front: in it the partition, counted from that sector, and the
-    place of the next table, counted from the extended partition. A table counts once, so a chain
-    that leads back ends there.
+    A sector with a table stands in front of each. The table has the partition, counted from that
+    sector, and the place of the next table, counted from the extended partition. Each table counts
+    once, so a chain that leads back ends there.
     """
     place: int | None = extended.start
     while place is not None and place not in seen and len(seen) < _LINKS_LIMIT:
@@ -207,7 +207,7 @@ def _chain(
         if data[510:512] != MBR_MARK:
             return
         here, place = place, None
-        for entry in _entries(data)[:2]:  # the others are never used, and can hold anything
+        for entry in _entries(data)[:2]:  # the other two are never used, and may hold anything
             if entry.is_extended and entry.size and place is None:
                 place = extended.start + entry.start
             elif entry.kind and entry.start and entry.size and not entry.is_extended:

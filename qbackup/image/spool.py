@@ -1,10 +1,10 @@
-"""Where a backup's image is kept while files are taken out of it.
+"""Keeps the image of a backup while files are taken out of it.
 
-A backup gives an image from front to back, once, so it is written down first: what is small
-into memory, the rest into a file that has no name from the moment it is made, encrypted with a
-key that only this process's memory holds, as this may be a borrowed machine. Each block has a
-MAC under another such key, since the disk that it comes back from may not be the one that was
-written: promise 1 holds for it too. Holes and blocks of zeros take no space.
+A backup gives an image from front to back, once, so the image is stored first. A small image stays
+in memory. A larger one goes into a file that has no name from its creation, encrypted with a key
+that only this process's memory holds, as this may be a borrowed machine. Each block has a MAC under
+another such key, since the disk may give back other bytes than were written: promise 1 holds for
+these bytes too. Holes and blocks of zeros take no space.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from qbackup.crypto.ciphers import choose_cipher
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-BLOCK_SIZE = 64 * 1024
+SPOOL_BLOCK_SIZE = 64 * 1024
 MEMORY_BLOCKS = 512  # 32 MiB
 _MAC_SIZE = 32
-_RECORD_SIZE = BLOCK_SIZE + _MAC_SIZE
+_RECORD_SIZE = SPOOL_BLOCK_SIZE + _MAC_SIZE
 _CACHED_BLOCKS = 64
-_ZEROS = bytes(BLOCK_SIZE)
+_ZEROS = bytes(SPOOL_BLOCK_SIZE)
 
 
 def default_folder() -> str:
-    """The system's folder for large temporary files: ``/tmp`` is memory on many of them.
+    """Finds the system's folder for large temporary files: ``/tmp`` is memory on many systems.
 
     Raises:
-        MachineError: there is none.
+        MachineError: there is no such folder.
     """
     large = "/var/tmp"  # noqa: S108
     if "TMPDIR" not in os.environ and os.access(large, os.W_OK | os.X_OK):
@@ -52,14 +52,14 @@ def default_folder() -> str:
         raise MachineError(f"{error.strerror}; name a folder with --spool DIR") from error
 
 
-class Records:
-    """Blocks by the order that they were written in, encrypted in a file without a name.
+class SpoolFile:
+    """Blocks in the order of writing, encrypted in a file without a name.
 
     Args:
-        folder: that the file is in; None: see `default_folder`.
+        folder: for the file; None for `default_folder`.
 
     Raises:
-        MachineError: it can't be made there.
+        MachineError: no file can be made there.
     """
 
     def __init__(self, folder: str | os.PathLike[str] | None) -> None:
@@ -73,18 +73,18 @@ class Records:
 
     @property
     def number(self) -> int:
-        """The file's descriptor."""
+        """Descriptor of the file."""
         return self._file.fileno()
 
     def close(self) -> None:
-        """Gives the space back."""
+        """Forgets the keys and frees the space."""
         self._key = self._mac_key = b""
         with contextlib.suppress(OSError):
             self._file.close()
 
     def write(self, number: int, data: bytes) -> None:
         """Adds one block, each number once and in order from 0."""
-        sealed = self._mix(number, data)
+        sealed = self._encrypt(number, data)
         record = memoryview(sealed + self._mac(number, sealed))
         try:
             while record:
@@ -93,10 +93,10 @@ class Records:
             raise self._failed(error) from error
 
     def read(self, number: int) -> bytes:
-        """The block that was written.
+        """Reads a block back.
 
         Raises:
-            MachineError: it can't be read, or is not what was written.
+            MachineError: the disk failed, or gave back something else than was written.
         """
         try:
             self._file.seek(number * _RECORD_SIZE)
@@ -108,15 +108,15 @@ class Records:
                 record += more
         except OSError as error:
             raise self._failed(error) from error
-        sealed, mac = record[:BLOCK_SIZE], record[BLOCK_SIZE:]
+        sealed, mac = record[:SPOOL_BLOCK_SIZE], record[SPOOL_BLOCK_SIZE:]
         if not hmac.compare_digest(self._mac(number, sealed), mac):
             raise MachineError(
                 f"the disk of {display(self._where)} gave back something else than was written"
             )
-        return self._mix(number, sealed)
+        return self._encrypt(number, sealed)
 
-    def _mix(self, number: int, data: bytes) -> bytes:
-        """Counter mode, with a key for each block: the counter begins at 0."""
+    def _encrypt(self, number: int, data: bytes) -> bytes:
+        """Encrypts or decrypts: counter mode from 0, with a key for each block."""
         key = hmac.digest(self._key, number.to_bytes(8, "big"), "sha256")
         buffer = bytearray(data)
         self._decrypt(key, memoryview(buffer))
@@ -133,11 +133,11 @@ class Records:
 
 
 class Spool:
-    """An image under way: blocks in order, in memory as long as they are few.
+    """Blocks of an image, in memory as long as they are few.
 
     Args:
-        folder: see `Records`.
-        memory_blocks: how many may be in memory.
+        folder: for the file of a large image; None for `default_folder`.
+        memory_blocks: number of blocks that may be in memory.
     """
 
     def __init__(
@@ -148,57 +148,57 @@ class Spool:
         self._folder = folder
         self._memory_blocks = memory_blocks
         self._held: list[bytes] = []
-        self._records: Records | None = None
-        self._runs = array("Q")  # first block of each run of blocks that follow each other
-        self._slots = array("Q")  # and how many were written before it
+        self._file: SpoolFile | None = None
+        self._runs = array("Q")  # first block of each run
+        self._slots = array("Q")  # number of blocks written before that run
         self._count = 0
         self._next = -1
 
     @property
     def is_in_memory(self) -> bool:
-        """Whether no file was needed."""
-        return self._records is None
+        """True if no file was needed."""
+        return self._file is None
 
     @property
     def size(self) -> int:
-        """Bytes that it takes."""
-        return self._count * (BLOCK_SIZE if self.is_in_memory else _RECORD_SIZE)
+        """Size in memory or in the file, in bytes."""
+        return self._count * (SPOOL_BLOCK_SIZE if self.is_in_memory else _RECORD_SIZE)
 
     def close(self) -> None:
-        """Gives everything back."""
+        """Frees memory and disk."""
         self._held.clear()
-        if self._records is not None:
-            self._records.close()
+        if self._file is not None:
+            self._file.close()
 
     def add(self, block: int, data: bytes) -> None:
-        """Keeps a block of the image, each once and in order; its zeros at the end may be left out.
+        """Adds a block of the image, each once and in order; zeros at its end may be left out.
 
         Raises:
-            MachineError: there is no room for it.
+            MachineError: there is no room for the block.
         """
-        data = data.ljust(BLOCK_SIZE, b"\0")
+        data = data.ljust(SPOOL_BLOCK_SIZE, b"\0")
         if data == _ZEROS:
             return
         if block != self._next:
             self._runs.append(block)
             self._slots.append(self._count)
         self._next = block + 1
-        if self._records is None and self._count < self._memory_blocks:
+        if self._file is None and self._count < self._memory_blocks:
             self._held.append(data)
         else:
             self._record(data)
         self._count += 1
 
     def _record(self, data: bytes) -> None:
-        if self._records is None:
-            self._records = Records(self._folder)
+        if self._file is None:
+            self._file = SpoolFile(self._folder)
             for number, held in enumerate(self._held):
-                self._records.write(number, held)
+                self._file.write(number, held)
             self._held.clear()
-        self._records.write(self._count, data)
+        self._file.write(self._count, data)
 
     def read(self, block: int) -> bytes:
-        """A block of the image."""
+        """Reads a block of the image."""
         place = bisect_right(self._runs, block) - 1
         if place < 0:
             return _ZEROS
@@ -206,11 +206,11 @@ class Spool:
         end = self._slots[place + 1] if place + 1 < len(self._slots) else self._count
         if slot >= end:
             return _ZEROS
-        return self._held[slot] if self._records is None else self._records.read(slot)
+        return self._held[slot] if self._file is None else self._file.read(slot)
 
 
 def fill(spool: Spool, extents: Iterable[Extent]) -> int:
-    """Writes an image down; returns its length in bytes."""
+    """Stores an image; returns its length in bytes."""
     block, buffer, size = 0, bytearray(), 0
     for extent in extents:
         size = extent.offset + extent.length
@@ -218,12 +218,12 @@ def fill(spool: Spool, extents: Iterable[Extent]) -> int:
             continue
         data, offset = extent.data, extent.offset
         while data:
-            number, start = divmod(offset, BLOCK_SIZE)
+            number, start = divmod(offset, SPOOL_BLOCK_SIZE)
             if number != block:
                 spool.add(block, bytes(buffer))
                 block, buffer = number, bytearray()
             buffer += bytes(start - len(buffer))
-            piece = data[: BLOCK_SIZE - start]
+            piece = data[: SPOOL_BLOCK_SIZE - start]
             buffer += piece
             data, offset = data[len(piece) :], offset + len(piece)
     spool.add(block, bytes(buffer))
@@ -231,10 +231,10 @@ def fill(spool: Spool, extents: Iterable[Extent]) -> int:
 
 
 class SpoolStream(io.RawIOBase):
-    """What is in a spool, as a seekable stream. Closing it gives everything back.
+    """A spooled image as a seekable stream. Closing it gives everything back.
 
     Args:
-        spool: filled.
+        spool: with the whole image.
         size: of the image in bytes.
     """
 
@@ -254,21 +254,21 @@ class SpoolStream(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Where the next byte is read."""
+        """Position of the next byte."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """As every seekable file."""
+        """Moves to a position; one before the start becomes the start."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
         self._position = max(base[whence] + offset, 0)
         return self._position
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """As every file. Raises MachineError."""
+        """Reads bytes, fewer only at the end. Raises MachineError."""
         view = memoryview(buffer).cast("B")
         done, size = 0, max(min(len(view), self._size - self._position), 0)
         while done < size:
-            block, start = divmod(self._position, BLOCK_SIZE)
+            block, start = divmod(self._position, SPOOL_BLOCK_SIZE)
             piece = self._block(block)[start : start + size - done]
             view[done : done + len(piece)] = piece
             done += len(piece)
@@ -276,7 +276,7 @@ class SpoolStream(io.RawIOBase):
         return done
 
     def close(self) -> None:
-        """Gives everything back."""
+        """Frees memory and disk."""
         self._cache.clear()
         self.spool.close()
         super().close()

@@ -122,7 +122,7 @@ class TestUnreadable:
         place = f"{folder / 'fedora'}:/"
         for ended in (call("ls", place), call("cp", place, tmp_path / "out")):
             assert ended.status == 1
-            assert "what is in partition 3 (btrfs" in ended.out + ended.err
+            assert "the files in partition 3 (btrfs" in ended.out + ended.err
             assert 'partition 3: btrfs "a label", 20.0 MiB, can\'t be read here' in ended.err
         assert call("cat", f"{place}vmlinuz").status == 1
         ended = call("ls", f"{place}home")

@@ -258,7 +258,7 @@ class TestMistakes:
             (["ls", ":/home"], "write QUBE:/path"),
             (["ls", "dom0:/home"], "dom0 has no image: restore it"),
             (["cp", "vault:/home", "/dev/null"], "can't use the output folder|is there already"),
-            (["cat", "vault:/home"], "it is a folder, not a file"),
+            (["cat", "vault:/home"], "this is a folder, not a file"),
         ],
     )
     def test_are_told_with_what_to_do(self, made: Path, arguments: list[str], words: str) -> None:

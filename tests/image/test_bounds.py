@@ -14,11 +14,11 @@ from qbackup.base.limits import Limits
 from qbackup.image import open_image, tree
 from qbackup.image.ext4 import journal
 from qbackup.image.ext4.crc32c import crc32c
-from qbackup.image.ext4.extents import BlockRun, Runs
+from qbackup.image.ext4.extents import BlockRun, RunTable
 from qbackup.image.ext4.journal import ReadBlock, replay
 from tests.maker import debugfs, make_ext4
 from tests.support.hostileimages import NO_CHECKSUMS, block_of, patch, place_of
-from tests.support.imagekit import MIB
+from tests.support.imagekit import MIB, ext4_of
 
 BLOCK = 1024
 PER_TABLE = 84
@@ -116,7 +116,7 @@ class TestMemory:
     def test_pieces_of_a_file_cost_24_bytes_each(self) -> None:
         many = 50_000
         tracemalloc.start()
-        runs = Runs(BlockRun(2 * number, 3 * number + 1000, 1) for number in range(many))
+        runs = RunTable(BlockRun(2 * number, 3 * number + 1000, 1) for number in range(many))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 40 * many
@@ -174,7 +174,7 @@ class TestTime:
         with open_image(image) as opened:
             content = opened.open("/file").read()
             assert content == bytes(4 * PER_TABLE**2 * BLOCK)
-            assert opened.system.table_count == 4 * PER_TABLE + 4
+            assert ext4_of(opened).table_count == 4 * PER_TABLE + 4
 
     @pytest.mark.slow
     def test_tables_that_files_share_are_not_read_for_ever(
@@ -183,7 +183,7 @@ class TestTime:
         debugfs(image, *(f"link file again-{number}" for number in range(30)), write=True)
         with open_image(image) as opened:
             report = opened.copy("/", tmp_path / "out", check=False)
-            assert opened.system.table_count < 8192 + 4 * PER_TABLE + 10
+            assert ext4_of(opened).table_count < 8192 + 4 * PER_TABLE + 10
         reasons = {result.error for result in report.bad}
         assert "the files have more tables than the file system has blocks" in reasons
 
@@ -191,7 +191,7 @@ class TestTime:
         with open_image(image) as opened:
             with pytest.raises(Damaged, match="is not there"):
                 opened.readlink("/link")
-            assert opened.system.table_count == 2
+            assert ext4_of(opened).table_count == 2
 
     def test_links_that_lead_through_large_folders_again_and_again_end(
         self, tools: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -17,7 +17,7 @@ from qbackup.base.errors import (
     QBackupError,
     UnsupportedFormat,
 )
-from qbackup.image import Image, fstab, mounted, open_image
+from qbackup.image import Image, fstab, mount_table, open_image
 from qbackup.image import open as opening
 from qbackup.image.device import ImageBytes
 from qbackup.image.kinds import identify
@@ -580,7 +580,7 @@ class TestMounts:
 
     def test_are_bounded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Each costs memory, so what is mounted past the bound is an error."""
-        monkeypatch.setattr(mounted, "_MOUNTS_LIMIT", 3)
+        monkeypatch.setattr(mount_table, "_MOUNTS_LIMIT", 3)
         folders = ("srv", "tmp", "mnt", "boot", "home")
         lines = [f"/dev/sda{number} /{name}" for number, name in enumerate(folders, 1)]
         start, size, _ = listed("home")[2]

@@ -13,9 +13,11 @@ import pytest
 from qbackup.base.errors import Damaged
 from qbackup.base.names import decode
 from qbackup.image import Image, open_image
-from qbackup.image.ext4.directory import Name, parse_block
+from qbackup.image.ext4.directory import parse_block
+from qbackup.image.filesystem import FolderEntry
 from tests.make_kernel_image import COUNT, PATH, is_left, name_of
 from tests.maker import debugfs, entries
+from tests.support.imagekit import ext4_of, inode_of
 
 BLOCK = 1024
 LEAF_MARK = b"\x0c\x00\x00\xde"
@@ -61,8 +63,8 @@ def image(data: bytes) -> Image:
 def blocks(image: Image) -> list[bytes]:
     """Those of the large folder, the index first."""
     return [
-        image.system.read_block(run.physical + number)
-        for run in image.system.runs(image.stat("/many").stat)
+        ext4_of(image).read_block(run.physical + number)
+        for run in ext4_of(image).runs(inode_of(image, "/many"))
         for number in range(run.count)
     ]
 
@@ -70,8 +72,8 @@ def blocks(image: Image) -> list[bytes]:
 class TestIndex:
     """Of a folder that the kernel indexed when its first block was full of names."""
 
-    def names(self, image: Image, block: bytes | bytearray) -> list[Name]:
-        found = parse_block(bytes(block), image.stat("/many").stat, image.system.superblock)
+    def names(self, image: Image, block: bytes | bytearray) -> list[FolderEntry]:
+        found = parse_block(bytes(block), inode_of(image, "/many"), ext4_of(image).superblock)
         return list(found)
 
     def test_still_ends_as_a_block_with_names(self, image: Image, blocks: list[bytes]) -> None:

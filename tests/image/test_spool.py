@@ -12,7 +12,7 @@ import pytest
 from qbackup.base.errors import MachineError
 from qbackup.base.events import Extent
 from qbackup.image import spool as module
-from qbackup.image.spool import BLOCK_SIZE, Records, Spool, SpoolStream, fill
+from qbackup.image.spool import SPOOL_BLOCK_SIZE, Spool, SpoolFile, SpoolStream, fill
 from tests.support.openfiles import open_files
 
 
@@ -56,13 +56,17 @@ def test_holes_and_zeros_take_no_space(tmp_path: Path) -> None:
         spool,
         [
             Extent(0, far, None),
-            Extent(far, BLOCK_SIZE, memoryview(b"x" * BLOCK_SIZE)),
-            Extent(far + BLOCK_SIZE, 50 * BLOCK_SIZE, memoryview(bytes(50 * BLOCK_SIZE))),
-            Extent(far + 51 * BLOCK_SIZE, far, None),
+            Extent(far, SPOOL_BLOCK_SIZE, memoryview(b"x" * SPOOL_BLOCK_SIZE)),
+            Extent(
+                far + SPOOL_BLOCK_SIZE,
+                50 * SPOOL_BLOCK_SIZE,
+                memoryview(bytes(50 * SPOOL_BLOCK_SIZE)),
+            ),
+            Extent(far + 51 * SPOOL_BLOCK_SIZE, far, None),
         ],
     )
-    assert size == 2 * far + 51 * BLOCK_SIZE
-    assert BLOCK_SIZE <= spool.size < 2 * BLOCK_SIZE
+    assert size == 2 * far + 51 * SPOOL_BLOCK_SIZE
+    assert SPOOL_BLOCK_SIZE <= spool.size < 2 * SPOOL_BLOCK_SIZE
     with SpoolStream(spool, size) as stream:
         stream.seek(far - 3)
         assert stream.read(5) == b"\0\0\0xx"
@@ -70,8 +74,8 @@ def test_holes_and_zeros_take_no_space(tmp_path: Path) -> None:
 
 class TestFile:
     def test_has_no_name_and_is_gone_when_it_is_closed(self, tmp_path: Path) -> None:
-        records = Records(tmp_path)
-        records.write(0, b"x" * BLOCK_SIZE)
+        records = SpoolFile(tmp_path)
+        records.write(0, b"x" * SPOOL_BLOCK_SIZE)
         assert list(tmp_path.iterdir()) == []
         assert len(open_files(tmp_path)) == 1
         records.close()
@@ -79,7 +83,7 @@ class TestFile:
 
     def test_holds_nothing_that_can_be_read(self, tmp_path: Path) -> None:
         """Neither the data, nor that two blocks are the same."""
-        records = Records(tmp_path)
+        records = SpoolFile(tmp_path)
         for number in range(2):
             records.write(number, b"a secret of the vault  " * 2849 + b"-" * 9)
         stored = _stored(records)
@@ -88,19 +92,21 @@ class TestFile:
         assert len(set(blocks)) == len(blocks)
         assert records.read(1).startswith(b"a secret of the vault")
 
-    @pytest.mark.parametrize("offset", [0, 1, BLOCK_SIZE - 1, BLOCK_SIZE, BLOCK_SIZE + 31])
+    @pytest.mark.parametrize(
+        "offset", [0, 1, SPOOL_BLOCK_SIZE - 1, SPOOL_BLOCK_SIZE, SPOOL_BLOCK_SIZE + 31]
+    )
     def test_that_was_changed_is_not_used(self, tmp_path: Path, offset: int) -> None:
-        records = Records(tmp_path)
-        records.write(0, b"x" * BLOCK_SIZE)
+        records = SpoolFile(tmp_path)
+        records.write(0, b"x" * SPOOL_BLOCK_SIZE)
         byte = os.pread(records.number, 1, offset)
         os.pwrite(records.number, bytes([byte[0] ^ 1]), offset)
         with pytest.raises(MachineError, match="gave back something else than was written"):
             records.read(0)
 
     def test_whose_blocks_were_exchanged_or_cut_is_not_used(self, tmp_path: Path) -> None:
-        records = Records(tmp_path)
+        records = SpoolFile(tmp_path)
         for number in range(2):
-            records.write(number, bytes([number]) * BLOCK_SIZE)
+            records.write(number, bytes([number]) * SPOOL_BLOCK_SIZE)
         stored = _stored(records)
         half = len(stored) // 2
         os.pwrite(records.number, stored[half:] + stored[:half], 0)
@@ -116,9 +122,9 @@ class TestFile:
     ) -> None:
         full = open("/dev/full", "r+b", buffering=0)  # noqa: SIM115
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda **options: full)
-        records = Records(tmp_path)
+        records = SpoolFile(tmp_path)
         with pytest.raises(MachineError, match="No space left on device; another folder can be"):
-            records.write(0, b"x" * BLOCK_SIZE)
+            records.write(0, b"x" * SPOOL_BLOCK_SIZE)
 
     def test_in_a_folder_that_is_not_there_says_so(self, tmp_path: Path) -> None:
         spool = Spool(tmp_path / "nothing", 0)
@@ -138,6 +144,6 @@ def test_the_folder_for_large_files_is_not_memory(
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
-def _stored(records: Records) -> bytes:
+def _stored(records: SpoolFile) -> bytes:
     size = os.fstat(records.number).st_size
     return os.pread(records.number, size, 0)

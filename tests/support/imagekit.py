@@ -7,6 +7,9 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from qbackup.image import Image
+from qbackup.image.ext4.filesystem import Ext4
+from qbackup.image.ext4.inode import Inode
 from tests.maker import index_folders, make_ext4
 
 MIB = 1 << 20
@@ -36,6 +39,20 @@ KINDS: dict[str, Sequence[str]] = {
     "ext2": ("-t", "ext2"),
     "ext3": ("-t", "ext3"),
 }
+
+
+def ext4_of(image: Image) -> Ext4:
+    """Gives the file system with ``/``."""
+    system = image._tree.system_of(image.stat("/"))
+    assert isinstance(system, Ext4)
+    return system
+
+
+def inode_of(image: Image, path: str) -> Inode:
+    """Gives the inode at a path."""
+    stat = image.stat(path).stat
+    assert isinstance(stat, Inode)
+    return stat
 
 
 def make_tree(folder: Path) -> Path:

@@ -7,8 +7,8 @@ from qbackup.cli import output
 from qbackup.cli.progress import human_size
 from qbackup.cli.show import Document, named
 from qbackup.image.disk import ImagePartition
-from qbackup.image.kinds import EXT
-from qbackup.image.tree import Image
+from qbackup.image.image import Image
+from qbackup.image.kinds import READABLE_KINDS
 
 _SHOWN = 20
 
@@ -33,10 +33,9 @@ def _line(partition: ImagePartition) -> str:
         text += f", at {display(partition.mounted_at)}"
     if partition.error is not None:
         reason = "can't be read here"
-        return (
-            f"{text}, {reason}: {partition.error}" if partition.kind in EXT else f"{text}, {reason}"
-        )
-    if partition.kind in EXT and partition.mounted_at is None:
+        is_damaged = partition.kind in READABLE_KINDS
+        return f"{text}, {reason}: {partition.error}" if is_damaged else f"{text}, {reason}"
+    if partition.kind in READABLE_KINDS and partition.mounted_at is None:
         text += f", not shown (--partition {partition.number} shows it)"
     return text
 

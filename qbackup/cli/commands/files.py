@@ -17,9 +17,11 @@ from qbackup.cli import output, show
 from qbackup.cli.commands import disks
 from qbackup.cli.progress import ShowsProgress, human_size
 from qbackup.image.copying import CopyReport
+from qbackup.image.faults import ENTRY_ERRORS, REMAINS, OnError
+from qbackup.image.image import Image
+from qbackup.image.node import Node
 from qbackup.image.open import open_image
-from qbackup.image.spool import BLOCK_SIZE, MEMORY_BLOCKS, default_folder
-from qbackup.image.tree import OWN_FAULT, REMAINS, Image, Node, OnError
+from qbackup.image.spool import MEMORY_BLOCKS, SPOOL_BLOCK_SIZE, default_folder
 from qbackup.storage.url import is_url
 
 _COPY_SIZE = 1 << 20
@@ -122,7 +124,7 @@ def _announcement(place: ImagePlace, spool: str | None, size: int) -> str:
     text = f"{display(place.image)} is read to its end and verified first"
     if not size:
         return f"{text}, and kept in {where} meanwhile, encrypted, if it is large"
-    if size <= MEMORY_BLOCKS * BLOCK_SIZE:
+    if size <= MEMORY_BLOCKS * SPOOL_BLOCK_SIZE:
         return f"{text}; it is small and stays in memory"
     return (
         f"{text}, and kept in {where} meanwhile, encrypted: about {human_size(size)}"
@@ -276,7 +278,7 @@ def _line(image: Image, node: Node, full: bool, note: OnError) -> str:
 def _target(image: Image, node: Node, note: OnError) -> str | None:
     try:
         return image.link_of(node)
-    except OWN_FAULT as error:
+    except ENTRY_ERRORS as error:
         note(node.path, error)
         return None
 

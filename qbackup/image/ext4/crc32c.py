@@ -1,7 +1,7 @@
-"""CRC-32C as ext4 uses it: without the inversion at the end, so that it can be continued.
+"""CRC-32C as ext4 uses it: without the inversion at the end, so that more data can follow.
 
-The standard library has no such polynomial. Four bytes are taken at a time, through two tables
-of 65,536 entries, which are made when they are first needed.
+The standard library does not have this polynomial. Two tables of 65,536 entries, made at first use,
+take four bytes at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ START = 0xFFFFFFFF
 
 @functools.cache
 def _tables() -> tuple[array[int], array[int]]:
-    """What two bytes become when two more follow, and when they are the last."""
+    """Makes the tables for two bytes with two more behind them, and for the last two bytes."""
     single = [_shift(byte, 8) for byte in range(256)]
     last = array("I", bytes(4 * 65536))
     for pair in range(65536):
@@ -33,7 +33,7 @@ def _shift(crc: int, bits: int) -> int:
 
 
 def crc32c(data: bytes, crc: int = START) -> int:
-    """The checksum of data, going on from that of what was before it."""
+    """Computes the checksum of data, or continues that of the data before."""
     before, last = _tables()
     whole = len(data) & ~3
     for word in struct.unpack(f"<{whole // 4}I", data[:whole]):

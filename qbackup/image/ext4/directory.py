@@ -1,55 +1,42 @@
 """A folder's blocks: bytes → names and inode numbers.
 
-A hash index needs no reading: its blocks look like folders with one unused entry, so that old
-readers pass over them, and so does this one.
+No hash index is read: its blocks look like folders with one unused entry, so that old readers pass
+over them, and so does this module.
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from qbackup.base.errors import Damaged
 from qbackup.image.ext4.crc32c import crc32c
 from qbackup.image.ext4.inode import INDEX_FLAG, Inode
 from qbackup.image.ext4.superblock import Superblock
+from qbackup.image.filesystem import FolderEntry
 
 _HEAD = 8
 _TAIL_SIZE = 12
 _TAIL_MARK = b"\x0c\x00\x00\xde"
 _INLINE_PARENT = 4
-_ENTRY_SIZE = 8  # of an index: the first one holds how many there are, and can be
+_ENTRY_SIZE = 8  # of an index: the first one holds the number of entries and the room for them
 _INDEX_START, _ROOT_START = 8, 32
 _NO_MATCH = "a block of the folder is damaged: its checksum does not match"
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
-    """An entry of a folder.
-
-    Args:
-        name: as it stands there, not checked.
-        number: of its inode.
-    """
-
-    name: bytes
-    number: int
-
-
-def parse_block(data: bytes, inode: Inode, superblock: Superblock) -> Iterator[Name]:
-    """The entries of one block of a folder, without ``.`` and ``..``.
+def parse_block(data: bytes, inode: Inode, superblock: Superblock) -> Iterator[FolderEntry]:
+    """Parses one block of a folder; leaves ``.`` and ``..`` out.
 
     Raises:
-        Damaged: its checksum does not match, or it makes no sense.
+        Damaged: the checksum does not match, or the entries make no sense.
     """
     if superblock.has_checksums:
         _check(data, inode)
     return _entries(data)
 
 
-def parse_inline(inode: Inode) -> Iterator[Name]:
-    """The entries of a folder that is in its inode. Raises Damaged."""
+def parse_inline(inode: Inode) -> Iterator[FolderEntry]:
+    """Parses a folder whose entries are in its inode. Raises Damaged."""
     more = inode.inline or b""
     if inode.size > len(inode.body) + len(more):
         raise Damaged("its inline data are not all there")
@@ -57,22 +44,22 @@ def parse_inline(inode: Inode) -> Iterator[Name]:
     yield from _entries(more)
 
 
-def _entries(data: bytes) -> Iterator[Name]:
+def _entries(data: bytes) -> Iterator[FolderEntry]:
     offset = 0
     while offset + _HEAD <= len(data):
         number = int.from_bytes(data[offset : offset + 4], "little")
         length = _length(data, offset)
-        size = data[offset + 6]  # the byte behind it is a type, or nothing
+        size = data[offset + 6]  # the byte behind this one is a type, or nothing
         if length < _HEAD or length % 4 or size > length - _HEAD or offset + length > len(data):
             raise Damaged("a block of the folder is damaged")
         name = data[offset + _HEAD : offset + _HEAD + size]
         if number and name not in (b".", b".."):
-            yield Name(name, number)
+            yield FolderEntry(name, number)
         offset += length
 
 
 def _length(data: bytes, offset: int) -> int:
-    """Of an entry. Blocks of 64 KiB have lengths that 16 bits don't hold."""
+    """Decodes the length of an entry. Blocks of 64 KiB have lengths that 16 bits don't hold."""
     length = data[offset + 4] | data[offset + 5] << 8
     if len(data) < 65536:
         return length
@@ -80,9 +67,9 @@ def _length(data: bytes, offset: int) -> int:
 
 
 def _check(data: bytes, inode: Inode) -> None:
-    """A leaf ends in its checksum, a block of the index has it behind its last entry.
+    """Checks a leaf by the checksum at its end, a block of the index by that behind its entries.
 
-    Which of them it is shows in how it begins: what was a leaf can still end as one.
+    Only the beginning of a block tells them apart: a former leaf can still end as one.
     """
     start = _index_start(data) if inode.flags & INDEX_FLAG else None
     if start is not None:
@@ -90,13 +77,13 @@ def _check(data: bytes, inode: Inode) -> None:
         return
     tail = data[-_TAIL_SIZE:]
     if tail[4:8] != _TAIL_MARK or tail[:4] != bytes(4):
-        raise Damaged("a block of the folder is damaged: it has no checksum")
+        raise Damaged("a block of the folder is damaged: the checksum is missing")
     if crc32c(data[:-_TAIL_SIZE], inode.seed) != int.from_bytes(tail[8:], "little"):
         raise Damaged(_NO_MATCH)
 
 
 def _index_start(data: bytes) -> int | None:
-    """Where the entries of an index begin, in a block of one; None of a block with names."""
+    """Finds the entries in a block of an index; None for a block with names."""
     if data[:4] == bytes(4) and _length(data, 0) == len(data):
         return _INDEX_START
     if (
@@ -110,7 +97,7 @@ def _index_start(data: bytes) -> int | None:
 
 
 def _check_index(data: bytes, inode: Inode, start: int) -> None:
-    """The checksum is over the entries in use, and what stands in front of itself."""
+    """Checks the entries in use, and the four bytes in front of the checksum."""
     room, count = struct.unpack_from("<HH", data, start)
     tail, used = start + _ENTRY_SIZE * room, start + _ENTRY_SIZE * count
     if not 0 < count <= room or tail + _ENTRY_SIZE > len(data):

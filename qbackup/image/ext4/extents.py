@@ -1,8 +1,8 @@
-"""Where a file's blocks are: extents, or the older tables of block numbers → runs.
+"""Blocks of a file: extents, or the older tables of block numbers → runs.
 
-Whoever made the file system can let a tree of tables lead anywhere, also back to itself. So a
-table counts once for a file, extents only ever go upwards, and a file has no more blocks than
-the file system. What is left to do is then bounded by the size of the image.
+In a hostile image a tree of tables can lead anywhere, also back to itself. So a table counts once
+for a file, extents only ever go upwards, and a file has no more blocks than the file system. The
+work is then bounded by the size of the image.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ReadBlock = Callable[[int], bytes]
 
 _MAGIC = 0xF30A
 _DEEPEST = 5
-_LONGEST = 32768  # an extent that is longer is one that was never written: it reads as zeros
+_LONGEST = 32768  # a longer extent was never written, and reads as zeros
 _NODE, _ENTRY = struct.Struct("<HHHH4x"), struct.Struct("<IHHI")
 _DIRECT = 12
 
@@ -34,7 +34,7 @@ class BlockRun:
     Args:
         logical: number of the first one in the file.
         physical: number of the first one in the file system.
-        count: how many.
+        count: number of blocks.
     """
 
     logical: int
@@ -42,11 +42,11 @@ class BlockRun:
     count: int
 
 
-class Runs:
-    """The runs of a file in order, to look them up; with 24 bytes of memory for each.
+class RunTable:
+    """Looks up the runs of a file, with 24 bytes of memory for each.
 
     Args:
-        runs: all of them.
+        runs: all runs of the file, in order.
     """
 
     def __init__(self, runs: Iterable[BlockRun]) -> None:
@@ -57,14 +57,14 @@ class Runs:
             self._counts.append(run.count)
 
     def at(self, block: int) -> BlockRun | None:
-        """The run that this block of the file is in; None where it is in a hole."""
+        """Finds the run with this block of the file; None for a hole."""
         place = bisect_right(self._starts, block) - 1
         if place < 0 or block >= self._starts[place] + self._counts[place]:
             return None
         return BlockRun(self._starts[place], self._physical[place], self._counts[place])
 
     def after(self, block: int) -> int | None:
-        """The first block behind this one that a run begins with; None if there is none."""
+        """Finds the first run behind this block, and gives its first block; None without one."""
         place = bisect_right(self._starts, block)
         return self._starts[place] if place < len(self._starts) else None
 
@@ -76,7 +76,7 @@ class BlockMap:
     Args:
         superblock: of the file system.
         inode: of the file, with blocks and no inline data.
-        read_block: gives the content of a block.
+        read_block: reads a block by its number.
         limit: number of runs, `Limits.image_extents`.
     """
 
@@ -89,7 +89,7 @@ class BlockMap:
     _tables: set[int] = field(default_factory=set)
 
     def runs(self) -> Iterator[BlockRun]:
-        """The runs of the file in order, holes between them, up to its size.
+        """Gives the runs of the file in order, up to its size; between them are holes.
 
         Raises:
             Damaged: the tables make no sense.
@@ -116,16 +116,16 @@ class BlockMap:
         self._used += run.count
         last = run.physical + run.count
         if run.physical <= self.superblock.first_block or last > self.superblock.block_count:
-            raise Damaged(f"it refers to block {last - 1}, which the file system does not have")
+            raise Damaged(f"block {last - 1} is named, which the file system does not have")
         if self._used > self.superblock.block_count:
-            raise Damaged("it has more blocks than the file system")
+            raise Damaged("the file has more blocks than the file system")
 
     def _table(self, number: int) -> bytes:
         if number in self._tables:
             raise Damaged("its block tables lead back to themselves")
         self._tables.add(number)
         if not 0 < number < self.superblock.block_count:
-            raise Damaged(f"it refers to block {number}, which the file system does not have")
+            raise Damaged(f"block {number} is named, which the file system does not have")
         return self.read_block(number)
 
     # Extents
@@ -133,9 +133,9 @@ class BlockMap:
     def _extents(
         self, node: bytes, end: int, depth: int | None = None, first: int = 0
     ) -> Iterator[BlockRun]:
-        """The extents below a node, which is said to begin with block `first` of the file.
+        """Gives the extents below a node whose parent names `first` as the node's first block.
 
-        Those that begin at block `end` or behind it are left out.
+        Extents that begin at block `end` or behind it are left out.
         """
         magic, count, room, deep = _NODE.unpack_from(node)
         is_root = depth is None
@@ -151,7 +151,7 @@ class BlockMap:
                 raise Damaged("its extents are in disorder")
             if logical >= end:
                 return
-            if deep:  # here the block's number stands before what is the length in a leaf
+            if deep:  # in this kind of node the block's number comes first
                 _, low, high, _ = struct.unpack_from("<IIHH", node, offset)
                 below = self._table(low | high << 32)
                 yield from self._extents(below, end, deep - 1, logical)
@@ -175,7 +175,7 @@ class BlockMap:
     # Tables of block numbers
 
     def _numbers(self, end: int) -> Iterator[BlockRun]:
-        """As the kernel before extents: twelve blocks, then tables, one to three deep."""
+        """Gives runs from twelve numbers of blocks, then from tables, one to three deep."""
         start = count = 0
         physical = 0
         for logical, number in self._each(end):
@@ -200,7 +200,7 @@ class BlockMap:
             logical += self._per_table**level
 
     def _below(self, table: int, level: int, logical: int, end: int) -> Iterator[tuple[int, int]]:
-        """The blocks below a table, whose first one has this number in the file."""
+        """Gives the blocks below a table that begins with block `logical` of the file."""
         data = self._table(table)
         step = self._per_table ** (level - 1)
         for (number,) in struct.iter_unpack("<I", data):

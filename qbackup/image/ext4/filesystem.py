@@ -1,4 +1,4 @@
-"""An ext4 file system on `ImageBytes`: inodes, their content, the names in folders."""
+"""An ext2, ext3 or ext4 file system: inodes, their content, names in folders."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ from qbackup.base.errors import (
     UnsupportedFormat,
     without_traceback,
 )
+from qbackup.base.events import Extent
 from qbackup.base.limits import Limits
-from qbackup.image.device import ImageBytes, Overlaid
 from qbackup.image.ext4 import directory, journal, superblock
+from qbackup.image.ext4.content import BlockReader, StoredContent
 from qbackup.image.ext4.crc32c import crc32c
-from qbackup.image.ext4.directory import Name
-from qbackup.image.ext4.extents import BlockMap, BlockRun, Runs
-from qbackup.image.ext4.inode import Inode, parse_inode
+from qbackup.image.ext4.extents import BlockMap, BlockRun, RunTable
+from qbackup.image.ext4.inode import ROOT, Inode, parse_inode
+from qbackup.image.ext4.overlay import JournaledDevice
 from qbackup.image.ext4.superblock import META_BG, RECOVER, Superblock
+from qbackup.image.filesystem import FolderEntry, ImageDevice
 
 _CACHED_BLOCKS = 256
 _CACHED_BYTES = 4 << 20  # a disk can have several file systems, with blocks of up to 64 KiB
@@ -33,24 +35,26 @@ _FOLDER_LIMIT = 512 << 20  # a million names of 255 bytes take 264 MiB
 
 
 class Ext4:
-    """An ext2, ext3 or ext4 file system, never written to. One thread at a time.
+    """A `FileSystem`: ext2, ext3 or ext4.
 
     Args:
         device: with the file system from its first byte.
-        limits: bounds on what it may ask for.
+        limits: bounds on files of the image.
 
     Attributes:
-        superblock: what it says of itself.
-        warning: what may be missing of it, in words; None if nothing.
-        table_count: how many blocks of tables of files were read until now.
+        root: number of the root folder's inode.
+        superblock: parameters of the file system.
+        warning: of files that may be missing; None without one.
+        table_count: number of blocks read until now that hold tables of files' blocks.
 
     Raises:
-        UnsupportedFormat: it has features that are not read.
-        Damaged: it makes no sense.
+        UnsupportedFormat: the file system has features that are not known here.
+        Damaged: the superblock makes no sense.
     """
 
-    def __init__(self, device: ImageBytes, limits: Limits) -> None:
-        self.limits = limits
+    def __init__(self, device: ImageDevice, limits: Limits) -> None:
+        self.root = ROOT
+        self._limits = limits
         self._device = device
         self.superblock: Superblock = self._read_superblock()
         self._tables: dict[int, int] = {}
@@ -65,12 +69,32 @@ class Ext4:
             noted = "the system that used it last has noted errors in the file system: " + _UNSURE
             self.warning = f"{self.warning}; {noted}" if self.warning else noted
 
+    @property
+    def label(self) -> bytes:
+        """Name of the file system, as stored."""
+        return self.superblock.label
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.superblock.size
+
+    @property
+    def shares_blocks(self) -> bool:
+        """True if files may use the same blocks."""
+        return self.superblock.has_shared_blocks
+
+    @property
+    def table_limit(self) -> int:
+        """Number of blocks, as no table can be in two files."""
+        return self.superblock.block_count
+
     def _read_superblock(self) -> Superblock:
         data = self._device.read(superblock.OFFSET, superblock.SIZE)
         return superblock.parse_superblock(data)
 
     def _replay(self) -> None:
-        """Takes over what is in the journal, as the file system was not unmounted."""
+        """Takes over the journal's newer blocks, as the file system was not unmounted."""
         if not self.superblock.journal_inode:
             self.warning = f"{_IN_USE}, and its journal is elsewhere"
             return
@@ -83,15 +107,15 @@ class Ext4:
             self.warning = f"{_IN_USE}: {found.warning}"
         if found.writes:
             size = self.superblock.block_size
-            self._device = Overlaid(self._device, size, found.writes, place_of, journal.MARK)
+            self._device = JournaledDevice(self._device, size, found.writes, place_of, journal.MARK)
             self._tables.clear()
             self._cache.clear()
             self.superblock = self._read_superblock()
 
     def _read_journal(self) -> tuple[journal.Replay, Callable[[int], int]]:
-        """What is in it, and the number in the file system of each of its blocks."""
-        inode = self.inode(self.superblock.journal_inode)
-        runs = Runs(self.runs(inode))
+        """Gives its newer blocks, and a function from its blocks to those of the file system."""
+        inode = self.stat(self.superblock.journal_inode)
+        runs = RunTable(self.runs(inode))
         device, size = self._device, self.superblock.block_size
 
         def place_of(block: int) -> int:
@@ -108,7 +132,7 @@ class Ext4:
         return found, place_of
 
     def read_block(self, number: int) -> bytes:
-        """One block; the last ones that were asked for stay in memory."""
+        """Reads one block; the last ones stay in memory."""
         data = self._cache.get(number)
         if data is not None:
             self._cache.move_to_end(number)
@@ -121,35 +145,35 @@ class Ext4:
         return data
 
     def read_run(self, run: BlockRun, offset: int, size: int) -> bytes:
-        """Bytes of a run, which is not kept in memory."""
+        """Reads bytes of a run, which stay in memory only with the caller."""
         return self._device.read(run.physical * self.superblock.block_size + offset, size)
 
     # Inodes
 
-    def inode(self, number: int) -> Inode:
-        """The inode of this number.
+    def stat(self, number: int) -> Inode:
+        """Reads the inode of this number.
 
         Raises:
-            Damaged: there is none, or it makes no sense.
+            Damaged: there is no such inode, or no file in it.
         """
         block = self.superblock
         if not 0 < number <= block.inode_count:
-            raise Damaged(f"it refers to inode {number}, which the file system does not have")
+            raise Damaged(f"inode {number} is named, which the file system does not have")
         group, index = divmod(number - 1, block.inodes_per_group)
         position = self._table(group) * block.block_size + index * block.inode_size
         number_of_block, offset = divmod(position, block.block_size)
         data = self.read_block(number_of_block)[offset : offset + block.inode_size]
         inode = parse_inode(data, number, block)
-        if inode.size > self.limits.file_size:
+        if inode.size > self._limits.file_size:
             raise LimitExceeded(
-                f"a file in the image says that it has {inode.size} bytes",
+                f"a file in the image claims a length of {inode.size} bytes",
                 limit="file_size",
                 needed=inode.size,
             )
         return inode
 
     def _table(self, group: int) -> int:
-        """The first block of a group's inodes."""
+        """Finds the first block of a group's inodes."""
         table = self._tables.get(group)
         if table is None:
             table = self._tables[group] = self._read_table(group)
@@ -174,7 +198,7 @@ class Ext4:
         return table
 
     def _meta_block(self, group: int) -> int:
-        """Where a meta group's descriptors are: in its first group, behind a superblock if any."""
+        """Finds a meta group's descriptors: in its first group, behind a superblock if any."""
         block = self.superblock
         if not group:
             return block.own_block + 1
@@ -190,34 +214,41 @@ class Ext4:
                 f"the description of block group {group} is damaged: its checksum does not match"
             )
 
-    # What is in them
+    # Content of inodes
 
     def runs(self, inode: Inode) -> Iterator[BlockRun]:
-        """Where a file's data are; none of a file that is inline."""
-        if inode.is_encrypted:
-            raise UnsupportedFormat("it is encrypted by the file system itself")
+        """Finds the blocks of a file; inline content has none."""
+        _refuse_encrypted(inode)
         if inode.is_inline:
             return iter(())
-        return BlockMap(self.superblock, inode, self._read_map, self.limits.image_extents).runs()
+        return BlockMap(self.superblock, inode, self._read_map, self._limits.image_extents).runs()
 
     def _read_map(self, number: int) -> bytes:
         self.table_count += 1
         return self.read_block(number)
 
-    def inline_data(self, inode: Inode) -> bytes:
-        """The content of a file that is in its inode; zeros may follow up to its size."""
-        if inode.is_encrypted:
-            raise UnsupportedFormat("it is encrypted by the file system itself")
-        data = (inode.body + (inode.inline or b""))[: inode.size]
-        if len(data) < inode.size and inode.inline is None:
-            raise Damaged("its inline data are not all there")
-        return data
+    def extents(self, inode: Inode) -> Iterator[Extent]:
+        """Reads data and holes of a file in order, from its first byte to its last."""
+        yield from self._stored(inode).extents()
 
-    def names(self, inode: Inode) -> Iterator[Name]:
-        """The entries of a folder, in the order that they are stored in.
+    def content(self, inode: Inode) -> BlockReader:
+        """Prepares to read a file at any position."""
+        return BlockReader(self._stored(inode))
+
+    def _stored(self, inode: Inode) -> StoredContent:
+        return StoredContent(
+            size=inode.size,
+            inline=_inline_content(inode) if inode.is_inline else None,
+            runs=self.runs(inode),
+            block_size=self.superblock.block_size,
+            read_run=self.read_run,
+        )
+
+    def names(self, inode: Inode) -> Iterator[FolderEntry]:
+        """Reads the entries of a folder in stored order, without ``.`` and ``..``.
 
         Raises:
-            Damaged: behind all that can be read, if a part of it can't.
+            Damaged: after the last readable entry, if a part can't be read.
         """
         if inode.is_encrypted:
             raise UnsupportedFormat("its names are encrypted by the file system itself")
@@ -235,29 +266,42 @@ class Ext4:
             for number in range(run.physical, run.physical + run.count):
                 try:
                     yield from self._names_in(number, inode)
-                except Damaged as error:  # costs the names in this block
+                except Damaged as error:  # loses the names of this block only
                     fault = fault or without_traceback(error)
         if fault is None and end * self.superblock.block_size < max(inode.size, 1):
             fault = Damaged(_FOLDER_HOLE)
         if fault is not None:
             raise fault
 
-    def _names_in(self, number: int, inode: Inode) -> Iterator[Name]:
+    def _names_in(self, number: int, inode: Inode) -> Iterator[FolderEntry]:
         size = self.superblock.block_size
         data = self._device.read(number * size, size)
         yield from directory.parse_block(data, inode, self.superblock)
 
     def link(self, inode: Inode) -> bytes:
-        """The text of a symbolic link."""
-        if inode.is_encrypted:
-            raise UnsupportedFormat("it is encrypted by the file system itself")
+        """Reads the text of a symbolic link."""
+        _refuse_encrypted(inode)
         if inode.size > min(_SYMLINK_LIMIT, self.superblock.block_size):
             raise Damaged(f"a symbolic link of {inode.size} bytes")
         if inode.is_inline:
-            return self.inline_data(inode).ljust(inode.size, b"\0")
+            return _inline_content(inode).ljust(inode.size, b"\0")
         if inode.size < len(inode.body) and not inode.has_extents:
             return inode.body[: inode.size]
         first = next(self.runs(inode), None)
         if first is None or first.logical:
             raise Damaged("the text of the symbolic link is not there")
         return self.read_run(first, 0, inode.size)
+
+
+def _refuse_encrypted(inode: Inode) -> None:
+    if inode.is_encrypted:
+        raise UnsupportedFormat("the file is encrypted by the file system itself")
+
+
+def _inline_content(inode: Inode) -> bytes:
+    """Gives the content in an inode itself; zeros may follow, up to the file's size."""
+    _refuse_encrypted(inode)
+    data = (inode.body + (inode.inline or b""))[: inode.size]
+    if len(data) < inode.size and inode.inline is None:
+        raise Damaged("its inline data are not all there")
+    return data

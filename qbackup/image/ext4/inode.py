@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 from qbackup.base.errors import Damaged
 from qbackup.image.ext4.crc32c import crc32c
 from qbackup.image.ext4.superblock import Superblock
-
-Kind: TypeAlias = Literal["file", "folder", "symlink", "pipe", "socket", "device"]
+from qbackup.image.filesystem import FileStat, Kind
 
 ROOT = 2
 OLD_SIZE = 128
@@ -27,40 +25,18 @@ _SYSTEM_PREFIX = 7
 _EPOCH_BITS, _NANOSECONDS = 3, 10**9
 
 
-@dataclass(frozen=True, slots=True)
-class Inode:
-    """A file, folder or link without its name.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inode(FileStat):
+    """A file, folder or link of ext4 without its name.
 
     Args:
-        number: in the file system.
-        kind: what it is.
-        type_bits: the same as ``st_mode`` has it, which tells the two kinds of device apart.
-        mode: permission bits, with setuid, setgid and sticky.
-        uid: of its owner.
-        gid: of its group.
-        size: length in bytes, holes included.
-        links: how many names it has.
-        mtime_ns: modification time, nanoseconds since 1970.
-        atime_ns: access time.
-        ctime_ns: time of the last change to the inode.
-        flags: ext4's.
-        blocks: sectors of 512 bytes, or blocks, that it takes.
+        flags: of ext4.
+        blocks: space in sectors of 512 bytes, or in blocks.
         seed: of the checksums of its metadata.
         body: the 60 bytes that hold extents, block numbers, a link's text or inline data.
-        inline: more inline data, of the attribute ``system.data``; None where there is none.
+        inline: more inline data, of the attribute ``system.data``; None without it.
     """
 
-    number: int
-    kind: Kind
-    type_bits: int
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    links: int
-    mtime_ns: int
-    atime_ns: int
-    ctime_ns: int
     flags: int
     blocks: int
     seed: int
@@ -69,25 +45,25 @@ class Inode:
 
     @property
     def has_extents(self) -> bool:
-        """Whether its blocks are told by extents and not one by one."""
+        """True if extents list the blocks; False if numbers do, one by one."""
         return bool(self.flags & EXTENTS_FLAG)
 
     @property
     def is_inline(self) -> bool:
-        """Whether its content is in the inode itself."""
+        """True if the content is in the inode itself."""
         return bool(self.flags & INLINE_FLAG)
 
     @property
     def is_encrypted(self) -> bool:
-        """Whether the file system's own encryption hides it."""
+        """True if the file system's own encryption hides the content."""
         return bool(self.flags & ENCRYPT_FLAG)
 
 
 def parse_inode(data: bytes, number: int, superblock: Superblock) -> Inode:
-    """The values in an inode's bytes.
+    """Parses an inode's bytes.
 
     Raises:
-        Damaged: its checksum does not match, or there is no file behind it.
+        Damaged: the checksum does not match, or there is no file in this inode.
     """
     body = _BODY.unpack_from(data)
     mode, uid, size, atime, ctime, mtime, dtime, gid, links = body[:9]
@@ -122,7 +98,7 @@ def parse_inode(data: bytes, number: int, superblock: Superblock) -> Inode:
 
 
 def _extra(data: bytes) -> bytes:
-    """The fields behind the first 128 bytes, as far as this inode says that it has them."""
+    """Gives the fields behind the first 128 bytes, as many as this inode has."""
     if len(data) <= OLD_SIZE:
         return b""
     size = int.from_bytes(data[OLD_SIZE : OLD_SIZE + 2], "little")
@@ -143,7 +119,7 @@ def _check(data: bytes, seed: int, number: int, has_high: bool) -> None:
 
 
 def _time(seconds: int, more: int) -> int:
-    """Seconds with a sign, two bits that carry them past 2038, thirty bits of nanoseconds."""
+    """Joins signed seconds, two bits for years past 2038, thirty bits of nanoseconds."""
     seconds -= (seconds & 0x80000000) << 1
     return (seconds + ((more & _EPOCH_BITS) << 32)) * _NANOSECONDS + min(
         more >> 2, _NANOSECONDS - 1
@@ -151,7 +127,7 @@ def _time(seconds: int, more: int) -> int:
 
 
 def _inline_data(data: bytes, extra_size: int) -> bytes | None:
-    """The value of the attribute ``system.data`` in the inode's own bytes; None without it."""
+    """Finds the attribute ``system.data`` in the inode's own bytes; None without it."""
     start = OLD_SIZE + int.from_bytes(data[OLD_SIZE : OLD_SIZE + 2], "little")
     if not extra_size or data[start : start + 4] != _XATTR_MAGIC.to_bytes(4, "little"):
         return None

@@ -1,8 +1,8 @@
-"""The journal of a file system that was not unmounted: which of its blocks count instead of others.
+"""The journal of a file system that was not unmounted: which of its blocks replace older ones.
 
-A qube that was killed, or that crashed, leaves its last changes there; the kernel takes them over
-at the next mount. Here nothing is written: blocks are read from the journal where it has newer
-ones. The journal's format is jbd2's (filesystems/ext4/journal.rst), all of it big-endian.
+A qube that was killed, or that crashed, leaves its last changes there; the kernel writes them back
+at the next mount. Nothing is written here: newer blocks are read from the journal itself. Its
+format is that of jbd2 (filesystems/ext4/journal.rst), all of it big-endian.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BIT64, _CSUM_V2, _CSUM_V3, _FAST_COMMIT = 0x2, 0x8, 0x10, 0x20
 _KNOWN = 0x1 | _BIT64 | 0x4 | _CSUM_V2 | _CSUM_V3 | _FAST_COMMIT
 _ESCAPED, _SAME_UUID, _LAST = 1, 2, 8
 _LONGEST = 1 << 22  # blocks; mkfs makes 2^18
-_MOST = 1 << 19  # blocks that are in it, each with 150 bytes of memory
+_MOST = 1 << 19  # newer blocks, each with 150 bytes of memory
 _FAST_COMMIT_BLOCKS = 256
 _INCOMPLETE = "changes of its last seconds may be missing"
 
@@ -32,13 +32,13 @@ ReadBlock = Callable[[int], bytes]
 
 @dataclass
 class Replay:
-    """What a journal says.
+    """Blocks of a journal that replace blocks of the file system.
 
     Attributes:
-        writes: number of a block in the file system → twice the number of the block in the journal
-            that counts instead, and one more where that is escaped: its first four bytes are the
-            journal's mark, and zeros there.
-        warning: what may be missing, in words; None if nothing.
+        writes: number of a block in the file system → twice the number of the newer block in the
+            journal, plus one if that is escaped: its first four bytes should be the journal's own
+            mark, and are stored as zeros.
+        warning: of changes that may be missing; None without one.
     """
 
     writes: dict[int, int] = field(default_factory=dict)
@@ -46,23 +46,23 @@ class Replay:
 
 
 def replay(read: ReadBlock, block_size: int, length: int) -> Replay:
-    """Goes through a journal.
+    """Finds the newer blocks in a journal.
 
     Args:
-        read: gives a block of the journal.
+        read: reads a block of the journal by its number.
         block_size: in bytes.
         length: of the journal's file in blocks.
 
     Raises:
-        Damaged: it makes no sense at all.
+        Damaged: the journal makes no sense at all.
     """
     log = _Log(read, block_size, length)
     found = Replay()
     for transaction in log.transactions():
         found.writes.update(zip(transaction.targets, transaction.places, strict=True))
         if len(found.writes) > _MOST:
-            raise Damaged(f"there are more than {_MOST} blocks in it")
-        for target in log.revoked(transaction):  # written by it or before; what comes later counts
+            raise Damaged(f"the journal has more than {_MOST} blocks in it")
+        for target in log.revoked(transaction):  # only later writes count
             found.writes.pop(target, None)
     if log.is_damaged or log.has_fast_commits:
         found.warning = _INCOMPLETE
@@ -70,7 +70,7 @@ def replay(read: ReadBlock, block_size: int, length: int) -> Replay:
 
 
 class _Transaction:
-    """Numbers only, and of revoked blocks, which can be many, only where they stand."""
+    """Keeps numbers only; of revoked blocks, which can be many, only where they are listed."""
 
     def __init__(self) -> None:
         self.targets, self.places = array("Q"), array("Q")  # see `Replay.writes`
@@ -102,7 +102,7 @@ class _Log:
         self.is_damaged = False
 
     def transactions(self) -> Iterator[_Transaction]:
-        """The whole ones, oldest first."""
+        """Gives the complete transactions, oldest first."""
         place, number = self._start, self._sequence
         transaction = _Transaction()
         while place and self._left > 0:
@@ -110,7 +110,7 @@ class _Log:
             self._left -= 1
             magic, kind, sequence = struct.unpack_from(">3I", data)
             if magic != _MAGIC or sequence != number:
-                return  # what was there before, in an older round
+                return  # a block of an older round
             if not self._is_whole(data, kind):
                 self.is_damaged = True
                 return
@@ -118,7 +118,7 @@ class _Log:
                 transaction.revokes.append(place)
             place = self._after(place)
             if kind == _DESCRIPTOR:
-                place = self._take(data, place, number, transaction)
+                place = self._read_writes(data, place, number, transaction)
             elif kind == _COMMIT:
                 yield transaction
                 transaction = _Transaction()
@@ -138,8 +138,8 @@ class _Log:
         blank = data[:at] + bytes(4) + data[at + 4 :]
         return crc32c(blank, self._seed) == int.from_bytes(data[at : at + 4], "big")
 
-    def _take(self, data: bytes, place: int, number: int, found: _Transaction) -> int:
-        """The writes that a descriptor names, their content behind it; where the next block is."""
+    def _read_writes(self, data: bytes, place: int, number: int, found: _Transaction) -> int:
+        """Adds the writes that a descriptor lists, and returns the block behind their content."""
         for target, flags, checksum in self._tags(data):
             if self._left <= 0:
                 self.is_damaged = True
@@ -154,7 +154,7 @@ class _Log:
         return place
 
     def _tags(self, data: bytes) -> Iterator[tuple[int, int, int]]:
-        """(target, flags, checksum) of each block that a descriptor names."""
+        """Gives (target, flags, checksum) of each block that a descriptor lists."""
         end = self._block_size - (4 if self._has_checksums else 0)
         size = self._tag_size()
         offset = 12
@@ -181,7 +181,7 @@ class _Log:
         return checksum == (found if self._features & _CSUM_V3 else found & 0xFFFF)
 
     def revoked(self, transaction: _Transaction) -> Iterator[int]:
-        """The blocks of which what is in the journal does not count."""
+        """Gives the blocks whose content in the journal does not count."""
         size = 8 if self._features & _BIT64 else 4
         for place in transaction.revokes:
             data = self._read(place)

@@ -1,6 +1,6 @@
 """The superblock of ext2, ext3 and ext4: bytes → a checked value.
 
-Offsets are those of the kernel's documentation (filesystems/ext4/super.rst).
+The kernel's documentation gives the offsets (filesystems/ext4/super.rst).
 """
 
 from __future__ import annotations
@@ -29,30 +29,30 @@ _SPARSE = 0x1  # read-only compatible
 METADATA_CSUM = 0x400  # read-only compatible
 SHARED_BLOCKS = 0x4000  # read-only compatible
 _READ = 0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000
-_READ |= 0x10000 | 0x20000  # encrypted files are refused one by one, folded names read as they are
+_READ |= 0x10000 | 0x20000  # encrypted files are refused one by one, folded names read unchanged
 _UNREAD = {0x1: "compression", 0x8: "a journal by itself", 0x1000: "data in folder entries"}
 
 
 @dataclass(frozen=True, slots=True)
 class Superblock:
-    """What a file system says of itself, checked as far as one block allows.
+    """Parameters of a file system, checked as far as one block allows.
 
     Args:
         block_size: in bytes.
         block_count: of the file system.
-        first_block: the block of group 0's beginning: 1 where blocks have 1 KiB, mostly.
+        first_block: the first block of group 0: 1 in most file systems with blocks of 1 KiB.
         blocks_per_group: number.
         inode_count: number of inodes.
         inodes_per_group: number.
         inode_size: in bytes.
         descriptor_size: of a group descriptor, in bytes.
-        first_meta_group: from which meta group on descriptors stand in their own groups.
+        first_meta_group: the first meta group whose descriptors are in its own groups.
         incompat: features that a reader must know.
         ro_compat: features that a writer must know.
-        is_clean: it was unmounted; one with a journal says so in `incompat`.
-        has_errors: the system has found something wrong with it, and nothing has repaired it.
+        is_clean: True if it was unmounted; with a journal, `incompat` shows that instead.
+        has_errors: True if the running system found errors that nothing has repaired.
         journal_inode: number; 0 without a journal.
-        backup_groups: that have copies of the superblock, where two are named; else None.
+        backup_groups: the two groups with copies of the superblock, if they are named; else None.
         seed: of all checksums of metadata.
         label: volume name.
     """
@@ -77,17 +77,17 @@ class Superblock:
 
     @property
     def own_block(self) -> int:
-        """The block that the superblock is in."""
+        """Number of the block with the superblock."""
         return OFFSET // self.block_size
 
     @property
     def has_checksums(self) -> bool:
-        """Whether metadata has checksums."""
+        """True if metadata has checksums."""
         return bool(self.ro_compat & METADATA_CSUM)
 
     @property
     def has_shared_blocks(self) -> bool:
-        """Whether files may share blocks."""
+        """True if files may share blocks."""
         return bool(self.ro_compat & SHARED_BLOCKS)
 
     @property
@@ -97,11 +97,11 @@ class Superblock:
 
     @property
     def size(self) -> int:
-        """Of the file system in bytes."""
+        """Length of the file system in bytes."""
         return self.block_count * self.block_size
 
     def has_copy(self, group: int) -> bool:
-        """Whether a group begins with a superblock: all do but in sparse file systems."""
+        """Tells whether a group begins with a superblock: all do, except in sparse file systems."""
         if self.backup_groups is not None:
             return group in (0, *self.backup_groups)
         if group < 2 or not self.ro_compat & _SPARSE:
@@ -110,12 +110,12 @@ class Superblock:
 
 
 def is_superblock(data: bytes) -> bool:
-    """Whether these 1,024 bytes have the mark of one."""
+    """Tells whether these 1,024 bytes have the mark of a superblock."""
     return len(data) == SIZE and data[0x38:0x3A] == _MAGIC.to_bytes(2, "little")
 
 
 def kind_of(data: bytes) -> str:
-    """The name that the features of a superblock stand for, by the rules of `blkid`."""
+    """Gives the name for the features of a superblock, by the rules of `blkid`."""
     compat, incompat, ro_compat = struct.unpack_from("<III", data, 0x5C)
     if incompat & ~_EXT3_INCOMPAT or ro_compat & ~_EXT3_RO_COMPAT:
         return "ext4"
@@ -123,10 +123,10 @@ def kind_of(data: bytes) -> str:
 
 
 def parse_superblock(data: bytes) -> Superblock:
-    """The values in 1,024 bytes that have the mark.
+    """Parses 1,024 bytes that have the mark.
 
     Raises:
-        UnsupportedFormat: features that are not known.
+        UnsupportedFormat: the file system has features that are not known here.
         Damaged: values that make no sense.
     """
     incompat, ro_compat = struct.unpack_from("<II", data, 0x60)

@@ -1,4 +1,4 @@
-"""The file systems of one image by their places: that of ``/``, and those mounted below it."""
+"""File systems of one image by their places: that of ``/``, and those mounted below."""
 
 from __future__ import annotations
 
@@ -7,48 +7,53 @@ from collections.abc import Sequence
 
 from qbackup.base.names import display
 from qbackup.image.disk import ImagePartition, Volume
-from qbackup.image.ext4.filesystem import Ext4
-from qbackup.image.mounts import Mount
+from qbackup.image.filesystem import AnyFileSystem
+from qbackup.image.mount_plan import Mount
 
 _MOUNTS_LIMIT = 24  # each costs a file system in memory; hardened servers mount ten partitions
 
 
-class Mounted:
+class MountTable:
     """File systems by their places. Without partitions there is one, of number 0.
 
     Args:
-        system: that of ``/``.
+        system: the file system of ``/``.
         volumes: the partitions of the disk.
-        chosen: the one that `system` is in; None without partitions.
+        chosen: the partition with `system`; None without partitions.
 
     Attributes:
         root: number of the partition with ``/``.
     """
 
-    def __init__(self, system: Ext4, volumes: Sequence[Volume], chosen: Volume | None) -> None:
+    def __init__(
+        self,
+        system: AnyFileSystem,
+        volumes: Sequence[Volume] = (),
+        chosen: Volume | None = None,
+    ) -> None:
         self.root = 0 if chosen is None else chosen.number
         self._volumes = volumes
         self._systems = {self.root: system}
         self._mounts: dict[str, Mount] = {}
 
-    def system(self, number: int) -> Ext4:
-        """The file system in a partition that was entered."""
+    def system(self, number: int) -> AnyFileSystem:
+        """Gives the file system in a partition that was entered."""
         return self._systems[number]
 
     def is_place(self, path: str) -> bool:
-        """True if something is mounted at exactly this path."""
+        """Tells whether a mount is at exactly this path."""
         return path in self._mounts
 
     def hides(self, path: str) -> bool:
-        """True if something else than the folder itself is found at exactly this path."""
+        """Tells whether a mount hides the folder at exactly this path."""
         return path in self._mounts and not self._mounts[path].note
 
     def add(self, path: str, mount: Mount) -> None:
-        """Mounts something; of two at one place the later one is found, if it is on this disk.
+        """Adds a mount; of two at one place the later one counts, if it is on this disk.
 
         Args:
             path: the place itself, with no symbolic link on the way.
-            mount: what is found there.
+            mount: for that place.
         """
         before = self._mounts.get(path)
         if mount.volume is not None and not mount.obstacle:
@@ -57,7 +62,7 @@ class Mounted:
             self._mounts[path] = dataclasses.replace(mount, path=path)
 
     def _checked(self, path: str, mount: Mount, volume: Volume) -> Mount:
-        """Gives each byte of the disk one place: the same mount, or one that says why not."""
+        """Gives the same mount; one with a reason instead if bytes of the disk had two places."""
         there = {number: place for number, place in self._places().items() if place != path}
         words = volume.words
         if volume.number in there:
@@ -74,7 +79,7 @@ class Mounted:
         return mount
 
     def _places(self) -> dict[int, str]:
-        """Places by the numbers of partitions."""
+        """Gives places by the numbers of partitions."""
         places = {
             mount.volume.number: path
             for path, mount in self._mounts.items()
@@ -82,11 +87,11 @@ class Mounted:
         }
         return {**places, self.root: "/"}
 
-    def enter(self, path: str) -> tuple[int, Ext4] | None:
-        """The partition and file system that begin at a path; None where none does.
+    def enter(self, path: str) -> tuple[int, AnyFileSystem] | None:
+        """Opens the partition that is mounted at a path, for its number and file system; else None.
 
         Raises:
-            PartitionUnreadable: it can't be read.
+            PartitionUnreadable: the partition can't be read.
         """
         mount = self._mounts.get(path)
         if mount is None or mount.note:
@@ -111,7 +116,7 @@ class Mounted:
         return tuple(found)
 
     def notes(self, path: str, below: bool) -> tuple[str, ...]:
-        """See `Image.notes`."""
+        """Gives the notes on mounts at a path or above, and with `below` also below."""
         top = path.rstrip("/") + "/"
         found = []
         for mount in self._mounts.values():

@@ -1,9 +1,9 @@
-"""Mounts of a disk's own system: lines of its `/etc/fstab` and partitions → what is at which path.
+"""Mounts of a disk's own system: lines of its `/etc/fstab` and partitions → mounts by path.
 
-Each partition has one place. A line that gives it a second one or that mounts what is not on this
-disk is not followed, and a note says so where its path is asked for. A folder that is bound to a
-second place is found there where that place is asked for, and not where all is. A partition that is
-not read, or that may be hidden in one, is an error there.
+Each partition has one place. A line with a second place, or with a source on another disk, is not
+followed; requests for that path get a note. A folder that is bound to a second place is found there
+on request, and not in a walk through everything. A place is an error if its partition is not read,
+or may be hidden in one that is not read.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from qbackup.base.errors import Damaged, PartitionUnreadable, UnsupportedFormat
 from qbackup.base.names import display
 from qbackup.image.disk import Volume
-from qbackup.image.ext4.filesystem import Ext4
+from qbackup.image.filesystem import AnyFileSystem
 from qbackup.image.fstab import MountLine, MountSource, parse_source
 from qbackup.image.kinds import WITHOUT_FILES
 
 _NAMED_LIMIT = 3
 _LUKS_NAME = "/dev/mapper/luks-"
-#: What a system calls its first disk; `_own_disks` asks the line of ``/`` first.
+#: Names that systems give to their first disk; the line of ``/`` counts more, see `_own_disks`.
 _FIRST_DISKS = ("sda", "vda", "xvda", "hda", "nvme0n1p", "mmcblk0p", "nbd0p", "loop0p")
 
 #: Places of partitions by their types, where no line names the place and the folder is empty.
@@ -33,15 +33,15 @@ _BY_TYPE = {  # the UAPI group's specification of discoverable partitions; syste
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A place in the tree where something else begins.
+    """A place in the tree that shows another file system, or another folder.
 
     Args:
         path: of the place.
-        source: as `/etc/fstab` has it.
-        volume: the partition that is found there; None if none is.
-        obstacle: why nothing is, though it is or may be on this disk; "" if it is.
-        note: why the line was not followed, where nothing of this disk is missing; else "".
-        folder: path of the folder that is shown here a second time; "" for all but such lines.
+        source: as in `/etc/fstab`.
+        volume: the partition for this place; None without one.
+        obstacle: reason why a source that is on this disk, or may be, is not shown; else "".
+        note: reason why the line was not followed, where nothing of this disk is missing; else "".
+        folder: path of the folder that is shown here a second time; else "".
     """
 
     path: str
@@ -51,11 +51,11 @@ class Mount:
     note: str = ""
     folder: str = ""
 
-    def open(self) -> tuple[int, Ext4]:
-        """The number of the partition that is found there, and its file system.
+    def open(self) -> tuple[int, AnyFileSystem]:
+        """Opens the partition; returns its number and its file system.
 
         Raises:
-            PartitionUnreadable: it can't be read.
+            PartitionUnreadable: the partition can't be read.
         """
         path = display(self.path)
         if self.volume is None or self.obstacle:
@@ -64,7 +64,7 @@ class Mount:
             return self.volume.number, self.volume.open()
         except (Damaged, UnsupportedFormat) as error:
             reason = f"this is {self.volume.words}, which can't be read"
-            if self.volume.is_ext:
+            if self.volume.is_readable:
                 reason += f": {error.reason}"
             raise PartitionUnreadable(reason, file=path) from error
 
@@ -85,24 +85,24 @@ def plan(entries: Sequence[MountLine], volumes: Sequence[Volume], chosen: Volume
 def plan_by_type(
     volumes: Sequence[Volume], chosen: Volume, is_free: Callable[[str], bool]
 ) -> list[Mount]:
-    """Gives a mount for each partition whose type says where it belongs.
+    """Gives a mount for each partition whose type names its place.
 
     Args:
         volumes: all partitions of the disk.
         chosen: the one with ``/``.
-        is_free: tells of a place whether nothing else is found there.
+        is_free: tells whether nothing else is at a place.
     """
     mounts = []
     for volume in volumes:
         path = _BY_TYPE.get(volume.partition.type, "")
         if path and volume is not chosen and is_free(path):
-            obstacle = "" if volume.is_ext else _unreadable(volume)
+            obstacle = "" if volume.is_readable else _unreadable(volume)
             mounts.append(Mount(path, volume.words, volume, obstacle))
     return mounts
 
 
 def _own_disks(entries: Sequence[MountLine], chosen: Volume) -> tuple[str, ...]:
-    """The names that this disk has in device names, as far as its system tells."""
+    """Gives the names that this disk may have in names of devices."""
     for entry in entries:
         source = parse_source(entry.source)
         if entry.path == "/" and source.tag == "DEVICE" and source.number == chosen.number:
@@ -118,11 +118,12 @@ class _Planner:
         self._volumes = volumes
         self._chosen = chosen
         self._own_disks = _own_disks(entries, chosen)
-        self._used = {chosen.number}  # by earlier lines: of two with one UUID the other is taken
-        self._hideouts: str | None = None  # known when it was needed
-        self._claimed: set[int] | None = None  # by any line; known when it was needed
+        self._used = {chosen.number}  # by earlier lines
+        self._hiding: str | None = None  # computed when needed
+        self._claimed: set[int] | None = None  # by any line; computed when needed
 
     def mount(self, entry: MountLine) -> Mount:
+        """Gives the mount of a line."""
         source = parse_source(entry.source)
         found = None if entry.is_bind else self._find(source)
         note = obstacle = ""
@@ -139,6 +140,7 @@ class _Planner:
         return Mount(entry.path, entry.source, found, obstacle, note, folder)
 
     def _find(self, source: MountSource) -> Volume | None:
+        """Finds the partition that is meant; if two have one UUID, each line gets another one."""
         matches = [volume for volume in self._volumes if self._is_meant(volume, source)]
         unused = [volume for volume in matches if volume.number not in self._used]
         return next(iter(unused or matches), None)
@@ -159,7 +161,7 @@ class _Planner:
         return _luks_uuid(source) == content.uuid != "" and content.kind == "crypto_LUKS"
 
     def _likely(self, entry: MountLine, source: MountSource) -> str:
-        """Reason why a device of another name may be a partition of this disk; "" if it is not.
+        """Gives the reason why a device may be on this disk under another name; else "".
 
         Names of disks differ from start to start, and from one kind of name to another. Where the
         line of ``/`` gives this disk a name of the same kind, the other name is another disk's.
@@ -174,12 +176,16 @@ class _Planner:
                 and volume.content.kind not in WITHOUT_FILES
                 and volume.number not in self._claims()
             ):
-                how = f"--partition {volume.number} shows it" if volume.is_ext else "can't be read"
+                how = (
+                    f"--partition {volume.number} shows it"
+                    if volume.is_readable
+                    else "can't be read"
+                )
                 return f"this is {display(entry.source)}, which may be {volume.words}: {how}"
         return ""
 
     def _claims(self) -> set[int]:
-        """Numbers of the partitions that some line means."""
+        """Gives the numbers of the partitions that some line means."""
         if self._claimed is None:
             sources = [parse_source(entry.source) for entry in self._entries]
             self._claimed = {self._chosen.number} | {
@@ -190,23 +196,23 @@ class _Planner:
         return self._claimed
 
     def _hidden(self, entry: MountLine, source: MountSource) -> str:
-        """Reason why a source that was not found may still be on this disk; "" if that can't be."""
+        """Gives the reason why a source that was not found may be on this disk; else ""."""
         if not _can_be_hidden(entry, source):
             return ""
-        if self._hideouts is None:
-            hideouts = [volume.words for volume in self._volumes if volume.may_hide_files()]
-            self._hideouts = ", or in ".join(hideouts[:_NAMED_LIMIT])
-        if not self._hideouts:
+        if self._hiding is None:
+            hiding = [volume.words for volume in self._volumes if volume.may_hide_files()]
+            self._hiding = ", or in ".join(hiding[:_NAMED_LIMIT])
+        if not self._hiding:
             return ""
-        where = self._hideouts
+        where = self._hiding
         return (
             f"this is {display(entry.source)}, which may be in {where}, and that can't be read here"
         )
 
 
 def _obstacle(entry: MountLine, volume: Volume) -> str:
-    """Reason why this partition is not shown at its place; "" where nothing stands against that."""
-    if not volume.is_ext:
+    """Gives the reason why this partition is not shown at its place; else ""."""
+    if not volume.is_readable:
         return _unreadable(volume)
     if entry.subvolume:
         folder = display(entry.subvolume)
@@ -219,14 +225,14 @@ def _unreadable(volume: Volume) -> str:
 
 
 def _luks_uuid(source: MountSource) -> str:
-    """UUID in the name that the installers of Fedora and Qubes give to an opened volume."""
+    """Finds the UUID in the name that installers of Fedora and Qubes give to an opened volume."""
     if source.tag == "OTHER" and source.value.startswith(_LUKS_NAME):
         return source.value.removeprefix(_LUKS_NAME).lower()
     return ""
 
 
 def _can_be_hidden(entry: MountLine, source: MountSource) -> bool:
-    """True of what can be in a volume group, an array, or an encrypted partition."""
+    """Tells whether a source can be in a volume group, an array, or an encrypted partition."""
     if source.tag in ("UUID", "LABEL"):
         return True
     value = source.value if source.tag == "OTHER" else f"/dev/{source.value}"

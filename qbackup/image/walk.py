@@ -1,0 +1,100 @@
+"""A walk through a folder of an image and all folders below.
+
+Each folder is entered once, so no folder that contains itself can make a walk endless, and the
+folders of one file system together are no larger than the file system.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from qbackup.base.errors import Damaged, LimitExceeded, QBackupError
+from qbackup.base.limits import Limits
+from qbackup.base.names import display, encode
+from qbackup.image.faults import OnError, report_fault
+from qbackup.image.node import Node
+from qbackup.image.tree import ImageTree
+
+
+def walk(tree: ImageTree, top: Node, on_error: OnError | None = None) -> Iterator[Node]:
+    """Gives a node and all nodes below, each folder before its content. Follows no links.
+
+    Args:
+        tree: of the image.
+        top: to begin with.
+        on_error: called with the path and the error of a node that is left out; None raises the
+            error.
+    """
+    yield top
+    if top.kind != "folder":
+        return
+    entered = _EnteredFolders(tree, top)
+    names = tree.sorted_names(top, on_error)
+    way, held = [tree.nodes(top, names, on_error)], [len(names)]
+    while way:
+        child = next(way[-1], None)
+        if child is None:
+            way.pop()
+            held.pop()
+            continue
+        if child.kind != "folder":
+            yield child
+            continue
+        fault = entered.fault_of(child) or _too_deep(child, len(way), tree.limits)
+        if fault is not None:
+            report_fault(child.path, fault, on_error)
+            continue
+        entered.add(child)
+        yield child
+        names = tree.sorted_names(child, on_error, sum(held))
+        way.append(tree.nodes(child, names, on_error))
+        held.append(len(names))
+
+
+class _EnteredFolders:
+    """Keeps the folders of a walk, and the room for more.
+
+    Args:
+        tree: of the image.
+        top: the first folder.
+    """
+
+    def __init__(self, tree: ImageTree, top: Node) -> None:
+        self._tree = tree
+        self._seen = {top.key}
+        self._room: dict[int, int] = {}  # bytes that more folders of each partition may have
+        self._take_room(top)
+
+    def add(self, folder: Node) -> None:
+        """Counts a folder as entered."""
+        self._seen.add(folder.key)
+
+    def fault_of(self, folder: Node) -> QBackupError | None:
+        """Gives the reason not to enter a folder; None without one. Asked once for each folder."""
+        room = self._take_room(folder)
+        fault = self._tree.fault_of(folder.path)
+        if fault is not None:
+            return fault
+        path = display(folder.path)
+        if folder.key in self._seen:
+            return Damaged("the folder has a second name, or contains itself", file=path)
+        if room < 0:
+            return Damaged("the folders are larger than the file system", file=path)
+        return None
+
+    def _take_room(self, folder: Node) -> int:
+        number = folder.partition
+        room = self._room.setdefault(number, self._tree.system_of(folder).size)
+        self._room[number] = room - (0 if folder.stat.is_inline else folder.size)
+        return self._room[number]
+
+
+def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:
+    """Gives the error of a path that is too long: it costs memory for each name in the folder."""
+    path = display(folder.path)
+    if depth > limits.depth:
+        return LimitExceeded("the folder is in too many others", limit="depth", file=path)
+    if len(encode(folder.path)) > limits.name:
+        reason = f"the path is longer than {limits.name} bytes"
+        return LimitExceeded(reason, limit="name", file=path)
+    return None
