@@ -9,6 +9,7 @@ from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.base.errors import Damaged, MachineError, Unlockable, Unreadable
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.protocol import UnlockedFormat
+from qbackup.pipeline.opening import ChunkOpening
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import Catalog
 
@@ -69,9 +70,8 @@ class KeyPrefetch:
         try:
             format_ = make_format()
             for chunk in itertools.islice(itertools.chain.from_iterable(seen.values()), count):
-                head = chunk.read_head(format_.head_size)
-                key = format_.file().lock(chunk.name, chunk.index, head).derivation
+                key = ChunkOpening(format_, format_.file(), chunk).derivation
                 if key is not None and key.parameters.work <= most.work:
                     self._pipeline.expect(key)
         except (Damaged, Unlockable, Unreadable, MachineError):
-            return  # told when it is read
+            return  # the same error is reported when the chunk is read

@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.base.events import Data, Event
 from qbackup.crypto.ciphers import Cipher, choose_cipher
 from qbackup.crypto.kdf import Derivation, Deriver, physical_memory
 from qbackup.crypto.romix.tuning import WIDTH, first_pass, kernel_saves
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, fitting
+from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import KeyFuture
+from qbackup.pipeline.opening import ChunkOpening, open_first
 from qbackup.pipeline.parallel import Message, ParallelFiles, Shared, Work
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.session import Session
@@ -165,8 +165,8 @@ class Pipeline:
 
         A chunk's other name is left out: this is asked of many chunks, and each costs a derivation.
         """
-        locked = format_.file().lock(chunk.name, chunk.index, chunk.read_head(format_.head_size))
-        return locked.fits(self.derive(locked.derivation) if locked.derivation else b"")
+        opening = ChunkOpening(format_, format_.file(), chunk)
+        return opening.fits(self._key(opening))
 
     def open_chunk(
         self,
@@ -189,30 +189,23 @@ class Pipeline:
             LimitExceeded: it asks for more than allowed.
             MachineError: this machine can't derive its key.
         """
-        opener = format_.file()
+        decryptor = format_.file()
+
+        def open_one(stored: StoredChunk) -> Data:
+            opening = ChunkOpening(format_, decryptor, stored)
+            return opening.open(
+                self._key(opening),
+                derive=self.derive,
+                read=opening.read,
+                decrypt=self.cipher.decrypt,
+            )
+
         for other in needed:
-            self._open(format_, opener, other)
-        return opener.alone(self._open(format_, opener, chunk), is_last=is_last)
+            open_first(other, open_one)
+        return decryptor.alone(open_first(chunk, open_one), is_last=is_last)
 
-    def _open(self, format_: UnlockedFormat, opener: FileDecryptor, chunk: StoredChunk) -> Data:
-        """The first of the members of a chunk's name that can be believed."""
-        try:
-            return self._open_one(format_, opener, chunk)
-        except (Damaged, LimitExceeded):
-            for other in chunk.others:
-                with contextlib.suppress(Damaged, LimitExceeded):
-                    data = self._open_one(format_, opener, other)
-                    chunk.use(other)
-                    return data
-            raise
-
-    def _open_one(self, format_: UnlockedFormat, opener: FileDecryptor, chunk: StoredChunk) -> Data:
-        locked = opener.lock(chunk.name, chunk.index, chunk.read_head(format_.head_size))
-        key = self.derive(locked.derivation) if locked.derivation is not None else b""
-        locked, key = fitting(locked, key, self.derive)
-        locked.check_key(key)
-        body = chunk.read_body(format_.head_size, format_.room)
-        return locked.open(key, body, chunk.read_hmac(), self.cipher.decrypt)
+    def _key(self, opening: ChunkOpening) -> bytes:
+        return self.derive(opening.derivation) if opening.derivation is not None else b""
 
     def session(
         self, format_: UnlockedFormat, files: Iterable[tuple[Tag, Iterable[StoredChunk]]]

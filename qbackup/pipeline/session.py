@@ -19,19 +19,21 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Generic
 
 from qbackup.base.errors import (
+    FILE_ERRORS,
     Damaged,
     Interrupted,
     LimitExceeded,
     MachineError,
-    NotEnoughMemory,
     QBackupError,
 )
 from qbackup.base.events import Data, Event, Lost
 from qbackup.crypto.ciphers import Cipher
 from qbackup.crypto.kdf import Derivation
-from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, fitting
+from qbackup.formats.protocol import FileDecryptor, UnlockedFormat
+from qbackup.pipeline.demand import Demand
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import ChunkQuota
+from qbackup.pipeline.opening import ChunkOpening, Unwanted, open_first
 from qbackup.pipeline.stage_queue import Item, Queue, Tag, missing
 from qbackup.pipeline.threads import start_daemon
 from qbackup.storage.chunk import StoredChunk
@@ -44,9 +46,9 @@ class Session(Generic[Tag]):
 
     Args:
         files: (tag, chunks in order) of each file; gone through on another thread.
-        format_: how chunks are locked and opened.
+        format_: how chunks are opened.
         pool: derives the keys.
-        decrypt: AES-256-CTR in place.
+        cipher: AES-256-CTR in place.
         window: chunks looked ahead.
         chunks: whole chunks held at once.
         hold_bodies: read whole chunks ahead, as a pipe needs it.
@@ -78,17 +80,16 @@ class Session(Generic[Tag]):
         self._ready: Queue[Tag] = Queue(_READY_LIMIT, self._changed)
         self._holder = ChunkQuota(chunks, lambda: self._is_wanted(self._reading))
         self._reading = 0  # the file whose chunk waits to be held
-        self._unwanted = -1  # files up to this number are done with
-        self._window = window
+        self._demand = Demand(self._changed, window, eager=eager)
         self._eager = eager
         self._past_gaps = past_gaps
-        self._outstanding = 0  # chunks prepared and neither given to the caller nor dropped
-        self._asked = 0  # events that the caller has asked for
         self._in_hand = 0  # bytes held of the chunk that the caller has
-        self._is_waiting = False  # for the last of them
         self._failed: BaseException | None = None  # what ended the session, told for ever
-        self._closed = False
         self._started = False
+
+    @property
+    def _closed(self) -> bool:
+        return self._demand.closed
 
     def __enter__(self) -> Session[Tag]:
         return self
@@ -111,9 +112,11 @@ class Session(Generic[Tag]):
                 self._give_up(item.number)
 
     def _events(self, number: int) -> Iterator[Event]:
-        while self._unwanted < number:
+        while self._demand.unwanted < number:
             self._pool.check_process()
-            item = self._next_event()
+            self._demand.ask()
+            item = self._take()
+            self._demand.answer()
             if item.ends:
                 return
             event, self._in_hand = item.event, item.held
@@ -125,19 +128,10 @@ class Session(Generic[Tag]):
             self._take_back()
 
     def _take_back(self) -> None:
-        """The caller is done with the chunk that it was given last."""
+        """Takes back the room of the chunk that the caller was given last."""
         with self._changed:
             held, self._in_hand = self._in_hand, 0
         self._pool.release(held, self._holder)
-
-    def _next_event(self) -> Item[Tag]:
-        with self._changed:
-            self._asked += 1
-            self._is_waiting = True
-            self._changed.notify_all()
-        item = self._take()
-        self._is_waiting = False
-        return item
 
     def _take(self) -> Item[Tag]:
         if self._failed is not None:
@@ -146,24 +140,16 @@ class Session(Generic[Tag]):
         if item is None:
             raise self._failed or Interrupted("the backup was closed")
         if item.chunk is not None:
-            self._settle()
+            self._demand.settle()
         if item.error is not None:
             self._failed = item.error
             self._pool.release(item.held, self._holder)
             raise item.error
         return item
 
-    def _settle(self) -> None:
-        """A chunk is not outstanding any more."""
-        with self._changed:
-            self._outstanding -= 1
-            self._changed.notify_all()
-
     def _give_up(self, number: int) -> None:
-        """The caller is done with a file; what is left of it is not wanted."""
-        with self._changed:
-            self._unwanted = number
-            self._changed.notify_all()
+        """Notes that the caller is done with a file: what is left of it is not wanted."""
+        self._demand.give_up(number)
         self._pool.wake()
 
     def close(self) -> None:
@@ -177,8 +163,8 @@ class Session(Generic[Tag]):
         self._take_back()  # also when another thread has closed it meanwhile
         if self._closed:
             return
-        self._closed = True
-        self._give_up(self._unwanted)
+        self._demand.closed = True
+        self._give_up(self._demand.unwanted)
         self._drop_all()
 
     def abandon(self) -> None:
@@ -209,7 +195,7 @@ class Session(Generic[Tag]):
                 raise
 
     def _run(self, stage: Callable[[], None]) -> None:
-        """A stage that ends where nobody can be told, as for want of memory, ends the session."""
+        """Runs a stage; one that fails with nobody to report to ends the session."""
         try:
             stage()
         except BaseException as error:
@@ -217,7 +203,7 @@ class Session(Generic[Tag]):
             self._drop_all()
 
     def _is_wanted(self, number: int) -> bool:
-        return not self._closed and number > self._unwanted
+        return self._demand.is_wanted(number)
 
     def _drop(self, item: Item[Tag]) -> None:
         if item.ticket is not None:
@@ -235,65 +221,57 @@ class Session(Generic[Tag]):
         number = -1
         try:
             for number, (tag, chunks) in enumerate(self._files):
-                if not self._coming.put(Item(number, tag=tag)):
+                if not self._coming.put(Item(number, tag=tag)) or not self._ask_for(number, chunks):
                     return
-                expected, opener = 0, self._format.file()
-                for chunk in chunks:
-                    self._wait_for_turn(number)
-                    if not self._is_wanted(number):
-                        self._settle()
-                        break
-                    if self._past_gaps and chunk.index != expected:
-                        self._coming.put(Item(number, event=missing(chunk, expected)))
-                        expected = chunk.index
-                    item = self._prepare(number, opener, chunk, expected)
-                    if not self._coming.put(item):
-                        self._drop(item)
-                        return
-                    if chunk.index != expected:
-                        break
-                    expected += 1
-                self._coming.put(Item(number, opener=opener, ends=True))
             self._coming.put(Item(number + 1, is_last=True))
         except BaseException as error:  # handed over whole, raised where it is waited for
             self._coming.put(Item(number, error=error, is_last=True))
 
-    def _wait_for_turn(self, number: int) -> None:
-        """Waits until the next chunk is near enough to what the caller reads."""
-        with self._changed:
-            while self._is_wanted(number) and self._outstanding >= self._reach():
-                self._changed.wait()
-            self._outstanding += 1
-
-    def _reach(self) -> int:
-        """Chunks that may be outstanding now."""
-        ahead = self._window if self._eager else min(self._window, 2 * max(0, self._asked - 1))
-        return ahead + self._is_waiting
-
-    def _prepare(
-        self, number: int, opener: FileDecryptor, chunk: StoredChunk, expected: int
-    ) -> Item[Tag]:
-        item: Item[Tag] = Item(number, chunk=chunk, opener=opener)
-        try:
+    def _ask_for(self, number: int, chunks: Iterable[StoredChunk]) -> bool:
+        """Asks for the chunks of one file; False when the session was closed."""
+        expected, decryptor = 0, self._format.file()
+        for chunk in chunks:
+            self._demand.wait_for_turn(number)
+            if not self._is_wanted(number):
+                self._demand.settle()
+                break
+            if self._past_gaps and chunk.index != expected:
+                self._coming.put(Item(number, event=missing(chunk, expected)))
+                expected = chunk.index
             if chunk.index != expected:
-                raise missing(chunk, expected).error
-            head = chunk.read_head(self._format.head_size)
-            item.locked = opener.lock(chunk.name, chunk.index, head)
-            if item.locked.derivation is not None:
-                item.ticket = self._pool.start(item.locked.derivation, proves=item.locked.fits)
-            if self._hold_bodies:
-                self._read(item, chunk)
-        except (Damaged, LimitExceeded) as error:
-            item.event = self._lost(chunk, error)
-        return item
+                error = missing(chunk, expected).error
+                self._coming.put(Item(number, chunk=chunk, event=self._lost(chunk, error)))
+                break
+            item: Item[Tag] = Item(number, chunk=chunk, decryptor=decryptor)
+            try:
+                self._begin(item, decryptor, chunk)
+            except (Damaged, LimitExceeded) as fault:
+                item.fault = fault
+            if not self._coming.put(item):
+                self._drop(item)
+                return False
+            expected += 1
+        self._coming.put(Item(number, decryptor=decryptor, ends=True))
+        return True
 
-    def _read(self, item: Item[Tag], chunk: StoredChunk) -> None:
+    def _begin(self, item: Item[Tag], decryptor: FileDecryptor, chunk: StoredChunk) -> None:
+        """Reads a chunk's head and asks for its key; from a pipe reads all of it."""
+        item.ticket = None
+        item.opening = opening = ChunkOpening(self._format, decryptor, chunk)
+        if opening.derivation is not None:
+            item.ticket = self._pool.start(opening.derivation, proves=opening.fits)
+        if self._hold_bodies:
+            with contextlib.suppress(Unwanted):
+                self._read(item, opening, chunk)
+
+    def _read(self, item: Item[Tag], opening: ChunkOpening, chunk: StoredChunk) -> None:
+        """Reads the body when there is room for it. Raises Unwanted if nobody waits any more."""
         self._reading = item.number
         # an empty one, as a stream may end with, is nothing to hold
-        if not chunk.size or self._pool.hold(chunk.size, self._holder):
-            item.held = chunk.size
-            item.body = chunk.read_body(self._format.head_size, self._format.room)
-            item.hmac = chunk.read_hmac()
+        if chunk.size and not self._pool.hold(chunk.size, self._holder):
+            raise Unwanted
+        item.held = chunk.size
+        opening.read()
 
     # Second stage: open
 
@@ -303,10 +281,9 @@ class Session(Generic[Tag]):
             if item.chunk is not None:
                 if not self._is_wanted(item.number):
                     self._drop(item)
-                    self._settle()
+                    self._demand.settle()
                     continue
                 self._open(item, item.chunk)
-                self._try_others(item, item.chunk)
             if item.ends and is_whole and (end := self._finish(item)) is not None:
                 self._ready.put(end)
             is_whole = item.event is None or isinstance(item.event, Data)
@@ -317,49 +294,52 @@ class Session(Generic[Tag]):
             self._ready.wait_for_room()  # the next body is read when this one is under way
 
     def _open(self, item: Item[Tag], chunk: StoredChunk) -> None:
-        if item.event is not None or item.locked is None:
+        if item.event is not None:
             return
         try:
-            key = item.ticket.wait() if item.ticket is not None else b""
-            item.locked, key = fitting(item.locked, key, self._derive)
-            item.locked.check_key(key)
-            if item.body is None:
-                self._read(item, chunk)
-            if item.body is not None:
-                item.event = item.locked.open(key, item.body, item.hmac, self._cipher.decrypt)
-            elif self._is_wanted(item.number):
+            item.event = open_first(chunk, functools.partial(self._open_one, item))
+        except Unwanted:
+            if self._is_wanted(item.number):
                 item.error = Interrupted("the backup was closed")
-        except (Damaged, LimitExceeded, NotEnoughMemory) as error:
+        except FILE_ERRORS as error:
             item.event = self._lost(chunk, error)
         except BaseException as error:  # handed over whole, raised where it is waited for
             item.error = error
-        item.body = None
+        item.opening = None  # and its body
+
+    def _open_one(self, item: Item[Tag], chunk: StoredChunk) -> Data:
+        """Opens the chunk that was prepared, or another member of its name in its place."""
+        if chunk is not item.chunk:
+            self._begin_other(item, chunk)
+        elif item.fault is not None:
+            raise item.fault
+        opening = item.opening
+        if opening is None:
+            raise Unwanted
+        return opening.open(
+            item.ticket.wait() if item.ticket is not None else b"",
+            derive=self._derive,
+            read=lambda: self._read(item, opening, chunk),
+            decrypt=self._cipher.decrypt,
+        )
+
+    def _begin_other(self, item: Item[Tag], other: StoredChunk) -> None:
+        if item.decryptor is None or not self._is_wanted(item.number):
+            raise Unwanted
+        self._pool.release(item.held, self._holder)
+        item.held = 0
+        self._begin(item, item.decryptor, other)
 
     def _derive(self, derivation: Derivation) -> bytes:
-        """A key that nobody asked for ahead."""
+        """Derives a key that nobody asked for ahead."""
         return self._pool.start(derivation).wait()
 
-    def _try_others(self, item: Item[Tag], chunk: StoredChunk) -> None:
-        """Puts another member of its name in the place of a chunk that can't be believed."""
-        for other in chunk.others:
-            if not isinstance(item.event, Lost) or item.opener is None:
-                return
-            if not self._is_wanted(item.number):
-                return
-            self._pool.release(item.held, self._holder)
-            another = self._prepare(item.number, item.opener, other, other.index)
-            self._open(another, other)
-            item.held, item.error = another.held, another.error
-            if not isinstance(another.event, Lost):
-                item.event = another.event
-                chunk.use(other)
-
     def _finish(self, item: Item[Tag]) -> Item[Tag] | None:
-        """What is left at the end of a file whose last chunk was opened."""
-        if item.opener is None or not self._is_wanted(item.number):
+        """Gives what is left at the end of a file whose last chunk was opened."""
+        if item.decryptor is None or not self._is_wanted(item.number):
             return None
         try:
-            event: Event | None = item.opener.finish()
+            event: Event | None = item.decryptor.finish()
         except Damaged as error:
             event = Lost(error.chunk or "", None, error)
         return Item(item.number, event=event) if event is not None else None

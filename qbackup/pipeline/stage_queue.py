@@ -1,4 +1,4 @@
-"""What goes from stage to stage of a session, and the queues between them."""
+"""`Item`, which goes from stage to stage of a session, and the queues between the stages."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from qbackup.base.errors import ChunkMissing
+from qbackup.base.errors import ChunkMissing, QBackupError
 from qbackup.base.events import Event, Lost
 from qbackup.base.names import display
-from qbackup.formats.protocol import FileDecryptor, SealedChunk
+from qbackup.formats.protocol import FileDecryptor
 from qbackup.pipeline.key_request import KeyFuture
+from qbackup.pipeline.opening import ChunkOpening
 from qbackup.pipeline.threads import SIGNAL_SECONDS
 from qbackup.storage.chunk import StoredChunk
 
@@ -23,14 +24,17 @@ Tag = TypeVar("Tag")
 
 @dataclass(slots=True)
 class Item(Generic[Tag]):
-    """What goes from stage to stage: a file begins, a chunk, a file or everything ends.
+    """One thing that goes from stage to stage: a file begins, a chunk, a file or everything ends.
 
     Args:
         number: of the file.
         tag: a file begins.
         chunk: a chunk of it; with what the stages find out, and at last its event.
+        opening: of the chunk, once its head was read.
+        fault: why it can't be opened, found before its turn came.
+        ticket: for its key.
         held: bytes charged for it.
-        opener: of the chunk's file, or of the one that ends.
+        decryptor: of the chunk's file, or of the one that ends.
         ends: the file ends.
         is_last: everything ends, with an error or without.
     """
@@ -38,14 +42,13 @@ class Item(Generic[Tag]):
     number: int
     tag: Tag | None = None
     chunk: StoredChunk | None = None
-    locked: SealedChunk | None = None
+    opening: ChunkOpening | None = None
+    fault: QBackupError | None = None
     ticket: KeyFuture | None = None
-    body: memoryview | None = None
-    hmac: bytes | None = None
     event: Event | None = None
     held: int = 0
     error: BaseException | None = None
-    opener: FileDecryptor | None = None
+    decryptor: FileDecryptor | None = None
     ends: bool = False
     is_last: bool = False
 
@@ -103,7 +106,7 @@ class Queue(Generic[Tag]):
 
 
 def missing(chunk: StoredChunk, expected: int) -> Lost:
-    """The chunks before this one that are not there, from the expected one on."""
+    """Names the chunks before this one that are not there, from the expected one on."""
     name = display(f"{chunk.name.rpartition('.')[0]}.{expected:03d}")
     more = chunk.index - expected - 1
     reason = f"this chunk and the {more} after it are missing" if more > 0 else _MISSING

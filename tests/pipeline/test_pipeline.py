@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ import pytest
 
 from qbackup.base.errors import (
     ChunkDamaged,
+    ChunkMissing,
     Interrupted,
     LimitExceeded,
     MachineError,
@@ -56,6 +57,7 @@ class Chunk(StoredChunk):
         self.asked: list[str] = []
         self.used: list[StoredChunk] = []
         self.on_use = self.used.append
+        self.others: Sequence[Chunk] = ()
 
     def read_head(self, size: int) -> bytes:
         self.asked.append(f"head of {self.name}")
@@ -158,6 +160,16 @@ class TestDamage:
         found = results(Pipeline(Deriver()).run(FORMAT, chunks))
         assert found == [b"%d" % number * 100 for number in range(COUNT)]
         assert bad.used == [whole]
+        assert bytes(Pipeline(Deriver()).open_chunk(FORMAT, bad)) == b"1" * 100
+        assert bad.used == [whole, whole]
+
+    def test_none_takes_the_place_of_a_chunk_that_is_missing(self, chunks: list[Chunk]) -> None:
+        """The file ends at the gap, though the chunk behind it has another member."""
+        chunks[2].others = (Chunk(chunks[2].name, chunks[2].stored),)
+        first, lost = results(Pipeline(Deriver()).run(FORMAT, [chunks[0], *chunks[2:]]))
+        assert first == b"0" * 100
+        assert isinstance(lost, Lost) and isinstance(lost.error, ChunkMissing)
+        assert chunks[2].used == [] and chunks[2].others[0].asked == []
 
     def test_where_no_other_can_be_believed_the_first_error_is_told(
         self, chunks: list[Chunk]

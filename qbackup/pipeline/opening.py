@@ -1,0 +1,110 @@
+"""`ChunkOpening`: the steps from a stored chunk to its plaintext, always in the same order.
+
+The head is read and judged first, then a key is derived for it; only a key that fits lets the body
+be read, and only a body that its HMAC proves is decrypted. Sessions and single chunks open all
+that they open here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qbackup.base.errors import FILE_ERRORS
+from qbackup.base.events import Data
+from qbackup.crypto.ciphers import CtrInPlace
+from qbackup.crypto.kdf import Derivation
+from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, fitting
+from qbackup.storage.chunk import StoredChunk
+
+_NOTHING = memoryview(b"")
+
+
+class Unwanted(Exception):
+    """Nobody waits for a chunk any more, so it is not read."""
+
+
+class ChunkOpening:
+    """One chunk on its way: the head was read, and says which key is needed.
+
+    Args:
+        format_: how chunks are opened.
+        decryptor: of the chunk's file.
+        chunk: which one.
+
+    Raises:
+        ChunkDamaged: the head is no chunk's.
+        LimitExceeded: it asks for more than allowed; no derivation may be started.
+    """
+
+    __slots__ = ("_body", "_chunk", "_format", "_hmac", "_is_read", "_sealed")
+
+    def __init__(
+        self, format_: UnlockedFormat, decryptor: FileDecryptor, chunk: StoredChunk
+    ) -> None:
+        self._format = format_
+        self._chunk = chunk
+        head = chunk.read_head(format_.head_size)
+        self._sealed = decryptor.lock(chunk.name, chunk.index, head)
+        self._is_read = False
+        self._body = _NOTHING
+        self._hmac: bytes | None = None
+
+    @property
+    def derivation(self) -> Derivation | None:
+        """Key to be derived; None where none is: the key is then ``b""``."""
+        return self._sealed.derivation
+
+    def fits(self, key: bytes) -> bool:
+        """Tells by the head if this is the key of the chunk's own name."""
+        return self._sealed.fits(key)
+
+    def read(self) -> None:
+        """Reads body and HMAC: on a pipe as they pass, elsewhere when the key was checked."""
+        self._body = self._chunk.read_body(self._format.head_size, self._format.room)
+        self._hmac = self._chunk.read_hmac()
+        self._is_read = True
+
+    def open(
+        self,
+        key: bytes,
+        *,
+        derive: Callable[[Derivation], bytes],
+        read: Callable[[], None],
+        decrypt: CtrInPlace,
+    ) -> Data:
+        """Checks the key, then reads, verifies and decrypts the body.
+
+        Args:
+            key: that was derived.
+            derive: derives that of the chunk's other name, where the head fits only this one.
+            read: calls `read` when there is room for the body; not called if it was read before.
+            decrypt: AES-256-CTR in place.
+
+        Raises:
+            Damaged: it can't be believed; nothing was released.
+            LimitExceeded: it asks for more than allowed.
+        """
+        sealed, key = fitting(self._sealed, key, derive)
+        sealed.check_key(key)
+        if not self._is_read:
+            read()
+        body, self._body = self._body, _NOTHING
+        return sealed.open(key, body, self._hmac, decrypt)
+
+
+def open_first(chunk: StoredChunk, open_one: Callable[[StoredChunk], Data]) -> Data:
+    """Opens the first of the members of a chunk's name that can be believed.
+
+    Where none can, the first one's error is raised.
+    """
+    try:
+        return open_one(chunk)
+    except FILE_ERRORS:
+        for other in chunk.others:
+            try:
+                data = open_one(other)
+            except FILE_ERRORS:
+                continue
+            chunk.use(other)
+            return data
+        raise
