@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from qbackup.archive.archive import BackupArchive, Passphrase
+    from qbackup.archive.backends import Backends
     from qbackup.archive.chunk import EncryptedChunk
+    from qbackup.archive.estimate import Cost
     from qbackup.archive.file import BackupFile
     from qbackup.archive.qube import Qube
     from qbackup.base.errors import (
@@ -81,6 +83,8 @@ _MODULES = (
     "formats.metadata.settings",
     "archive.qube",
     "archive.archive",
+    "archive.backends",
+    "archive.estimate",
     "image.open",
     "image.copying",
     "image.disk",
@@ -89,6 +93,7 @@ _MODULES = (
 __all__ = [
     "AlreadyPassed",
     "ArchiveDamaged",
+    "Backends",
     "BackupArchive",
     "BackupFile",
     "BackupHeader",
@@ -96,6 +101,7 @@ __all__ = [
     "ChunkDamaged",
     "ChunkMissing",
     "CopyReport",
+    "Cost",
     "Damaged",
     "Device",
     "EncryptedChunk",

@@ -14,7 +14,7 @@ import pytest
 import qbackup
 from qbackup.archive import browse
 from qbackup.base.errors import Damaged, MachineError, NotInBackup
-from qbackup.cli.commands import files
+from qbackup.cli import images
 from tests.commandline import Ended, call, run
 from tests.conftest import MakerFactory
 from tests.faults import become_ordinary
@@ -74,7 +74,7 @@ class TestLs:
         self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(browse, "MEMORY_BLOCKS", 2)
-        monkeypatch.setattr(files, "MEMORY_BLOCKS", 2)
+        monkeypatch.setattr(images, "MEMORY_BLOCKS", 2)
         ended = at(made, "ls", "vault:/", "--spool", tmp_path)
         assert ended.status == 0
         assert re.search(

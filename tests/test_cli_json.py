@@ -14,7 +14,7 @@ import pytest
 
 from qbackup.base.errors import MachineError
 from qbackup.base.report import FileResult, Report
-from qbackup.cli import show
+from qbackup.cli import documents
 from tests import alter, vectorfiles
 from tests.commandline import SAMPLE, SAMPLE_FILE, SMALL, SMALL_SECRET, backup_command, call, run
 from tests.conftest import MakerFactory
@@ -230,7 +230,7 @@ class TestVerifyAndRestore:
         error = MachineError("can't write private.img: No space left on device")
         done = FileResult(qube="vault", name="private.img", status="ok", chunks=1, size=3)
         error.report = Report(files=(done,))
-        assert show.error_document(error, "restore") == {
+        assert documents.error_document(error, "files") == {
             "ok": False,
             "error": "can't write private.img: No space left on device",
             "kind": "MachineError",
