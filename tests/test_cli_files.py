@@ -271,7 +271,7 @@ class TestMistakes:
         for backup in (made / "backup", "https://example.org/backup"):
             ended = call("cp", backup, "vault:/home")
             assert (ended.status, ended.out) == (2, "")
-            assert "say where to copy to: cp BACKUP QUBE:/path DEST" in ended.err
+            assert "name the folder to copy into: cp BACKUP QUBE:/path DEST" in ended.err
 
     def test_a_backup_is_no_image(self, made: Path) -> None:
         ended = call("ls", made / "backup")

@@ -41,8 +41,8 @@ class Cost:
         seconds: time here for all derivations that the limits allow, or for what is done with
             all stored bytes.
         memory: peak memory in bytes.
-        disk: what is written, in bytes, as the list of qubes estimates it; at least what is stored,
-            and no more than that is known while the archive is locked.
+        disk: bytes that will be written, by the estimates in the list of qubes; at least the stored
+            size, and just that while the archive is locked.
     """
 
     members: int
@@ -93,7 +93,7 @@ def estimate(archive: BackupArchive) -> Cost:
 
 @dataclass(frozen=True)
 class _Way:
-    """How the keys with the same parameters are derived here.
+    """The way in which keys with the same parameters are derived here.
 
     Args:
         work: N·r·p of all of them, over how many times as fast as one lane of a backend it goes.

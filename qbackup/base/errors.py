@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _RAISE = (
     "if you trust who made this backup, raise the limit: --limit {} (in the library:"
-    " qbackup.Limits); if not, take it for damaged, or made to do harm"
+    " qbackup.Limits); if not, treat it as damaged, or as made to do harm"
 )
 
 
@@ -63,19 +63,19 @@ class UsageError(QBackupError):
 class NotInBackup(UsageError):
     """A qube or file was asked for that this backup does not hold."""
 
-    advice = "what is in it is shown by: qbackup list BACKUP"
+    advice = "to see what is in it: qbackup list BACKUP"
 
 
 class NotInImage(NotInBackup):
     """A path was asked for that is not in the image."""
 
-    advice = "what is there is shown by: qbackup ls BACKUP QUBE:/FOLDER"
+    advice = "to see what is there: qbackup ls BACKUP QUBE:/FOLDER"
 
 
 class AlreadyPassed(UsageError):
     """The file went by already: a backup read from a pipe gives its files once, in order."""
 
-    advice = "a backup that is a file, and no pipe, gives them in any order"
+    advice = "read the backup from a file instead of a pipe: files can then be read in any order"
 
 
 class FolderArchive(UsageError):
@@ -87,7 +87,7 @@ class FolderArchive(UsageError):
 class SymbolicLink(UsageError):
     """The file is a symbolic link, such as an icon of old backups: no content was stored for it."""
 
-    advice = "the qube's other files are shown by: qbackup list BACKUP"
+    advice = "to see the qube's other files: qbackup list BACKUP"
 
 
 class Unlockable(QBackupError):
@@ -98,8 +98,8 @@ class WrongPassphrase(Unlockable):
     """The passphrase does not fit the backup's header."""
 
     advice = (
-        "if it is certainly right, the front of the backup may be damaged, which looks the same:"
-        " try another copy, or --salvage, which can tell the two apart"
+        "if it is certainly right, the beginning of the backup may be damaged, which looks the"
+        " same: try another copy, or --salvage, which can tell the two apart"
     )
 
 
@@ -110,7 +110,7 @@ class HeaderAltered(Unlockable):
 
 
 class Unreadable(QBackupError):
-    """Not a backup that this program can read. Base of the reasons below."""
+    """This program can't read the backup, or there is none. Base of the reasons below."""
 
 
 class NotABackup(Unreadable):
@@ -203,7 +203,7 @@ class MachineError(QBackupError):
 class NotEnoughMemory(MachineError):
     """A key can't be derived in this machine's memory. Costs the chunk's file, not the others."""
 
-    advice = "end other programs and run it again, with --jobs 1; what is there is kept"
+    advice = "end other programs, and start it again with --jobs 1; files that are done are kept"
 
 
 class Interrupted(QBackupError):

@@ -1,1 +1,1 @@
-"""The command line: arguments, passphrase, reports. It knows no format."""
+"""The command line: arguments, passphrase, reports; nothing here knows a format."""

@@ -169,7 +169,7 @@ def name_argument(text: str) -> str:
 def folder(text: str) -> str:
     """Refuses an empty path."""
     if not text:
-        raise argparse.ArgumentTypeError("it is empty")
+        raise argparse.ArgumentTypeError("the name of the folder is empty")
     return text
 
 

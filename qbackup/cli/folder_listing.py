@@ -72,7 +72,7 @@ class _Listing:
             except Damaged as error:
                 self.errors.append(str(without_traceback(error)))
         if not is_there and not self.errors:
-            raise NotInBackup(f"there is nothing called {display(self.wanted)} in it")
+            raise NotInBackup(f"there is nothing called {display(self.wanted)} in this backup")
 
     def _folders(self) -> Iterator[tuple[BackupFile, str]]:
         """The folder archives that may hold the path, each with its own path."""
@@ -89,8 +89,8 @@ class _Listing:
                 is_there = True
         if others and not is_there:
             raise UsageError(
-                f"{display(self.wanted)}: write QUBE:/path for what is in an image, here"
-                f" {display(others[0])}:/; the backup has no folder archive of this name"
+                f"the backup has no folder {display(self.wanted)}; for files inside an image, write"
+                f" {display(others[0])}:/"
             )
 
     def _is_folder(self, file: BackupFile, base: str) -> bool:

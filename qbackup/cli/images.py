@@ -1,4 +1,4 @@
-"""Paths inside disk images, of a backup or restored: what `ls`, `cp` and `cat` share."""
+"""Paths inside disk images, of a backup or restored, for `ls`, `cp` and `cat`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def place_of(backup: str, name: str | None) -> ImagePlace:
         name: ``QUBE:/path`` or ``QUBE/FILE:/path``; None for an image.
 
     Raises:
-        UsageError: it makes no sense.
+        UsageError: the arguments name no place in an image.
     """
     if name is None:
         return _place_in_file(backup)

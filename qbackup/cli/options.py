@@ -83,7 +83,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parses the arguments. NAMEs may stand anywhere, as in `restore BACKUP -o DIR NAME`.
 
     Raises:
-        UsageError: they make no sense.
+        UsageError: unknown, missing or contradictory arguments.
     """
     parser = build_parser(loaded=arguments)
     options, rest = parser.parse_known_args(arguments)

@@ -192,7 +192,9 @@ def _write_bytes(data: bytes) -> None:
 
 def _write_to_terminal(data: bytes) -> None:
     if b"\0" in data or len(data) >= _TERMINAL_TEXT_LIMIT:
-        raise UsageError("this is no text for a terminal: send it to a file, > NAME")
+        raise UsageError(
+            "the file is no text, so a terminal can't show it: send it to a file, > NAME"
+        )
     from qbackup.base.names import decode, display
 
     with _writing() as stdout:

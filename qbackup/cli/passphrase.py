@@ -95,7 +95,7 @@ def check(request: Request) -> None:
     if request.file is not None and request.command is not None:
         raise UsageError("both --passphrase-file and --passphrase-command are given: name one")
     if request.file is None and request.command is None and len(request.environment) > 1:
-        raise UsageError(f"the environment has {' and '.join(request.environment)}: set one")
+        raise UsageError(f"the environment has {' and '.join(request.environment)}: set only one")
     if request.from_file == "-" and request.stdin_is_backup:
         raise UsageError("standard input can't be the passphrase and the backup at once")
 
@@ -245,7 +245,7 @@ def _from_terminal() -> Iterator[Reading]:
         except EOFError:
             break
         except UnicodeDecodeError:
-            output.print_message("that is not in the characters of this terminal")
+            output.print_message("those characters are not in this terminal's encoding; try again")
             continue
         if text:
             typed = True

@@ -38,7 +38,7 @@ class _Handler:
     traceback. A later signal counts again, in case the first was in vain.
 
     Python drops an exception that is raised where it has no caller, as in the callbacks of its
-    import locks. It then calls `lost`, and an alarm raises the exception again.
+    import locks. Python then calls `lost`, and an alarm raises the exception again.
     """
 
     def __init__(self) -> None:

@@ -54,7 +54,7 @@ def _any_header(archive: BackupArchive) -> BackupHeader | None:
     """The header, authenticated or not; None where salvage found none.
 
     Raises:
-        HeaderAltered: it is not authenticated, and can't be understood.
+        HeaderAltered: the header is not authenticated, and can't be understood.
     """
     from qbackup.base.errors import Unlockable, Unreadable
 

@@ -107,7 +107,7 @@ def _whole(wheel: Path) -> bytes:
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise MachineError(f"{wheel} is damaged: {error}") from error
     if bad is not None:
-        raise MachineError(f"{wheel} is damaged: {bad} in it is not what was packed")
+        raise MachineError(f"{wheel} is damaged: {bad} in it does not match its checksum")
     return data
 
 
@@ -178,7 +178,7 @@ def _put(path: Path, data: bytes, made: list[Path]) -> str:
         os.fsync(file.fileno())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != hashlib.sha256(data).hexdigest():
-        raise MachineError(f"{path} can't be read as it was written: the drive may be failing")
+        raise MachineError(f"{path} does not come back as it was written: the drive may be failing")
     return digest
 
 

@@ -28,11 +28,11 @@ def prepare(path: str) -> None:
     kit = program.parent
     sums = read_sums(kit / SUMS_NAME)
     if not sums:
-        _warn(f"there is no {SUMS_NAME} beside {program.name} to say whether it is undamaged")
+        _warn(f"there is no {SUMS_NAME} beside {program.name}: damage to it can't be noticed")
     elif _checked(program, program.name, sums) is None:
         _warn(
-            f"{program.name} is not what {SUMS_NAME} says it is: it may be damaged, or was changed."
-            " Use another copy of it, if you have one"
+            f"{program.name} does not match {SUMS_NAME}: it is damaged, or was changed. Use another"
+            " copy, if you have one"
         )
     with contextlib.suppress(OSError, MemoryError):  # e.g. there is no room to unpack the wheel
         _use_wheel(kit, sums)
@@ -62,7 +62,7 @@ def _use_wheel(kit: Path, sums: dict[str, str]) -> None:
     for wheel in fitting(sorted((kit / WHEELS_NAME).glob("*.whl"))):
         data = _checked(wheel, f"{WHEELS_NAME}/{wheel.name}", sums)
         if data is None:
-            _warn(f"{wheel.name} is not what {SUMS_NAME} says it is, and is not used")
+            _warn(f"{wheel.name} does not match {SUMS_NAME}, and is not used")
             continue
         place = tempfile.mkdtemp(prefix="qbackup-")
         atexit.register(shutil.rmtree, place, ignore_errors=True)

@@ -120,7 +120,7 @@ def fetch(folder: Path) -> list[Path]:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise MachineError(f"pip can't get {requirement} for {system}: {error}") from error
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no reason is given"])[-1]
             raise MachineError(
                 f"pip can't get {requirement} for {system}: {last}. Without a network:"
                 " --wheels FOLDER with those you have, or --no-wheels for a kit that is slower"

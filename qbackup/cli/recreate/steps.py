@@ -93,8 +93,8 @@ class Steps:
         """Adds a comment on a qube that is referred to and that this script does not make."""
         if name not in ("", DOM0_NAME, *self._choice.names):
             self._comment(
-                f"This script does not make the {role} {display(name)}: it must be there, or write"
-                " another one.",
+                f"This script does not make the {role} {display(name)}: make sure that it is there,"
+                " or write another name.",
                 indent=indent,
             )
 
@@ -118,7 +118,7 @@ class Steps:
                 what = f"the tag {display(tag)}"
                 self._command("try", "qvm-tags", self._name, "add", "--", tag, what=what)
         for part in self._qube.settings.unreadable:
-            self.record_fault(f"its {part} in qubes.xml make no sense")
+            self.record_fault(f"its {part} in qubes.xml can't be understood")
 
     def references(self) -> None:
         """Properties that refer to other qubes, which are all made by now."""
@@ -156,14 +156,14 @@ class Steps:
         lost rule stopped.
         """
         if firewall is None:
-            self._comment("No firewall.xml in the backup: Qubes' default, which lets all through.")
+            self._comment("No firewall.xml in the backup: Qubes' default accepts everything.")
             return
         if isinstance(firewall, QBackupError):
             self._comment(f"Its firewall is lost: {firewall}.")
             self._cut_off()
             return
         before = len(self.losses)
-        self._comment("Its firewall, rule by rule; what none of them matches is dropped.")
+        self._comment("Its firewall, rule by rule; packets that match none of them are dropped.")
         self.lines.append(f"{_INDENT}before=$failed")
         self._command("try", "qvm-firewall", self._name, "del", "--rule-no", "0", what="firewall")
         for rule in firewall:
