@@ -1,6 +1,6 @@
 """Sources of the passphrase: a terminal, a file, a program, or the environment.
 
-It is never an argument, which every process of the machine can read. An option beats the
+A passphrase is never an argument, which every process of the machine can read. An option beats the
 environment; two sources at one level are refused as a mistake.
 """
 
