@@ -11,8 +11,8 @@
             image.read(512)
         backup.restore("out", ["personal"])
 
-What the names below promise: no byte of plaintext leaves this package before the MAC over
-it was checked; a call that returns without raising means that all that was asked for is
+The names below promise: no byte of plaintext leaves this package before the MAC over
+it was checked; after a call that returns without raising, everything that was asked for is
 there and whole; every error is a `QBackupError`.
 """
 
@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
     from qbackup.archive.archive import BackupArchive, Passphrase
+    from qbackup.archive.backends import Backends
     from qbackup.archive.chunk import EncryptedChunk
+    from qbackup.archive.estimate import Cost
     from qbackup.archive.file import BackupFile
     from qbackup.archive.qube import Qube
     from qbackup.base.errors import (
@@ -82,6 +84,8 @@ _MODULES = (
     "formats.metadata.settings",
     "archive.qube",
     "archive.archive",
+    "archive.backends",
+    "archive.estimate",
     "image.node",
     "image.open",
     "image.copying",
@@ -91,6 +95,7 @@ _MODULES = (
 __all__ = [
     "AlreadyPassed",
     "ArchiveDamaged",
+    "Backends",
     "BackupArchive",
     "BackupFile",
     "BackupHeader",
@@ -98,6 +103,7 @@ __all__ = [
     "ChunkDamaged",
     "ChunkMissing",
     "CopyReport",
+    "Cost",
     "Damaged",
     "Device",
     "EncryptedChunk",
@@ -159,8 +165,8 @@ def open(
         limits: bounds on untrusted input.
         jobs: scrypt lanes derived side by side; default: the cores there are.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
-        executor: a `concurrent.futures.Executor` that derives keys besides, on other machines
-            say; see docs/security.md for what it learns. It is not shut down.
+        executor: a `concurrent.futures.Executor` that derives keys too, e.g. on other machines;
+            see docs/security.md for what those learn. `close` does not shut it down.
         executor_jobs: derivations that it is given at once; default: its workers and some more.
         compression_filter: instead of the header's; ``none`` for no compression.
         hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, be it weak.

@@ -25,8 +25,9 @@ from qbackup.archive.qubes import QubeList
 from qbackup.archive.restoring import RestoreJob
 from qbackup.archive.unlock.headerless import ReplaySource
 from qbackup.archive.unlock.opening import Opening
-from qbackup.base.errors import UsageError
+from qbackup.base.errors import LimitExceeded, UsageError
 from qbackup.base.limits import Limits
+from qbackup.base.names import METADATA_PATH
 from qbackup.base.report import OnProgress, Report
 from qbackup.content.filters import choose_filter, decoder_name, other_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
@@ -42,6 +43,8 @@ from qbackup.storage.unpacked import open_backup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from qbackup.archive.backends import Backends
+    from qbackup.archive.estimate import Cost
     from qbackup.image.image import Image
 
 Passphrase: TypeAlias = str | bytes | Callable[[], str | bytes]
@@ -355,20 +358,6 @@ class BackupArchive:
         """The files of all qubes; on a pipe, those that came so far."""
         return self._unlocked_contents.files
 
-    def each_file(self) -> Iterator[BackupFile]:
-        """The files in the archive's order; on a pipe each as it comes, to be read before the next.
-
-        The list of qubes is among them.
-        """
-        return self._files.coming()
-
-    def holds_folder(self, path: str) -> bool:
-        """Tells if the file of this path is a folder archive, by its beginning; on a pipe by name.
-
-        Raises as `BackupFile.entries`.
-        """
-        return self._files.holds_folder(path)
-
     def file(self, name: str) -> BackupFile:
         """The file called ``QUBE/FILE``, or by its path in the archive.
 
@@ -485,3 +474,67 @@ class BackupArchive:
             warnings=self.warnings,
             warn=self._warn,
         )
+
+    # Facts about the archive as a whole, for programs that show or estimate
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Faults of the archive as a whole, in words: `salvaged`, and where it breaks off.
+
+        Only what was looked at is known. After `read_to_end`, or on a seekable archive after any
+        look at its files, that is all of the archive; no chunk is decrypted for it.
+        """
+        error = self.catalog.error
+        if error is None:
+            return self.salvaged
+        advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
+        return (*self.salvaged, f"{error}{advice}")
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """Sentences on what the format of this backup can't promise; none for format 4."""
+        return tuple(self.door.caveats)
+
+    @property
+    def backends(self) -> Backends:
+        """The libraries of this machine that derive keys, decrypt and decompress.
+
+        Raises:
+            MachineError: there is no scrypt on this machine.
+        """
+        from qbackup.archive.backends import Backends
+
+        return Backends.of(self.deriver, self.pipeline)
+
+    def estimate(self) -> Cost:
+        """Measures what a restore of everything will take on this machine; no passphrase needed.
+
+        Reads the first bytes of every chunk and times one small derivation. On a pipe, the whole
+        backup passes.
+        """
+        from qbackup.archive.estimate import estimate
+
+        return estimate(self)
+
+    def iter_files(self) -> Iterator[BackupFile]:
+        """The files of all qubes in the archive's order; on a pipe, each once, as it comes.
+
+        Raises:
+            UsageError: the archive is locked.
+        """
+        self.unlocked()
+        return (file for file in self._files.coming() if file.path != METADATA_PATH)
+
+    def holds_folder(self, file: BackupFile) -> bool:
+        """Tells if a file is a folder archive; reads its beginning where the name is no proof.
+
+        On a pipe the name alone decides, as a file can't be read twice there.
+        """
+        return file.is_folder or self._files.holds_folder(file.path)
+
+    def read_to_end(self) -> None:
+        """Looks through all that is left of the archive, so that `files` and `errors` are complete.
+
+        On a pipe, files that pass in this can't be read any more.
+        """
+        self.catalog.drain()

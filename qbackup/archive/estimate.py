@@ -1,4 +1,4 @@
-"""What a restore will cost on this machine: a measurement and a sum, no promise.
+"""The cost of a restore on this machine: a measurement and a sum, no promise.
 
 In format 4 nearly all of the time goes into key derivations, and what each will take is in the
 clear in the first 96 bytes of its chunk. In format 3 it goes into HMACs and decryption.
@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 
-from qbackup.archive.archive import BackupArchive
 from qbackup.archive.chunk import EncryptedChunk
 from qbackup.base.errors import QBackupError
 from qbackup.base.limits import MIB
@@ -20,28 +19,34 @@ from qbackup.crypto.romix.tuning import TOUCH_SECONDS, kernel_gain
 from qbackup.crypto.scrypt_format import EncryptedHeader, ScryptParameters
 from qbackup.pipeline.pipeline import Pipeline
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.archive.archive import BackupArchive
+
 _PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a second
 _SLOW_PROBE = ScryptParameters(7, 8, 1)  # for pure Python, which would take a minute
 _BASE_MEMORY = 64 * MIB
 _SAMPLE_SIZE = 2 * MIB
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """An estimate from unauthenticated headers.
 
     Args:
+        members: number of members of the archive: chunks, headers, and proofs of chunks.
         chunks: number of chunks in the archive.
         stored_size: their length in bytes.
         unreadable: chunks whose header is damaged.
-        parameters: how many chunks have which scrypt parameters.
+        parameters: scrypt parameters, each with the number of chunks that have them.
         seconds: time here for all derivations that the limits allow, or for what is done with
             all stored bytes.
         memory: peak memory in bytes.
-        disk: what is written, in bytes, as the list of qubes estimates it; at least what is stored,
-            and no more than that is known while the archive is locked.
+        disk: bytes that will be written, by the estimates in the list of qubes; at least the stored
+            size, and just that while the archive is locked.
     """
 
+    members: int
     chunks: int
     stored_size: int
     unreadable: int
@@ -75,12 +80,21 @@ def estimate(archive: BackupArchive) -> Cost:
     held = max((way.memory for way in ways), default=0)
     memory = held + 2 * min(largest, archive.limits.chunk) + _BASE_MEMORY
     disk = max(stored, _listed_size(archive))
-    return Cost(count, stored, unreadable, dict(parameters), seconds, memory, disk)
+    return Cost(
+        members=archive.catalog.member_count(),
+        chunks=count,
+        stored_size=stored,
+        unreadable=unreadable,
+        parameters=dict(parameters),
+        seconds=seconds,
+        memory=memory,
+        disk=disk,
+    )
 
 
 @dataclass(frozen=True)
 class _Way:
-    """How the keys with the same parameters are derived here.
+    """The way in which keys with the same parameters are derived here.
 
     Args:
         work: N·r·p of all of them, over how many times as fast as one lane of a backend it goes.
@@ -105,7 +119,7 @@ def _way(parameters: ScryptParameters, count: int, pipeline: Pipeline, *, slow: 
 
 
 def _listed_size(archive: BackupArchive) -> int:
-    """What the backup says of its qubes' sizes; 0 where that can't be read."""
+    """The sum of the qubes' sizes in qubes.xml; 0 where that can't be read."""
     if not archive.is_unlocked:
         return 0
     with contextlib.suppress(QBackupError):
@@ -133,12 +147,12 @@ def _seconds_per_byte(archive: BackupArchive) -> float:
     """Time of what is done with each stored byte; 0 where that is little beside the keys."""
     try:
         work = archive.door.work(archive.untrusted_header)
-    except QBackupError:  # told when it is unlocked; with salvage there may be no header
+    except QBackupError:  # unlocking reports the error; with salvage there may be no header
         return 0.0
     if work is None:
         return 0.0
     sample = memoryview(bytearray(_SAMPLE_SIZE))
-    work(sample[: _SAMPLE_SIZE // 64])  # what has to be loaded
+    work(sample[: _SAMPLE_SIZE // 64])  # libraries are loaded here, untimed
     start = time.perf_counter()
     work(sample)
     return (time.perf_counter() - start) / _SAMPLE_SIZE

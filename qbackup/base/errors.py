@@ -2,11 +2,11 @@
 
 All of them are QBackupError, which is deliberately not an OSError, EOFError or
 ValueError: code that swallows those must not swallow the news that data is lost.
-Each says what happened, to which file, and what can be done about it. Text that
-came out of a backup is made printable before it goes into a message.
+Each names the event, the file, and a remedy. Text from a backup is made printable
+before it goes into a message.
 
-The classes under QBackupError stand for what the caller can do next, which is also
-what the command line's exit statuses stand for.
+The classes under QBackupError differ in the caller's next step, as the exit statuses
+of the command line do.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _RAISE = (
     "if you trust who made this backup, raise the limit: --limit {} (in the library:"
-    " qbackup.Limits); if not, take it for damaged, or made to do harm"
+    " qbackup.Limits); if not, treat it as damaged, or as made to do harm"
 )
 
 
@@ -37,10 +37,10 @@ class QBackupError(Exception):
     """Base of all errors of this package.
 
     Attributes:
-        reason: what happened, in one sentence, printable.
-        advice: what can be done about it, in one sentence; "" where the reason says it.
-        file: the file of the backup it happened to, as QUBE/FILE or member path; or None.
-        chunk: the member name of the chunk it happened to; or None.
+        reason: the event in one sentence, printable.
+        advice: a remedy in one sentence; "" where the reason names it.
+        file: the file of the backup, as QUBE/FILE or member path; or None.
+        chunk: the member name of the chunk; or None.
     """
 
     advice: str = ""
@@ -63,31 +63,31 @@ class UsageError(QBackupError):
 class NotInBackup(UsageError):
     """A qube or file was asked for that this backup does not hold."""
 
-    advice = "what is in it is shown by: qbackup list BACKUP"
+    advice = "to see what is in it: qbackup list BACKUP"
 
 
 class NotInImage(NotInBackup):
     """A path was asked for that is not in the image."""
 
-    advice = "what is there is shown by: qbackup ls BACKUP QUBE:/FOLDER"
+    advice = "to see what is there: qbackup ls BACKUP QUBE:/FOLDER"
 
 
 class AlreadyPassed(UsageError):
     """The file went by already: a backup read from a pipe gives its files once, in order."""
 
-    advice = "a backup that is a file, and no pipe, gives them in any order"
+    advice = "read the backup from a file instead of a pipe: files can then be read in any order"
 
 
 class FolderArchive(UsageError):
-    """The file is a folder (dom0's home, say), so it has entries() and no single stream."""
+    """The file is a folder, such as dom0's home, so it has entries() and no single stream."""
 
     advice = "restore it: qbackup restore BACKUP QUBE/FOLDER -o DIR"
 
 
 class SymbolicLink(UsageError):
-    """The file is a symbolic link (an old backup's icon, say), so nothing of its own was stored."""
+    """The file is a symbolic link, such as an icon of old backups: no content was stored for it."""
 
-    advice = "the qube's other files are shown by: qbackup list BACKUP"
+    advice = "to see the qube's other files: qbackup list BACKUP"
 
 
 class Unlockable(QBackupError):
@@ -98,8 +98,8 @@ class WrongPassphrase(Unlockable):
     """The passphrase does not fit the backup's header."""
 
     advice = (
-        "if it is certainly right, the front of the backup may be damaged, which looks the same:"
-        " try another copy, or --salvage, which can tell the two apart"
+        "if it is certainly right, the beginning of the backup may be damaged, which looks the"
+        " same: try another copy, or --salvage, which can tell the two apart"
     )
 
 
@@ -110,7 +110,7 @@ class HeaderAltered(Unlockable):
 
 
 class Unreadable(QBackupError):
-    """Not a backup that this program can read. Base of the reasons below."""
+    """This program can't read the backup, or there is none. Base of the reasons below."""
 
 
 class NotABackup(Unreadable):
@@ -159,7 +159,7 @@ class LimitExceeded(Unreadable):
 
 
 class Damaged(QBackupError):
-    """A part of the backup is not what was written: altered, cut off, missing or in disorder."""
+    """A part of the backup was altered, cut off, lost or put in disorder."""
 
     advice = DAMAGED
 
@@ -182,7 +182,7 @@ class Incomplete(QBackupError):
     """A restore or verification ended, but not all that was asked for is there and whole.
 
     Attributes:
-        report: the `Report` that says, file by file, what is and what is not.
+        report: the `Report` with the outcome for each file.
     """
 
     def __init__(self, report: Report) -> None:
@@ -194,7 +194,7 @@ class MachineError(QBackupError):
     """This machine failed: disk full, no permission, a drive that can't be read, no memory.
 
     Attributes:
-        report: what was done until then, when it happened during a restore; else None.
+        report: the outcome until then, for a failure during a restore; else None.
     """
 
     report: Report | None = None
@@ -203,11 +203,11 @@ class MachineError(QBackupError):
 class NotEnoughMemory(MachineError):
     """A key can't be derived in this machine's memory. Costs the chunk's file, not the others."""
 
-    advice = "end other programs and run it again, with --jobs 1; what is there is kept"
+    advice = "end other programs, and start it again with --jobs 1; files that are done are kept"
 
 
 class Interrupted(QBackupError):
-    """Work was asked for from something that has been closed."""
+    """Work was asked for from an object that has been closed."""
 
 
 # These cost a file and not the run.

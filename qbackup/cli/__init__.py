@@ -1,1 +1,1 @@
-"""The command line: thin, and without knowledge of any format."""
+"""The command line: arguments, passphrase, reports; nothing here knows a format."""

@@ -1,4 +1,4 @@
-"""A Dask cluster that helps to derive keys: the extra ``cluster``."""
+"""Connection to a Dask cluster that helps to derive keys: the extra ``cluster``."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Result = TypeVar("Result")
 
 @contextlib.contextmanager
 def connected(address: str | None) -> Iterator[tuple[Executor | None, int | None]]:
-    """An executor on the cluster at this address, and how many workers' threads it has.
+    """Gives an executor on the cluster at this address, and the number of its workers' threads.
 
-    How to encrypt what travels is read from Dask's own configuration.
+    Encryption of the connection is set in Dask's own configuration.
 
     Args:
-        address: of its scheduler; None for no cluster.
+        address: of the cluster's scheduler; None for no cluster.
 
     Raises:
         UsageError: Dask is not installed.
@@ -42,7 +42,7 @@ def connected(address: str | None) -> Iterator[tuple[Executor | None, int | None
         raise UsageError("--dask needs Dask: pip install distributed") from error
 
     class QuickClient(Client):  # type: ignore[misc]
-        """One that does not wait for an answer, twenty seconds long, when it is collected."""
+        """A client without Dask's own `__del__`, which waits twenty seconds for an answer."""
 
         def __del__(self) -> None:
             return
@@ -54,19 +54,19 @@ def connected(address: str | None) -> Iterator[tuple[Executor | None, int | None
     with _quiet():
         try:
             client, threads = _in_time(connect)
-        except Exception as error:  # each kind of address and of network has its own
+        except Exception as error:  # addresses and networks of each kind have their own errors
             raise MachineError(f"can't reach the Dask cluster at {address}: {error}") from error
         try:
             if not threads:
                 raise MachineError(f"the Dask cluster at {address} has no workers")
             yield client.get_executor(), threads
         finally:
-            with contextlib.suppress(Exception):  # it does not answer, and need not
+            with contextlib.suppress(Exception):  # a cluster that does not answer is left alone
                 client.close(timeout=_CLOSE_SECONDS)
 
 
 def _in_time(function: Callable[[], Result]) -> Result:
-    """What a function returns or raises. Who takes the call and says nothing is not waited for."""
+    """Calls a function, and gives up on it after some seconds: a silent server never answers."""
     future: Future[Result] = Future()
 
     def call() -> None:
@@ -85,7 +85,7 @@ def _in_time(function: Callable[[], Result]) -> Result:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No word from Dask and what is below it: what matters of it is told here."""
+    """Switches off all logging within this context: the errors of Dask are reported here."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -1,6 +1,6 @@
-"""The standard streams: what goes where, in which characters, and what if nobody listens.
+"""The standard streams: their contents, their characters, and outputs that nobody reads.
 
-What was asked for goes to standard output, all else that people read to standard error.
+Results go to standard output, everything else that people read to standard error.
 Text gets the encoding that the stream has, and loses what a terminal would obey. Bytes of
 a restored file go out as they are, but made visible when a terminal is at the other end.
 """
@@ -23,12 +23,12 @@ _COLUMNS = 80
 _TERMINAL_TEXT_LIMIT = 1 << 20
 
 
-def ready() -> None:
-    """Puts something in the place of standard streams that were closed from the start.
+def replace_closed_streams() -> None:
+    """Puts the null device in the place of standard streams that were closed from the start.
 
     Otherwise the next file opened would get their numbers, and a child that writes to its
-    standard error would write into that file. Reading such an input gives nothing; writing
-    to such an output fails, as it is what was asked for; standard error goes nowhere.
+    standard error would write into that file. Such an input is empty. Writing to such an output
+    fails, as results would be lost; messages on such a standard error go nowhere.
     """
     for name, mode, flags in (
         ("stdin", "r", os.O_RDONLY),
@@ -41,17 +41,17 @@ def ready() -> None:
             setattr(sys, name, os.fdopen(number, mode, errors="backslashreplace"))
 
 
-def say(text: str) -> None:
-    """Something for people, on standard error. That it can't be written is no reason to fail.
+def print_message(text: str) -> None:
+    """Prints a message for people on standard error. A failure to write it is ignored.
 
     Raises:
         BrokenPipeError: nobody reads any more.
     """
-    tell(sys.stderr, _for(sys.stderr, text) + "\n")
+    write_message(sys.stderr, _for(sys.stderr, text) + "\n")
 
 
-def tell(stream: TextIO, text: str) -> None:
-    """As `say`, exactly this text, into any stream."""
+def write_message(stream: TextIO, text: str) -> None:
+    """Writes exactly this text into any stream, for people, as `print_message` does."""
     try:
         stream.write(text)
         stream.flush()
@@ -63,7 +63,7 @@ def tell(stream: TextIO, text: str) -> None:
 
 @contextlib.contextmanager
 def working(text: str, *, quiet: bool) -> Iterator[None]:
-    """While something takes its time, says so on a terminal, in a line that is taken away then."""
+    """Shows a line on a terminal within this context, for work that takes some seconds."""
     shown = not quiet and sys.stderr.isatty()
     if shown:
         replace_line(sys.stderr, text)
@@ -74,25 +74,25 @@ def working(text: str, *, quiet: bool) -> Iterator[None]:
             replace_line(sys.stderr, "")
 
 
-def show(text: str) -> None:
-    """Something asked for, on standard output.
+def print_result(text: str) -> None:
+    """Prints a result on standard output.
 
     Raises:
         BrokenPipeError: nobody reads any more.
-        MachineError: it can't be written.
+        MachineError: the text can't be written.
     """
     with _writing() as stdout:
         stdout.write(_for(stdout, text) + "\n")
 
 
-def show_styled(text: str) -> None:
-    """As `show`, with a terminal's codes in it: what came from outside was made visible before."""
+def print_styled(text: str) -> None:
+    """Prints a result that has a terminal's codes; text from outside was made visible before."""
     with _writing() as stdout:
         stdout.write(text + "\n")
 
 
 def is_pretty(stream: TextIO) -> bool:
-    """Whether it is a terminal for which `qbackup.cli.pretty` can be loaded and used."""
+    """Tells if the stream is a terminal for which `qbackup.cli.pretty` can be loaded and used."""
     if not stream.isatty() or os.environ.get("TERM", "dumb") in ("dumb", "unknown", ""):
         return False
     from importlib.util import find_spec
@@ -101,18 +101,21 @@ def is_pretty(stream: TextIO) -> bool:
 
 
 def flush() -> None:
-    """Writes what is still held back. Raises as `show`."""
+    """Writes the text that is still held back. Raises as `print_result`."""
     with _writing():
         pass
 
 
 def copier() -> Callable[[bytes], None]:
-    """What writes a file's content to standard output, piece by piece. It raises as `show`."""
+    """A function that writes a file's content to standard output, piece by piece.
+
+    Raises as `print_result`.
+    """
     return _write_to_terminal if sys.stdout.isatty() else _write_bytes
 
 
 def drop(stream: TextIO) -> None:
-    """It can't be written any more: what is still held back goes nowhere, without a word.
+    """Discards the text that is held back for a stream that can't be written any more.
 
     Otherwise the interpreter would try again when it ends, and change the exit status.
     """
@@ -123,22 +126,22 @@ def drop(stream: TextIO) -> None:
 
 
 def encodable(stream: TextIO, text: str) -> str:
-    """The text with escapes for what the stream's encoding does not have."""
+    """The text with escapes for characters that the stream's encoding does not have."""
     encoding = stream.encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def replace_line(stream: TextIO, text: str) -> None:
-    """Puts the text into a terminal's line in the place of what is there; "" takes that away."""
+    """Replaces the terminal's current line by this text; ``""`` clears it."""
     try:
         columns = os.get_terminal_size(stream.fileno()).columns or _COLUMNS
     except (OSError, ValueError):
         columns = _COLUMNS
-    tell(stream, _CLEAR_LINE + fit(encodable(stream, text), columns))
+    write_message(stream, _CLEAR_LINE + fit(encodable(stream, text), columns))
 
 
 def fit(text: str, columns: int) -> str:
-    """As much of the text as one line of a terminal holds: a line that wraps can't be taken away.
+    """The beginning of the text that one line of a terminal holds: a wrapped one can't be cleared.
 
     The last column stays free, as some terminals go to the next line when it is written.
     """
@@ -157,7 +160,7 @@ def _for(stream: TextIO, text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text of several lines, with escapes for what is still invisible in them.
+    """Text of several lines, with escapes for characters that are still invisible in them.
 
     Names from a backup have come through `display` before they became part of the text; names
     from the command line, and the system's own messages, have not.
@@ -171,7 +174,7 @@ def visible(text: str) -> str:
 
 @contextlib.contextmanager
 def _writing() -> Iterator[TextIO]:
-    """Standard output; what was written to it goes out at the end."""
+    """Standard output, which is flushed at the end."""
     try:
         yield sys.stdout
         sys.stdout.flush()
@@ -189,7 +192,9 @@ def _write_bytes(data: bytes) -> None:
 
 def _write_to_terminal(data: bytes) -> None:
     if b"\0" in data or len(data) >= _TERMINAL_TEXT_LIMIT:
-        raise UsageError("this is no text for a terminal: send it to a file, > NAME")
+        raise UsageError(
+            "the file is no text, so a terminal can't show it: send it to a file, > NAME"
+        )
     from qbackup.base.names import decode, display
 
     with _writing() as stdout:

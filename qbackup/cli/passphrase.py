@@ -1,7 +1,7 @@
-"""Where the passphrase comes from: a terminal, a file, a program, or the environment.
+"""Sources of the passphrase: a terminal, a file, a program, or the environment.
 
-Never an argument, which every process of the machine can read. A flag beats the
-environment; two sources at one level are a mistake, not a choice.
+A passphrase is never an argument, which every process of the machine can read. An option beats the
+environment; two sources at one level are refused as a mistake.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COMMAND_VARIABLE = "QBACKUP_PASSPHRASE_COMMAND"
 
 _SIZE_LIMIT = 64 * 1024
 _COMMAND_SECONDS = 300
-_LOOK_SECONDS = 0.1  # between looks whether it has ended
+_LOOK_SECONDS = 0.1  # between two looks at a program that may have ended
 _TRIES = 3
 _TERMINAL = "/dev/tty"
 _OTHER_WAYS = (
@@ -40,7 +40,7 @@ _OTHER_WAYS = (
 
 @dataclass(frozen=True)
 class Request:
-    """What the flags and the environment say. The values are kept out of repr.
+    """The sources that options and environment name. The values are kept out of repr.
 
     Args:
         file: ``--passphrase-file``.
@@ -76,18 +76,18 @@ class Request:
 
     @property
     def is_given(self) -> bool:
-        """Whether a source is named, so that nobody has to be asked."""
+        """True if a source is named, so that no question on the terminal is needed."""
         return self._has_flag or bool(self.environment)
 
 
 def take_environment(environ: MutableMapping[str, str]) -> dict[str, str]:
-    """Takes the variables out of the environment, so that no child gets them."""
+    """Takes the variables out of the environment, so that no child process gets them."""
     names = (VARIABLE, FILE_VARIABLE, COMMAND_VARIABLE)
     return {name: environ.pop(name) for name in names if name in environ}
 
 
 def check(request: Request) -> None:
-    """Refuses what can't be meant, before anything is read.
+    """Refuses contradictory sources, before anything is read.
 
     Raises:
         UsageError: two sources at one level, or standard input for two things.
@@ -95,7 +95,7 @@ def check(request: Request) -> None:
     if request.file is not None and request.command is not None:
         raise UsageError("both --passphrase-file and --passphrase-command are given: name one")
     if request.file is None and request.command is None and len(request.environment) > 1:
-        raise UsageError(f"the environment has {' and '.join(request.environment)}: set one")
+        raise UsageError(f"the environment has {' and '.join(request.environment)}: set only one")
     if request.from_file == "-" and request.stdin_is_backup:
         raise UsageError("standard input can't be the passphrase and the backup at once")
 
@@ -106,7 +106,7 @@ def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
     Args:
         archive: locked.
         request: checked.
-        quiet: don't tell that it takes its time.
+        quiet: show no line while a key is derived.
 
     Raises:
         UsageError: there is no passphrase, or one that can't be a passphrase.
@@ -115,8 +115,8 @@ def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
     last: WrongPassphrase | None = None
     note = ""
     for reading in _readings(request):
-        if reading.note and reading.note != note:  # of one source they are the same
-            output.say(reading.note)
+        if reading.note and reading.note != note:  # the readings of one source have the same note
+            output.print_message(reading.note)
             note = reading.note
         try:
             with output.working("checking the passphrase", quiet=quiet):
@@ -125,7 +125,7 @@ def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
             last = error
             continue
         if reading.remark:
-            output.say(reading.remark)
+            output.print_message(reading.remark)
         return
     raise last or WrongPassphrase("no passphrase was given")
 
@@ -154,7 +154,7 @@ def _checked(text: bytes, what: str) -> bytes:
 
 
 def _called(path: str) -> str:
-    """Words for a passphrase file in messages."""
+    """The words for a passphrase file in messages."""
     return (
         "the passphrase on standard input"
         if path == "-"
@@ -177,7 +177,7 @@ def _read_file(path: str) -> bytes:
 
 
 def _run(command: str) -> bytes:
-    """What the user's program prints. No shell, nothing on its standard input."""
+    """Runs the user's program, without a shell and with an empty input; returns its output."""
     try:
         words = shlex.split(command)
     except ValueError as error:
@@ -200,13 +200,15 @@ def _run(command: str) -> bytes:
 
 
 def _read_output(process: subprocess.Popen[bytes]) -> bytes:
-    """What it has printed when it ends. A child that it leaves behind, an agent say, may keep the
-    pipe open for ever.
+    """Reads the output until the program ends.
+
+    The end of the pipe is no sign of that: a child that the program leaves behind, such as an
+    agent, may keep the pipe open for ever.
     """
     deadline = time.monotonic() + _COMMAND_SECONDS
     data = b""
     while process.stdout is not None:
-        has_ended = process.poll() is not None  # by now it has printed all
+        has_ended = process.poll() is not None  # so all of the output is in the pipe
         left = deadline - time.monotonic()
         if left <= 0:
             raise Unlockable(f"the passphrase command took longer than {_COMMAND_SECONDS} s")
@@ -237,13 +239,13 @@ def _from_terminal() -> Iterator[Reading]:
     typed = False
     for attempt in range(_TRIES):
         if attempt:
-            output.say("that passphrase does not fit; try again (Ctrl-C ends)")
+            output.print_message("that passphrase does not fit; try again (Ctrl-C ends)")
         try:
             text = _ask()
         except EOFError:
             break
         except UnicodeDecodeError:
-            output.say("that is not in the characters of this terminal")
+            output.print_message("those characters are not in this terminal's encoding; try again")
             continue
         if text:
             typed = True
@@ -257,7 +259,7 @@ def _from_terminal() -> Iterator[Reading]:
 def _ask() -> str:
     try:
         return getpass.getpass("Passphrase of the backup: ")
-    except BaseException:  # Ctrl-C, say: what comes next shall not stand beside the prompt
+    except BaseException:  # e.g. Ctrl-C: the next message begins on a line of its own
         with contextlib.suppress(OSError), open(_TERMINAL, "w") as terminal:
             terminal.write("\n")
         raise

@@ -1,7 +1,7 @@
-"""The readings of a passphrase file: which passphrases its bytes can mean, in the order to try.
+"""The readings of a passphrase file: the passphrases that its bytes can mean, in order.
 
 The bytes as they are come first, so whoever has a file that fits never pays for another
-derivation. What follows are the accidents that change a passphrase on its way into a file: white
+derivation. Then follow the accidents that change a passphrase on its way into a file: white
 space at the end of its line, an editor's byte order mark, another encoding than UTF-8, accented
 letters in Unicode's other form. A passphrase of plain ASCII letters has no second reading.
 
@@ -32,13 +32,13 @@ _FORMS: tuple[tuple[Literal["NFC", "NFD"], str], ...] = (
 
 @dataclass(frozen=True)
 class Reading:
-    """One passphrase that a source can mean.
+    """A passphrase that a source can mean.
 
     Args:
         passphrase: the bytes that a key is derived from.
-        remark: what is said where this is the passphrase, a sentence; ``""`` for the bytes as they
+        remark: a sentence for the user where this is the passphrase; ``""`` for the bytes as they
             are.
-        note: what is said before it is tried, a sentence; ``""`` for nothing.
+        note: a sentence for the user before this reading is tried; ``""`` for none.
     """
 
     passphrase: bytes = field(repr=False)
@@ -50,7 +50,7 @@ def readings_of_file(data: bytes, what: str) -> Iterator[Reading]:
     """The passphrases that a file, or a program's output, can mean; each once.
 
     Args:
-        data: all of it.
+        data: the whole content.
         what: the source, for messages.
 
     Raises:
@@ -76,7 +76,7 @@ def readings_of_text(text: bytes, what: str) -> Iterator[Reading]:
     """The passphrases that a typed line can mean: itself, then in Unicode's other forms.
 
     Args:
-        text: as it was typed, not empty.
+        text: the line, not empty.
         what: the source, for messages.
     """
     seen: set[bytes] = set()
@@ -87,7 +87,7 @@ def readings_of_text(text: bytes, what: str) -> Iterator[Reading]:
 
 
 def _texts(data: bytes, what: str) -> Iterator[tuple[str, list[str]]]:
-    """Texts that the bytes can be, each with what was done to get it."""
+    """Texts that the bytes can be, each with the changes that lead to it."""
     utf_16 = _as_utf_16(data)
     if b"\0" not in data:  # the scrypt program reads no further
         yield _decoded(data), []
@@ -144,7 +144,7 @@ def _forms(text: str, what: str) -> Iterator[tuple[bytes, list[str]]]:
 
 
 def _first_line(text: str) -> tuple[str, bool]:
-    """The first line, and whether something other than white space follows."""
+    """The first line; True if more than white space follows."""
     line, *rest = _LINE_END.split(text, maxsplit=1)
     return line, any(part.strip() for part in rest)
 

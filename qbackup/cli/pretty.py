@@ -1,7 +1,7 @@
-"""What a person sees on a terminal where rich is installed: colours, a table, a live progress.
+"""The display on a terminal where rich is installed: colours, a table, a live progress.
 
-Words are those of `show`; here they only get a form. `output.is_pretty` says whether a stream is a
-terminal that can show it; rich itself leaves colours out where ``NO_COLOR`` is set.
+The words are those of the plain output; here they only get a form. `output.is_pretty` decides where
+this is used; rich itself leaves colours out where ``NO_COLOR`` is set.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ _STYLES = (
 
 
 def console(stream: TextIO) -> Console:
-    """One that takes text as it is: nothing in a name is markup, an emoji or a number."""
+    """A console that takes text literally: nothing in a name is markup, an emoji or a number."""
     return Console(file=stream, markup=False, emoji=False, highlight=False, soft_wrap=False)
 
 
 def rendered(stream: TextIO, *parts: RenderableType) -> str:
-    """As it goes to this stream."""
+    """The text of these parts, with the codes for this stream."""
     out = console(stream)
     with out.capture() as capture:
         out.print(*parts, sep="\n")
@@ -57,7 +57,7 @@ def rendered(stream: TextIO, *parts: RenderableType) -> str:
 
 
 def qubes_table(stream: TextIO, rows: Sequence[Sequence[str]]) -> str:
-    """The table of `show.list_rows`, its first row as heads, labels in their colours."""
+    """The table of `qbackup list`: the first row as heads, labels in their colours."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for i, head in enumerate(rows[0]):
         is_size = head == "SIZE"
@@ -96,7 +96,7 @@ def _block(cells: Sequence[Text]) -> RenderableType:
 
 
 def report(stream: TextIO, text: str) -> str:
-    """The report of `show.report_text`, what matters in colours."""
+    """The report of `report_text`, its important lines in colours."""
     lines = [_styled(encodable(stream, line)) for line in visible(text).split("\n")]
     return rendered(stream, Text("\n").join(lines))
 
@@ -111,7 +111,7 @@ def _styled(line: str) -> Text:
 
 
 class LiveProgress:
-    """Tells a person where a restore is, several times a second. Callable, as `ProgressLine`.
+    """A display of how far a restore is, several times a second. Callable, as `ProgressLine`.
 
     Args:
         stream: a terminal.
@@ -134,27 +134,27 @@ class LiveProgress:
         )
 
     def __call__(self, progress: Progress) -> None:
-        """Shows it at the next turn."""
+        """Shows this state at the next refresh."""
         first, self._progress = self._progress is None, progress
         if first:
             with self._unimportant():
                 self._live.start(refresh=True)
 
     def clear(self) -> None:
-        """Takes all of it away, so that other text can be shown."""
+        """Takes the display away, so that other text can be shown."""
         with self._unimportant():
             self._live.stop()
 
     @contextlib.contextmanager
     def _unimportant(self) -> Iterator[None]:
-        """A terminal that went away, as when a connection breaks, is no reason to fail."""
+        """Ignores a terminal that went away, e.g. because a connection broke."""
         try:
             yield
         except OSError:
             drop(self._stream)
 
     def render(self) -> RenderableType:
-        """What is shown now."""
+        """The display at this moment."""
         progress = self._progress
         if progress is None:
             return Text()
@@ -179,7 +179,7 @@ class LiveProgress:
         return Group(*rows)
 
     def _line(self, text: str, style: str = "") -> Text:
-        """One that never takes two."""
+        """A line that is cut where the terminal ends."""
         return Text(text, style=style, no_wrap=True, overflow="ellipsis")
 
 

@@ -1,4 +1,4 @@
-"""Progress on standard error: one line that changes on a terminal, now and then a line else."""
+"""Progress on standard error: on a terminal a line that changes, elsewhere a line now and then."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from typing import Protocol, TextIO
 
 from qbackup.base.report import Progress
-from qbackup.cli.output import encodable, replace_line, tell
+from qbackup.cli.output import encodable, replace_line, write_message
 
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 10.0
@@ -29,19 +29,19 @@ def human_time(seconds: float) -> str:
 
 
 class ShowsProgress(Protocol):
-    """What tells a person where a restore is."""
+    """A display of how far a restore is."""
 
     def __call__(self, progress: Progress) -> None:
-        """Shows it, at once or soon."""
+        """Shows this state, at once or soon."""
         ...
 
     def clear(self) -> None:
-        """Takes away what was shown, so that other text can be."""
+        """Takes the display away, so that other text can be shown."""
         ...
 
 
 class ProgressLine:
-    """Tells a person where a restore is. Callable, as the library wants it."""
+    """A line that shows how far a restore is. Callable, as the library wants it."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -52,8 +52,9 @@ class ProgressLine:
         self._file = ""
 
     def __call__(self, progress: Progress) -> None:
-        """Shows it, if the last time is long enough ago; on a terminal also when a file begins, as
-        its first chunk may take long.
+        """Shows this state, if the last time is long enough ago.
+
+        On a terminal also when a file begins, as its first chunk may take long.
         """
         now = time.monotonic()
         begins = self._terminal and progress.file != self._file
@@ -65,11 +66,11 @@ class ProgressLine:
         if self._terminal:
             replace_line(self._stream, text)
         else:
-            tell(self._stream, encodable(self._stream, f"{text}\n"))
+            write_message(self._stream, encodable(self._stream, f"{text}\n"))
         self._shown = self._terminal
 
     def clear(self) -> None:
-        """Takes the line away, so that other text can be shown."""
+        """Clears the line, so that other text can be shown."""
         if self._shown:
             replace_line(self._stream, "")
             self._shown = False

@@ -1,4 +1,4 @@
-"""Signals that end the program: they unwind it, so that every half-written file is removed."""
+"""Signals that end the program by exceptions, so that every half-written file is removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _AGAIN_SECONDS = 0.01
 
 
 class Terminated(BaseException):
-    """SIGTERM or SIGHUP asks the program to end. Unwinds like KeyboardInterrupt.
+    """SIGTERM or SIGHUP asked the program to end. Unwinds like KeyboardInterrupt.
 
     Attributes:
         number: of the signal.
@@ -34,11 +34,11 @@ class Terminated(BaseException):
 class _Handler:
     """Raises for the first signal of a burst.
 
-    Ctrl-C is often pressed again and again; what unwinds must not be interrupted by that, and
-    must not end in a traceback. A later signal counts again, in case the first was in vain.
+    Ctrl-C is often pressed again and again, which must not interrupt the unwinding nor end it in a
+    traceback. A later signal counts again, in case the first was in vain.
 
-    What is raised where Python has nobody to hand it to, as in the callbacks of its import locks,
-    goes by: `lost` is told, and an alarm then raises it again.
+    Python drops an exception that is raised where it has no caller, as in the callbacks of its
+    import locks. Python then calls `lost`, and an alarm raises the exception again.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class _Handler:
         raise Terminated(number)
 
     def lost(self, unraisable: sys.UnraisableHookArgs) -> None:
-        """See `sys.unraisablehook`."""
+        """Has a dropped exception raised again soon; the hook `sys.unraisablehook`."""
         if isinstance(unraisable.exc_value, KeyboardInterrupt | Terminated):
             self._next = float("-inf")
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
@@ -64,19 +64,19 @@ class _Handler:
             sys.__unraisablehook__(unraisable)
 
     def again(self, number: int, frame: FrameType | None) -> None:
-        """The alarm's handler."""
+        """Raises the exception again; the alarm's handler."""
         self(self._number, frame)
 
 
 @contextlib.contextmanager
 def unwinding(*, is_program: bool) -> Iterator[None]:
-    """Within this context the signals raise, but not those that were ignored before.
+    """Makes the signals raise within this context, but not those that were ignored before.
 
-    Outside the main thread nothing changes: somebody else's program, somebody else's signals.
+    Outside the main thread nothing changes, as signals there belong to another program.
 
     Args:
-        is_program: the whole program ends after this, so nothing is unwound any more;
-            otherwise the signals are what they were.
+        is_program: the whole program ends after this context, so nothing is unwound any more;
+            otherwise the earlier handlers come back.
     """
     before = {}
     handler = _Handler()
@@ -95,17 +95,17 @@ def unwinding(*, is_program: bool) -> Iterator[None]:
         if is_program:
             with contextlib.suppress(ValueError):
                 signal.signal(signal.SIGALRM, signal.SIG_IGN)
-            sys.unraisablehook = _tell_unless_late
+            sys.unraisablehook = _report_unless_late
         for number, old in before.items():
             signal.signal(number, _at_the_end(number) if is_program or old is None else old)
 
 
 def _at_the_end(number: int) -> signal.Handlers:
-    """Ctrl-C once more changes nothing; the others end the program at once, whatever it does."""
+    """The handler while the program ends: Ctrl-C is ignored, other signals end it at once."""
     return signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL
 
 
-def _tell_unless_late(unraisable: sys.UnraisableHookArgs) -> None:
-    """Python shows an OSError for a signal that comes while it is being ignored: of no use here."""
+def _report_unless_late(unraisable: sys.UnraisableHookArgs) -> None:
+    """Drops the OSError that Python shows for a signal that comes while it is being ignored."""
     if not isinstance(unraisable.exc_value, OSError):
         sys.__unraisablehook__(unraisable)

@@ -183,7 +183,7 @@ class TestCommands:
         ended = ask("gzip-published-header", "ls", qube)
         assert (
             ended.status == 2
-            and f"write QUBE:/path for what is in an image, here {qube}/".encode() in ended.stderr
+            and f"for files inside an image, write {qube}/".encode() in ended.stderr
         )
 
 

@@ -14,7 +14,7 @@ import pytest
 import qbackup
 from qbackup.archive import browse
 from qbackup.base.errors import Damaged, MachineError, NotInBackup
-from qbackup.cli.commands import files
+from qbackup.cli import images
 from tests.conftest import MakerFactory
 from tests.maker import BackupMaker, assemble, debugfs, flip_byte, make_ext4, make_gpt
 from tests.maker.collected import PASSPHRASE
@@ -75,7 +75,7 @@ class TestLs:
         self, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(browse, "MEMORY_BLOCKS", 2)
-        monkeypatch.setattr(files, "MEMORY_BLOCKS", 2)
+        monkeypatch.setattr(images, "MEMORY_BLOCKS", 2)
         ended = at(made, "ls", "vault:/", "--spool", tmp_path)
         assert ended.status == 0
         assert re.search(
@@ -276,7 +276,7 @@ class TestMistakes:
         for backup in (made / "backup", "https://example.org/backup"):
             ended = call("cp", backup, "vault:/home")
             assert (ended.status, ended.out) == (2, "")
-            assert "say where to copy to: cp BACKUP QUBE:/path DEST" in ended.err
+            assert "name the folder to copy into: cp BACKUP QUBE:/path DEST" in ended.err
 
     def test_a_backup_is_no_image(self, made: Path) -> None:
         ended = call("ls", made / "backup")

@@ -14,7 +14,7 @@ import pytest
 
 from qbackup.base.errors import MachineError
 from qbackup.base.report import FileResult, Report
-from qbackup.cli import show
+from qbackup.cli import documents
 from tests.conftest import MakerFactory
 from tests.maker import assemble, forged_archive
 from tests.support import alter, vectorfiles
@@ -240,7 +240,7 @@ class TestVerifyAndRestore:
         error = MachineError("can't write private.img: No space left on device")
         done = FileResult(qube="vault", name="private.img", status="ok", chunks=1, size=3)
         error.report = Report(files=(done,))
-        assert show.error_document(error, "restore") == {
+        assert documents.error_document(error, "files") == {
             "ok": False,
             "error": "can't write private.img: No space left on device",
             "kind": "MachineError",

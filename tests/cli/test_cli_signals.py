@@ -210,7 +210,7 @@ class TestSignals:
             finally:
                 threading.Condition().release()  # a RuntimeError, while the interrupt unwinds
 
-        monkeypatch.setattr("qbackup.cli.main._command", command)
+        monkeypatch.setattr("qbackup.cli.main._run_command", command)
         assert main(["info", str(SAMPLE)]) == 130
         assert capsys.readouterr().err == "qbackup: interrupted\n"
 

@@ -186,7 +186,7 @@ class TestR3:
         )
         ended = script(maker.write(tmp_path / "backup"), status=1)
         for part in attributes:
-            assert f"qbackup: work: its {part} in qubes.xml make no sense\n" in ended.err
+            assert f"qbackup: work: its {part} in qubes.xml can't be understood\n" in ended.err
         result = run_script(ended.stdout, tmp_path, str(restored(tmp_path, "work/private.img")))
         assert result.status == 1
         assert NewQubes(result.calls).qubes["work"].properties["memory"] == "500"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from qbackup.cli import main
+from qbackup.cli.commands import list as list_command
 from tests.support import alter
 from tests.support.commandline import (
     SAMPLE,
@@ -93,7 +93,7 @@ class TestMemory:
         def fail(options: object) -> int:
             raise error
 
-        monkeypatch.setitem(main._COMMANDS, "list", fail)
+        monkeypatch.setattr(list_command, "run", fail)
         ended = call("list", SAMPLE, *SAMPLE_KEY)
         assert ended.status == 5
         assert ended.err.startswith(("qbackup: this machine failed: no", "qbackup: out of memory"))

@@ -18,7 +18,7 @@ import pytest
 
 import qbackup
 from qbackup import BackupArchive, LimitExceeded, Limits
-from qbackup.cli.show import report_text
+from qbackup.cli.report import report_text
 from qbackup.crypto.kdf import Derivation
 from qbackup.restore.sinks import NowhereWriter
 from qbackup.restore.tree import TreeRestore

@@ -17,7 +17,7 @@ from typing import Any
 
 import qbackup
 from qbackup import Incomplete, QBackupError, Report
-from qbackup.cli.main import exit_status
+from qbackup.cli.exit_status import exit_status
 from tests.support.commandline import Ended, call, run
 from tests.support.restored import Snapshot, snapshot
 from tests.support.sources import ReadOnly, piped

@@ -1,5 +1,5 @@
-"""The recovery kit: what to store beside a backup, so that Python alone can restore it.
+"""The recovery kit: a folder to keep beside a backup, with which Python alone restores it.
 
-`build` writes the folder, `wheels` fetches the compiled parts and says which fits a machine,
-`start` and `launch` are how the program in it begins.
+`build` writes the folder, `wheels` fetches the compiled parts and finds the one that fits a
+machine, `start` and `launch` start the program in the kit.
 """

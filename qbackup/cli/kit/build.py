@@ -1,4 +1,4 @@
-"""Writes a kit: the program in one file, wheels, a page of instructions, and all their sums."""
+"""Writing of a kit: the program in one file, wheels, a page of instructions, and their sums."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def write_kit(output: str | os.PathLike[str], wheels: str | os.PathLike[str] | N
     """Writes a kit that has wheels for the common systems.
 
     Args:
-        output: the folder; it is made, or has to be without a kit.
-        wheels: a folder to take wheels from; default: they are got by pip.
+        output: the folder; made if it is not there, and refused if it has a kit.
+        wheels: a folder to take wheels from; default: pip gets them.
 
     Returns:
         The folder.
 
     Raises:
-        UsageError: there is a kit already, or no wheels where they should be.
-        MachineError: they can't be had, or the folder can't be written.
+        UsageError: there is a kit already, or no wheel in the folder `wheels`.
+        MachineError: pip can't get the wheels, or the folder can't be written.
     """
     folder = _checked(output)
     with tempfile.TemporaryDirectory(prefix="qbackup-") as scratch:
@@ -75,7 +75,7 @@ def write_kit(output: str | os.PathLike[str], wheels: str | os.PathLike[str] | N
 
 
 def write_plain_kit(output: str | os.PathLike[str]) -> Path:
-    """As `write_kit`, without wheels: slower by half, where Python's OpenSSL does the work."""
+    """Writes a kit without wheels: Python's OpenSSL derives keys then, and is slower by half."""
     return _write(_checked(output), [])
 
 
@@ -95,10 +95,10 @@ def _wheels_in(folder: Path) -> list[Path]:
 
 
 def _whole(wheel: Path) -> bytes:
-    """What is in it. Those for other systems are not tried here, so this is all that is known.
+    """The content of a wheel, checked as an archive: one for another system can't be tried here.
 
     Raises:
-        MachineError: it is damaged.
+        MachineError: the wheel is damaged.
     """
     data = wheel.read_bytes()
     try:
@@ -107,12 +107,12 @@ def _whole(wheel: Path) -> bytes:
     except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as error:
         raise MachineError(f"{wheel} is damaged: {error}") from error
     if bad is not None:
-        raise MachineError(f"{wheel} is damaged: {bad} in it is not what was packed")
+        raise MachineError(f"{wheel} is damaged: {bad} in it does not match its checksum")
     return data
 
 
 def _write(folder: Path, wheels: list[Path]) -> Path:
-    """The sums come last: a kit that was not finished has none."""
+    """Writes all files, the sums last, so that an unfinished kit has none."""
     contents = {PROGRAM_NAME: program(), TEXT_NAME: _text()}
     with _taken_back() as made:
         try:
@@ -132,7 +132,7 @@ def _write(folder: Path, wheels: list[Path]) -> Path:
 
 @contextlib.contextmanager
 def _taken_back() -> Iterator[list[Path]]:
-    """What was made of a kit that can't be finished is removed, and nothing else."""
+    """Removes the files of a kit that can't be finished, and nothing else."""
     made: list[Path] = []
     try:
         yield made
@@ -144,10 +144,10 @@ def _taken_back() -> Iterator[list[Path]]:
 
 
 def _try(path: Path) -> None:
-    """A kit that never ran is none: it must begin here, with nothing but Python, and not complain.
+    """Starts the kit's program with nothing but Python, as a user will have to.
 
     Raises:
-        MachineError: it does not.
+        MachineError: the program fails or complains.
     """
     command = [sys.executable, "-I", "-S", str(path), "--version"]
     try:
@@ -166,7 +166,11 @@ def _try(path: Path) -> None:
 
 
 def _put(path: Path, data: bytes, made: list[Path]) -> str:
-    """Its SHA-256, of what can be read again."""
+    """Writes a file and reads it again; returns the SHA-256.
+
+    Raises:
+        MachineError: other bytes come back.
+    """
     with path.open("xb") as file:  # a drive may hold links that lead elsewhere
         made.append(path)
         file.write(data)
@@ -174,12 +178,12 @@ def _put(path: Path, data: bytes, made: list[Path]) -> str:
         os.fsync(file.fileno())
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != hashlib.sha256(data).hexdigest():
-        raise MachineError(f"{path} can't be read as it was written: the drive may be failing")
+        raise MachineError(f"{path} does not come back as it was written: the drive may be failing")
     return digest
 
 
 def program() -> bytes:
-    """The program and all that it needs, as a file that Python runs (PEP 441)."""
+    """The program and all that it imports, as one file that Python runs (PEP 441)."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         _add(archive, "__main__.py", _MAIN.encode())

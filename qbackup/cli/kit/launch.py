@@ -1,4 +1,4 @@
-"""Starts the program out of its kit: looks whether it is undamaged, and uses a wheel that fits."""
+"""Start of the program in its kit: the program is checked, and a wheel that fits is used."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def prepare(path: str) -> None:
     kit = program.parent
     sums = read_sums(kit / SUMS_NAME)
     if not sums:
-        _warn(f"there is no {SUMS_NAME} beside {program.name} to say whether it is undamaged")
+        _warn(f"there is no {SUMS_NAME} beside {program.name}: damage to it can't be noticed")
     elif _checked(program, program.name, sums) is None:
         _warn(
-            f"{program.name} is not what {SUMS_NAME} says it is: it may be damaged, or was changed."
-            " Use another copy of it, if you have one"
+            f"{program.name} does not match {SUMS_NAME}: it is damaged, or was changed. Use another"
+            " copy, if you have one"
         )
-    with contextlib.suppress(OSError, MemoryError):  # nowhere to unpack it, say
+    with contextlib.suppress(OSError, MemoryError):  # e.g. there is no room to unpack the wheel
         _use_wheel(kit, sums)
 
 
@@ -49,7 +49,7 @@ def read_sums(path: Path) -> dict[str, str]:
 
 
 def _checked(path: Path, name: str, sums: dict[str, str]) -> bytes | None:
-    """What is in a file of the kit; None if it has not the sum that stands there for its name."""
+    """The content of a file of the kit; None if its sum is not the one in the list of sums."""
     try:
         data = path.read_bytes()
     except OSError:
@@ -58,27 +58,27 @@ def _checked(path: Path, name: str, sums: dict[str, str]) -> bytes | None:
 
 
 def _use_wheel(kit: Path, sums: dict[str, str]) -> None:
-    """Unpacks the first wheel that fits and can be loaded; without one it is only slower."""
+    """Unpacks the first wheel that fits and can be loaded; without one the program is slower."""
     for wheel in fitting(sorted((kit / WHEELS_NAME).glob("*.whl"))):
         data = _checked(wheel, f"{WHEELS_NAME}/{wheel.name}", sums)
         if data is None:
-            _warn(f"{wheel.name} is not what {SUMS_NAME} says it is, and is not used")
+            _warn(f"{wheel.name} does not match {SUMS_NAME}, and is not used")
             continue
         place = tempfile.mkdtemp(prefix="qbackup-")
         atexit.register(shutil.rmtree, place, ignore_errors=True)
-        with contextlib.suppress(Exception):  # whatever is wrong with it
-            zipfile.ZipFile(io.BytesIO(data)).extractall(place)  # what was checked
+        with contextlib.suppress(Exception):  # whatever fault the wheel has
+            zipfile.ZipFile(io.BytesIO(data)).extractall(place)  # the bytes that were checked
             if _loads(place):
                 return
 
 
 def _loads(place: str) -> bool:
-    """From now on it is what is imported, if it can be."""
+    """Puts an unpacked wheel on the search path; tells if pycryptodome can be imported from it."""
     sys.path.insert(0, place)
     try:
         import Crypto.Cipher.AES
         import Crypto.Protocol.KDF  # noqa: F401
-    except Exception:  # another C library, no programs from there, a Python that it is too old for
+    except Exception:  # another C library, a folder without execution, a Python that is too old
         sys.path.remove(place)
         for name in [name for name in sys.modules if name.partition(".")[0] == "Crypto"]:
             del sys.modules[name]
@@ -87,7 +87,7 @@ def _loads(place: str) -> bool:
 
 
 def _warn(text: str) -> None:
-    if sys.stderr is not None:  # it may have been closed from the start
+    if sys.stderr is not None:  # closed from the start
         with contextlib.suppress(OSError):
             sys.stderr.write(f"warning: {text}\n")
             sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Start of the kit's program. Every Python 3 can read this file, so an old one can say why not."""
+"""First code of the kit's program. Every Python 3 can read it, so an old one can report its age."""
 
 import sys
 
@@ -9,7 +9,7 @@ def main(run):  # type: ignore[no-untyped-def]
     """Runs the command line; returns the exit status.
 
     Args:
-        run: the command line, called with what prepares it.
+        run: the command line; its argument is called before all else.
     """
     if sys.version_info < OLDEST:
         sys.stderr.write(

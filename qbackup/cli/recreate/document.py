@@ -31,7 +31,7 @@ class Script:
 
     Args:
         text: all of it.
-        losses: what was asked for and is not in it, in sentences.
+        losses: requests that the script can't fulfil, in sentences.
     """
 
     text: str
@@ -48,10 +48,10 @@ def make_script(
     """Writes the script.
 
     Args:
-        choice: the qubes that it makes.
+        choice: the qubes to make.
         firewalls: their rules, by the names that the backup has for them.
-        backup_id: of the backup, for whoever reads the script; None where it has none.
-        restored: the folder with the restored files; None: who runs the script names it.
+        backup_id: of the backup, for readers of the script; None where it has none.
+        restored: the folder with the restored files; None: the user of the script names it.
     """
     writer = _ScriptWriter(choice, firewalls)
     origin = f", from the backup {backup_id}" if backup_id else ""
@@ -161,18 +161,20 @@ class _ScriptWriter:
     def _files(self, steps: Steps, qube: Qube, files: Collection[str]) -> None:
         """Fills volumes and menu from restored files, which are below the qube's old name."""
         if "/" in qube.name or unsafe_reason(qube.name):
-            steps.lose("no folder can have its name, so none of its files was restored")
+            steps.record_fault("no folder can have its name, so none of its files was restored")
             return
         for volume in _VOLUMES:
             image = f"{volume}.img"
             if image in files:
                 steps.image(volume, _restored(qube, image), is_certain=True)
             elif image in qube.required:
-                steps.lose(f"{image} is not in this backup, so its volume {volume} is empty")
+                steps.record_fault(
+                    f"{image} is not in this backup, so its volume {volume} is empty"
+                )
             elif _WHOLE_FOLDER in files:
                 steps.image(volume, _restored(qube, image), is_certain=False)
         if _WHOLE_FOLDER in qube.required and _WHOLE_FOLDER not in files:
-            steps.lose("its files are not in this backup")
+            steps.record_fault("its files are not in this backup")
         if _MENU in files:
             steps.menu(_restored(qube, _MENU))
 

@@ -12,7 +12,7 @@ ABOUT = """\
 #
 # DIR is the folder with the restored files (qbackup restore BACKUP -o DIR).
 # Only new qubes are changed: where a name is taken, that qube is left as it is.
-# No qube is started. At the end, everything that failed was named and the status is 1.
+# No qube is started. Each step that fails is named; the exit status is then 1.
 #
 # Each command is one line. Where a value has line ends or other characters that a screen
 # does not show, the line before sets v1, v2, ... to it, with octal numbers for them.
@@ -73,8 +73,8 @@ set_menu() {
     fi
 }
 
-# Sets what refers to another qube: NAME, property, that qube's name. Where this fails, none is
-# safer than the default one, which may lead to another network.
+# Sets a reference to another qube: NAME, property, that qube's name. If that fails, there is no
+# such qube for NAME, as the default one may lead to another network.
 refer() {
     before=$failed
     try qvm-prefs -- "$1" "$2" "$3"
@@ -84,7 +84,7 @@ refer() {
     fi
 }
 
-# Takes the network from the qube NAME: without its rules everything would be let through.
+# Takes the network from the qube NAME, which would accept everything without its rules.
 cut_off() {
     lost "the firewall of $1 is not what it was, so $1 gets no network"
     try qvm-prefs -- "$1" netvm ''

@@ -48,15 +48,15 @@ _PLAIN = re.compile(r"[A-Za-z0-9_.:+,-]{1,200}", re.ASCII)
 
 
 class Steps:
-    """Lines of a script about one qube, and what could not be put into them.
+    """Lines of a script about one qube, and the faults that they can't mend.
 
     Args:
         qube: as the backup has it.
-        choice: what this qube and others are called then.
+        choice: the new names of this qube and of others.
 
     Attributes:
         lines: of the script.
-        losses: what the script can't do, in sentences.
+        losses: steps that the script can't do, in sentences.
     """
 
     def __init__(self, qube: Qube, choice: ChosenQubes) -> None:
@@ -67,7 +67,7 @@ class Steps:
         self.losses: list[str] = []
 
     def create(self) -> None:
-        """Makes the qube, and lets disposables be based on it, which must come before them."""
+        """Makes the qube, and allows disposables based on it before these are made."""
         label = self._qube.label or DEFAULT_LABEL
         if label not in LABELS:
             self._comment(
@@ -78,7 +78,7 @@ class Steps:
         options = [f"--class={self._qube.klass}", f"--label={label}"]
         template = self._qube.template
         if template is not None:
-            self._tell_origin("template", template, indent="")
+            self._note_origin("template", template, indent="")
             options.append(f"--template={self._choice.new_name(template)}")
         elif self._qube.klass in _BASED_ON_TEMPLATES:
             self._comment("No template is known: this Qubes' default one is taken.", indent="")
@@ -89,12 +89,12 @@ class Steps:
             self._prefs(FOR_DISPOSABLES, value)
             self.lines.append("fi")
 
-    def _tell_origin(self, role: str, name: str, *, indent: str = _INDENT) -> None:
-        """Says of a qube that is referred to where it has to come from."""
+    def _note_origin(self, role: str, name: str, *, indent: str = _INDENT) -> None:
+        """Adds a comment on a qube that is referred to and that this script does not make."""
         if name not in ("", DOM0_NAME, *self._choice.names):
             self._comment(
-                f"This script does not make the {role} {display(name)}: it must be there, or write"
-                " another one.",
+                f"This script does not make the {role} {display(name)}: make sure that it is there,"
+                " or write another name.",
                 indent=indent,
             )
 
@@ -102,7 +102,7 @@ class Steps:
         """Properties that refer to no qube, features and tags."""
         for name, value in self._qube.properties.items():
             if name.replace("-", "_") != name and name.replace("-", "_") in _HANDLED:
-                self.lose(f"the property {display(name)} is not spelled as Qubes does it")
+                self.record_fault(f"the property {display(name)} is not spelled as Qubes does it")
             elif name in _LEFT_OUT:
                 shown = f"{display(name)} = {display(value)}"
                 self._comment(f"Left out: {shown} ({_LEFT_OUT[name]}).")
@@ -118,7 +118,7 @@ class Steps:
                 what = f"the tag {display(tag)}"
                 self._command("try", "qvm-tags", self._name, "add", "--", tag, what=what)
         for part in self._qube.settings.unreadable:
-            self.lose(f"its {part} in qubes.xml make no sense")
+            self.record_fault(f"its {part} in qubes.xml can't be understood")
 
     def references(self) -> None:
         """Properties that refer to other qubes, which are all made by now."""
@@ -128,10 +128,10 @@ class Steps:
                 continue
             new_name = self._choice.new_name(value)
             if value not in ("", DOM0_NAME) and name_fault(new_name) is not None:
-                self.lose(f"its {name} is {display(value)}, which no qube can be called")
+                self.record_fault(f"its {name} is {display(value)}, which no qube can be called")
                 self._prefs(name, "")
                 continue
-            self._tell_origin(name, value)
+            self._note_origin(name, value)
             if name in _TO_NETWORKS:
                 self._command("refer", self._name, name, new_name, what=f"its {name}")
             else:
@@ -150,20 +150,20 @@ class Steps:
                 self.lines.append(f"{_INDENT}#     {command} -- {self._name} {place}")
 
     def firewall(self, firewall: Firewall | None) -> None:
-        """The rules, in their order, in the place of the one that lets everything through.
+        """Sets the rules, in their order, in the place of the one that accepts everything.
 
-        A qube of which a rule is lost gets no network: the rules behind it could let through what
-        that one stopped.
+        A qube that lost a rule gets no network: the rules behind it could accept packets that the
+        lost rule stopped.
         """
         if firewall is None:
-            self._comment("No firewall.xml in the backup: Qubes' default, which lets all through.")
+            self._comment("No firewall.xml in the backup: Qubes' default accepts everything.")
             return
         if isinstance(firewall, QBackupError):
             self._comment(f"Its firewall is lost: {firewall}.")
             self._cut_off()
             return
         before = len(self.losses)
-        self._comment("Its firewall, rule by rule; what none of them matches is dropped.")
+        self._comment("Its firewall, rule by rule; packets that match none of them are dropped.")
         self.lines.append(f"{_INDENT}before=$failed")
         self._command("try", "qvm-firewall", self._name, "del", "--rule-no", "0", what="firewall")
         for rule in firewall:
@@ -177,7 +177,9 @@ class Steps:
     def _rule(self, rule: Rule) -> None:
         unknown = [name for name in rule if name not in _RULE_OPTIONS]
         if unknown:
-            self.lose(f"a firewall rule has an option {display(unknown[0])}, which is not known")
+            self.record_fault(
+                f"a firewall rule has an option {display(unknown[0])}, which is not known"
+            )
             return
         options = [f"{name}={rule[name]}" for name in _RULE_OPTIONS if name in rule]
         self._command(
@@ -187,8 +189,8 @@ class Steps:
     def _cut_off(self) -> None:
         self.lines.append(f"{_INDENT}cut_off {self._name}")
 
-    def lose(self, what: str) -> None:
-        """Something of this qube can't be put into the script."""
+    def record_fault(self, what: str) -> None:
+        """Records a property or step of this qube that can't be put into the script."""
         self.losses.append(visible(f"{display(self._qube.name)}: {what}"))
         self.lines.append(f"{_INDENT}lost {shlex.quote(self.losses[-1])}")
 
@@ -198,7 +200,7 @@ class Steps:
         Args:
             volume: its name.
             path: of the image below the folder with the restored files.
-            is_certain: whether a whole restore has put this image there.
+            is_certain: a whole restore has put this image there.
         """
         file = shlex.quote(path)
         condition = "" if is_certain else f"if is_restored {file}; then "
@@ -215,14 +217,14 @@ class Steps:
         self._command("try", "qvm-prefs", "--", self._name, name, value, what=what)
 
     def _command(self, *texts: str, what: str, indent: str = _INDENT) -> None:
-        """One command on one line, after those that set its variables."""
+        """Adds a command on one line, after the lines that set its variables."""
         words = Words()
         try:
             if texts.count("--") > 1:  # the programs take a value -- for the end of their options
                 raise NoWord
             line = " ".join(words.word(text) for text in texts)
         except NoWord:
-            self.lose(f"{what} can't be given to a program as an argument")
+            self.record_fault(f"{what} can't be given to a program as an argument")
             return
         self.lines += [f"{indent}{each}" for each in (*words.lines, line)]
 

@@ -1,7 +1,7 @@
-"""Any text → a word of a POSIX shell's script that a person can read and that means exactly it.
+"""Words of a POSIX shell's script: any text, in a form that a person can read.
 
-A script is read before it is run, so a word shows all that it holds: one line, and nothing that a
-terminal would obey. What a screen can't show is written in octal, by `printf`.
+A script is read before it is run, so a word shows its whole text: one line, and nothing that a
+terminal would obey. Characters that a screen can't show are written in octal, by `printf`.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ _WIDTH = 98
 
 
 class NoWord(Exception):
-    """A text that no program can be given as an argument: one with a NUL. Inside only."""
+    """A text with a NUL, which can't be an argument of a program. Never leaves this package."""
 
 
 def visible(text: str) -> str:
-    """Our own text with the backup's texts in it, which were made visible before.
+    """The text of a comment; texts from the backup in it were made visible before.
 
-    A text that somebody forgot is made visible here: no line of a comment must end early.
+    A forgotten one is made visible here: no line of a comment must end early.
     """
     return text if display(text).replace("\\\\", "\\") == text else display(text)
 
 
 def comment(text: str, *, indent: str = "") -> list[str]:
-    """Comment lines for a text, see `visible`."""
+    """The text as lines of a comment, see `visible`."""
     text = visible(text)
     lines, line = [], ""
     for word in text.split(" "):

@@ -1,7 +1,4 @@
-"""Completions for shells, and the manual page.
-
-`tests/make_shell.py` makes them out of the parser.
-"""
+"""Completions for shells, and the manual page; `tests/make_shell.py` makes them from the parser."""
 
 from __future__ import annotations
 
@@ -12,5 +9,5 @@ FILES = {"bash": "bash/qbackup", "zsh": "zsh/_qbackup", "fish": "fish/qbackup.fi
 
 
 def completions(shell: str) -> str:
-    """What that shell reads to complete qbackup's arguments."""
+    """The text that a shell reads to complete qbackup's arguments."""
     return files(__name__).joinpath(FILES[shell]).read_text(encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -11,7 +12,9 @@ from qbackup.archive.archive import BackupArchive
 from qbackup.archive.file import BackupFile
 from qbackup.base.errors import Damaged, NotInBackup, UsageError, without_traceback
 from qbackup.base.names import display, within, without_dot
-from qbackup.cli import output, show
+from qbackup.cli import output
+from qbackup.cli.documents import Document, named, to_json, with_errors
+from qbackup.cli.report import print_errors
 from qbackup.content.inner import Entry
 
 _TYPE_BITS = {
@@ -23,25 +26,25 @@ _TYPE_BITS = {
 }
 
 
-def is_place(options: argparse.Namespace) -> bool:
-    """Tells whether `ls` is to show what is in folder archives, and not in an image."""
-    return options.command == "ls" and options.name is not None and ":/" not in options.name
-
-
-def run(archive: BackupArchive, options: argparse.Namespace) -> int:
-    """The command."""
+def print_folder(archive: BackupArchive, options: argparse.Namespace) -> int:
+    """Prints the entries of the folder archives that are asked for; returns the exit status."""
     wanted = options.name.rstrip("/")
     found = _Listing(archive, wanted, recursive=options.recursive)
     if options.json:
         entries = [_document(path, entry) for path, entry in found]
-        errors = {"error": "; ".join(found.errors)} if found.errors else {}
-        output.show(show.to_json({"entries": entries, **errors}))
+        output.print_result(to_json(with_errors({"entries": entries}, found.errors)))
     else:
         for path, entry in found:
-            output.show(_line(path, entry))
-    for text in found.errors:
-        output.say(f"qbackup: {text}")
-    return 1 if found.errors else 0
+            output.print_result(_line(path, entry))
+    return print_errors(found.errors)
+
+
+def local_time(time_ns: int) -> str:
+    """Date and time of day here, in 16 characters, from nanoseconds since 1970."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(time_ns // 10**9))
+    except (OverflowError, ValueError, OSError):  # years that this machine does not have
+        return "?".ljust(16)
 
 
 @dataclass
@@ -49,7 +52,7 @@ class _Listing:
     """The entries of a qube's folder archives that are asked for, as they come.
 
     Attributes:
-        errors: what is wrong with the archives, in words; known at the end.
+        errors: faults of the archives, in words; known at the end.
     """
 
     archive: BackupArchive
@@ -69,14 +72,14 @@ class _Listing:
             except Damaged as error:
                 self.errors.append(str(without_traceback(error)))
         if not is_there and not self.errors:
-            raise NotInBackup(f"there is nothing called {display(self.wanted)} in it")
+            raise NotInBackup(f"there is nothing called {display(self.wanted)} in this backup")
 
     def _folders(self) -> Iterator[tuple[BackupFile, str]]:
-        """The folder archives in which it may be, with what their entries' paths begin with."""
+        """The folder archives that may hold the path, each with its own path."""
         qube = self.wanted.partition("/")[0]
         others, is_there = [], False
-        for file in self.archive.each_file():
-            base = without_dot(self.archive.name_of(file.path))
+        for file in self.archive.iter_files():
+            base = without_dot(file.name)
             if base.partition("/")[0] != qube:
                 continue
             if not self._is_folder(file, base):
@@ -86,14 +89,14 @@ class _Listing:
                 is_there = True
         if others and not is_there:
             raise UsageError(
-                f"{display(self.wanted)}: write QUBE:/path for what is in an image, here"
-                f" {display(others[0])}:/; the backup has no folder archive of this name"
+                f"the backup has no folder {display(self.wanted)}; for files inside an image, write"
+                f" {display(others[0])}:/"
             )
 
     def _is_folder(self, file: BackupFile, base: str) -> bool:
-        """Tells if a file is a folder archive; reads no file but the one that is asked for."""
+        """Tells if a file is a folder archive; reads only a file that is asked for."""
         is_asked_for = base == self.wanted or within(self.wanted, base) is not None
-        return file.is_folder or (is_asked_for and self.archive.holds_folder(file.path))
+        return self.archive.holds_folder(file) if is_asked_for else file.is_folder
 
     def _is_shown(self, path: str, entry: Entry) -> bool:
         if self.recursive:
@@ -108,25 +111,25 @@ def _is_related(base: str, wanted: str) -> bool:
 
 
 def _line(path: str, entry: Entry) -> str:
-    """Shows an entry as `ls -l` does: mode, length, time, name as `cat` takes it."""
+    """A line as `ls -l` writes it: mode, length, time, name as `cat` takes it."""
     mode = stat.filemode(_TYPE_BITS.get(entry.kind, 0) | entry.mode)
     name = display(path)
     if entry.kind == "symlink":
         name += f" -> {display(entry.target)}"
     elif entry.kind == "hardlink":
         name += f" is also {display(entry.target)}"
-    return f"{mode} {entry.size:12} {show.local_time(entry.mtime_ns)} {name}"
+    return f"{mode} {entry.size:12} {local_time(entry.mtime_ns)} {name}"
 
 
-def _document(path: str, entry: Entry) -> show.Document:
+def _document(path: str, entry: Entry) -> Document:
     """An entry of `ls --json`."""
-    document: show.Document = {
-        **show.named("path", path),
+    document: Document = {
+        **named("path", path),
         "kind": entry.kind,
         "size": entry.size,
         "mode": f"{entry.mode:04o}",
         "mtime_ns": entry.mtime_ns,
     }
     if entry.kind in ("symlink", "hardlink"):
-        document |= show.named("target", entry.target)
+        document |= named("target", entry.target)
     return document

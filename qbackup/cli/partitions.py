@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from qbackup.base.names import display
 from qbackup.cli import output
+from qbackup.cli.documents import Document, named
 from qbackup.cli.progress import human_size
-from qbackup.cli.show import Document, named
 from qbackup.image.disk import ImagePartition
 from qbackup.image.image import Image
 from qbackup.image.kinds import READABLE_KINDS
@@ -13,15 +13,15 @@ from qbackup.image.kinds import READABLE_KINDS
 _SHOWN = 20
 
 
-def tell_partitions(image: Image) -> None:
-    """Names the partitions where there are several, a line for each, on standard error."""
+def print_partitions(image: Image) -> None:
+    """Prints a line for each partition on standard error, where there are several."""
     partitions = image.partitions
     if len(partitions) < 2:
         return
     for partition in partitions[:_SHOWN]:
-        output.say(_line(partition))
+        output.print_message(_line(partition))
     if len(partitions) > _SHOWN:
-        output.say(f"and {len(partitions) - _SHOWN} more partitions (--json names all)")
+        output.print_message(f"and {len(partitions) - _SHOWN} more partitions (--json names all)")
 
 
 def _line(partition: ImagePartition) -> str:
@@ -41,7 +41,7 @@ def _line(partition: ImagePartition) -> str:
 
 
 def partition_documents(image: Image) -> list[Document]:
-    """``"partitions"`` of `ls --json` and `cp --json`."""
+    """The list ``"partitions"`` of `ls --json` and `cp --json`."""
     return [_document(partition) for partition in image.partitions]
 
 

@@ -1,0 +1,148 @@
+"""Reports for people: progress, warnings, faults, the outcome of `verify` and `restore`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+
+from qbackup.base.errors import QBackupError
+from qbackup.base.names import display
+from qbackup.base.report import ByteRange, FileResult, Report
+from qbackup.cli import output
+from qbackup.cli.exit_status import EXIT_INCOMPLETE, EXIT_OK
+from qbackup.cli.progress import ProgressLine, ShowsProgress, human_size
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.archive.firewalls import Firewall
+
+_SHOWN = 20
+
+
+@contextlib.contextmanager
+def shown_progress(*, quiet: bool) -> Iterator[ShowsProgress | None]:
+    """Shows progress on standard error within this context; None where nothing is to be shown."""
+    if quiet:
+        yield None
+        return
+    progress = _make_progress()
+    try:
+        yield progress
+    finally:
+        progress.clear()
+
+
+def _make_progress() -> ShowsProgress:
+    if output.is_pretty(sys.stderr):
+        from qbackup.cli.pretty import LiveProgress
+
+        return LiveProgress(sys.stderr)
+    return ProgressLine(sys.stderr)
+
+
+def print_warnings(warnings: Sequence[str]) -> None:
+    """Prints a line for each warning on standard error."""
+    for warning in warnings:
+        output.print_message(f"warning: {warning}")
+
+
+def print_errors(errors: Sequence[str]) -> int:
+    """Prints a line for each error on standard error; returns the exit status."""
+    for error in errors:
+        output.print_message(f"qbackup: {error}")
+    return EXIT_INCOMPLETE if errors else EXIT_OK
+
+
+def firewall_errors(firewalls: Mapping[str, Firewall]) -> list[str]:
+    """The reasons why rules can't be had, one sentence for each qube."""
+    return [str(error) for error in firewalls.values() if isinstance(error, QBackupError)]
+
+
+def print_report(
+    options: argparse.Namespace, report: Report, progress: ShowsProgress | None
+) -> int:
+    """Prints the final report of `verify` or `restore`; returns the exit status."""
+    if progress is not None:
+        progress.clear()
+    print_warnings(report.warnings)
+    if options.json:
+        from qbackup.cli.documents import report_document, to_json
+
+        output.print_result(to_json(report_document(report)))
+    elif output.is_pretty(sys.stdout):
+        from qbackup.cli import pretty
+
+        output.print_styled(pretty.report(sys.stdout, report_text(report)))
+    else:
+        output.print_result(report_text(report))
+    return EXIT_OK if report.ok else EXIT_INCOMPLETE
+
+
+def report_text(report: Report, *, stopped: bool = False) -> str:
+    """The final report: everything that is not whole, then the sum.
+
+    Args:
+        report: the outcome for each file.
+        stopped: the command did not come to its end, so even a good report is no success.
+    """
+    lines = []
+    for result in report.files:
+        name = display(f"{result.qube}/{result.name}" if result.qube else result.name)
+        lines += [f"{name}: {note}" for note in result.notes]
+        if not result.ok:
+            lines.append(f"{result.status.upper()}  {name}: {result.error}")
+            lines += _damage_lines(result)
+    lines += _archive_lines(report)
+    lines += [f"what to do: {text}" for text in ([] if stopped else report.advice)]
+    return "\n".join([*lines, _sum(report, stopped=stopped)])
+
+
+def _sum(report: Report, *, stopped: bool) -> str:
+    good = [result for result in report.files if result.ok]
+    total = human_size(sum(result.size for result in good))
+    bad = len(report.files) - len(good)
+    kept = sum(result.status == "kept" and bool(result.qube) for result in good)
+    if kept:
+        total += f"; {kept} of them there before, and read again"
+    if stopped:
+        return f"STOPPED BEFORE THE END: {bad} not whole, {len(good)} whole ({total})."
+    if report.ok:
+        return f"All {len(good)} files are there, verified and whole ({total})."
+    return f"NOT EVERYTHING IS THERE: {bad} not whole, {len(good)} whole ({total})."
+
+
+def _damage_lines(result: FileResult) -> list[str]:
+    """The losses of a damaged file, where they were looked for."""
+    others = [chunk for chunk in result.lost_chunks if chunk != result.error]
+    lines = [f"    lost too: {chunk}" for chunk in _some(others)]
+    if result.ranges:
+        of = " of the archive that it is stored in" if result.unplaced else ""
+        lines.append(f"    bytes{of}: {', '.join(_some([_range(r) for r in result.ranges]))}")
+    if result.unplaced and result.kept_as:
+        lines.append(
+            "    its beginning is lost, and with it the places of its bytes: what was kept is no"
+            " image, but tools that search for files in raw data can read it"
+        )
+    if result.kept_as:
+        lines.append(f"    what could be verified was kept as {display(result.kept_as)}")
+    return lines
+
+
+def _range(part: ByteRange) -> str:
+    return f"{part.start}-{'?' if part.end is None else part.end} {part.state}"
+
+
+def _some(texts: Sequence[str]) -> list[str]:
+    """The first of the texts, as many as people want to read."""
+    more = len(texts) - _SHOWN
+    return [*texts[:_SHOWN], *([f"{more} more (see --json)"] if more > 0 else [])]
+
+
+def _archive_lines(report: Report) -> list[str]:
+    """Faults of the archive as a whole; the last may be a limit and no damage."""
+    lines = [f"DAMAGED  the archive: {error}" for error in report.errors]
+    if report.archive_limit:
+        lines[-1] = f"LIMIT  the archive: {report.errors[-1]}"
+    return lines

@@ -1,0 +1,113 @@
+"""Opening and unlocking of the backup that a command works on."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+from qbackup.base.errors import Damaged, Unreadable, UsageError
+from qbackup.cli import output
+
+TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from typing import BinaryIO
+
+    from qbackup.archive.archive import BackupArchive
+    from qbackup.cli.passphrase import Request
+
+
+@contextlib.contextmanager
+def unlocked(options: argparse.Namespace, *, whole: bool = False) -> Iterator[BackupArchive]:
+    """Opens and unlocks the backup, and reads its list of qubes.
+
+    Args:
+        options: of the command line.
+        whole: all of the backup is going to be read, so keys are derived ahead for that.
+    """
+    from qbackup.cli.cluster import connected
+    from qbackup.cli.passphrase import unlock
+
+    request = passphrase_request(options)
+    with (
+        connected(getattr(options, "dask", None)) as (executor, jobs),
+        open_backup(options, executor, jobs) as archive,
+    ):
+        if whole:
+            archive.expect_all()
+        else:
+            archive.expect_list()
+        unlock(archive, request, quiet=options.quiet)
+        print_backends(options, archive)
+        _read_metadata(options, archive)
+        yield archive
+
+
+def open_backup(
+    options: argparse.Namespace, executor: Executor | None = None, executor_jobs: int | None = None
+) -> BackupArchive:
+    """Opens the backup, without unlocking it; ``-`` is standard input.
+
+    Raises:
+        UsageError: standard input is a terminal.
+    """
+    from qbackup.archive.archive import BackupArchive
+
+    source: str | BinaryIO = options.backup
+    if source == "-":
+        if sys.stdin.isatty():
+            raise UsageError("standard input is a terminal: send the backup to it, < BACKUP")
+        source = getattr(sys.stdin.buffer, "raw", sys.stdin.buffer)  # no lock at the end
+    return BackupArchive(
+        source,
+        jobs=options.jobs,
+        memory=options.memory,
+        executor=executor,
+        executor_jobs=executor_jobs,
+        compression_filter=options.compression_filter,
+        hmac_algorithm=options.hmac_algorithm,
+        salvage=options.salvage,
+        limits=options.limits,
+    )
+
+
+def passphrase_request(options: argparse.Namespace) -> Request:
+    """Checks what options and environment say about the passphrase, and clears the environment."""
+    from qbackup.cli.passphrase import Request, check, take_environment
+
+    request = Request(
+        file=options.passphrase_file,
+        command=options.passphrase_command,
+        environment=take_environment(os.environ),
+        stdin_is_backup=options.backup == "-",
+    )
+    check(request)
+    return request
+
+
+def _read_metadata(options: argparse.Namespace, archive: BackupArchive) -> None:
+    """Reads qubes.xml; a fault of it is reported by what the command does next."""
+    with (
+        output.working("reading the list of qubes", quiet=options.quiet),
+        contextlib.suppress(Damaged, Unreadable),
+    ):
+        _ = archive.metadata
+
+
+def print_backends(options: argparse.Namespace, archive: BackupArchive) -> None:
+    """Names the libraries that do the work, where asked for; warns where they are slow."""
+    backends = archive.backends
+    if options.verbose:
+        names = ", ".join(backends.key_derivation)
+        output.print_message(f"key derivation: {names}; AES: {backends.cipher}")
+        output.print_message(f"lanes side by side: {backends.jobs}")
+        kernel = "used when it is ready" if backends.has_kernel else "not installed"
+        output.print_message(f"lane kernel: {kernel}; gzip: {backends.gzip}")
+    if backends.is_slow:
+        output.print_message(
+            "warning: only the slow pure-Python key derivation can be loaded here, which takes"
+            " minutes or hours for each chunk; install pycryptodome"
+        )
