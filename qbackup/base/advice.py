@@ -1,4 +1,4 @@
-"""Sentences on what can be done, which errors and reports have in common."""
+"""Sentences of advice that errors and reports have in common."""
 
 from __future__ import annotations
 

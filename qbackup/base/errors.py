@@ -2,11 +2,11 @@
 
 All of them are QBackupError, which is deliberately not an OSError, EOFError or
 ValueError: code that swallows those must not swallow the news that data is lost.
-Each says what happened, to which file, and what can be done about it. Text that
-came out of a backup is made printable before it goes into a message.
+Each names the event, the file and a remedy. Text that came out of a backup is made
+printable before it goes into a message.
 
-The classes under QBackupError stand for what the caller can do next, which is also
-what the command line's exit statuses stand for.
+Each class directly under QBackupError stands for one thing that the caller can do next.
+The command line has an exit status for each of them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RAISE = (
 
 
 def _short(value: int) -> str:
-    """A number that is no smaller, as `--limit` takes it: with a suffix where it is large."""
+    """Writes a number for `--limit`: rounded up, and with a suffix where it is large."""
     for suffix, shift in (("T", 40), ("G", 30), ("M", 20)):
         rounded = -(-value >> shift)
         if rounded > 1 and (value >> shift >= 10 or value == rounded << shift):
@@ -37,10 +37,10 @@ class QBackupError(Exception):
     """Base of all errors of this package.
 
     Attributes:
-        reason: what happened, in one sentence, printable.
-        advice: what can be done about it, in one sentence; "" where the reason says it.
-        file: the file of the backup it happened to, as QUBE/FILE or member path; or None.
-        chunk: the member name of the chunk it happened to; or None.
+        reason: the event, in one sentence, printable.
+        advice: the remedy, in one sentence; "" where the reason names it.
+        file: the file concerned, as QUBE/FILE or member path; or None.
+        chunk: the member name of the chunk concerned; or None.
     """
 
     advice: str = ""
@@ -73,7 +73,7 @@ class NotInImage(NotInBackup):
 
 
 class AlreadyPassed(UsageError):
-    """The file went by already: a backup read from a pipe gives its files once, in order."""
+    """The file has already passed: a backup read from a pipe gives its files once, in order."""
 
     advice = "a backup that is a file, and no pipe, gives them in any order"
 
@@ -110,15 +110,15 @@ class HeaderAltered(Unlockable):
 
 
 class Unreadable(QBackupError):
-    """Not a backup that this program can read. Base of the reasons below."""
+    """The input is no backup that this program can read. Base of the reasons below."""
 
 
 class NotABackup(Unreadable):
-    """There is no Qubes backup here."""
+    """The input is no Qubes backup."""
 
 
 class UnsupportedFormat(Unreadable):
-    """A version, filter or algorithm that this program does not have."""
+    """The backup needs a version, filter or algorithm that this program does not have."""
 
 
 class PartitionUnreadable(UnsupportedFormat):
@@ -159,7 +159,7 @@ class LimitExceeded(Unreadable):
 
 
 class Damaged(QBackupError):
-    """A part of the backup is not what was written: altered, cut off, missing or in disorder."""
+    """A part of the backup is not as written: altered, cut off, missing or in disorder."""
 
     advice = DAMAGED
 
@@ -179,10 +179,10 @@ class ArchiveDamaged(Damaged):
 
 
 class Incomplete(QBackupError):
-    """A restore or verification ended, but not all that was asked for is there and whole.
+    """A restore or verification ended, but not all requested files are there and whole.
 
     Attributes:
-        report: the `Report` that says, file by file, what is and what is not.
+        report: the `Report` with the outcome of each file.
     """
 
     def __init__(self, report: Report) -> None:
@@ -194,23 +194,23 @@ class MachineError(QBackupError):
     """This machine failed: disk full, no permission, a drive that can't be read, no memory.
 
     Attributes:
-        report: what was done until then, when it happened during a restore; else None.
+        report: the outcome so far, if the error happened during a restore; else None.
     """
 
     report: Report | None = None
 
 
 class NotEnoughMemory(MachineError):
-    """A key can't be derived in this machine's memory. Costs the chunk's file, not the others."""
+    """A key can't be derived in this machine's memory. The chunk's file is lost, not the others."""
 
     advice = "end other programs and run it again, with --jobs 1; what is there is kept"
 
 
 class Interrupted(QBackupError):
-    """Work was asked for from something that has been closed."""
+    """An object was used after it had been closed."""
 
 
-# These cost a file and not the run.
+# Errors after which one file is lost and the run goes on.
 FILE_ERRORS = (Damaged, LimitExceeded, NotEnoughMemory)
 
 

@@ -1,9 +1,9 @@
-"""Every bound on untrusted input, in one place.
+"""Bounds on untrusted input, all in one place.
 
 A backup may come from a damaged disk or from an enemy, so every size, count and
-parameter in it meets one of these bounds before it costs memory, time or a path. The
-defaults let through everything that Qubes OS is known to have written, with room to
-spare; the comment behind each gives its reason.
+parameter in it is compared with one of these bounds before it costs memory, time or a
+path. The defaults let through everything that Qubes OS is known to have written, and
+more; the comment behind each gives its reason.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Limits:
         sparse_entries: number of runs of data of one sparse file.
         image_extents: number of extents of one file in an image.
         file_size: length of one restored file, holes included, or of a file in an image.
-        tree_entries: number of entries of one folder archive, of one folder in an image, or of all
-            that is copied from an image at once.
+        tree_entries: number of entries of one folder archive, of one folder in an image, or of one
+            copy from an image.
         tree_deferred: bytes of names and targets kept until the end of a folder archive.
         trailing_zeros: bytes of padding after the end of an inner archive.
         zeros: bytes of zeros behind a member of the outer archive that are read in search of the
-            next one; of more the rest is only looked at here and there.
+            next one; of further zeros only samples are read.
         decoder_memory: memory of the decompressor.
         journal: length of the journal in the output folder.
-        read_all: length of what ``read()`` without a size returns at once.
+        read_all: number of bytes that ``read()`` without a size returns at once.
     """
 
     scrypt_memory: int = 8 * GIB  # 2^23 at r=8; scrypt's defaults give 2^18 to 2^21
@@ -62,7 +62,7 @@ class Limits:
     # a run in real images, six at the very most: 300 MiB, 600 MiB; a file in an image 24
     sparse_entries: int = 100_000_000
     image_extents: int = 2_000_000  # 48 MiB; ext4 has few: this is 8 GiB in single blocks
-    file_size: int = 64 * TIB  # far past any volume of Qubes
+    file_size: int = 64 * TIB  # far larger than any volume of Qubes
     # large source trees have millions; a name's fingerprint costs 80 bytes while its tree is made
     tree_entries: int = 5_000_000
     tree_deferred: int = 64 * MIB  # 400,000 folders and symbolic links
