@@ -1,4 +1,4 @@
-"""What a file that is no backup looks like, by what it begins with."""
+"""Signatures: the likely kind of a file that is no backup, by its first bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ _BOOT_MARK = b"\x55\xaa"  # at the end of the first sector
 
 
 def looks_like(block: bytes) -> str | None:
-    """What begins with this block of up to 512 bytes, for a sentence; None if unknown."""
+    """Guesses the kind of a file from its first block of up to 512 bytes; None if unknown.
+
+    The text fits behind "looks like" in a sentence.
+    """
     for beginning, text in _BEGINNINGS:
         if block.startswith(beginning):
             return text
