@@ -6,6 +6,6 @@ DAMAGED = (
     "try another copy of the backup; restore with --keep-damaged leaves what could be verified"
 )
 ARCHIVE_DAMAGED = (
-    "was it copied to its end? Compare its length with the original's; --salvage looks for"
-    " what follows behind a broken place"
+    "was the backup copied to its end? Compare its length with the original's; --salvage looks for"
+    " members behind a broken place"
 )

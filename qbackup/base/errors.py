@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _RAISE = (
     "if you trust who made this backup, raise the limit: --limit {} (in the library:"
-    " qbackup.Limits); if not, take it for damaged, or made to do harm"
+    " qbackup.Limits); if not, treat the backup as damaged, or as made to do harm"
 )
 
 
@@ -63,13 +63,13 @@ class UsageError(QBackupError):
 class NotInBackup(UsageError):
     """A qube or file was asked for that this backup does not hold."""
 
-    advice = "what is in it is shown by: qbackup list BACKUP"
+    advice = "its qubes and files are shown by: qbackup list BACKUP"
 
 
 class NotInImage(NotInBackup):
     """A path was asked for that is not in the image."""
 
-    advice = "what is there is shown by: qbackup ls BACKUP QUBE:/FOLDER"
+    advice = "the content of a folder is shown by: qbackup ls BACKUP QUBE:/FOLDER"
 
 
 class AlreadyPassed(UsageError):
@@ -203,7 +203,7 @@ class MachineError(QBackupError):
 class NotEnoughMemory(MachineError):
     """A key can't be derived in this machine's memory. The chunk's file is lost, not the others."""
 
-    advice = "end other programs and run it again, with --jobs 1; what is there is kept"
+    advice = "end other programs and run it again, with --jobs 1; finished files are kept"
 
 
 class Interrupted(QBackupError):

@@ -15,8 +15,8 @@ _KEPT = (
     "try another copy of the backup; of what was kept as NAME.damaged, mount or repair a copy only"
 )
 _SALVAGED = "another copy of the backup may have what is lost of this one"
-_EXISTS = "what is in the way is replaced with --overwrite; or restore into another folder"
-_MISSING = "what is missing may be in an older backup; all that is there was restored"
+_EXISTS = "replace what is in the way with --overwrite, or restore into another folder"
+_MISSING = "missing files may be in an older backup; all that is there was restored"
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def choose_digest(name: str, *, allowed: str | None = None) -> str:
     digest = _KNOWN.get(_plain(name))
     if digest is None or not _is_there(digest):
         raise UnsupportedFormat(
-            f"the HMAC's digest {display(name[:80])} is not to be had on this machine"
+            f"the HMAC's digest {display(name[:80])} is not available on this machine"
         )
     if digest in _WEAK and (allowed is None or _KNOWN.get(_plain(allowed)) != digest):
         raise UnsupportedFormat(
@@ -141,7 +141,7 @@ class CbcStream:
 
     def __init__(self, cipher: CbcCipher, passphrase: bytes, salted: bytes) -> None:
         if len(salted) < SALTED_SIZE or not salted.startswith(SALT_MAGIC):
-            raise ChunkDamaged("it does not begin as openssl's encrypted data do")
+            raise ChunkDamaged("its content does not begin as openssl's encrypted data do")
         salt = salted[len(SALT_MAGIC) :]
         key, iv = bytes_to_key(passphrase, salt, cipher.key_size, cipher.block_size)
         self._cipher = cipher

@@ -93,7 +93,7 @@ class EncryptedHeader:
         if magic != MAGIC:
             raise ChunkDamaged("its content is not scrypt-encrypted data")
         if version != 0:
-            raise ChunkDamaged(f"it is in version {version} of the scrypt format, only 0 exists")
+            raise ChunkDamaged(f"its scrypt format has version {version}, only 0 exists")
         if hashlib.sha256(raw[:_CHECKSUM_OFFSET]).digest()[:16] != checksum:
             raise ChunkDamaged("its header is damaged (the checksum differs)")
         return cls(ScryptParameters(log2_n, r, p), salt, raw)

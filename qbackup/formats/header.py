@@ -140,7 +140,8 @@ class _NotUnderstoodError(Exception):
         if self._is_unsupported:
             return UnsupportedFormat(self._reason, file=HEADER_NAME)
         return UnsupportedFormat(
-            f"the header is as it was written, and this program can't use it: it {self._reason}",
+            "the header is as it was written, and this program can't use it: the header"
+            f" {self._reason}",
             file=HEADER_NAME,
         )
 
@@ -148,12 +149,13 @@ class _NotUnderstoodError(Exception):
         """Makes the error for a header that anybody could have changed."""
         if not self._is_unsupported:
             return HeaderAltered(
-                f"the header can't be understood, and nothing proves it: it {self._reason}",
+                "the header can't be understood, and is not authenticated: the header"
+                f" {self._reason}",
                 file=HEADER_NAME,
             )
         error = UnsupportedFormat(self._reason, file=HEADER_NAME)
         error.advice = (  # a flipped bit in the header can have the same effect
-            "if Qubes wrote it so early or so late, another version of qbackup may read it; else"
+            "if a very old or a newer Qubes wrote it, another version of qbackup may read it; else"
             " the header is damaged: try another copy of the backup, or --salvage"
         )
         return error

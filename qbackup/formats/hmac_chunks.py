@@ -99,7 +99,7 @@ class Encrypted:
             offset = -SALTED_SIZE - self._stream.pending
         else:
             if self._size % self._cipher.block_size:
-                raise ChunkDamaged("a chunk before it is lost, and with it where a block begins")
+                raise ChunkDamaged("a chunk before it is lost, and with it the place of a block")
             rest = self._stream.begin_behind_gap(body[start:])
             start = len(body) - len(rest)
             offset = start - LARGEST_BLOCK - SALTED_SIZE
@@ -165,7 +165,7 @@ class HmacChunk:
         if proof is None:
             raise ChunkDamaged(f"its HMAC is missing ({HMAC_SUFFIX})")
         if not proves(self.passphrase, self.digest, stored, parse_proof(proof)):
-            raise ChunkDamaged("it was altered or cut off, or its HMAC was (they don't fit)")
+            raise ChunkDamaged("its content or its HMAC was altered or cut off (the HMAC differs)")
 
 
 class HmacFile:

@@ -134,7 +134,7 @@ def _inflate(body: memoryview, limit: int) -> memoryview:
                 raise ChunkDamaged("the zlib stream around it is cut off")
             inflated += piece
             if len(inflated) - LARGEST_BLOCK > limit:
-                raise LimitExceeded("what is in it is longer than a chunk may be", limit="chunk")
+                raise LimitExceeded("its content is longer than a chunk may be", limit="chunk")
     except zlib.error as error:
         raise ChunkDamaged(f"the zlib stream around it is broken ({error})") from error
     if decoder.unused_data or len(rest):

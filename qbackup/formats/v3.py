@@ -37,9 +37,9 @@ from qbackup.formats.protocol import UnlockedFormat, ignore_warning
 
 NAMING = Naming("", HMAC_SUFFIX, frozenset((".", "apps", "apps.templates", "kernels")))
 CAVEATS = (
-    "names, order and age of the parts are not authenticated: each part is proven by itself, so"
-    " parts that were exchanged, or taken from an older backup with the same passphrase, are found"
-    " only where the content shows it",
+    "names, order and age of the chunks are not authenticated: each chunk has an HMAC of its own,"
+    " so chunks that were exchanged, or taken from an older backup with the same passphrase, are"
+    " found only where the content shows it",
     "a guess at the passphrase costs an attacker one MD5 or HMAC, not seconds as in format 4",
 )
 # For data that this program keeps in the output folder: 128 MiB and 0.3 s for each guess.
@@ -170,7 +170,7 @@ class Format3:
             weak = weak_digests_of_size(size)
             if weak:
                 raise UnsupportedFormat(
-                    f"the backup is proven by no better digest than {weak[0].upper()}, which is too"
+                    f"the backup's HMACs have no better digest than {weak[0].upper()}, which is too"
                     " weak. If you want to trust it all the same, ask for it by name:"
                     f" --hmac-algorithm {weak[0].upper()}"
                 )

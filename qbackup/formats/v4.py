@@ -177,7 +177,7 @@ class HeaderCopy:
     """
 
     misfit = (
-        "the passphrase does not fit this backup. It is the one that was typed when the backup was"
+        "the passphrase does not fit this backup. Use the one that was typed when the backup was"
         " made, not the disk's; mind the keyboard layout and Caps Lock"
     )
 

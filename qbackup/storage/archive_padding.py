@@ -116,19 +116,19 @@ class ArchivePadding:
         if not window.is_device:
             self._warn(
                 f"the archive ends at byte {data_end}, and zeros follow, of which"
-                f" {window.position - data_end} bytes were read: it was written to something"
-                " larger, or what stood there is lost"
+                f" {window.position - data_end} bytes were read: the backup was written to"
+                " something larger, or members that stood there are lost"
             )
         window.finish()
 
     def _tell_of_zeros(self, start: int, end: int, *, is_end: bool) -> None:
         if is_end:
             self._warn(
-                f"the archive ends at byte {start}, and zeros follow up to byte {end}: either it"
-                " was written to something larger, or what stood there is lost"
+                f"the archive ends at byte {start}, and zeros follow up to byte {end}: either the"
+                " backup was written to something larger, or members that stood there are lost"
             )
         else:
             self._lose(
-                f"zeros from byte {start} to byte {end}, where a member should begin: what stood"
-                " there is lost, and nothing says what it was"
+                f"zeros from byte {start} to byte {end}, where a member should begin: at least one"
+                " member is lost, and its name is not known"
             )

@@ -8,8 +8,8 @@ from qbackup.base.errors import NotInBackup
 from qbackup.formats.metadata.record import DOM0_FOLDER, DOM0_NAME, NO_LABEL, QubeRecord
 
 BY_FOLDER = (
-    "the list of qubes is damaged, so they go by their folders: qbackup list BACKUP --salvage shows"
-    " them (vm1, say), and restore without a name brings out all of them"
+    "the list of qubes is damaged, so qubes have the names of their folders, for example vm1:"
+    " qbackup list BACKUP --salvage shows them, and restore without a name restores all of them"
 )
 
 

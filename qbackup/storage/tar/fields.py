@@ -125,7 +125,7 @@ def check_block(block: bytes) -> None:
         Damaged: the block is no header.
     """
     if block[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar":
-        raise Damaged("what should be a tar header is something else")
+        raise Damaged("a block that should be a tar header is something else")
     _check_sum(block)
 
 
