@@ -167,7 +167,7 @@ _CBC_NAMES = {
     "cast": "cast5-cbc", "cast-cbc": "cast5-cbc", "rc2": "rc2-cbc", "rc2-128": "rc2-cbc",
 }  # fmt: skip
 _OPTIONS = {"ARC2": {"effective_keylen": 128}}
-_MIX_SIZE = 128 * 1024  # stays in the cache between its two steps
+_MIX_SIZE = 128 * 1024  # small enough to stay in the cache between ECB and XOR
 
 
 def choose_cbc(name: str) -> CbcCipher:

@@ -181,7 +181,7 @@ class HmacFile:
     def lock(self, name: str, index: int, head: bytes) -> HmacChunk:
         """Makes the sealed chunk of this name and index. A chunk has no head in these formats."""
         chunk = HmacChunk(name, index, self._passphrase, self._digest, self._room, self._content)
-        if self._last is None or index >= self._last.index:  # a second chunk of a name comes late
+        if self._last is None or index >= self._last.index:  # a chunk can come again, later
             self._last = chunk
         return chunk
 
