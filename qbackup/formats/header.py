@@ -155,8 +155,8 @@ class _NotUnderstoodError(Exception):
             )
         error = UnsupportedFormat(self._reason, file=HEADER_NAME)
         error.advice = (  # a flipped bit in the header can have the same effect
-            "if a very old or a newer Qubes wrote it, another version of qbackup may read it; else"
-            " the header is damaged: try another copy of the backup, or --salvage"
+            "if a very old or a newer Qubes wrote this backup, another version of qbackup may read"
+            " it; else the header is damaged: try another copy of the backup, or --salvage"
         )
         return error
 

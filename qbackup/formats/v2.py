@@ -113,7 +113,7 @@ def _is_zlib(body: memoryview) -> bool:
 
 
 def _inflate(body: memoryview, limit: int) -> memoryview:
-    """Inflates the zlib stream in body, behind as many free bytes as body has.
+    """Inflates the zlib stream in body; the result has as many free bytes in front as body.
 
     Cipher text hardly shrinks or grows, so the limit of a stored chunk also fits its output. The
     decoder copies its unused input at each call, so the input is given in small parts.
