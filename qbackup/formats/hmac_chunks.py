@@ -99,7 +99,7 @@ class Encrypted:
             offset = -SALTED_SIZE - self._stream.pending
         else:
             if self._size % self._cipher.block_size:
-                raise ChunkDamaged("a chunk before it is lost, so the start of a block is not known")
+                raise ChunkDamaged("a chunk before it is lost, so no block boundary is known")
             rest = self._stream.begin_behind_gap(body[start:])
             start = len(body) - len(rest)
             offset = start - LARGEST_BLOCK - SALTED_SIZE
