@@ -1,4 +1,4 @@
-"""Sentences on what can be done, which errors and reports have in common."""
+"""Sentences of advice that errors and reports have in common."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ DAMAGED = (
     "try another copy of the backup; restore with --keep-damaged leaves what could be verified"
 )
 ARCHIVE_DAMAGED = (
-    "was it copied to its end? Compare its length with the original's; --salvage looks for"
-    " what follows behind a broken place"
+    "was the backup copied to its end? Compare its length with the original's; --salvage looks for"
+    " members behind a broken place"
 )

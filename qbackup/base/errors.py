@@ -25,7 +25,7 @@ _RAISE = (
 
 
 def _short(value: int) -> str:
-    """A number that is no smaller, as `--limit` takes it: with a suffix where it is large."""
+    """Writes a number for `--limit`: rounded up, and with a suffix where it is large."""
     for suffix, shift in (("T", 40), ("G", 30), ("M", 20)):
         rounded = -(-value >> shift)
         if rounded > 1 and (value >> shift >= 10 or value == rounded << shift):
@@ -73,7 +73,7 @@ class NotInImage(NotInBackup):
 
 
 class AlreadyPassed(UsageError):
-    """The file went by already: a backup read from a pipe gives its files once, in order."""
+    """The file has already passed: a backup read from a pipe gives its files once, in order."""
 
     advice = "read the backup from a file instead of a pipe: files can then be read in any order"
 
@@ -114,11 +114,11 @@ class Unreadable(QBackupError):
 
 
 class NotABackup(Unreadable):
-    """There is no Qubes backup here."""
+    """The input is no Qubes backup."""
 
 
 class UnsupportedFormat(Unreadable):
-    """A version, filter or algorithm that this program does not have."""
+    """The backup needs a version, filter or algorithm that this program does not have."""
 
 
 class PartitionUnreadable(UnsupportedFormat):
@@ -179,7 +179,7 @@ class ArchiveDamaged(Damaged):
 
 
 class Incomplete(QBackupError):
-    """A restore or verification ended, but not all that was asked for is there and whole.
+    """A restore or verification ended, but not all requested files are there and whole.
 
     Attributes:
         report: the `Report` with the outcome for each file.
@@ -201,7 +201,7 @@ class MachineError(QBackupError):
 
 
 class NotEnoughMemory(MachineError):
-    """A key can't be derived in this machine's memory. Costs the chunk's file, not the others."""
+    """A key can't be derived in this machine's memory. The chunk's file is lost, not the others."""
 
     advice = "end other programs, and start it again with --jobs 1; files that are done are kept"
 
@@ -210,7 +210,7 @@ class Interrupted(QBackupError):
     """Work was asked for from an object that has been closed."""
 
 
-# These cost a file and not the run.
+# Errors after which one file is lost and the run goes on.
 FILE_ERRORS = (Damaged, LimitExceeded, NotEnoughMemory)
 
 

@@ -1,4 +1,4 @@
-"""Values that stages of a read hand on: verified data, and what is lost instead of it."""
+"""Values that one stage of a read hands to the next: verified data, or the loss of some."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from qbackup.base.errors import Damaged, QBackupError
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Verified plaintext of one chunk, in its place. The buffer belongs to the receiver.
+    """Verified plaintext of one chunk, with its place. The buffer belongs to the receiver.
 
-    In an uncompressed file whose chunks are all S bytes long it stands at index·S + offset.
+    In an uncompressed file whose chunks are all S bytes long the data stand at index·S + offset.
 
     Args:
         buffer: the plaintext.
         stored_size: bytes that the chunk takes in the backup.
-        index: its place in the file, from 0; the last one's again for what `FileDecryptor.finish`
-        has. offset: see above; in bytes. span: what S is, if this is not the file's last chunk;
-        None: the length of the buffer.
+        index: the chunk's number in the file, from 0. Data that `FileDecryptor.finish` gives have
+            the last chunk's number once more.
+        offset: see above; in bytes.
+        span: the value of S, if this is not the file's last chunk; None: the buffer's length.
     """
 
     buffer: memoryview
@@ -35,8 +36,8 @@ class Lost:
 
     Args:
         chunk: its member name without suffix.
-        size: plaintext bytes that are missing, where that is known.
-        error: what was wrong.
+        size: number of missing plaintext bytes, where that is known.
+        error: the fault.
         stored_size: bytes that the chunk takes in the backup.
     """
 
@@ -51,11 +52,11 @@ Event: TypeAlias = Data | Lost
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Bytes of a stream that are lost, while it goes on behind them.
+    """Lost bytes in the middle of a stream.
 
     Args:
         length: in bytes.
-        error: what was wrong where it begins.
+        error: the fault at its beginning.
     """
 
     length: int
@@ -64,16 +65,16 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class VolumeBoundary:
-    """Here one volume of a multi-volume archive ended and the next one begins.
+    """Place where one volume of a multi-volume archive ends and the next one begins.
 
     Args:
         name: of the member that goes on, or that begins here, cut at 100 bytes; ``b""``: the volume
-            names none, so it begins with a member, or the archive's end.
-        left: how many of its stored bytes are still to come.
-        error: what was wrong with the volume before it, which is lost; None if none is.
-        strange: what is wrong with the volume's first block, if that is neither a header nor zeros:
-            only what goes on in the middle of a member begins so.
-        is_whole: the volume before it consists of whole records, as tar writes them.
+            names none, so its first block is a member's header or the archive's end.
+        left: number of that member's stored bytes that are still to come.
+        error: the fault of the volume before this place, if that volume is lost; else None.
+        strange: the fault of the volume's first block, if that is neither a header nor zeros. Only
+            a volume that goes on in the middle of a member begins so.
+        is_whole: the volume before this place consists of whole records, as tar writes them.
     """
 
     name: bytes = b""
@@ -94,7 +95,7 @@ class Extent(NamedTuple):
     Args:
         offset: where it starts in the file, in bytes.
         length: in bytes.
-        data: the content; a view that is valid until the next extent is asked for.
+        data: the content; a view that is valid until the next extent is fetched.
     """
 
     offset: int
@@ -109,7 +110,7 @@ class Missing:
     Args:
         offset: where it starts in the file, in bytes.
         length: in bytes.
-        error: what was wrong.
+        error: the fault.
     """
 
     offset: int

@@ -1,9 +1,9 @@
-"""Every bound on untrusted input, in one place.
+"""Bounds on untrusted input, all in one place.
 
 A backup may come from a damaged disk or from an enemy, so every size, count and
-parameter in it meets one of these bounds before it costs memory, time or a path. The
-defaults let through everything that Qubes OS is known to have written, with room to
-spare; the comment behind each gives its reason.
+parameter in it is compared with one of these bounds before it costs memory, time or a
+path. The defaults let through everything that Qubes OS is known to have written, and
+more; the comment behind each gives its reason.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ class Limits:
         sparse_entries: number of runs of data of one sparse file.
         image_extents: number of extents of one file in an image.
         file_size: length of one restored file, holes included, or of a file in an image.
-        tree_entries: number of entries of one folder archive, of one folder in an image, or of all
-            that is copied from an image at once.
+        tree_entries: number of entries of one folder archive, of one folder in an image, or of one
+            copy from an image.
         tree_deferred: bytes of names and targets kept until the end of a folder archive.
         trailing_zeros: bytes of padding after the end of an inner archive.
         zeros: bytes of zeros behind a member of the outer archive that are read in search of the
-            next one; of more the rest is only looked at here and there.
+            next one; of further zeros only samples are read.
         decoder_memory: memory of the decompressor.
         journal: length of the journal in the output folder.
-        read_all: length of what ``read()`` without a size returns at once.
+        read_all: number of bytes that ``read()`` without a size returns at once.
     """
 
     scrypt_memory: int = 8 * GIB  # 2^23 at r=8; scrypt's defaults give 2^18 to 2^21
@@ -54,20 +54,21 @@ class Limits:
     metadata: int = 16 * MIB  # a hundred qubes take 300 KiB
     qubes: int = 20_000  # Qubes' own identifiers end at 2^16, real systems have a hundred
     members: int = 1_000_000  # 100 TiB in chunks of 100 MiB
-    chunk: int = 128 * MIB  # the writers cut at 100 MiB, and a chunk is held in memory
+    chunk: int = 128 * MIB  # the writers cut at 100 MiB; a whole chunk is held in memory
     name: int = 4096  # PATH_MAX
     depth: int = 256  # each level of the tree holds one open folder
-    pax_header: int = 64 * KIB  # a path of 4 KiB, three times and numbers
-    # R4's writer makes 52,000 a GiB, so this is 2 TiB of real trees. A map takes two to three bytes
-    # a run in real images, six at the very most: 300 MiB, 600 MiB; a file in an image 24
+    pax_header: int = 64 * KIB  # three times a path of 4 KiB, and numbers
+    # R4's writer makes 52,000 runs a GiB, so this is 2 TiB of real trees. A map takes two to three
+    # bytes a run in real images (300 MiB at this limit), and six at most (600 MiB); that of a file
+    # in an image takes 24 bytes a run
     sparse_entries: int = 100_000_000
     image_extents: int = 2_000_000  # 48 MiB; ext4 has few: this is 8 GiB in single blocks
-    file_size: int = 64 * TIB  # far past any volume of Qubes
+    file_size: int = 64 * TIB  # far larger than any volume of Qubes
     # large source trees have millions; a name's fingerprint costs 80 bytes while its tree is made
     tree_entries: int = 5_000_000
     tree_deferred: int = 64 * MIB  # 400,000 folders and symbolic links
     trailing_zeros: int = 1 * MIB  # tar's default record is 10 KiB
-    zeros: int = 256 * MIB  # two lost chunks, or a few seconds of an empty stick
+    zeros: int = 256 * MIB  # two lost chunks; reading them from an empty stick takes some seconds
     decoder_memory: int = 160 * MIB  # xz -9 takes 65 MiB, zstd --long=27 takes 128 MiB
-    journal: int = 64 * MIB  # 100,000 files, with some 300 bytes twice
-    read_all: int = 1 * GIB  # a mistake in a caller, not a wish
+    journal: int = 64 * MIB  # 100,000 files, with two entries of some 300 bytes each
+    read_all: int = 1 * GIB  # a caller that reads more at once most likely does so by mistake

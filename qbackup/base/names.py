@@ -1,9 +1,9 @@
-"""The only way from an untrusted name to a path, a member or the screen.
+"""Untrusted names, and the only way from one to a path, a member or the screen.
 
 A name from a backup is held as str, decoded as UTF-8 with surrogateescape, so that any
 bytes survive the way in and out. Three questions are answered here and nowhere else:
-which chunk does a member's name stand for, may this name become a path, and what may a
-terminal be shown of it.
+which chunk does a member's name stand for, may this name become a path, and how does a
+terminal show it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HEADER_NAME = "backup-header"
 HEADER_COPY_NAME = "backup-header.hmac"
 METADATA_PATH = "qubes.xml"
 ENCRYPTED_SUFFIX = ".enc"
-PROOF_LIMIT_BYTES = 4096  # of a member that proves another one
+PROOF_LIMIT_BYTES = 4096  # of a member that holds another one's HMAC
 _WHOLE_FOLDER = "/."  # behind a folder's name: all that is in it
 _IMAGE_SUFFIX = ".img"
 OWN_PREFIX = ".qbackup-"  # of the files that a restore keeps for itself in the output folder
@@ -27,10 +27,10 @@ COMPONENT_LIMIT_BYTES = 255  # NAME_MAX of the usual file systems
 # At least three digits; more only past 999, so that each number is spelled in one way.
 _CHUNK_NAME = re.compile(r"(?P<path>.+)\.(?P<index>\d{3}|[1-9]\d{3,8})", re.ASCII | re.DOTALL)
 
-# What nearly every path is: ASCII components, no longer than 255, not beginning with a dot.
+# Nearly every path matches this: ASCII components, up to 255 long, not beginning with a dot.
 _ORDINARY_PATH = re.compile(r"[!-\-0-~][ -.0-~]{0,254}(?:/[!-\-0-~][ -.0-~]{0,254})*")
 _CONTROL = re.compile("[\0-\x1f\x7f]")
-# Characters that show nothing though their category says letter or mark (Unicode's
+# Invisible characters whose category is letter or mark (Unicode's
 # Default_Ignorable_Code_Point), and the empty Braille cell.
 _BLANK = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
@@ -42,12 +42,12 @@ _INVISIBLE_CATEGORIES = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def decode(name: bytes) -> str:
-    """A name's bytes as text; bytes that are not UTF-8 become lone surrogates."""
+    """Decodes a name; bytes that are not UTF-8 become lone surrogates."""
     return name.decode("utf-8", "surrogateescape")
 
 
 def encode(name: str) -> bytes:
-    """The bytes that `decode` made this text from."""
+    """Gives the bytes that `decode` made this text from."""
     return name.encode("utf-8", "surrogateescape")
 
 
@@ -55,7 +55,7 @@ def encode(name: str) -> bytes:
 class ChunkName:
     """The name of one chunk without its suffix: ``vm1/private.img`` and 0.
 
-    The chunk's place is in its name and, in format 4, under its MAC.
+    The name gives the chunk's place in the backup; format 4 authenticates the name too.
     """
 
     path: str
@@ -66,9 +66,9 @@ class ChunkName:
 
 
 def parse_chunk_name(name: str, *, folders: bool = False) -> ChunkName | None:
-    """The chunk that a member's name (without suffix) stands for; None if it is no chunk's.
+    """Parses a member's name (without suffix) as a chunk's; None if this is no chunk's name.
 
-    A path with a component that could lead elsewhere is nobody's chunk.
+    A path with a component that could lead elsewhere is no chunk's.
 
     Args:
         name: of the member.
@@ -85,12 +85,13 @@ def parse_chunk_name(name: str, *, folders: bool = False) -> ChunkName | None:
 
 @dataclass(frozen=True, slots=True)
 class Naming:
-    """How a format calls the members of the outer archive.
+    """Names that a format gives to the members of the outer archive.
 
     Args:
         suffix: behind a chunk's name.
-        proof_suffix: behind the name of a chunk, of what proves it; None: chunks prove themselves.
-        folders: last components of the files that are folders; dom0's home is one anyway.
+        proof_suffix: behind a chunk's member name, for the member that holds the chunk's HMAC;
+            None: chunks authenticate themselves.
+        folders: last components of the files that are folders; dom0's home is always one.
     """
 
     suffix: str
@@ -98,46 +99,49 @@ class Naming:
     folders: frozenset[str] = frozenset()
 
     def chunk(self, member: str) -> ChunkName | None:
-        """The chunk that a member is; None if it is none."""
+        """Gives the chunk that a member holds; None if it holds none."""
         name = member.removesuffix(self.suffix)
         if self.suffix and name == member:
             return None
         return parse_chunk_name(name, folders="." in self.folders)
 
     def proven(self, member: str) -> ChunkName | None:
-        """The chunk that a member proves; None if it proves none."""
+        """Gives the chunk whose HMAC a member holds; None if it holds none."""
         if self.proof_suffix is None or not member.endswith(self.proof_suffix):
             return None
         return self.chunk(member[: -len(self.proof_suffix)] + self.suffix)
 
     def is_folder(self, path: str) -> bool:
-        """Whether this file is a folder archive."""
+        """Tells if this file is a folder archive."""
         return path.startswith(DOM0_HOME + "/") or path.rpartition("/")[2] in self.folders
 
 
 def must_have_content(path: str) -> bool:
-    """Says whether data are lost where this file of the archive is a mere symbolic link.
+    """Tells if data are lost where this file of the archive is a mere symbolic link.
 
-    That is so for an image and for dom0's home. Of other files the writers before November 2015
-    stored links as they stood in dom0: ``icon.png`` of each qube leads to dom0's own icons.
+    An image and dom0's home must have content. Other files may be links: the writers before
+    November 2015 stored links as they stood in dom0, and ``icon.png`` of each qube leads to dom0's
+    own icons.
     """
     is_folder = path.startswith(DOM0_HOME + "/") or without_dot(path) != path
     return is_folder or path.lower().endswith(_IMAGE_SUFFIX)
 
 
 def without_dot(path: str) -> str:
-    """The path of a folder without the ``.`` that stands for all in it: ``vm9/.`` is ``vm9``."""
+    """Gives a folder's path without the ``.`` for all in it: ``vm9`` for ``vm9/.``."""
     return "" if path == "." else path.removesuffix(_WHOLE_FOLDER)
 
 
 def unsafe_reason(path: str, *, any_byte: bool = False) -> str | None:
-    """Why this relative path must not be created below a folder; None if it may be.
+    """Gives the reason why this relative path must not be created below a folder.
+
+    None means that the path is safe.
 
     Args:
         path: components joined by ``/``.
         any_byte: allow control characters, as ordinary files in a home may have them.
     """
-    if _ORDINARY_PATH.fullmatch(path):  # saves time only: what follows says the same
+    if _ORDINARY_PATH.fullmatch(path):  # only saves time: the checks below give the same answer
         return None
     if not path:
         return "the name is empty"
@@ -163,7 +167,7 @@ def _unsafe_component(component: str, any_byte: bool) -> str | None:
 
 
 def within(path: str, folder: str) -> str | None:
-    """What is left of path below folder, compared by component; None if it is not below.
+    """Gives the rest of path below folder, compared by component; None if path is not below.
 
     ``vm12/private.img`` is not within ``vm1``. A slash at folder's end makes no difference.
     """
@@ -172,7 +176,7 @@ def within(path: str, folder: str) -> str | None:
 
 
 def display(text: str) -> str:
-    """Text from a backup as it may reach a terminal: one line, nothing invisible.
+    """Makes text from a backup safe for a terminal: one line, nothing invisible.
 
     Control characters (C0, C1), bidirectional and zero-width ones, line separators,
     unassigned ones and bytes that are not UTF-8 are shown as escapes.
@@ -196,7 +200,7 @@ def _display_character(char: str) -> str:
 
 
 def json_name(name: str) -> dict[str, str]:
-    """A name for a JSON document: ``name``, and ``name_bytes`` in base64 if not UTF-8."""
+    """Gives a name for a JSON document: ``name``, and ``name_bytes`` in base64 if not UTF-8."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -205,25 +209,25 @@ def json_name(name: str) -> dict[str, str]:
 
 
 def begins_as_tar_matches(name: str, text: str) -> bool:
-    """Tells whether a text begins with what a name means where tar's ``--xform`` reads it.
+    """Tells if a name, read as a pattern by tar's ``--xform``, matches the beginning of a text.
 
-    The name is a basic regular expression there, in which a dot stands for one character (for no
-    byte that is not UTF-8) and a star for any number of what is before it. A name with brackets,
-    a backslash, or a ``$`` at its end means something else than itself, so tar never gave the
-    archive of such a folder its prefix; a text that begins with the name itself counts for these.
+    The pattern is a basic regular expression: a dot stands for one character (but for no byte that
+    is not UTF-8), and a star repeats the character before it any number of times. A name with
+    brackets, a backslash, or a ``$`` at its end does not match itself, so tar never gave the
+    archive of such a folder its prefix; for such names the text must begin with the name itself.
     """
     if not set(name) & set(".*"):
         return text.startswith(name)
     if set(name) & set("[\\") or name.endswith("$"):
         return text.startswith(name)
-    places = {0}  # in the text, at which the rest of the name can go on
+    places = {0}  # positions in the text from which the rest of the name can match
     for char, star in _ATOM.findall(name):
         places = _after(char, bool(star), text, places)
     return bool(places)
 
 
 def _after(char: str, is_repeated: bool, text: str, places: set[int]) -> set[int]:
-    """Where a match can go on behind one character of the expression."""
+    """Gives the positions from which a match can go on after one character of the pattern."""
     if not is_repeated:
         return {at + 1 for at in places if _matches(char, text[at : at + 1])}
     found = set(places)
@@ -241,14 +245,15 @@ def _matches(char: str, other: str) -> bool:
 
 
 def folded(path: str) -> str:
-    """The same text for all paths that a file system which ignores case takes for one."""
+    """Gives equal texts for paths that are one path on a file system that ignores case."""
     return unicodedata.normalize("NFC", path).casefold()
 
 
 def is_own(component: str) -> bool:
-    """Whether some file system could take this for a name that a restore keeps for itself.
+    """Tells if some file system could treat this as a name that a restore reserves for itself.
 
-    Case, compatible forms, invisible characters and a dot or space at the end may not count.
+    Some file systems ignore case, compatible forms, invisible characters, or a dot or space at the
+    end of a name.
     """
     plain = unicodedata.normalize("NFKC", component)
     shown = (c for c in plain if unicodedata.category(c) not in _INVISIBLE_CATEGORIES)

@@ -1,4 +1,4 @@
-"""What came of a restore or a verification, file by file."""
+"""Outcome of a restore or a verification, file by file."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _KEPT = (
     "try another copy of the backup; of what was kept as NAME.damaged, mount or repair a copy only"
 )
 _SALVAGED = "another copy of the backup may have what is lost of this one"
-_EXISTS = "what is in the way is replaced with --overwrite; or restore into another folder"
-_MISSING = "what is missing may be in an older backup; all that is there was restored"
+_EXISTS = "replace what is in the way with --overwrite, or restore into another folder"
+_MISSING = "missing files may be in an older backup; all that is there was restored"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +37,31 @@ class ByteRange:
 
 @dataclass(frozen=True, kw_only=True)
 class FileResult:
-    """One file.
+    """Outcome of one file.
 
     Args:
         qube: name of its qube; ``""`` for ``qubes.xml``.
         name: of the file.
         status: ``ok``, ``damaged``, ``limit`` (refused by a bound of `qbackup.Limits`, and not
-            known to be damaged), ``missing``, ``kept`` (was there already, the same) or
-            ``exists`` (something of this name is in the way and was left alone).
-        error: what was wrong; None when good.
-        chunks: how many chunks were gone through.
-        size: length in bytes of what was restored, holes included.
-        notes: what was left out or changed on purpose (setuid bits, devices, names that can't be
-            had here); where a damaged file is left.
-        kept_as: name of what could be saved of it, ``NAME.damaged``; None if nothing was kept.
-        ranges: of a damaged image, which bytes are good and which are lost, without gaps from
-            the first to the last; empty where that was not looked for, and for folders.
-        unplaced: its beginning is lost, and with it the places of its bytes: what was kept, and
-            `ranges`, are of the archive that it is stored in.
-        lost_chunks: each chunk that was lost of it, and why; empty where that was not looked for.
-        limit: the field of `qbackup.Limits` that was met, where the status is ``limit``.
-        advice: what can be done about this file, where that is more than for others.
-        restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is. Of a
-            damaged file, the path of what was kept.
+            known to be damaged), ``missing``, ``kept`` (the same file was there already) or
+            ``exists`` (something else has this name and was left alone).
+        error: the fault; None when good.
+        chunks: number of chunks that were read.
+        size: length in bytes of the restored file, holes included.
+        notes: things left out or changed on purpose (setuid bits, devices, names that are not
+            possible here), and the place where a damaged file is left.
+        kept_as: name of the saved part of a damaged file, ``NAME.damaged``; None if nothing was
+            kept.
+        ranges: the good and the lost bytes of a damaged image, without gaps from the first to the
+            last; empty if they were not looked for, and for folders.
+        unplaced: the beginning of the file's archive is lost, and with it the places of the file's
+            bytes. The kept part, and `ranges`, are of that archive instead.
+        lost_chunks: each lost chunk of the file, with the reason; empty if they were not looked
+            for.
+        limit: the field of `qbackup.Limits` that was exceeded, where the status is ``limit``.
+        advice: a remedy for this file, where there is one besides the usual.
+        restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is. For
+            a damaged file, the path of the kept part.
     """
 
     qube: str
@@ -79,21 +81,21 @@ class FileResult:
 
     @property
     def ok(self) -> bool:
-        """Whether it is there and whole."""
+        """True if the file is there and whole."""
         return self.status in GOOD
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The outcome. `ok` is the only word for success.
+    """Outcome of a whole run. Only `ok` means success.
 
     Args:
-        files: everything that was asked for, and everything that should have been there.
-        errors: what was wrong with the archive as a whole.
-        warnings: what was passed over without harm.
-        is_salvage: broken places of the archive were passed over already.
-        archive_limit: what can be done about the last of `errors`, where that is a limit which the
-            archive as a whole has met; ``""`` where it is none.
+        files: every requested file, and every file that should have been in the backup.
+        errors: faults of the archive as a whole.
+        warnings: things that were ignored without harm.
+        is_salvage: broken places of the archive were already skipped in this run.
+        archive_limit: the remedy for the last of `errors`, if the archive as a whole exceeded a
+            limit there; else ``""``.
     """
 
     files: tuple[FileResult, ...]
@@ -104,17 +106,17 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether all that was asked for is there, verified and whole."""
+        """True if every requested file is there, verified and whole."""
         return not self.errors and all(result.ok for result in self.files)
 
     @property
     def bad(self) -> tuple[FileResult, ...]:
-        """The files that are not."""
+        """The files that are not there and whole."""
         return tuple(result for result in self.files if not result.ok)
 
     @property
     def advice(self) -> tuple[str, ...]:
-        """What can be done about what is not whole, in sentences; the most useful first."""
+        """Remedies for the files that are not whole, in sentences; the most useful first."""
         statuses = {result.status for result in self.bad}
         kept = any(result.kept_as for result in self.bad)
         found = []
@@ -132,7 +134,7 @@ class Report:
         return tuple(found)
 
     def summary(self) -> str:
-        """One sentence."""
+        """Sums up the outcome in one sentence."""
         if self.ok:
             return f"all {len(self.files)} files are there and whole"
         parts = [f"{len(self.bad)} of {len(self.files)} files are not whole"] if self.bad else []
@@ -141,12 +143,12 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a restore is.
+    """Progress of a restore.
 
     Args:
-        done: stored bytes that were gone through.
+        done: stored bytes that were read.
         total: stored bytes in all; None on a pipe.
-        file: the file that something was done with last, ``QUBE/FILE``.
+        file: the file that was worked on last, ``QUBE/FILE``.
         files: all that are under way, in the order in which they were begun.
         deriving: jobs that derive keys at this moment.
         waiting: keys that wait for one.

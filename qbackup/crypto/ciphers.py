@@ -1,8 +1,8 @@
-"""AES-256 in counter mode, and block ciphers in CBC mode, in place, by whatever this machine has.
+"""AES-256 in counter mode, and block ciphers in CBC mode, in place, with this machine's libraries.
 
 The order for AES-256-CTR: pycryptodome (2.8 GB/s into its own buffer), the system's libcrypto
 through ctypes, and last pyscrypt's pure Python (0.2 to 0.4 MB/s), for machines where nothing
-compiled can be loaded. CBC, of the old formats, is pycryptodome's or libcrypto's.
+compiled can be loaded. CBC, for the old formats, is computed by pycryptodome or libcrypto.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PIECE_SIZE = 1 << 30  # libcrypto counts in a C int
 
 # (32 bytes of key, buffer decrypted in place from counter 0)
 CtrInPlace = Callable[[bytes, memoryview], None]
-# (key, what the first block is mixed with, whole blocks decrypted in place)
+# (key, cipher block before the first one or the IV, whole blocks decrypted in place)
 CbcInPlace = Callable[[bytes, bytes, memoryview], None]
 
 
@@ -121,7 +121,7 @@ def _pyscrypt() -> Cipher:
     from pyscrypt import aesctr
 
     def decrypt(key: bytes, buffer: memoryview) -> None:
-        # only its block cipher: its counter mode begins anew with every call
+        # Only the block cipher is used, as pyscrypt's counter mode begins anew with every call
         aes = aesctr.AES(key)
         for start in range(0, len(buffer), AES_BLOCK_SIZE):
             counter = (start // AES_BLOCK_SIZE).to_bytes(AES_BLOCK_SIZE, "big")
@@ -136,10 +136,10 @@ IMPLEMENTATIONS: tuple[Callable[[], Cipher], ...] = (_pycryptodome, _libcrypto, 
 
 
 def choose_cipher() -> Cipher:
-    """The fastest implementation that can be loaded here.
+    """Gives the fastest implementation that can be loaded here.
 
     Raises:
-        MachineError: there is none.
+        MachineError: none can be loaded.
     """
     for load in IMPLEMENTATIONS:
         try:
@@ -167,15 +167,15 @@ _CBC_NAMES = {
     "cast": "cast5-cbc", "cast-cbc": "cast5-cbc", "rc2": "rc2-cbc", "rc2-128": "rc2-cbc",
 }  # fmt: skip
 _OPTIONS = {"ARC2": {"effective_keylen": 128}}
-_MIX_SIZE = 128 * 1024  # stays in the cache between its two steps
+_MIX_SIZE = 128 * 1024  # small enough to stay in the cache between ECB and XOR
 
 
 def choose_cbc(name: str) -> CbcCipher:
-    """The cipher that ``openssl enc`` calls so.
+    """Gives the cipher of this name in ``openssl enc``.
 
     Raises:
-        UnsupportedFormat: it is none of those that are known.
-        MachineError: it is, but what computes it can't be loaded here.
+        UnsupportedFormat: the name is not known.
+        MachineError: no library that computes this cipher can be loaded here.
     """
     plain = name.lower()
     plain = _CBC_NAMES.get(plain, plain)
@@ -195,7 +195,7 @@ def choose_cbc(name: str) -> CbcCipher:
 
 
 def _pycryptodome_cbc(name: str, module: str) -> CbcInPlace:
-    """Blocks by themselves, then mixed: five times as fast as its own CBC, for AES."""
+    """Makes CBC from ECB and XOR, which for AES is five times as fast as pycryptodome's CBC."""
     cipher = importlib.import_module(f"Crypto.Cipher.{module}")
     options = _OPTIONS.get(module, {})
     from Crypto.Util.strxor import strxor

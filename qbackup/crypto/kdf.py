@@ -1,4 +1,4 @@
-"""A chunk's key, derived from the passphrase: the backends, and which one to take.
+"""Derivation of a chunk's key from the passphrase: the backends, and the choice of one.
 
 Pure calls: no threads are started here but those that a backend uses inside one call.
 Each backend computes scrypt as RFC 7914 defines it; they differ in speed only. Measured
@@ -33,7 +33,7 @@ _LINE_END = re.compile(rb"[\0\r\n]")
 
 @dataclass(frozen=True)
 class Derivation:
-    """One key to derive: all that a backend needs. The secret is kept out of repr."""
+    """One key to derive, with all data that a backend needs. The secret is kept out of repr."""
 
     secret: bytes = field(repr=False)
     salt: bytes
@@ -46,15 +46,16 @@ DeriveFunction = Callable[[Derivation, int], bytes]
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to compute scrypt.
+    """A library that computes scrypt.
 
     Args:
-        name: of the library behind it.
-        derive: the computation; its second argument says how many lanes may run at once.
-        max_memory: the largest 128·N·(r + 2)-like figure it can do, in bytes; None: any.
-        threaded: it can run several lanes at once.
-        slow: so slow that a person must be told.
-        strict: it keeps RFC 7914's rule that N < 2^(16·r); the scrypt program does not.
+        name: of the library.
+        derive: the computation; its second argument is the number of lanes that may run at once.
+        max_memory: the most memory, as `_memory` counts it, in bytes; None: any.
+        threaded: several lanes can run at once.
+        slow: the library is so slow that the user must be warned.
+        strict: parameters with N >= 2^(16·r), which RFC 7914 forbids, are refused. The scrypt
+            program takes them.
     """
 
     name: str
@@ -65,23 +66,23 @@ class Backend:
     strict: bool = False
 
     def can(self, parameters: ScryptParameters) -> bool:
-        """Whether this backend can compute with these parameters."""
+        """Tells if this backend can compute with these parameters."""
         if self.strict and parameters.log2_n >= 16 * parameters.r:
             return False
         return self.max_memory is None or _memory(parameters) <= self.max_memory
 
 
 def _memory(parameters: ScryptParameters) -> int:
-    """What OpenSSL counts against its ceiling: B, and V with a block of work space."""
+    """Gives the memory that OpenSSL compares with its limit: B, and V with a block of scratch."""
     r, p = parameters.r, parameters.p
     return 128 * r * p + 32 * r * (parameters.n + 2) * 4
 
 
 def secret_line(combined: bytes) -> bytes:
-    """What the scrypt program takes from a passphrase line.
+    """Gives the part of a passphrase line that the scrypt program uses.
 
-    It reads a C string into 2,048 bytes: the line ends at CR, LF or NUL, and at most
-    2,047 bytes of it count (tried with the program: 3,000 bytes give the same key).
+    The program reads a C string into 2,048 bytes: the line ends at CR, LF or NUL, and at most
+    2,047 bytes of the line count (tried with the program: 3,000 bytes give the same key).
     """
     return _LINE_END.split(combined[:_LINE_LIMIT], maxsplit=1)[0]
 
@@ -128,7 +129,7 @@ LOADERS: tuple[Callable[[], Backend], ...] = (_pycryptodome, _hashlib, _pyscrypt
 
 
 def load_backends() -> tuple[Backend, ...]:
-    """The backends that can be loaded here, fastest first.
+    """Loads the backends that this machine has, fastest first.
 
     Raises:
         MachineError: there is none.
@@ -145,13 +146,13 @@ def load_backends() -> tuple[Backend, ...]:
 
 
 class Deriver:
-    """Derives keys with the best backend that can do the parameters at hand.
+    """Deriver of keys, which uses the best backend that can do the given parameters.
 
-    The backends are loaded once, when the first key is asked for.
+    The backends are loaded once, when the first key is requested.
 
     Args:
-        backends: instead of those that are found.
-        load_kernel: how the lane kernel is loaded, given the lanes that are wanted first.
+        backends: to use instead of those of this machine.
+        load_kernel: loads the lane kernel, given the number of lanes that is wanted first.
     """
 
     def __init__(
@@ -164,13 +165,13 @@ class Deriver:
 
     @property
     def backends(self) -> tuple[Backend, ...]:
-        """What was found on this machine, fastest first."""
+        """The backends of this machine, fastest first."""
         if self._backends is None:
             self._backends = load_backends()
         return self._backends
 
     def backend_for(self, parameters: ScryptParameters) -> Backend:
-        """The first backend that can do these parameters.
+        """Gives the first backend that can do these parameters.
 
         Raises:
             MachineError: none can.
@@ -192,25 +193,25 @@ class Deriver:
 
     @property
     def has_kernel(self) -> bool:
-        """Whether it is worth trying to load the lane kernel: llvmlite is installed."""
+        """True if loading the lane kernel is worth a try, because llvmlite is installed."""
         return self._load_kernel is not load_kernel or llvmlite_is_installed()
 
     def load_kernel(self, lanes: int = WIDTH) -> LaneKernel | None:
-        """The lane kernel, after a fraction of a second; None where it can't be used.
+        """Loads the lane kernel in a fraction of a second; None where it can't be used.
 
         Args:
-            lanes: that will be wanted first.
+            lanes: number of lanes that is wanted first.
         """
         try:
             return self._load_kernel(lanes)
-        except Exception:  # a compiler has many ways to fail; none is a reason to fail here
+        except Exception:  # a compiler fails in many ways, and the backends do without the kernel
             return None
 
     def derive(self, job: Derivation, threads: int = 1) -> bytes:
-        """The 64 bytes of key.
+        """Derives a key of 64 bytes.
 
         Args:
-            job: what to derive.
+            job: the key to derive.
             threads: lanes that may run side by side, each with 128·N·r bytes.
 
         Raises:
@@ -229,7 +230,9 @@ class Deriver:
 
 
 def check_memory(parameters: ScryptParameters) -> None:
-    """Where memory is overcommitted, asking for more than there is would end the process.
+    """Checks that this machine has the memory for one lane.
+
+    On a system that overcommits memory, a derivation with too much of it would kill the process.
 
     Raises:
         NotEnoughMemory: this machine has less than one lane needs.
@@ -242,7 +245,7 @@ def check_memory(parameters: ScryptParameters) -> None:
 
 
 def physical_memory() -> int | None:
-    """This machine's memory in bytes; None where it does not say."""
+    """Gives this machine's memory in bytes; None if the system does not report it."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

@@ -1,4 +1,4 @@
-"""What ``openssl enc`` and ``openssl dgst -hmac`` write, as formats 2 and 3 use them.
+"""Output of ``openssl enc`` and ``openssl dgst -hmac``, as formats 2 and 3 contain it.
 
 ``enc -CIPHER -md MD5``: ``Salted__``, 8 bytes of salt, then CBC. Key and IV come from
 EVP_BytesToKey with MD5 and one round: D(i) = MD5(D(i-1) + passphrase + salt). The end is
@@ -32,7 +32,7 @@ _DIGESTS = {
     "sha1": 20, "ripemd160": 20,
     "md5-sha1": 36, "md5": 16, "md4": 16, "mdc2": 16,
 }  # fmt: skip
-_WEAK = ("md5-sha1", "md5", "md4", "mdc2")  # only when they are asked for by name
+_WEAK = ("md5-sha1", "md5", "md4", "mdc2")  # only accepted if the user names them
 # openssl's other names, in small letters and without hyphens
 _NAMES = {
     "blake2b512": "blake2b", "blake2s256": "blake2s", "dss1": "sha1", "rmd": "ripemd160",
@@ -59,19 +59,19 @@ def _is_there(digest: str) -> bool:
 
 
 def choose_digest(name: str, *, allowed: str | None = None) -> str:
-    """The digest that openssl calls so, as hashlib calls it.
+    """Translates openssl's name of a digest into hashlib's.
 
     Args:
-        name: in openssl's spelling, ``SHA512`` say.
-        allowed: one that the user has asked for by name, in whatever spelling, be it weak.
+        name: in openssl's spelling, for example ``SHA512``.
+        allowed: a digest that the user has named, in any spelling; accepted even if weak.
 
     Raises:
-        UnsupportedFormat: it is not known, or not on this machine, or too weak.
+        UnsupportedFormat: the digest is not known, not on this machine, or too weak.
     """
     digest = _KNOWN.get(_plain(name))
     if digest is None or not _is_there(digest):
         raise UnsupportedFormat(
-            f"the HMAC's digest {display(name[:80])} is not to be had on this machine"
+            f"the HMAC's digest {display(name[:80])} is not available on this machine"
         )
     if digest in _WEAK and (allowed is None or _KNOWN.get(_plain(allowed)) != digest):
         raise UnsupportedFormat(
@@ -82,20 +82,20 @@ def choose_digest(name: str, *, allowed: str | None = None) -> str:
 
 
 def digests_of_size(size: int) -> list[str]:
-    """The digests of this length that may prove something and are there, strongest first."""
+    """Gives the digests of this length that are there and not weak, strongest first."""
     return [d for d, n in _DIGESTS.items() if n == size and d not in _WEAK and _is_there(d)]
 
 
 def weak_digests_of_size(size: int) -> list[str]:
-    """Those of this length that only count when they are asked for by name."""
+    """Gives the digests of this length that are only accepted if the user names them."""
     return [digest for digest, n in _DIGESTS.items() if n == size and digest in _WEAK]
 
 
 def parse_proof(untrusted_text: bytes) -> bytes:
-    """The HMAC that ``openssl dgst`` printed.
+    """Parses an HMAC from the line that ``openssl dgst`` printed.
 
     Raises:
-        Damaged: it is longer than 4,096 bytes, or no such line.
+        Damaged: the text is longer than 4,096 bytes, or no such line.
     """
     if len(untrusted_text) > PROOF_LIMIT_BYTES:
         raise Damaged(f"its HMAC is longer than {PROOF_LIMIT_BYTES} bytes")
@@ -110,14 +110,14 @@ def parse_proof(untrusted_text: bytes) -> bytes:
 
 
 def proves(passphrase: bytes, digest: str, data: bytes | memoryview, mac: bytes) -> bool:
-    """Whether this is the HMAC of these bytes. The comparison takes constant time."""
+    """Tells if this is the HMAC of these bytes. The comparison takes constant time."""
     return hmac.compare_digest(hmac.digest(passphrase, data, digest), mac)
 
 
 def bytes_to_key(
     passphrase: bytes, salt: bytes, key_size: int, iv_size: int
 ) -> tuple[bytes, bytes]:
-    """EVP_BytesToKey with MD5 and one round: key and IV."""
+    """Derives key and IV by EVP_BytesToKey with MD5 and one round."""
     made = block = b""
     while len(made) < key_size + iv_size:
         block = hashlib.md5(block + passphrase + salt, usedforsecurity=False).digest()
@@ -126,22 +126,22 @@ def bytes_to_key(
 
 
 class CbcStream:
-    """One stream of ``openssl enc``, decrypted in pieces, each in place.
+    """One stream of ``openssl enc``, decrypted part by part, each in place.
 
-    The last cipher bytes that came, up to a block, are kept back: they may hold the padding.
+    The last cipher bytes so far, up to a block, are kept back, because they may be the padding.
 
     Args:
-        cipher: which.
+        cipher: of the stream.
         passphrase: the backup's.
         salted: the first `SALTED_SIZE` bytes of the stream.
 
     Raises:
-        ChunkDamaged: they are no such beginning.
+        ChunkDamaged: those bytes do not begin a stream of ``openssl enc``.
     """
 
     def __init__(self, cipher: CbcCipher, passphrase: bytes, salted: bytes) -> None:
         if len(salted) < SALTED_SIZE or not salted.startswith(SALT_MAGIC):
-            raise ChunkDamaged("it does not begin as openssl's encrypted data do")
+            raise ChunkDamaged("its content does not begin as openssl's encrypted data do")
         salt = salted[len(SALT_MAGIC) :]
         key, iv = bytes_to_key(passphrase, salt, cipher.key_size, cipher.block_size)
         self._cipher = cipher
@@ -155,24 +155,24 @@ class CbcStream:
         return len(self._pending)
 
     def begin_behind_gap(self, data: memoryview) -> memoryview:
-        """Goes on behind bytes that are lost; what was kept back is lost too.
+        """Goes on behind lost bytes; the bytes that were kept back are lost too.
 
         Args:
-            data: what comes next, from a block's first byte on.
+            data: the bytes behind the gap, from a block's first byte on.
 
         Returns:
-            What of it can be decrypted: all behind the first block, which needs the lost one.
+            The bytes that can be decrypted: all behind the first block, as that needs the lost one.
         """
         size = self._cipher.block_size
         self._previous, self._pending = bytes(data[:size]), b""
         return data[size:]
 
     def decrypt(self, body: memoryview, start: int) -> memoryview:
-        """Decrypts in place; returns the plaintext, which begins with what was kept back.
+        """Decrypts in place; returns the plaintext, which begins with the bytes kept back before.
 
         Args:
-            body: a buffer with at least `pending` bytes of room before start.
-            start: where the next bytes of the stream begin in it.
+            body: a buffer with at least `pending` free bytes before start.
+            start: offset in the buffer of the next bytes of the stream.
         """
         size = self._cipher.block_size
         begin = start - len(self._pending)
@@ -190,10 +190,10 @@ class CbcStream:
             self._previous = last
 
     def rest(self) -> bytes:
-        """What was kept back, decrypted as it is. To be called once, at the end.
+        """Decrypts the bytes that were kept back, padding included. Call once, at the end.
 
         Raises:
-            ChunkDamaged: it is no whole block.
+            ChunkDamaged: those bytes are no whole block.
         """
         if len(self._pending) != self._cipher.block_size:
             raise ChunkDamaged("the encrypted stream is cut off: it ends within a block")
@@ -202,10 +202,10 @@ class CbcStream:
         return bytes(block)
 
     def unpadded_rest(self) -> bytes:
-        """As `rest`, without the padding.
+        """Decrypts like `rest`, and removes the padding.
 
         Raises:
-            ChunkDamaged: there is none.
+            ChunkDamaged: there is no padding, or no whole block.
         """
         block = self.rest()
         count = block[-1]

@@ -1,4 +1,4 @@
-"""The scrypt encrypted-data format, reading side: Tarsnap/scrypt, ``FORMAT``.
+"""Reader of the scrypt encrypted-data format: Tarsnap/scrypt, ``FORMAT``.
 
 ==========  ===============================================================
 bytes       content
@@ -10,15 +10,15 @@ bytes       content
 12-15       p, big-endian
 16-47       salt
 48-63       first half of SHA-256(0-47): a checksum, anybody can make it
-64-95       HMAC-SHA-256(0-63): fits only the right passphrase
+64-95       HMAC-SHA-256(0-63): right only for the right passphrase
 96-         AES-256-CTR data, nonce and counter 0
 last 32     HMAC-SHA-256 of everything before
 ==========  ===============================================================
 
-The order in this module is the order of trust: `EncryptedHeader.parse` believes nothing
-and costs nothing; `check_limits` says whether a derivation may be started;
-`fits` tells a wrong passphrase from damage; `open_in_place` releases data only
-after the MAC over all of it. Every comparison of secrets takes constant time.
+The functions are called in the order in which they stand: `EncryptedHeader.parse` trusts
+nothing and costs nothing; `check_limits` decides if a derivation may be started;
+`fits` distinguishes a wrong passphrase from damage; `open_in_place` releases data only
+after the MAC over all of them was checked. Every comparison of secrets takes constant time.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ class ScryptParameters:
 
     @property
     def n(self) -> int:
-        """N, the number of blocks one lane keeps."""
+        """N, the number of blocks that one lane keeps."""
         return 1 << self.log2_n
 
     @property
     def lane_memory(self) -> int:
-        """Bytes that one lane holds: 128·N·r."""
+        """Number of bytes that one lane holds: 128·N·r."""
         return 128 * self.r << self.log2_n
 
     @property
@@ -73,7 +73,7 @@ class ScryptParameters:
 
 @dataclass(frozen=True, slots=True)
 class EncryptedHeader:
-    """The first 96 bytes, parsed. Their checksum fits; nothing else is known of them."""
+    """The first 96 bytes, parsed. Only their checksum was checked."""
 
     parameters: ScryptParameters
     salt: bytes
@@ -84,7 +84,7 @@ class EncryptedHeader:
         """Parses the first 96 bytes.
 
         Raises:
-            ChunkDamaged: too short, another format, or the checksum does not fit.
+            ChunkDamaged: the data are too short, or in another format, or the checksum is wrong.
         """
         if len(untrusted_data) < HEADER_SIZE:
             raise ChunkDamaged("cut off inside its header")
@@ -93,17 +93,17 @@ class EncryptedHeader:
         if magic != MAGIC:
             raise ChunkDamaged("its content is not scrypt-encrypted data")
         if version != 0:
-            raise ChunkDamaged(f"it is in version {version} of the scrypt format, only 0 exists")
+            raise ChunkDamaged(f"its scrypt format has version {version}, only 0 exists")
         if hashlib.sha256(raw[:_CHECKSUM_OFFSET]).digest()[:16] != checksum:
             raise ChunkDamaged("its header is damaged (the checksum differs)")
         return cls(ScryptParameters(log2_n, r, p), salt, raw)
 
     def check_limits(self, limits: Limits) -> None:
-        """Says whether a derivation with these parameters may be started at all.
+        """Checks that a derivation with these parameters may be started at all.
 
         Raises:
-            ChunkDamaged: parameters that scrypt itself does not allow.
-            LimitExceeded: more memory or time than allowed.
+            ChunkDamaged: scrypt itself does not allow these parameters.
+            LimitExceeded: the derivation needs more memory or time than allowed.
         """
         parameters = self.parameters
         if not (1 <= parameters.log2_n <= 63 and parameters.r and parameters.p):
@@ -125,9 +125,9 @@ class EncryptedHeader:
                 )
 
     def fits(self, key: bytes) -> bool:
-        """Whether bytes 64-95 agree with the derived key, in constant time.
+        """Tells if bytes 64-95 agree with the derived key, in constant time.
 
-        They don't when the passphrase is wrong, or when the chunk belongs to another
+        A key does not agree when the passphrase is wrong, or when the chunk belongs to another
         backup or place, or when the salt or the parameters were changed.
         """
         expected = hmac.digest(key[32:], self.raw[:_PASSPHRASE_CHECK_OFFSET], "sha256")
@@ -140,16 +140,16 @@ def open_in_place(
     """Checks the MAC over header and body, then decrypts body where it lies.
 
     Args:
-        header: the 96 bytes as they were read; those same bytes go into the MAC.
-        key: 64 bytes that `EncryptedHeader.fits`.
-        body: all that follows the header, writable; overwritten with plaintext.
+        header: the 96 bytes as they were read; the MAC is computed over these bytes.
+        key: 64 bytes for which `EncryptedHeader.fits` is true.
+        body: all bytes behind the header, writable; overwritten with plaintext.
         decrypt: AES-256-CTR in place.
 
     Returns:
         The plaintext: body without the MAC at its end.
 
     Raises:
-        ChunkDamaged: cut off, extended or altered; body is then as it was.
+        ChunkDamaged: the data are cut off, extended or altered; body is then unchanged.
     """
     if len(body) < MAC_SIZE:
         raise ChunkDamaged("cut off")

@@ -1,9 +1,10 @@
 """scrypt in three steps, so that the middle one, nearly all of the work, can be done elsewhere.
 
 RFC 7914, section 6: PBKDF2 makes p blocks of 128·r bytes from the passphrase (`expand`),
-ROMix works on each of them (`romix`), PBKDF2 makes the key from the passphrase and what came
-of them (`finish`). Only the blocks travel. They tell neither the passphrase nor, without it,
-the key; who has them can test guesses, at the price of a PBKDF2 each.
+ROMix works on each of them (`romix`), PBKDF2 makes the key from the passphrase and the mixed
+blocks (`finish`). Only the blocks are sent to another machine. The blocks reveal neither the
+passphrase nor, without it, the key; but their owner can test guesses of the passphrase, for the
+cost of one PBKDF2 each.
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ _UNKNOWN_MEMORY = 4 << 30
 
 
 def expand(job: Derivation) -> bytes:
-    """The p blocks that ROMix works on, 128·r·p bytes."""
+    """Makes the p blocks that ROMix works on, 128·r·p bytes."""
     length = 128 * job.parameters.r * job.parameters.p
     return hashlib.pbkdf2_hmac("sha256", job.secret, job.salt, 1, length)
 
 
 def finish(job: Derivation, mixed: bytes) -> bytes:
-    """The key, 64 bytes, from the mixed blocks."""
+    """Makes the key, 64 bytes, from the mixed blocks."""
     return hashlib.pbkdf2_hmac("sha256", job.secret, mixed, 1, KEY_SIZE)
 
 
 def romix(blocks: bytes, log2_n: int, r: int) -> bytes:
-    """ROMix of every block: what a worker of an executor runs, in its own process.
+    """Computes ROMix of every block. A worker of an executor runs this in its own process.
 
     Args:
         blocks: p blocks of 128·r bytes.
@@ -44,7 +45,7 @@ def romix(blocks: bytes, log2_n: int, r: int) -> bytes:
 
     Raises:
         MachineError: this machine has neither the lane kernel nor a pycryptodome that is known.
-        NotEnoughMemory: it has not enough memory.
+        NotEnoughMemory: this machine has not enough memory.
     """
     size = 128 * r
     parameters = ScryptParameters(log2_n, r, len(blocks) // size)
@@ -63,14 +64,14 @@ def romix(blocks: bytes, log2_n: int, r: int) -> bytes:
 
 
 def _memory_of_one_worker() -> int:
-    """Half of the memory, for as many workers as there are cores."""
+    """Gives one worker's share of half of the memory, with as many workers as cores."""
     return (physical_memory() or _UNKNOWN_MEMORY) // 2 // (os.cpu_count() or 1)
 
 
 @functools.cache
 def _kernel() -> LaneKernel | None:
-    """The lane kernel, loaded once in a process; None where there is none."""
+    """Loads the lane kernel once in a process; None where there is none."""
     try:
         return load_kernel()
-    except Exception:  # whatever is wrong with it
+    except Exception:  # a broken llvmlite may raise anything; pycryptodome then does the work
         return None

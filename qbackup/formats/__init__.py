@@ -1,4 +1,4 @@
-"""How the chunks of a file turn back into one stream: the choice of the format.
+"""Formats of backups, which turn the chunks of a file into one stream, and the choice of one.
 
 `choose_format` is the only place that looks at the version.
 """
@@ -10,14 +10,14 @@ from qbackup.formats.protocol import Format
 
 
 def choose_format(version: int, *, hmac_algorithm: str | None = None) -> Format:
-    """The door that a backup's version leads to.
+    """Chooses the format of a backup by its version.
 
     Args:
-        version: that the header names; it leads to the only way to prove the header.
+        version: from the header. Each version has only one way to authenticate the header.
         hmac_algorithm: see `qbackup.BackupArchive`.
 
     Raises:
-        UnsupportedFormat: there is none.
+        UnsupportedFormat: this program does not read that version.
     """
     if version == 4:
         from qbackup.formats.v4 import Format4

@@ -1,11 +1,11 @@
-"""``backup-header``: bytes in, a checked and frozen value out.
+"""``backup-header``: parsed from bytes into a checked and frozen value.
 
-The header says how everything else is to be read, so its bytes are authenticated before any
-rule of form judges them. Only `read_version` looks earlier, because the version leads to the one
-way to prove the header. `BackupHeader.parse` is called on the plain copy, which anybody could have
-written (`untrusted_header`), and again on the proven copy that came out of ``backup-header.hmac``.
-All decisions come from the second. A proven value that this program does not understand is
-unsupported and never damaged: Qubes lets its user choose any string as a filter.
+The header decides how everything else is read, so its bytes are authenticated before any rule of
+form is applied. Only `read_version` looks earlier, because each version has only one way to
+authenticate the header. `BackupHeader.parse` is called on the plain copy, which anybody could
+have written (`untrusted_header`), and again on the authenticated copy from ``backup-header.hmac``.
+All decisions come from the second. An authenticated value that this program does not understand is
+reported as unsupported and never as damaged: Qubes lets its user choose any string as a filter.
 Facts: QubesOS/qubes-core-admin ``qubes/backup.py``, BackupHeader; the published emergency
 procedure for format 4.
 """
@@ -22,12 +22,12 @@ from qbackup.base.names import HEADER_NAME, decode, display
 _TRUE = ("1", "true", "yes")
 _SHOWN = 80  # characters of a value in a message
 _SCRYPT = "scrypt"
-NOT_NAMED = ""  # a digest that is found by trying, in format 2
+NOT_NAMED = ""  # a digest that has to be found by trial, in format 2
 
 
 @dataclass(frozen=True, kw_only=True)
 class BackupHeader:
-    """What a backup says about itself.
+    """A backup's header.
 
     Args:
         version: of the backup format.
@@ -36,14 +36,14 @@ class BackupHeader:
         compression_filter: the header's own words for the program, options and path included
             (``/usr/bin/pigz``, ``zstd -T0 -5``); ``""`` where files are compressed and no program
             is named, None where they are not compressed. The decoder is chosen by the last part
-            of the first word, among those built in; no program of this name is ever run. Any
-            string can stand here: pass the value through `qbackup.base.names.display` before
-            showing it.
-        hmac_algorithm: what authenticates a chunk: ``scrypt`` in format 4, else a digest; ``""``
-            in a header of format 2 that names none, until it is found by trying.
-        crypto_algorithm: cipher of formats 2 and 3, as openssl names it.
-        backup_id: names this backup among its owner's; bound into every chunk's key. ``""`` in
-            formats 2 and 3.
+            of the first word, among those built in; no program of this name is ever run. The value
+            can be any string: pass it through `qbackup.base.names.display` before showing it.
+        hmac_algorithm: the algorithm that authenticates a chunk: ``scrypt`` in format 4, else a
+            digest; ``""`` in a header of format 2 that names none, until the digest is found by
+            trial.
+        crypto_algorithm: cipher of formats 2 and 3, by openssl's name.
+        backup_id: identifies this backup among its owner's; bound into every chunk's key. ``""``
+            in formats 2 and 3.
     """
 
     version: int
@@ -58,19 +58,19 @@ class BackupHeader:
     def parse(
         cls, untrusted_data: bytes, limits: Limits | None = None, *, proven: bool = False
     ) -> BackupHeader:
-        """Parses and checks a header; no byte of it is believed before this returns.
+        """Parses and checks a header; none of its bytes is used before this returns.
 
         Args:
             untrusted_data: the header's bytes.
             limits: bounds on its length.
-            proven: the bytes are authenticated, so that they are what was written.
+            proven: the bytes are authenticated, so they are as they were written.
 
         Raises:
-            UnsupportedFormat: a version, or an algorithm, that this program does not read; of
-                proven bytes also whatever can't be understood.
-            HeaderAltered: of bytes that are not proven: malformed, a known key twice, or a required
-                key missing.
-            LimitExceeded: longer than `Limits.header`.
+            UnsupportedFormat: the header has a version or an algorithm that this program does not
+                read, or its bytes are authenticated and can't be understood.
+            HeaderAltered: the bytes are not authenticated, and they are malformed, have a known key
+                twice, or lack a required key.
+            LimitExceeded: the header is longer than `Limits.header`.
         """
         _check_length(untrusted_data, limits or Limits())
         try:
@@ -99,13 +99,13 @@ class BackupHeader:
 
 
 def read_version(untrusted_data: bytes, limits: Limits) -> int:
-    """The version that a header names: where its proof is to be looked for, and no more.
+    """Reads only the version from a header, to learn how the header is authenticated.
 
-    Lines that make no sense are passed over here, because nothing is proven yet.
+    Lines that make no sense are ignored here, because nothing is authenticated yet.
 
     Raises:
-        UnsupportedFormat: no header of this version can be proven.
-        LimitExceeded: longer than `Limits.header`.
+        UnsupportedFormat: no header of this version can be authenticated.
+        LimitExceeded: the header is longer than `Limits.header`.
     """
     _check_length(untrusted_data, limits)
     values: dict[str, str] = {}
@@ -122,10 +122,11 @@ def read_version(untrusted_data: bytes, limits: Limits) -> int:
 
 
 class _NotUnderstoodError(Exception):
-    """A header that can't be used. What that means depends on whether its bytes are proven.
+    """A header can't be used. The error to report depends on its bytes: authenticated or not.
 
     Args:
-        reason: a whole sentence where `is_unsupported`; else what the header does.
+        reason: a whole sentence where `is_unsupported`; else the end of a sentence whose subject
+            is the header.
         is_unsupported: the value is well-formed, and this program does not read such backups.
     """
 
@@ -135,25 +136,27 @@ class _NotUnderstoodError(Exception):
         self._is_unsupported = is_unsupported
 
     def proven(self) -> UnsupportedFormat:
-        """The error of a header that is as it was written."""
+        """Makes the error for a header that is authenticated, so that it is as it was written."""
         if self._is_unsupported:
             return UnsupportedFormat(self._reason, file=HEADER_NAME)
         return UnsupportedFormat(
-            f"the header is as it was written, and this program can't use it: it {self._reason}",
+            "the header is as it was written, and this program can't use it: the header"
+            f" {self._reason}",
             file=HEADER_NAME,
         )
 
     def unproven(self) -> UnsupportedFormat | HeaderAltered:
-        """The error of a header that anybody could have changed."""
+        """Makes the error for a header that anybody could have changed."""
         if not self._is_unsupported:
             return HeaderAltered(
-                f"the header can't be understood, and nothing proves it: it {self._reason}",
+                "the header can't be understood, and is not authenticated: the header"
+                f" {self._reason}",
                 file=HEADER_NAME,
             )
         error = UnsupportedFormat(self._reason, file=HEADER_NAME)
-        error.advice = (  # a flipped bit of the header looks like this as well
-            "if Qubes wrote it so early or so late, another version of qbackup may read it; else"
-            " the header is damaged: try another copy of the backup, or --salvage"
+        error.advice = (  # a flipped bit in the header can have the same effect
+            "if a very old or a newer Qubes wrote this backup, another version of qbackup may read"
+            " it; else the header is damaged: try another copy of the backup, or --salvage"
         )
         return error
 
@@ -186,7 +189,7 @@ def _shown(value: str) -> str:
 
 
 def _pairs(data: bytes) -> list[tuple[str, str] | None]:
-    """Key and value of each line with a known key; None for a line that has no equals sign."""
+    """Gives key and value of each line with a known key; None for a line without equals sign."""
     pairs: list[tuple[str, str] | None] = []
     for line in data.split(b"\n"):
         line = line.strip(b" \t\r")
@@ -240,7 +243,7 @@ def _check_version(values: dict[str, str]) -> int:
 
 
 def _check_id(value: str) -> str:
-    """Any text can be bound into a key, but for what ends a passphrase's line."""
+    """Checks a backup id: any text without NUL and CR, which would end a passphrase's line."""
     if not value or "\0" in value or "\r" in value:
         raise _NotUnderstoodError(f"has a backup id that no key can hold: '{_shown(value)}'")
     return value
@@ -272,14 +275,14 @@ def _check_digest(version: int, name: str) -> None:
 
 @dataclass(frozen=True)
 class _Rules:
-    """What the header of a version must say.
+    """Rules for the header of one version.
 
     Args:
-        hmac_algorithm: where it names none.
-        crypto_algorithm: where it names none.
-        compression_filter: where it names none and something is compressed; ``""``: not known.
-        has_id: it has an identifier.
-        check: what else must hold.
+        hmac_algorithm: of a header that names none.
+        crypto_algorithm: of a header that names none.
+        compression_filter: of a compressed backup whose header names none; ``""``: not known.
+        has_id: the header has an identifier.
+        check: raises an error if the header breaks another rule of this version.
     """
 
     hmac_algorithm: str

@@ -1,4 +1,4 @@
-"""Chunks that an HMAC member proves, as formats 2 and 3 have them."""
+"""Chunks with an HMAC in a member of its own, as in formats 2 and 3."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ HMAC_SUFFIX = ".hmac"
 
 
 class ChunkContent(Protocol):
-    """What the chunks of a file are, once their HMACs were checked."""
+    """Content of the chunks of a file, after their HMACs were checked."""
 
     def open(self, index: int, body: memoryview) -> Data:
-        """One chunk, behind as much room as its format wants.
+        """Decrypts one chunk. In front of it, body has the free bytes that the format needs.
 
         Raises:
-            ChunkDamaged: it can't be decrypted.
-            LimitExceeded: it gives more than allowed.
+            ChunkDamaged: the chunk can't be decrypted.
+            LimitExceeded: the content is longer than allowed.
         """
         ...
 
     def finish(self) -> bytes:
-        """What is left at the file's end."""
+        """Gives the rest of the plaintext at the file's end."""
         ...
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives the plaintext of a chunk's own bytes, as `FileDecryptor.alone` does."""
         ...
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives the chunks that must be opened before this one, as `FileDecryptor.needs` does."""
         ...
 
 
 class Plain:
-    """The chunks of a file that is not encrypted."""
+    """Chunks of a file that is not encrypted."""
 
     def open(self, index: int, body: memoryview) -> Data:
-        """One chunk whose HMAC was checked. `stored_size` is left to the caller."""
+        """Gives a chunk whose HMAC was checked. The caller sets `stored_size`."""
         return Data(body, index=index)
 
     def finish(self) -> bytes:
-        """What is left at the file's end."""
+        """Returns ``b""``: nothing is left at the file's end."""
         return b""
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives the chunk's plaintext unchanged."""
         return data.buffer
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Returns ``()``: each chunk can be opened alone."""
         return ()
 
 
 class Encrypted:
-    """The chunks of a file that ``openssl enc`` encrypted as a whole.
+    """Chunks of a file that ``openssl enc`` encrypted as a whole.
 
     Args:
-        cipher: which.
+        cipher: of the file.
         passphrase: the backup's.
     """
 
@@ -81,10 +81,10 @@ class Encrypted:
         self._size = 0  # of the first chunk
 
     def open(self, index: int, body: memoryview) -> Data:
-        """One chunk whose HMAC was checked, behind `LARGEST_BLOCK` bytes of room.
+        """Decrypts a chunk whose HMAC was checked; it begins at `LARGEST_BLOCK` in body.
 
         Raises:
-            ChunkDamaged: it can't be decrypted, as others are lost or it is no cipher text.
+            ChunkDamaged: the chunk is no cipher text, or other chunks are lost that it needs.
         """
         size = len(body) - LARGEST_BLOCK
         start, offset = LARGEST_BLOCK, 0
@@ -99,7 +99,7 @@ class Encrypted:
             offset = -SALTED_SIZE - self._stream.pending
         else:
             if self._size % self._cipher.block_size:
-                raise ChunkDamaged("a chunk before it is lost, and with it where a block begins")
+                raise ChunkDamaged("a chunk before it is lost, so no block boundary is known")
             rest = self._stream.begin_behind_gap(body[start:])
             start = len(body) - len(rest)
             offset = start - LARGEST_BLOCK - SALTED_SIZE
@@ -107,10 +107,10 @@ class Encrypted:
         return Data(self._stream.decrypt(body, start), index=index, offset=offset, span=size)
 
     def finish(self) -> bytes:
-        """What is left at the file's end, without the padding.
+        """Gives the rest of the plaintext at the file's end, without the padding.
 
         Raises:
-            ChunkDamaged: there is none.
+            ChunkDamaged: there is no padding.
         """
         return self._stream.unpadded_rest() if self._stream is not None else b""
 
@@ -118,19 +118,19 @@ class Encrypted:
         return self._stream.rest() if self._stream is not None else b""
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives the plaintext of a chunk's own bytes, without those of the chunk before it."""
         end = self.finish() if is_last else self._rest()
         of_others = max(0, -SALTED_SIZE - data.offset)
         return memoryview(bytes(data.buffer) + end)[of_others:]
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives chunk 0, for its salt, and the chunk before, for its last cipher block."""
         return tuple(dict.fromkeys((0, index - 1))) if index else ()
 
 
 @dataclass(frozen=True, slots=True)
 class HmacChunk:
-    """One chunk; what proves it comes with its body."""
+    """One chunk, whose HMAC is given together with its body."""
 
     name: str
     index: int
@@ -142,14 +142,14 @@ class HmacChunk:
     other: None = None
 
     def fits(self, key: bytes) -> bool:
-        """See `qbackup.formats.SealedChunk`."""
+        """Returns True: no key is derived, so there is nothing to check."""
         return True
 
     def check_key(self, key: bytes) -> None:
-        """See `qbackup.formats.SealedChunk`."""
+        """Accepts any key, because none is derived."""
 
     def open(self, key: bytes, body: memoryview, proof: bytes | None, decrypt: CtrInPlace) -> Data:
-        """See `qbackup.formats.SealedChunk`."""
+        """Checks the HMAC, then decrypts the chunk in place, as `SealedChunk.open` does."""
         try:
             self._check(body[self.room :], proof)
             data = self.content.open(self.index, body)
@@ -165,11 +165,11 @@ class HmacChunk:
         if proof is None:
             raise ChunkDamaged(f"its HMAC is missing ({HMAC_SUFFIX})")
         if not proves(self.passphrase, self.digest, stored, parse_proof(proof)):
-            raise ChunkDamaged("it was altered or cut off, or its HMAC was (they don't fit)")
+            raise ChunkDamaged("its content or its HMAC was altered or cut off (the HMAC differs)")
 
 
 class HmacFile:
-    """See `qbackup.formats.FileDecryptor`."""
+    """`FileDecryptor` for a file whose chunks each have an HMAC."""
 
     def __init__(self, passphrase: bytes, digest: str, room: int, content: ChunkContent) -> None:
         self._passphrase = passphrase
@@ -179,14 +179,18 @@ class HmacFile:
         self._last: HmacChunk | None = None
 
     def lock(self, name: str, index: int, head: bytes) -> HmacChunk:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Makes the sealed chunk of this name and index. A chunk has no head in these formats."""
         chunk = HmacChunk(name, index, self._passphrase, self._digest, self._room, self._content)
-        if self._last is None or index >= self._last.index:  # another one of a name comes late
+        if self._last is None or index >= self._last.index:  # a chunk can come again, later
             self._last = chunk
         return chunk
 
     def finish(self) -> Data | None:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives the rest of the plaintext; None if there is none.
+
+        Raises:
+            ChunkDamaged: the file can't end here.
+        """
         if self._last is None:
             return None
         try:
@@ -197,9 +201,9 @@ class HmacFile:
         return Data(memoryview(rest), index=self._last.index) if rest else None
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives the chunks that must be opened before this one, in order, to open it alone."""
         return self._content.needs(index)
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives the plaintext of a chunk's own bytes."""
         return self._content.alone(data, is_last=is_last)

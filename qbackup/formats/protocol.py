@@ -1,8 +1,8 @@
-"""What a format offers, from its first byte to its last chunk.
+"""Protocols that each format implements.
 
-No I/O here, no threads: a format takes bytes that somebody read and a key that somebody derived.
-A `Format` is known before the passphrase; behind the passphrase is its `UnlockedFormat`, which
-gives a `FileDecryptor` for each file, and that a `SealedChunk` for each chunk.
+A format does no I/O and starts no threads: its caller reads the bytes and derives the keys.
+A `Format` is known before the passphrase. With the passphrase it gives an `UnlockedFormat`, that
+gives a `FileDecryptor` for each file, and that gives a `SealedChunk` for each chunk.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from qbackup.formats.header import BackupHeader
 
 
 def ignore_warning(text: str) -> None:
-    """Drops a warning that nobody waits for."""
+    """Ignores a warning."""
 
 
 class SealedChunk(Protocol):
-    """A chunk whose head was read: it says which key opens it."""
+    """A chunk whose head was read. The head decides which key opens the chunk."""
 
     @property
     def derivation(self) -> Derivation | None:
-        """Which key; None where none is derived: the key is then ``b""``."""
+        """Derivation of the key; None where none is derived: the key is then ``b""``."""
         ...
 
     @property
     def other(self) -> SealedChunk | None:
-        """The same chunk under the key of another name, tried where this one does not fit.
+        """Alternative with the key of another name, tried if the key of its own name is wrong.
 
-        None where a writer bound chunks to one name only, which is nearly everywhere.
+        None where a writer bound chunks to one name only, which nearly every writer did.
         """
         ...
 
     def fits(self, key: bytes) -> bool:
-        """Whether this is the key; where none is derived, that is not known yet."""
+        """Tells if this is the right key; always true where no key is derived."""
         ...
 
     def check_key(self, key: bytes) -> None:
-        """Says whether this is the key, before the body is read.
+        """Checks the key, before the body is read.
 
         Raises:
-            ChunkDamaged: it is not.
+            ChunkDamaged: the key is wrong.
         """
         ...
 
@@ -58,13 +58,14 @@ class SealedChunk(Protocol):
         To be called for the chunks of a file in order, one at a time.
 
         Args:
-            key: that was derived.
-            body: `UnlockedFormat.room` bytes that may be overwritten, then all that follows the
-            head. proof: of the member that proves this one; None if there is none. decrypt:
-            AES-256-CTR.
+            key: from the derivation.
+            body: `UnlockedFormat.room` bytes that may be overwritten, then all bytes behind the
+                head.
+            proof: content of the member with this chunk's HMAC; None if there is none.
+            decrypt: AES-256-CTR.
 
         Raises:
-            ChunkDamaged: it is not what was written; nothing was released.
+            ChunkDamaged: the chunk is not as written; no plaintext was released.
         """
         ...
 
@@ -72,12 +73,15 @@ class SealedChunk(Protocol):
 def fitting(
     locked: SealedChunk, key: bytes, derive: Callable[[Derivation], bytes]
 ) -> tuple[SealedChunk, bytes]:
-    """A chunk's lock and key, or those of its other name where only these fit.
+    """Chooses between a chunk and the same chunk under its other name, by the key that is right.
 
     Args:
         locked: the chunk.
         key: derived for it.
         derive: derives another key; called only where there is another name and `key` is wrong.
+
+    Returns:
+        The chunk and its key.
     """
     other = locked.other
     if other is None or other.derivation is None or locked.fits(key):
@@ -87,7 +91,7 @@ def fitting(
 
 
 class FileDecryptor(Protocol):
-    """Opens the chunks of one file, and keeps in mind what one chunk needs of another."""
+    """Decryptor of the chunks of one file. Keeps the values that one chunk needs of another."""
 
     def lock(self, name: str, index: int, head: bytes) -> SealedChunk:
         """Parses a chunk's head: its first `UnlockedFormat.head_size` bytes.
@@ -98,13 +102,13 @@ class FileDecryptor(Protocol):
             head: its first bytes.
 
         Raises:
-            ChunkDamaged: they are no chunk's.
-            LimitExceeded: they ask for more than allowed; no derivation may be started.
+            ChunkDamaged: the bytes are no chunk's head.
+            LimitExceeded: the head asks for more than allowed; no derivation may be started.
         """
         ...
 
     def finish(self) -> Data | None:
-        """What is left when the file's last chunk was opened; None if nothing.
+        """Gives the rest of the plaintext after the file's last chunk; None if there is none.
 
         Raises:
             ChunkDamaged: the file can't end here.
@@ -112,28 +116,27 @@ class FileDecryptor(Protocol):
         ...
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """The chunks that have to be opened before this one, in order, to open it alone."""
+        """Gives the chunks that must be opened before this one, in order, to open it alone."""
         ...
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """The plaintext of a chunk's own bytes, from what opening it gave.
+        """Gives the plaintext of a chunk's own bytes, from the data that `SealedChunk.open` gave.
 
         Raises:
-            ChunkDamaged: it is the file's last one, and the file can't end here.
+            ChunkDamaged: the chunk is the file's last one, and the file can't end here.
         """
         ...
 
 
 class UnlockedFormat(Protocol):
-    """How a backup's chunks are opened, once the passphrase is known.
+    """A format together with a passphrase: opens the chunks of a backup.
 
     Attributes:
-        head_size: bytes at a chunk's beginning that say which key opens it.
+        head_size: bytes at a chunk's beginning that decide which key opens the chunk.
         overhead: bytes of a chunk that are not its content.
-        room: bytes in front of a chunk's body that `SealedChunk.open` wants to have.
+        room: free bytes that `SealedChunk.open` needs in front of a chunk's body.
         has_volumes: each chunk is a volume of its own, see `qbackup.content.volumes`, and the
-        writer's tar
-            changed every relative link; else a file is one stream.
+            writer's tar changed every relative link; else a file is one stream.
     """
 
     head_size: int
@@ -142,51 +145,51 @@ class UnlockedFormat(Protocol):
     has_volumes: bool
 
     def file(self) -> FileDecryptor:
-        """For the chunks of one file."""
+        """Makes the decryptor for the chunks of one file."""
         ...
 
 
 class LockedHeader(Protocol):
-    """The header's copy: what proves a header."""
+    """Content of ``backup-header.hmac``, which authenticates the header."""
 
     misfit: str
-    """What it means if the key does not fit, in words."""
+    """Message for a key that is wrong."""
 
     @property
     def derivation(self) -> Derivation | None:
-        """Which key; None where none is derived: the key is then ``b""``."""
+        """Derivation of the key; None where none is derived: the key is then ``b""``."""
         ...
 
     def fits(self, key: bytes) -> bool:
-        """Whether the passphrase is this backup's."""
+        """Tells if the passphrase is this backup's."""
         ...
 
     def open(self, key: bytes, decrypt: CtrInPlace) -> bytes:
-        """The header that is proven.
+        """Gives the header's authenticated bytes.
 
         Raises:
-            Damaged: the copy can't be believed.
+            Damaged: the authenticated copy is damaged.
         """
         ...
 
     def complete(self, header: BackupHeader) -> BackupHeader:
-        """The header that was proven, with what is known since then."""
+        """Adds to an authenticated header the values that were found while unlocking."""
         ...
 
     def root(self, key: bytes) -> RootKey | Derivation:
-        """For keys of this program's own; or how to derive what is one."""
+        """Gives the root of this program's own keys, or a derivation that makes it."""
         ...
 
 
 class Format(Protocol):
-    """What is known of a format before the passphrase.
+    """A format without a passphrase.
 
     Attributes:
         naming: of its members.
         head_size: see `UnlockedFormat`.
-        heads_name_backup: a chunk's head fits the id of one backup only, so that it proves which
-            backup it belongs to; else it proves the passphrase at most.
-        caveats: what this format can't promise, in sentences.
+        heads_name_backup: a chunk's head fits the id of one backup only, so the head proves which
+            backup the chunk belongs to; else it proves the passphrase at most.
+        caveats: guarantees that this format can't give, in sentences.
         metadata_root: the root element of its ``qubes.xml``.
     """
 
@@ -197,27 +200,36 @@ class Format(Protocol):
     caveats: tuple[str, ...]
 
     def parameters(self, head: bytes) -> ScryptParameters | None:
-        """What a chunk's key costs, from its first `head_size` bytes; None if there is no such.
+        """Parses the cost of a chunk's key from its head; None if no key is derived by scrypt.
+
+        Args:
+            head: the chunk's first `head_size` bytes.
 
         Raises:
-            ChunkDamaged: they are no chunk's.
+            ChunkDamaged: the bytes are no chunk's head.
         """
         ...
 
     def lock_header(
         self, passphrase: bytes, header: bytes, copy: bytes, limits: Limits
     ) -> LockedHeader:
-        """The lock on ``backup-header.hmac``.
+        """Parses ``backup-header.hmac``, which authenticates the header.
+
+        Args:
+            passphrase: the backup's.
+            header: the plain header.
+            copy: content of ``backup-header.hmac``.
+            limits: bounds on the derivation.
 
         Raises:
-            Damaged: it is none.
-            LimitExceeded: it asks for more than allowed; no derivation may be started.
-            UnsupportedFormat: it needs what is not there, or was not allowed.
+            Damaged: the copy is malformed.
+            LimitExceeded: the copy asks for more than allowed; no derivation may be started.
+            UnsupportedFormat: the copy needs an algorithm that is not there, or not allowed.
         """
         ...
 
     def work(self, header: BackupHeader) -> Callable[[memoryview], None] | None:
-        """What is done with all stored bytes, to be measured; None where only keys cost time.
+        """Gives the work on all stored bytes, for measuring; None where only keys cost time.
 
         Raises:
             UnsupportedFormat: as `format`.
@@ -231,13 +243,13 @@ class Format(Protocol):
         limits: Limits,
         warn: Callable[[str], None] = ...,
     ) -> UnlockedFormat:
-        """The room behind this door.
+        """Unlocks the format with a passphrase.
 
         Args:
             header: authenticated.
             passphrase: the backup's.
-            limits: bounds what a chunk may ask for.
-            warn: told what a verified chunk has of its own without harm.
+            limits: bounds on the values in a chunk.
+            warn: called with a message about a harmless peculiarity of a verified chunk.
 
         Raises:
             UnsupportedFormat: the header names an algorithm that is not there, or not allowed.

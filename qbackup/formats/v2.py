@@ -2,10 +2,10 @@
 
 The inner archive of a file is a GNU multi-volume archive, and each volume was compressed and
 encrypted by itself (``openssl enc``, a salt each), so chunks are opened alone;
-`qbackup.content.volumes` puts the volumes together again. As in format 3 a chunk is proven by an
-HMAC that covers neither its name nor the backup. Beta 3 has no header and names nothing: the digest
-is found by trying, the rest is told from the data. Its ``openssl enc -z`` put a zlib stream around
-the cipher text.
+`qbackup.content.volumes` puts the volumes together again. As in format 3, a chunk is authenticated
+by an HMAC that covers neither its name nor the backup. Beta 3 has no header, so no algorithm is
+named: the digest is found by trial, the rest is detected from the data. Beta 3's ``openssl enc -z``
+put a zlib stream around the cipher text.
 
 Facts: QubesOS/qubes-core-admin, tags R2-Beta3 and R3.2, ``core/backup.py``; the published
 emergency procedure for format 2.
@@ -34,9 +34,9 @@ _ZLIB_METHOD = 8  # RFC 1950: in the low half of the first byte; the first two m
 
 
 def header_for(untrusted_chunk: bytes) -> BackupHeader:
-    """What stands in for the header of a backup that has none, from its first chunk.
+    """Makes a header for a backup that has none, from its first chunk.
 
-    Whether and how volumes are compressed shows in each of them, so that is left open.
+    The compression is left open, because it is detected from each volume.
     """
     return BackupHeader(
         version=2,
@@ -59,12 +59,12 @@ def _is_encrypted(chunk: bytes) -> bool:
 
 
 class EncryptedVolumes:
-    """The chunks of a file, each of which went through ``openssl enc`` alone.
+    """Chunks of a file, each of which was encrypted by ``openssl enc`` alone.
 
     Args:
-        cipher: which.
+        cipher: of the chunks.
         passphrase: the backup's.
-        limits: bounds what a zlib stream around a chunk gives.
+        limits: bounds on the output of a zlib stream around a chunk.
     """
 
     def __init__(self, cipher: CbcCipher, passphrase: bytes, limits: Limits) -> None:
@@ -73,13 +73,13 @@ class EncryptedVolumes:
         self._limits = limits
 
     def open(self, index: int, body: memoryview) -> Data:
-        """One chunk whose HMAC was checked, behind `LARGEST_BLOCK` bytes of room.
+        """Decrypts a chunk whose HMAC was checked; it begins at `LARGEST_BLOCK` in body.
 
         Raises:
-            ChunkDamaged: it is no cipher text.
-            LimitExceeded: what the zlib stream gives is longer than a chunk may be.
+            ChunkDamaged: the chunk is no cipher text.
+            LimitExceeded: the output of the zlib stream is longer than a chunk may be.
         """
-        if _is_zlib(body):  # which Salted__ is not
+        if _is_zlib(body):  # ``Salted__`` is no beginning of a zlib stream
             body = _inflate(body, self._limits.chunk)
         start = LARGEST_BLOCK + SALTED_SIZE
         salted = bytes(body[LARGEST_BLOCK:start])
@@ -91,15 +91,15 @@ class EncryptedVolumes:
         return Data(body[start:end], index=index)
 
     def finish(self) -> bytes:
-        """Nothing is left at a file's end."""
+        """Returns ``b""``: nothing is left at a file's end."""
         return b""
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives the chunk's plaintext unchanged."""
         return data.buffer
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Returns ``()``: each chunk can be opened alone."""
         return ()
 
 
@@ -113,13 +113,14 @@ def _is_zlib(body: memoryview) -> bool:
 
 
 def _inflate(body: memoryview, limit: int) -> memoryview:
-    """What is in the zlib stream, behind as much room. Cipher text hardly shrinks or grows.
+    """Inflates the zlib stream in body; the result has as many free bytes in front as body.
 
-    What the decoder has not taken yet it copies each time, so it is given some at a time.
+    Cipher text hardly shrinks or grows, so the limit of a stored chunk also fits its output. The
+    decoder copies its unused input at each call, so the input is given in small parts.
 
     Raises:
-        ChunkDamaged: it is broken, cut off, or something follows its end.
-        LimitExceeded: more than limit bytes.
+        ChunkDamaged: the stream is broken or cut off, or something follows its end.
+        LimitExceeded: the output has more than limit bytes.
     """
     inflated, decoder = bytearray(LARGEST_BLOCK), zlib.decompressobj()
     rest = body[LARGEST_BLOCK:]
@@ -133,7 +134,7 @@ def _inflate(body: memoryview, limit: int) -> memoryview:
                 raise ChunkDamaged("the zlib stream around it is cut off")
             inflated += piece
             if len(inflated) - LARGEST_BLOCK > limit:
-                raise LimitExceeded("what is in it is longer than a chunk may be", limit="chunk")
+                raise LimitExceeded("its content is longer than a chunk may be", limit="chunk")
     except zlib.error as error:
         raise ChunkDamaged(f"the zlib stream around it is broken ({error})") from error
     if decoder.unused_data or len(rest):
@@ -142,13 +143,13 @@ def _inflate(body: memoryview, limit: int) -> memoryview:
 
 
 class UnlockedFormat2:
-    """See `qbackup.formats.UnlockedFormat`.
+    """`UnlockedFormat` of format 2.
 
     Args:
         passphrase: the backup's.
-        digest: of the HMACs, as hashlib calls it.
+        digest: of the HMACs, by hashlib's name.
         cipher: None: not encrypted.
-        limits: bounds what a chunk may give.
+        limits: bounds on the content of a chunk.
     """
 
     head_size = 0
@@ -166,12 +167,12 @@ class UnlockedFormat2:
             self._content = EncryptedVolumes(cipher, passphrase, limits)
 
     def file(self) -> HmacFile:
-        """See `qbackup.formats.UnlockedFormat`."""
+        """Makes the decryptor for the chunks of one file."""
         return HmacFile(self._passphrase, self._digest, self.room, self._content)
 
 
 class Format2(Format3):
-    """See `qbackup.formats.protocol.UnlockedFormat`: a header is proven as in format 3."""
+    """`Format` of format 2. The header is authenticated as in format 3."""
 
     def format(
         self,
@@ -180,9 +181,13 @@ class Format2(Format3):
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
     ) -> UnlockedFormat2:
-        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        """Unlocks the format with a passphrase.
+
+        Raises:
+            UnsupportedFormat: the header names an algorithm that is not there, or not allowed.
+        """
         return UnlockedFormat2(passphrase, *self._algorithms(header), limits)
 
     def _algorithms(self, header: BackupHeader) -> tuple[str, CbcCipher | None]:
-        named = header.hmac_algorithm or _USUAL_DIGEST  # not found yet: as much work as most
+        named = header.hmac_algorithm or _USUAL_DIGEST  # before it is found, for a measurement
         return super()._algorithms(replace(header, hmac_algorithm=named))

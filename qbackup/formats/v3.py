@@ -1,14 +1,14 @@
 """Format 3 (Qubes R2.1 to R3.2): an HMAC for each chunk, one CBC stream for each file.
 
 Members come in pairs, ``NAME`` and ``NAME.hmac``. The HMAC's key is the passphrase itself; it
-covers the stored bytes of NAME and neither the name nor the backup. A file that is encrypted went
-through ``openssl enc`` as a whole and was cut into chunks then. So chunk k needs the salt of chunk
-0 and the last cipher block of chunk k-1, and a file's end is known only when it has come.
+covers the stored bytes of NAME and neither the name nor the backup. An encrypted file was encrypted
+by ``openssl enc`` as a whole and then cut into chunks. So chunk k needs the salt of chunk 0 and the
+last cipher block of chunk k-1, and only the last chunk shows that the file is complete.
 
-Every chunk's HMAC is checked before a byte of it is looked at, and what was checked is
-decrypted where it lies. Cipher text that no HMAC has proven is not used, not for the block
-behind it either. Fact: QubesOS/qubes-core-admin, tag R3.2, ``core/backup.py``; the published
-emergency procedure for format 3.
+Every chunk's HMAC is checked before any of its bytes is looked at, and the checked bytes are
+decrypted in place. Cipher text without a right HMAC is not used, not even to decrypt the block
+behind it. Fact: QubesOS/qubes-core-admin, tag R3.2, ``core/backup.py``; the published emergency
+procedure for format 3.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from qbackup.formats.protocol import UnlockedFormat, ignore_warning
 
 NAMING = Naming("", HMAC_SUFFIX, frozenset((".", "apps", "apps.templates", "kernels")))
 CAVEATS = (
-    "names, order and age of the parts are not authenticated: each part is proven by itself, so"
-    " parts that were exchanged, or taken from an older backup with the same passphrase, are found"
-    " only where the content shows it",
+    "names, order and age of the chunks are not authenticated: each chunk has an HMAC of its own,"
+    " so chunks that were exchanged, or taken from an older backup with the same passphrase, are"
+    " found only where the content shows it",
     "a guess at the passphrase costs an attacker one MD5 or HMAC, not seconds as in format 4",
 )
-# For what this program keeps in the output folder: 128 MiB and 0.3 s for each guess.
+# For data that this program keeps in the output folder: 128 MiB and 0.3 s for each guess.
 JOURNAL_COST = ScryptParameters(17, 8, 1)
 
 
 class UnlockedFormat3:
-    """See `qbackup.formats.UnlockedFormat`.
+    """`UnlockedFormat` of format 3.
 
     Args:
         passphrase: the backup's.
-        digest: of the HMACs, as hashlib calls it.
+        digest: of the HMACs, by hashlib's name.
         cipher: None: not encrypted.
     """
 
@@ -66,7 +66,7 @@ class UnlockedFormat3:
         self._cipher = cipher
 
     def file(self) -> HmacFile:
-        """See `qbackup.formats.UnlockedFormat`."""
+        """Makes the decryptor for the chunks of one file."""
         content: ChunkContent = Plain()
         if self._cipher is not None:
             content = Encrypted(self._cipher, self._passphrase)
@@ -74,16 +74,16 @@ class UnlockedFormat3:
 
 
 class HeaderProof:
-    """``backup-header.hmac``: the HMAC of the header, by a digest that is not known before.
+    """``backup-header.hmac``: the HMAC of the header, by a digest that is not known in advance.
 
     Args:
         passphrase: the backup's.
-        header: as it is stored.
-        proof: as it is stored.
+        header: as stored.
+        proof: content of ``backup-header.hmac``, as stored.
         digests: that may have been used, in the order in which they are tried.
 
     Raises:
-        Damaged: the proof is no line that openssl prints.
+        Damaged: the content is no line that openssl prints.
     """
 
     misfit = (
@@ -101,16 +101,16 @@ class HeaderProof:
         self._digests = digests
 
     def fits(self, key: bytes) -> bool:
-        """See `qbackup.formats.protocol.LockedHeader`."""
+        """Tells if the header's HMAC is right with one of the digests."""
         return self._digest() is not None
 
     def _digest(self) -> str | None:
-        """The digest that proves the header; None if there is none."""
+        """Finds the digest with which the header's HMAC is right; None if there is none."""
         tried = (d for d in self._digests if proves(self._passphrase, d, self._header, self._mac))
         return next(tried, None)
 
     def open(self, key: bytes, decrypt: CtrInPlace) -> bytes:
-        """See `qbackup.formats.protocol.LockedHeader`: the header is proven as it is stored."""
+        """Gives the header as stored, because the HMAC covers those bytes."""
         return self._header
 
     def complete(self, header: BackupHeader) -> BackupHeader:
@@ -122,21 +122,21 @@ class HeaderProof:
         )
 
     def root(self, key: bytes) -> Derivation:
-        """See `qbackup.formats.protocol.LockedHeader`.
+        """Gives a slow derivation of the root key.
 
-        The format itself has no slow derivation, and what lies in an output folder must not be a
-        faster way to guess the passphrase than there has to be.
+        The format itself has no slow derivation. Without one, the journal in an output folder
+        would make guesses at the passphrase cheap.
         """
         salt = hashlib.sha256(b"qbackup format 3 root key" + self._header + self._mac).digest()
         return Derivation(self._passphrase, salt, JOURNAL_COST)
 
 
 class Format3:
-    """See `qbackup.formats.protocol.UnlockedFormat`.
+    """`Format` of format 3.
 
     Args:
-        hmac_algorithm: the only digest that may prove the header, in openssl's spelling; None: each
-            that is not weak.
+        hmac_algorithm: the only digest that is accepted for the header, in openssl's spelling;
+            None: any that is not weak.
     """
 
     naming = NAMING
@@ -149,13 +149,19 @@ class Format3:
         self._asked_for = hmac_algorithm
 
     def parameters(self, head: bytes) -> None:
-        """See `qbackup.formats.protocol.UnlockedFormat`: no key is derived by scrypt."""
+        """Returns None: no key is derived by scrypt."""
         return
 
     def lock_header(
         self, passphrase: bytes, header: bytes, copy: bytes, limits: Limits
     ) -> HeaderProof:
-        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        """Parses the header's HMAC, and chooses the digests to try by its length.
+
+        Raises:
+            Damaged: the copy is no line that openssl prints.
+            UnsupportedFormat: only a weak digest has this length, or the requested digest is not
+                there.
+        """
         size = len(parse_proof(copy))
         if self._asked_for is not None:
             digests = [choose_digest(self._asked_for, allowed=self._asked_for)]
@@ -164,14 +170,18 @@ class Format3:
             weak = weak_digests_of_size(size)
             if weak:
                 raise UnsupportedFormat(
-                    f"the backup is proven by no better digest than {weak[0].upper()}, which is too"
+                    f"the backup's HMACs have no better digest than {weak[0].upper()}, which is too"
                     " weak. If you want to trust it all the same, ask for it by name:"
                     f" --hmac-algorithm {weak[0].upper()}"
                 )
         return HeaderProof(passphrase, header, copy, digests)
 
     def work(self, header: BackupHeader) -> Callable[[memoryview], None]:
-        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        """Gives the work on all stored bytes, for measuring: HMAC and decryption.
+
+        Raises:
+            UnsupportedFormat: the header names an algorithm that is not there, or not allowed.
+        """
         digest, cipher = self._algorithms(header)
 
         def work(data: memoryview) -> None:
@@ -188,7 +198,11 @@ class Format3:
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
     ) -> UnlockedFormat:
-        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        """Unlocks the format with a passphrase.
+
+        Raises:
+            UnsupportedFormat: the header names an algorithm that is not there, or not allowed.
+        """
         return UnlockedFormat3(passphrase, *self._algorithms(header))
 
     def _algorithms(self, header: BackupHeader) -> tuple[str, CbcCipher | None]:

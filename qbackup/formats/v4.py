@@ -1,12 +1,12 @@
-"""Format 4 (Qubes R4.x): every chunk stands alone, encrypted and authenticated by scrypt.
+"""Format 4 (Qubes R4.x): each chunk is encrypted and authenticated by scrypt, without the others.
 
-A chunk's passphrase is ``BACKUP_ID!NAME!PASSPHRASE``, NAME its member name without
-``.enc``: so the MAC binds a chunk to its backup, its file and its place. Fact:
+A chunk's passphrase is ``BACKUP_ID!NAME!PASSPHRASE``, where NAME is its member name without
+``.enc``. So the MAC binds a chunk to its backup, its file and its place. Fact:
 QubesOS/qubes-core-admin ``qubes/backup.py``; the published emergency procedure.
 
-One writer bound one file to another name: that of Qubes R4.0.1-rc1 (version 4.0.34, November 2018)
-took ``../../qubes.xml.000`` for ``qubes.xml.000`` (QubesOS/qubes-issues #4493). This second name is
-tried for the chunks of ``qubes.xml`` alone, and only where the right one does not fit.
+One writer, that of Qubes R4.0.1-rc1 (version 4.0.34, November 2018), bound ``qubes.xml.000`` to the
+name ``../../qubes.xml.000`` (QubesOS/qubes-issues #4493). This second name is tried for the chunks
+of ``qubes.xml`` alone, and only if the key of the right name is wrong.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import ignore_warning
 
 NAMING = Naming(ENCRYPTED_SUFFIX)
-_RC1_FOLDER = "../../"  # what R4.0.1-rc1 put before the name of qubes.xml
+_RC1_FOLDER = "../../"  # prefix that R4.0.1-rc1 put before the name of qubes.xml
 _RC1 = (
     f"{METADATA_PATH} was written by Qubes R4.0.1-rc1 (November 2018) and is bound to the name"
     f" {_RC1_FOLDER}{METADATA_PATH} instead of its own; it was verified under that name"
@@ -44,12 +44,12 @@ class ScryptChunk:
     """One scrypt-encrypted member with its header parsed and within the limits.
 
     Args:
-        name: that it is bound to.
-        index: its place in the file.
+        name: that the chunk is bound to.
+        index: its number in the file.
         header: its first 96 bytes.
         derivation: of its key.
-        other: see `qbackup.formats.SealedChunk`.
-        on_open: called when all of it was verified.
+        other: the same chunk under the key of another name, see `SealedChunk.other`.
+        on_open: called after the whole chunk was verified.
     """
 
     name: str
@@ -60,11 +60,15 @@ class ScryptChunk:
     on_open: Callable[[], None] | None = None
 
     def fits(self, key: bytes) -> bool:
-        """See `qbackup.formats.SealedChunk`."""
+        """Tells if this is the right key."""
         return self.header.fits(key)
 
     def check_key(self, key: bytes) -> None:
-        """See `qbackup.formats.SealedChunk`."""
+        """Checks the key, before the body is read.
+
+        Raises:
+            ChunkDamaged: the key is wrong.
+        """
         if not self.fits(key):
             raise ChunkDamaged(
                 "it does not fit this backup's passphrase: it belongs to another backup or another"
@@ -73,7 +77,11 @@ class ScryptChunk:
             )
 
     def open(self, key: bytes, body: memoryview, proof: bytes | None, decrypt: CtrInPlace) -> Data:
-        """See `qbackup.formats.SealedChunk`."""
+        """Checks the MAC, then decrypts body in place. `proof` is not used.
+
+        Raises:
+            ChunkDamaged: the chunk is not as written; no plaintext was released.
+        """
         stored_size = HEADER_SIZE + len(body)
         try:
             plaintext = open_in_place(self.header, key, body, decrypt)
@@ -97,7 +105,7 @@ def _lock(name: str, index: int, secret: bytes, head: bytes, limits: Limits) -> 
 
 
 class UnlockedFormat4:
-    """See `qbackup.formats.UnlockedFormat`, and `FileDecryptor`: files have no state."""
+    """`UnlockedFormat` of format 4, and `FileDecryptor` of every file, as files have no state."""
 
     head_size = HEADER_SIZE
     overhead = OVERHEAD
@@ -118,11 +126,16 @@ class UnlockedFormat4:
         self._has_warned = False
 
     def file(self) -> UnlockedFormat4:
-        """See `qbackup.formats.UnlockedFormat`."""
+        """Returns itself: all files have the same decryptor."""
         return self
 
     def lock(self, name: str, index: int, head: bytes) -> ScryptChunk:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Parses a chunk's head, as `FileDecryptor.lock` does.
+
+        Raises:
+            ChunkDamaged: the bytes are no chunk's head.
+            LimitExceeded: the head asks for more than allowed.
+        """
         locked = _lock(name, index, self._secret(name), head, self._limits)
         if name.rpartition(".")[0] != METADATA_PATH:
             return locked
@@ -143,28 +156,28 @@ class UnlockedFormat4:
             self._warn(_RC1)
 
     def finish(self) -> None:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Returns None: nothing is left at a file's end."""
         return
 
     def needs(self, index: int) -> tuple[int, ...]:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Returns ``()``: each chunk can be opened alone."""
         return ()
 
     def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """See `qbackup.formats.FileDecryptor`."""
+        """Gives the chunk's plaintext unchanged."""
         return data.buffer
 
 
 class HeaderCopy:
-    """The header inside the scrypt format: its passphrase is ``backup-header!PASSPHRASE``.
+    """The header in scrypt-encrypted form, whose passphrase is ``backup-header!PASSPHRASE``.
 
     Raises:
-        ChunkDamaged: these are no 96 bytes of scrypt-encrypted data.
-        LimitExceeded: they ask for more than allowed.
+        ChunkDamaged: the first 96 bytes do not begin scrypt-encrypted data.
+        LimitExceeded: those bytes ask for more than allowed.
     """
 
     misfit = (
-        "the passphrase does not fit this backup. It is the one that was typed when the backup was"
+        "the passphrase does not fit this backup. Use the one that was typed when the backup was"
         " made, not the disk's; mind the keyboard layout and Caps Lock"
     )
 
@@ -175,29 +188,33 @@ class HeaderCopy:
 
     @property
     def derivation(self) -> Derivation:
-        """See `qbackup.formats.protocol.LockedHeader`."""
+        """Derivation of the key."""
         return self._chunk.derivation
 
     def fits(self, key: bytes) -> bool:
-        """See `qbackup.formats.protocol.LockedHeader`."""
+        """Tells if the passphrase is this backup's."""
         return self._chunk.fits(key)
 
     def open(self, key: bytes, decrypt: CtrInPlace) -> bytes:
-        """See `qbackup.formats.protocol.LockedHeader`."""
+        """Gives the header's authenticated bytes.
+
+        Raises:
+            ChunkDamaged: the authenticated copy is damaged.
+        """
         body = memoryview(bytearray(self._copy[HEADER_SIZE:]))
         return bytes(self._chunk.open(key, body, None, decrypt).buffer)
 
     def complete(self, header: BackupHeader) -> BackupHeader:
-        """See `qbackup.formats.protocol.LockedHeader`: it says everything."""
+        """Returns the header unchanged, as the header of this format is complete."""
         return header
 
     def root(self, key: bytes) -> RootKey:
-        """See `qbackup.formats.protocol.LockedHeader`: the derived key."""
+        """Makes the root of this program's own keys from the derived key."""
         return RootKey(key)
 
 
 class Format4:
-    """See `qbackup.formats.protocol.UnlockedFormat`."""
+    """`Format` of format 4."""
 
     naming = NAMING
     metadata_root = "qubes"
@@ -206,17 +223,21 @@ class Format4:
     caveats: tuple[str, ...] = ()
 
     def parameters(self, head: bytes) -> ScryptParameters:
-        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        """Parses the cost of a chunk's key from its first `head_size` bytes.
+
+        Raises:
+            ChunkDamaged: the bytes are no chunk's head.
+        """
         return EncryptedHeader.parse(head).parameters
 
     def lock_header(
         self, passphrase: bytes, header: bytes, copy: bytes, limits: Limits
     ) -> HeaderCopy:
-        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        """Parses ``backup-header.hmac``, as `HeaderCopy` does."""
         return HeaderCopy(passphrase, copy, limits)
 
     def work(self, header: BackupHeader) -> None:
-        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        """Returns None: only keys cost time."""
         return
 
     def format(
@@ -226,5 +247,5 @@ class Format4:
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
     ) -> UnlockedFormat4:
-        """See `qbackup.formats.protocol.UnlockedFormat`."""
+        """Unlocks the format with a passphrase."""
         return UnlockedFormat4(header.backup_id, passphrase, limits, warn)

@@ -1,1 +1,1 @@
-"""Bytes of a backup as they are stored, and the members among them. Nothing here is trusted."""
+"""Stored bytes of a backup, and the members of its outer archive. Nothing here is trusted."""

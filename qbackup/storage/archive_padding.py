@@ -12,25 +12,26 @@ from qbackup.storage.tar.fields import (
 )
 from qbackup.storage.window import HEADERS_SIZE, Window
 
-RECORD_SIZE = 20 * BLOCK_SIZE  # what GNU tar pads an archive to
-_RECORDS = tuple(BLOCK_SIZE << n for n in range(12))  # of other programs; tar -b 2048 at most
+RECORD_SIZE = 20 * BLOCK_SIZE  # GNU tar pads an archive to a multiple of this
+# Record sizes that other programs use, up to that of tar -b 2048
+_RECORDS = tuple(BLOCK_SIZE << n for n in range(12))
 _END_BLOCKS = 2
 Warn = Callable[[str], None]
 
 
 class ArchivePadding:
-    """The zero blocks behind each archive, as the scan passes them.
+    """Zero blocks behind each archive, which the scan skips and judges.
 
     GNU tar pads an archive to whole records, so the place of the next header is known
-    beforehand and one read fetches both; a backup that ends elsewhere was cut off, and zeros
-    that go on to a later member stand where another one was. Qubes puts each member into an
-    archive of its own; one that holds several was packed by somebody else, and may end anywhere
-    behind its last member.
+    beforehand, and one read fetches padding and header. A backup that ends before that place was
+    cut off. Zeros that go on behind it to a later member have replaced another member. Qubes puts
+    each member into an archive of its own; an archive of several members was packed by somebody
+    else, and may end anywhere behind its last member.
 
     Args:
         limits: bounds on zeros.
-        warn: told of zeros behind the backup's end.
-        lose: told of zeros in the place of members.
+        warn: called with a message about zeros behind the backup's end.
+        lose: called with a message about zeros in the place of members.
     """
 
     def __init__(self, limits: Limits, warn: Warn, lose: Warn) -> None:
@@ -38,11 +39,11 @@ class ArchivePadding:
         self._warn = warn
         self._lose = lose
         self._start = 0
-        self._count = 0  # of members since then
+        self._count = 0  # of members since the start of this archive
         self._is_certain = True
 
     def begin_at_guess(self, position: int) -> None:
-        """An archive begins somewhere before this place, where one of its headers was found."""
+        """Begins an archive at a header that was found, though its true start may be earlier."""
         self._start, self._count = position, 0
         self._is_certain = False
 
@@ -50,8 +51,8 @@ class ArchivePadding:
         """Passes the zero blocks after a member.
 
         Raises:
-            ArchiveDamaged: the archive is cut off, or there is something behind more zeros than
-                are read.
+            ArchiveDamaged: the archive is cut off, or more zeros than the limit are followed by
+                something else.
         """
         self._count += 1
         data_end = window.position
@@ -81,12 +82,16 @@ class ArchivePadding:
             self._start, self._count, self._is_certain = window.position, 0, True
 
     def _fills_a_record(self, data_end: int, end: int) -> bool:
-        """Tells if zeros up to there are what some usual size of records asks for, and no more."""
+        """Tells if zeros up to `end` are just the padding that a usual record size asks for."""
         size, least = end - self._start, data_end - self._start + _END_BLOCKS * BLOCK_SIZE
         return any(size % record == 0 and size - record < least for record in _RECORDS)
 
     def _check_end(self, window: Window, data_end: int) -> None:
-        """Tells an archive that was packed without padding from one that was cut off."""
+        """Distinguishes an archive that was packed without padding from one that was cut off.
+
+        Raises:
+            ArchiveDamaged: the archive is cut off.
+        """
         packed_again = self._is_certain and self._count > 1
         if not packed_again or not window.has_come_to(data_end):
             raise ArchiveDamaged(f"the archive is cut off at byte {window.position}")
@@ -97,7 +102,7 @@ class ArchivePadding:
             )
 
     def _give_up(self, window: Window, data_end: int) -> None:
-        """Ends the backup where more zeros follow than are read.
+        """Ends the scan where more zeros follow than the limit allows to read.
 
         Raises:
             ArchiveDamaged: something else follows them.
@@ -111,19 +116,19 @@ class ArchivePadding:
         if not window.is_device:
             self._warn(
                 f"the archive ends at byte {data_end}, and zeros follow, of which"
-                f" {window.position - data_end} bytes were read: it was written to something"
-                " larger, or what stood there is lost"
+                f" {window.position - data_end} bytes were read: the backup was written to"
+                " something larger, or members that stood there are lost"
             )
         window.finish()
 
     def _tell_of_zeros(self, start: int, end: int, *, is_end: bool) -> None:
         if is_end:
             self._warn(
-                f"the archive ends at byte {start}, and zeros follow up to byte {end}: either it"
-                " was written to something larger, or what stood there is lost"
+                f"the archive ends at byte {start}, and zeros follow up to byte {end}: either the"
+                " backup was written to something larger, or members that stood there are lost"
             )
         else:
             self._lose(
-                f"zeros from byte {start} to byte {end}, where a member should begin: what stood"
-                " there is lost, and nothing says what it was"
+                f"zeros from byte {start} to byte {end}, where a member should begin: at least one"
+                " member is lost, and its name is not known"
             )

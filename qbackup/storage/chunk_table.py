@@ -14,10 +14,10 @@ from qbackup.storage.source import Source
 
 
 class ChunkTable:
-    """Where the chunks of a backup are: name, offset and size, in the archive's order.
+    """Name, offset and size of each chunk of a backup, in the archive's order.
 
-    Chunks of one file mostly follow one another, so they are kept as runs: what a chunk
-    costs is 16 bytes, what a run costs is its name and twelve.
+    Chunks of one file mostly follow one another, so they are kept as runs. A chunk takes 16
+    bytes; a run takes its name and 12 bytes.
     """
 
     def __init__(self) -> None:
@@ -46,37 +46,39 @@ class ChunkTable:
         self._sizes.append(member.size)
 
     def run_count(self) -> int:
-        """Number of runs."""
+        """Gives the number of runs."""
         return len(self._run_starts)
 
     def path(self, run: int) -> str:
-        """The file that a run belongs to."""
+        """Gives the path of the file that a run belongs to."""
         start = self._name_ends[run - 1] if run else 0
         return decode(bytes(self._names[start : self._name_ends[run]]))
 
     def run_length(self, run: int) -> int:
-        """Number of chunks in a run."""
+        """Gives the number of chunks in a run."""
         more = run + 1 < len(self._run_starts)
         end = self._run_starts[run + 1] if more else len(self._offsets)
         return end - self._run_starts[run]
 
     def place(self, run: int, position: int) -> tuple[int, int, int]:
-        """(chunk index, offset, size) of one chunk of a run."""
+        """Gives (chunk index, offset, size) of one chunk of a run."""
         where = self._run_starts[run] + position
         return self._run_indexes[run] + position, self._offsets[where], self._sizes[where]
 
 
 class RunsByPath:
-    """Which runs of a table belong to one file: mostly one, more where order is disturbed.
+    """Index from a path to the runs of a table: mostly one, more where the order is disturbed.
 
-    A sorted list of hashes: 12 bytes a run, where a dictionary of names takes 200.
+    The index is a sorted list of hashes, which takes 12 bytes a run; a dictionary of names would
+    take 200.
     """
 
     def __init__(self, table: ChunkTable) -> None:
         self._table = table
         count = table.run_count()
         hashes = array("q", (hash(table.path(run)) for run in range(count)))
-        parts = [array("I") for _ in range(16)]  # sorting needs a list, so a part at a time
+        # Sorting makes a list of objects, so only a sixteenth is sorted at a time to save memory
+        parts = [array("I") for _ in range(16)]
         for run, value in enumerate(hashes):
             parts[(value >> 60) + 8].append(run)
         self._order = array("I")
@@ -86,7 +88,7 @@ class RunsByPath:
         self.first_runs = array("I", self._first_runs(hashes))
 
     def _first_runs(self, hashes: array[int]) -> Iterator[int]:
-        """The run that each file begins with, in the archive's order."""
+        """Gives the first run of each file, in the archive's order."""
         later: set[int] = set()
         for place in range(1, len(self._hashes)):
             if self._hashes[place] == self._hashes[place - 1]:
@@ -96,7 +98,7 @@ class RunsByPath:
         return (run for run in range(len(hashes)) if run not in later)
 
     def __getitem__(self, path: str) -> list[int]:
-        """The runs of a file in the archive's order; none if there is no such file."""
+        """Gives the runs of a file in the archive's order; an empty list for an unknown file."""
         wanted = hash(path)
         start = bisect_left(self._hashes, wanted)
         end = bisect_right(self._hashes, wanted, lo=start)

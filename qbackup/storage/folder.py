@@ -1,4 +1,4 @@
-"""A folder whose files are opened without following links."""
+"""Folder whose files are opened without following links."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HAS_FOLDERS = os.open in os.supports_dir_fd and os.scandir in os.supports_fd
 
 
 class RootFolder:
-    """The folder, open; files below it are reached without following a symbolic link."""
+    """An open folder; files below it are reached without following a symbolic link."""
 
     def __init__(self, path: bytes) -> None:
         self.path = path
@@ -38,13 +38,13 @@ class RootFolder:
             ) from error
 
     def close(self) -> None:
-        """Closes it."""
+        """Closes the folder."""
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
     def open(self, name: bytes) -> FileIO:
-        """Opens a file below it. Raises OSError."""
+        """Opens a file below the folder. Raises OSError."""
         with self._folder(os.path.dirname(name)) as (folder, path):
             if folder < 0:
                 _refuse_links(self.path, name)
@@ -52,9 +52,9 @@ class RootFolder:
             return FileIO(os.open(os.path.basename(name), os.O_RDONLY | OPEN_FLAGS, dir_fd=folder))
 
     def scan(self, name: bytes, limit: int) -> list[tuple[bytes, int, int]]:
-        """Lists a folder below it, itself if ``b""``: name, mode and size of each entry.
+        """Lists a folder below this one, or this one for ``b""``: (name, mode, size) of each entry.
 
-        No more of them than the limit are given. Raises OSError.
+        At most `limit` entries are given. Raises OSError.
         """
         with self._folder(name) as (folder, path):
             if folder < 0:
@@ -65,7 +65,10 @@ class RootFolder:
 
     @contextlib.contextmanager
     def _folder(self, name: bytes) -> Iterator[tuple[int, bytes]]:
-        """A folder below it: its descriptor; -1 and its path where the system has none."""
+        """Opens a folder below this one: its descriptor, or -1 and its path.
+
+        Some systems can't open relative to a folder; there the path stands for the descriptor.
+        """
         if self._descriptor < 0:
             yield -1, os.path.join(self.path, name, b"")
             return
@@ -80,19 +83,23 @@ class RootFolder:
 
 
 def _described(entry: os.DirEntry[Any]) -> tuple[bytes, int, int]:
-    """An entry's name, mode and size; a link is not followed."""
+    """Gives an entry's name, mode and size; a link is not followed."""
     state = entry.stat(follow_symlinks=False)
     return os.fsencode(entry.name), state.st_mode, state.st_size
 
 
 def _open_folder(path: bytes, above: int | None = None) -> int:
-    """Opens a folder; the one that a user named may be reached by a symbolic link."""
+    """Opens a folder. Only a folder that the user named himself may be a symbolic link."""
     follow = getattr(os, "O_NOFOLLOW", 0) if above is None else 0
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | (OPEN_FLAGS & ~follow), dir_fd=above)
 
 
 def _refuse_links(root: bytes, name: bytes) -> None:
-    """Where a system can't open relative to a folder. Raises OSError."""
+    """Refuses a path with a symbolic link, where a system can't open relative to a folder.
+
+    Raises:
+        OSError: the path has a symbolic link in it, or can't be looked at.
+    """
     path = root
     for component in filter(None, name.split(b"/")):
         path = os.path.join(path, component)

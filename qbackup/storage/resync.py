@@ -1,14 +1,14 @@
-"""The members of a damaged outer archive: past what can't be read, to the next one.
+"""Members of a damaged outer archive: skips what can't be read and goes on at the next member.
 
-Where `qbackup.storage.scan.scan` ends at the first header that is not one, this goes on: it
-searches for the next block that has a tar header's mark and checksum and the name of a part of
-a backup. What it finds is a guess and no more: a header may have been planted, inside of
-another member's data too. It costs nothing to be wrong here, as each chunk is still opened with
-the key that its own name and the backup's id lead to, and a MAC covers every byte of it.
+`qbackup.storage.scan.scan` ends at the first broken header. This scan goes on: it searches for
+the next block that has a tar header's mark and checksum and the name of a part of a backup. Each
+find is only a guess: a header may have been planted, even inside another member's data. A wrong
+guess does no harm, because each chunk is still opened with the key that is derived from its own
+name and the backup's id, and a MAC covers every byte of it.
 
-The search begins behind the header of the member before, not behind its data, as it may be
-that header's size that is wrong. It never goes back, so that no byte is searched twice, and it
-looks at one block of 512 bytes at most twice: the time is that of reading the file.
+The search begins behind the header of the previous member, not behind its data, because the size
+in that header may be the broken field. The search never goes back and looks at one block of 512
+bytes at most twice, so the whole scan takes about the time of reading the file.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _SMALLEST_READ = 4096
 _SPLIT = 16
 _PAX_FOLDER = "PaxHeaders"
 
-# told what was wrong, and at which byte it goes on; None: nothing follows
+# called with the fault and the offset of the next member; None: no member follows
 Broken = Callable[[QBackupError, "int | None"], None]
-# whether a part of the backup has such a name
+# tells if a part of the backup can have this name
 IsPart = Callable[[str], bool]
 
 
@@ -46,7 +46,7 @@ def scan_past_damage(
     *,
     is_part: IsPart,
 ) -> Iterator[StoredMember]:
-    """The regular members in order, as `qbackup.storage.scan.scan`, and on behind what is broken.
+    """Gives the regular members in order as `qbackup.storage.scan.scan` does, but skips damage.
 
     Raises:
         LimitExceeded: more members than allowed.
@@ -55,7 +55,7 @@ def scan_past_damage(
     search = _HeaderSearch(source, limits, is_part)
     seams = ArchivePadding(limits, warn, lose)
     resume = count = 0
-    begins = True  # a member is said to begin here
+    begins = True  # a member begins here, so there is no padding to pass
     while True:
         begin = None
         try:
@@ -92,7 +92,7 @@ def scan_past_damage(
 
 
 def _next_member(window: Window, limits: Limits) -> TarMember | None:
-    """Reads the next member. A header over a limit is one more broken place to go past."""
+    """Reads the next member. A header over a limit counts as damage, so that the scan skips it."""
     try:
         return next_member(window, limits)
     except LimitExceeded as error:
@@ -109,13 +109,14 @@ class _HeaderSearch:
         self._end = source.end()
         self._refused = 0
         self._bad = 0  # bytes of the last window that could not be read
-        self._is_dead = False  # the last window could not be read at all
+        self._is_dead = False  # no byte of the last window could be read
 
     def next(self, start: int) -> int | None:
-        """Where the next member begins, from start on; None if there is none.
+        """Finds the next member from start on: its offset; None if there is none.
 
         Raises:
-            LimitExceeded: more blocks than there may be members look like one and are none.
+            LimitExceeded: the number of blocks that only look like a member exceeds the limit on
+                members.
         """
         position = start
         while position < self._end:
@@ -127,11 +128,11 @@ class _HeaderSearch:
         return None
 
     def guess(self, begin: int | None, end: int | None) -> StoredMember | None:
-        """The member whose broken header stands at begin, if that still has a name and a size.
+        """Gives the member whose broken header stands at begin, if its name and size look right.
 
         Args:
-            begin: of the header; None if there is none.
-            end: where the next member begins; None if there is none.
+            begin: offset of the header; None if there is none.
+            end: offset of the next member; None if there is none.
         """
         if begin is None:
             return None
@@ -149,10 +150,11 @@ class _HeaderSearch:
         return StoredMember(plain_name(member), offset, member.stored_size)
 
     def _find(self, position: int, data: bytearray) -> int | None:
-        """The first place in data, which stand at this position, where a member begins.
+        """Finds the first member that begins in data, which start at this offset of the source.
 
-        Of marks that are less than a block apart the first one is looked at, and the one in the
-        place of a header: else a mark in front of a header would hide it.
+        After each mark the search goes on one block later, so a stray mark shortly before a header
+        would hide the header. Therefore two places are tried for each mark: the place that the mark
+        implies, and the next whole block.
         """
         hit = data.find(_MAGIC, MAGIC_OFFSET)
         while hit >= 0:
@@ -186,7 +188,7 @@ class _HeaderSearch:
         return False
 
     def _is_part(self, member: TarMember) -> bool:
-        """Whether it has a name that a part of a backup has."""
+        """Tells if a part of a backup can have this member's name."""
         name = plain_name(member)
         if member.type not in REGULAR_TYPES:
             return False
@@ -195,9 +197,10 @@ class _HeaderSearch:
         return name in (HEADER_NAME, HEADER_COPY_NAME) or self._is_part_name(name)
 
     def _read(self, position: int) -> bytearray:
-        """Some bytes; zeros stand for those that can't be read.
+        """Reads some bytes; zeros stand for those that can't be read.
 
-        Behind a stretch of a dead drive, one small read decides whether to try the next one.
+        Behind a window that could not be read at all, one small read decides if the next window is
+        tried.
         """
         data = bytearray(min(_SEARCH_SIZE, self._end - position))
         self._bad = 0

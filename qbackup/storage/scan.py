@@ -1,19 +1,20 @@
-"""The outer archive: its members in order, from a file by seeking or from a pipe.
+"""Outer archive: its members in order, from a file by seeking or from a pipe.
 
-Nothing in this layer is authenticated. What is learned here is only where a chunk's bytes
-are said to be; what they are is decided by the MAC over them. The rules:
+Nothing in this layer is authenticated. The scan only learns where a chunk's bytes are supposed
+to be; the MAC over them decides if they are the chunk's. The rules:
 
 * A backup is a row of complete tar archives, so zero blocks may stand between members and
   must stand at the end, as for GNU tar with ``-i``. An archive that ends without them was cut.
   The exception is an archive of several members, which Qubes never writes: somebody packed the
-  backup again, and many programs write a shorter end or none. A warning says so.
-  More of them than fill its last record, and then another member: something has been wiped out
-  there, which is told; at the end of the backup they may be what a larger medium holds.
+  backup again, and many programs write a shorter end or none. A warning reports that.
+  If more zeros than fill the last record stand in front of another member, something has been
+  wiped out there, which is reported; at the end of the backup they may be the rest of a larger
+  medium.
 * Names may begin with ``./``, and folders may be among the members: packing a folder does that.
-* Every header must match its checksum. After one that does not, nothing is guessed: what
-  was found before stays usable, and the scan ends with `ArchiveDamaged`.
+* Every header must match its checksum. After one that does not, nothing is guessed: the members
+  that were found before stay usable, and the scan ends with `ArchiveDamaged`.
 * Only regular members with the name of a chunk, or of the header, count. Everything else
-  is passed over with a warning and never becomes a path.
+  is ignored with a warning and never becomes a path.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ _OF_A_DEVICE = (
 
 @dataclass(frozen=True, slots=True)
 class StoredMember:
-    """A regular member of the outer archive. Its name is the attacker's to choose.
+    """A regular member of the outer archive. An attacker may have chosen its name.
 
     Args:
-        name: as the tar header has it, undecodable bytes as surrogates.
-        offset: where its data start in the backup, in bytes.
-        size: length of its data in bytes, as the header says.
+        name: as in the tar header, with undecodable bytes as surrogates.
+        offset: of its data in the backup, in bytes.
+        size: length of its data in bytes, as in the header.
     """
 
     name: str
@@ -60,15 +61,15 @@ class StoredMember:
 
 
 def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[StoredMember]:
-    """The regular members in order, each before its data is read.
+    """Gives the regular members in order, each before its data is read.
 
-    On a pipe the data of a member are there to be read until the next one is asked for.
+    On a pipe the data of a member can be read until the next member is fetched.
 
     Args:
         source: of the backup's bytes.
-        limits: bounds on what they say.
-        warn: told of what is passed over without harm.
-        lose: told where members are lost, though the archive goes on.
+        limits: bounds on the values in its headers.
+        warn: called with a message about anything that is ignored without harm.
+        lose: called with a message where members are lost, though the archive goes on.
 
     Raises:
         NotABackup: the first block is no tar header.
@@ -100,14 +101,14 @@ def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[Sto
 
 
 def plain_name(member: TarMember) -> str:
-    """The member's name without the ``./`` that packing a folder puts in front."""
+    """Gives a member's name without the ``./`` that packing a folder puts in front."""
     name = decode(member.name)
     here = _HERE.match(name)
     return (name[here.end() :] or name) if here else name
 
 
 def is_mere_folder(member: TarMember) -> bool:
-    """Tells whether this is a folder as in every packed folder, and not in a chunk's place."""
+    """Tells if this is an empty folder member without a chunk's name, as packed folders have."""
     name = decode(member.name).rstrip("/")
     return (
         member.type == DIRECTORY
@@ -117,10 +118,10 @@ def is_mere_folder(member: TarMember) -> bool:
 
 
 def check_first_block(block: bytes) -> None:
-    """Tells what this is when it is no tar archive.
+    """Checks that the first block is a tar header.
 
     Raises:
-        NotABackup: saying what it looks like instead.
+        NotABackup: the block is none; the message tells the likely kind of the file.
     """
     if not block:
         raise NotABackup("the file is empty")
@@ -131,16 +132,16 @@ def check_first_block(block: bytes) -> None:
 
 
 def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarMember | None:
-    """The next member; None at the end of the backup. The window is then at its data.
+    """Reads the next member's headers; None at the end of the backup.
 
     Args:
-        window: where it should begin.
-        limits: bounds on its headers.
-        checked: see `read_member`.
+        window: at the place where the member should begin; afterwards at the member's data.
+        limits: bounds on the headers.
+        checked: refuse a header that does not match its checksum.
 
     Raises:
-        ArchiveDamaged: there is something else.
-        LimitExceeded: a header that is larger than allowed.
+        ArchiveDamaged: the bytes are no member's headers, or are cut off.
+        LimitExceeded: a header is larger than allowed.
     """
     reader = read_member(limits, sparse=False, checked=checked)
     start = window.position

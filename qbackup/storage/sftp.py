@@ -1,8 +1,8 @@
-"""Backups behind ``sftp://``: what the URL means, and the connection.
+"""Backups behind ``sftp://``: the meaning of the URL, and the connection.
 
 The host may be an alias of ``~/.ssh/config``, as for ``ssh`` and ``sftp`` themselves. A path may
-hold any character: ``#`` and ``?``, which end a path in other URLs, belong to it here, and ``%23``
-is tried as it stands before it is taken for an escape.
+hold any character: ``#`` and ``?``, which end a path in other URLs, belong to it here. A path with
+``%23`` is first tried literally, then with the escape decoded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TIMEOUT_SECONDS = 30
 
 @dataclass(frozen=True)
 class Address:
-    """Where a backup is, and how to get there.
+    """Place of a backup on another machine, and the way to it.
 
     Args:
         host: a name, an address, or an alias.
@@ -48,12 +48,12 @@ class Address:
 
 
 def is_sftp(url: str) -> bool:
-    """Tells whether `open_sftp` reads this."""
+    """Tells if `open_sftp` reads this URL."""
     return _URL.fullmatch(url) is not None
 
 
 def parse_address(url: str) -> Address:
-    """Parts of a URL. Raises ValueError where they make no sense."""
+    """Parses a URL. Raises ValueError where it makes no sense."""
     match = _URL.fullmatch(url)
     server = _SERVER.fullmatch(match["server"]) if match else None
     if match is None or server is None:
@@ -71,10 +71,10 @@ def parse_address(url: str) -> Address:
 
 
 def with_config(address: Address, config: Any) -> Address:
-    """The same, with what the user's ssh configuration says of its host.
+    """Applies the user's ssh configuration of its host to an address.
 
     Args:
-        address: as the URL has it, which counts for more.
+        address: from the URL; its values take precedence.
         config: a `paramiko.SSHConfig`.
     """
     found = config.lookup(address.host)
@@ -90,7 +90,7 @@ def with_config(address: Address, config: Any) -> Address:
 
 
 def _jump(jump: str, host: str, port: int | None) -> str:
-    """The ``ssh`` command that leads through other machines; the last one opens the way."""
+    """Makes the ``ssh`` command for a proxy: the last jump host connects to the target."""
     *first, last = jump.split(",")
     through = ["-J", ",".join(first)] if first else []
     name, colon, number = last.rpartition(":")
@@ -101,7 +101,7 @@ def _jump(jump: str, host: str, port: int | None) -> str:
 
 
 def read_config() -> Any:
-    """The user's ssh configuration; None if there is none. Raises what paramiko raises."""
+    """Reads the user's ssh configuration; None if there is none. Raises paramiko's exceptions."""
     import paramiko
 
     path = os.path.expanduser(_CONFIG)
@@ -117,11 +117,11 @@ class RemoteFile:
         self.size = size
 
     def readv(self, parts: list[tuple[int, int]]) -> Any:
-        """See `paramiko.SFTPFile.readv`."""
+        """Reads several (offset, size) ranges, in order, with all requests sent at once."""
         return self._file.readv(parts)
 
     def close(self) -> None:
-        """Closes both. Never raises."""
+        """Closes file and connection. Never raises."""
         for closable in (self._file, self._client):
             with contextlib.suppress(Exception):
                 closable.close()
@@ -131,9 +131,9 @@ def open_sftp(address: Address) -> RemoteFile:
     """Connects and opens the file.
 
     Raises:
-        FileNotFoundError: it is not there.
-        ConnectionError: there is no way to the machine, in words.
-        Exception: whatever else paramiko raises.
+        FileNotFoundError: there is no such file.
+        ConnectionError: the machine can't be reached; the message gives the reason.
+        Exception: any other error of paramiko.
     """
     client = _connect(address)
     try:
@@ -147,7 +147,7 @@ def open_sftp(address: Address) -> RemoteFile:
 
 
 def _existing(ftp: Any, path: str) -> str:
-    """The path, or what it is an escape of, whichever is there."""
+    """Gives the path itself if it exists, else the path with its escapes decoded."""
     try:
         ftp.stat(path)
     except FileNotFoundError:
@@ -165,7 +165,7 @@ def _connect(address: Address) -> Any:
         proxy = paramiko.ProxyCommand(address.proxy) if address.proxy else None
         client = paramiko.SSHClient()
         client.load_system_host_keys()
-        # a new server is believed as little as a drive: whatever it gives has to be proven
+        # an unknown server needs no trust: all data from it are authenticated, like a drive's
         client.set_missing_host_key_policy(paramiko.AutoAddPolicy())  # noqa: S507
         client.connect(
             address.host,
@@ -176,6 +176,6 @@ def _connect(address: Address) -> Any:
             timeout=_TIMEOUT_SECONDS,
             sock=proxy,
         )
-    except OSError as error:  # a missing program or key is no missing backup
+    except OSError as error:  # a missing program or key must not look like a missing backup
         raise ConnectionError(f"can't connect: {error}") from None
     return client

@@ -1,4 +1,4 @@
-"""What a file that is no backup looks like, by what it begins with."""
+"""Signatures: the likely kind of a file that is no backup, by its first bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _BEGINNINGS = (
     (b"\x28\xb5\x2f\xfd", "something compressed with zstd: unpack it first, with zstd -d"),
     (b"PK\x03\x04", "a zip archive: the backup may be a file in it"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive: the backup may be a file in it"),
-    (b"scrypt\0", "something encrypted with scrypt, as the pieces of a backup are, each by itself"),
-    (b"Salted__", "something encrypted with openssl, as the pieces of an old backup are"),
+    (b"scrypt\0", "something encrypted with scrypt, as each chunk of a backup is"),
+    (b"Salted__", "something encrypted with openssl, as the chunks of an old backup are"),
     (b"LUKS\xba\xbe", "an encrypted disk: unlock it first, the backup may be a file on it"),
     (b"age-encryption.org/", "something encrypted with age: decrypt it first"),
     (b"-----BEGIN PGP MESSAGE", "something encrypted with PGP: decrypt it first"),
@@ -23,12 +23,15 @@ _BOOT_MARK = b"\x55\xaa"  # at the end of the first sector
 
 
 def looks_like(block: bytes) -> str | None:
-    """What begins with this block of up to 512 bytes, for a sentence; None if unknown."""
+    """Guesses the kind of a file from its first block of up to 512 bytes; None if unknown.
+
+    The text fits behind "looks like" in a sentence.
+    """
     for beginning, text in _BEGINNINGS:
         if block.startswith(beginning):
             return text
     if block and not any(block):
-        return "nothing but zeros: it was wiped, never written to its end, or the drive fails"
+        return "nothing but zeros: wiped, never written to its end, or from a drive that fails"
     if block[510:512] == _BOOT_MARK:
         return "a whole disk: the backup may be a file on it"
     return None

@@ -1,7 +1,7 @@
 """Bytes of the backup: from a seekable file, or from a pipe as they come.
 
-Nothing is cached here, and nothing is read that was not asked for. Who needs bytes twice
-keeps them: a drive that answers differently the second time must gain nothing.
+Nothing is cached here, and only requested bytes are read. A caller that needs bytes twice must
+keep them, because a hostile drive may give other bytes the second time.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ from qbackup.storage.url import is_url, open_url
 
 _FORMAT_1_FILE = "qubes.xml"
 _SKIP_SIZE = 1024 * 1024
-_OFFSET_END = 1 << 63  # of what the system can be asked for
+_OFFSET_END = 1 << 63  # system calls take no larger offset
 _PLAUSIBLE_END = 1 << 40  # file systems end between 2^41 and 2^63
-# What a drive answers for a bad sector, a lost connection or a reset, and not for a wrong call.
+# Errors of a drive after a bad sector, a lost connection or a reset; a wrong call gives others.
 _DEVICE_ERRORS = (errno.EIO, errno.ETIMEDOUT, *(
     getattr(errno, name) for name in ("ENODATA", "EREMOTEIO", "EILSEQ") if hasattr(errno, name)
 ))  # fmt: skip
-# How much is asked for at once after so many errors in one read, then it is given up.
+# Size of each request after the first, second, … error in one read; after one more it gives up.
 _SMALLER_READS = (_SKIP_SIZE, 64 * 1024, 4096, 4096)
 _PREADV = hasattr(os, "preadv")
 _CLOSED = "the backup's file was closed"
 
 
 class Source(Protocol):
-    """Where a backup's bytes come from."""
+    """A place that a backup's bytes come from."""
 
     seekable: bool
 
     @property
     def troubles(self) -> int:
-        """Reads that the device failed, also where another try then gave the bytes."""
+        """Number of failed reads, counting those that succeeded at another try."""
         ...
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
         """Fills buffer from offset on; returns the number of bytes, less only at the end.
 
-        On a pipe offset must not lie before what was read already; what lies between is
-        read and dropped.
+        On a pipe, offset must not lie before the bytes that were read already; bytes in between
+        are read and dropped.
 
         Raises:
             MachineError: the device could not be read.
-            AlreadyPassed: on a pipe, these bytes went by.
-            Interrupted: it has been closed.
+            AlreadyPassed: on a pipe, these bytes have already passed.
+            Interrupted: the source has been closed.
         """
         ...
 
     def end(self) -> int:
-        """The input's length in bytes, 0 where it can't be told; on a pipe, what came so far."""
+        """Gives the input's length in bytes; 0 if unknown; on a pipe, the bytes so far."""
         ...
 
     def close(self) -> None:
@@ -77,10 +77,10 @@ class Closable(Protocol):
 
 
 class Use:
-    """A file in use: it is closed when nobody reads it any more.
+    """A file in use, which is closed when nobody reads it any more.
 
-    Closing it under a read would let the read end up in whatever file gets its number next;
-    waiting for the read would hang on a dying disk or an idle pipe.
+    If the file were closed during a read, the read could go to another file that is opened next
+    with the same descriptor. Waiting for the read would hang on a dying disk or an idle pipe.
     """
 
     def __init__(self, file: Closable, *, owned: bool) -> None:
@@ -102,7 +102,7 @@ class Use:
             self._close_if_idle()
 
     def close(self) -> None:
-        """Lets nobody read any more; closes the file if it is this package's own."""
+        """Refuses further reads; closes the file if this package opened it."""
         with self._lock:
             self._closed = True
             self._close_if_idle()
@@ -115,11 +115,11 @@ class Use:
 class SeekableSource:
     """A file that can be read anywhere. Several threads may read at once.
 
-    What a drive fails to read is asked for again, from the byte where it failed and in smaller
-    pieces, a few times. No byte that was given is asked for twice.
+    If a drive fails, the bytes from the failed one on are requested again, in smaller blocks, a
+    few times. Bytes that have been read are not requested twice.
 
     Attributes:
-        is_device: whether this is a disk, whose length says nothing of the backup's.
+        is_device: true for a disk, whose length is not the backup's.
     """
 
     seekable = True
@@ -133,7 +133,7 @@ class SeekableSource:
         self._read_at = self._pread if type(file) is io.FileIO and _PREADV else self._seek_read
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """See `Source`."""
+        """Fills buffer from offset on, as `Source.read_into` does."""
         if offset >= _OFFSET_END:
             return 0
         try:
@@ -141,13 +141,13 @@ class SeekableSource:
                 return self._read_patiently(offset, buffer)
         except OSError as error:
             if error.errno == errno.EINVAL and offset > _PLAUSIBLE_END:
-                return 0  # past what the file system can hold
+                return 0  # the offset is larger than any that the file system can have
             raise _failed(error) from error
-        except ValueError as error:  # what a closed file object raises
+        except ValueError as error:  # a closed file object raises this
             raise Interrupted(_CLOSED) from error
 
     def end(self) -> int:
-        """The file's length in bytes; 0 where it can't be told."""
+        """Gives the file's length in bytes; 0 if unknown."""
         try:
             with self._use, self._lock:
                 return self._file.seek(0, io.SEEK_END)
@@ -175,7 +175,7 @@ class SeekableSource:
         return done
 
     def _pread(self, offset: int, buffer: memoryview) -> int:
-        """One call, no shared position: threads don't wait for each other."""
+        """Reads in one call without a shared position, so threads don't wait for each other."""
         return os.preadv(self._file.fileno(), [buffer], offset)
 
     def _seek_read(self, offset: int, buffer: memoryview) -> int:
@@ -184,12 +184,15 @@ class SeekableSource:
             return _read_some(self._file, buffer)
 
     def close(self) -> None:
-        """See `Source`."""
+        """Closes the file, if this package opened it, once no read is under way."""
         self._use.close()
 
 
 class PipeSource:
-    """A stream that goes one way. After an error its position is lost, so it has ended for good."""
+    """A stream that can only be read forward.
+
+    After an error its position is not known, so every further read gives the same error.
+    """
 
     seekable = False
 
@@ -202,7 +205,7 @@ class PipeSource:
         self.troubles = 0
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """See `Source`."""
+        """Fills buffer from offset on, as `Source.read_into` does."""
         with self._lock:
             if self._failure is not None:
                 raise self._failure
@@ -239,11 +242,11 @@ class PipeSource:
         return True
 
     def end(self) -> int:
-        """See `Source`."""
+        """Gives the number of bytes that have come so far."""
         return self._position
 
     def close(self) -> None:
-        """See `Source`."""
+        """Closes the file, if this package opened it, once no read is under way."""
         self._use.close()
 
 
@@ -263,7 +266,7 @@ def _fill(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
 
 
 def _read_some(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
-    """One read; 0 at the end of the file."""
+    """Reads once; returns 0 at the end of the file."""
     while True:
         count: int | None
         if isinstance(file, io.IOBase) and hasattr(file, "readinto"):
@@ -278,16 +281,16 @@ def _read_some(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
 
 
 def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
-    """A source for a path, or for a binary file object, seekable or not.
+    """Opens a path, or takes a binary file object, seekable or not.
 
     A path may be a regular file, a block device or a named pipe, or a URL, ``sftp://…``,
-    that fsspec can open. A file object stays its owner's to close.
+    that fsspec can open. A file object is not closed here; its owner closes it.
 
     Raises:
         NotABackup: a directory, or a device that is no disk.
         UnsupportedFormat: a directory that is a backup of format 1.
         UsageError: there is no such file.
-        MachineError: it can't be opened.
+        MachineError: the file can't be opened.
     """
     if not isinstance(source, (str, bytes, os.PathLike)):
         return _of_file(source, owned=False)

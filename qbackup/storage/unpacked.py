@@ -1,14 +1,14 @@
-"""A backup that somebody unpacked into a folder, as the archive that it was.
+"""Unpacked backup: a folder that is read like the archive that was unpacked into it.
 
 Step 1 of the published emergency procedure leaves such a folder. `UnpackedSource` gives its files
-as one tar archive in Qubes' own shape, whose headers are made while they are read; so all that
-reads archives reads a folder too, and nothing above has to know. The header comes first, then
-folder by folder, chunk by chunk, whatever order the file system has.
+as one tar archive in Qubes' own shape, whose headers are made while they are read; so the code
+that reads archives also reads folders, and the packages above need not distinguish them. The
+header comes first, then folder by folder, chunk by chunk, whatever order the file system has.
 
 A folder is as little trusted as a file. No symbolic link in it is followed, only regular files
-are opened, and never in a way that waits (a pipe could); their number is bounded. What is no part
-of a backup is passed over: the plain files that later steps of the procedure leave beside the
-chunks, too. Each read opens the file anew, and a file whose length changed is an error.
+are opened, and never in a way that waits (a pipe could); their number is bounded. Files that are
+no part of a backup are ignored, also the plain files that later steps of the procedure leave
+beside the chunks. Each read opens the file anew, and a file whose length changed is an error.
 """
 
 from __future__ import annotations
@@ -42,20 +42,21 @@ from qbackup.storage.url import is_url
 
 _HMAC_SUFFIX = ".hmac"
 _ENC = ENCRYPTED_SUFFIX.encode()
-_DECRYPTED = b".dec"  # what the procedure for format 2 calls a decrypted chunk's file
+_DECRYPTED = b".dec"  # in a decrypted chunk's file name, in the procedure for format 2
 _RECORD_SIZE = 20 * BLOCK_SIZE
 _NOTES_LIMIT = 100
 _CANDIDATES_LIMIT = 10
-_LOOKED_AT = 10_000  # entries of a folder that holds no backup
+_LOOKED_AT = 10_000  # entries of a folder, in search of backups to name in a message
 
 
 class _Part(NamedTuple):
-    """A file that is a part of the backup; sorting brings them into Qubes' order.
+    """A file that is a part of the backup; sorted, such values are in Qubes' order.
 
     Args:
-        path: of the file of the backup, without a chunk's number; ``""`` for those of the front.
-        number: the chunk's; what puts the front in order.
-        kind: 0: a chunk as format 4 has it, 1: as the others have it, 2: its HMAC.
+        path: of the file of the backup, without a chunk's number; ``""`` for the files at the
+            backup's beginning (header and ``qubes.xml``).
+        number: the chunk's; for the files at the beginning, a number that sorts them.
+        kind: 0: a chunk named as in format 4, 1: named as in the other formats, 2: its HMAC.
         name: of the file on the disk.
         size: in bytes.
     """
@@ -68,18 +69,18 @@ class _Part(NamedTuple):
 
 
 class UnpackedSource:
-    """See the module's text, and `qbackup.storage.source.Source`. Several threads may read at once.
+    """A source that gives an unpacked folder as an archive. Several threads may read at once.
 
     Args:
         path: of the folder.
-        limits: bounds on what is in it.
+        limits: bounds on its files and their names.
 
     Attributes:
-        notes: what was passed over though it could belong to the backup, in words.
+        notes: messages about ignored files that could belong to the backup.
 
     Raises:
-        LimitExceeded: it holds more files and folders than a backup may have members.
-        MachineError: it can't be read.
+        LimitExceeded: the folder holds more files and folders than a backup may have members.
+        MachineError: the folder can't be read.
     """
 
     seekable = True
@@ -109,15 +110,15 @@ class UnpackedSource:
             self.notes.append(text)
 
     def end(self) -> int:
-        """See `Source`."""
+        """Gives the length of the archive in bytes."""
         return self._end
 
     def close(self) -> None:
-        """See `Source`."""
+        """Closes the folder once no read is under way."""
         self._use.close()
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """See `Source`."""
+        """Fills buffer from offset on, as `Source.read_into` does."""
         done = 0
         with self._use:
             while done < len(buffer) and offset + done < self._end:
@@ -125,7 +126,7 @@ class UnpackedSource:
         return done
 
     def _read_some(self, offset: int, buffer: memoryview) -> int:
-        """Reads from one part of the archive: headers, a file's data, or zeros."""
+        """Reads from one section of the archive: headers, a file's data, or zeros."""
         member = bisect_right(self._starts, offset) - 1
         name, size = self._names[member], self._sizes[member]
         start = offset - self._starts[member]
@@ -146,7 +147,7 @@ class UnpackedSource:
         return count
 
     def _header(self, member: int) -> bytes:
-        """Headers in front of a file's data; those of the last file are kept."""
+        """Makes the headers in front of a file's data; those of the last file are kept."""
         known, header = self._last_header
         if known != member:
             header = make_header(self._names[member], self._sizes[member])
@@ -171,18 +172,18 @@ class UnpackedSource:
 
 
 def _archive_size(name: bytes, size: int) -> int:
-    """Of a member's whole archive, as GNU tar pads it."""
+    """Gives the size of a member's whole archive, padded like GNU tar's."""
     whole = len(make_header(name, size)) + size + -size % BLOCK_SIZE + 2 * BLOCK_SIZE
     return whole + -whole % _RECORD_SIZE
 
 
 class _FolderWalk:
-    """Goes through a folder and finds the parts of the backup in it.
+    """Search through a folder for the parts of the backup in it.
 
     Args:
         root: of the backup.
-        limits: bounds on what is in it.
-        note: told what was passed over though it could be a part.
+        limits: bounds on its files and their names.
+        note: called with a message about an ignored file that could be a part.
     """
 
     def __init__(self, root: RootFolder, limits: Limits, note: Callable[[str], None]) -> None:
@@ -192,7 +193,7 @@ class _FolderWalk:
         self._count = 0
 
     def parts(self) -> Iterator[_Part]:
-        """All parts, each folder's together and in order; those of the front come first."""
+        """Gives all parts, each folder's together and in order; header and metadata come first."""
         folders = [b""]
         while folders:
             folder = folders.pop()
@@ -202,7 +203,7 @@ class _FolderWalk:
             folders += sorted(below, reverse=True)
 
     def _look(self, folder: bytes) -> tuple[list[_Part], list[bytes]]:
-        """The parts in a folder, and the folders in it."""
+        """Gives the parts in a folder, and the folders in it."""
         parts: list[_Part] = []
         below: list[bytes] = []
         for entry, mode, size in self._entries(folder):
@@ -236,7 +237,7 @@ class _FolderWalk:
 
 
 def _part(name: bytes, size: int) -> _Part | None:
-    """The part of a backup that a file of this name may be; None if it is none."""
+    """Gives the part of a backup that a file of this name may be; None if it can be none."""
     text = decode(name)
     if text in (HEADER_NAME, HEADER_COPY_NAME):
         return _Part("", len(text), 0, name, size)
@@ -251,7 +252,7 @@ def _part(name: bytes, size: int) -> _Part | None:
 
 
 def _is_left_over(part: _Part, names: set[bytes]) -> bool:
-    """Tells whether a later step of the procedure left this file beside the backup's own.
+    """Tells if a later step of the procedure left this file beside the backup's own.
 
     A decrypted chunk stands beside the encrypted one: as ``NAME.000`` beside ``NAME.000.enc`` in
     format 4, as ``NAME.dec.000`` beside ``NAME.000`` in format 2. macOS puts a file ``._NAME``
@@ -268,14 +269,14 @@ def _is_left_over(part: _Part, names: set[bytes]) -> bool:
 
 
 def open_backup(source: str | os.PathLike[str] | BinaryIO, limits: Limits) -> Source:
-    """A source for whatever a user names: as `open_source`, and for a folder that was unpacked.
+    """Opens any backup that a user names: as `open_source` does, or an unpacked folder.
 
     Raises:
-        NotABackup: the folder is none; the text names the backups in it.
+        NotABackup: the folder is no backup; the message names the backups in it.
     """
     if isinstance(source, str | bytes | os.PathLike) and not is_url(source):
         path = os.fsdecode(source)
-        with contextlib.suppress(OSError, ValueError):  # `open_source` says what is wrong
+        with contextlib.suppress(OSError, ValueError):  # `open_source` reports the fault
             if os.path.isdir(path) and _holds_backup(path):
                 return UnpackedSource(path, limits)
     try:
@@ -287,13 +288,13 @@ def open_backup(source: str | os.PathLike[str] | BinaryIO, limits: Limits) -> So
 
 
 def _holds_backup(path: str) -> bool:
-    """Tells by the names at its top whether this folder is a backup that was unpacked."""
+    """Tells if a folder is an unpacked backup, by the names at its top."""
     fronts = (HEADER_NAME, f"{METADATA_PATH}.000", f"{METADATA_PATH}.000{ENCRYPTED_SUFFIX}")
     return any(os.path.lexists(os.path.join(path, name)) for name in fronts)
 
 
 def _candidates(path: str) -> str:
-    """The backups in a folder, for a message; nothing of them is believed."""
+    """Names the backups in a folder, for a message; nothing in them is trusted."""
     found: list[str] = []
     with contextlib.suppress(OSError), os.scandir(path) as entries:
         for entry in itertools.islice(entries, _LOOKED_AT):

@@ -1,9 +1,8 @@
-"""Backups that are named by a URL, as binary files: whatever fsspec opens, and ``sftp://``.
+"""Backups that are named by a URL, as binary files: any URL that fsspec opens, and ``sftp://``.
 
-Each request goes over a network, so few and large ones are made: a small read takes what is
-around it too, which the next small reads then need, and a large one is cut into pieces that a
-copy of the library's does not make much larger. What a server gives is believed as little as
-what a drive gives.
+Each request goes over a network, so requests are few and large. A small read also fetches the
+bytes behind it, because the next small reads need them. A large read is cut into blocks, so that
+the library's own copy of a block takes little memory. A server is trusted as little as a drive.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _USER = re.compile(r"//[^/?#\s]*@")
 _QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
 _NOT_FOUND, _PART = 404, 206  # of HTTP
 _SMALL = 16 * 1024
-_WINDOW = 128 * 1024  # what a small read takes: headers, and the head of what follows
+_WINDOW = 128 * 1024  # fetched for a small read: headers, and the beginning of the data
 _WINDOWS = 16
 _PIECE = 8 * 1024**2
 _TRIES = 3
@@ -36,20 +35,20 @@ _TOO_MUCH = "the server gives more than it was asked for"
 
 
 def is_url(source: object) -> bool:
-    """Whether this names a backup on another machine, and no file here."""
+    """Tells if this names a backup on another machine, and no file here."""
     return isinstance(source, str) and _URL.match(source) is not None
 
 
 def without_secrets(url: str) -> str:
-    """As it may be shown: without user, password, and what stands behind ``?``."""
+    """Makes a URL that may be shown: without user, password, and anything behind ``?``."""
     return _hide(url.partition("?")[0].partition("#")[0])
 
 
 def open_url(url: str) -> BinaryIO:
-    """What can be read there: a seekable file, or a stream where the server knows no ranges.
+    """Opens a URL: a seekable file, or a stream if the server can't give ranges.
 
     Raises:
-        UsageError: there is nothing there, no such protocol, or what it needs is not installed.
+        UsageError: there is no such file or protocol, or a package that is needed is not installed.
         MachineError: the server can't be reached, or refuses.
     """
     open_it = _open_sftp if is_sftp(url) else _open_any
@@ -57,7 +56,7 @@ def open_url(url: str) -> BinaryIO:
         return cast(BinaryIO, open_it(url))
     except (ValueError, ImportError) as error:  # an unknown protocol; a package that is missing
         raise UsageError(_shown(error, url), file=without_secrets(url)) from error
-    except Exception as error:  # of whatever kind: every protocol has its own
+    except Exception as error:  # of any class: every protocol has its own
         reason = _first(error)
         if isinstance(reason, FileNotFoundError) or getattr(reason, "status", 0) == _NOT_FOUND:
             raise UsageError("there is no such file", file=without_secrets(url)) from error
@@ -71,7 +70,7 @@ def _open_any(url: str) -> io.RawIOBase:
         from fsspec.core import url_to_fs
     except ImportError as error:
         raise ImportError(_NEEDED) from error
-    urlsplit(url)  # or it is none, which not every protocol looks at
+    urlsplit(url)  # raises ValueError for a broken URL, which not every protocol checks
     filesystem, path = url_to_fs(url, **_options(url))
     return _opened(filesystem, path)
 
@@ -90,8 +89,10 @@ def _open_sftp(url: str) -> io.RawIOBase:
 
 
 def _options(url: str) -> dict[str, Any]:
-    """For fsspec. aiohttp's own limit is five minutes for all of an answer, however well it flows:
-    a whole backup in one takes longer.
+    """Gives the options for fsspec.
+
+    By default aiohttp ends an answer after five minutes, even while data flow; a whole backup in
+    one answer takes longer.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         return {}
@@ -104,7 +105,7 @@ def _options(url: str) -> dict[str, Any]:
 def _opened(filesystem: Any, path: str) -> io.RawIOBase:
     file = filesystem.open(path, "rb", cache_type="none")
     size = getattr(file, "size", None)
-    if not isinstance(size, int):  # some know it only by asking again
+    if not isinstance(size, int):  # some file systems give the size only by another request
         size = filesystem.info(path).get("size")
     if isinstance(size, int):
         ranged = _Ranged(file, size)
@@ -115,14 +116,14 @@ def _opened(filesystem: Any, path: str) -> io.RawIOBase:
 
 
 def _first(error: BaseException) -> BaseException:
-    """What it came of: HTTP's "not found" may be any trouble with the server."""
+    """Gives the first cause of an error: HTTP's "not found" may stand for any other trouble."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def _shown(error: BaseException, url: str) -> str:
-    """What went wrong, in one line and without what the URL keeps secret."""
+    """Describes an error in one line, without the secrets in the URL."""
     status = getattr(error, "status", None)  # of HTTP
     if isinstance(status, int):
         message = getattr(error, "message", "")
@@ -132,7 +133,7 @@ def _shown(error: BaseException, url: str) -> str:
 
 
 def _told(text: str) -> str:
-    """A server may have written it: one line, printable, and without secrets."""
+    """Makes text that a server may have written safe: one line, printable, without secrets."""
     return "".join(c if c == "\\" else display(c) for c in " ".join(_hide(text).split()))
 
 
@@ -141,9 +142,9 @@ def _hide(text: str) -> str:
 
 
 class _Raw(io.RawIOBase):
-    """A file of fsspec's, whatever it raises told as an error of a device.
+    """A file of fsspec's. All its exceptions are reported as an error of a device.
 
-    So it is tried again as a drive is, and costs its chunk.
+    So a failed read is repeated like that of a drive, and if it fails for good, one chunk is lost.
     """
 
     def __init__(self, file: Any) -> None:
@@ -151,11 +152,11 @@ class _Raw(io.RawIOBase):
         self._file = file
 
     def readable(self) -> bool:
-        """See `io.RawIOBase`."""
+        """Returns True: the file can be read."""
         return True
 
     def close(self) -> None:
-        """See `io.RawIOBase`."""
+        """Closes the file. Errors of fsspec are ignored."""
         if not self.closed:
             with contextlib.suppress(Exception):
                 self._file.close()
@@ -180,30 +181,30 @@ class _Ranged(_Raw):
         self._windows: OrderedDict[int, bytes] = OrderedDict()  # by offset
 
     def knows_ranges(self) -> bool:
-        """Whether the server gives a part of it when it is asked for one."""
+        """Tells if the server gives only a range of the file where one is requested."""
         if self._size < 2:
             return False
-        for _ in range(_TRIES):  # a pipe would end for good at the next error
+        for _ in range(_TRIES):  # the other choice is a pipe, which ends for good at any error
             with contextlib.suppress(OSError):
                 return bool(self._fetch(self._size - 1, 1))
         return False
 
     def seekable(self) -> bool:
-        """See `io.RawIOBase`."""
+        """Returns True: the file can be read anywhere."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        """See `io.RawIOBase`."""
+        """Sets the position; returns it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}
         self._position = base[whence] + offset
         return self._position
 
     def tell(self) -> int:
-        """See `io.RawIOBase`."""
+        """Returns the position."""
         return self._position
 
     def readinto(self, buffer: Any, /) -> int:
-        """See `io.RawIOBase`."""
+        """Reads up to a buffer full at the position; returns the number of bytes, 0 at the end."""
         view = memoryview(buffer)
         size = min(len(view), self._size - self._position, _PIECE)
         if size <= 0:
@@ -229,14 +230,14 @@ class _Ranged(_Raw):
             data = self._fetch_any(start, size)
             if len(data) > size:
                 raise ValueError(_TOO_MUCH)
-            if not data:  # the file's end is known, and farther on
+            if not data:  # the file's length is known, and its end is not here
                 raise ValueError(_NOTHING)
         except Exception as error:
             raise self._failed(error) from error
         return data
 
     def _fetch_any(self, start: int, size: int) -> bytes:
-        if hasattr(self._file, "readv"):  # paramiko's: many requests under way at once
+        if hasattr(self._file, "readv"):  # paramiko's, which sends many requests at once
             return b"".join(self._file.readv([(start, size)]))
         if hasattr(self._file, "async_fetch_range"):
             return _http_part(self._file, start, size)
@@ -245,7 +246,7 @@ class _Ranged(_Raw):
 
 
 def _http_part(file: Any, start: int, size: int) -> bytes:
-    """By requests of its own: fsspec's take a body of whatever length into memory."""
+    """Fetches a range by a request of its own: fsspec would read a body of any length."""
     from fsspec.asyn import sync
 
     return cast(bytes, sync(file.loop, _http_part_of, file, start, size))
@@ -268,10 +269,10 @@ async def _http_part_of(file: Any, start: int, size: int) -> bytes:
 
 
 class _Streamed(_Raw):
-    """A file that comes once, from its beginning."""
+    """A file that can be read only once, from its beginning."""
 
     def readinto(self, buffer: Any, /) -> int:
-        """See `io.RawIOBase`."""
+        """Reads up to a buffer full at the position; returns the number of bytes, 0 at the end."""
         view = memoryview(buffer)
         try:
             data = self._file.read(min(len(view), _PIECE))

@@ -1,4 +1,4 @@
-"""A window over a source: what was read of it and is not used yet."""
+"""Window over a source: the bytes that were read and are not used yet."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from qbackup.storage.tar.fields import (
 
 HEADERS_SIZE = 3 * BLOCK_SIZE  # a pax header, its records, the member's own header
 _ZEROS_READ = 1024 * 1024
-_SAMPLES = 1024  # of zeros that are too many to be read
+_SAMPLES = 1024  # taken from zeros that are too many to be read
 _SAMPLE_SIZE = 4096
 
 
 class Window:
-    """The bytes at the scan's position. On a pipe never a byte more than asked for."""
+    """The bytes at the scan's position. On a pipe, not a byte more than requested is read."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -25,7 +25,7 @@ class Window:
         self.is_device: bool = getattr(source, "is_device", False)
 
     def take(self, size: int, ahead: int = 0) -> bytes:
-        """The next bytes, fewer at the end; `ahead` more may be fetched with them."""
+        """Gives the next bytes, fewer at the end; `ahead` more may be fetched with them."""
         begin = self.position - self._start
         if begin < 0 or (begin > len(self._buffer) - size and not self._ended):
             self._fetch(size + ahead if self._source.seekable else size)
@@ -49,7 +49,7 @@ class Window:
         return blocks
 
     def skip_zeros(self, limit: int) -> None:
-        """Passes zero blocks, up to so many bytes; from a file only, in large reads."""
+        """Passes zero blocks in large reads, up to `limit` bytes; on a pipe does nothing."""
         zeros = bytes(_ZEROS_READ)
         while limit > 0 and self._source.seekable:
             buffer = bytearray(_ZEROS_READ)
@@ -63,10 +63,10 @@ class Window:
             return
 
     def find_data(self) -> int | None:
-        """Looks here and there for a byte that is no zero, from here to the end of a file.
+        """Samples the file from here to its end in search of a byte that is no zero.
 
         Returns:
-            Where one was found; None where all that was looked at is zeros.
+            The offset of such a byte; None if all samples are zeros, or on a pipe.
         """
         end: int = self._source.end()
         if not self._source.seekable or end <= self.position:
@@ -85,10 +85,10 @@ class Window:
         return None
 
     def finish(self) -> None:
-        """Reads no more: whatever follows is not looked at."""
+        """Ends reading: nothing that follows is looked at."""
         self.position = max(self.position, self._source.end())
         self._buffer, self._start, self._ended = b"", self.position, True
 
     def has_come_to(self, position: int) -> bool:
-        """Tells whether the input, whose end was met, has all bytes up to there."""
+        """Tells if the input, whose end was reached, has all bytes up to this offset."""
         return self._source.end() >= position

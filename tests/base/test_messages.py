@@ -161,7 +161,7 @@ class TestFirstWords:
         (tmp_path / "cut").write_bytes(data[: len(data) // 2])
         ended = run("verify", tmp_path / "cut", *KEY)
         assert ended.status == 1
-        assert "what to do: was it copied to its end?" in ended.out
+        assert "what to do: was the backup copied to its end?" in ended.out
         assert ended.out.splitlines()[-1].startswith("NOT EVERYTHING IS THERE")
 
     @pytest.mark.slow

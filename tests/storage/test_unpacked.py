@@ -392,7 +392,7 @@ class TestPackedAgain:
         blocks = packed.stat().st_size // 512
         os.truncate(packed, (blocks + 100 + blocks % 2 + 1) * 512)
         report = verified(packed)
-        assert report.ok and "what stood there is lost" in report.warnings[0]
+        assert report.ok and "members that stood there are lost" in report.warnings[0]
 
     def test_cut_at_a_members_border_what_is_missing_is_missed(
         self, tools: None, unpacked: Path, tmp_path: Path

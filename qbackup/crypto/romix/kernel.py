@@ -1,9 +1,9 @@
 """scryptROMix of lanes: one after the other, or several at once.
 
 scrypt is PBKDF2, then scryptROMix on each of p lanes, then PBKDF2 again (RFC 7914, section 6).
-The lanes, of one key or of several with the same N and r, know nothing of each other, so the
+The lanes, of one key or of several with the same N and r, do not depend on each other, so the
 wide registers of a processor can work on several of them. `LaneKernel`, of the extra ``turbo``,
-does the part between the two PBKDF2; `LaneMemory` keeps the memory that it works in. `lane_mix`
+does the step between the two PBKDF2; `LaneMemory` holds its working memory. `lane_mix`
 does the same with pycryptodome, lane by lane.
 
 Importing this module imports nothing heavy; `load_kernel` does.
@@ -30,7 +30,7 @@ from qbackup.crypto.scrypt_format import ScryptParameters
 
 _R = 8
 _LANE_SIZE = 128 * _R
-_COMPILE_SECONDS = 2.0  # it takes a tenth of that
+_COMPILE_SECONDS = 2.0  # ten times what compiling takes
 
 # RFC 7914, section 12, the second vector
 _KNOWN_PARAMETERS = ScryptParameters(10, _R, 16)
@@ -63,8 +63,8 @@ RomixFunction = Callable[[bytes | bytearray | memoryview, int, int], bytes]
 class LaneMemory:
     """V of up to `WIDTH` lanes, allocated once and used again. One thread at a time.
 
-    The first touch of fresh memory is dear, above all in virtual machines, so what has been
-    reserved stays with the process until `shrink` or `close`.
+    The first touch of fresh memory is slow, above all in virtual machines, so reserved memory
+    stays with the process until `shrink` or `close`.
     """
 
     def __init__(self) -> None:
@@ -72,9 +72,9 @@ class LaneMemory:
         self._used = 0  # bytes that may have been touched
 
     def reserve(self, size: int) -> memoryview:
-        """Memory of this many bytes, with any content, at an address that a page begins at.
+        """Reserves memory of this many bytes, with any content, that begins at a page.
 
-        It is the same that was reserved before, as far as that goes.
+        Memory that was reserved before is used again where possible.
 
         Raises:
             NotEnoughMemory: the system does not give that much.
@@ -88,15 +88,15 @@ class LaneMemory:
         return memoryview(self._map)[:size]
 
     def shrink(self, size: int) -> None:
-        """What lies above so many bytes goes back to the system."""
+        """Returns the memory above `size` bytes to the system."""
         if size < self._used and not (size and self._give_back(size)):
             self.close()
         self._used = min(self._used, size)
 
     def _grow(self, size: int) -> None:
-        """Keeps the pages that there are, where the system can.
+        """Enlarges the mapping and keeps its pages, on Linux.
 
-        Elsewhere Python can't, or, on Windows before 3.11, loses the mapping when it tries.
+        On other systems Python can't do that, or, on Windows before 3.11, loses the mapping.
         """
         if self._map is None or sys.platform != "linux":
             return
@@ -104,12 +104,12 @@ class LaneMemory:
             self._map.resize(size)
             _ask_for_huge_pages(self._map)
         except (BufferError, OSError, OverflowError, SystemError, ValueError):
-            return  # a new mapping it is, then
+            return  # the caller then makes a new mapping
 
     def close(self) -> None:
-        """Gives all of it back. May be called twice, and reserved from again.
+        """Returns all memory. May be called twice; `reserve` may be called afterwards.
 
-        A view that is still held keeps its memory until it goes.
+        While a view is still held, its memory stays.
         """
         if self._map is not None:
             with contextlib.suppress(BufferError):
@@ -118,7 +118,7 @@ class LaneMemory:
         self._used = 0
 
     def _give_back(self, size: int) -> bool:
-        """Returns the pages above size bytes; False where only a new mapping does that."""
+        """Returns the pages above `size` bytes; False where only a new mapping can do that."""
         start = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
         if self._map is None or start >= self._used:
             return True
@@ -129,9 +129,9 @@ class LaneMemory:
 
 
 def _mapped(size: int) -> mmap.mmap:
-    """A private anonymous mapping, in huge pages where there are any.
+    """Makes a private anonymous mapping, in huge pages where there are any.
 
-    V is read in no order at all: with pages of 4 KiB every row costs a walk through the page
+    V is read in random order. With pages of 4 KiB every row would cost a walk through the page
     tables, which is twice as long in a virtual machine.
     """
     try:
@@ -152,13 +152,14 @@ def _ask_for_huge_pages(mapping: mmap.mmap) -> None:
             mapping.madvise(mmap.MADV_HUGEPAGE)
 
 
-_compiler = threading.RLock()  # who is in LLVM
+_compiler = threading.RLock()  # held by the thread that runs LLVM
 
 
 def _let_it_compile() -> None:
-    """The end of the program takes LLVM's own data away, under a thread that is in it: a crash.
+    """Waits at exit for a thread that is still compiling, and lets no other one begin.
 
-    So it waits for the thread that compiles, a fraction of a second, and no other one begins.
+    At exit LLVM's globals are freed, and a thread inside LLVM would crash. Compiling takes a
+    fraction of a second.
     """
     _compiler.acquire(timeout=_COMPILE_SECONDS)
 
@@ -170,8 +171,8 @@ class LaneKernel:
     """scryptROMix on up to `WIDTH` lanes at once. Several threads may use one kernel.
 
     Args:
-        compiled: makes the machine code for a number of lanes, in a fraction of a second: when
-            they are first wanted, and once.
+        compiled: makes the machine code for a number of lanes, in a fraction of a second; called
+            once for each number, when that is first wanted.
     """
 
     def __init__(self, compiled: Callable[[int], RomixFunction]) -> None:
@@ -179,17 +180,17 @@ class LaneKernel:
         self._codes: dict[int, RomixFunction] = {}
 
     def width(self, parameters: ScryptParameters) -> int:
-        """Lanes of these parameters in one pass; 0: it is not made for them (r = 8 only)."""
+        """Gives the number of lanes in one pass; 0 for parameters not supported (r = 8 only)."""
         return kernel_width(parameters)
 
     def prepare(self, lanes: int) -> RomixFunction:
-        """The machine code for so many lanes; it is handed out after it computed a known answer.
+        """Compiles the code for this number of lanes, and tests it with a known answer.
 
         Raises:
-            MachineError: it gives wrong keys here.
-            Exception: whatever a broken llvmlite may raise; the caller does without a kernel.
+            MachineError: the code gives wrong keys here.
+            Exception: any error of a broken llvmlite; the caller does without a kernel.
         """
-        if lanes not in self._codes:  # asked without the lock: others are not to wait for it
+        if lanes not in self._codes:  # first without the lock, so that callers need not wait
             with _compiler:
                 if lanes not in self._codes:
                     self._codes[lanes] = _checked(self._compiled(lanes), lanes)
@@ -201,11 +202,10 @@ class LaneKernel:
         parameters: ScryptParameters,
         memory: LaneMemory,
     ) -> bytes:
-        """scryptROMix (RFC 7914, section 5) of each lane; Python's lock is free meanwhile.
+        """Computes scryptROMix (RFC 7914, section 5) of each lane, without holding Python's lock.
 
         Args:
-            blocks: 1 to `WIDTH` lanes of 128·r bytes, one after another. They need not
-                belong to one key.
+            blocks: 1 to `WIDTH` lanes of 128·r bytes, one after another, of one key or several.
             parameters: N and r; p does not matter here.
             memory: this thread's own; 128·N·r bytes are reserved for each lane.
 
@@ -213,9 +213,9 @@ class LaneKernel:
             The lanes in the same order.
 
         Raises:
-            ValueError: parameters that it is not made for, or no whole number of lanes.
+            ValueError: the parameters are not supported, or the lanes no whole number.
             NotEnoughMemory: the memory can't be reserved.
-            Exception: as `prepare`.
+            Exception: as in `prepare`.
         """
         lanes, rest = divmod(len(blocks), _LANE_SIZE)
         if rest or not 1 <= lanes <= self.width(parameters):
@@ -231,7 +231,7 @@ def _run(
 ) -> bytes:
     lanes = len(blocks) // _LANE_SIZE
     v = memory.reserve(lanes * parameters.lane_memory)
-    held = ctypes.c_char.from_buffer(v)  # until the end: nobody can close it meanwhile
+    held = ctypes.c_char.from_buffer(v)  # keeps the memory from being closed during the call
     return code(blocks, ctypes.addressof(held), parameters.n)
 
 
@@ -250,20 +250,20 @@ def _checked(code: RomixFunction, lanes: int) -> RomixFunction:
 
 
 def llvmlite_is_installed() -> bool:
-    """Without importing it."""
+    """Tells if llvmlite is installed, without importing it."""
     return importlib.util.find_spec("llvmlite") is not None
 
 
 def load_kernel(lanes: int = WIDTH) -> LaneKernel:
-    """Imports llvmlite and compiles the kernel for this processor: a fraction of a second.
+    """Imports llvmlite and compiles the kernel for this processor, in a fraction of a second.
 
     Args:
-        lanes: that will be wanted first.
+        lanes: number of lanes that is wanted first.
 
     Raises:
         ImportError: llvmlite is not installed.
         MachineError: the kernel gives wrong keys here.
-        Exception: whatever a broken llvmlite may raise; the caller does without a kernel.
+        Exception: any error of a broken llvmlite; the caller does without a kernel.
     """
     with _compiler:
         from qbackup.crypto.romix.llvm_code import Romix
@@ -275,17 +275,17 @@ def load_kernel(lanes: int = WIDTH) -> LaneKernel:
 
 @functools.cache
 def lane_mix() -> LaneMix:
-    """pycryptodome's ROMix, which it does not document: so it is tried on a known lane first.
+    """Gives pycryptodome's ROMix, tested on a known lane first, as it is not documented.
 
-    The function raises NotEnoughMemory.
+    The returned function raises NotEnoughMemory.
 
     Raises:
-        MachineError: it is not there, or not as it was in the versions that are known.
+        MachineError: there is no ROMix, or it differs from that of the known versions.
     """
     try:
         mix = _pycryptodome_mix()
         is_right = mix(2 * _KNOWN_BLOCK, len(_KNOWN_BLOCK), 16) == 2 * _KNOWN_RESULT
-    except Exception:  # what nobody promised can fail in any way
+    except Exception:  # an undocumented function can fail in any way
         is_right = False
     if not is_right:
         raise MachineError("no ROMix on this machine: install pycryptodome or llvmlite")
@@ -303,7 +303,7 @@ def _pycryptodome_mix() -> LaneMix:
 
     def of_range(lanes: bytes, size: int, n: int) -> bytes:
         output = raw.create_string_buffer(len(lanes))
-        numbers = (0, len(lanes) // size, len(lanes))  # the first, how many, bytes in all
+        numbers = (0, len(lanes) // size, len(lanes))  # first lane, number of lanes, bytes in all
         counts = [raw.c_size_t(number) for number in numbers]
         _check(library.scryptROMix(lanes, output, raw.c_size_t(size), n, *counts))
         return bytes(raw.get_raw_buffer(output))

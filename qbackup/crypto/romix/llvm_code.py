@@ -1,13 +1,14 @@
 """scryptROMix (RFC 7914, section 5) on several lanes side by side, for r = 8, as machine code.
 
 Only `qbackup.crypto.romix.kernel` imports this module, as llvmlite is optional. The function is
-written down as LLVM's vector instructions, which fit any processor, and compiled for a number of
+written in LLVM's vector instructions, which fit any processor, and compiled for a number of
 lanes in a fraction of a second.
 
 The words of a block are kept in the order of `ORDER`: four rows, such that a quarter round of
-Salsa20 takes one word from each, and the four of a round stand side by side. So a round is one
-quarter round on whole rows. A vector holds the same row of up to four lanes. The steps of a
-quarter round wait for one another, so the lanes are divided among several vectors that don't.
+Salsa20 takes one word from each, and the four words of a round stand side by side. So a round is
+one quarter round on whole rows. A vector holds the same row of up to four lanes. Each step of a
+quarter round depends on the one before, so the lanes are divided among several independent
+vectors, which the processor can work on at the same time.
 
 * The state is X and after it Y, 16 blocks each. A block is four rows of the first vector, then
   four rows of the next.
@@ -41,11 +42,11 @@ class Romix:
         self._code = kind(self._engine.get_function_address("romix"))
 
     def __call__(self, blocks: bytes | bytearray | memoryview, v: int, n: int) -> bytes:
-        """scryptROMix of each lane; Python's lock is free meanwhile.
+        """Computes scryptROMix of each lane, without holding Python's lock.
 
         Args:
             blocks: the lanes, of 1,024 bytes each, one after another.
-            v: the address of as many times 1,024·n bytes, a multiple of 16.
+            v: address of 1,024·n bytes for each lane; a multiple of 16.
             n: N, a power of two from 2 to 2^32.
 
         Returns:
@@ -64,11 +65,11 @@ class Romix:
     def _rearranged(
         self, words: array[int], way: Callable[[slice, slice], tuple[slice, slice]]
     ) -> array[int]:
-        """From lane after lane to the order of the state, or back.
+        """Rearranges words from lane after lane into the order of the state, or back.
 
         Args:
             words: of X.
-            way: (where in the state, where in the lanes) → (to, from).
+            way: (places in the state, places in the lanes) → (to, from).
         """
         if sys.byteorder == "big":
             words.byteswap()
@@ -92,14 +93,14 @@ class Romix:
 
 
 def _compiled(text: str) -> Any:
-    """An engine with the machine code for this processor."""
+    """Makes an engine with the machine code for this processor."""
     binding.initialize_native_target()
     binding.initialize_native_asmprinter()
     module = binding.parse_assembly(text)
     module.verify()
     try:
         features = binding.get_host_cpu_features().flatten()
-    except RuntimeError:  # on processors that LLVM can't ask
+    except RuntimeError:  # on processors whose features LLVM can't detect
         features = ""
     machine = binding.Target.from_default_triple().create_target_machine(
         cpu=binding.get_host_cpu_name(), features=features, opt=3

@@ -21,13 +21,13 @@ _DOUBLE_ROUNDS = 4
 CACHE_LINE = 64
 _WORD, _INDEX = ir.IntType(32), ir.IntType(64)
 _PIECE = ir.VectorType(_WORD, 4)  # a row of one lane
-Value = Any  # what llvmlite, which has no types, calls one
+Value = Any  # a value of llvmlite, which has no type annotations
 Vectors = list[Value]  # a row: a vector for each part of the lanes
 Block = list[Vectors]  # its four rows
 
 
 def parts_of(lanes: int) -> tuple[int, ...]:
-    """How many lanes each vector holds: as many as it can, in powers of two."""
+    """Divides lanes among vectors: each holds as many as possible, a power of two."""
     parts = [WIDEST] * (lanes // WIDEST)
     parts += [power for power in (2, 1) if lanes % WIDEST & power]
     return tuple(parts)
@@ -39,8 +39,8 @@ class _Loop:
 
     Args:
         index: counts from 0.
-        values: what each turn begins with; after the loop, what it left.
-        results: what a turn hands to the next; the body sets it.
+        values: at the beginning of each turn; after the loop, those of its end.
+        results: values for the next turn; set by the body.
     """
 
     index: Value
@@ -49,7 +49,7 @@ class _Loop:
 
 
 class FunctionWriter:
-    """Writes the function for a number of lanes: ``void romix(state, v, n)``."""
+    """Writer of the function for a number of lanes: ``void romix(state, v, n)``."""
 
     def __init__(self, lanes: int) -> None:
         self.module = ir.Module("romix")
@@ -69,9 +69,9 @@ class FunctionWriter:
         self._declare_prefetch()
 
     def write(self) -> str:
-        """The whole function, as LLVM's text."""
+        """Writes the whole function, as LLVM's text."""
         x, y = _INDEX(0), _INDEX(self._block * BLOCKS)
-        # n is even, so each loop leaves its result where it began: in X
+        # n is even, so the result of each loop is in X, as at its beginning
         with self._loop(self._n, [x, y]) as turn:
             here, there = turn.values
             self._fill(turn.index, here, there)
@@ -86,7 +86,7 @@ class FunctionWriter:
     # scryptROMix
 
     def _fill(self, number: Value, here: Value, there: Value) -> None:
-        """Step 2: V[i] = X, X = scryptBlockMix(X)."""
+        """Writes step 2: V[i] = X, X = scryptBlockMix(X)."""
         row = self._builder.mul(number, _INDEX(ROW))
         rows = [self._builder.add(row, lane) for lane in self._lanes]
 
@@ -98,7 +98,7 @@ class FunctionWriter:
         self._block_mix(self._load(here, _INDEX(BLOCKS - 1)), keep, there)
 
     def _mix(self, here: Value, there: Value) -> None:
-        """Step 3: j = Integerify(X) mod n, X = scryptBlockMix(X xor V[j])."""
+        """Writes step 3: j = Integerify(X) mod n, X = scryptBlockMix(X xor V[j])."""
         rows = self._choose_rows(here)
 
         def mixed(block: Value) -> Block:
@@ -107,9 +107,10 @@ class FunctionWriter:
         self._block_mix(mixed(_INDEX(BLOCKS - 1)), mixed, there)
 
     def _choose_rows(self, here: Value) -> list[Value]:
-        """The row of V that each lane reads; all of it is fetched while the processor goes on.
+        """Computes the row of V that each lane reads, and prefetches all of the row.
 
-        In the order in which scryptBlockMix needs it, the last block first.
+        The blocks are prefetched in the order in which scryptBlockMix needs them, so the last one
+        first.
         """
         build = self._builder
         last_row = build.sub(self._n, _INDEX(1))
@@ -126,12 +127,12 @@ class FunctionWriter:
         return rows
 
     def _block_mix(self, last: Block, block_at: Callable[[Value], Block], there: Value) -> None:
-        """Section 4: each block goes into a chain; the even ones are written first, then the odd.
+        """Writes scryptBlockMix (section 4): the even blocks of the result first, then the odd.
 
         Args:
             last: the block that the chain begins with.
             block_at: loads a block.
-            there: where the result goes.
+            there: place of the result.
         """
         build = self._builder
         with self._loop(_INDEX(R), [vector for row in last for vector in row]) as turn:
@@ -147,7 +148,7 @@ class FunctionWriter:
     # Salsa20/8
 
     def _salsa(self, before: Block) -> Block:
-        """Section 3, on the rows that `ORDER` makes."""
+        """Writes Salsa20/8 (section 3), on rows in the order of `ORDER`."""
         a, b, c, d = before
         for _ in range(_DOUBLE_ROUNDS):
             a, b, c, d = self._quarter_round(a, b, c, d)
@@ -168,7 +169,10 @@ class FunctionWriter:
         return [a, b, c, d]
 
     def _step(self, target: Vectors, one: Vectors, other: Vectors, bits: int) -> Vectors:
-        """``target ^= (one + other) <<< bits``; part by part, so that the parts overlap."""
+        """Writes ``target ^= (one + other) <<< bits``.
+
+        Each instruction is written for all vectors before the next one, so that they overlap.
+        """
         build = self._builder
         sums = list(map(build.add, one, other))
         left = [build.shl(total, _all(total.type, bits)) for total in sums]
@@ -176,7 +180,7 @@ class FunctionWriter:
         return list(map(build.xor, target, map(build.or_, left, right)))
 
     def _moved(self, row: Vectors, columns: tuple[int, ...]) -> Vectors:
-        """The words of each lane in another order."""
+        """Puts the words of each lane into another order."""
         return [
             self._picked(vector, vector, [at - at % 4 + columns[at % 4] for at in _places(vector)])
             for vector in row
@@ -186,14 +190,14 @@ class FunctionWriter:
         return [list(map(self._builder.xor, *rows)) for rows in zip(one, other, strict=True)]
 
     def _picked(self, one: Value, other: Value, places: list[int]) -> Value:
-        """A vector of words of two."""
+        """Makes a vector from words of two vectors."""
         kind = ir.VectorType(_WORD, len(places))
         return self._builder.shuffle_vector(one, other, ir.Constant(kind, places))
 
     # The state
 
     def _place(self, base: Value, block: Value, row: int, part: int) -> Value:
-        """The word at which a vector begins."""
+        """Gives the index of a vector's first word."""
         start = self._builder.add(base, self._builder.mul(block, _INDEX(self._block)))
         inside = LINE * self._firsts[part] + 4 * self._parts[part] * row
         return self._builder.add(start, _INDEX(inside))
@@ -223,9 +227,10 @@ class FunctionWriter:
         return self._pointer(self._v, self._builder.add(line, _INDEX(4 * row)), _PIECE)
 
     def _save_rows(self, rows_of_v: list[Value], block: Value, rows: Block) -> None:
-        """Writes a block of every lane past the caches.
+        """Writes a block of every lane to memory, bypassing the caches.
 
-        V is far larger than they are: an ordinary store would first read what it overwrites.
+        V is far larger than the caches. An ordinary store would first read the line that it
+        overwrites.
         """
         for row, vectors in enumerate(rows):
             pieces = [piece for vector in vectors for piece in self._divided(vector)]
@@ -234,7 +239,7 @@ class FunctionWriter:
                 store.set_metadata("nontemporal", self._past_caches)
 
     def _read_rows(self, rows_of_v: list[Value], block: Value) -> Block:
-        """A block of every lane, each from its row."""
+        """Reads a block of every lane, each from its own row."""
         rows = []
         for row in range(4):
             pieces = [
@@ -250,12 +255,12 @@ class FunctionWriter:
         return rows
 
     def _divided(self, vector: Value) -> list[Value]:
-        """The row of each lane."""
+        """Divides a vector into the rows of its lanes."""
         starts = range(0, vector.type.count, 4)
         return [self._picked(vector, vector, [*range(at, at + 4)]) for at in starts]
 
     def _joined(self, pieces: list[Value]) -> Value:
-        """One vector of one, two or four."""
+        """Joins one, two or four vectors into one."""
         while len(pieces) > 1:
             places = [*range(2 * pieces[0].type.count)]
             pairs = zip(pieces[::2], pieces[1::2], strict=True)
@@ -266,7 +271,7 @@ class FunctionWriter:
 
     @contextmanager
     def _loop(self, count: Value, values: list[Value]) -> Iterator[_Loop]:
-        """Repeats what is written in this context; `count` is at least 1."""
+        """Repeats the code that is written in this context; `count` is at least 1."""
         build = self._builder
         before, body = build.block, self._function.append_basic_block()
         after = self._function.append_basic_block()
@@ -293,7 +298,10 @@ class FunctionWriter:
         self._fetch = self.module.declare_intrinsic("llvm.prefetch", [byte], fnty=kind)
 
     def _prefetch(self, word: Value) -> None:
-        """Into the second cache: a row of every lane would drive X and Y out of the first."""
+        """Prefetches into the second-level cache.
+
+        In the first-level cache a row of every lane would displace X and Y.
+        """
         to_read, second_level, data = _WORD(0), _WORD(2), _WORD(1)
         pointer = self._pointer(self._v, word, ir.IntType(8))
         self._builder.call(self._fetch, [pointer, to_read, second_level, data])

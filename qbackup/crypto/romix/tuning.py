@@ -1,11 +1,11 @@
-"""What a pass of the lane kernel costs, and which passes do the work soonest. Arithmetic only.
+"""Cost of a pass of the lane kernel, and the choice of passes that finish soonest. Arithmetic only.
 
-A pass goes through some lanes side by side, up to `WIDTH`. The more there are, the less each
-costs; but each wants 128·N·r bytes, and memory is what there is least of on machines with many
-cores. And fresh memory can be dear: touching a GiB for the first time took 0.1 s or, in a virtual
-machine whose host had to find it, over 2 s. Which of the two it will be can't be told from what was
-touched before, as the system gives away first what it has at hand. So the worst is assumed: where
-it is wrong a small backup takes a tenth longer, and a large one nothing.
+A pass works on some lanes side by side, up to `WIDTH`. More lanes make each of them cheaper; but
+each needs 128·N·r bytes, and on machines with many cores memory is scarce. Fresh memory can also
+be slow: touching a GiB for the first time took 0.1 s or, in a virtual machine whose host had to
+find the memory, over 2 s. Earlier touches do not predict the next one, because the system gives
+its ready memory first. So the worst is assumed. Where that is wrong, a small backup takes a tenth
+longer, and a large one no longer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from qbackup.crypto.scrypt_format import ScryptParameters
 
-# Seconds for each N·r that a pass takes, by its lanes; measured at N=2^18, r=8 with every core
-# busy. Eight took no less for each than six, and without AVX2 far more.
+# Seconds of a pass for each N·r, by its lanes; measured at N=2^18, r=8 with every core busy.
+# Eight lanes took no less for each than six, and without AVX2 far more.
 PASS_SECONDS = {
     1: 1.9e-7,
     2: 2.1e-7,
@@ -25,31 +25,29 @@ PASS_SECONDS = {
     5: 3.6e-7,
     6: 3.9e-7,
 }
-# and what pycryptodome takes for a lane, in memory of its own.
+# Seconds for each N·r that pycryptodome takes for a lane, with memory of its own.
 BACKEND_SECONDS = 2.0e-7
 
 WIDTH = max(PASS_SECONDS)  # lanes side by side
-TOUCH_SECONDS = (
-    2.0 / 2**30
-)  # for a byte of fresh memory, until it is known: the worst that was seen
+TOUCH_SECONDS = 2.0 / 2**30  # for a byte of fresh memory: the worst that was measured
 
 _R = 8
 _MAX_LOG2_N = 32  # row numbers are taken from one 32-bit word
 
 
 def kernel_width(parameters: ScryptParameters) -> int:
-    """Lanes of these parameters that the kernel takes in one pass; 0: it is not made for them."""
+    """Gives the most lanes in one pass of the kernel; 0 for parameters that are not supported."""
     return WIDTH if parameters.r == _R and 1 <= parameters.log2_n <= _MAX_LOG2_N else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Lanes that wait, and who goes through them.
+    """Waiting lanes, and the jobs that will work on them.
 
     Args:
-        lanes: how many wait.
-        idle: jobs that may begin now.
-        jobs: all that there are.
+        lanes: number of waiting lanes.
+        idle: number of jobs that may begin now.
+        jobs: number of all jobs.
         parameters: of every lane.
     """
 
@@ -59,9 +57,10 @@ class Work:
     parameters: ScryptParameters
 
     def seconds(self, lanes: int, pass_seconds: float) -> float:
-        """Until all is done, when the idle jobs take so many lanes each now, and so on.
+        """Estimates the seconds until all is done, if each idle job now takes so many lanes.
 
-        What is left then is divided among all jobs, and takes one lane's time at least.
+        The lanes that are then left are divided among all jobs, and take at least the time of one
+        lane.
         """
         left = self.lanes - lanes * self.idle
         if left <= 0:
@@ -70,12 +69,12 @@ class Work:
 
 
 def best_pass(work: Work, most: int, *, touched: int = 0) -> int:
-    """Lanes of the pass with which all that waits is done soonest; 0: none may be taken.
+    """Chooses the number of lanes of a pass so that all work ends soonest; 0: none may be taken.
 
     Args:
-        work: all of it.
+        work: all waiting lanes.
         most: lanes that a pass may have, up to `WIDTH`.
-        touched: bytes that each job has had already.
+        touched: bytes of memory that each job has touched already.
     """
     lane_memory = work.parameters.lane_memory
 
@@ -88,17 +87,17 @@ def best_pass(work: Work, most: int, *, touched: int = 0) -> int:
 
 
 def first_pass(lanes: int, jobs: int, parameters: ScryptParameters, most: int) -> int:
-    """Lanes that each job's first pass has, of so many for all of them; 0: none may be taken."""
+    """Chooses the number of lanes of each job's first pass; 0: none may be taken."""
     return best_pass(Work(lanes, jobs, jobs, parameters), most)
 
 
 def kernel_gain(lanes: int) -> float:
-    """How many times faster than a backend the kernel is, with so many lanes side by side."""
+    """Gives the kernel's speed with so many lanes side by side, as a multiple of a backend's."""
     return BACKEND_SECONDS * lanes / PASS_SECONDS[lanes]
 
 
 def kernel_saves(lanes: int, jobs: int, parameters: ScryptParameters) -> float:
-    """Seconds that the kernel saves at best; 0 where it is of no use."""
+    """Estimates the seconds that the kernel saves at best; 0 where it saves nothing."""
     if not kernel_width(parameters) or not lanes:
         return 0.0
     each = math.ceil(lanes / jobs)

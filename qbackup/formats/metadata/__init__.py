@@ -1,7 +1,7 @@
-"""``qubes.xml`` of every age → `QubeRecord`: what a backup says about its qubes.
+"""Parsers of ``qubes.xml`` of every release → `QubeRecord`.
 
-The bytes are authenticated before they come here. They are still bounded, and a DOCTYPE is
-refused: no entity of any kind is needed, and each kind has cost somebody memory.
+The bytes are authenticated before they are parsed here. Their length is still bounded, and a
+DOCTYPE is refused: Qubes writes no entities, and entities are a known way to exhaust memory.
 """
 
 from qbackup.formats.metadata.parse import parse_known_qubes, parse_qubes_xml

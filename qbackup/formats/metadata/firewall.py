@@ -1,4 +1,4 @@
-"""``firewall.xml`` of every age → rules in the words of R4's ``qvm-firewall``.
+"""Parser of ``firewall.xml`` of every release → rules in the words of R4's ``qvm-firewall``.
 
 R4 (``<firewall version="2">``) lists rules, each with named options. R2 and R3
 (``<QubesFirewallRules>``) list exceptions from a policy; Qubes' own restorer translates them in
@@ -27,17 +27,17 @@ _ACCEPT, _DROP = "accept", "drop"
 
 
 def parse_firewall(data: bytes, limits: Limits, *, file: str = FIREWALL_FILE) -> tuple[Rule, ...]:
-    """The rules, in their order; what none of them matches is dropped.
+    """Parses the rules, in their order. Qubes drops packets that no rule matches.
 
     Args:
         data: the document, verified.
-        limits: `Limits.metadata` bounds it, as ``qubes.xml``.
+        limits: `Limits.metadata` bounds its length, as that of ``qubes.xml``.
         file: its name, for errors.
 
     Raises:
-        Damaged: no XML, or a rule without an action.
-        UnsupportedFormat: the XML of something else, or of another version.
-        LimitExceeded: longer, or with more elements, than allowed.
+        Damaged: the document is no XML, or a rule has no action.
+        UnsupportedFormat: the document has an unknown root element or version.
+        LimitExceeded: the document is longer, or has more elements, than allowed.
     """
     root = parse_xml(data, limits, file=file)
     version = root.get("version", "")
@@ -94,7 +94,7 @@ def _exception(rule: Element) -> dict[str, str]:
 
 
 def _host(address: str, netmask: str | None) -> str:
-    """An address with the length of its network's prefix; a name as it is."""
+    """Gives an address with the length of its network's prefix; a name unchanged."""
     try:
         bits = ipaddress.ip_address(address).max_prefixlen
     except ValueError:

@@ -1,7 +1,7 @@
-"""The two Python literals that ``qubes.xml`` of R2 and R3 holds as text, read without Python.
+"""Parser of the two Python literals that ``qubes.xml`` of R2 and R3 holds as text.
 
 R2 and R3 wrote a dictionary of services and a list of PCI addresses with Python 2's ``repr``. Only
-these two forms are read, one token after another: nothing is evaluated, and nothing nests.
+these two forms are parsed, token by token: nothing is evaluated, and nested forms are refused.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _WORDS = {"True": True, "False": False}
 
 
 class NotALiteral(Exception):
-    """Neither of the two forms. Inside this package only."""
+    """A text has neither of the two forms. Used inside this package only."""
 
 
 def parse_dict(text: str) -> dict[str, bool | str]:
-    """The names and values of ``{'a': True, …}``.
+    """Parses ``{'a': True, …}`` into names and values.
 
     Raises:
-        NotALiteral: anything else.
+        NotALiteral: the text has another form.
     """
     result: dict[str, bool | str] = {}
     for item in _items(_tokens(text), "{", "}"):
@@ -39,10 +39,10 @@ def parse_dict(text: str) -> dict[str, bool | str]:
 
 
 def parse_list(text: str) -> list[str]:
-    """The texts of ``['a', …]``.
+    """Parses ``['a', …]`` into texts.
 
     Raises:
-        NotALiteral: anything else.
+        NotALiteral: the text has another form.
     """
     items = _items(_tokens(text), "[", "]")
     if any(len(item) != 1 for item in items):
@@ -62,7 +62,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _items(tokens: list[str], begin: str, end: str) -> list[list[str]]:
-    """The tokens between commas; a comma may stand behind the last item."""
+    """Divides tokens at commas; a comma may stand behind the last item."""
     if len(tokens) < 2 or tokens[0] != begin or tokens[-1] != end:
         raise NotALiteral
     items: list[list[str]] = [[]]
@@ -77,7 +77,7 @@ def _items(tokens: list[str], begin: str, end: str) -> list[list[str]]:
 
 
 def _string(token: str) -> str:
-    """The text that a literal stands for; bytes are taken for UTF-8, as dom0's locale has it."""
+    """Decodes a string literal; bytes are decoded as UTF-8, the encoding of dom0's locale."""
     if not token or token[-1] not in "'\"":
         raise NotALiteral
     is_unicode = token[0] in "uU"

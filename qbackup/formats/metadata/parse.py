@@ -1,4 +1,4 @@
-"""The whole document: its root says which Qubes wrote it."""
+"""Parser of the whole document. Its root element decides which release's parser is used."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ _READERS = {reader.ROOT_TAG: reader for reader in (release4, release3)}
 def parse_qubes_xml(
     data: bytes, limits: Limits, *, root_tag: str | None = None
 ) -> tuple[QubeRecord, ...]:
-    """The qubes that the backup says it holds, in its order.
+    """Parses the qubes that are in the backup according to ``qubes.xml``, in its order.
 
     Args:
         data: the document.
-        limits: bounds on it.
-        root_tag: the one that the backup's format has; None: any that is known. The document of
-            another Qubes would give names to no file, and nothing would be missed.
+        limits: bounds on its length and the number of qubes.
+        root_tag: root element in the backup's format; None: any that is known. Without this check,
+            the document of another release could be accepted: it would name none of the backup's
+            files, and no file would be reported missing.
 
     Raises:
-        Damaged: no XML, a DOCTYPE, or not the structure of any Qubes.
-        LimitExceeded: longer, or with more qubes, than allowed.
+        Damaged: the document is no XML, has a DOCTYPE, or has not the structure of any release.
+        LimitExceeded: the document is longer, or has more qubes, than allowed.
     """
     root, reader = _root(data, limits, root_tag)
     found = _bounded(reader.parse(root), limits)
@@ -46,10 +47,10 @@ def parse_qubes_xml(
 def parse_known_qubes(
     data: bytes, limits: Limits, *, root_tag: str | None = None
 ) -> tuple[KnownQube, ...]:
-    """Every qube that the document names, in its order, with how it was set up.
+    """Parses every qube that the document names, in its order, with its settings.
 
-    Arguments and errors are those of `parse_qubes_xml`. Of two qubes that are not in the backup and
-    share a name, or share that of one that is, the first one counts, or the one that is.
+    Arguments and errors are those of `parse_qubes_xml`. If several qubes share a name, the one that
+    is in the backup counts, or else the first one.
     """
     root, reader = _root(data, limits, root_tag)
     found = list(_bounded(reader.known(root), limits))
@@ -63,7 +64,7 @@ def parse_known_qubes(
 
 
 def _root(data: bytes, limits: Limits, root_tag: str | None) -> tuple[Element, ModuleType]:
-    """The document's root, and the module that reads what is below."""
+    """Parses the document; gives its root, and the module that reads the elements below."""
     root = parse_xml(data, limits)
     reader = _READERS.get(str(root.tag))
     if reader is None or root_tag not in (None, root.tag):

@@ -1,4 +1,4 @@
-"""`QubeRecord`: what is known of one qube, whichever Qubes wrote it down."""
+"""`QubeRecord`: one qube of ``qubes.xml``, independent of the release of Qubes."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class QubeRecord:
 
     @property
     def is_dom0(self) -> bool:
-        """Whether this is dom0, whose backup is one folder archive."""
+        """True for dom0, whose backup is one folder archive."""
         return self.klass == ADMIN_CLASS
 
     @property
     def is_listed(self) -> bool:
-        """Whether qubes.xml says that it is in the backup.
+        """True if the qube is in the backup according to ``qubes.xml``.
 
-        R2 leaves dom0 out of qubes.xml, whether its home is in the backup or not.
+        R2 leaves dom0 out of ``qubes.xml``, even if its home is in the backup.
         """
         return bool(self.backup_path)
 
 
 def parse_size(text: str) -> int | None:
-    """A backup's estimate of a qube's size; None where it is no number."""
+    """Parses a backup's estimate of a qube's size; None where the text is no number."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else None

@@ -1,9 +1,9 @@
 """``<QubesVmCollection>``: the qubes.xml of Qubes R2 and R3.
 
-One element for each qube, named after its class, with everything in attributes; others are
-referred to by their ``qid``. Which files there must be is said nowhere, but follows from the
-class. Facts: QubesOS/qubes-core-admin at R2 and R3.2, ``core-modules/000QubesVm.py`` (attributes)
-and ``core/backup.py``, backup_prepare (files); QubesOS/qubes-core-admin-client
+The document has one element for each qube, named after its class, with everything in attributes;
+other qubes are referred to by their ``qid``. The list of required files is not stored, but follows
+from the class. Facts: QubesOS/qubes-core-admin at R2 and R3.2, ``core-modules/000QubesVm.py``
+(attributes) and ``core/backup.py``, backup_prepare (files); QubesOS/qubes-core-admin-client
 ``qubesadmin/backup/core2.py`` (classes).
 """
 
@@ -26,7 +26,7 @@ ROOT_TAG = "QubesVmCollection"
 
 _ADMIN_TAG = "QubesAdminVm"
 _DISPOSABLE_TAG = "QubesDisposableVm"
-_NETWORK_TAG = "QubesNetVm"  # is the network, so it has none
+_NETWORK_TAG = "QubesNetVm"  # a qube with the hardware of the network, so it has no netvm
 _TEMPLATE_TAGS = ("QubesTemplateVm", "QubesTemplateHVm")
 _WHOLE_FOLDER = "."  # a template is stored as its own folder
 _PRIVATE_IMAGE = "private.img"
@@ -34,13 +34,13 @@ _ROOT_IMAGE = "root.img"
 
 
 def parse(root: Element) -> Iterator[QubeRecord | None]:
-    """A record for each qube, None for one that is not in the backup.
+    """Gives a record for each qube, None for one that is not in the backup.
 
-    R2 leaves dom0 out; its home may be in the backup all the same, so there is a record of it that
-    is not listed.
+    R2 leaves dom0 out, though its home may be in the backup; so dom0 then gets a record that is
+    not listed.
 
     Raises:
-        Damaged: one that is in the backup has no name or no path.
+        Damaged: a qube that is in the backup has no name or no path.
     """
     names = {element.get("qid", ""): element.get("name", "") for element in root}
     for element in root:
@@ -50,7 +50,7 @@ def parse(root: Element) -> Iterator[QubeRecord | None]:
 
 
 def known(root: Element) -> Iterator[KnownQube]:
-    """Every qube that the document names, in the backup or not, with how it was set up."""
+    """Gives every qube that the document names, in the backup or not, with its settings."""
     names = {element.get("qid", ""): element.get("name", "") for element in root}
     for element in root:
         in_backup = element.get("backup_content") == "True"
@@ -101,7 +101,7 @@ def _unlisted_dom0() -> QubeRecord:
 
 
 def _klass(element: Element) -> str:
-    """The class that R4 gives to such a qube; one of a kind that nobody knows is still a qube."""
+    """Gives the class that R4 has for such a qube; an unknown kind counts as App or Standalone."""
     if element.tag == _ADMIN_TAG:
         return ADMIN_CLASS
     if element.tag in _TEMPLATE_TAGS:
@@ -116,14 +116,14 @@ def _is_reference(qid: str | None) -> bool:
 
 
 def _referred(qid: str | None, names: dict[str, str]) -> str | None:
-    """The name that a qid stands for, the qid where it stands for nobody; None for none."""
+    """Gives the name of the qube with this qid; the qid if there is no such qube; None for none."""
     if qid is None or not _is_reference(qid):
         return None
     return names.get(qid) or qid
 
 
 def _netvm(element: Element, names: dict[str, str]) -> str | None:
-    """As `QubeRecord.netvm`."""
+    """Gives the value for `QubeRecord.netvm`."""
     if element.tag == _NETWORK_TAG:
         return ""
     if element.get("uses_default_netvm", "True") == "True":

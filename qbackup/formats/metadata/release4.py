@@ -1,6 +1,6 @@
 """``<qubes>``: the qubes.xml of Qubes R4.
 
-Fact: QubesOS/qubes-core-admin, ``qubes/app.py`` and ``qubes/vm/__init__.py``, how they store.
+Fact: QubesOS/qubes-core-admin, the writing code in ``qubes/app.py`` and ``qubes/vm/__init__.py``.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ ROOT_TAG = "qubes"
 
 
 def parse(root: Element) -> Iterator[QubeRecord | None]:
-    """A record for each domain, None for one that is not in the backup.
+    """Gives a record for each domain, None for one that is not in the backup.
 
     Raises:
-        Damaged: one that is in the backup has no name or no path.
+        Damaged: a domain that is in the backup has no name or no path.
     """
     labels = _labels(root)
     for domain in root.iterfind("./domains/domain"):
@@ -33,7 +33,7 @@ def parse(root: Element) -> Iterator[QubeRecord | None]:
 
 
 def known(root: Element) -> Iterator[KnownQube]:
-    """Every qube that the document names, in the backup or not, with how it was set up."""
+    """Gives every qube that the document names, in the backup or not, with its settings."""
     labels = _labels(root)
     for domain in root.iterfind("./domains/domain"):
         in_backup = _is_in_backup(domain)
@@ -57,7 +57,7 @@ def _is_in_backup(domain: Element) -> bool:
 
 
 def _parse_domain(domain: Element, labels: dict[str, str]) -> QubeRecord | None:
-    """One domain; None when it is not in the backup."""
+    """Reads one domain; None when it is not in the backup."""
     if not _is_in_backup(domain):
         return None
     record = _describe(domain, labels)

@@ -1,8 +1,8 @@
-"""The setup of a qube of R2 or R3: its attributes → `QubeSettings`, in the words of R4.
+"""Setup of a qube of R2 or R3: its attributes → `QubeSettings`, in the words of R4.
 
 The translation is that of Qubes' own restorer (QubesOS/qubes-core-admin-client,
-``qubesadmin/backup/core2.py``) but for services: each but one becomes the feature
-``service.NAME``, where that restorer does so for two of them only.
+``qubesadmin/backup/core2.py``), except for services: all but one become the feature
+``service.NAME``, while that restorer translates only two of them so.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DISPOSABLE_NETVM = "dispvm_netvm"  # R4 has no such property
 
-_DEFAULTS = {  # of R3: a value like this was nobody's choice
+_DEFAULTS = {  # of R3: such a value was not chosen by the user, so it is left out
     "include_in_backups": "True",
     "qrexec_timeout": "60",
     "vcpus": "2",
@@ -38,12 +38,12 @@ _BACKEND = "dom0"
 def read_settings(
     element: Element, record: QubeRecord, named: Callable[[str | None], str | None]
 ) -> QubeSettings:
-    """Reads all of it.
+    """Reads the setup of one qube.
 
     Args:
         element: the qube's.
-        record: what is known of it already.
-        named: the name that a qid stands for; None for none.
+        record: the qube's, as already read.
+        named: gives the name of the qube with a qid; None for none.
     """
     unreadable: list[str] = []
     features = _features(element, unreadable)

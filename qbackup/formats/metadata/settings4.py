@@ -1,6 +1,6 @@
-"""The setup of a qube of R4: one ``<domain>`` → `QubeSettings`.
+"""Setup of a qube of R4: one ``<domain>`` → `QubeSettings`.
 
-Each release spells a part in its own way: services were elements of their own before they became
+The spelling differs between releases: services were elements of their own before they became
 features; a device has its options in elements, and its mode in ``required`` or in ``mode``.
 """
 
@@ -25,7 +25,7 @@ _NO = ("false", "no", "0", "off")
 
 
 def read_settings(domain: Element, label: str) -> QubeSettings:
-    """Reads all of it. Texts are taken exactly, white space too.
+    """Reads the setup of one qube. Texts are taken exactly, white space too.
 
     Args:
         domain: the qube's element.

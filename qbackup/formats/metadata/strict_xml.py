@@ -1,4 +1,4 @@
-"""Bytes → the elements of a document: no DOCTYPE, and bounded in length and number."""
+"""Parser of XML that refuses a DOCTYPE and bounds the length and the number of elements."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from qbackup.base.names import METADATA_PATH
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element, XMLParser
 
-_ELEMENT_SIZE = 48  # bytes of text; Qubes spends 60 and more. In memory it takes 80 to 260
+_ELEMENT_SIZE = 48  # bytes of text; Qubes writes 60 or more. In memory an element takes 80 to 260
 _PIECE_SIZE = 64 * 1024
-_LONG_TAG = re.compile(rb"<[^<]{1048576}")  # its attributes are all held before they are counted
+_LONG_TAG = re.compile(rb"<[^<]{1048576}")  # the parser holds all attributes of a tag at once
 
 
 def parse_xml(data: bytes, limits: Limits, *, file: str = METADATA_PATH) -> Element:
-    """The root of the document.
+    """Parses a document; gives its root.
 
     Args:
         data: the document.
-        limits: `Limits.metadata` bounds it.
+        limits: `Limits.metadata` bounds its length.
         file: its name, for errors.
 
     Raises:
-        Damaged: no XML, or a DOCTYPE.
-        LimitExceeded: longer, or of more elements and attributes, than allowed.
+        Damaged: the document is no XML, or has a DOCTYPE.
+        LimitExceeded: the document is longer, or has more elements and attributes, than allowed.
     """
     document = file.rpartition("/")[2]
     if len(data) > limits.metadata:
@@ -40,7 +40,8 @@ def parse_xml(data: bytes, limits: Limits, *, file: str = METADATA_PATH) -> Elem
         elements = 0
 
         def start(self, tag: str, attributes: dict[str, str], /) -> Element:
-            self.elements += 1 + len(attributes) // 2  # which take half as much, or less
+            # an attribute takes at most half as much memory as an element
+            self.elements += 1 + len(attributes) // 2
             if self.elements > allowed:
                 raise LimitExceeded(
                     f"{document} has too many elements and attributes",
@@ -56,7 +57,8 @@ def parse_xml(data: bytes, limits: Limits, *, file: str = METADATA_PATH) -> Elem
         raise LimitExceeded(f"{document} has an endless tag", limit="metadata", file=file)
     parser: XMLParser[Any] = XMLParser(target=StrictBuilder())  # noqa: S314
     try:
-        for start in range(0, len(data), _PIECE_SIZE):  # an error above ends a piece, no sooner
+        # An error above is only raised at the end of a feed, so the document is fed in small blocks
+        for start in range(0, len(data), _PIECE_SIZE):
             parser.feed(data[start : start + _PIECE_SIZE])
         root: Element = parser.close()
     except (ParseError, ValueError, LookupError) as error:

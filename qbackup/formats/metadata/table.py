@@ -1,4 +1,4 @@
-"""`QubeTable`: which file of the archive belongs to which qube."""
+"""`QubeTable`: from a file of the archive to its qube, and back."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from qbackup.base.errors import NotInBackup
 from qbackup.formats.metadata.record import DOM0_FOLDER, DOM0_NAME, NO_LABEL, QubeRecord
 
 BY_FOLDER = (
-    "the list of qubes is damaged, so they go by their folders: qbackup list BACKUP --salvage shows"
-    " them (vm1, say), and restore without a name brings out all of them"
+    "the list of qubes is damaged, so qubes have the names of their folders, for example vm1:"
+    " qbackup list BACKUP --salvage shows them, and restore without a name restores all of them"
 )
 
 
 class QubeTable:
-    """Which qube a file of the archive belongs to.
+    """Table of the qubes, to find the qube that a file of the archive belongs to.
 
     Without records (``qubes.xml`` is lost) each folder of the archive stands for a qube.
 
     Args:
         records: from ``qubes.xml``; None if it is lost.
-        paths: of the archive's files, to make up records from their folders then.
+        paths: of the archive's files, to make records from their folders if ``qubes.xml`` is lost.
     """
 
     def __init__(
@@ -32,14 +32,14 @@ class QubeTable:
         self._homes_are_unlisted = any(r.is_dom0 and not r.is_listed for r in self.records)
 
     def not_there(self, reason: str) -> NotInBackup:
-        """What to raise for a name that is nobody's."""
+        """Makes the error for a name that no qube or file has."""
         error = NotInBackup(reason)
         if self.by_path:
             error.advice = BY_FOLDER
         return error
 
     def owner(self, path: str) -> tuple[str, str] | None:
-        """(qube, file) of a path in the archive, compared by component; None if nobody's."""
+        """Gives (qube, file) of a path in the archive, compared by component; None if no qube's."""
         if self.by_path:
             return _owner_by_path(path)
         record = self._folders.get(path)
@@ -56,7 +56,7 @@ class QubeTable:
         return None
 
     def path_of(self, qube: str, file: str) -> str | None:
-        """The path in the archive of a qube's file; None if there is no such qube."""
+        """Gives the path in the archive of a qube's file; None if there is no such qube."""
         for record in self.records:
             if record.name == qube:
                 folder = record.backup_path
@@ -72,7 +72,7 @@ class QubeTable:
 
 
 def _folder_records(paths: Iterable[str]) -> Iterator[QubeRecord]:
-    """What is known of qubes by their folders: a name."""
+    """Makes records from the folders of the archive; only the name of each qube is known."""
     folders = dict.fromkeys(path.partition("/")[0] for path in paths if "/" in path)
     for folder in folders:
         yield QubeRecord(

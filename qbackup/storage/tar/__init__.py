@@ -1,1 +1,1 @@
-"""Tar: headers, archives and sparse files, read and never believed."""
+"""Tar: headers, archives and sparse files. Nothing that is read here is trusted."""

@@ -23,7 +23,7 @@ OLD_GNU_SPARSE = b"S"
 CONTINUATION = b"M"
 _NEWLINE = 0x0A
 SIZE_DIGITS = 20  # 2^64 has twenty
-_SIZE_END = 1 << 63  # where every file system and every C library ends
+_SIZE_END = 1 << 63  # no file system and no C library can have a larger size
 _OCTAL = re.compile(rb" *([0-7]*) *(?:\0.*)?", re.DOTALL)
 OUTER_KEYWORDS = frozenset((b"path", b"size"))
 OLD_SPARSE_KEYWORDS = frozenset((b"GNU.sparse.map", b"GNU.sparse.numblocks", b"GNU.sparse.size"))
@@ -36,13 +36,14 @@ KEYWORDS = (
 
 
 def parse_continuation(block: bytes) -> tuple[bytes, int] | None:
-    """What a volume's first header says, if it is of type ``M``; None if it is of another.
+    """Parses a volume's first header, if its type is ``M``; None if it has another type.
 
     Returns:
-        The name of a member, cut at 100 bytes, and how many of its stored bytes are still to come.
+        The name of a member, cut at 100 bytes, and the number of its stored bytes that are still
+        to come.
 
     Raises:
-        Damaged: it does not match its checksum, has no name, or a number in it is none.
+        Damaged: the header does not match its checksum, has no name, or has a malformed number.
     """
     if block[TYPE_OFFSET : TYPE_OFFSET + 1] != CONTINUATION:
         return None
@@ -54,7 +55,7 @@ def parse_continuation(block: bytes) -> tuple[bytes, int] | None:
 
 
 def parse_number(field: bytes, *, signed: bool = False) -> int:
-    """A number of a tar header: octal digits, or base-256 when its first bit is set.
+    """Parses a number of a tar header: octal digits, or base-256 when its first bit is set.
 
     Raises:
         Damaged: other characters, or a negative number where none is allowed.
@@ -67,7 +68,7 @@ def parse_number(field: bytes, *, signed: bool = False) -> int:
             return int.from_bytes(field, "big", signed=True)
         raise Damaged("a number in a tar header is negative or too large")
     if not field[-1] and field[:-1].isdigit() and b"8" not in field and b"9" not in field:
-        return int(field[:-1], 8)  # saves time only: what follows says the same
+        return int(field[:-1], 8)  # only saves time: the code below gives the same number
     octal = _OCTAL.fullmatch(field)
     if octal is None:
         raise Damaged("a number in a tar header is not octal")
@@ -75,14 +76,14 @@ def parse_number(field: bytes, *, signed: bool = False) -> int:
 
 
 def parse_pax(data: bytes, keywords: frozenset[bytes] = KEYWORDS) -> dict[bytes, bytes]:
-    """The records of a pax extended header that have a meaning here.
+    """Parses a pax extended header; other records than those of the given keywords are ignored.
 
     Args:
         data: all records.
-        keywords: those that have a meaning.
+        keywords: of the records that are returned.
 
     Returns:
-        keyword to value; the last of a keyword counts, as POSIX has it.
+        keyword to value; the last record of a keyword counts, as POSIX demands.
 
     Raises:
         Damaged: a record that is not ``LENGTH KEYWORD=VALUE\\n``.
@@ -118,20 +119,20 @@ def parse_text(field: bytes) -> bytes:
 def check_block(block: bytes) -> None:
     """Checks a header's mark and checksum.
 
-    The checksum is the sum of all bytes, its own field taken as spaces; old tars added them signed.
+    The checksum is the sum of all bytes, with its own field as spaces; old tars added signed bytes.
 
     Raises:
-        Damaged: this is no header.
+        Damaged: the block is no header.
     """
     if block[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar":
-        raise Damaged("what should be a tar header is something else")
+        raise Damaged("a block that should be a tar header is something else")
     _check_sum(block)
 
 
 def _check_sum(block: bytes) -> None:
     field = block[148:156]
     others = 8 * 32 - sum(field)
-    # Adler's first half is a sum modulo 65521, which 512 bytes below 128 can't reach
+    # Adler-32's low half is 1 + the sum modulo 65521; 512 bytes below 128 never reach the modulus
     total = (zlib.adler32(block) & 0xFFFF) - 1 if block.isascii() else sum(block)
     expected = parse_number(field)
     if expected != total + others:
@@ -141,7 +142,7 @@ def _check_sum(block: bytes) -> None:
 
 
 def parse_long_name(data: bytes, behind: bytes) -> bytes:
-    """Parses a long name: GNU tar reads up to a NUL, others up to the size, which must agree."""
+    """Parses a long name. GNU tar reads up to a NUL, others up to the size; both must agree."""
     if b"\0" not in data and behind[:1].strip(b"\0"):
         raise Damaged("a long name in a tar header goes on behind its end")
     return parse_text(data)
@@ -153,7 +154,7 @@ def parse_size(block: bytes) -> int:
 
 
 def checked_size(size: int) -> int:
-    """Gives a size that a file can have. Raises Damaged: it passes 2^63."""
+    """Checks that a file can have this size, and gives it. Raises Damaged: it passes 2^63."""
     if size >= _SIZE_END:
         raise Damaged("a size in a tar header passes 2^63")
     return size
@@ -168,11 +169,11 @@ def parse_name(block: bytes) -> bytes:
 
 
 def checked_name(name: bytes, limits: Limits) -> bytes:
-    """Gives a name of a pax header or a long name.
+    """Checks a name of a pax header or a long name, and gives it.
 
     Raises:
-        LimitExceeded: more bytes than allowed.
-        Damaged: a NUL byte.
+        LimitExceeded: the name has more bytes than allowed.
+        Damaged: the name has a NUL byte.
     """
     if len(name) > limits.name:
         raise LimitExceeded(

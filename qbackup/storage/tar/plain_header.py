@@ -1,7 +1,7 @@
-"""A tar header for one plain file: a pax header that names it and its length, then its own.
+"""Tar headers for one plain file: a pax header with name and length, then the file's own header.
 
-The three blocks are those that Qubes' own archives begin with (more where a name is long), so a
-reader that expects such an archive reads nothing of the file with them.
+Qubes' own archives begin with the same three blocks (more where a name is long), so a reader that
+reads three blocks at once gets nothing of the file's data with them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _NOBODY = b"0000000\0"
 
 
 def make_header(name: bytes, size: int) -> bytes:
-    """All that stands in front of a regular file's data.
+    """Makes all headers in front of a regular file's data.
 
     Args:
         name: of the file, of any length.
@@ -25,7 +25,7 @@ def make_header(name: bytes, size: int) -> bytes:
 
 
 def _record(keyword: bytes, value: bytes) -> bytes:
-    """``LENGTH KEYWORD=VALUE`` and a line end, where LENGTH counts itself too."""
+    """Makes a record ``LENGTH KEYWORD=VALUE`` and a line end, where LENGTH counts itself too."""
     rest = len(keyword) + len(value) + 3
     length = rest + len(str(rest))
     length = rest + len(str(length))

@@ -1,13 +1,13 @@
 """Tar headers: bytes in, values out. One parser for the outer and the inner archives.
 
-Strategy: `read_member` is a generator that does no I/O. It yields how many bytes it
-wants next, is sent exactly those, and returns a `TarMember` once it has seen all that
-stands in front of the member's data: pax extended headers, GNU long names, the extension
-blocks of an old-GNU sparse map, the map of a pax 1.0 sparse member. It returns None for
-a block of zeros where a header could have been. Whoever drives it decides where the bytes
-come from; the driver also skips or reads the `stored_size` bytes of data and their padding.
+Strategy: `read_member` is a generator that does no I/O. The generator yields the number of
+bytes that it needs next, and the caller sends exactly those. After everything that stands in
+front of the member's data (pax extended headers, GNU long names, the extension blocks of an
+old-GNU sparse map, the map of a pax 1.0 sparse member) the generator returns a `TarMember`,
+or None for a block of zeros in the place of a header. The caller decides where the bytes come
+from; the caller also skips or reads the `stored_size` bytes of data and their padding.
 
-Understood: ustar, pax (``x``), GNU long names (``L``, ``K``), base-256 numbers, old-GNU
+Supported: ustar, pax (``x``), GNU long names (``L``, ``K``), base-256 numbers, old-GNU
 sparse (``S``) and pax sparse 1.0. Everything else that changes the meaning of a header is
 refused, never guessed. Facts: POSIX.1 pax interchange format; GNU tar manual, "Basic Tar
 Format" and "Storing Sparse Files".
@@ -64,7 +64,7 @@ HeaderReader: TypeAlias = Generator[int, bytes, "TarMember | None"]
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """One member, as its headers describe it. Nothing here is more trusted than the bytes.
+    """One member as described by its headers, which are not trusted.
 
     Args:
         name: the real name, long names and sparse names resolved.
@@ -74,7 +74,7 @@ class TarMember:
         mode: permission bits, setuid and setgid among them.
         mtime_ns: modification time, nanoseconds since 1970.
         link: target of a hard or symbolic link.
-        sparse: where the stored bytes belong; None when the file is stored whole.
+        sparse: map of the stored bytes in the file; None when the file is stored whole.
     """
 
     name: bytes
@@ -88,7 +88,7 @@ class TarMember:
 
     @property
     def padding(self) -> int:
-        """Bytes between the end of the data and the next block."""
+        """Number of bytes between the end of the data and the next block."""
         return -self.stored_size % BLOCK_SIZE
 
 
@@ -97,13 +97,14 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
 
     Args:
         limits: bounds on extended headers and sparse maps.
-        sparse: understand sparse members. The outer archive has none, and there only name,
-            type and size have a meaning: mode and time are given as 0.
-        checked: refuse a header that does not match its checksum; else it is a guess.
+        sparse: understand sparse members. The outer archive has none; for its members only name,
+            type and size are parsed, and mode and time are given as 0.
+        checked: refuse a header that does not match its checksum; without this check the returned
+            member is a guess.
 
     Raises:
-        Damaged: a header that is not one, or says something that can't be.
-        LimitExceeded: a header or a map that is larger than allowed.
+        Damaged: a block is no header, or a value in it is impossible.
+        LimitExceeded: a header or a map is larger than allowed.
     """
     pax: dict[bytes, bytes] = {}
     long: dict[bytes, bytes] = {}
@@ -140,15 +141,15 @@ def read_member(limits: Limits, *, sparse: bool = True, checked: bool = True) ->
 
 
 def _names_outer_keyword(data: bytes) -> bool:
-    """Whether a pax header can say anything of a member of the outer archive.
+    """Tells if a pax header can have a keyword that matters in the outer archive.
 
-    Nearly all of them give times only, and there are as many as chunks.
+    Each chunk has a pax header, and nearly all of them give only times, so this saves parsing.
     """
     return b"path=" in data or b"size=" in data
 
 
 def _payload(block: bytes, limit: int, name: str) -> Generator[int, bytes, tuple[bytes, bytes]]:
-    """What an extended header says, and what stands behind it in its last block."""
+    """Reads an extended header's payload, and the bytes behind the payload in its last block."""
     size = parse_size(block)
     if size > limit:
         raise LimitExceeded(f"an extended tar header has {size} bytes", limit=name, needed=size)
@@ -165,7 +166,7 @@ def _member(
     *,
     outer: bool,
 ) -> TarMember:
-    """The member of a header block, with what the headers before it said."""
+    """Makes the member of a header block, completed by the extended headers before it."""
     name = pax.get(b"path", long.get(_LONG_NAME))
     name = parse_name(block) if name is None else checked_name(name, limits)
     link = pax.get(b"linkpath", long.get(_LONG_LINK))
@@ -175,7 +176,7 @@ def _member(
         name=name,
         type=kind,
         size=size,
-        stored_size=0 if kind == HARD_LINK else size,  # as GNU tar has it, whatever size says
+        stored_size=0 if kind == HARD_LINK else size,  # like GNU tar: a link has no data
         mode=0 if outer else parse_number(block[100:108]) & 0o7777,
         mtime_ns=0 if outer else _mtime_ns(block, pax),
         link=link,
@@ -191,7 +192,7 @@ def _mtime_ns(block: bytes, pax: dict[bytes, bytes]) -> int:
 def _read_old_gnu_map(
     member: TarMember, block: bytes, limits: Limits
 ) -> Generator[int, bytes, TarMember]:
-    """Four entries in the header at 386, then 21 in each extension block.
+    """Reads an old-GNU sparse map: four entries at 386, then 21 in each extension block.
 
     The real size stands at 483, the flags "another block follows" at 482 and 504.
     """
@@ -210,7 +211,7 @@ def _read_old_gnu_map(
 
 
 def _old_gnu_entries(entries: bytes) -> tuple[list[int], list[int]]:
-    """Offsets and lengths, up to the first entry that is not used."""
+    """Gives offsets and lengths, up to the first entry that is not used."""
     used = entries[12::24].find(b"\0")  # a length begins with a digit, or base-256's mark
     end = 24 * used if used >= 0 else len(entries)
     fields = [entries[start : start + 12] for start in range(0, end, 12)]
@@ -218,7 +219,10 @@ def _old_gnu_entries(entries: bytes) -> tuple[list[int], list[int]]:
 
 
 def _numbers(fields: list[bytes]) -> list[int]:
-    """Parses each as `parse_number` does. There can be millions, so GNU tar's form goes faster."""
+    """Parses each field as `parse_number` does.
+
+    There can be millions of fields, so the form that GNU tar writes is parsed faster.
+    """
     text = b"".join(fields)
     digits = text.replace(b"\0", b"")
     is_plain = len(digits) == 11 * len(fields) and text[11::12] == bytes(len(fields))
@@ -307,7 +311,11 @@ def _decimals(text: bytes) -> list[int]:
 def _sparse_member(
     member: TarMember, name: bytes, size: int, stored_size: int, sparse: SparseMap
 ) -> TarMember:
-    """Checks the map: inside the file, and as long as what is stored."""
+    """Checks the map, and gives the member with it.
+
+    Raises:
+        Damaged: the map passes the end of the file, or its length is not the stored size.
+    """
     if sparse.end > size:
         raise Damaged("a sparse map passes the end of its file")
     if sparse.total != stored_size:
