@@ -1,8 +1,8 @@
 """Files inside folder archives: a template's ``root.img`` in format 3, a file of a home.
 
-Its content is proven as that of every other file: the archive is read to its end, where the
-filter, the tar's own end and the last chunk agree. That costs the time of the whole archive, and
-means that damage behind the file is an error too: in format 3 nothing but the stream's end shows
+The content is verified like that of every other file: the archive is read to its end, where the
+filter, the tar's own end and the last chunk agree. Reading so costs the time of the whole archive,
+and damage behind the file is an error too: in format 3 nothing but the stream's end shows
 that a chunk was exchanged, and only the end shows that no second entry has the same name.
 """
 
@@ -19,17 +19,17 @@ WHOLE = "."  # the name of an archive of all that is in a qube's folder
 
 
 def entry_below(file: str, wanted: str) -> str | None:
-    """The path in a folder archive of what a user calls so; None if it can't be in there.
+    """Gives the path in a folder archive of a file that is asked for; None if it can't be in there.
 
     Args:
         file: the archive's name in its qube.
-        wanted: what is asked for of the same qube.
+        wanted: name of the file in the same qube.
     """
     return wanted if file == WHOLE else within(wanted, file)
 
 
 def archives_above(wanted: str) -> Iterator[str]:
-    """The names of folder archives of a qube in which this may be, the most likely first."""
+    """Yields names of a qube's folder archives that may hold this file, the most likely first."""
     components = wanted.split("/")
     for count in range(len(components) - 1, 0, -1):
         yield "/".join(components[:count])
@@ -37,7 +37,7 @@ def archives_above(wanted: str) -> Iterator[str]:
 
 
 def why_no_file(entry: Entry) -> UsageError | None:
-    """Error for an entry that has no content of its own; None if it has."""
+    """Gives the error for an entry that has no content of its own; None if it has content."""
     if entry.kind == "file":
         return None
     if entry.kind == "folder":
@@ -49,11 +49,11 @@ def why_no_file(entry: Entry) -> UsageError | None:
 
 
 class ArchivedFile(BackupFile):
-    """See the module's text, and `BackupFile`. Its chunks are those of the whole archive.
+    """File inside a folder archive. Its chunks are those of the whole archive.
 
     Args:
         archive: the folder archive.
-        access: of the backup that it is in.
+        access: access to the archive's backup.
         entry: path of the file in the archive.
         name: ``QUBE/FILE``.
     """
@@ -70,16 +70,16 @@ class ArchivedFile(BackupFile):
 
     @property
     def is_folder(self) -> bool:
-        """False: what is a folder in the archive has no content, which reading tells."""
+        """False. If the entry turns out to be a folder, reading raises the error."""
         return False
 
     @property
     def least_size(self) -> int:
-        """0: what of the archive is this file's is not known before."""
+        """0, as the file's share of the archive is not known before reading."""
         return 0
 
     def content(self, inner: InnerArchive) -> Entry:
-        """See `BackupFile`.
+        """Reads the archive up to the file's entry and gives that.
 
         Raises:
             NotInBackup: the archive was read to its end, and has no such entry.
@@ -94,13 +94,13 @@ class ArchivedFile(BackupFile):
         raise NotInBackup(f"there is no file {display(self._name)!r} in this backup")
 
     def finish(self, inner: InnerArchive) -> None:
-        """See `BackupFile`. Raises Damaged where a second entry has the same name."""
+        """Reads the archive to its end. Raises Damaged where a second entry has the same name."""
         for entry in inner.entries():
             if entry.path == self._entry:
-                raise Damaged("it is in the folder archive twice, so nobody knows which one counts")
+                raise Damaged("the folder archive has it twice, and nothing shows which one counts")
 
     def entries(self) -> Iterator[Entry]:
-        """Raises UsageError: it is no folder."""
+        """Raises UsageError, as a file has no entries."""
         raise UsageError("this is a file and no folder archive", file=self.name)
 
 
@@ -110,12 +110,12 @@ def choose(
     path_of: Callable[[str], str | None],
     wanted: str,
 ) -> tuple[BackupFile, str | None] | None:
-    """The file that a user means, or the folder archive that it is in and its path there.
+    """Gives the file that a user names, or the folder archive that holds it, with its path there.
 
     Args:
-        find: the first file of the backup with one of these paths.
-        is_folder: whether the file of this path is a folder archive.
-        path_of: the path of a file of the qube; None if there is no such qube.
+        find: gives the first file of the backup with one of these paths.
+        is_folder: tells if the file of this path is a folder archive.
+        path_of: gives the path of a file of the qube; None if there is no such qube.
         wanted: name of the file in its qube.
     """
     own = path_of(wanted)
