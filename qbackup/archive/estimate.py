@@ -1,7 +1,7 @@
-"""What a restore will cost on this machine: a measurement and a sum, no promise.
+"""Estimate of a restore's cost on this machine: one measurement and a sum, no promise.
 
-In format 4 nearly all of the time goes into key derivations, and what each will take is in the
-clear in the first 96 bytes of its chunk. In format 3 it goes into HMACs and decryption.
+In format 4 nearly all of the time goes into key derivations; the parameters of each stand in
+plaintext in the first 96 bytes of its chunk. In format 3 the time goes into HMACs and decryption.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ _SAMPLE_SIZE = 2 * MIB
 
 @dataclass(frozen=True)
 class Cost:
-    """An estimate from unauthenticated headers.
+    """Estimate from unauthenticated headers.
 
     Args:
         chunks: number of chunks in the archive.
         stored_size: their length in bytes.
-        unreadable: chunks whose header is damaged.
-        parameters: how many chunks have which scrypt parameters.
-        seconds: time here for all derivations that the limits allow, or for what is done with
-            all stored bytes.
+        unreadable: number of chunks whose header is damaged.
+        parameters: number of chunks for each set of scrypt parameters.
+        seconds: time here for all derivations that the limits allow, and for HMACs and decryption
+            of all stored bytes where these count.
         memory: peak memory in bytes.
-        disk: what is written, in bytes, as the list of qubes estimates it; at least what is stored,
-            and no more than that is known while the archive is locked.
+        disk: bytes that a restore will write, by the list of qubes, but at least the stored size;
+            the stored size while the archive is locked.
     """
 
     chunks: int
@@ -79,12 +79,12 @@ def estimate(archive: BackupArchive) -> Cost:
 
 @dataclass(frozen=True)
 class _Way:
-    """How the keys with the same parameters are derived here.
+    """Cost of deriving all keys with the same parameters here.
 
     Args:
-        work: N·r·p of all of them, over how many times as fast as one lane of a backend it goes.
-        memory: at once, in bytes.
-        touching: seconds until memory is there, at worst.
+        work: N·r·p of all keys, divided by the speed relative to one lane of the backend.
+        memory: memory in bytes that is used at once.
+        touching: seconds until the system has provided the memory, at worst.
     """
 
     work: float
@@ -104,7 +104,7 @@ def _way(parameters: ScryptParameters, count: int, pipeline: Pipeline, *, slow: 
 
 
 def _listed_size(archive: BackupArchive) -> int:
-    """What the backup says of its qubes' sizes; 0 where that can't be read."""
+    """Sums the backup's own estimates of its qubes' sizes; 0 where they can't be read."""
     if not archive.is_unlocked:
         return 0
     with contextlib.suppress(QBackupError):
@@ -121,7 +121,7 @@ def _is_allowed(parameters: ScryptParameters, archive: BackupArchive) -> bool:
 
 
 def _seconds_per_work(archive: BackupArchive) -> float:
-    """Time of one derivation on one core, divided by its N·r·p."""
+    """Measures the time of one derivation on one core, divided by its N·r·p."""
     probe = _SLOW_PROBE if archive.deriver.backends[0].slow else _PROBE
     start = time.perf_counter()
     archive.deriver.derive(Derivation(b"probe", b"salt", probe))
@@ -129,15 +129,15 @@ def _seconds_per_work(archive: BackupArchive) -> float:
 
 
 def _seconds_per_byte(archive: BackupArchive) -> float:
-    """Time of what is done with each stored byte; 0 where that is little beside the keys."""
+    """Measures the time per stored byte; 0 where that is little compared with the keys."""
     try:
         work = archive.door.work(archive.untrusted_header)
-    except QBackupError:  # told when it is unlocked; with salvage there may be no header
+    except QBackupError:  # unlocking reports the same error; with salvage there may be no header
         return 0.0
     if work is None:
         return 0.0
     sample = memoryview(bytearray(_SAMPLE_SIZE))
-    work(sample[: _SAMPLE_SIZE // 64])  # what has to be loaded
+    work(sample[: _SAMPLE_SIZE // 64])  # loads the libraries, outside of the measurement
     start = time.perf_counter()
     work(sample)
     return (time.perf_counter() - start) / _SAMPLE_SIZE
