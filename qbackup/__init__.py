@@ -158,7 +158,7 @@ def open(
         jobs: scrypt lanes derived side by side; default: the number of cores.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
         executor: a `concurrent.futures.Executor` that derives keys in addition, for example on
-            other machines; see docs/security.md for the data that it gets. It is not shut down.
+            other machines; not shut down here. docs/security.md lists the data that it gets.
         executor_jobs: derivations given to it at once; default: its workers and some more.
         compression_filter: filter instead of the header's; ``none`` for no compression.
         hmac_algorithm: for formats 2 and 3: the only digest of the header's HMAC that is accepted,

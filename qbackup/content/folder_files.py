@@ -15,7 +15,7 @@ from qbackup.base.errors import Damaged, FolderArchive, NotInBackup, UsageError
 from qbackup.base.names import display, within
 from qbackup.content.inner import Entry, InnerArchive
 
-WHOLE = "."  # the name of an archive of all that is in a qube's folder
+WHOLE = "."  # the name of an archive of a qube's whole folder
 
 
 def entry_below(file: str, wanted: str) -> str | None:

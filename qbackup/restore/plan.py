@@ -23,8 +23,8 @@ class Target:
         qube: name of the file's qube.
         name: name of the file.
         unsafe: reason why the file can't be created; None if it can.
-        entries: for a folder archive of which only some files are asked for: path in the archive →
-            target of that file; empty where the whole archive is asked for.
+        entries: path in the archive → target, if only some files of a folder archive are asked
+            for; else empty.
     """
 
     qube: str

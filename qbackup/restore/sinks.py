@@ -183,7 +183,7 @@ class Writer(Protocol):
         ...
 
     def found(self, qube: str, name: str) -> ExistingFile:
-        """Gives the facts about the file in the way, whose content is read again for that."""
+        """Reads the file in the way again, and gives the facts about that file."""
         ...
 
     def holds(self, name: str, data: bytes) -> bool:

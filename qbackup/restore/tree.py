@@ -242,7 +242,7 @@ class TreeRestore:
         self._place(path, lambda there: self.sink.hard_link(there, first))
 
     def _make_link_or_file(self, path: str, target: str, mtime_ns: int) -> bool:
-        """Makes a symbolic link, or a file that holds its text; returns whether a link was made."""
+        """Makes a symbolic link, or a file that holds its text; returns True if a link was made."""
         try:
             try:
                 self._place(path, lambda there: self.sink.symbolic_link(there, target, mtime_ns))

@@ -2,7 +2,7 @@
 
 An attacker may be able to write to the folder. So every name is opened relative to its folder and
 never through a link, only plain files are opened, and no more is read than a limit allows. The hash
-is None for anything else: that can't be what was restored.
+of anything else is None, as a restore makes no such files.
 """
 
 from __future__ import annotations

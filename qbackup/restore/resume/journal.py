@@ -6,9 +6,9 @@ records. Each file gets two lines: `ready` before its rename, synced to the disk
 the next run recognise the file and complete the work.
 
 An attacker may be able to write to the folder. So the journal is used only if it is a plain file
-with that one name, owned by root, this user or the folder's owner; otherwise it is left unchanged
-and a warning is given. It is read up to a limit, line by line; lines that are torn, too long,
-strange or not authentic are skipped (`records`). No line is ever removed.
+with that one name, owned by root, this user or the folder's owner; otherwise the file is left
+unchanged and a warning is given. No more than a limit is read, line by line; lines that are torn,
+too long, strange or not authentic are skipped (`records`). No line is ever removed.
 
 A restore does not depend on the journal. Without one, a later run only can't recognise the files of
 this one. A full disk must not have this effect: if a file took the last space, its line could not
