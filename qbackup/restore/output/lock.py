@@ -1,10 +1,10 @@
 """Lock of an output folder, so that only one restore at a time writes there.
 
-The lock is on the folder itself (`flock`): nobody can plant, replace or leave over such a lock, and
-the system releases it with the process, however that ends. Some network file systems have no such
+The lock is on the folder itself (`flock`): such a lock can't be planted, replaced or left behind,
+and the system releases it when the process ends in any way. Some network file systems have no such
 locks. There the file ``.qbackup-lock`` is made if there is none, with the number of the process.
-A file that is there already is taken over if its process ran on this machine since the machine's
-last start, and is gone.
+An existing file is taken over if its process ran on this machine since the machine's last start,
+and is gone.
 """
 
 from __future__ import annotations

@@ -58,9 +58,9 @@ def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = 
 
 
 def same_content(folder: int, name: str, other: str) -> bool:
-    """Tells if two files in an open folder have the same content.
+    """Tells if two files, or two folders, in an open folder have the same content.
 
-    Of two folders, the modes of all entries are compared too.
+    In folders, the modes of all entries are compared too.
     """
     try:
         states = [os.lstat(encode(n), dir_fd=folder) for n in (name, other)]

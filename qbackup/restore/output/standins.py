@@ -1,8 +1,7 @@
 """Names that stand in for those that can't be made; the same name always gets the same ones.
 
-A stand-in shows the name: ``b:b.txt`` becomes ``b%3Ab.txt``. Each character that is in the way is
-written as a percent sign and the two hexadecimal digits of each byte. Two kinds of names get a
-stand-in:
+A stand-in shows the name: ``b:b.txt`` becomes ``b%3Ab.txt``. Each byte of a character that is in
+the way is written as a percent sign and two hexadecimal digits. Two kinds of names get a stand-in:
 
 * Names that a restore needs for itself, on every file system: ``qubes.xml`` stands in the output
   folder, and ``NAME.part`` is the name of an unfinished file. See `without_reserved`. A percent

@@ -10,10 +10,10 @@ with that one name, owned by root, this user or the folder's owner; otherwise th
 unchanged and a warning is given. No more than a limit is read, line by line; lines that are torn,
 too long, strange or not authentic are skipped (`records`). No line is ever removed.
 
-A restore does not depend on the journal. Without one, a later run only can't recognise the files of
-this one. A full disk must not have this effect: if a file took the last space, its line could not
-be written, and the next run would not recognise the file. So some space is reserved before the
-first file, and used then.
+A restore does not depend on the journal. Without one, a later run can't recognise the files of this
+run, and nothing else is lost. A full disk must not have this effect: if a file took the last space,
+its line could not be written, and the next run would not recognise the file. So some space is
+reserved before the first file, and used then.
 """
 
 from __future__ import annotations
