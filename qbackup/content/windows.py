@@ -7,7 +7,7 @@ through. The decoder's own limit bounds the memory. Sources: RFC 8878, section 3
 
 from __future__ import annotations
 
-HEAD_SIZE = 64  # bytes; every header that is read here is shorter
+HEAD_SIZE = 64  # first bytes of a stream that are enough to find the size
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _XZ_HEADER_SIZE = 12
 _LZMA2 = 0x21

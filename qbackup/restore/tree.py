@@ -3,8 +3,8 @@
 Symbolic links are made last, so that no entry can be reached through one. Modes and times of
 folders follow, from the leaves up, so that a folder of mode 0500 can still be filled. A hard link
 may only lead to a file or symbolic link that this very archive has made. A second entry of one
-name is refused, and so are entries below a file; each refusal is reported, as the tree is not
-complete. These rules stand here and not in the writer, so that verifying reports the same results.
+name is refused, and so are entries below anything but a folder; each refusal is reported, as the
+tree is incomplete. These rules are not in the writer, so that verifying reports the same results.
 
 Devices, pipes and sockets hold no data and are never made; a note names each. Where a file system
 can't hold an entry in its own form, the entry gets another form and a note: a refused name gets a
