@@ -11,9 +11,9 @@
             image.read(512)
         backup.restore("out", ["personal"])
 
-The names below promise: no byte of plaintext leaves this package before the MAC over
-it was checked; after a call that returns without raising, everything that was asked for is
-there and whole; every error is a `QBackupError`.
+Promises of the names below: no byte of plaintext leaves this package before the MAC over it was
+checked; if a call returns without raising, everything that was asked for is there and whole; every
+error is a `QBackupError`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# where the public names live, the lightest modules first
+# modules with the public names, the ones that load fastest first
 _MODULES = (
     "base.errors",
     "base.limits",
@@ -160,17 +160,18 @@ def open(
 
     Args:
         source: a path, a URL, or a binary file object, seekable or not.
-        passphrase: str, bytes, or a callable that is asked once; without it nothing is
+        passphrase: str, bytes, or a callable that is called once; without it nothing is
             derived until `BackupArchive.unlock`.
         limits: bounds on untrusted input.
-        jobs: scrypt lanes derived side by side; default: the cores there are.
+        jobs: scrypt lanes derived side by side; default: the number of cores.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
-        executor: a `concurrent.futures.Executor` that derives keys too, e.g. on other machines;
-            see docs/security.md for what those learn. `close` does not shut it down.
-        executor_jobs: derivations that it is given at once; default: its workers and some more.
-        compression_filter: instead of the header's; ``none`` for no compression.
-        hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, be it weak.
-        salvage: go on where the header can't be believed or the archive is broken.
+        executor: a `concurrent.futures.Executor` that derives keys in addition, for example on
+            other machines; not shut down here. docs/security.md lists the data that it gets.
+        executor_jobs: derivations given to it at once; default: its workers and some more.
+        compression_filter: filter instead of the header's; ``none`` for no compression.
+        hmac_algorithm: for formats 2 and 3: the only digest of the header's HMAC that is accepted,
+            even if it is weak.
+        salvage: go on where the header can't be trusted or the archive is broken.
     """
     from qbackup.archive.archive import BackupArchive
 
@@ -189,7 +190,7 @@ def open(
 
 
 def __getattr__(name: str) -> Any:
-    """The public names, loaded when first used: importing qbackup stays cheap."""
+    """Loads a public name when first used, so that importing qbackup stays fast."""
     if name in __all__:
         import importlib
 

@@ -1,8 +1,8 @@
-"""``python -m qbackup``, and where the script ``qbackup`` begins.
+"""Entry point of ``python -m qbackup`` and of the script ``qbackup``.
 
-Loading the rest takes some hundredths of a second, and Ctrl-C may come in them. So first of
-all, and with no module that is not part of the interpreter, signals are held until there is
-somebody who can say what they mean.
+Loading the other modules takes some hundredths of a second, and Ctrl-C may come then. So signals
+are held first of all, with modules that are built into the interpreter, until the command line can
+handle them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main(prepare: Callable[[], None] | None = None) -> int:
     """Runs the command line of this process; returns the exit status.
 
     Args:
-        prepare: what has to be done before, with signals held too.
+        prepare: called before the command line is loaded, with signals held too.
     """
     held = _hold_signals()
     if prepare is not None:
@@ -31,12 +31,12 @@ def main(prepare: Callable[[], None] | None = None) -> int:
 
 
 def _hold_signals() -> list[int]:
-    """From now on the first signal goes into the list; a second one ends the program at once."""
+    """Holds signals: the first one goes into the list, a second one ends the program at once."""
     held: list[int] = []
 
     def hold(number: int, frame: object) -> None:
         if held:
-            os._exit(128 + number)  # nothing was begun that would have to be undone
+            os._exit(128 + number)  # nothing has begun that would need an orderly end
         held.append(number)
 
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):

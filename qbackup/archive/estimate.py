@@ -1,7 +1,7 @@
-"""The cost of a restore on this machine: a measurement and a sum, no promise.
+"""Estimate of a restore's cost on this machine: one measurement and a sum, no promise.
 
-In format 4 nearly all of the time goes into key derivations, and what each will take is in the
-clear in the first 96 bytes of its chunk. In format 3 it goes into HMACs and decryption.
+In format 4 nearly all of the time goes into key derivations; the parameters of each stand in
+plaintext in the first 96 bytes of its chunk. In format 3 the time goes into HMACs and decryption.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _SAMPLE_SIZE = 2 * MIB
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """An estimate from unauthenticated headers.
+    """Estimate from unauthenticated headers.
 
     Args:
         members: number of members of the archive: chunks, headers, and proofs of chunks.
         chunks: number of chunks in the archive.
         stored_size: their length in bytes.
-        unreadable: chunks whose header is damaged.
-        parameters: scrypt parameters, each with the number of chunks that have them.
-        seconds: time here for all derivations that the limits allow, or for what is done with
-            all stored bytes.
+        unreadable: number of chunks whose header is damaged.
+        parameters: number of chunks for each set of scrypt parameters.
+        seconds: time here for all derivations that the limits allow, and for HMACs and decryption
+            of all stored bytes where these count.
         memory: peak memory in bytes.
-        disk: bytes that will be written, by the estimates in the list of qubes; at least the stored
-            size, and just that while the archive is locked.
+        disk: bytes that a restore will write, by the list of qubes, but at least the stored size;
+            the stored size while the archive is locked.
     """
 
     members: int
@@ -94,12 +94,12 @@ def estimate(archive: BackupArchive) -> Cost:
 
 @dataclass(frozen=True)
 class _Way:
-    """The way in which keys with the same parameters are derived here.
+    """Cost of deriving all keys with the same parameters here.
 
     Args:
-        work: N·r·p of all of them, over how many times as fast as one lane of a backend it goes.
-        memory: at once, in bytes.
-        touching: seconds until memory is there, at worst.
+        work: N·r·p of all keys, divided by the speed relative to one lane of the backend.
+        memory: memory in bytes that is used at once.
+        touching: seconds until the system has provided the memory, at worst.
     """
 
     work: float
@@ -119,7 +119,7 @@ def _way(parameters: ScryptParameters, count: int, pipeline: Pipeline, *, slow: 
 
 
 def _listed_size(archive: BackupArchive) -> int:
-    """The sum of the qubes' sizes in qubes.xml; 0 where that can't be read."""
+    """Sums the backup's own estimates of its qubes' sizes; 0 where they can't be read."""
     if not archive.is_unlocked:
         return 0
     with contextlib.suppress(QBackupError):
@@ -136,7 +136,7 @@ def _is_allowed(parameters: ScryptParameters, archive: BackupArchive) -> bool:
 
 
 def _seconds_per_work(archive: BackupArchive) -> float:
-    """Time of one derivation on one core, divided by its N·r·p."""
+    """Measures the time of one derivation on one core, divided by its N·r·p."""
     probe = _SLOW_PROBE if archive.deriver.backends[0].slow else _PROBE
     start = time.perf_counter()
     archive.deriver.derive(Derivation(b"probe", b"salt", probe))
@@ -144,15 +144,15 @@ def _seconds_per_work(archive: BackupArchive) -> float:
 
 
 def _seconds_per_byte(archive: BackupArchive) -> float:
-    """Time of what is done with each stored byte; 0 where that is little beside the keys."""
+    """Measures the time per stored byte; 0 where that is little compared with the keys."""
     try:
         work = archive.door.work(archive.untrusted_header)
-    except QBackupError:  # unlocking reports the error; with salvage there may be no header
+    except QBackupError:  # unlocking reports the same error; with salvage there may be no header
         return 0.0
     if work is None:
         return 0.0
     sample = memoryview(bytearray(_SAMPLE_SIZE))
-    work(sample[: _SAMPLE_SIZE // 64])  # libraries are loaded here, untimed
+    work(sample[: _SAMPLE_SIZE // 64])  # loads the libraries, outside of the measurement
     start = time.perf_counter()
     work(sample)
     return (time.perf_counter() - start) / _SAMPLE_SIZE

@@ -1,7 +1,7 @@
-"""The firewall rules of qubes: their ``firewall.xml``, several read side by side.
+"""Firewall rules of qubes, from their ``firewall.xml``; several files are read side by side.
 
-Each costs the derivation of one key, however short: seconds with the parameters of real backups.
-So nothing reads them unless somebody asks.
+Each file costs the derivation of one key, however short the file: seconds with the parameters of
+real backups. So the files are read only on request.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from qbackup.pipeline.reader import FileReader
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.chunk import StoredChunk
 
-Firewall: TypeAlias = tuple[Rule, ...] | QBackupError  # the rules, or why they can't be had
+Firewall: TypeAlias = tuple[Rule, ...] | QBackupError  # the rules, or the error that cost them
 
 _LOSSES = (Damaged, LimitExceeded, NotEnoughMemory, UnsupportedFormat)
 
 
 @dataclass(frozen=True)
 class _Answer:
-    """The content of one qube's file, or the error that cost it."""
+    """Content of one qube's file, or the error that cost it."""
 
     qube: str
     file: str
@@ -49,10 +49,10 @@ _Task: TypeAlias = tuple[str, FileReader]
 
 
 def read_firewall(file: BackupFile, limits: Limits) -> tuple[Rule, ...]:
-    """The rules of one qube.
+    """Reads the rules of one qube.
 
     Raises:
-        Damaged: the file is not whole, or makes no sense.
+        Damaged: the file is not whole, or its content is not valid.
         UnsupportedFormat: the file is of a version that is not known.
         LimitExceeded: the file is longer than `Limits.metadata`.
     """
@@ -60,21 +60,21 @@ def read_firewall(file: BackupFile, limits: Limits) -> tuple[Rule, ...]:
         with file.open() as stream:
             data = stream.read(limits.metadata + 1)
             if len(data) <= limits.metadata:
-                data += stream.read(1)  # the proof of the end
+                data += stream.read(1)  # makes the stream verify its end
         return parse_firewall(data, limits, file=display(file.name))
 
 
 @dataclass(frozen=True)
 class FirewallReader:
-    """Reads the firewalls of many qubes.
+    """Reader of the firewalls of many qubes.
 
     Args:
         catalog: the archive's files.
         files: the same, with what reads them.
         table: whose file is whose.
         pipeline: gives the files' plaintext.
-        expect: told how many keys are going to be wanted.
-        format: how chunks are opened.
+        expect: called with the number of keys that will be needed.
+        format: opens the chunks.
         limits: `Limits.metadata` bounds each file, and all of them together.
     """
 
@@ -87,12 +87,12 @@ class FirewallReader:
     limits: Limits
 
     def read(self, wanted: Callable[[str], bool]) -> dict[str, Firewall]:
-        """The rules of each qube that has a ``firewall.xml``, or why they can't be had.
+        """Gives, for each qube with a ``firewall.xml``, its rules or the error that cost them.
 
-        From a pipe, all of the backup passes.
+        From a pipe, the whole backup is read.
 
         Args:
-            wanted: whether a qube's are.
+            wanted: tells if a qube's rules are asked for.
 
         Raises:
             MachineError: this machine can't go on.
@@ -124,7 +124,7 @@ class FirewallReader:
                 yield (qube, file), file.stored.chunks
 
     def _read(self, task: _Task, events: Iterator[Event], tell: Callable[[_Answer], None]) -> None:
-        """Reads one file; several side by side perhaps."""
+        """Reads one file. Several threads may call this at once."""
         qube, file = task
         name = display(f"{qube}/{FIREWALL_FILE}")
         try:

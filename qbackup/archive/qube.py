@@ -1,4 +1,4 @@
-"""`Qube`: what ``qubes.xml`` says of a qube, with its files."""
+"""`Qube`: description of a qube from ``qubes.xml``, with its files."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule
 
 
 class Qube:
-    """A qube of the backup: what ``qubes.xml`` says of it, and its files.
+    """Qube of the backup, described by ``qubes.xml``, and its files.
 
     Attributes:
-        name: of the qube; ``dom0`` for the administrative one.
+        name: name of the qube; ``dom0`` for the administrative one.
         klass: AppVM, TemplateVM, StandaloneVM, DispVM or AdminVM.
         label: name of its colour, ``""`` where none is given.
         template: name of its template; None without one.
         netvm: name of its network qube; None: the default one; ``""``: no network.
         size: disk use when the backup was made, in bytes: an estimate; None if not given.
         required: names of the files that must be there.
-        is_listed: whether ``qubes.xml`` says that it is in the backup; R2 leaves dom0 out.
-        in_backup: whether its files are; of those of `BackupArchive.known_qubes` some are not.
+        is_listed: True if ``qubes.xml`` lists the qube as part of the backup; R2 leaves dom0 out.
+        in_backup: True if its files are in the backup; `BackupArchive.known_qubes` also holds
+            qubes without files there.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Qube:
         """Its files in the archive; on a pipe, those that came so far."""
         return self._files.seen(lambda path: (self._table.owner(path) or ("",))[0] == self.name)
 
-    # How it was set up, in the words of R4 whichever Qubes wrote the backup
+    # Setup of the qube, in the terms of R4 whichever release wrote the backup
 
     @property
     def settings(self) -> QubeSettings:
@@ -89,18 +90,18 @@ class Qube:
 
     @property
     def devices(self) -> tuple[Device, ...]:
-        """The devices that are assigned to it for good."""
+        """Devices that are assigned to the qube for good."""
         return self.settings.devices
 
     @property
     def firewall(self) -> tuple[Rule, ...] | None:
-        """The rules in its ``firewall.xml``, option to value each; None where it has no such file.
+        """Rules in its ``firewall.xml``, option to value each; None if there is no such file.
 
         Each use reads the file, at the cost of one key; for all qubes
         `BackupArchive.firewalls` is faster.
 
         Raises:
-            Damaged: the file is not whole, or makes no sense.
+            Damaged: the file is not whole, or its content is not valid.
             UnsupportedFormat: the file is of a version that is not known.
             AlreadyPassed: on a pipe, the file went by.
         """

@@ -1,1 +1,1 @@
-"""Verified bytes → files: decompression, volumes, and the inner archive."""
+"""Files made from verified bytes: decompression, volumes, and the inner archive."""

@@ -1,7 +1,7 @@
-"""Decoders of compressed streams, by whatever this machine has.
+"""Decoders of compressed streams, by the libraries that this machine has.
 
-Each has the interface of the standard library's bz2 and lzma decompressors: the memory that it
-takes is bounded, however the data were made.
+Each has the interface of the standard library's bz2 and lzma decompressors: its memory is bounded,
+however the data were made.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ _GZIP_FLAGS_AT = 3  # RFC 1952, section 2.3
 
 
 class Decoder(Protocol):
-    """One compressed stream, as the standard library's bz2 and lzma decompressors have it."""
+    """Decoder of one stream, with the interface of the standard library's bz2 and lzma ones."""
 
     @property
     def eof(self) -> bool:
-        """The stream's end was seen."""
+        """True once the stream's end was seen."""
         ...
 
     @property
     def needs_input(self) -> bool:
-        """No more output without more input."""
+        """True if more output needs more input."""
         ...
 
     @property
     def unused_data(self) -> bytes:
-        """What follows the stream's end."""
+        """Bytes that follow the stream's end."""
         ...
 
     def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
-        """Up to max_length bytes, which is at least one."""
+        """Decodes up to max_length bytes; max_length is at least 1."""
         ...
 
 
 class ZlibDecoder:
-    """zlib's decompressor with the interface of the others."""
+    """Decompressor of zlib with the interface of the others."""
 
     def __init__(self) -> None:
         self._zlib = zlib.decompressobj(_GZIP_WINDOW_BITS)
@@ -51,16 +51,16 @@ class ZlibDecoder:
 
     @property
     def eof(self) -> bool:
-        """See `Decoder`."""
+        """True once the stream's end was seen."""
         return self._zlib.eof
 
     @property
     def unused_data(self) -> bytes:
-        """See `Decoder`."""
+        """Bytes that follow the stream's end."""
         return self._zlib.unused_data
 
     def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
-        """See `Decoder`."""
+        """Decodes up to max_length bytes."""
         rest = self._zlib.unconsumed_tail
         output = self._zlib.decompress(rest + data if rest else data, max_length)
         # A full output may mean that more is held back, even with all input taken. At a stream's
@@ -71,40 +71,40 @@ class ZlibDecoder:
 
 
 class IsalDecoder:
-    """isal's decompressor: a quarter faster than zlib's, or more.
+    """Decompressor of isal: at least a quarter faster than zlib's.
 
-    It leaves the upper halves of the vector registers in use (seen with isal 1.9.1), which slows
-    whatever this thread, and each thread that it starts, then does in older vector instructions:
-    scrypt in pycryptodome took 0.34 s for 0.21. OpenSSL's SHA-512 sets them free again.
+    The library leaves the upper halves of the vector registers in use (seen with isal 1.9.1). Older
+    vector instructions are then slower in this thread and in each thread started by it: scrypt in
+    pycryptodome took 0.34 s instead of 0.21 s. A call of OpenSSL's SHA-512 frees the registers.
 
-    zlib reads the streams whose header has flags, which gzip and pigz fed by a pipe don't write:
-    isal (1.9.1 too) takes a header with its checksum, or with two optional fields, for damaged when
-    it comes in pieces, and lets the flags through that RFC 1952 reserves.
+    Streams whose header has flags are read by zlib; gzip and pigz fed by a pipe write none. isal
+    (1.9.1 too) calls a header damaged that comes in pieces and has a checksum or two optional
+    fields, and accepts the flags that RFC 1952 reserves.
     """
 
     def __init__(self) -> None:
         from isal import igzip_lib
 
         self._decoder: Any = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-        self._front: bytes | None = b""  # what comes up to the flags; None once they were seen
+        self._front: bytes | None = b""  # bytes before the flags; None once the flags were seen
 
     @property
     def eof(self) -> bool:
-        """See `Decoder`."""
+        """True once the stream's end was seen."""
         return bool(self._decoder.eof)
 
     @property
     def needs_input(self) -> bool:
-        """See `Decoder`."""
+        """True if more output needs more input."""
         return bool(self._decoder.needs_input)
 
     @property
     def unused_data(self) -> bytes:
-        """See `Decoder`."""
+        """Bytes that follow the stream's end."""
         return bytes(self._decoder.unused_data)
 
     def decompress(self, data: bytes | memoryview, max_length: int) -> bytes:
-        """See `Decoder`."""
+        """Decodes up to max_length bytes, with zlib if the header has flags."""
         if self._front is not None:
             if len(self._front) + len(data) <= _GZIP_FLAGS_AT:
                 self._front += data
@@ -116,12 +116,12 @@ class IsalDecoder:
         try:
             output: bytes = self._decoder.decompress(data, max_length)
         finally:
-            hashlib.sha512(b"").digest()
+            hashlib.sha512(b"").digest()  # frees the upper halves of the vector registers
         return output
 
 
 def _gzip(limits: Limits) -> Decoder:
-    """isal's where it is installed (the extra ``fast``), else zlib's."""
+    """Gives isal's decoder where isal is installed (the extra ``fast``), else zlib's."""
     try:
         return IsalDecoder()
     except (ImportError, OSError):
@@ -129,7 +129,7 @@ def _gzip(limits: Limits) -> Decoder:
 
 
 def gzip_library() -> str:
-    """The name of what inflates gzip here, for people."""
+    """Gives the name of the library that decodes gzip here, for messages."""
     return "zlib" if isinstance(_gzip(Limits()), ZlibDecoder) else "isal"
 
 

@@ -1,4 +1,4 @@
-"""The filter that wrote a stream, told from the stream's first bytes."""
+"""Detection of the filter that wrote a stream, by the stream's first bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from qbackup.content.padding import ZSTD_SKIPPED
 from qbackup.storage.tar.fields import MAGIC_OFFSET
 
 NONE = "none"
-# How a stream begins → the filter that wrote it.
+# first bytes of a stream → the filter that wrote it
 _BEGINNINGS = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -17,10 +17,10 @@ _BEGINNINGS = {
 
 
 def detect_filter(beginning: bytes | memoryview) -> str | None:
-    """The filter that wrote a file's stream, told from its first bytes; None if not known.
+    """Detects the filter that wrote a file's stream; returns None if not known.
 
     Args:
-        beginning: 262 bytes or more; of an uncompressed stream a tar header.
+        beginning: the stream's first bytes, 262 or more; a tar header if not compressed.
     """
     data = bytes(beginning[: MAGIC_OFFSET + 5])
     if data[MAGIC_OFFSET:] == b"ustar":

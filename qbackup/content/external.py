@@ -1,4 +1,4 @@
-"""Filters that the user names: a program of this machine, fed and drained by turns."""
+"""Filters that the user names: programs of this machine, whose pipes are served in turn."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qbackup.storage.tar.fields import MAGIC_OFFSET
 
 
 def run_filter(command: list[str], events: Iterable[Event]) -> Iterator[memoryview]:
-    """Runs the user's own program as the filter, fed and drained by turns."""
+    """Runs the user's own program as the filter; writes its input and reads its output in turn."""
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
@@ -44,7 +44,7 @@ def run_filter(command: list[str], events: Iterable[Event]) -> Iterator[memoryvi
 
 
 def _begun(pieces: Iterator[memoryview]) -> Iterator[memoryview]:
-    """First the stream's first bytes, as many as tell its kind; then all of it."""
+    """Yields as many first bytes as show the stream's kind, and then the whole stream."""
     front = b""
     while len(front) <= MAGIC_OFFSET + 5 and (piece := next(pieces, None)) is not None:
         front += bytes(piece)
@@ -68,7 +68,7 @@ def _ended(program: str, how: str, zeros: int) -> str:
 def _feed_and_drain(
     process: subprocess.Popen[bytes], pieces: Iterator[memoryview]
 ) -> Iterator[memoryview]:
-    """The program's output.
+    """Writes the program's input and yields its output.
 
     Raises:
         BrokenPipeError: the program ended before all its input was read.
@@ -92,5 +92,5 @@ def _feed_and_drain(
         if writable and pending is not None:
             pending = pending[os.write(sink, pending) :]
             if not len(pending):
-                pending = None  # a view of the chunk, which must be free before the next one comes
+                pending = None  # a view of the chunk: its memory must be free before the next one
                 pending = next(pieces, None)

@@ -1,12 +1,12 @@
-"""Compression filters: a name from the header → an incremental decompressor.
+"""Compression filters: from a name in the header to an incremental decompressor.
 
-A filter's name comes from the header, so it only ever picks one of the decoders below. A
-program is run only when the user named it himself (`external`).
+The header's name only ever picks one of the decoders in `qbackup.content.decoders`. A program is
+run only when the user named it himself (`external`).
 
-What every decoder keeps: the memory it takes is bounded, however the data were made; a
-stream that is cut off, and bytes after its end, are errors, but for the zeros that
-`qbackup.content.padding` describes. Several streams one after another are one stream, as pbzip2 and
-``cat`` make them and every decompressor reads them.
+Every decoder's memory is bounded, however the data were made. A stream that is cut off is an error,
+and so are bytes after its end, except for the zeros that `qbackup.content.padding` describes.
+Several streams one after another count as one stream: pbzip2 and ``cat`` make them, and every
+decompressor reads them.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from qbackup.content.slices import INPUT_SIZE, OUTPUT_SIZE, raw, slices
 from qbackup.content.windows import HEAD_SIZE, decoder_memory
 
 _SHOWN = 80  # characters of a header's value in a message
-_PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)  # is safe to be typed
+_PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)  # safe to type in a shell
 
 
 KNOWN_FILTERS = (NONE, *DECODERS)
 
 
 def decoder_name(from_header: str | None) -> str | None:
-    """The program that a header's words call: the last part of the first word.
+    """Gives the name of the program in a header's command: the last part of its first word.
 
-    Qubes writes whatever its user named, with a path and options perhaps: ``/usr/bin/pigz``,
-    ``zstd -T0 -5``. Options change how a stream is written and not how it is read, but for
-    ``xz --format=lzma`` (``-F lzma``, ``-Falone``), which writes what the program lzma does.
+    Qubes writes whatever its user named, perhaps with a path and options: ``/usr/bin/pigz``,
+    ``zstd -T0 -5``. Options change how a stream is written and not how it is read, except for
+    ``xz --format=lzma`` (``-F lzma``, ``-Falone``), which writes the format of the program lzma.
 
     Returns:
-        The name; ``""`` where the words name no program, None where nothing is compressed.
+        The name; ``""`` where the command names no program, None where nothing is compressed.
     """
     if from_header is None:
         return None
@@ -52,7 +52,7 @@ def decoder_name(from_header: str | None) -> str | None:
 
 
 def same_filter(name: str | None) -> str:
-    """One name for all that decompress in the same way; ``""`` for none at all."""
+    """Gives one name for all filters with the same decoder; ``""`` for no compression."""
     if name is None or name == NONE:
         return ""
     make = DECODERS.get(name)
@@ -60,7 +60,7 @@ def same_filter(name: str | None) -> str:
 
 
 def other_filter(from_header: str | None, override: str | None) -> str:
-    """What must be said of an override that can't be what the header means; ``""`` if it can."""
+    """Gives a warning if the user's filter contradicts the header's; ``""`` if not."""
     said = decoder_name(from_header)
     is_nothing_new = said == "" or same_filter(override) == same_filter(said)
     if override not in KNOWN_FILTERS or is_nothing_new:
@@ -74,12 +74,12 @@ Decompress = Callable[[Iterable[Event]], Iterator[memoryview]]
 
 
 def choose_filter(from_header: str | None, override: str | None, limits: Limits) -> Decompress:
-    """How the files of a backup are decompressed.
+    """Chooses the filter that decompresses the files of a backup.
 
     Args:
-        from_header: the authenticated header's own words; None when not compressed.
-        override: what the user named instead, which counts whatever the header says; may be a
-            program that works with ``-d``.
+        from_header: the command in the authenticated header; None when not compressed.
+        override: filter or program (called with ``-d``) that the user named; takes precedence
+            over the header.
         limits: bounds the decompressor's memory.
 
     Raises:
@@ -92,7 +92,7 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
         return raw
     if name in DECODERS:
         make = DECODERS[name]
-        make(limits)  # so that a missing package shows now
+        make(limits)  # called here too, so that a missing package is reported at once
         return lambda events: _decompress(make, name, limits, events)
     if override is None:
         raise _not_built_in(from_header or "", name)
@@ -106,7 +106,7 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
 
 
 def _not_built_in(words: str, name: str) -> UnsupportedFormat:
-    """The error of a header whose filter has no decoder here."""
+    """Gives the error for a header whose filter has no built-in decoder."""
     if not name:
         return UnsupportedFormat(
             "the header says that files are compressed and names no program. If you know which one"
@@ -125,7 +125,7 @@ def _decompress(
     decoder = make(limits)
     padding = Padding(name)
     started = False
-    head = b""  # of the stream under way, for what is to be said of it
+    head = b""  # first bytes of the current stream, for error messages
     for piece in slices(events, INPUT_SIZE):
         data: bytes | memoryview = piece
         while len(data) or not (decoder.needs_input or decoder.eof):
@@ -148,7 +148,7 @@ def _decompress(
             data = decoder.unused_data if decoder.eof else b""
             if output:
                 yield memoryview(output)
-        del piece, data  # views of the chunk, which must be free before the next one comes
+        del piece, data  # views of the chunk, whose memory must be free before the next one comes
     if not started or not decoder.eof:
         raise Damaged(f"the {name} stream is cut off: its end is missing")
 
@@ -157,7 +157,7 @@ def _stream_error(
     name: str, error: Exception, head: bytes, limits: Limits
 ) -> Damaged | LimitExceeded:
     words = str(error).lower()
-    if "limit" in words or "too much memory" in words:  # xz's and zstd's way to say it
+    if "limit" in words or "too much memory" in words:  # wording of xz's and zstd's errors
         needed = decoder_memory(name, head)
         wanted = "more memory" if needed is None else f"{needed} bytes of memory, more"
         return LimitExceeded(

@@ -8,7 +8,7 @@ from qbackup.base.errors import FolderArchive, UsageError
 from qbackup.base.names import display, within
 from qbackup.content.inner import Entry
 
-WHOLE = "."  # the name of an archive of all that is in a qube's folder
+WHOLE = "."  # the name of an archive of a qube's whole folder
 
 
 def entry_below(file: str, wanted: str) -> str | None:
@@ -16,7 +16,7 @@ def entry_below(file: str, wanted: str) -> str | None:
 
     Args:
         file: the archive's name in its qube.
-        wanted: what is asked for of the same qube.
+        wanted: name of the file in the same qube.
     """
     return wanted if file == WHOLE else within(wanted, file)
 
@@ -30,7 +30,7 @@ def archives_above(wanted: str) -> Iterator[str]:
 
 
 def why_no_file(entry: Entry) -> UsageError | None:
-    """Error for an entry that has no content of its own; None if it has."""
+    """Gives the error for an entry that has no content of its own; None if it has content."""
     if entry.kind == "file":
         return None
     if entry.kind == "folder":

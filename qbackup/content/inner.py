@@ -1,12 +1,12 @@
-"""The inner archive: a stream of verified bytes in, entries with extents out.
+"""Inner archive: reads a stream of verified bytes, gives entries with extents.
 
 One inner archive holds one file of a qube, or the whole tree of a folder. Its headers are
-authenticated, but what they say is still checked: a backup can be damaged before it was
+authenticated, but their fields are still checked: a backup can be damaged before it was
 encrypted, and a stranger's backup comes with the stranger's passphrase.
 
-The end counts as much as the content. Qubes' own writer does not pad its data before the
-two zero blocks, so at least one zero block must be there and nothing but zeros may follow
-it; only then is it proven that no chunk was cut off the end.
+The end counts as much as the content. Qubes' own writer does not pad its data before the two zero
+blocks. So at least one zero block must be there, with nothing but zeros behind; only then is it
+certain that no chunk was cut off the end.
 """
 
 from __future__ import annotations
@@ -43,21 +43,20 @@ from qbackup.storage.tar.fields import (
 from qbackup.storage.tar.reader import TarMember, read_member
 from qbackup.storage.tar.sparse import Page
 
-_SHOWN_TARGET = 256  # characters of a link's target in a report, which has a note for each link
+_SHOWN_TARGET = 256  # characters of a link's target in a report, as each link gets a note there
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file, folder or link of a folder archive.
+    """File, folder or link of a folder archive.
 
     Args:
-        path: below the folder, components joined by ``/``; ``.`` is the folder itself.
-        kind: what it is.
+        path: path below the folder, components joined by ``/``; ``.`` is the folder itself.
+        kind: kind of the entry, such as ``file`` or ``folder``.
         size: length in bytes, holes included.
         mode: permission bits, with setuid, setgid and sticky.
         mtime_ns: modification time, nanoseconds since 1970.
-        target: a symbolic link's text as it was in the home; a hard link's path below
-            the folder.
+        target: a symbolic link's text as in the home; a hard link's path below the folder.
     """
 
     path: str
@@ -69,27 +68,27 @@ class Entry:
     archive: InnerArchive
 
     def extents(self) -> Iterator[Extent]:
-        """Its data and holes, until the next entry is asked for."""
+        """Yields data and holes; must be used before the next entry is asked for."""
         return self.archive.extents(self)
 
 
 @dataclass(frozen=True, slots=True)
 class _First:
-    """The archive's first member, or what is wrong with it, looked at before it is asked for."""
+    """First member of the archive, or its error; read in advance to learn its kind."""
 
     member: TarMember | None = None
     error: QBackupError | None = None
 
 
 class InnerArchive:
-    """Reads entries one by one. Every entry's data is passed before the next header.
+    """Reader of entries, one by one. Data of an entry that were not read are skipped.
 
     Args:
         pieces: the stream; with `Gap`s only if past_gaps is set.
-        path: of the file in the backup.
-        limits: bounds on what it may ask for.
-        on_close: gives back what the stream stands on.
-        past_gaps: go on behind lost data of an entry that was not read to its end.
+        path: path of the file in the backup.
+        limits: bounds on sizes and numbers in the archive.
+        on_close: frees the resources behind the stream.
+        past_gaps: yield lost data as `Missing` and go on behind them; else raise their error.
         every_link: the writer's tar put its prefix before every symbolic link's relative target.
     """
 
@@ -116,14 +115,15 @@ class InnerArchive:
         self._left = 0
 
     def close(self) -> None:
-        """Gives back what the stream stands on, also after damage. Never raises."""
+        """Frees the resources behind the stream, also after damage. Never raises."""
         if self._on_close is not None:
             self._on_close()
 
     def own_kind(self) -> Kind | None:
-        """Kind of the first entry, where this has the file's own name; None where it has another.
+        """Gives the kind of the first entry if it has the file's own name; None if it has another.
 
-        To be called before any entry is read. Damage is kept, and raised by what reads the entry.
+        Call this before any entry is read. Damage is not raised here: the call that reads the entry
+        raises it.
         """
         if self._first is None:
             try:
@@ -136,7 +136,7 @@ class InnerArchive:
         return KINDS.get(member.type, "unknown")
 
     def entries(self) -> Iterator[Entry]:
-        """The entries of a folder archive, until its proven end.
+        """Yields the entries of a folder archive and verifies its end.
 
         Raises:
             Damaged: broken, cut off, followed by something, or with a name outside.
@@ -153,7 +153,7 @@ class InnerArchive:
             yield self._entry(member, self._relative(decode(member.name)))
 
     def only_file(self) -> Entry:
-        """The one regular file that this archive must hold, named as the backup's file.
+        """Gives the one regular file that this archive must hold, named as the backup's file.
 
         Raises:
             Damaged: something else is there.
@@ -163,28 +163,28 @@ class InnerArchive:
             raise Damaged("the inner archive is empty")
         name = decode(member.name)
         if name not in self._own_names:
-            raise Damaged(f"it holds another file: {display(name)}")
+            raise Damaged(f"the inner archive holds another file: {display(name)}")
         entry = self._entry(member, name.rpartition("/")[2])
         if entry.kind == "symlink":
             raise Damaged(
-                f"it is a symlink, not a file: it leads to {display(entry.target)}, and links are"
-                " not followed"
+                f"this is a symlink, not a file: the link leads to {display(entry.target)}, and"
+                " links are not followed"
             )
         if entry.kind != "file":
-            raise Damaged(f"it is a {entry.kind}, not a file")
+            raise Damaged(f"this is a {entry.kind}, not a file")
         return entry
 
     def only_link(self) -> str:
-        """Target of the link that `own_kind` found, once it is proven that nothing follows.
+        """Gives the target of the link that `own_kind` found, and checks that nothing follows.
 
-        Fit to be shown; the rest of a very long one is left out.
+        The text is safe to print; the rest of a very long one is left out.
 
         Raises:
             Damaged: something else is there.
         """
         member = self._next_member()
         if member is None or member.type != SYMBOLIC_LINK:
-            raise Damaged("it holds no symbolic link")
+            raise Damaged("the inner archive holds no symbolic link")
         target = self._entry(member, decode(member.name).rpartition("/")[2]).target
         self.finish()
         shown = display(target[:_SHOWN_TARGET])
@@ -192,22 +192,22 @@ class InnerArchive:
 
     @property
     def _own_names(self) -> tuple[str, ...]:
-        """Names that the one file may have: R4.0.1-rc1 gave ``qubes.xml`` a slash in front."""
+        """Names that the one file may have; R4.0.1-rc1 put a slash in front of ``qubes.xml``."""
         rc1 = ("/" + METADATA_PATH,) if self._path == METADATA_PATH else ()
         return (self._path, *rc1)
 
     def finish(self) -> None:
-        """Proves the end: nothing is left but the end-of-archive mark.
+        """Verifies the end: nothing is left but the end-of-archive mark.
 
         Raises:
             Damaged: another entry, or no end, or something behind the end.
         """
         member = self._next_member()
         if member is not None:
-            raise Damaged(f"it holds a second file: {display(decode(member.name))}")
+            raise Damaged(f"the inner archive holds a second file: {display(decode(member.name))}")
 
     def extents(self, entry: Entry) -> Iterator[Extent]:
-        """Data and holes of the current entry.
+        """Yields data and holes of the current entry.
 
         Raises:
             Damaged: where its content is lost.
@@ -218,7 +218,7 @@ class InnerArchive:
             yield part
 
     def parts(self, entry: Entry) -> Iterator[Extent | Missing]:
-        """As `extents`, with what is lost between them, if the archive goes past gaps."""
+        """Yields extents as `extents` does, and `Missing` for lost data if past_gaps is set."""
         member = self._member
         if entry is not self._current or member is None:
             raise UsageError("this entry's data went by: read it before the next entry")
@@ -228,9 +228,9 @@ class InnerArchive:
         return place_runs(pages, count, member.size, lambda: self._data(self._left))
 
     def rest(self) -> Iterator[Extent | Missing]:
-        """What is left of the archive as it is stored; the offsets are those in the archive.
+        """Yields the rest of the archive as it is stored, with offsets in the archive.
 
-        For when its beginning is lost, and with it what says where its bytes belong.
+        Used when the first header is lost, which states where the file's bytes belong.
         """
         end = self._limits.file_size
         while self._bytes.more() and (position := self.position) < end:
@@ -238,16 +238,16 @@ class InnerArchive:
 
     @property
     def position(self) -> int:
-        """How many bytes of the archive have been passed."""
+        """Number of the archive's bytes that have been read."""
         return self._bytes.position
 
     @property
     def lost(self) -> QBackupError | None:
-        """What keeps it from being read on; None if that was not a lost chunk."""
+        """Error that ends reading here, that of a gap or of the stream; None if there is none."""
         return self._bytes.lost
 
     def _data(self, size: int) -> memoryview | Gap:
-        """Some of the current entry's data; what is lost of them only when going past gaps."""
+        """Gives some of the current entry's data; a gap only if past_gaps is set."""
         if self._past_gaps:
             part: memoryview | Gap = self._bytes.part(size)
         else:
@@ -292,7 +292,7 @@ class InnerArchive:
         return self._seams.check(seam, self._member, self._left)
 
     def _pass_rest(self) -> None:
-        """Passes what was not read of the current entry, and its padding."""
+        """Skips unread data of the current entry, and its padding."""
         if self._member is None:
             return
         while self._left:
@@ -326,14 +326,14 @@ class InnerArchive:
         return self._current
 
     def _relative(self, name: str) -> str:
-        """A name of the tree, below its folder."""
+        """Gives the path of a name in the tree, relative to its folder."""
         folder = without_dot(self._path)
         name = name.removesuffix("/")
         if name in (folder, self._path):
             return "."
         below = within(name, self._path) or within(name, folder)
         if below is None or unsafe_reason(below, any_byte=True):
-            raise Damaged(f"it holds a name outside of its folder: {display(name)}")
+            raise Damaged(f"the inner archive holds a name outside of its folder: {display(name)}")
         return below
 
 

@@ -1,4 +1,4 @@
-"""Kinds of entries of an archive, by their type in a tar header."""
+"""Kinds of an archive's entries, by the type in their tar headers."""
 
 from __future__ import annotations
 

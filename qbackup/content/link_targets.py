@@ -8,12 +8,12 @@ from qbackup.base.names import (
 
 
 def original_target(target: str, path: str, *, every_link: bool) -> str:
-    """Takes back what ``--xform`` did to a symbolic link of a folder.
+    """Removes the prefix that ``--xform`` put before the target of a symbolic link in a folder.
 
-    The writer calls tar with ``s:^USER:dom0-home/\\0:``, and USER is a regular expression there: of
-    a home ``jo.doe`` the targets that begin with ``joxdoe`` got the prefix as well. Where a whole
-    folder is stored the expression is ``^.``, so each target was changed. In format 2 the
-    expression is ``^[^/]``, which changes each that is not absolute.
+    The writer calls tar with ``s:^USER:dom0-home/\\0:``, where USER is a regular expression: in a
+    home ``jo.doe``, targets that begin with ``joxdoe`` got the prefix as well. Where a whole folder
+    is stored the expression is ``^.``, so every target was changed. In format 2 the expression is
+    ``^[^/]``, so every target that is not absolute was changed.
     """
     folder, slash, name = path.rpartition("/")
     if not target.startswith(folder + slash):

@@ -1,9 +1,10 @@
-"""Past lost chunks: where the bytes behind them stand in a file's stream.
+"""Lost chunks of an uncompressed file: the offset at which the bytes behind them belong.
 
-Only an uncompressed stream has such places. A writer cuts it into chunks of one size, all but
-the last, so what a lost chunk held is as long as any other chunk of its file; what its tar
-header says is nobody's word. The size is taken from the first chunk that was verified and has
-another behind it, and each one after it must be as long, or the stream ends there.
+In a compressed stream these offsets can't be known. A writer cuts an uncompressed stream into
+chunks of one size, all but the last, so a lost chunk held as many bytes as any other chunk of its
+file. The size in its tar header is not used, as it is not authenticated. The size is taken from
+the first verified chunk that has another behind it. Each later chunk must have the same size, or
+reading ends there.
 """
 
 from __future__ import annotations
@@ -19,44 +20,49 @@ DecompressPastGaps: TypeAlias = Callable[[Iterable[Event]], Iterator[Piece]]
 
 
 def past_gaps(decompress: DecompressPastGaps) -> DecompressPastGaps:
-    """The same filter, going on behind lost chunks where it can; others raise at the first."""
+    """Gives a form of the filter that continues behind lost chunks.
+
+    Only the filter of uncompressed files can. Any other one is returned as it is, and raises the
+    error of the first lost chunk.
+    """
     return raw_past_gaps if decompress is raw else decompress
 
 
 class ChunkPositions:
-    """How long chunks are, and so where the one behind a lost one stands."""
+    """Sizes of the chunks seen so far, and the offset of the one behind a lost chunk."""
 
     def __init__(self) -> None:
         self._expected = 0
         self._lost: Lost | None = None  # the first one since the last verified chunk
         self._error: QBackupError | None = None  # of the first gap
-        self._position = 0  # behind what has come
+        self._position = 0  # offset behind the last verified chunk
         self._size: int | None = None  # of every chunk but the last
         self._last: int | None = None  # length of the last verified chunk
         self._uneven = False
 
     def lose(self, event: Lost) -> None:
-        """A chunk was lost."""
+        """Records that a chunk was lost."""
         self._lost = self._lost or event
 
     def gap_before(self, data: Data) -> Gap | None:
-        """A verified chunk has come: what is lost before it, if anything is.
+        """Takes note of a verified chunk and gives the gap that is lost before it, if any.
 
         Raises:
-            QBackupError: of the first gap: chunks differ in size, so nothing behind it has a place.
+            QBackupError: error of the first gap. Chunks differ in size, so the offset of what is
+                behind that gap is not known.
         """
-        if data.index < self._expected:  # the rest of the last one
+        if data.index < self._expected:  # more bytes of the same chunk
             return None
         if self._size is None:
             self._size = self._last
-        elif self._last != self._size:  # it was not the last one after all
+        elif self._last != self._size:  # only the file's last chunk may have another size
             self._uneven = True
         lost, self._lost = self._lost, None
         self._expected = data.index + 1
         self._last = len(data.buffer) if data.span is None else data.span
         if lost is not None:
             self._error = self._error or lost.error
-            if self._size is None:  # the front is lost, and with it what the places mean
+            if self._size is None:  # no chunk before this one shows the size
                 self._size = self._last
         if self._error is not None and (self._uneven or not self._size):
             raise self._error
@@ -65,20 +71,20 @@ class ChunkPositions:
         return Gap(place - before, lost.error) if lost is not None else None
 
     def finish(self) -> None:
-        """No chunk comes any more.
+        """Checks that the file's last chunk was not lost.
 
         Raises:
-            QBackupError: the last one was lost.
+            QBackupError: error of the lost chunk.
         """
         if self._lost is not None:
             raise self._lost.error
 
 
 def raw_past_gaps(events: Iterable[Event]) -> Iterator[Piece]:
-    """The stream of an uncompressed file, with a `Gap` for what is lost before its last chunk.
+    """Yields an uncompressed file's bytes, with a `Gap` for each loss before the last chunk.
 
     Raises:
-        QBackupError: what was wrong with a chunk behind which nothing can be placed.
+        QBackupError: error of a lost chunk, where the offset of what is behind is not known.
     """
     places = ChunkPositions()
     for event in events:

@@ -1,10 +1,10 @@
-"""Zeros behind a compressed stream: what GNU tar puts there on a pipe, and what is damage.
+"""Zeros behind a compressed stream: padding that GNU tar writes to a pipe, or damage.
 
-``tar -f PIPE --use-compress-program=PROGRAM`` passes on what the program gives in records of 10,240
-bytes, and fills the last one up with zeros. Qubes R2.1 to R3.2 and early R4.0 ran it so. So fewer
+``tar -f PIPE --use-compress-program=PROGRAM`` passes on the program's output in records of 10,240
+bytes, and fills the last one up with zeros. Qubes R2.1 to R3.2 and early R4.0 ran tar so. So fewer
 zeros than a record may follow the stream's end, wherever chunks were cut, and nothing behind them.
-The whole length is not looked at: the stream's own end and checksum and the archive's end prove
-that all is there, and a backup that somebody packed again may have lost some or all of the zeros.
+The whole length is not checked: the stream's own end and checksum and the archive's end show that
+all is there, and a backup that somebody packed again may have lost some or all of the zeros.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from qbackup.base.errors import Damaged
 
 RECORD_SIZE = 10_240  # GNU tar's default of twenty blocks
 _PIECE_SIZE = 32 * 1024
-_TAIL_SIZE = 16  # bytes, enough for what ends a bzip2 stream
+_TAIL_SIZE = 16  # bytes; the mark and the checksum that end a bzip2 stream take up to 11
 _BZIP2_END = 0x177245385090  # 48 bits, not aligned; a checksum of 32 bits follows
-_BZIP2_OWN = 5  # bytes of a stream's end that can be zero: checksum and the last byte's rest
-_GZIP_OWN = 9  # of an empty stream: from the second byte of its only block on
+_BZIP2_OWN = 5  # bytes of a stream's end that can be zero: checksum, unused bits of the last byte
+_GZIP_OWN = 9  # the same: an empty stream is zero from the second byte of its only block on
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ZSTD_SKIPPED = b"\x2a\x4d\x18"  # behind a byte 0x50 to 0x5f
 
 
 class Padding:
-    """A counter of the zeros behind a stream that has come to its end.
+    """Counter of the zeros behind a stream that has ended.
 
     Args:
-        name: of the filter.
+        name: name of the filter.
     """
 
     def __init__(self, name: str) -> None:
@@ -35,7 +35,7 @@ class Padding:
         self._count = 0
 
     def skip(self, data: bytes | memoryview) -> bytes | memoryview:
-        """Passes zeros; returns what another stream begins with, if one follows at once.
+        """Skips zeros; returns the data unchanged if another stream follows at once.
 
         Raises:
             Damaged: too many zeros, or something behind them.
@@ -58,23 +58,24 @@ def _check_count(name: str, count: int) -> None:
 
 
 class Trimmed:
-    """A stream for a program that would stumble over padding: its pieces without it.
+    """Stream without its padding, for a program that would fail on the padding.
 
-    Only a program can say where a stream of a kind that is not known here ends: it gets all.
+    Where the kind of the stream is not known, only the program can find the end. Then the program
+    gets the padding too.
 
     Args:
-        name: of the program.
-        kind: as `told_filter` has it; None if it is not known.
-        pieces: of the stream; each is let go before the next one is asked for.
+        name: name of the program.
+        kind: the filter, from `detect_filter`; None if not known.
+        pieces: the stream; each piece is dropped before the next one is asked for.
     """
 
     def __init__(self, name: str, kind: str | None, pieces: Iterator[memoryview]) -> None:
         self._name = name
         self._kind = kind
         self._pieces = pieces
-        self._tail = b""  # the last bytes up to one that is not zero
-        self._length = 0  # up to that byte
-        self.zeros = 0  # behind it
+        self._tail = b""  # the last bytes up to the last one that is not zero
+        self._length = 0  # number of bytes up to there
+        self.zeros = 0  # number of zeros behind
 
     def __iter__(self) -> Iterator[memoryview]:
         frames = ZstdFrames() if self._kind in ("zstd", "zstdmt") else None
@@ -91,14 +92,14 @@ class Trimmed:
                 self.zeros = 0
                 yield piece[:kept]
             self.zeros += len(piece) - kept
-            del piece  # a view of the chunk, which must be free before the next one comes
+            del piece  # a view of the chunk, whose memory must be free before the next one comes
         yield from _zeros(self._own_zeros(frames))
 
     def _own_zeros(self, frames: ZstdFrames | None) -> int:
-        """How many of the zeros at the end the program gets.
+        """Gives the number of zeros at the end that belong to the stream; the program gets these.
 
         Raises:
-            Damaged: more than padding explains.
+            Damaged: there are more zeros than a record's padding has.
         """
         own = self.zeros
         if frames is not None:
@@ -106,12 +107,12 @@ class Trimmed:
         elif self._kind in ("bzip2", "pbzip2"):
             own = _bzip2_end(self._tail) - len(self._tail)
         elif self._kind == "xz":
-            own = 0  # a stream ends with YZ
+            own = 0  # an xz stream ends with the letters YZ
         elif self._kind in ("gzip", "pigz"):
             _check_count(self._name, self.zeros - _GZIP_OWN)
-            return self.zeros  # gzip passes them
+            return self.zeros  # gzip skips padding
         if not 0 <= own <= self.zeros:
-            return self.zeros  # no end where one must be: the program will say so
+            return self.zeros  # the stream has no end here: the program will report that
         _check_count(self._name, self.zeros - own)
         return own
 
@@ -123,7 +124,11 @@ def _zeros(count: int) -> Iterator[memoryview]:
 
 
 def _bzip2_end(tail: bytes) -> int:
-    """Where a stream ends whose last byte that is not zero is the last of tail; -1 if nowhere."""
+    """Gives the offset in tail, or behind it, where a bzip2 stream ends; -1 if there is no end.
+
+    Args:
+        tail: the stream's last bytes, up to the last one that is not zero.
+    """
     bits = int.from_bytes(tail + bytes(_BZIP2_OWN), "big")
     total = 8 * (len(tail) + _BZIP2_OWN)
     for start in range(total - 80, -1, -1):
@@ -133,17 +138,17 @@ def _bzip2_end(tail: bytes) -> int:
 
 
 class ZstdFrames:
-    """A walk over zstd's frames, which say their lengths, to where the last one ends (RFC 8878)."""
+    """Walk over zstd's frames, by the lengths that they state, to the last one's end (RFC 8878)."""
 
     def __init__(self) -> None:
-        self.end = 0  # of the last whole frame
+        self.end = 0  # offset behind the last whole frame
         self._position = 0
         self._wanted = bytearray()
         self._walk = self._frames()
         self._take, self._skip = next(self._walk)
 
     def pass_piece(self, piece: memoryview) -> None:
-        """Goes on over the next bytes of the stream."""
+        """Walks over the next bytes of the stream."""
         while len(piece):
             if self._skip:
                 passed = min(self._skip, len(piece))
@@ -158,7 +163,7 @@ class ZstdFrames:
                 self._take, self._skip = self._walk.send(taken)
 
     def _frames(self) -> Generator[tuple[int, int], bytes, None]:
-        """Yields how many bytes are skipped, and how many it is given then."""
+        """Yields (bytes to send in, bytes to skip before the next request)."""
         while True:
             magic = yield 4, 0
             if magic == _ZSTD_MAGIC:
@@ -170,7 +175,7 @@ class ZstdFrames:
                 break
             self.end = self._position
         while True:
-            yield 1 << 62, 0  # no frame any more: all else is let pass
+            yield 1 << 62, 0  # no frame follows: ignore everything else
 
     def _blocks(self) -> Generator[tuple[int, int], bytes, None]:
         flags = (yield 1, 0)[0]

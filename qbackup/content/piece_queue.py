@@ -1,4 +1,4 @@
-"""A file's decompressed stream: pieces of verified bytes, and gaps where bytes are lost."""
+"""Queue over a file's decompressed stream: verified bytes, and gaps where bytes are lost."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ CUT_OFF = "its data are cut off"
 
 
 class PieceQueue:
-    """A queue over the pieces of the stream, and over the gaps in it.
+    """Queue over the buffers of the stream, and over the gaps in it.
 
     Args:
-        pieces: of the stream.
-        on_seam: told of a seam when all before it was taken, and before anything behind it is;
-            gives what is lost there.
+        pieces: the stream.
+        on_seam: called with each boundary of volumes, after everything before it was taken and
+            before anything behind it is; gives what is lost there.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class PieceQueue:
 
     @property
     def lost(self) -> QBackupError | None:
-        """Why nothing can be read here; None if something can."""
+        """Error because of which nothing can be read here; None if something can."""
         return self._gap.error if self._gap is not None else self._broken
 
     def piece(self, size: int) -> memoryview:
-        """Some bytes, at most size; empty at the end of the stream. Raises where they are lost."""
+        """Gives some bytes, at most size; none at the end of the stream. Raises at a gap."""
         if not self._fill():
             return _EMPTY
         if self._gap is not None:
@@ -46,9 +46,10 @@ class PieceQueue:
         return taken
 
     def part(self, size: int) -> memoryview | Gap:
-        """As `piece`, or what is lost here, at most size bytes of it.
+        """Gives some bytes as `piece` does, or the gap here; of both at most size bytes.
 
-        Where the stream breaks off without saying how much is lost, all that is asked for is.
+        Where the stream ends in an error, the length of the loss is not known. Then everything that
+        was asked for counts as lost.
         """
         try:
             if not self._fill():
@@ -65,7 +66,7 @@ class PieceQueue:
         return taken
 
     def more(self) -> bool:
-        """Whether something is left, be it a gap that has an end."""
+        """Tells if bytes, or a gap of known length, are left."""
         try:
             return self._fill()
         except FILE_ERRORS as error:
@@ -73,7 +74,7 @@ class PieceQueue:
             return False
 
     def _fill(self) -> bool:
-        """Has something at hand, be it a gap; False at the end of the stream."""
+        """Gets the next bytes or the next gap; returns False at the end of the stream."""
         while not len(self._piece) and self._gap is None:
             if self._broken is not None:
                 raise self._broken
@@ -90,7 +91,7 @@ class PieceQueue:
         return True
 
     def take(self, size: int) -> bytes:
-        """Exactly size bytes, fewer only at the end of the stream."""
+        """Gives exactly size bytes, fewer only at the end of the stream."""
         taken = self.piece(size) if size else _EMPTY
         if len(taken) == size:
             return bytes(taken)

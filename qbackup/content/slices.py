@@ -1,4 +1,4 @@
-"""Plaintext of chunks in slices; each buffer is let go before the next chunk is asked for."""
+"""Slices of chunks' plaintext; each chunk's memory is free before the next one is asked for."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from qbackup.base.events import Event, Lost
 
 INPUT_SIZE = 32 * 1024
-OUTPUT_SIZE = 128 * 1024  # more are given back to the system each time, and faulted in again
+OUTPUT_SIZE = 128 * 1024  # malloc gives larger blocks back each time, and page faults cost time
 
 
 def _buffers(events: Iterable[Event]) -> Iterator[memoryview]:
-    """Hands on the chunks' plaintext, and lets each buffer go before the next one."""
+    """Yields the chunks' plaintext, and drops each buffer before it asks for the next one."""
     for event in events:
         if isinstance(event, Lost):
             error = event.error
@@ -19,7 +19,7 @@ def _buffers(events: Iterable[Event]) -> Iterator[memoryview]:
             try:
                 raise error
             finally:
-                del error  # no cycle through its own traceback, which would keep the chunk
+                del error  # else its traceback and this frame form a cycle that keeps the chunk
         buffer = event.buffer
         del event
         yield buffer
@@ -35,5 +35,5 @@ def slices(events: Iterable[Event], size: int) -> Iterator[memoryview]:
 
 
 def raw(events: Iterable[Event]) -> Iterator[memoryview]:
-    """Hands on plaintext that is not compressed."""
+    """Yields plaintext that is not compressed, in slices."""
     return slices(events, OUTPUT_SIZE)

@@ -1,8 +1,8 @@
-"""The binary stream that callers hold: verified plaintext, in order, as it is asked for.
+"""Binary stream of verified plaintext, in order, that callers of the library read.
 
-It is fed by an iterator of pieces that have been verified already. The iterator's end is
-the proof that nothing is missing; an exception from it is the news that something is, and
-it is raised again by every later read, so that no caller can mistake it for an end.
+The bytes come from an iterator of pieces that have been verified already. If the iterator ends,
+nothing is missing. If the iterator raises, something is missing or damaged; every later read raises
+the same exception again, so that no caller can mistake the error for the end.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ READ1_SIZE = 256 * 1024
 
 
 class VerifiedStream(io.BufferedIOBase):
-    """Verified plaintext. Not seekable; one thread at a time.
+    """Stream of verified plaintext. Not seekable; one thread at a time.
 
-    ``b""`` is returned only when the end has been proven, and then `complete` is true.
+    ``b""`` is returned only when the end has been verified, and then `complete` is true.
 
     Args:
-        pieces: verified bytes, ending when all is there, raising when it is not.
-        size: the whole length in bytes, asked for only after the first piece.
-        limit: what ``read()`` without a size may return at most, in bytes.
+        pieces: verified bytes; the iterator ends when all is there, and raises if not.
+        size: gives the whole length in bytes; called only after the first piece.
+        limit: most bytes that ``read()`` without a size may return.
     """
 
     def __init__(
@@ -46,23 +46,23 @@ class VerifiedStream(io.BufferedIOBase):
 
     @property
     def complete(self) -> bool:
-        """Whether the end was reached and proven."""
+        """True once the end was reached and verified."""
         return self._complete
 
     def readable(self) -> bool:
-        """True."""
+        """Returns True, as `io.IOBase` demands of a stream that can be read."""
         return True
 
     def tell(self) -> int:
-        """Bytes handed out so far."""
+        """Gives the number of bytes that were read so far."""
         self._check_open()
         return self._position
 
     def read(self, size: int | None = -1, /) -> bytes:
-        """Up to size bytes, fewer only at the end; all that is left without a size.
+        """Reads up to size bytes, fewer only at the end; without a size, all that is left.
 
         Raises:
-            Damaged: at the read that meets the damage, and at each one after it.
+            Damaged: at the read that meets the damage, and at each one after that.
             LimitExceeded: without a size, when more is left than `Limits.read_all`.
         """
         self._check_open()
@@ -78,19 +78,19 @@ class VerifiedStream(io.BufferedIOBase):
         return b"".join(parts)
 
     def read1(self, size: int = -1, /) -> bytes:
-        """Some bytes, at most size, without waiting for more than one piece."""
+        """Reads some bytes, at most size, without waiting for more than one piece."""
         self._check_open()
         if size == 0 or not self._fill():
             return b""
         return self._take(size if size > 0 else READ1_SIZE)
 
     def peek(self, size: int = 0, /) -> bytes:
-        """The bytes at hand, not consumed; makes reading lines fast."""
+        """Gives the bytes at hand without consuming them; makes reading lines fast."""
         self._check_open()
         return bytes(self._piece[:READ1_SIZE]) if self._fill() else b""
 
     def readinto(self, buffer: WriteableBuffer, /) -> int:
-        """As `read`, into buffer; returns the number of bytes."""
+        """Reads into buffer, fewer bytes than fit only at the end; returns their number."""
         self._check_open()
         view = memoryview(buffer).cast("B")
         done = 0
@@ -102,17 +102,17 @@ class VerifiedStream(io.BufferedIOBase):
         return done
 
     def readinto1(self, buffer: WriteableBuffer, /) -> int:
-        """As `read1`, into buffer."""
+        """Reads some bytes into buffer, as `read1` does; returns their number."""
         view = memoryview(buffer).cast("B")
         data = self.read1(len(view)) if len(view) else b""
         view[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
-        """Gives everything back. Never raises."""
+        """Frees the memory and closes the iterator. Never raises."""
         if not self.closed:
             self._piece = _EMPTY
-            self._error = None  # its traceback holds what was read
+            self._error = None  # its traceback keeps what was read in memory
             close_quietly(self._pieces)
         super().close()
 
@@ -121,7 +121,7 @@ class VerifiedStream(io.BufferedIOBase):
             raise ValueError("I/O operation on closed stream")
 
     def _fill(self) -> bool:
-        """Makes sure that a byte is at hand; False at the proven end."""
+        """Makes sure that a byte is at hand; returns False at the verified end."""
         while not len(self._piece):
             if self._error is not None:
                 raise self._error
@@ -164,7 +164,7 @@ class VerifiedStream(io.BufferedIOBase):
 
 
 def close_quietly(pieces: object) -> None:
-    """Closes a generator, also one that is running in another thread right now."""
+    """Closes a generator; one that is running in another thread right now is left alone."""
     close = getattr(pieces, "close", None)
     if close is not None:
         with contextlib.suppress(ValueError, RuntimeError):

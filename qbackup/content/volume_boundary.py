@@ -1,10 +1,10 @@
-"""Where one volume of a multi-volume archive ends and the next begins: whether the two fit.
+"""Boundaries between the volumes of a multi-volume archive: a check if the two volumes fit.
 
-GNU tar marks a cut within a member's data by a header of type ``M`` in front of what goes on. A
-cut within what stands before the data has no mark: a map of holes that goes on in the next volume,
-a long name. A mark can stand there all the same, where the data begin in tar's buffer of 10,240
-bytes; if the map filled that buffer to its last block, none of the member's later cuts is marked.
-(Each shape made with GNU tar 1.34.)
+GNU tar marks a cut within a member's data by a header of type ``M`` in front of the rest of the
+data. A cut within the headers that stand before the data (a map of holes that goes on in the next
+volume, a long name) has no mark. A mark can stand there all the same, where the data begin in
+tar's buffer of 10,240 bytes. If the map filled that buffer to its last block, none of the member's
+later cuts is marked. (Each case was made with GNU tar 1.34.)
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from qbackup.base.errors import Damaged
 from qbackup.base.events import Gap, VolumeBoundary
 from qbackup.storage.tar.reader import TarMember
 
-_NAME_SIZE = 100  # of a name in a tar header
+_NAME_SIZE = 100  # bytes that a name has in a tar header
 
 
 class BoundaryChecker:
-    """A checker of the seams of one archive, in their order."""
+    """Checker of one archive's boundaries, in their order."""
 
     def __init__(self) -> None:
         self._in_headers = False
-        self._cut = False  # within the headers of the last member
-        self._names: list[bytes] = []  # of the marks in them
-        self._marked: bool | None = True  # the cuts in its data; None: the first one will show
+        self._cut = False  # True if a cut fell within the last member's headers
+        self._names: list[bytes] = []  # names in the marks of such cuts
+        self._marked: bool | None = True  # cuts in its data have marks; None: the first one shows
 
     def begin_member(self) -> None:
-        """A member's first block was read, or another one that stands before its data."""
+        """Takes note that a block of a member's headers was read."""
         if self._in_headers:
             return
         self._in_headers = True
@@ -34,10 +34,13 @@ class BoundaryChecker:
         self._names = []
 
     def begin_data(self, member: TarMember | None) -> None:
-        """The member's headers were read to their end; None: that was the archive's end.
+        """Takes note that the member's headers were read to their end.
+
+        Args:
+            member: the member; None at the archive's end.
 
         Raises:
-            Damaged: a volume with a part of the headers is another member's.
+            Damaged: a volume that holds some of the headers belongs to another member.
         """
         self._in_headers = False
         sparse = member is not None and member.sparse is not None
@@ -46,19 +49,19 @@ class BoundaryChecker:
             raise _misplaced()
 
     def check(self, seam: VolumeBoundary, member: TarMember | None, left: int) -> Gap | None:
-        """A volume ended: if that was within a member, it must be what goes on in the next one.
+        """Checks a boundary: a member that was cut there must go on in the next volume.
 
         Args:
-            seam: how the next volume begins.
-            member: whose data are read; None between members and within headers.
+            seam: first fields of the next volume.
+            member: the member whose data are read; None between members and within headers.
             left: how many of its stored bytes are still to come.
 
         Returns:
-            What is lost between the two, where that has a length.
+            The bytes that are lost between the two volumes, where their number is known.
 
         Raises:
-            QBackupError: what was wrong with the volume that is lost between them.
-            Damaged: it is another volume than the one that belongs here.
+            QBackupError: error of the volume that is lost between them.
+            Damaged: the next volume is another one than the one that belongs here.
         """
         goes_on = bool(left) and _is_called(member, seam.name)
         if seam.error is not None:
@@ -85,7 +88,7 @@ class BoundaryChecker:
             self._names.append(seam.name)
 
     def _is_marked(self, seam: VolumeBoundary) -> bool:
-        """Tells whether this cut in a member's data must have a mark: all have one, or none."""
+        """Tells if this cut in a member's data must have a mark; all have one, or none."""
         if self._marked is None:
             self._marked = bool(seam.name)
         return self._marked
@@ -96,7 +99,7 @@ def _misplaced() -> Damaged:
 
 
 def _is_called(member: TarMember | None, name: bytes) -> bool:
-    """Tells whether a member has this name, of which no more than 100 bytes are known."""
+    """Tells if a member has this name, of which no more than 100 bytes are known."""
     if member is None:
         return False
     return member.name == name or (len(name) == _NAME_SIZE and member.name.startswith(name))

@@ -1,15 +1,15 @@
-"""The volumes of a multi-volume archive → the archive.
+"""Volumes of a multi-volume archive, joined to the archive.
 
-GNU tar's ``-M`` cuts an archive at whole blocks. A volume behind a cut begins with a header of
-type ``M`` if a member goes on in it, which says how many of its stored bytes are still to come;
-with the next member's header, or the end's zeros, where the cut fell between two. Without the
-``M`` headers the volumes are the archive. tar also writes one where the member that it names
-only begins in the volume. Of a sparse member it counts what is stored. (Tried with GNU tar 1.34.)
-Where the cut falls within what stands in front of a member's data,
-`qbackup.content.volume_boundary` says what is there.
+GNU tar's ``-M`` cuts an archive at whole blocks. If a member goes on in the next volume, that
+volume begins with a header of type ``M``, which states how many of the member's stored bytes are
+still to come. If the cut fell between two members, the volume begins with the next member's header,
+or with the zeros of the archive's end. The volumes without their ``M`` headers, one after another,
+are the archive. tar also writes an ``M`` header where the member that it names only begins in the
+volume. For a sparse member the number counts stored bytes. (Tried with GNU tar 1.34.)
+`qbackup.content.volume_boundary` describes cuts within the headers in front of a member's data.
 
-Each volume was compressed by itself, with what shows in its first bytes. What an ``M`` header says
-is handed on as a `VolumeBoundary`, as only the reader of the archive knows whether it fits.
+Each volume was compressed by itself; its first bytes show the filter. The fields of an ``M`` header
+are handed on as a `VolumeBoundary`, as only the reader of the archive can tell if they fit.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from qbackup.storage.tar.fields import BLOCK_SIZE, ZERO_BLOCK, check_block, pars
 def choose_volumes(
     from_header: str | None, override: str | None, limits: Limits
 ) -> DecompressPastGaps:
-    """How the files of a backup are put together.
+    """Gives the function that joins the volumes of a backup's files.
 
     Args:
-        from_header: the filter that the header names. It has to be one that is built in; which one
-            was used is told from each volume.
-        override: the filter that the user named; None: see above.
+        from_header: the filter that the header names, which must be built in. The filter that is
+            used is detected anew in each volume.
+        override: the filter that the user named, used for all volumes; None to detect it.
         limits: bounds the decompressor's memory.
 
     Raises: as `choose_filter`.
@@ -52,7 +52,7 @@ def choose_volumes(
                 continue
             filter_ = named or choose_filter(detect_filter(event.buffer), None, limits)
             volume = [event]
-            del event  # it holds the chunk, which must be free before the next one comes
+            del event  # holds the chunk, whose memory must be free before the next one comes
             size = yield from _volume(number, filter_, volume, lost, is_whole)
             is_whole = not size % RECORD_SIZE
             lost = None
@@ -65,13 +65,13 @@ def choose_volumes(
 def _volume(
     number: int, decompress: Decompress, volume: list[Data], lost: Lost | None, is_whole: bool
 ) -> Generator[Piece, None, int]:
-    """One volume's part of the archive, behind the seam and what is lost before it.
+    """Yields the boundary in front of a volume, and then the volume's bytes of the archive.
 
     Args:
-        number: of the volume, from 0.
+        number: number of the volume, from 0.
         decompress: its filter.
-        volume: its chunk, which is taken out.
-        lost: the chunks that are lost before it.
+        volume: list with its chunk; the chunk is removed from it, so that its memory gets free.
+        lost: the first of the chunks that are lost before it.
         is_whole: see `VolumeBoundary`.
 
     Returns:
@@ -98,16 +98,16 @@ def _volume(
 
 
 def _seam(front: bytes) -> VolumeBoundary:
-    """What a volume behind a cut begins with.
+    """Reads the boundary that a volume behind a cut begins with.
 
     Raises:
-        Damaged: it is shorter than a block.
+        Damaged: the volume is shorter than a block.
     """
     block = front[:BLOCK_SIZE]
     if not block or block == ZERO_BLOCK:
         return VolumeBoundary()
     if len(block) < BLOCK_SIZE:
-        raise _strange("it is too short")
+        raise _strange("too short")
     try:
         continuation = parse_continuation(block)
         if continuation is None:

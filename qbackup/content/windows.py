@@ -1,13 +1,13 @@
-"""How much memory a compressed stream asks its decoder for: told from the stream's first bytes.
+"""Memory that a compressed stream asks its decoder for, read from the stream's first bytes.
 
-For messages only. What bounds the memory is the decoder's own limit; this says which value of
-`Limits.decoder_memory` would let the stream through. Facts: RFC 8878, section 3.1.1.1 (zstd); the
+Used for messages only: they name the value of `Limits.decoder_memory` that would let the stream
+through. The decoder's own limit bounds the memory. Sources: RFC 8878, section 3.1.1.1 (zstd); the
 .xz file format 1.2.0, sections 3.1 and 5.3.1; the LZMA_Alone header of liblzma.
 """
 
 from __future__ import annotations
 
-HEAD_SIZE = 64  # bytes of a stream that are enough to tell
+HEAD_SIZE = 64  # first bytes of a stream that are enough to find the size
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _XZ_HEADER_SIZE = 12
 _LZMA2 = 0x21
@@ -15,16 +15,16 @@ _MIB = 1 << 20
 
 
 def decoder_memory(name: str, head: bytes) -> int | None:
-    """The least `Limits.decoder_memory` that a stream needs, in bytes; None if not known.
+    """Gives the least `Limits.decoder_memory` that a stream needs, in bytes; None if not known.
 
     Args:
-        name: of the filter.
+        name: name of the filter.
         head: the stream's first bytes, `HEAD_SIZE` or fewer.
     """
     try:
         if name.startswith("zstd"):
             window = _zstd_window(head)
-            # the decoder is told a power of two, the largest within the limit
+            # zstd's limit is a power of two: the largest one within `Limits.decoder_memory`
             return None if window is None else 1 << max(0, window - 1).bit_length()
         dictionary = _xz_dictionary(head) if name == "xz" else _lzma_dictionary(head)
     except IndexError:
@@ -33,7 +33,7 @@ def decoder_memory(name: str, head: bytes) -> int | None:
 
 
 def _zstd_window(head: bytes) -> int | None:
-    """Bytes of the frame's window; of a single segment the content's size."""
+    """Gives the size of the frame's window in bytes; for a single segment the content's size."""
     if head[:4] != _ZSTD_MAGIC:
         return None
     descriptor = head[4]
@@ -47,7 +47,7 @@ def _zstd_window(head: bytes) -> int | None:
 
 
 def _xz_dictionary(head: bytes) -> int | None:
-    """Bytes of the first block's dictionary, which its last filter, LZMA2, names."""
+    """Gives the dictionary's size in bytes, as the first block's LZMA2 filter states it."""
     block = head[_XZ_HEADER_SIZE:]
     flags, position = block[1], 2
     for bit in (0x40, 0x80):  # compressed and uncompressed size

@@ -1,4 +1,4 @@
-"""Restoring and verifying: what is asked for, where it goes, and what came of it.
+"""Restoring and verifying: the files that are asked for, their places, and the results.
 
-Verifying is restoring to nowhere: the same loop, with a writer that writes nothing.
+Verifying is the same loop as restoring, with a writer that writes nothing.
 """

@@ -1,4 +1,4 @@
-"""Single files out of a folder archive: each gets its name when the archive's end is proven."""
+"""Restore of single files of a folder archive; each gets its name once the end is verified."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from qbackup.content.inner import Entry, InnerArchive
 from qbackup.restore.plan import Target
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, Writer
 
-_TWICE = "it is in the folder archive twice, so nobody knows which one counts"
-_NOT_THERE = "it is not in the folder archive"
+_TWICE = "the folder archive has it twice, and nothing shows which one counts"
+_NOT_THERE = "not in the folder archive"
 _SAME_NAME = "another file that is asked for has the same name here"
 
 
@@ -24,9 +24,9 @@ class Outcome:
 
     Args:
         status: as in a report; ``exists`` where something is in the way.
-        error: in words; None if it is whole.
-        size: its length in bytes.
-        cause: error that has cost the file; None where `error` says all.
+        error: message; None if the file is whole.
+        size: length of the file in bytes.
+        cause: error that has cost the file; None where `error` has all there is to report.
     """
 
     status: str
@@ -36,11 +36,11 @@ class Outcome:
 
 
 class EntriesRestore:
-    """Writes the files that are asked for, while the archive goes by.
+    """Writer of the files that are asked for, while the archive is read once.
 
     Args:
-        writer: where they go.
-        targets: path in the archive → where the file goes.
+        writer: writes the files.
+        targets: path in the archive → target of the file.
     """
 
     def __init__(self, writer: Writer, targets: Mapping[str, Target]) -> None:
@@ -51,14 +51,14 @@ class EntriesRestore:
         self._names: set[str] = set()  # as the disk may see them
 
     def run(self, inner: InnerArchive, chunks: int) -> dict[str, Outcome]:
-        """Results of all files, by their paths in the archive.
+        """Reads the archive, writes the files, and gives results by the paths in the archive.
 
         Args:
             inner: the archive.
-            chunks: how many it came from.
+            chunks: number of chunks that the archive came from.
 
         Raises:
-            Damaged: the archive is not whole; nothing has got its name.
+            Damaged: the archive is not whole; no file has got its name.
         """
         with contextlib.ExitStack() as open_files:
             for entry in inner.entries():
@@ -80,7 +80,7 @@ class EntriesRestore:
             self._outcomes[path] = Outcome("missing", f"not restored: {error.reason}")
             return
         label = folded(target.label)
-        if label in self._names:  # its own `.part` is in use
+        if label in self._names:  # on this disk both files could have the same `.part`
             self._outcomes[path] = Outcome("missing", _SAME_NAME)
             return
         self._names.add(label)
@@ -107,7 +107,7 @@ def _committed(sink: FileSink, size: int, chunks: int) -> Outcome:
 
 
 def pending(writer: Writer, targets: Mapping[str, Target]) -> Iterator[str]:
-    """The paths of those for which the archive has to be read."""
+    """Yields the archive paths of targets for which the archive has to be read."""
     for path, target in targets.items():
         if not target.unsafe and writer.is_needed(target.qube, target.name):
             yield path

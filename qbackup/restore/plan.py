@@ -1,4 +1,4 @@
-"""What is asked for, and what must be there: names in, targets and missing files out."""
+"""Plan of a restore: from the names asked for to targets in the output folder and missing files."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ NO_FILES = "*"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A file that is asked for, and where it goes: ``QUBE/FILE``, both checked.
+    """File that is asked for, and its place: ``QUBE/FILE``, both names checked.
 
     Args:
-        qube: whose it is.
-        name: of the file.
-        unsafe: why it can't be created; None if it can.
-        entries: of a folder archive of which only some files are asked for: path in it → where
-            that one goes; empty where all of it is.
+        qube: name of the file's qube.
+        name: name of the file.
+        unsafe: reason why the file can't be created; None if it can.
+        entries: path in the archive → target, if only some files of a folder archive are asked
+            for; else empty.
     """
 
     qube: str
@@ -34,16 +34,16 @@ class Target:
 
     @property
     def label(self) -> str:
-        """For messages."""
+        """Name of the file in messages."""
         return f"{self.qube}/{self.name}"
 
 
 def _unsafe_target(qube: str, file: str) -> str | None:
-    """Why this must not be created as ``QUBE/FILE``; None if it may be.
+    """Gives the reason why this must not be created as ``QUBE/FILE``; None if it may be.
 
-    A name that is only in the way of a restore's own gets a stand-in, see `standins`.
+    Names that a restore needs for itself are no reason: they get a stand-in, see `standins`.
     """
-    file = without_dot(file)  # all that is in a folder
+    file = without_dot(file)  # empty for an archive of a qube's whole folder
     reason = unsafe_reason(qube) or (unsafe_reason(file) if file else None)
     if reason:
         return reason
@@ -51,13 +51,13 @@ def _unsafe_target(qube: str, file: str) -> str | None:
 
 
 class Plan:
-    """Which files of the archive are wanted.
+    """Choice of the archive's files that are restored.
 
     Args:
-        table: whose file is whose.
+        table: gives the qube of each file.
         names: ``QUBE`` or ``QUBE/FILE``; none means all.
-        paths: the files of the archive where they are known, None on a pipe.
-        is_folder: whether the file of this path is a folder archive.
+        paths: paths of the archive's files where they are known, None on a pipe.
+        is_folder: tells if the file of this path is a folder archive.
 
     Raises:
         NotInBackup: a name that is neither in the metadata nor in the archive.
@@ -96,7 +96,7 @@ class Plan:
         return not self._names or qube in self._names or f"{qube}/{file}" in self._names
 
     def target(self, path: str) -> Target | None:
-        """Where this file of the archive goes; None if nothing of it is asked for."""
+        """Gives the target of this file of the archive; None if nothing of it is asked for."""
         owner = self._table.owner(path)
         if owner is None:
             return None
@@ -106,7 +106,7 @@ class Plan:
         return Target(*owner, None, entries) if entries and self._is_folder(path) else None
 
     def _entries(self, qube: str, folder: str) -> dict[str, Target]:
-        """Names that are asked for of the files in a folder archive."""
+        """Gives the files in a folder archive that are asked for by name, with their targets."""
         found = {}
         for name in self._names:
             owner, _, file = name.partition("/")
@@ -118,7 +118,7 @@ class Plan:
         return found
 
     def _folder_of(self, qube: str, file: str) -> str | None:
-        """The folder archive that a file of a qube may be in; None if there is none."""
+        """Gives the folder archive that may hold a file of a qube; None if there is none."""
         for folder in archives_above(file):
             path = self._table.path_of(qube, folder)
             is_there = (qube, folder) in (self._owners or ())
@@ -127,13 +127,14 @@ class Plan:
         return None
 
     def is_known(self, path: str) -> bool:
-        """Whether this file of the archive is some qube's, or the metadata."""
+        """Tells if this file of the archive belongs to a qube, or is the metadata."""
         return path == METADATA_PATH or self._table.owner(path) is not None
 
     def holds(self, path: str) -> bool:
-        """Whether a disk may take the path for that of a file of the archive, or of its folder.
+        """Tells if a file system may take the path for that of an archive's file or of its folder.
 
-        Only for names that hold `DAMAGED_SUFFIX`; from a pipe, where nobody knows, for none.
+        Only paths that contain `DAMAGED_SUFFIX` are looked for. False for all paths from a pipe,
+        where the archive's files are not known in advance.
         """
         if self._damaged_names is None:
             self._damaged_names = set()
@@ -145,19 +146,19 @@ class Plan:
         return folded(path) in self._damaged_names
 
     def wants_whole(self, qube: str) -> bool:
-        """Whether all of a qube is asked for."""
+        """Tells if all of a qube is asked for."""
         return not self._names or qube in self._names
 
     def estimated_size(self) -> int:
-        """Disk use of the qubes that are asked for as a whole, as the backup estimates it."""
+        """Sums the backup's estimates of disk use, for the qubes that are asked for as a whole."""
         return sum(r.size or 0 for r in self._table.records if self.wants_whole(r.name))
 
     def requires(self, target: Target) -> bool:
-        """Says whether ``qubes.xml`` requires this file."""
+        """Tells if ``qubes.xml`` requires this file."""
         return (target.qube, target.name) in self._required
 
     def missing(self, seen: set[tuple[str, str]]) -> list[FileResult]:
-        """What should be there and was not seen: images, whole qubes, files asked by name."""
+        """Gives results for images, whole qubes, and files asked for by name that are missing."""
         wanted = {pair for pair in self._required if self._wants(*pair)}
         wanted |= {(q, f) for q, s, f in (n.partition("/") for n in self._names) if s}
         with_files = {qube for qube, _ in seen | wanted}
@@ -172,7 +173,7 @@ class Plan:
                 status="missing",
                 error="none of its files is in the archive"
                 if file == NO_FILES
-                else "it is not in the archive",
+                else "not in the archive",
             )
             for qube, file in sorted(wanted - seen)
         ]

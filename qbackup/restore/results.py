@@ -11,8 +11,8 @@ from qbackup.base.report import FileResult, Status
 def status_of(error: QBackupError) -> Status:
     """Gives the status of a file that an error costs.
 
-    Where memory is short, a limit is met, or a partition can't be read, nothing is known to be
-    wrong with the file.
+    Where memory is short, a limit is met, or a partition can't be read, the file itself may be
+    without fault, so its status is not ``damaged``.
     """
     if isinstance(error, NotEnoughMemory | PartitionUnreadable):
         return "missing"
@@ -20,12 +20,12 @@ def status_of(error: QBackupError) -> Status:
 
 
 def failed(result: FileResult, error: QBackupError, *, reason: str | None = None) -> FileResult:
-    """Gives the same file with what an error has cost.
+    """Gives a file's result after an error.
 
     Args:
-        result: of the file until then.
-        error: that ended it.
-        reason: the error in other words.
+        result: result of the file until then.
+        error: the error that ended reading.
+        reason: message instead of the error's own.
     """
     is_limit = isinstance(error, LimitExceeded)
     return replace(

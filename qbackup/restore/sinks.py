@@ -1,6 +1,7 @@
-"""Where restored content goes, as the restore sees it: files, trees, and nowhere.
+"""Protocols of the objects that take restored content: files, trees, and a writer of both.
 
-What really writes is `qbackup.restore.output.writer`; `NowhereWriter` is how a backup is verified.
+`qbackup.restore.output.writer` writes to the disk. `NowhereWriter` writes nothing and serves to
+verify a backup.
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from typing import Protocol
 
 
 class AlreadyExists(Exception):
-    """Something of this name is there already. Inside this package only."""
+    """Something of this name is there already. Used inside this package only."""
 
 
 class CannotWrite(Exception):
-    """This one file can't be made here: its name or size does not fit. Inside only."""
+    """File that can't be made here, as its name or size does not fit. Used inside only."""
 
 
 class NameRefused(CannotWrite):
-    """A name that can't be made in its folder, where others can. Inside this package only.
+    """Name that can't be made in its folder, where other names can. Used inside this package only.
 
     Attributes:
-        taken_by: how the folder lists what has the name already; None if nothing has.
+        taken_by: name, in the folder's list, of the entry that has the name already; None if none
+            has.
     """
 
     def __init__(self, reason: str, *, taken_by: str | None = None) -> None:
@@ -32,20 +34,20 @@ class NameRefused(CannotWrite):
 
 
 class NoLinks(CannotWrite):
-    """A link of this kind, or with this text, can't be made here. Inside this package only."""
+    """Link that can't be made here, as its kind or text is refused. Used inside only."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExistingFile:
-    """What is known of something that is in the way.
+    """Facts about something that stands under a file's name already.
 
     Args:
         is_known: an earlier run has restored a file of this backup under this name.
-        is_whole: and what is there was read again and is that file.
+        is_whole: the file was read again now, and is that restored file.
         size: its length in bytes.
-        chunks: how many it came from.
-        refused: (path, reason) of what in a folder was not made.
-        notes: what in a folder was left out or changed on purpose.
+        chunks: number of chunks that the file came from.
+        refused: (path, reason) of a folder's entries that were not made.
+        notes: sentences on a folder's entries that were left out or changed on purpose.
     """
 
     is_known: bool = False
@@ -57,23 +59,23 @@ class ExistingFile:
 
 
 class FileSink(Protocol):
-    """A file under way."""
+    """File that is being written."""
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Puts verified data at its place."""
+        """Writes verified data at an offset."""
         ...
 
     def commit(self, size: int, chunks: int = 0) -> None:
-        """It is whole: gives it its length and its final name.
+        """Gives a whole file its length and its final name.
 
         Args:
             size: its length in bytes.
-            chunks: how many it came from, for who keeps books.
+            chunks: number of chunks that the file came from, for the journal.
         """
         ...
 
     def keep(self, size: int) -> str | None:
-        """It is not whole: gives it its length and a name such as ``NAME.damaged``.
+        """Gives a damaged file its length and a name such as ``NAME.damaged``.
 
         Returns:
             That name; None where nothing is written.
@@ -85,7 +87,7 @@ class FileSink(Protocol):
 
 
 class TreeSink(Protocol):
-    """A folder archive under way. Paths are relative to the folder, ``.`` is itself."""
+    """Folder that is being written. Paths are relative to the folder; ``.`` is the folder."""
 
     @property
     def keeps_modes(self) -> bool:
@@ -96,14 +98,14 @@ class TreeSink(Protocol):
         """Makes a new folder in one that is there.
 
         Raises:
-            NameRefused: another name is needed. The same for the other things that are made.
+            NameRefused: another name is needed. `file`, `copy` and the links raise this too.
         """
         ...
 
     def file(
         self, path: str, size: int, mode: int, mtime_ns: int
     ) -> contextlib.AbstractContextManager[FileSink]:
-        """Makes a file; its commit gives it mode and time."""
+        """Makes a file, which gets mode and time when committed."""
         ...
 
     def hard_link(self, path: str, target: str) -> None:
@@ -115,11 +117,11 @@ class TreeSink(Protocol):
         ...
 
     def copy(self, path: str, source: str) -> int:
-        """Copies a file made before, as it stands there; returns its length in bytes."""
+        """Copies a file made before from the disk; returns its length in bytes."""
         ...
 
     def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
-        """Makes a symbolic link, its text as it is.
+        """Makes a symbolic link with unchanged text.
 
         Raises:
             NoLinks: only a file can hold its text here.
@@ -127,7 +129,7 @@ class TreeSink(Protocol):
         ...
 
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
-        """Nothing will be made in it any more: gives it mode and time."""
+        """Gives a folder mode and time, after all in the folder was made."""
         ...
 
     def commit(
@@ -137,66 +139,66 @@ class TreeSink(Protocol):
         refused: Sequence[tuple[str, str]] = (),
         notes: Sequence[str] = (),
     ) -> None:
-        """It is whole: gives the folder its final name.
+        """Gives a whole folder its final name.
 
         Args:
-            size: of all its files, in bytes.
-            chunks: how many it came from.
-            refused: (path, reason) of what was not made.
-            notes: what was left out or changed on purpose.
+            size: size of all its files, in bytes.
+            chunks: number of chunks that the folder came from.
+            refused: (path, reason) of entries that were not made.
+            notes: sentences on entries that were left out or changed on purpose.
         """
         ...
 
     def keep(self) -> str | None:
-        """Not all of it is there: as `FileSink.keep`."""
+        """Gives an incomplete folder a name such as ``NAME.damaged``, as `FileSink.keep` does."""
         ...
 
 
 class Writer(Protocol):
-    """A place for restored files: a folder, or nowhere."""
+    """Writer of restored files, to a folder or to nowhere."""
 
     goes_past_damage: bool
-    """Whether a file is gone through to its end when part of it is lost."""
+    """True if a file is read to its end although some of its bytes are lost."""
     keeps_damaged: bool
-    """Whether what is left of it then gets a name."""
+    """True if the rest of such a file then gets a name."""
 
     def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
-        """A file of a qube; ``""`` as qube for one in the output folder itself.
+        """Makes a file of a qube; ``""`` as qube for one in the output folder itself.
 
         Raises:
-            InTheWay: it is there already.
+            AlreadyExists: something of this name is there already.
         """
         ...
 
     def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
-        """A folder of a qube. Raises as `image`."""
+        """Makes a folder of a qube. Raises the same errors as `image`."""
         ...
 
     def has_room(self, qube: str, name: str) -> bool:
-        """Whether it is worth reading the file: nothing of its name is in the way yet."""
+        """Tells if the file would be written, as far as a look at its name shows."""
         ...
 
     def is_needed(self, qube: str, name: str) -> bool:
-        """Whether the file has to be read. What would be replaced is looked at before."""
+        """Tells if the file has to be read; compares a file that would be replaced first."""
         ...
 
     def found(self, qube: str, name: str) -> ExistingFile:
-        """What is known of what is in the way; its content is read again."""
+        """Reads the file in the way again, and gives the facts about that file."""
         ...
 
     def holds(self, name: str, data: bytes) -> bool:
-        """Whether the output folder has a file of exactly this content.
+        """Tells if the output folder has a file of exactly this content.
 
-        What a run that was killed has left beside it is then removed.
+        If so, leftovers of a killed run beside that file are removed.
         """
         ...
 
     def free_space(self) -> int | None:
-        """Bytes that can be written; None where that means nothing."""
+        """Gives the number of bytes that can be written; None where nothing is written."""
         ...
 
     def restored_as(self, qube: str, name: str) -> str | None:
-        """The path in the output folder of a file that has another one than QUBE/NAME there."""
+        """Gives the file's path in the output folder; None if that is QUBE/NAME."""
         ...
 
     @property
@@ -206,7 +208,7 @@ class Writer(Protocol):
 
 
 class _NullSink:
-    """A file or a tree that is not written. What is verified was verified before."""
+    """File or tree that is not written. All content was verified before it came here."""
 
     keeps_modes = True
 
@@ -234,44 +236,44 @@ class _NullSink:
 
 
 class NowhereWriter:
-    """Verifying: everything but the writing. All that is damaged is found."""
+    """Writer that writes nothing, to verify a backup and find all damage."""
 
     goes_past_damage = True
     keeps_damaged = False
 
     def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
-        """See `Writer`."""
+        """Gives a sink that writes nothing."""
         return contextlib.nullcontext(_NullSink())
 
     def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
-        """See `Writer`."""
+        """Gives a sink that writes nothing."""
         return contextlib.nullcontext(_NullSink())
 
     def has_room(self, qube: str, name: str) -> bool:
-        """See `Writer`."""
+        """Returns True, as nothing is in the way."""
         return True
 
     def is_needed(self, qube: str, name: str) -> bool:
-        """See `Writer`."""
+        """Returns True, as every file is verified."""
         return True
 
     def found(self, qube: str, name: str) -> ExistingFile:
-        """See `Writer`."""
+        """Returns that nothing is known."""
         return ExistingFile()
 
     def holds(self, name: str, data: bytes) -> bool:
-        """See `Writer`."""
+        """Returns False, as there is no output folder."""
         return False
 
     def free_space(self) -> int | None:
-        """See `Writer`."""
+        """Returns None, as nothing is written."""
         return None
 
     def restored_as(self, qube: str, name: str) -> str | None:
-        """See `Writer`."""
+        """Returns None, as nothing is written."""
         return None
 
     @property
     def warnings(self) -> Sequence[str]:
-        """See `Writer`."""
+        """Empty, as nothing is written."""
         return ()

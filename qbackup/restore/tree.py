@@ -1,15 +1,14 @@
-"""A folder archive, entry by entry: what is made, what is left out, and in which order.
+"""Restore of a folder archive, entry by entry: order of the entries, and rules for each kind.
 
-Symbolic links are made last, so that no entry can ever be reached through one; modes and
-times of folders after that, from the leaves up, so that a folder of mode 0500 can still be
-filled. A hard link may only lead to a file, or a symbolic link, that this very archive has
-made. A second entry of one name and entries below what is no folder are refused, and each
-refusal is a result of its own: the tree is not all there. All of this is decided here and not
-left to the writer, so that verifying says what restoring would.
+Symbolic links are made last, so that no entry can be reached through one. Modes and times of
+folders follow, from the leaves up, so that a folder of mode 0500 can still be filled. A hard link
+may only lead to a file or symbolic link that this very archive has made. A second entry of one
+name is refused, and so are entries below anything but a folder; each refusal is reported, as the
+tree is incomplete. These rules are not in the writer, so that verifying reports the same results.
 
-Devices, pipes and sockets hold no data and are never made. They are noted, and nothing is lost.
-The same is done for what a file system can't hold in its own form but in another one: a name that
-is refused gets a stand-in, a hard link becomes a copy, a symbolic link a file with its text.
+Devices, pipes and sockets hold no data and are never made; a note names each. Where a file system
+can't hold an entry in its own form, the entry gets another form and a note: a refused name gets a
+stand-in, a hard link becomes a copy, a symbolic link becomes a file with its text.
 """
 
 from __future__ import annotations
@@ -37,14 +36,14 @@ T = TypeVar("T")
 
 @dataclass
 class TreeRestore:
-    """One folder archive under way.
+    """Restore of one folder archive.
 
     Attributes:
         size: bytes of all its files, holes included.
-        notes: what was changed on purpose, in words.
-        refused: (path, reason) of what was not made.
-        past_damage: a file whose content is lost is noted, and the next ones are made.
-        lost: (path, what was wrong) of such files.
+        notes: sentences on changes that were made on purpose.
+        refused: (path, reason) of entries that were not made.
+        past_damage: go on with the next file where a file's content is lost.
+        lost: (path, error) of such files.
     """
 
     sink: TreeSink
@@ -54,12 +53,12 @@ class TreeRestore:
     notes: list[str] = field(default_factory=list)
     refused: list[tuple[str, str]] = field(default_factory=list)
     lost: list[tuple[str, QBackupError]] = field(default_factory=list)
-    _names: dict[int, bool | None] = field(default_factory=dict)  # True: a file, made; None: noted
+    _names: dict[int, bool | None] = field(default_factory=dict)  # True: file made; None: noted
     _parents: set[int] = field(default_factory=set)
     _links: dict[str, tuple[str, int]] = field(default_factory=dict)
     _link_names: dict[str, str] = field(default_factory=dict)
     _folders: dict[str, tuple[int, int]] = field(default_factory=dict)
-    _stand_ins: dict[int, int] = field(default_factory=dict)  # entry → which of `stand_ins`
+    _stand_ins: dict[int, int] = field(default_factory=dict)  # entry → index in `stand_ins`
     _stand_in_paths: set[int] = field(default_factory=set)
     _deferred: int = 0
     _unnamed: int = 0
@@ -67,10 +66,11 @@ class TreeRestore:
     _copied: int = 0
 
     def add(self, entry: TreeEntry) -> None:
-        """Makes one entry, or notes it for later.
+        """Makes one entry, or keeps it for `finish`.
 
         Raises:
-            Damaged: a name that leads out of the folder, or more than can be kept in mind.
+            Damaged: the name leads out of the folder.
+            LimitExceeded: the name is too deep, or too much has to be kept for `finish`.
         """
         self._check_path(entry)
         clash = self._clash(entry)
@@ -89,22 +89,18 @@ class TreeRestore:
             self._lose(entry.path, error)
 
     def finish(self, chunks: int = 0) -> None:
-        """What has to come last, then the commit.
-
-        Args:
-            chunks: how many the folder came from.
-        """
+        """Makes links, sets folders' modes and times, and commits a tree of `chunks` chunks."""
         self._make_last()
         self.sink.commit(self.size, chunks, self.refused, self.notes)
 
     def keep(self) -> str | None:
-        """As `finish`, for a folder that is not all there; see `TreeSink.keep`."""
+        """Finishes a folder that is not complete; see `TreeSink.keep`."""
         self._make_last()
         return self.sink.keep()
 
     @property
     def has_files(self) -> bool:
-        """Whether a whole file was made."""
+        """True if a whole file was made."""
         return any(self._names.values())
 
     def _make_last(self) -> None:
@@ -129,7 +125,7 @@ class TreeRestore:
     def _check_path(self, entry: TreeEntry) -> None:
         if entry.path == ".":
             if entry.kind != "folder":
-                raise Damaged(f"it is a {entry.kind}, not a folder")
+                raise Damaged(f"this is a {entry.kind}, not a folder")
             return
         reason = unsafe_reason(entry.path, any_byte=True)
         if reason:
@@ -141,14 +137,14 @@ class TreeRestore:
             )
 
     def _clash(self, entry: TreeEntry) -> str | None:
-        """Why this entry can't stand beside the earlier ones; if it can, its name is taken."""
+        """Gives the reason why an earlier entry excludes this one; if none, takes the name."""
         name = hash(encode(entry.path))
         if name in self._names or (entry.kind != "folder" and name in self._parents):
             return "a second entry of this name"
         above = entry.path.rpartition("/")[0]
         while above and (parent := hash(encode(above))) not in self._parents:
             if parent in self._names:
-                return "it is below something that is no folder"
+                return "below something that is no folder"
             above = above.rpartition("/")[0]
         if entry.kind != "folder":
             self._names[name] = None if entry.kind in _SPECIAL else False
@@ -218,7 +214,7 @@ class TreeRestore:
             self._refuse(entry.path, "a hard link to something that is not in this folder")
 
     def _second_name(self, path: str, target: str) -> None:
-        """A hard link to what was made already, or a copy where there are none."""
+        """Makes a hard link to a file made before, or a copy where links can't be made."""
         source = self._there(target)
         try:
             self._place(path, lambda there: self.sink.hard_link(there, source))
@@ -227,7 +223,7 @@ class TreeRestore:
             self._copied += 1
 
     def _make_link(self, path: str, more_names: list[str]) -> None:
-        """A symbolic link, and its other names as hard links."""
+        """Makes a symbolic link, and its other names as hard links."""
         is_link = self._make_link_or_file(path, *self._links[path])
         first = self._there(path)
         for name in more_names:
@@ -246,7 +242,7 @@ class TreeRestore:
         self._place(path, lambda there: self.sink.hard_link(there, first))
 
     def _make_link_or_file(self, path: str, target: str, mtime_ns: int) -> bool:
-        """Makes a symbolic link, or a file that holds its text; returns whether a link was made."""
+        """Makes a symbolic link, or a file that holds its text; returns True if a link was made."""
         try:
             try:
                 self._place(path, lambda there: self.sink.symbolic_link(there, target, mtime_ns))
@@ -263,7 +259,7 @@ class TreeRestore:
         return True
 
     def _write_link(self, path: str, text: bytes, mtime_ns: int) -> None:
-        """Writes what a symbolic link says as the content of a file."""
+        """Writes a symbolic link's text as the content of a file."""
         with contextlib.ExitStack() as stack:
             file = self._place(
                 path,
@@ -275,14 +271,11 @@ class TreeRestore:
             file.commit(len(text))
         self.size += len(text)
 
-    # Where things are, if not under their own names
-
     def _place(self, path: str, make: Callable[[str], T]) -> T:
-        """Makes an entry under its name, or under a stand-in where that can't be had.
+        """Makes an entry under its name, or under a stand-in where the name is refused.
 
         Raises:
-            CannotWrite: neither can be had; or somebody else has put something there, as what
-                this very archive holds comes under one name each.
+            CannotWrite: all names are refused, or something not of this archive has the name.
         """
         there = self._there(path)
         try:
@@ -310,7 +303,7 @@ class TreeRestore:
         raise refused
 
     def _is_own(self, path: str, sibling: str) -> bool:
-        """Tells whether something in the folder of an entry is another entry of this archive."""
+        """Tells if something in the folder of an entry is another entry of this archive."""
         above, slash, _ = path.rpartition("/")
         if hash(encode(f"{self._there(above)}{slash}{sibling}")) in self._stand_in_paths:
             return True
@@ -319,7 +312,7 @@ class TreeRestore:
         return other != path and (name in self._names or name in self._parents)
 
     def _there(self, path: str) -> str:
-        """The path that an entry has where it is made."""
+        """Gives the path of an entry in the output folder, with stand-ins."""
         if not self._stand_ins or path in ("", "."):
             return path
         components, at = path.split("/"), 0
@@ -334,7 +327,7 @@ class TreeRestore:
     def _keep_in_mind(self, text: str) -> None:
         self._deferred += len(text) + 64
         if self._deferred > self.limits.tree_deferred:
-            raise LimitExceeded("it has too many folders and links", limit="tree_deferred")
+            raise LimitExceeded("too many folders and links", limit="tree_deferred")
 
     def _lose(self, path: str, error: QBackupError) -> None:
         if len(self.lost) < _REFUSED_LIMIT:

@@ -1,4 +1,4 @@
-"""An entry of a folder archive or of an image, as a tree is restored from."""
+"""Protocol of a tree's entries: those of a folder archive, and those of an image."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from qbackup.base.events import Extent
 
 
 class TreeEntry(Protocol):
-    """An entry: `qbackup.content.inner.Entry`, or a file of an image."""
+    """Entry of a tree: `qbackup.content.inner.Entry`, or a file of an image."""
 
     @property
     def path(self) -> str:
@@ -38,9 +38,9 @@ class TreeEntry(Protocol):
 
     @property
     def target(self) -> str:
-        """A link's text or path; empty for others."""
+        """Text of a symbolic link, or path of a hard link; empty for others."""
         ...
 
     def extents(self) -> Iterator[Extent]:
-        """Hands on data and holes, in order."""
+        """Yields data and holes, in order."""
         ...

@@ -189,7 +189,7 @@ class TestOtherContent:
     )
     def test_what_is_no_regular_file_is_damage(self, kind: bytes, word: str) -> None:
         data = archive(header(BNAME, kind=kind, link=b"/etc/shadow"))
-        with pytest.raises(Damaged, match=f"it is a {word}"):
+        with pytest.raises(Damaged, match=f"this is a {word}"):
             whole(data)
 
     def test_where_a_symbolic_link_leads_is_said(self) -> None:

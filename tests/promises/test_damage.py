@@ -393,7 +393,7 @@ class TestMissing:
         gone = [*kit.chunks("vm2/private.img"), *kit.chunks("vm2/notes.txt")]
         report = restore(drop(kit.members, *gone))
         assert not report.ok
-        assert errors(report) == {"vault/private.img": "it is not in the archive"}
+        assert errors(report) == {"vault/private.img": "not in the archive"}
         left = {path: x for path, x in kit.whole().items() if not path.startswith("vault/")}
         assert snapshot(tmp_path / "out") == left
 

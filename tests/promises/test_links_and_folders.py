@@ -298,8 +298,8 @@ class TestFolders:
         beside = forged_archive("vm1/stuf", typeflag=b"5")
         outside = forged_archive("vm1/stuff", typeflag=b"5")[:512] + forged_archive("../x", b"x")
         for archive, reason in (
-            (below, "it holds another file"),
-            (beside, "it holds another file"),
+            (below, "the inner archive holds another file"),
+            (beside, "the inner archive holds another file"),
             (outside, "outside of its folder"),
         ):
             report = restore(_stored_as(backup, "stuff", archive, tmp_path), tmp_path / "out")

@@ -1,8 +1,8 @@
-"""Which backup's chunks a file holds: backup ids, tried on chunks all over it.
+"""Identification of the backups whose chunks a file holds: tries backup ids on chunks all over it.
 
 A chunk's key depends on the backup's id, so its head (bytes 64 to 95) fits no key but that of
 this passphrase, this id and this chunk's name. A file may hold chunks of several backups with one
-passphrase: what a drive held before, or what somebody planted.
+passphrase: earlier content of a drive, or chunks that somebody planted.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.chunk import StoredChunk
 
-_FRONT = 5  # witnesses that decide between two proven ids
+_FRONT = 5  # number of first matching chunks that decide between two ids
 
 
 @dataclass(frozen=True)
 class IdProofs:
-    """What ids were proven.
+    """Ids that chunks have confirmed.
 
     Args:
-        by: id → the chunks that it fits, in the archive's order; no id without one.
-        in_front: the id that most of the first proven chunks have; of two the earlier one.
+        by: id → the chunks that it fits, in the archive's order; no id without a chunk.
+        in_front: the id of most of the first matching chunks; if equal, the one that came first.
     """
 
     by: Mapping[str, Sequence[StoredChunk]] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class IdProofs:
 
 
 def fits(format_: UnlockedFormat, chunk: StoredChunk, pipeline: Pipeline) -> bool:
-    """Tells whether a chunk's head was made with this passphrase, backup id and name."""
+    """Tells if a chunk's head was made with this passphrase, backup id and name."""
     try:
         return pipeline.fits(format_, chunk)
     except FILE_ERRORS:
@@ -44,12 +44,12 @@ def identify(
     witnesses: Iterable[StoredChunk],
     pipeline: Pipeline,
 ) -> IdProofs:
-    """Tries ids on chunks; a single one until a chunk proves it, several on all of them.
+    """Tries ids on chunks: a single id until a chunk confirms it, several ids on all chunks.
 
     Args:
-        formats: id → how to open a chunk if it is the right one.
-        witnesses: in the archive's order.
-        pipeline: derives the keys, one for each id and chunk at most.
+        formats: id → format that opens the chunks of that id.
+        witnesses: the chunks, in the archive's order.
+        pipeline: derives the keys, at most one for each id and chunk.
     """
     order = list(formats)
     by: dict[str, list[StoredChunk]] = {}
@@ -63,6 +63,6 @@ def identify(
         if len(formats) == 1:
             break
         order.remove(id_)
-        order.insert(0, id_)  # the next one is most likely of the same backup
+        order.insert(0, id_)  # the next chunk is most likely of the same backup
     front = proven[:_FRONT]
     return IdProofs(by, max(front, key=front.count) if front else None)

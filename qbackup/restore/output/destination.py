@@ -1,8 +1,8 @@
-"""Where a file or folder under way goes: its final name, or one for what is left of it.
+"""Destination of a file or folder that is being written: its final name, or a name when damaged.
 
-What is left of a damaged file is good data that may not come a second time, from a drive that is
-dying say. So it never replaces anything, nothing replaces it, and it takes no name that a file of
-the backup has: ``NAME.damaged``, else ``NAME.damaged.2`` and so on.
+A damaged file holds good data that may not come a second time, for example from a dying drive. So
+it never replaces anything, nothing replaces it, and it takes no name that a file of the backup has:
+``NAME.damaged``, else ``NAME.damaged.2`` and so on.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from qbackup.restore.output.rehash import same_content
 from qbackup.restore.output.standins import PART_SUFFIX
 from qbackup.restore.sinks import AlreadyExists, CannotWrite
 
-REMAINS_LIMIT = 99  # of one file
+REMAINS_LIMIT = 99  # damaged copies of one file
 _NOT_OURS = (
-    "it, or its folder, was moved, replaced or removed in the output folder while it was written"
+    "this name, or its folder, was moved, replaced or removed in the output folder during writing"
 )
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where a file or a folder under way goes.
+    """Destination of a file or folder that is being written.
 
     Args:
         root: descriptor of the output folder.
-        parents: names of the folders on the way from there.
+        parents: names of the folders from there to the file.
         folder: descriptor of the last of them.
-        name: in it.
-        overwrite: replace what is there under that name.
-        is_taken: whether a file of the backup has a name in this folder.
+        name: name in that folder.
+        overwrite: replace an existing file or folder of that name.
+        is_taken: tells if a file of the backup has a name in this folder.
     """
 
     root: int
@@ -45,25 +45,28 @@ class Destination:
     is_taken: Callable[[str], bool]
 
     def take(self, written: int) -> None:
-        """``NAME.part`` becomes ``NAME``.
+        """Renames ``NAME.part`` to ``NAME``.
 
         Args:
-            written: descriptor of what was written.
+            written: descriptor of the written file or folder.
 
         Raises:
-            CannotWrite: that is not what stands there.
+            CannotWrite: ``NAME.part`` is another file or folder than the written one.
         """
         self._check(written)
         put_in_place(self.folder, self.name, self.overwrite)
 
     def take_damaged(self, written: int) -> str:
-        """``NAME.part`` gets a name for what is left of a file; the same once is enough.
+        """Renames ``NAME.part`` to the first free damaged name; returns that name.
+
+        If one of these names has the same content already, ``NAME.part`` is removed instead.
 
         Args:
-            written: descriptor of what was written.
+            written: descriptor of the written file or folder.
 
         Raises:
-            CannotWrite: all such names are taken, or that is not what stands there.
+            CannotWrite: all such names are taken, or ``NAME.part`` is another file or folder than
+                the written one.
         """
         self._check(written)
         for name in self._names():
@@ -74,10 +77,10 @@ class Destination:
                 continue
             try:
                 put_in_place(self.folder, self.name, False, final_name=name)
-            except AlreadyExists:  # it came just now
+            except AlreadyExists:  # another program has just made this name
                 continue
             return name
-        raise CannotWrite(f"there are {REMAINS_LIMIT} of it already")
+        raise CannotWrite(f"there are {REMAINS_LIMIT} damaged copies already")
 
     def _names(self) -> Iterator[str]:
         first = self.name + DAMAGED_SUFFIX
@@ -88,9 +91,11 @@ class Destination:
         return same_content(self.folder, self.name + PART_SUFFIX, name)
 
     def _check(self, written: int) -> None:
-        """Whoever can write here can do so at any time; what is seen is never called whole.
+        """Checks that ``NAME.part`` is the file that was written, and that its folder is in place.
 
-        Before the rename, as some file systems number their files by name.
+        Another user with access to the folder can still exchange the file after this check; an
+        exchange that is seen is reported. The check comes before the rename, as some file systems
+        number their files by name.
         """
         try:
             part = os.lstat(encode(self.name + PART_SUFFIX), dir_fd=self.folder)
@@ -101,7 +106,7 @@ class Destination:
             raise CannotWrite(_NOT_OURS)
 
     def _is_reached(self) -> bool:
-        """Whether its name still leads to the folder that is open."""
+        """Tells if the folder's path still leads to the folder that is open."""
         with contextlib.closing(Folders(os.dup(self.root))) as folders:
             reached = os.fstat(folders.open(list(self.parents)))
         return os.path.samestat(reached, os.fstat(self.folder))

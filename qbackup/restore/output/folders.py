@@ -1,7 +1,7 @@
-"""Names below an open folder: walking, renaming and removing, never through a link.
+"""Names below an open folder: opening, renaming and removing, never through a link.
 
-Every call here is relative to a folder's descriptor (``dir_fd``) and looks at one component
-at a time, so that nobody who can write into the output folder can lead it elsewhere.
+Every call here is relative to a folder's descriptor (``dir_fd``) and takes one component at a time,
+so that nobody who can write into the output folder can redirect a call elsewhere.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 OLD_FILE = (  # never through a link, and never waiting for the other end of a pipe
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 )
-DAMAGED_SUFFIX = ".damaged"  # what could be saved of a file that is not whole
+DAMAGED_SUFFIX = ".damaged"  # of a file that is not whole and is kept
 OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def make_folders(path: str | os.PathLike[str]) -> None:
-    """As `os.makedirs`, which leaves the folders above the last one to the umask."""
+    """Makes a folder and those above, all with `FOLDER_MODE`; `os.makedirs` sets only the last."""
     try:
         os.mkdir(path, FOLDER_MODE)
     except FileExistsError:
@@ -41,16 +41,16 @@ def make_folders(path: str | os.PathLike[str]) -> None:
 
 
 class Folders:
-    """Folders below a root, opened one component at a time, never through a link.
+    """Opener of folders below a root, one component at a time, never through a link.
 
-    The last path's folders stay open, as archives go through a tree in depth-first order.
+    The last path's folders stay open, as archives hold a tree in depth-first order.
     """
 
     def __init__(self, root: int) -> None:
         self._open: list[tuple[bytes, int]] = [(b"", root)]
 
     def open(self, components: list[str]) -> int:
-        """The folder's descriptor, valid until the next call."""
+        """Gives the folder's descriptor, valid until the next call."""
         wanted = [encode(component) for component in components]
         common = 0
         opened = [name for name, _ in self._open[1:]]
@@ -63,12 +63,12 @@ class Folders:
         return self._open[-1][1]
 
     def parent(self, path: str) -> tuple[int, bytes]:
-        """The open folder of a path, and the last component."""
+        """Opens a path's folder; gives its descriptor and the last component."""
         *parents, base = path.split("/")
         return self.open(parents), encode(base)
 
     def close(self) -> None:
-        """Closes all, the root too."""
+        """Closes all folders, the root too."""
         while self._open:
             os.close(self._open.pop()[1])
 
@@ -80,13 +80,13 @@ def new_folder(folder: int, name: str) -> None:
 
 
 def have_folder(folder: int, name: str) -> bool:
-    """Makes a folder unless there is one; whether what has the name is listed under it.
+    """Makes a folder unless there is one; tells if the folder is listed under this very name.
 
-    Where it is not, the file system takes two names for one, and what is there is another's.
+    If not, the file system takes two names for one, and the folder there has the other name.
 
     Raises:
         NameRefused: the name can't be made.
-        OSError: nothing can.
+        OSError: nothing can be made.
     """
     try:
         new_folder(folder, name)
@@ -96,12 +96,12 @@ def have_folder(folder: int, name: str) -> bool:
         return error.taken_by == name
     if listed_as(folder, encode(name)) in (None, name):
         return True
-    os.rmdir(encode(name), dir_fd=folder)  # it was made, but got a name that may be another's
+    os.rmdir(encode(name), dir_fd=folder)  # made, but listed under a name that may be another's
     return False
 
 
 def sync_folder(folder: int) -> None:
-    """Brings the names in a folder onto the disk, where the system can do that."""
+    """Writes the names in a folder to the disk (fsync), where the system can do that."""
     try:
         os.fsync(folder)
     except OSError as error:
@@ -110,7 +110,7 @@ def sync_folder(folder: int) -> None:
 
 
 def exists(folder: int, name: str) -> bool:
-    """Whether there is anything of this name, a dangling link too."""
+    """Tells if there is anything of this name; a dangling link counts."""
     try:
         os.lstat(encode(name), dir_fd=folder)
     except FileNotFoundError:
@@ -119,18 +119,21 @@ def exists(folder: int, name: str) -> bool:
 
 
 def is_trusted(state: os.stat_result, folder: int) -> bool:
-    """Whether a file is owned by somebody who may do everything in this folder anyway."""
+    """Tells if a file's owner is root, this user, or the folder's owner.
+
+    All of these can change everything in the folder anyway.
+    """
     return state.st_uid in (0, os.geteuid(), os.fstat(folder).st_uid)
 
 
 def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | None = None) -> None:
-    """Renames ``NAME.part`` to ``NAME``, and makes sure that the folder knows it.
+    """Renames ``NAME.part`` to ``NAME``, and writes the folder's names to the disk.
 
     Args:
-        folder: that both are in.
-        name: of the file.
-        overwrite: replace what is there.
-        final_name: instead of ``NAME``.
+        folder: descriptor of the folder of both.
+        name: ``NAME``.
+        overwrite: replace an existing file or folder.
+        final_name: new name instead of ``NAME``.
     """
     final_name = final_name or name
     part, final = encode(name + PART_SUFFIX), encode(final_name)
@@ -141,7 +144,7 @@ def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | N
         remove(folder, final_name + _OLD_SUFFIX)
         os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
         os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
-        sync_folder(folder)  # the old one goes when the new one has the name for good
+        sync_folder(folder)  # remove the old one only after the new name is on the disk
         remove(folder, final_name + _OLD_SUFFIX)
     else:
         os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
@@ -149,7 +152,7 @@ def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | N
 
 
 def take_back(folder: int, name: str) -> None:
-    """Undoes a replacement that was killed between its two renames: what was there comes back."""
+    """Undoes a replacement that was killed between its two renames: the old one gets its name."""
     if not exists(folder, name) and exists(folder, name + _OLD_SUFFIX):
         old, final = encode(name + _OLD_SUFFIX), encode(name)
         os.rename(old, final, src_dir_fd=folder, dst_dir_fd=folder)
@@ -157,7 +160,7 @@ def take_back(folder: int, name: str) -> None:
 
 
 def clear_up(folder: int, name: str) -> None:
-    """Removes what a run that was killed after the rename has left beside a file."""
+    """Removes leftovers beside a file, of a run that was killed after the rename."""
     sync_folder(folder)
     for suffix in (PART_SUFFIX, _OLD_SUFFIX):
         remove(folder, name + suffix)
@@ -168,14 +171,14 @@ def _is_folder(folder: int, name: bytes) -> bool:
 
 
 def _rename_new(folder: int, part: bytes, final: bytes) -> None:
-    """Renames without ever replacing: a hard link fails where something is already."""
+    """Renames without ever replacing: making a hard link fails if the name is taken."""
     if not _is_folder(folder, part):
         try:
             os.link(part, final, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileExistsError:
             raise AlreadyExists from None
         except OSError:
-            pass  # a file system without hard links: FAT, exFAT
+            pass  # the file system has no hard links (FAT, exFAT)
         else:
             os.unlink(part, dir_fd=folder)
             return
@@ -190,7 +193,7 @@ def _rename_new(folder: int, part: bytes, final: bytes) -> None:
 
 
 def remove(folder: int, name: str) -> None:
-    """Removes a file, or a folder with all in it, never following a link."""
+    """Removes a file, or a folder with its content, never following a link."""
     path = encode(name)
     try:
         is_folder = _is_folder(folder, path)
@@ -201,11 +204,11 @@ def remove(folder: int, name: str) -> None:
         return
     try:
         fd = os.open(path, OLD_FOLDER, dir_fd=folder)
-    except PermissionError:  # one that not even its owner may look into
+    except PermissionError:  # the folder's mode keeps out even its owner
         _allow(folder, path)
         fd = os.open(path, OLD_FOLDER, dir_fd=folder)
     try:
-        with contextlib.suppress(OSError):  # where there are no permissions
+        with contextlib.suppress(OSError):  # some file systems have no permissions
             os.fchmod(fd, FOLDER_MODE)
         for child in os.listdir(fd):
             remove(fd, child)
@@ -215,7 +218,10 @@ def remove(folder: int, name: str) -> None:
 
 
 def _allow(folder: int, path: bytes) -> None:
-    """Lets its owner into a folder, never following a link, which Linux can't do in one call."""
+    """Gives a folder's owner access, never following a link.
+
+    Linux can't do that in one call by name, so the folder is opened with ``O_PATH`` first.
+    """
     if not hasattr(os, "O_PATH"):
         os.chmod(path, FOLDER_MODE, dir_fd=folder, follow_symlinks=False)
         return

@@ -1,9 +1,10 @@
-"""One restore at a time in an output folder.
+"""Lock of an output folder, so that only one restore at a time writes there.
 
-The lock is on the folder itself (`flock`): it can't be planted, replaced or left over, and goes
-with the process, however that ends. Where a file system has no such locks (some network ones),
-``.qbackup-lock`` stands in: made only if it is not there, with the number of the process in it,
-and taken over when that process, of this very machine since its last start, is gone.
+The lock is on the folder itself (`flock`): such a lock can't be planted, replaced or left behind,
+and the system releases it when the process ends in any way. Some network file systems have no such
+locks. There the file ``.qbackup-lock`` is made if there is none, with the number of the process.
+An existing file is taken over if its process ran on this machine since the machine's last start,
+and is gone.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0)
 
 
 class FolderLock:
-    """Held until `release`, or until the process ends.
+    """Lock of one folder, held until `release`, or until the process ends.
 
     Args:
         folder: descriptor of the output folder; to be closed after `release`.
 
     Raises:
-        MachineError: another restore has it.
+        MachineError: another restore holds the lock.
         OSError: the folder can't be written.
     """
 
@@ -40,7 +41,7 @@ class FolderLock:
             self._make_file()
 
     def release(self) -> None:
-        """Lets the next one in, also while a thread that ends late has the folder open."""
+        """Releases the lock, also while a thread that ends late has the folder open."""
         if self._has_file:
             self._has_file = False
             with contextlib.suppress(OSError):
@@ -62,7 +63,11 @@ class FolderLock:
             file.write(_owner(os.getpid()))
 
     def _take_over(self) -> None:
-        """Removes the file of a process that is gone; it may be a new one's by then."""
+        """Removes the lock file of a process that is gone.
+
+        The file is renamed first: if a new process has made another one since the check, the rename
+        shows that, and the new file gets its name back.
+        """
         number = _read(self._folder)
         aside = f"{LOCK_NAME}-{os.getpid()}"
         os.rename(LOCK_NAME, aside, src_dir_fd=self._folder, dst_dir_fd=self._folder)
@@ -73,7 +78,7 @@ class FolderLock:
 
 
 def _flock(folder: int) -> bool:
-    """Whether the folder is locked; False where it can't be. Raises as `FolderLock`."""
+    """Locks the folder; returns False where that is not possible. Raises as `FolderLock`."""
     try:
         import fcntl
     except ImportError:
@@ -88,7 +93,7 @@ def _flock(folder: int) -> bool:
 
 
 def _owner(process: int) -> bytes:
-    """What tells a process from all others: machine, its start, number space, number."""
+    """Gives a text that identifies a process: its number, machine, boot and number space."""
     marks = [socket.gethostname()]
     with contextlib.suppress(OSError):
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
@@ -98,7 +103,7 @@ def _owner(process: int) -> bytes:
 
 
 def _read(folder: int) -> int:
-    """The inode of a lock file whose process is gone. Raises MachineError for any other."""
+    """Gives the inode of a lock file whose process is gone. Raises MachineError for any other."""
     state = os.lstat(LOCK_NAME, dir_fd=folder)
     text = b""
     if stat.S_ISREG(state.st_mode):
@@ -113,7 +118,7 @@ def _read(folder: int) -> int:
             return state.st_ino
         except OSError:
             pass
-    holder = display(decode(text[:100].strip())) or "nobody that can be told"
+    holder = display(decode(text[:100].strip())) or "no process"
     raise MachineError(
         f"another restore is writing into this output folder (its {LOCK_NAME} names {holder});"
         " if there is none, remove that file"

@@ -1,9 +1,9 @@
-"""Making one name in an open folder: is a failure the name's fault, or that of the place?
+"""Creation of one name in an open folder, with a test if a failure is due to the name.
 
-Each system has its own number for a name that it refuses: exFAT under Linux was seen to answer
-"no such file", a FAT "not permitted", NTFS "illegal byte sequence". So nothing is read out of the
-number. The same is tried with a plain name of our own in the same folder: if that can be made and
-the wanted name still can't, the name is to blame; if not, the place is, and the error stands.
+Each file system has its own error number for a name that it refuses: exFAT under Linux was seen to
+answer "no such file", a FAT "not permitted", NTFS "illegal byte sequence". So the number is not
+used. The same call is tried with a plain name in the same folder. If that works and the wanted name
+still fails, the name is refused; otherwise the folder or disk has a fault, and the error is raised.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ def make(folder: int, name: bytes, call: Callable[[bytes], T], listed: Listed | 
 
     Args:
         folder: descriptor of the folder.
-        name: of what is made.
-        call: makes a thing of the name that it is given in that folder, and returns its descriptor
-            if that is open; fails where one is there.
-        listed: see `listed_as`, instead of which this one is asked.
+        name: name of the new file, folder or link.
+        call: makes a file, folder or link of the given name in that folder; fails if the name is
+            taken. Returns the descriptor if it is open.
+        listed: called instead of `listed_as`.
 
     Raises:
-        NameRefused: the name is to blame.
-        OSError: the place is.
+        NameRefused: the name is refused or taken.
+        OSError: the folder or the disk has a fault.
     """
     try:
         return call(name)
@@ -45,7 +45,7 @@ def make(folder: int, name: bytes, call: Callable[[bytes], T], listed: Listed | 
         if not _can_have(folder, call):
             raise
     try:
-        return call(name)  # what was wrong with the place may have passed meanwhile
+        return call(name)  # a fault of the folder or the disk may have passed meanwhile
     except FileExistsError as error:
         raise _taken(folder, name, listed) from error
     except OSError as error:
@@ -58,7 +58,7 @@ def make_link(
     """Makes a link, as `make` does a file.
 
     Raises:
-        NoLinks: no name can have such a link there, though a plain file can be made.
+        NoLinks: such a link can't be made under any name, though a plain file can.
     """
     try:
         make(folder, name, call, listed)
@@ -69,12 +69,12 @@ def make_link(
 
 
 def takes_names(folder: int) -> bool:
-    """Tells whether a file of a plain name can be made in an open folder now."""
+    """Tells if a file of a plain name can be made in an open folder now."""
     return _can_have(folder, lambda name: os.open(name, _NEW_FILE, 0o600, dir_fd=folder))
 
 
 def _can_have(folder: int, call: Callable[[bytes], object]) -> bool:
-    """Tells whether a thing of this kind can be made there under a plain name of our own.
+    """Tells if a file, folder or link of this kind can be made there under a plain name.
 
     The kind counts: a full disk may have room for one more empty file, and none for a folder.
     """
@@ -94,9 +94,10 @@ def _can_have(folder: int, call: Callable[[bytes], object]) -> bool:
 
 
 def listed_as(folder: int, name: bytes) -> str | None:
-    """How an open folder lists what has this name: some take names of other case, say, for one.
+    """Gives the name under which an open folder lists the entry that this name leads to.
 
-    None if nothing has the name, or if that can't be found out.
+    The two differ where a file system takes several names for one, such as names that differ in
+    case. None if there is no such entry, or if the listed name can't be found out.
     """
     try:
         state = os.lstat(name, dir_fd=folder)
@@ -108,11 +109,11 @@ def listed_as(folder: int, name: bytes) -> str | None:
         composed = unicodedata.normalize("NFC", decode(name))
         for other in names:
             if unicodedata.normalize("NFC", decode(other)) == composed:
-                return decode(name)  # a file system that decomposes all names
+                return decode(name)  # the file system decomposes all names
         for other in names:
             if os.path.samestat(os.lstat(other, dir_fd=folder), state):
                 return decode(other)
-        for other in names:  # some number their files by the name that was asked for
+        for other in names:  # some file systems number a file by the name that was asked for
             if _plainly(decode(other)) == _plainly(decode(name)):
                 return decode(other)
     except OSError:
@@ -121,12 +122,15 @@ def listed_as(folder: int, name: bytes) -> str | None:
 
 
 def _plainly(name: str) -> str:
-    """The same text for names of which it is known that file systems take them for one."""
+    """Gives the same text for all names that file systems are known to take for one."""
     return folded(name.rstrip(". "))
 
 
 def _may_be_another(folder: int, name: bytes) -> bool:
-    """Tells whether only a listing shows it: in most folders, names of other case lead nowhere."""
+    """Tells if only a listing can show the entry's name.
+
+    For ASCII names a look at the name in the other case is enough in most folders: there is none.
+    """
     text = decode(name)
     if not text.isascii() or "~" in text or text.endswith((".", " ")):
         return True

@@ -1,4 +1,4 @@
-"""A new file that is written sparsely and brought onto the disk; system errors in our words."""
+"""New files, written sparsely and synced to the disk; errors of the system become our own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILE_MODE = 0o600
 _MODE_BITS = 0o777
 _BEGIN_SYNC = 32 << 20
 _UNSYNCED_LIMIT = 32  # several trees can be under way, and 1,024 files may be open
-_FARTHEST_TIME_NS = 10**9 << 62  # seconds are 64 bits with a sign
+_FARTHEST_TIME_NS = 10**9 << 62  # systems keep seconds as signed numbers of 64 bits
 NEW_FILE = (
     os.O_WRONLY
     | os.O_CREAT
@@ -27,8 +27,8 @@ NEW_FILE = (
     | getattr(os, "O_CLOEXEC", 0)
 )
 
-# Something else stands at this very path, or the file is larger than any file here can be. What a
-# name is to blame for is told without numbers: see `naming`.
+# Errors of this one path: something else stands there, or the file is larger than any file here
+# can be. Refused names have no error number of their own: see `naming`.
 _OWN_FAULT = (
     errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EFBIG,
 )  # fmt: skip
@@ -38,7 +38,7 @@ _MAKE_ROOM = "make room, or take a folder on a larger disk, and start the same c
 
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
-    """System errors in the words of this package."""
+    """Raises `CannotWrite` or `MachineError` for system errors."""
     try:
         yield
     except OSError as error:
@@ -51,20 +51,20 @@ def translated(what: str) -> Iterator[None]:
 
 
 class OpenFile:
-    """Sparse writing: blocks of zeros are left out, the length is set at the end."""
+    """File that is written sparsely: blocks of zeros are left out, the length is set at the end."""
 
     def __init__(self, fd: int, name: str) -> None:
         self.fd = fd
         self._name = name
-        self._begun = 0  # up to here the system was told to bring it onto the disk
-        self._dropped = 0  # and up to here, some time ago
+        self._begun = 0  # end of the bytes whose writing to the disk was begun
+        self._dropped = 0  # value of `_begun` before the last time
 
     def write(self, offset: int, data: memoryview) -> None:
-        """See `FileSink`."""
+        """Writes verified data at an offset, without blocks of zeros."""
         try:
             self._write(offset, data)
         except OSError:
-            with translated(self._name):  # entered here only, as there can be millions of writes
+            with translated(self._name):  # entered only here to save time: there are many writes
                 raise
 
     def _write(self, offset: int, data: memoryview) -> None:
@@ -84,9 +84,10 @@ class OpenFile:
             self._begin_sync(offset)
 
     def _begin_sync(self, end: int) -> None:
-        """Has the system write meanwhile, or it waits for fsync with all that it has room for.
+        """Makes the system begin to write to the disk.
 
-        What is on the disk by now need not stay in memory: that is wanted for keys.
+        Otherwise the system may hold as much as its memory takes until fsync, which then takes
+        long. Bytes that are on the disk are dropped from the cache, as keys need the memory.
         """
         if hasattr(os, "posix_fadvise"):
             start = self._dropped
@@ -95,7 +96,7 @@ class OpenFile:
         self._dropped, self._begun = self._begun, end
 
     def finish(self, size: int, mode: int, mtime_ns: int | None) -> bool:
-        """Sets length, mode and time; returns whether the mode is kept."""
+        """Sets length, mode and time; returns True if the mode is kept."""
         set_length(self.fd, size)
         is_kept = set_mode(self.fd, mode)
         if mtime_ns is not None:
@@ -103,51 +104,52 @@ class OpenFile:
         return is_kept
 
     def close_synced(self, size: int, mode: int, mtime_ns: int | None) -> bool:
-        """As `finish`, then onto the disk."""
+        """Sets length, mode and time as `finish` does, then writes the file to the disk."""
         is_kept = self.finish(size, mode, mtime_ns)
         os.fsync(self.fd)
         return is_kept
 
 
 class Unsynced:
-    """What is written and has still to be brought onto the disk, several at once.
+    """Written files and folders that still have to be synced to the disk, several at once.
 
-    A file system that keeps a journal, and a USB stick even more, takes hardly longer for many
-    small files than for one. They stay open meanwhile, so no error of the disk can be missed.
+    On a file system with a journal, and even more on a USB stick, syncing many small files together
+    takes hardly longer than one. The files stay open until then, so that no error of the disk is
+    missed.
     """
 
     def __init__(self) -> None:
         self._open: list[tuple[int, str]] = []
 
     def add(self, fd: int, name: str) -> None:
-        """A file or folder; the caller may close its own descriptor.
+        """Adds a file or folder; the caller may close its own descriptor.
 
         Raises:
-            OSError: the disk failed, with this one or one before.
+            OSError: the disk failed, for this one or an earlier one.
         """
         try:
             self._open.append((os.dup(fd), name))
-        except OSError:  # no more may be open
+        except OSError:  # the process may open no more files
             sync(fd)
         if len(self._open) >= _UNSYNCED_LIMIT:
             self.sync()
 
     def sync(self) -> None:
-        """All of them are on the disk after this.
+        """Writes all of them to the disk and closes them.
 
         Raises:
             MachineError: the disk failed.
         """
         for fd, _ in self._open if hasattr(os, "posix_fadvise") else ():
             with contextlib.suppress(OSError):
-                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # begins, and does not wait
+                os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # begins to write, does not wait
         for fd, name in self._open:
             with translated(name):
                 sync(fd)
         self.close()
 
     def close(self) -> None:
-        """Forgets them."""
+        """Closes all of them without syncing."""
         for fd, _ in self._open:
             with contextlib.suppress(OSError):
                 os.close(fd)
@@ -155,7 +157,7 @@ class Unsynced:
 
 
 def sync(fd: int) -> None:
-    """Brings a file or folder onto the disk; a folder only where the system can do that."""
+    """Writes a file or folder to the disk; a folder only where the system can do that."""
     if stat.S_ISDIR(os.fstat(fd).st_mode):
         sync_folder(fd)
     else:
@@ -163,7 +165,7 @@ def sync(fd: int) -> None:
 
 
 def set_length(fd: int, size: int) -> None:
-    """Gives a file its length, also where the system can only lengthen a file by writing to it."""
+    """Sets a file's length, also where the system can lengthen a file only by writing to it."""
     try:
         os.ftruncate(fd, size)
     except OSError:
@@ -175,9 +177,9 @@ def set_length(fd: int, size: int) -> None:
 
 
 def set_mode(fd: int, mode: int) -> bool:
-    """Gives a new file or folder of ours its permissions; returns whether they are kept.
+    """Sets permissions of a new file or folder; returns True if they are kept.
 
-    Some file systems have none: they fail, or change nothing.
+    On file systems without permissions the call fails or changes nothing.
     """
     try:
         os.fchmod(fd, mode)
@@ -187,12 +189,12 @@ def set_mode(fd: int, mode: int) -> bool:
 
 
 def set_time(fd: int, mtime_ns: int) -> None:
-    """Gives a file or folder its time, as far as the file system has that one."""
+    """Sets a file's or folder's time, if the file system can store it."""
     with contextlib.suppress(OSError):
         os.utime(fd, ns=times(mtime_ns))
 
 
 def times(mtime_ns: int) -> tuple[int, int]:
-    """Access and modification time; a time that no system has becomes the nearest it has."""
+    """Gives access and modification time; a time out of range becomes the nearest one in range."""
     mtime_ns = max(-_FARTHEST_TIME_NS, min(mtime_ns, _FARTHEST_TIME_NS))
     return mtime_ns, mtime_ns

@@ -1,4 +1,4 @@
-"""A folder under way: a tree of files, folders and links, made where nothing leads elsewhere."""
+"""Folder that is being written: a tree of files, folders and links, made never through a link."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from qbackup.restore.sinks import CannotWrite, FileSink
 
 KEPT_MODE = 0o1777  # setuid and setgid are dropped
 _PIECE_SIZE = 1 << 20
-_LISTINGS_LIMIT = 1000  # of folders, to see which of their names takes another one's place
+_LISTINGS_LIMIT = 1000  # listings of folders, each to find which name is taken for another one
 _CHANGED = "something else stands in its place by now"
 
 
@@ -52,7 +52,7 @@ class _TreeFile(OpenFile):
 
 
 class OpenTree:
-    """See `TreeSink`. Whoever makes it closes it."""
+    """`TreeSink` that writes to the disk. The caller closes it."""
 
     def __init__(self, folders: Folders, place: Destination) -> None:
         self._folders = folders
@@ -63,15 +63,15 @@ class OpenTree:
 
     @property
     def keeps_modes(self) -> bool:
-        """See `TreeSink`."""
+        """True if the file system keeps permissions."""
         return self._keeps_modes
 
     def close(self) -> None:
-        """Lets go of what was not committed."""
+        """Closes the files that were not committed."""
         self._unsynced.close()
 
     def folder(self, path: str) -> None:
-        """See `TreeSink`."""
+        """Makes a new folder in one that is there."""
         with translated(path):
             parent, base = self._folders.parent(path)
             make(
@@ -84,7 +84,7 @@ class OpenTree:
 
     @contextlib.contextmanager
     def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
-        """See `TreeSink`."""
+        """Makes a file, and removes it if writing fails."""
         with translated(path):
             folder, base = self._folders.parent(path)
             fd = make(
@@ -96,7 +96,7 @@ class OpenTree:
         try:
             kept = mode if self._keeps_modes else None
             yield _TreeFile(fd, path, kept, mtime_ns, self._unsynced)
-        except BaseException:  # the rest of the tree may get a name, and no half file in it
+        except BaseException:  # the tree may be kept without this file, but never with half of it
             with translated(path):
                 os.unlink(base, dir_fd=folder)
             raise
@@ -104,10 +104,10 @@ class OpenTree:
             os.close(fd)
 
     def hard_link(self, path: str, target: str) -> None:
-        """See `TreeSink`."""
+        """Links to a file made before."""
         with translated(path):
             source_folder, source = self._folders.parent(target)
-            source_folder = os.dup(source_folder)  # the next path may close it
+            source_folder = os.dup(source_folder)  # opening the next path may close the original
             try:
                 folder, base = self._folders.parent(path)
                 make_link(
@@ -126,7 +126,7 @@ class OpenTree:
                 os.close(source_folder)
 
     def copy(self, path: str, source: str) -> int:
-        """See `TreeSink`."""
+        """Copies a file made before, with mode and time; returns its length in bytes."""
         with translated(path):
             folder, base = self._folders.parent(source)
             fd = os.open(base, os.O_RDONLY | OLD_FILE, dir_fd=folder)
@@ -155,7 +155,7 @@ class OpenTree:
             offset += len(data)
 
     def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
-        """See `TreeSink`."""
+        """Makes a symbolic link, with its time where the system can set that."""
         with translated(path):
             folder, base = self._folders.parent(path)
 
@@ -167,7 +167,7 @@ class OpenTree:
                 os.utime(base, ns=times(mtime_ns), dir_fd=folder, follow_symlinks=False)
 
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
-        """See `TreeSink`."""
+        """Gives a folder mode and time."""
         with translated(path):
             fd = self._folders.open(_components(path))
             if self._keeps_modes:
@@ -182,25 +182,25 @@ class OpenTree:
         refused: Sequence[tuple[str, str]] = (),
         notes: Sequence[str] = (),
     ) -> None:
-        """See `TreeSink`."""
+        """Writes everything to the disk and gives the folder its final name."""
         self._unsynced.sync()
         with translated(self._place.name):
             self._place.take(self._folders.open([]))
 
     def keep(self) -> str | None:
-        """See `TreeSink`."""
+        """Writes everything to the disk and gives the folder a name such as ``NAME.damaged``."""
         self._unsynced.sync()
         with translated(self._place.name):
             return self._place.take_damaged(self._folders.open([]))
 
     def _listed_as(self, folder: int, name: bytes) -> str | None:
-        """Calls `listed_as`, but not so often that a stranger's tree costs hours."""
+        """Calls `listed_as` a limited number of times, as a stranger's tree could cost hours."""
         self._listings += 1
         return listed_as(folder, name) if self._listings <= _LISTINGS_LIMIT else decode(name)
 
 
 def _keeps_modes(folder: int) -> bool:
-    """Tells whether a new folder of ours takes permissions, and leaves it those of a new one."""
+    """Tells if a new folder keeps permissions that it is given; restores `FOLDER_MODE` then."""
     return set_mode(folder, FOLDER_MODE & 0o577) & set_mode(folder, FOLDER_MODE)
 
 

@@ -1,8 +1,8 @@
-"""What stands in the output folder, read again: hashes, and nothing is changed.
+"""Hashes of files and folders in the output folder, which are read again and not changed.
 
-The folder may be in an enemy's reach, so every name is opened below the folder before it, never
-through a link; nothing but plain files is opened, and no more is read than a limit allows. What
-can't be read again as it should be gives None: it is then not what was restored.
+An attacker may be able to write to the folder. So every name is opened relative to its folder and
+never through a link, only plain files are opened, and no more is read than a limit allows. The hash
+of anything else is None, as a restore makes no such files.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from qbackup.restore.output.folders import OLD_FILE, OLD_FOLDER, Folders, is_tru
 
 _PIECE_SIZE = 1 << 20
 _NO_END = 1 << 62
-_FOLDER_BITS = 0o1777  # a folder made in one with setgid has it too
+_FOLDER_BITS = 0o1777  # without setgid, which a folder inherits from the one above
 
 
 def hash_image(root: int, path: str, size: int) -> str | None:
-    """The hash of the file at this path below an open folder, if it has this length."""
+    """Gives the hash of the file at this path below an open folder, if it has this length."""
     try:
         with closing(Folders(os.dup(root))) as folders:
             *parents, name = path.split("/")
@@ -39,14 +39,14 @@ def hash_image(root: int, path: str, size: int) -> str | None:
 
 
 def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = True) -> str | None:
-    """The hash of the folder at this path below an open folder, if its files have this length.
+    """Gives the hash of the folder at this path below an open folder.
 
     Args:
         root: descriptor of the open folder.
-        path: below it.
-        size: of all files together, in bytes.
-        limits: for the folder.
-        modes: whether they count.
+        path: path below that.
+        size: length of all files together, in bytes; the result is None if they are longer.
+        limits: limits for the folder.
+        modes: include the permissions in the hash.
     """
     try:
         with closing(Folders(os.dup(root))) as folders:
@@ -58,7 +58,10 @@ def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = 
 
 
 def same_content(folder: int, name: str, other: str) -> bool:
-    """Whether two files, or two folders, in an open folder have the same content and modes."""
+    """Tells if two files, or two folders, in an open folder have the same content.
+
+    In folders, the modes of all entries are compared too.
+    """
     try:
         states = [os.lstat(encode(n), dir_fd=folder) for n in (name, other)]
         if stat.S_IFMT(states[0].st_mode) != stat.S_IFMT(states[1].st_mode):
@@ -79,30 +82,30 @@ def _same_tree(folder: int, name: str, other: str) -> bool:
             walk = _TreeWalk(folder, size, limits)
             walk.go(folders.open([each]), "", 0)
         hashes.append(walk.hash.finish())
-        size -= walk.size  # the other one is read as far as this one goes
+        size -= walk.size  # read no more of the other folder than this one holds
     return hashes[0] is not None and hashes[0] == hashes[1]
 
 
 class _NotOurs(Exception):
-    """Something that no restore makes."""
+    """Entry that no restore makes."""
 
 
 @dataclass
 class _TreeWalk:
-    """Through a folder, a level at a time; at most `Limits.depth` folders are open.
+    """Walk through a folder and all below; at most `Limits.depth` folders are open.
 
-    It ends as soon as there is more than a restore can have made.
+    The walk ends as soon as there is more than a restore can have made.
     """
 
     root: int
-    size: int  # of all files together, bytes that may still come
+    size: int  # bytes that files may still have, all together
     limits: Limits
     hash: TreeHash = field(default_factory=TreeHash)
     _linked: dict[tuple[int, int], str] = field(default_factory=dict)
     _listed: int = 0
 
     def go(self, folder: int, path: str, depth: int) -> None:
-        """One folder, open as `folder`, and all below."""
+        """Hashes one folder, open as `folder`, and all below."""
         state = os.fstat(folder)
         if depth > self.limits.depth or not is_trusted(state, self.root):
             raise _NotOurs
@@ -137,7 +140,7 @@ class _TreeWalk:
             self.hash.file(path, stat.S_IMODE(state.st_mode), state.st_size, content)
 
     def _content(self, folder: int, name: bytes, state: os.stat_result) -> str:
-        """A file's hash; one with many names is read once."""
+        """Gives a file's hash; a file with several names is read once."""
         node = (state.st_dev, state.st_ino)
         content = self._linked.get(node)
         if content is None:
@@ -153,7 +156,7 @@ class _TreeWalk:
 
 
 def _hash_file(folder: int, name: bytes, state: os.stat_result) -> str | None:
-    """A plain file's hash; None if it is none, or not the same any more when it is open."""
+    """Gives a plain file's hash; None for anything else, or if exchanged before it was opened."""
     if not stat.S_ISREG(state.st_mode):  # opening a device can have effects
         return None
     fd = os.open(name, os.O_RDONLY | OLD_FILE, dir_fd=folder)
@@ -167,7 +170,7 @@ def _hash_file(folder: int, name: bytes, state: os.stat_result) -> str | None:
 
 
 def hash_file(fd: int, size: int) -> str | None:
-    """The hash of an open file of this length; None if it ends before. Holes are passed over."""
+    """Gives the hash of an open file; None if its length is another one. Holes are skipped."""
     content = ContentHash()
     buffer = memoryview(bytearray(min(size, _PIECE_SIZE)))
     for start, end in _data_runs(fd, size):
@@ -181,14 +184,14 @@ def hash_file(fd: int, size: int) -> str | None:
 
 
 def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """Where data are, as (start, end); all of the file where the system can't tell."""
+    """Yields (start, end) of a file's data; all of the file where the system knows no holes."""
     end = 0
     while end < size:
         try:
             start = os.lseek(fd, end, os.SEEK_DATA)
             end = min(size, os.lseek(fd, start, os.SEEK_HOLE))
         except (OSError, AttributeError) as error:
-            if getattr(error, "errno", None) != errno.ENXIO:  # which says: only a hole is left
+            if getattr(error, "errno", None) != errno.ENXIO:  # ENXIO: only a hole is left
                 yield end, size
             return
         if start < end:

@@ -1,12 +1,13 @@
-"""Names that stand in for those that can't be made: text in, text out, always the same.
+"""Names that stand in for those that can't be made; the same name always gets the same ones.
 
-A stand-in shows the name: ``b:b.txt`` is ``b%3Ab.txt``, with each character that is in the way as
-a percent sign and the two hexadecimal digits of its bytes. Two kinds of names get one:
+A stand-in shows the name: ``b:b.txt`` becomes ``b%3Ab.txt``. Each byte of a character that is in
+the way is written as a percent sign and two hexadecimal digits. Two kinds of names get a stand-in:
 
-* One that a restore needs for itself, on every file system: ``qubes.xml`` stands in the output
-  folder, ``NAME.part`` is how an unfinished file is called. See `without_reserved`. A percent
-  sign that could be taken for part of a stand-in is replaced as well, so no two names get one.
-* One that the file system refuses, or takes for a name that is there already. See `stand_ins`:
+* Names that a restore needs for itself, on every file system: ``qubes.xml`` stands in the output
+  folder, and ``NAME.part`` is the name of an unfinished file. See `without_reserved`. A percent
+  sign that could be taken for part of a stand-in is replaced as well, so no two names get the same
+  stand-in.
+* Names that the file system refuses, or takes for a name that is there already. See `stand_ins`:
   the caller tries one after the other, and never replaces anything.
 """
 
@@ -22,14 +23,14 @@ PART_SUFFIX = ".part"
 _METADATA = "qubes.xml"
 _LONGEST = COMPONENT_LIMIT_BYTES - len(PART_SUFFIX)
 _SHORT = 64
-# Characters that Windows, NTFS, exFAT or FAT refuse in names, and bytes that are no text.
+# Characters that Windows, NTFS, exFAT or FAT refuse in names, and bytes that are not UTF-8.
 _UNUSUAL = re.compile('["*:<>?|\\\\%\0-\x1f\x7f\udc80-\udcff]|[. ]\\Z')
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]|\.\Z")
 _ESCAPE = re.compile("%(?=[0-9A-Fa-f]{2})")
 
 
 def stand_ins(name: str) -> Iterator[str]:
-    """Names to try instead of one component that can't be made, the most readable first."""
+    """Yields names to try instead of one component that can't be made, the most readable first."""
     usual = _UNUSUAL.sub(_escaped, name)
     plain = _UNSAFE.sub(_escaped, name)
     mark = hashlib.sha256(encode(name)).hexdigest()[:16]
@@ -41,10 +42,10 @@ def stand_ins(name: str) -> Iterator[str]:
 
 
 def without_reserved(qube: str, file: str) -> str:
-    """The path of a qube's file below the output folder, in which no component is reserved.
+    """Gives the path of a qube's file below the output folder, without reserved components.
 
     Args:
-        qube: its name.
+        qube: name of the qube.
         file: the file's path in the qube; ``""`` for the qube's whole folder.
     """
     first = _unreserved(qube)
@@ -60,13 +61,13 @@ def _unreserved(component: str) -> str:
 
 
 def _dot_escaped(name: str) -> str:
-    """The name with its last dot as an escape; where there is none, its first character."""
+    """Escapes a name's last dot; where there is none, its first character."""
     before, dot, after = name.rpartition(".")
     return f"{before}%2E{after}" if dot else _first_escaped(name)
 
 
 def _first_escaped(name: str) -> str:
-    """The name with its first character as an escape, if it is not one already."""
+    """Escapes a name's first character, unless that is a percent sign."""
     return name if name.startswith("%") else _escape(name[:1]) + name[1:]
 
 

@@ -1,7 +1,7 @@
-"""Where in the output folder a file of the backup stands: its path, and the names in it.
+"""Path of a backup's file in the output folder.
 
-The path is QUBE/FILE but where that is in the way of a restore's own files (`standins`), or where
-the file system refuses a name or takes it for another one's.
+The path is QUBE/FILE, unless a name there is needed by the restore itself (`standins`), or the file
+system refuses a name or takes it for another file's name.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from qbackup.restore.sinks import CannotWrite, NameRefused
 
 
 def plain_path(qube: str, name: str) -> list[str]:
-    """The components of QUBE/FILE."""
+    """Gives the components of QUBE/FILE."""
     name = without_dot(name)
     return [*(qube.split("/") if qube else []), *(name.split("/") if name else [])]
 
 
 def path_of(qube: str, name: str) -> list[str]:
-    """The components of a file's path in the output folder, as far as no file system matters."""
+    """Gives the components of a file's path in the output folder, before any is refused there."""
     if not qube:  # a name that the restore, or the user, has chosen
         return plain_path(qube, name)
     return without_reserved(qube, without_dot(name)).split("/")
 
 
 def make_parents(folders: Folders, names: list[str]) -> list[str]:
-    """Makes the folders above a file, where they are not there; returns the names they have."""
+    """Makes the folders above a file that are not there; returns the names of all of them."""
     there: list[str] = []
     for name in names:
         there.append(_have_folder(folders.open(there), name))
@@ -45,7 +45,7 @@ def _have_folder(folder: int, name: str) -> str:
 
 
 def name_there(folder: int, name: str, is_known: bool) -> str:
-    """The name by which an open folder has something, or would have it."""
+    """Gives the name that an entry has in an open folder, or would get."""
     there = listed_as(folder, encode(name))
     if there == name or (there is None and not is_known):
         return name

@@ -1,4 +1,4 @@
-"""Blocks of zeros, which are left out on the disk and passed over when content is hashed."""
+"""Blocks of zeros, which are left out on the disk and skipped when content is hashed."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ ZEROS = bytes(BLOCK_SIZE)
 
 
 def is_zeros(piece: memoryview) -> bool:
-    """Whether all bytes of at most one block are zero.
+    """Tells if all bytes of at most one block are zero.
 
-    Comparing as bytes takes 4 µs for a block of zeros, as memoryviews 108.
+    A comparison as bytes takes 4 µs for a block of zeros; one as memoryviews takes 108 µs.
     """
     if not piece or piece[0] or piece[-1]:
         return not piece

@@ -1,1 +1,1 @@
-"""A restore that is run again: the journal, and the files that it proves to be whole."""
+"""Repeated runs of a restore: the journal, and the whole files that are kept because of it."""

@@ -1,17 +1,19 @@
-"""``.qbackup-journal`` in the output folder: which files of which backup stand there.
+"""Journal of an output folder, ``.qbackup-journal``: files restored there, by backup.
 
-A second run reads it, looks at the files it names, and keeps those that are what it says.
-Each file gets two lines: `ready` before its rename, and on the disk before it too, and
-`whole` after the rename and the folder's fsync. Killed in between, a run leaves a file that
-the first line lets the next run know, and finish with.
+A second run reads the journal, reads the files named there, and keeps those that match their
+records. Each file gets two lines: `ready` before its rename, synced to the disk before it, and
+`whole` after the rename and the folder's fsync. If a run is killed in between, the first line lets
+the next run recognise the file and complete the work.
 
-The folder may be in an enemy's reach. What stands under the journal's name is used only if it
-is a plain file with that one name, of an owner that the folder is trusted to; else it is left
-as it is, and a warning says so. It is read up to a limit, line by line; lines that are torn,
-too long, strange or not authentic are passed over (`records`). Nothing is ever taken out of it.
-A journal that can't be used costs the knowledge of a later run, never a restore. That a disk is
-full shall not make it one: a file that took the last room would be unknown to the run that is made
-again when there is room. So a little is reserved before the first file, and used then.
+An attacker may be able to write to the folder. So the journal is used only if it is a plain file
+with that one name, owned by root, this user or the folder's owner; otherwise the file is left
+unchanged and a warning is given. No more than a limit is read, line by line; lines that are torn,
+too long, strange or not authentic are skipped (`records`). No line is ever removed.
+
+A restore does not depend on the journal. Without one, a later run can't recognise the files of this
+run, and nothing else is lost. A full disk must not have this effect: if a file took the last space,
+its line could not be written, and the next run would not recognise the file. So some space is
+reserved before the first file, and used then.
 """
 
 from __future__ import annotations
@@ -38,13 +40,13 @@ _NEW_FILE = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | getattr(os, "O_CL
 
 
 class _Unusable(Exception):
-    """What stands under the journal's name is not used."""
+    """Reason why the file under the journal's name is not used."""
 
 
 class _Reserve:
-    """Room on a disk, held by a file without a name, so that nothing of it can be left over.
+    """Reserve of disk space, held by a file without a name, so that nothing can be left over.
 
-    Where the file system has no such files nothing is held.
+    Where the file system has no such files, no space is held.
     """
 
     def __init__(self, folder: int) -> None:
@@ -56,7 +58,7 @@ class _Reserve:
                 os.posix_fallocate(self._fd, 0, _RESERVE_SIZE)
 
     def give_back(self) -> bool:
-        """From now on others can have the room. Whether there was any."""
+        """Frees the space; returns True if any was held."""
         held, self._fd = self._fd, -1
         if held >= 0:
             os.close(held)
@@ -64,13 +66,13 @@ class _Reserve:
 
 
 class Journal:
-    """The journal of one output folder, for one backup. Its folder is locked by the caller.
+    """Journal of one output folder, for one backup. The caller has locked the folder.
 
     Args:
-        folder: descriptor of the output folder; stays the caller's.
-        key: of this backup's lines.
-        limit: its length in bytes up to which it is used.
-        warn: told why it is not, or only in part.
+        folder: descriptor of the output folder; the caller closes it.
+        key: key of this backup's lines.
+        limit: most bytes that a journal may have to be used.
+        warn: called with a sentence if the journal, or some of its lines, can't be used.
     """
 
     def __init__(self, folder: int, key: bytes, *, limit: int, warn: Callable[[str], None]) -> None:
@@ -91,7 +93,7 @@ class Journal:
             self._records.clear()
 
     def close(self) -> None:
-        """Lets it go. Never raises."""
+        """Closes the file and frees the reserved space. Never raises."""
         with self._lock:
             self._is_usable = False
             self._reserve.give_back()
@@ -100,7 +102,7 @@ class Journal:
                 self._fd = -1
 
     def warn_of_others(self) -> None:
-        """Says that there are lines of another list of qubes, or of another backup."""
+        """Warns if there are lines of another list of qubes, or of another backup."""
         names = [display(name) for name in self._untrusted_others]
         if names:
             shown = ", ".join(names[:_OTHERS_SHOWN])
@@ -112,20 +114,20 @@ class Journal:
             )
 
     def find(self, qube: str, name: str) -> Record | None:
-        """What is known of a file of this backup."""
+        """Gives the record of a file of this backup; None if there is none."""
         known = self._records.get((qube, name))
         return known[1] if known else None
 
     def is_whole(self, record: Record) -> bool:
-        """Whether the run that restored it also came to the end with it."""
+        """Tells if the run that restored the file also wrote the line `whole`."""
         return self._records.get((record.qube, record.name)) == ("whole", record)
 
     def ready(self, record: Record) -> None:
-        """It is verified to its end and gets its name next. On the disk before this returns."""
+        """Records that a file is verified and gets its name next; syncs that to the disk."""
         self._add("ready", record, sync=True)
 
     def whole(self, record: Record) -> None:
-        """It has its name, and the disk knows it. If this is lost, the line before is enough."""
+        """Records that a file's name is on the disk. If this line is lost, the first is enough."""
         self._add("whole", record, sync=False)
 
     def _add(self, state: State, record: Record, *, sync: bool) -> None:
@@ -149,7 +151,7 @@ class Journal:
             os.fsync(self._fd)
 
     def _write(self, data: bytes) -> None:
-        """One call, so that a line is torn only where the disk is full or the machine stops."""
+        """Writes a line in one call, so that only a full disk or a machine's stop can tear it."""
         self._is_torn = True
         while data:
             data = data[os.write(self._fd, data) :]
@@ -157,13 +159,13 @@ class Journal:
 
     @contextlib.contextmanager
     def _telling(self, what: str) -> Iterator[None]:
-        """Where it fails it is given up, and that is said once."""
+        """Gives the journal up if the code in the context fails, and warns of that."""
         try:
             yield
         except (OSError, _Unusable) as error:
             self._is_usable = False
             reason = error.strerror if isinstance(error, OSError) else error
-            self._warn(f"{JOURNAL_NAME} {what} ({reason}); it was left as it is")
+            self._warn(f"{JOURNAL_NAME} {what} ({reason}); the file was left as it is")
 
     def _create(self) -> None:
         self._fd = os.open(JOURNAL_NAME, _NEW_FILE, _MODE, dir_fd=self._folder)
@@ -176,7 +178,7 @@ class Journal:
         except FileNotFoundError:
             return
         if not stat.S_ISREG(mode):  # opening a device can have effects
-            raise _Unusable("it is no plain file")
+            raise _Unusable("not a plain file")
         self._fd = os.open(JOURNAL_NAME, OLD_FILE | os.O_RDWR | os.O_APPEND, dir_fd=self._folder)
         self._check()
         self._read()
@@ -184,18 +186,18 @@ class Journal:
     def _check(self) -> None:
         state = os.fstat(self._fd)
         if not stat.S_ISREG(state.st_mode):
-            raise _Unusable("it is no plain file")
+            raise _Unusable("not a plain file")
         if state.st_nlink != 1:
-            raise _Unusable("it has a second name elsewhere")
+            raise _Unusable("the file has a second name elsewhere")
         if not is_trusted(state, self._folder):
-            raise _Unusable("it belongs to somebody else")
+            raise _Unusable("the file belongs to somebody else")
         if state.st_size > self._limit:
-            raise _Unusable(f"it has more than {self._limit} bytes")
+            raise _Unusable(f"the file has more than {self._limit} bytes")
         if stat.S_IMODE(state.st_mode) != _MODE:
             self._make_private()
 
     def _make_private(self) -> None:
-        """Whatever the umask, and where the file system has modes."""
+        """Sets the mode, which the umask may have changed; some file systems have none."""
         with contextlib.suppress(OSError):
             os.fchmod(self._fd, _MODE)
 
@@ -205,7 +207,7 @@ class Journal:
             if self._codec.is_own(line):
                 known = self._codec.parse(line)
                 if known is None:
-                    altered += line.endswith(b"}")  # else it was torn
+                    altered += line.endswith(b"}")  # a line without its end was torn, not altered
                 else:
                     self._records[known[1].qube, known[1].name] = known
             elif len(self._untrusted_others) < _OTHERS_LIMIT:
@@ -215,7 +217,7 @@ class Journal:
             self._warn(f"{JOURNAL_NAME}: {altered} lines were altered, and are not believed")
 
     def _lines(self) -> Iterator[bytes]:
-        """Its lines, without those that are too long; a last one without an end counts as torn."""
+        """Yields lines that are not too long; a last line without its newline counts as torn."""
         rest, position, skips = b"", 0, False
         while position < self._limit and (data := os.pread(self._fd, _PIECE_SIZE, position)):
             position += len(data)

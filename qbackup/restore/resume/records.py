@@ -1,15 +1,16 @@
-"""A journal's lines: records in, bytes out, and back only with the key.
+"""Lines of a journal: records are written as text with an HMAC, and read back only with the key.
 
     ID MAC {"state":"ready","qube":"work","name":"private.img","kind":"file", …}
 
-ID tells whose lines they are: 16 hexadecimal digits from the key, so that the lines of several
-backups can stand in one journal. MAC is HMAC-SHA-256 over the rest of the line as it stands
-there. The key comes from the backup's passphrase and is bound to its header and its list of
-qubes (`qbackup.crypto.subkeys`), and the file's own name is in the line: no line can be made,
+ID shows the line's backup: 16 hexadecimal digits from the key, so that the lines of several
+backups can stand in one journal. MAC is HMAC-SHA-256 over the rest of the line, byte by byte.
+The key comes from the backup's passphrase and is bound to its header and its list of
+qubes (`qbackup.crypto.subkeys`), and the file's own name is in the line. So no line can be made,
 changed, or carried over from another backup or another file without the passphrase.
 
-A record says what a file of this backup *is*, not that it is there. That does not change, so
-lines may come twice, in any order, or be lost, and none is believed without a look at the file.
+A record describes a file of this backup, and does not claim that the file is there. The description
+never changes, so lines may come twice, in any order, or be lost. No line is believed before the
+file itself was read.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 Kind = Literal["file", "folder"]
-# ready: verified to its end, it gets its name next; whole: it has it, and the disk knows
+# ready: verified to its end, and about to be renamed; whole: renamed, and synced to the disk
 State = Literal["ready", "whole"]
 
 _NAMES = re.compile(rb'\{"state":"[a-z]+","qube":("(?:[^"\\]|\\.)*"),"name":("(?:[^"\\]|\\.)*")')
@@ -37,18 +38,18 @@ _HEAD_SIZE = _ID_SIZE + 1 + _MAC_SIZE + 1
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a restored file is.
+    """Description of a restored file.
 
     Args:
         qube: name of its qube.
-        name: of the file.
+        name: name of the file.
         kind: a file, or a folder archive.
-        size: length in bytes; of all files in a folder together.
+        size: length in bytes; for a folder, of all its files together.
         sha256: the hash of `qbackup.restore.output.digest`, in hexadecimal digits.
-        chunks: how many chunks it came from.
-        refused: (path, reason) of what in a folder was not made.
-        modes: whether those in a folder count; not where the file system keeps none.
-        notes: what in a folder was left out or changed on purpose, in words.
+        chunks: number of chunks that the file came from.
+        refused: (path, reason) of a folder's entries that were not made.
+        modes: the hash of a folder includes modes; False where the file system keeps none.
+        notes: sentences on a folder's entries that were left out or changed on purpose.
     """
 
     qube: str
@@ -63,10 +64,10 @@ class Record:
 
 
 class Codec:
-    """Writes and reads one backup's lines.
+    """Encoder and decoder of one backup's lines.
 
     Args:
-        key: of this backup's journal.
+        key: key of this backup's journal.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -74,7 +75,7 @@ class Codec:
         self._id = hmac.digest(key, b"id", "sha256").hex()[:_ID_SIZE].encode("ascii")
 
     def line(self, state: State, record: Record) -> bytes:
-        """The line of a record, with its end."""
+        """Gives the line of a record, with its newline."""
         fields = {"state": state, **vars(record), "refused": _shortened(record.refused)}
         fields["notes"] = _fitting(record.notes)
         for name, usual in _USUAL.items():  # left out, as in the lines of earlier releases
@@ -84,11 +85,11 @@ class Codec:
         return b"%s %s %s\n" % (self._id, self._mac(text), text)
 
     def is_own(self, line: bytes) -> bool:
-        """Whether a line says that it belongs to this backup."""
+        """Tells if a line has this backup's ID; its MAC is not checked here."""
         return line[: _ID_SIZE + 1] == self._id + b" "
 
     def parse(self, line: bytes) -> tuple[State, Record] | None:
-        """The record of a line without its end; None if it can't be believed."""
+        """Gives the record of a line without its newline; None if not authentic or not a record."""
         text = line[_HEAD_SIZE:]
         mac = line[_ID_SIZE + 1 : _HEAD_SIZE]
         if not self.is_own(line) or not hmac.compare_digest(mac, self._mac(text) + b" "):
@@ -100,9 +101,10 @@ class Codec:
 
 
 def _record(text: bytes) -> tuple[State, Record] | None:
-    """What an authentic line says; None if it is no record.
+    """Gives the record in an authentic line; None if there is none.
 
-    The passphrase that a line can be made with may be one that a stranger handed out.
+    Authentic lines are checked too, as the backup and its passphrase may come from a stranger, and
+    with the passphrase any line can be made.
     """
     try:
         fields: dict[str, Any] = json.loads(text)
@@ -118,7 +120,7 @@ def _record(text: bytes) -> tuple[State, Record] | None:
 
 
 def _is_plain(record: Record) -> bool:
-    """Whether each field is of its type."""
+    """Tells if each field has its type."""
     texts = [record.qube, record.name, record.sha256, *itertools.chain(*record.refused)]
     texts += record.notes
     numbers = (record.size, record.chunks)
@@ -131,7 +133,7 @@ def _is_plain(record: Record) -> bool:
 
 
 def untrusted_name(line: bytes) -> str | None:
-    """QUBE/NAME in a line that may be anybody's; None if it holds none."""
+    """Gives QUBE/NAME from a line that anybody may have written; None if there is none."""
     match = _NAMES.match(line, _HEAD_SIZE)
     if match is None:
         return None
@@ -143,7 +145,7 @@ def untrusted_name(line: bytes) -> str | None:
 
 
 def _shortened(refused: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
-    """Notes that a line has room for, and the number of the rest."""
+    """Gives as many refusals as a line has room for, and the number of the rest."""
     kept: list[tuple[str, str]] = []
     size = 0
     for path, reason in refused:
@@ -156,7 +158,7 @@ def _shortened(refused: tuple[tuple[str, str], ...]) -> list[tuple[str, str]]:
 
 
 def _fitting(notes: tuple[str, ...]) -> list[str]:
-    """Notes that a line has room for, and the number of the rest."""
+    """Gives as many notes as a line has room for, and the number of the rest."""
     kept: list[str] = []
     size = 0
     for note in notes:

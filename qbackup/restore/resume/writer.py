@@ -1,8 +1,8 @@
-"""A restore that is run again: what stands there and is whole is kept, the rest is written.
+"""Repeated runs of a restore: whole files that are there are kept, the others are written.
 
-`ResumingWriter` is a `FolderWriter` with a `Journal`. Everything that is written is hashed on
-its way, as the bytes that were verified, and journaled around its rename; what is in the way is
-looked up there, read again, and kept if it is the same.
+`ResumingWriter` is a `FolderWriter` with a `Journal`. The verified bytes of each file are hashed
+while they are written, and the journal gets a line before and after the rename. A file that is in
+the way is looked up in the journal, read again, and kept if it is the same.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ _ONLY_NOTED = ("a device, which is never made", "a pipe, which is never made")
 
 
 class ResumingWriter:
-    """Writes below one folder, and keeps what an earlier run wrote of the same backup.
+    """Writer below one folder, which keeps files that an earlier run wrote of the same backup.
 
     Args:
-        path: of the output folder.
-        key: of this backup's lines in the journal.
-        limits: for the journal, and for folders that are read again.
-        overwrite: replace what is there and is not the same.
-        keep_damaged: see `FolderWriter`. What is kept of a damaged file is never journaled.
+        path: path of the output folder.
+        key: key of this backup's lines in the journal.
+        limits: limits for the journal, and for folders that are read again.
+        overwrite: replace existing files that are not the same.
+        keep_damaged: see `FolderWriter`. Damaged files are never journaled.
         is_taken: see `FolderWriter`.
-        by_path: the list of qubes is lost, so files don't have the names that they should have.
-        warn: told what is wrong with the journal.
+        by_path: the list of qubes is lost, so files get names from their paths in the archive.
+        warn: called with a sentence on each fault of the journal.
 
     Raises:
         MachineError: see `FolderWriter`.
@@ -70,24 +70,27 @@ class ResumingWriter:
             self._journal.warn_of_others()
 
     def close(self) -> None:
-        """Lets the folder go."""
+        """Closes the journal and the folder."""
         self._journal.close()
         self._writer.close()
 
     def has_room(self, qube: str, name: str) -> bool:
-        """See `Writer`."""
+        """Tells if the file would be written, as far as its name and the journal show."""
         if self._writer.has_room(qube, name, is_known=self._is_known(qube, name)):
             return not (self._overwrite and self._is_expected(qube, name))
         return False
 
     def is_needed(self, qube: str, name: str) -> bool:
-        """See `Writer`. Where it would be replaced, what is there is read first."""
+        """Tells if the file has to be read; with overwrite, an existing file is compared first."""
         if not self._writer.has_room(qube, name, is_known=self._is_known(qube, name)):
             return False
         return not (self._overwrite and self.found(qube, name).is_whole)
 
     def found(self, qube: str, name: str) -> ExistingFile:
-        """See `Writer`. Read once; what a run that was killed has left beside it is removed."""
+        """Gives the facts about the file in the way, which is read once.
+
+        If it is whole, leftovers of a killed run beside it are removed.
+        """
         found = self._found.get((qube, name))
         if found is None:
             record = self._journal.find(qube, name)
@@ -96,16 +99,16 @@ class ResumingWriter:
         return found
 
     def free_space(self) -> int | None:
-        """See `Writer`."""
+        """Gives the number of bytes that can be written."""
         return self._writer.free_space()
 
     def holds(self, name: str, data: bytes) -> bool:
-        """See `Writer`."""
+        """Tells if the output folder has a file of exactly this content."""
         return self._writer.holds(name, data)
 
     @contextlib.contextmanager
     def image(self, qube: str, name: str) -> Iterator[FileSink]:
-        """See `Writer`."""
+        """Makes a file of a qube, and journals it."""
         self._refuse_whole(qube, name)
         with self._writer.image(qube, name) as sink:
             if not qube:  # qubes.xml is known by its content: it was read before anything else
@@ -117,7 +120,7 @@ class ResumingWriter:
 
     @contextlib.contextmanager
     def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
-        """See `Writer`."""
+        """Makes a folder of a qube, and journals it."""
         self._refuse_whole(qube, name)
         with self._writer.tree(qube, name) as sink:
             yield _JournaledTree(sink, self._put(qube, name, "folder"), self._warn)
@@ -126,19 +129,19 @@ class ResumingWriter:
         return JournaledRename(self._journal, qube, name, kind)
 
     def restored_as(self, qube: str, name: str) -> str | None:
-        """See `Writer`."""
+        """Gives the file's path in the output folder; None if that is QUBE/NAME."""
         return self._writer.restored_as(qube, name)
 
     @property
     def warnings(self) -> Sequence[str]:
-        """See `Writer`."""
+        """Sentences on what the file system can't keep."""
         return self._writer.warnings
 
     def _is_known(self, qube: str, name: str) -> bool:
         return self._journal.find(qube, name) is not None
 
     def _is_expected(self, qube: str, name: str) -> bool:
-        """Whether it is probably there and whole; a look at the name, not at the content."""
+        """Tells if the file is probably there and whole, by its name and not its content."""
         if self._journal.find(qube, name) is None:
             return False
         try:
@@ -147,7 +150,10 @@ class ResumingWriter:
             return False
 
     def _refuse_whole(self, qube: str, name: str) -> None:
-        """What is whole is not replaced, nor by another file that the disk takes for it."""
+        """Raises AlreadyExists if the file there is whole.
+
+        Its name is claimed then, so that no other file that the disk takes for it replaces it.
+        """
         if self._overwrite and self.found(qube, name).is_whole:
             self._writer.claim(qube, name)
             raise AlreadyExists
@@ -171,10 +177,10 @@ class ResumingWriter:
 
 
 def _as_told_now(record: Record) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Refusals and notes of a folder.
+    """Gives a folder's refusals and notes as they are reported now.
 
-    Earlier versions recorded devices and pipes as refused. They are noted now, so that a second run
-    says of such a folder what a first one says.
+    Earlier versions recorded devices and pipes as refused. They become notes, so that a second run
+    reports the same of such a folder as a first run.
     """
     refused, notes = [], list(record.notes)
     for path, reason in record.refused:
@@ -186,7 +192,7 @@ def _as_told_now(record: Record) -> tuple[tuple[tuple[str, str], ...], tuple[str
 
 
 class _HashedFile:
-    """A file whose content is hashed while it is written."""
+    """File whose content is hashed while it is written."""
 
     def __init__(self, sink: FileSink) -> None:
         self._sink = sink
@@ -222,7 +228,7 @@ class _JournaledImage(_HashedFile):
 
 
 class _HashedTreeFile(_HashedFile):
-    """See `FileSink`."""
+    """`FileSink` of a file whose hash goes into that of its folder."""
 
     def __init__(self, sink: FileSink, tree: TreeHash, path: str, mode: int) -> None:
         super().__init__(sink)
@@ -239,7 +245,7 @@ class _HashedTreeFile(_HashedFile):
 
 
 class _JournaledTree:
-    """See `TreeSink`."""
+    """`TreeSink` of a folder that is hashed, and journaled around its rename."""
 
     def __init__(self, sink: TreeSink, put: JournaledRename, warn: Callable[[str], None]) -> None:
         self._sink = sink
@@ -287,8 +293,8 @@ class _JournaledTree:
         content = self._hash.finish()
         if content is None:
             self._warn(
-                f"{self._put.label}: it has too many entries for {JOURNAL_NAME}, so a second run"
-                " will not know it"
+                f"{self._put.label}: too many entries for {JOURNAL_NAME}, so a second run will not"
+                " know this folder"
             )
             self._sink.commit(size, chunks, refused, notes)
             return
@@ -300,13 +306,13 @@ class _JournaledTree:
 
 
 class JournaledRename:
-    """A file gets its name: one line before, one line after.
+    """Rename of a file, with a line in the journal before and one after.
 
     Args:
         journal: gets the lines.
-        qube: whose file it is.
-        name: of the file.
-        kind: what it is.
+        qube: name of the file's qube.
+        name: name of the file.
+        kind: a file, or a folder archive.
     """
 
     def __init__(
@@ -323,7 +329,7 @@ class JournaledRename:
 
     @property
     def label(self) -> str:
-        """For messages."""
+        """Name of the file in messages."""
         return display(f"{self._qube}/{self._name}")
 
     @contextlib.contextmanager
@@ -337,7 +343,7 @@ class JournaledRename:
         *,
         modes: bool = True,
     ) -> Iterator[None]:
-        """Around the rename; the second line only if it succeeds."""
+        """Writes the first line, runs the rename, and writes the second line if that succeeds."""
         record = Record(
             qube=self._qube,
             name=self._name,
