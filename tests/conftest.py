@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 import qbackup
 from qbackup import BackupArchive
@@ -18,6 +19,11 @@ from tests.maker import BackupMaker, missing_tools
 from tests.support import atrest, librarybackup
 
 MakerFactory = Callable[..., BackupMaker]
+
+# Examples have no deadline, which a busy machine would miss; all else is as it was (in continuous
+# integration Hypothesis chooses the same examples each time).
+settings.register_profile("no-clock", deadline=None)
+settings.load_profile("no-clock")
 
 
 def pytest_configure() -> None:
