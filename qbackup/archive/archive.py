@@ -471,6 +471,7 @@ class BackupArchive:
             format=self.unlocked().format,
             filter=self._filter_override or decoder_name(self.header.compression_filter),
             limits=self.limits,
+            is_salvage=self._salvage,
             warnings=self.warnings,
             warn=self._warn,
         )

@@ -26,7 +26,7 @@ from qbackup.restore.resume.journal import JOURNAL_NAME
 from qbackup.restore.resume.writer import ResumingWriter
 from qbackup.restore.run import FilesLoop, check_space, write_metadata
 from qbackup.restore.sinks import NowhereWriter, Writer
-from qbackup.storage.catalog import Catalog, SalvageCatalog
+from qbackup.storage.catalog import Catalog
 from qbackup.storage.chunk import StoredFile
 from qbackup.storage.source import Source
 
@@ -56,8 +56,9 @@ class RestoreJob:
         format: how chunks are opened.
         filter: what the files were compressed with, by its name; None for nothing.
         limits: bounds for folder archives.
-        warnings: what was told so far.
-        warn: tells more.
+        is_salvage: the archive was opened for salvage.
+        warnings: those that were given so far.
+        warn: gives one more.
     """
 
     source: Source
@@ -70,6 +71,7 @@ class RestoreJob:
     format: UnlockedFormat
     filter: str | None
     limits: Limits
+    is_salvage: bool
     warnings: Sequence[str]
     warn: Callable[[str], None]
 
@@ -189,7 +191,7 @@ class RestoreJob:
             files=tuple(results),
             errors=errors,
             warnings=tuple(warnings),
-            is_salvage=isinstance(self.catalog, SalvageCatalog),
+            is_salvage=self.is_salvage,
             archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
         )
 

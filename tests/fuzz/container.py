@@ -101,7 +101,7 @@ def _has_no_prefix(block: bytes) -> bool:
 
 def _check_catalogs(archive: bytes, members: list[StoredMember]) -> None:
     expected = _files(members)
-    catalog, found = _listed(SeekableCatalog, seekable(archive))
+    catalog, found = _listed(SeekableCatalog.opened, seekable(archive))
     assert list(found) == list(expected)
     assert found == {path: dict(sorted(chunks.items())) for path, chunks in expected.items()}
     pipe, passed = _listed(PipeCatalog, passing(archive))

@@ -67,10 +67,6 @@ class HeaderAuthenticator:
         catalog: says where the two are.
         limits: bounds on what they say.
         hmac_algorithm: see `qbackup.BackupArchive`.
-
-    Raises:
-        NotABackup: there is no Qubes backup here.
-        UnsupportedFormat: a version that is not read.
     """
 
     def __init__(
@@ -92,10 +88,17 @@ class HeaderAuthenticator:
         self._door: Format | None = None
         self._locked: LockedHeader | None = None  # that has been opened
         self.faults: list[str] = []
-        self._begin()
+        self._header = b""
 
-    def _begin(self) -> None:
-        """Believes nothing of the header but the version, which says how it is to be proven."""
+    def begin(self) -> None:
+        """Reads the header; called once, by who made this, before anything else is asked.
+
+        Nothing of it is believed but the version, which says how it is to be proven.
+
+        Raises:
+            NotABackup: there is no Qubes backup here.
+            UnsupportedFormat: a version that is not read.
+        """
         self._header = self._read_header()
         self._choose_door(read_version(self._header, self._limits))
 

@@ -37,7 +37,7 @@ from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.scan import StoredMember, scan
 from qbackup.storage.source import Source
 
-_PROOF_NAME = f"{_FIRST_NAME}.hmac"
+_HMAC_NAME = f"{_FIRST_NAME}.hmac"
 _OVERHEAD = 64 * 1024  # of a tar archive, compression and encryption, at the most
 _TRIES_LIMIT = 20  # files that the passphrase is tried on
 
@@ -95,13 +95,13 @@ class FirstChunk:
 
     Args:
         chunk: the first member's bytes.
-        proof: the second's; None if the second is something else.
+        hmac: the second's; None if the second is something else.
         fault: why it is another file's, in words; ``""`` if it is not.
     """
 
-    def __init__(self, chunk: bytes, proof: bytes | None, fault: str = "") -> None:
+    def __init__(self, chunk: bytes, hmac: bytes | None, fault: str = "") -> None:
         self.chunk = chunk
-        self.proof = proof
+        self.hmac = hmac
         self.fault = fault
 
 
@@ -117,11 +117,11 @@ def read_beginning(source: Source, limits: Limits) -> FirstChunk | None:
     if first is None or first.name != _FIRST_NAME:
         return None
     chunk = _read(source, first, _size_limit(limits), "metadata")
-    proof = None
+    hmac = None
     second = _next(members)
-    if second is not None and second.name == _PROOF_NAME:
-        proof = _read(source, second, PROOF_LIMIT_BYTES, "header")
-    return FirstChunk(chunk, proof)
+    if second is not None and second.name == _HMAC_NAME:
+        hmac = _read(source, second, PROOF_LIMIT_BYTES, "header")
+    return FirstChunk(chunk, hmac)
 
 
 def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> FirstChunk | None:
@@ -129,7 +129,7 @@ def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> Fir
 
     Raises as `read_beginning`.
     """
-    first, second = packing.find(_FIRST_NAME), packing.find(_PROOF_NAME)
+    first, second = packing.find(_FIRST_NAME), packing.find(_HMAC_NAME)
     if first is None or second is None:
         return None
     chunk = _read(source, first, _size_limit(limits), "metadata")
@@ -141,19 +141,19 @@ def _size_limit(limits: Limits) -> int:
 
 
 def find_beginning(catalog: SalvageCatalog, limits: Limits) -> FirstChunk | None:
-    """What may stand in for the beginning of a backup whose front is damaged.
+    """Finds a stand-in for the beginning of a backup whose front is damaged.
 
     None if there is a header, or nothing that a backup without one has.
     """
     try:
         catalog.header()
     except HeaderAltered:
-        return next(_beginnings(catalog, limits), None)
+        return next(beginnings(catalog, limits), None)
     return None
 
 
-def _beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
-    """First chunks of files that are not too long, with what proves them."""
+def beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
+    """Gives the first chunks of files that are not too long, with their HMACs."""
     if catalog.naming.proof_suffix is None:
         return
     small = (chunk for chunk in catalog.beginnings() if chunk.size <= _size_limit(limits))
@@ -167,7 +167,7 @@ def _beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]
 
 
 def _say_nothing(text: str) -> None:
-    """What is wrong is told when the members are gone through."""
+    """Reports nothing: the same is reported when the members are gone through."""
 
 
 def _next(members: Iterator[StoredMember]) -> StoredMember | None:
@@ -194,6 +194,8 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
 
     Args:
         beginning: of the backup.
+        others: gives the first chunks of other files, which are tried where it can't be used; None
+            without salvage.
     """
 
     def __init__(
@@ -204,8 +206,10 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
         limits: Limits,
         *,
         hmac_algorithm: str | None = None,
+        others: Callable[[], Iterator[FirstChunk]] | None = None,
     ) -> None:
         self._beginning = beginning
+        self._others = others
         super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
 
     def authenticate(
@@ -216,19 +220,17 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
     ) -> BackupHeader:
         """See `HeaderAuthenticator`. For salvage other files' first chunks are tried too."""
         first = self._beginning
-        others: Iterator[FirstChunk] = iter(())
-        if isinstance(self._catalog, SalvageCatalog):
-            others = _beginnings(self._catalog, self._limits)
         try:
             return super().authenticate(passphrase, pipeline, meanwhile)
         except (Unlockable, UnsupportedFormat) as error:
+            others = self._others() if self._others is not None else ()
             for self._beginning in others:
-                self._begin()
+                self.begin()
                 with contextlib.suppress(Unlockable, UnsupportedFormat):
                     return super().authenticate(passphrase, pipeline, meanwhile)
             self._beginning = first
-            self._begin()
-            if isinstance(error, WrongPassphrase) and isinstance(self._catalog, SalvageCatalog):
+            self.begin()
+            if isinstance(error, WrongPassphrase) and self._others is not None:
                 error.advice = NOTHING_FITS
             raise
 
@@ -236,7 +238,8 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
     def _can_be_replaced(self) -> bool:
         return True  # by other files' first chunks
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Takes the first chunk for the header, and tells from it what the backup is."""
         from qbackup.formats.v2 import header_for
 
         self.faults = [self._beginning.fault] if self._beginning.fault else []
@@ -253,8 +256,8 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
         return self._untrusted
 
     def _read_copy(self) -> bytes:
-        if self._beginning.proof is None:
+        if self._beginning.hmac is None:
             raise HeaderAltered(
-                "it has no header, and what would prove its first part is missing", file=_PROOF_NAME
+                "it has no header, and what would prove its first part is missing", file=_HMAC_NAME
             )
-        return self._beginning.proof
+        return self._beginning.hmac

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.archive.unlock.headerless import (
@@ -10,6 +11,7 @@ from qbackup.archive.unlock.headerless import (
     HeaderlessAuthenticator,
     ReplaySource,
     beginning_elsewhere,
+    beginnings,
     find_beginning,
     read_beginning,
 )
@@ -19,7 +21,7 @@ from qbackup.formats import v3, v4
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
 from qbackup.storage.catalog.repacked import Packing
-from qbackup.storage.source import Source
+from qbackup.storage.source import SeekableSource, Source
 
 # how members may be called before the header has said so, the most likely first
 _NAMINGS = (v4.NAMING, v3.NAMING)
@@ -46,14 +48,60 @@ class Opening:
     knows_filter: bool
 
     def open(self) -> tuple[Catalog, HeaderAuthenticator]:
-        """Reads what the backup begins with. Raises as `HeaderAuthenticator`."""
+        """Reads what the backup begins with. Raises as `HeaderAuthenticator.begin`."""
         beginning = self._read_beginning()
         if isinstance(self.source, ReplaySource):
             self.source.stop()
-        catalog = self._catalog(has_header=beginning is None)
-        if isinstance(catalog, SeekableCatalog) and catalog.packing is not None:
-            beginning = self._beginning_of(catalog.packing, beginning)
-        return catalog, self._front(catalog, beginning)
+        if self.salvage:
+            return self._open_for_salvage(beginning)
+        parts = self.source, self.limits, self.warn, _NAMINGS[0]
+        catalog: Catalog
+        if self.source.seekable:
+            catalog = SeekableCatalog.opened(*parts, has_header=beginning is None)
+            if catalog.packing is not None:
+                beginning = self._beginning_of(catalog.packing, beginning)
+        else:
+            catalog = PipeCatalog(*parts, has_header=beginning is None)
+        digest = self.hmac_algorithm
+        if beginning is None:
+            front = HeaderAuthenticator(self.source, catalog, self.limits, hmac_algorithm=digest)
+        else:
+            front = HeaderlessAuthenticator(
+                beginning, self.source, catalog, self.limits, hmac_algorithm=digest
+            )
+        front.begin()
+        return catalog, front
+
+    def _open_for_salvage(
+        self, beginning: FirstChunk | None
+    ) -> tuple[Catalog, HeaderAuthenticator]:
+        """Opens it so that what can't be believed, or is not there, has a stand-in."""
+        from qbackup.archive.unlock.salvage import SalvageAuthenticator
+
+        source = cast(SeekableSource, self.source)  # who opens for salvage sees to that
+        catalog = SalvageCatalog(source, self.limits, self.warn, _NAMINGS)
+        digest = self.hmac_algorithm
+        beginning = beginning or find_beginning(catalog, self.limits)
+        front: HeaderAuthenticator
+        if beginning is not None:
+            front = HeaderlessAuthenticator(
+                beginning,
+                self.source,
+                catalog,
+                self.limits,
+                hmac_algorithm=digest,
+                others=lambda: beginnings(catalog, self.limits),
+            )
+        else:
+            front = SalvageAuthenticator(
+                self.source,
+                catalog,
+                self.limits,
+                knows_filter=self.knows_filter,
+                hmac_algorithm=digest,
+            )
+        front.begin()
+        return catalog, front
 
     def _read_beginning(self) -> FirstChunk | None:
         try:
@@ -64,10 +112,10 @@ class Opening:
             return None
 
     def _beginning_of(self, packing: Packing, beginning: FirstChunk | None) -> FirstChunk | None:
-        """The same, where the order of the members means nothing."""
+        """Finds the beginning where the order of the members means nothing."""
         if packing.header is not None:
             return None
-        if beginning is not None and beginning.proof is not None:
+        if beginning is not None and beginning.hmac is not None:
             return beginning
         if isinstance(self.source, ReplaySource):
             self.source.go_on()
@@ -76,30 +124,3 @@ class Opening:
         finally:
             if isinstance(self.source, ReplaySource):
                 self.source.stop()
-
-    def _catalog(self, *, has_header: bool) -> Catalog:
-        parts = self.source, self.limits, self.warn
-        if self.salvage:
-            return SalvageCatalog(*parts, _NAMINGS)
-        make = SeekableCatalog if self.source.seekable else PipeCatalog
-        return make(*parts, _NAMINGS[0], has_header=has_header)
-
-    def _front(self, catalog: Catalog, beginning: FirstChunk | None) -> HeaderAuthenticator:
-        digest = self.hmac_algorithm
-        if beginning is None and isinstance(catalog, SalvageCatalog):
-            beginning = find_beginning(catalog, self.limits)
-        if beginning is not None:
-            return HeaderlessAuthenticator(
-                beginning, self.source, catalog, self.limits, hmac_algorithm=digest
-            )
-        if not isinstance(catalog, SalvageCatalog):
-            return HeaderAuthenticator(self.source, catalog, self.limits, hmac_algorithm=digest)
-        from qbackup.archive.unlock.salvage import SalvageAuthenticator
-
-        return SalvageAuthenticator(
-            self.source,
-            catalog,
-            self.limits,
-            knows_filter=self.knows_filter,
-            hmac_algorithm=digest,
-        )

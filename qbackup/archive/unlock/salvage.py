@@ -100,9 +100,6 @@ class SalvageAuthenticator(HeaderAuthenticator):
 
     Attributes:
         faults: what is wrong, and what was used instead.
-
-    Raises:
-        NotABackup: there is nothing that a backup has.
     """
 
     def __init__(
@@ -119,10 +116,14 @@ class SalvageAuthenticator(HeaderAuthenticator):
         self._fault: QBackupError | None = None
         super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
 
-    def _begin(self) -> None:
-        self._header = b""
+    def begin(self) -> None:
+        """Reads the header, or notes why it can't be used.
+
+        Raises:
+            NotABackup: there is nothing that a backup has.
+        """
         try:
-            super()._begin()
+            super().begin()
             _ = BackupHeader.parse(self._header, self._limits)  # what is malformed tells nothing
         except _FAULT as error:
             self._fault, self._door = error, None

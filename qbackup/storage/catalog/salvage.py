@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
-from typing import cast
 
 from qbackup.base.errors import QBackupError
 from qbackup.base.limits import Limits
@@ -17,7 +16,7 @@ from qbackup.storage.catalog.seekable import ChunkIndex, IndexedChunks, Seekable
 from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.resync import scan_past_damage
 from qbackup.storage.scan import StoredMember
-from qbackup.storage.source import SeekableSource, Source
+from qbackup.storage.source import SeekableSource
 
 _CANDIDATES_LIMIT = 4  # members of one name; each costs a derivation
 _FRONT_LIMIT = 64  # members among which the header should be
@@ -80,25 +79,19 @@ class SalvageCatalog(SeekableCatalog):
     _hmacs_limit = _CANDIDATES_LIMIT
 
     def __init__(
-        self, source: Source, limits: Limits, warn: Warn, namings: Sequence[Naming]
+        self, source: SeekableSource, limits: Limits, warn: Warn, namings: Sequence[Naming]
     ) -> None:
         self._namings = namings
         self._fronts: dict[str, list[StoredMember]] = {HEADER_NAME: [], HEADER_COPY_NAME: []}
         super().__init__(source, limits, warn, namings[0])
-
-    def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
-        seekable = cast(SeekableSource, source)  # who opens for salvage sees to that
-        return scan_past_damage(
-            seekable, limits, self._warn, self._lose, self._broken, is_part=self._is_part
+        self._members = scan_past_damage(
+            source, limits, warn, self._lose, self._broken, is_part=self._is_part
         )
 
     def _is_part(self, name: str) -> bool:
         """Tells whether this is the name of a part of the backup; of any while that is unknown."""
         namings = (self.naming,) if self._knows_naming else self._namings
         return any(naming.chunk(name) or naming.proven(name) for naming in namings)
-
-    def _first(self, *, has_header: bool) -> StoredMember | None:
-        return None
 
     def _chunks(self, path: str, index: ChunkIndex, runs: list[int]) -> IndexedChunks:
         return SalvageChunks(path, index, runs, self._lose)

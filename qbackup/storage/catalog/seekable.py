@@ -44,8 +44,6 @@ class SeekableCatalog:
         limits: Limits,
         warn: Warn,
         naming: Naming,
-        *,
-        has_header: bool = True,
     ) -> None:
         self.error: QBackupError | None = None
         self.faults: list[str] = []
@@ -53,30 +51,53 @@ class SeekableCatalog:
         self._source = source
         self._chunk_limit = limits.chunk
         self._warn = warn
-        self._members = self._scan(source, limits)
+        self._members: Iterator[StoredMember] = iter(())  # that are still to come
         self._lock = threading.Lock()
         self._copy: StoredMember | None = None
         self._count = 0
         self.packing: Packing | None = None
-        self._header = self._first(has_header=has_header)
+        self._header: StoredMember | None = None
         self._index: ChunkIndex | None = None
         self._broken_off = False
         self._runs: RunsByPath | None = None
         self._scattered: dict[str, StoredFile] = {}
 
-    def _scan(self, source: Source, limits: Limits) -> Iterator[StoredMember]:
-        return scan(source, limits, self._warn, self._lose)
+    @classmethod
+    def opened(
+        cls,
+        source: Source,
+        limits: Limits,
+        warn: Warn,
+        naming: Naming,
+        *,
+        has_header: bool = True,
+    ) -> SeekableCatalog:
+        """Looks for the header, wherever it stands.
+
+        Args:
+            source: of the backup's bytes.
+            limits: bounds on what they say.
+            warn: called with what was left out.
+            naming: how members are called while the header has not said so.
+            has_header: there should be a header; else another member stands in for it.
+
+        Raises:
+            NotABackup: there is no member, or there are several backups in it.
+        """
+        catalog = cls(source, limits, warn, naming)
+        catalog._look_for_header(scan(source, limits, warn, catalog._lose), has_header=has_header)
+        return catalog
 
     def _lose(self, text: str) -> None:
         add_fault(self.faults, text)
         self._warn(text)
 
-    def _first(self, *, has_header: bool) -> StoredMember | None:
-        """The header; without one the member in its place, if there should be a header."""
-        self.packing = look_for_header(self._members, self._warn)
+    def _look_for_header(self, members: Iterator[StoredMember], *, has_header: bool) -> None:
+        """Finds the header; without one takes the first member, if there should be a header."""
+        self.packing = look_for_header(members, self._warn)
         self._members = self.packing.members
         self._count = int(has_header or self.packing.header is not None)
-        return self.packing.header or (self.packing.first if has_header else None)
+        self._header = self.packing.header or (self.packing.first if has_header else None)
 
     def header(self) -> StoredMember:
         """See `Catalog`."""
