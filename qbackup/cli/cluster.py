@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, wait
 from typing import Any, TypeVar
 
 from qbackup.base.errors import MachineError, UsageError
-from qbackup.pipeline.threads import SIGNAL_SECONDS
+from qbackup.pipeline.threads import SIGNAL_SECONDS, start_daemon
 
 _CONNECT_SECONDS = 10
 _GRACE_SECONDS = 1  # Dask's own message says more
@@ -75,7 +74,7 @@ def _in_time(function: Callable[[], Result]) -> Result:
         except BaseException as error:  # handed over whole
             future.set_exception(error)
 
-    threading.Thread(target=call, name="qbackup-dask", daemon=True).start()
+    start_daemon(call, "qbackup-dask")
     end = time.monotonic() + _CONNECT_SECONDS + _GRACE_SECONDS
     while not wait([future], SIGNAL_SECONDS).done:
         if time.monotonic() > end:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -11,6 +10,7 @@ from typing import TypeAlias
 from qbackup.base.errors import Damaged, LimitExceeded, MachineError, NotEnoughMemory, QBackupError
 from qbackup.base.events import Event
 from qbackup.base.limits import Limits
+from qbackup.base.locks import Lock
 from qbackup.base.names import METADATA_PATH, display, must_have_content
 from qbackup.base.report import FileResult, OnProgress, Progress
 from qbackup.content.inner import InnerArchive
@@ -99,7 +99,7 @@ class FilesLoop:
         self._done = 0
         self._on_progress = on_progress
         self._load = load
-        self._entries_turn = threading.Lock()
+        self._entries_turn = Lock()
         self._under_way: dict[int, str] = {}  # files by number, as they are shown
         self._metadata: list[FileResult] = []
         self._results: dict[int, tuple[FileResult, ...]] = {}

@@ -6,12 +6,12 @@ read when they are asked for, within the limits, and from a pipe once.
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qbackup.base.errors import AlreadyPassed, ChunkDamaged, LimitExceeded, MachineError
+from qbackup.base.locks import Lock
 from qbackup.base.names import ChunkName, display
 from qbackup.storage.source import Source
 
@@ -63,7 +63,7 @@ class StoredChunk:
         self._hmac = hmac
         self._head: bytes | None = None
         self._taken = False
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def __repr__(self) -> str:
         return f"<StoredChunk {display(self.name)} of {self.size} bytes>"

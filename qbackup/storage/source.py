@@ -11,7 +11,6 @@ import io
 import os
 import select
 import stat
-import threading
 from typing import BinaryIO, Protocol, cast
 
 from qbackup.base.errors import (
@@ -22,6 +21,7 @@ from qbackup.base.errors import (
     UnsupportedFormat,
     UsageError,
 )
+from qbackup.base.locks import Lock
 from qbackup.storage.url import is_url, open_url
 
 _FORMAT_1_FILE = "qubes.xml"
@@ -86,7 +86,7 @@ class Use:
     def __init__(self, file: Closable, *, owned: bool) -> None:
         self._file = file
         self._owned = owned
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._readers = 0
         self._closed = False
 
@@ -128,7 +128,7 @@ class SeekableSource:
         self.is_device = is_device
         self._file = file
         self._use = Use(file, owned=owned)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self.troubles = 0
         self._read_at = self._pread if type(file) is io.FileIO and _PREADV else self._seek_read
 
@@ -199,7 +199,7 @@ class PipeSource:
     def __init__(self, file: BinaryIO, *, owned: bool) -> None:
         self._file = file
         self._use = Use(file, owned=owned)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._position = 0
         self._failure: MachineError | None = None
         self.troubles = 0

@@ -20,11 +20,11 @@ import importlib.util
 import inspect
 import mmap
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
 from qbackup.base.errors import MachineError, NotEnoughMemory
+from qbackup.base.locks import RLock
 from qbackup.crypto.romix.tuning import WIDTH, kernel_width
 from qbackup.crypto.scrypt_format import ScryptParameters
 
@@ -152,7 +152,7 @@ def _ask_for_huge_pages(mapping: mmap.mmap) -> None:
             mapping.madvise(mmap.MADV_HUGEPAGE)
 
 
-_compiler = threading.RLock()  # held by the thread that runs LLVM
+_compiler = RLock()  # held by the thread that runs LLVM
 
 
 def _let_it_compile() -> None:

@@ -17,10 +17,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from qbackup.base.errors import MachineError
+from qbackup.base.locks import Condition
 from qbackup.base.names import display, encode, folded, without_dot
 from qbackup.restore.output.destination import Destination
 from qbackup.restore.output.folders import (
@@ -118,7 +118,7 @@ class FolderWriter:
         self._actual: dict[tuple[str, str], str] = {}  # paths of what was made, where they differ
         self._warnings: dict[str, None] = {}
         self._being_written: set[str] = set()
-        self._changed = threading.Condition()
+        self._changed = Condition()
         with _folder_errors(path):
             make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

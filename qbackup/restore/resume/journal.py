@@ -22,9 +22,9 @@ import contextlib
 import errno
 import os
 import stat
-import threading
 from collections.abc import Callable, Iterator
 
+from qbackup.base.locks import Lock
 from qbackup.base.names import OWN_PREFIX, display
 from qbackup.restore.output.folders import OLD_FILE, is_trusted
 from qbackup.restore.resume.records import LINE_LIMIT, Codec, Record, State, untrusted_name
@@ -86,7 +86,7 @@ class Journal:
         self._reserve = _Reserve(folder)
         self._is_torn = False
         self._is_usable = True
-        self._lock = threading.Lock()
+        self._lock = Lock()
         with self._telling("can't be read, so nothing in the folder is known from it"):
             self._open()
         if not self._is_usable:

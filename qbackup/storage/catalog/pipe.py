@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Iterator, Sequence
 from typing import overload
 
 from qbackup.base.errors import AlreadyPassed, ArchiveDamaged, HeaderAltered, QBackupError
 from qbackup.base.limits import Limits
+from qbackup.base.locks import RLock
 from qbackup.base.names import (
     HEADER_COPY_NAME,
     HEADER_NAME,
@@ -100,7 +100,7 @@ class PipeCatalog:
         self.naming = naming
         self._source = source
         self._chunk_limit = limits.chunk
-        self._lock = threading.RLock()  # a session goes through the files on its own thread
+        self._lock = RLock()  # a session goes through the files on its own thread
         self._members = scan(source, limits, warn, self._lose)
         self._warn = warn
         self._count = int(has_header)

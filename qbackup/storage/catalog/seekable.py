@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
@@ -16,6 +15,7 @@ from qbackup.base.errors import (
     QBackupError,
 )
 from qbackup.base.limits import Limits
+from qbackup.base.locks import Lock
 from qbackup.base.names import (
     HEADER_COPY_NAME,
     HEADER_NAME,
@@ -52,7 +52,7 @@ class SeekableCatalog:
         self._chunk_limit = limits.chunk
         self._warn = warn
         self._members: Iterator[StoredMember] = iter(())  # that are still to come
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._copy: StoredMember | None = None
         self._count = 0
         self.packing: Packing | None = None
