@@ -488,7 +488,7 @@ class TestEnvironment:
             del env[name]
         ended = call("list", SMALL, env=env)
         assert ended.status == 2
-        assert "set one" in ended.err
+        assert "set only one" in ended.err
         assert all(name in ended.err for name in env)
 
     def test_children_do_not_get_the_variables(self, tmp_path: Path) -> None:
