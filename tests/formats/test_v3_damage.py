@@ -224,7 +224,7 @@ class TestOneChunk:
         chunk, name = chunk_of(kit, kind)
         other = get(kit.members, f"{chunks(kit, 'vm2/notes.txt')[0]}.hmac")
         outcome = after(replace(kit.members, f"{chunk}.hmac", other))
-        outcome.lost("damaged", name, says="don't fit", chunk=chunk)
+        outcome.lost("damaged", name, says="the HMAC differs", chunk=chunk)
 
     @rows("size", [0, 8, 16, -1, -16], quick=3)
     def test_cut_short(self, kit: Kit, after: Callable[..., Outcome], kind: str, size: int) -> None:
@@ -247,7 +247,7 @@ class TestOneChunk:
         other = make_kit(tmp_path, maker.encrypted, maker.compression_filter, passphrase="guess")
         members = replace(kit.members, chunk, get(other.members, chunk))
         members = replace(members, f"{chunk}.hmac", get(other.members, f"{chunk}.hmac"))
-        after(members).lost("damaged", name, says="don't fit", chunk=chunk)
+        after(members).lost("damaged", name, says="the HMAC differs", chunk=chunk)
 
     def test_missing_with_its_hmac(
         self, kit: Kit, restore: Callable[..., Report], kind: str, tmp_path: Path
