@@ -17,6 +17,8 @@ from qbackup import BackupArchive
 from qbackup.crypto.kdf import Derivation, Deriver
 from tests.maker import BackupMaker, missing_tools
 from tests.support import atrest, librarybackup
+from tests.support.keypools import kernel as kernel
+from tests.support.slowruns import small_disk as small_disk
 
 MakerFactory = Callable[..., BackupMaker]
 

@@ -253,8 +253,11 @@ class TestMistakes:
             (["ls", "vault:/nothing"], r"there is no nothing in / \(this is vault/private.img"),
             (["ls", "vault/root.img:/nothing"], "there is no nothing in /$"),
             (["ls", "nobody:/home"], "there is no file 'nobody/private.img' in this backup"),
-            (["ls", "vault"], "vault: write QUBE:/path"),
-            (["ls", "vault/private.img"], "write QUBE:/path"),
+            (["ls", "vault"], "no folder vault; for files .*, write vault/private.img:/$"),
+            (
+                ["ls", "vault/private.img"],
+                "no folder vault/private.img; .*, write vault/private.img:/$",
+            ),
             (["ls", ":/home"], "write QUBE:/path"),
             (["ls", "dom0:/home"], "dom0 has no image: restore it"),
             (["cp", "vault:/home", "/dev/null"], "can't use the output folder|is there already"),
