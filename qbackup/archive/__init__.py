@@ -1,1 +1,1 @@
-"""A backup as callers hold it: its qubes, files and chunks."""
+"""Public objects of a backup: archive, qubes, files and chunks."""

@@ -1,9 +1,9 @@
-"""`BackupArchive`: the face that draws all of this together.
+"""`BackupArchive`, the public class through which programs use a backup.
 
-Trust comes in three steps, and each is a different object: `untrusted_header` is what
-anybody could have written; `header` exists only after `unlock` has compared it with its
-authenticated copy; `qubes` only after ``qubes.xml`` was read under that header. Nothing is
-derived or read before it is asked for.
+Trust comes in three steps, and each is a different object. Anybody could have written
+`untrusted_header`. `header` exists only after `unlock` has compared the header with its
+authenticated copy. `qubes` exists only after ``qubes.xml`` was read under that header.
+Nothing is derived or read before the caller asks for it.
 """
 
 from __future__ import annotations
@@ -56,39 +56,41 @@ _BY_FOLDER = "qubes are called by their folders in the archive, whose names noth
 def _passphrase_bytes(passphrase: str | bytes) -> bytes:
     if isinstance(passphrase, bytes):
         return passphrase
-    with contextlib.suppress(UnicodeEncodeError):  # which holds and shows the whole of it
+    with contextlib.suppress(UnicodeEncodeError):  # the error would show the whole passphrase
         return passphrase.encode("utf-8", "surrogateescape")
     raise UsageError("the passphrase has characters that can't be written in UTF-8")
 
 
 class BackupArchive:
-    """A Qubes OS backup. A context manager; `close` gives everything back.
+    """A Qubes OS backup, as a context manager; `close` releases everything.
 
     Args:
         source: a path, a URL, or a binary file object, seekable or not.
         passphrase: unlocks at once; without it nothing is derived until `unlock`.
         limits: bounds on untrusted input.
-        jobs: scrypt lanes derived side by side; default: the cores there are.
+        jobs: scrypt lanes derived side by side; default: the number of cores.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
-        executor: derives keys besides, on other machines say; any Executor of
-            `concurrent.futures` whose workers have qbackup installed. It is told neither the
-            passphrase nor a key nor any data, see docs/security.md. It is not shut down.
-        executor_jobs: derivations that it is given at once; default: its workers and some
-            more, 16 where it does not say how many it has.
+        executor: derives keys too, on other machines for instance; any Executor of
+            `concurrent.futures` whose workers have qbackup installed. The executor gets neither
+            the passphrase nor a key nor any data, see docs/security.md. The archive does not shut
+            it down.
+        executor_jobs: derivations that the executor gets at once; default: its workers and some
+            more, or 16 where the number of its workers is unknown.
         compression_filter: instead of the header's; ``none`` for no compression. A name
             that is not built in is a program of this machine, run as ``NAME -d``.
-        hmac_algorithm: of formats 2 and 3: the only digest that may prove the header, as openssl
-            calls it; default: each that is no weaker than SHA-1. The way to allow a weaker one.
+        hmac_algorithm: for formats 2 and 3, the only digest that may prove the header, by its
+            name in openssl; default: each digest that is no weaker than SHA-1. Naming a weaker
+            digest here is the only way to allow it.
         salvage: go on where the header can't be believed or the archive is broken; see
-            docs/security.md for what that weakens. What was passed over is in `salvaged`, and no
-            `restore` or `verify` then returns without raising.
+            docs/security.md for the promises that are weaker then. `salvaged` lists everything
+            that was passed over; if there is anything, `restore` and `verify` raise at the end.
 
     Attributes:
-        warnings: what was passed over without harm until now, in words.
+        warnings: harmless faults that were passed over until now, in words.
 
     Raises:
         NotABackup: there is no Qubes backup here.
-        UnsupportedFormat: a version that is not read.
+        UnsupportedFormat: the backup's version can't be read.
         UsageError: salvage from a pipe, or a number that makes no sense.
         Unlockable: with a passphrase, see `unlock`.
     """
@@ -122,9 +124,10 @@ class BackupArchive:
         if salvage and not opened.seekable:
             opened.close()
             raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
-        for note in getattr(opened, "notes", ()):  # of a folder
+        for note in getattr(opened, "notes", ()):  # only a folder has notes
             self._warn(note)
-        # a search may read a byte twice
+        # Opening without a header may read the first bytes twice, so they are kept for that.
+        # Salvage reads seekable sources only, which need nothing kept.
         self._source: Source = opened if salvage else ReplaySource(opened)
         self.pipeline = Pipeline(
             self.deriver,
@@ -176,20 +179,20 @@ class BackupArchive:
         self.close()
 
     def close(self) -> None:
-        """Closes what was opened, abandons what runs. Never raises."""
+        """Closes everything opened and abandons work under way. Never raises."""
         try:
             self.pipeline.close()
         finally:
             self._source.close()
 
-    # What the archive is, before and after unlocking
+    # Facts on the backup, before and after unlocking
 
     @property
     def untrusted_header(self) -> BackupHeader:
         """The header as anybody could have written it.
 
         Raises:
-            HeaderAltered: it can't be understood; whether it is damaged, its proof alone shows.
+            HeaderAltered: the header can't be understood. Only its HMAC could show damage.
         """
         return self._front.untrusted_header
 
@@ -202,7 +205,7 @@ class BackupArchive:
 
     @property
     def salvaged(self) -> tuple[str, ...]:
-        """What salvage had to pass over until now, in words; empty if nothing, or without it."""
+        """Faults that salvage passed over until now, in words; empty without salvage."""
         if not self._salvage:
             return ()
         faults = [*self._front.faults, *self.catalog.faults]
@@ -212,28 +215,28 @@ class BackupArchive:
 
     @property
     def is_unlocked(self) -> bool:
-        """Whether the passphrase was given and fits."""
+        """True if the passphrase was given and fits."""
         return self._header is not None
 
     @property
     def is_seekable(self) -> bool:
-        """Whether files can be read in any order."""
+        """True if files can be read in any order."""
         return self._source.seekable
 
     def unlock(self, passphrase: Passphrase, *, ahead: bool = False) -> None:
         """Authenticates the header with the passphrase; may be called again after a failure.
 
         Args:
-            passphrase: str, bytes, or a callable that is asked once.
-            ahead: derive the key of ``qubes.xml`` at the same time, for who asks for the
-                qubes next. Nothing of it is used before the header is verified.
+            passphrase: str, bytes, or a callable that is called once.
+            ahead: derive the key of ``qubes.xml`` at the same time, for a caller that asks for the
+                qubes next. The key is not used before the header is verified.
 
         Raises:
-            UsageError: it can't be written in UTF-8.
-            WrongPassphrase: it does not fit.
-            HeaderAltered: it fits, but the header is not what was written.
+            UsageError: the passphrase can't be written in UTF-8.
+            WrongPassphrase: the passphrase does not fit.
+            HeaderAltered: the passphrase fits, but the header was changed after it was written.
             LimitExceeded: the derivation would cost more than allowed; none was started.
-            UnsupportedFormat: the authenticated header names what is not read or understood.
+            UnsupportedFormat: the authenticated header names something that can't be read.
         """
         data = _passphrase_bytes(passphrase() if callable(passphrase) else passphrase)
         meanwhile = functools.partial(self._ahead.begin, lambda: self._format_ahead(data))
@@ -244,7 +247,7 @@ class BackupArchive:
         self._header = header
 
     def _format_ahead(self, passphrase: bytes) -> UnlockedFormat:
-        """What the header says it is, before that is proven."""
+        """Gives the format that the header names, before the header is proven."""
         return self.door.format(self.untrusted_header, passphrase, self.limits)
 
     def _choose_decompress(
@@ -258,14 +261,15 @@ class BackupArchive:
         return choose_filter(*names, self.limits)
 
     def expect_all(self) -> None:
-        """Says that all of it is going to be read, before or after `unlock`.
+        """Announces that everything is going to be read; called before or after `unlock`.
 
-        What makes that faster is loaded meanwhile, if it is installed and pays.
+        A library that derives keys faster is loaded meanwhile, if it is installed and the work
+        is large enough to pay for loading it.
         """
         self._ahead.expect_all()
 
     def expect_list(self) -> None:
-        """Says that the list of qubes is going to be read; as `expect_all`."""
+        """Announces that the list of qubes is going to be read; like `expect_all`."""
         self._ahead.expect(2)
 
     def _warn(self, text: str) -> None:
@@ -274,10 +278,14 @@ class BackupArchive:
         elif len(self.warnings) == _WARNINGS_LIMIT:
             self.warnings.append("more warnings follow, which are left out")
 
-    # What is in it
+    # Content of the backup
 
     def unlocked(self) -> Unlocked:
-        """What reading needs. Raises UsageError while the archive is locked."""
+        """Gives the keys and filter that reading needs.
+
+        Raises:
+            UsageError: the archive is locked.
+        """
         if self._unlocked is None:
             raise UsageError("the backup is locked: call unlock(passphrase) first")
         return self._unlocked
@@ -292,39 +300,40 @@ class BackupArchive:
         """``qubes.xml``, verified.
 
         Raises:
-            Damaged: it is missing, or can't be believed.
+            Damaged: ``qubes.xml`` is missing, or can't be believed.
         """
         return self._unlocked_contents.metadata
 
     @property
     def qubes(self) -> tuple[Qube, ...]:
-        """The qubes that ``qubes.xml`` says are in the backup; with salvage its folders without it.
+        """The qubes in the backup according to ``qubes.xml``.
 
-        R2 leaves dom0 out there: it is among them if its home is found.
+        With salvage and without a usable ``qubes.xml``, each folder of the archive is a qube. In
+        R2, ``qubes.xml`` does not mark dom0, so dom0 is listed if its home is found.
 
         Raises:
-            Damaged: it is missing, or can't be believed.
+            Damaged: ``qubes.xml`` is missing, or can't be believed.
         """
         return self._unlocked_contents.qubes
 
     @property
     def known_qubes(self) -> tuple[Qube, ...]:
-        """`qubes`, and then those that ``qubes.xml`` knows and that are not in this backup.
+        """`qubes`, then the other qubes in ``qubes.xml``, which are not in this backup.
 
         Raises:
-            Damaged: it is missing, or can't be believed.
+            Damaged: ``qubes.xml`` is missing, or can't be believed.
         """
         return self._unlocked_contents.known_qubes
 
     def firewalls(self, qubes: Collection[str] | None = None) -> dict[str, Firewall]:
-        """The firewall rules of each qube that has a ``firewall.xml``.
+        """Reads the firewall rules of each qube that has a ``firewall.xml``.
 
-        Several are read side by side, but each costs the derivation of a key. From a pipe, all of
-        the backup passes. A file that is damaged costs its own rules only: the error stands in
+        Several files are read side by side, but each costs the derivation of a key. From a pipe,
+        the whole backup passes. A damaged file costs its own rules only: the error stands in
         their place.
 
         Args:
-            qubes: names of those whose rules are wanted; None: all.
+            qubes: names of the qubes whose rules are wanted; None: all.
 
         Raises:
             MachineError: this machine can't go on.
@@ -341,34 +350,34 @@ class BackupArchive:
         return reader.read(lambda name: qubes is None or name in qubes)
 
     def is_folder(self, path: str) -> bool:
-        """Whether this file is a folder archive, with entries and no single stream."""
+        """Tells if this file is a folder archive, with entries and no single stream."""
         return self.catalog.naming.is_folder(path)
 
     @property
     def door(self) -> Format:
-        """What is known of the backup's format without the passphrase."""
+        """The backup's format, as far as it is known without the passphrase."""
         return self._front.door
 
     def name_of(self, path: str) -> str:
-        """QUBE/FILE of a path in the archive; the path itself where no qube is known."""
+        """Gives QUBE/FILE for a path in the archive, or the path itself where no qube is known."""
         return self._contents.name_of(path)
 
     @property
     def files(self) -> tuple[BackupFile, ...]:
-        """The files of all qubes; on a pipe, those that came so far."""
+        """The files of all qubes; on a pipe, the files read so far."""
         return self._unlocked_contents.files
 
     def file(self, name: str) -> BackupFile:
-        """The file called ``QUBE/FILE``, or by its path in the archive.
+        """Gives the file called ``QUBE/FILE``, or with this path in the archive.
 
         Raises:
-            NotInBackup: there is none.
-            AlreadyPassed: on a pipe, it went by.
+            NotInBackup: there is no such file.
+            AlreadyPassed: the file has already passed on the pipe.
         """
         return self._unlocked_contents.file(name)
 
     def open(self, name: str) -> BinaryIO:
-        """The content of ``QUBE/FILE`` as a binary stream, see `BackupFile.open`."""
+        """Opens the content of ``QUBE/FILE`` as a binary stream, see `BackupFile.open`."""
         return self.file(name).open()
 
     def browse(
@@ -379,13 +388,15 @@ class BackupArchive:
         spool: str | os.PathLike[str] | None = None,
         progress: OnProgress | None = None,
     ) -> Image:
-        """The files in the image ``QUBE/FILE``, which is read to its end and verified before.
+        """Opens the image ``QUBE/FILE`` to browse its files.
+
+        The image is read to its end and verified first.
 
         Args:
             name: ``QUBE/FILE``, or its path in the archive.
             partition: its number; default: the image itself, or its largest partition with ext4.
-            spool: folder for what is kept meanwhile, encrypted; default: the system's for such
-                files. What is small stays in memory.
+            spool: folder where the image's data is kept meanwhile, encrypted; default: the
+                system's folder for temporary files. Small data stays in memory.
             progress: called after every chunk.
 
         Raises:
@@ -408,7 +419,7 @@ class BackupArchive:
             progress=progress,
         )
 
-    # What can be done with it
+    # Restoring and verifying
 
     def restore(
         self,
@@ -420,23 +431,23 @@ class BackupArchive:
         progress: OnProgress | None = None,
         check: bool = True,
     ) -> Report:
-        """Writes ``output/QUBE/FILE`` for all that is asked for, and ``output/qubes.xml``.
+        """Writes ``output/QUBE/FILE`` for each file asked for, and ``output/qubes.xml``.
 
-        What an earlier run has restored from this very backup is read again, and kept if it is
-        still the same. Everything else that is there is left alone, or replaced on demand.
+        Files that an earlier run restored from this very backup are read again, and kept if they
+        are still the same. All other files in the folder are left alone, or replaced on demand.
 
         Args:
-            output: the folder, made if it is not there.
+            output: the folder, made if it does not exist.
             names: ``QUBE`` or ``QUBE/FILE``; none means all.
-            overwrite: replace files that are there already and are not the same.
-            keep_damaged: leave what could be verified of a damaged file as ``NAME.damaged``;
+            overwrite: replace files that exist already and differ.
+            keep_damaged: leave the verified bytes of a damaged file as ``NAME.damaged``;
                 the report says which of its bytes are good.
             progress: called after every chunk.
-            check: raise Incomplete unless all is there and whole.
+            check: raise Incomplete unless every file is there and whole.
 
         Raises:
-            NotInBackup: a name that is not in the backup; nothing was written.
-            AlreadyPassed: on a pipe, a file that is asked for went by; nothing was written.
+            NotInBackup: a name is not in the backup; nothing was written.
+            AlreadyPassed: a file asked for has already passed on the pipe; nothing was written.
             MachineError: this machine failed; its `report` says what was done.
             Incomplete: with `check`, the report is not ok.
         """
@@ -456,7 +467,7 @@ class BackupArchive:
         progress: OnProgress | None = None,
         check: bool = True,
     ) -> Report:
-        """Everything that `restore` does but the writing; arguments and errors are the same."""
+        """Does everything that `restore` does but the writing; arguments and errors are alike."""
         return self._recovery().verify(names, progress=progress, check=check)
 
     def _recovery(self) -> RestoreJob:
@@ -480,10 +491,10 @@ class BackupArchive:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """Faults of the archive as a whole, in words: `salvaged`, and where it breaks off.
+        """Faults of the archive as a whole, in words: `salvaged`, and where the archive breaks off.
 
-        Only what was looked at is known. After `read_to_end`, or on a seekable archive after any
-        look at its files, that is all of the archive; no chunk is decrypted for it.
+        Only the bytes read so far count. After `read_to_end`, or on a seekable archive after any
+        access to its files, that is the whole archive; no chunk is decrypted for this.
         """
         error = self.catalog.error
         if error is None:
@@ -493,7 +504,7 @@ class BackupArchive:
 
     @property
     def caveats(self) -> tuple[str, ...]:
-        """Sentences on what the format of this backup can't promise; none for format 4."""
+        """Promises that the format of this backup can't keep, in sentences; none for format 4."""
         return tuple(self.door.caveats)
 
     @property
@@ -508,7 +519,7 @@ class BackupArchive:
         return Backends.of(self.deriver, self.pipeline)
 
     def estimate(self) -> Cost:
-        """Measures what a restore of everything will take on this machine; no passphrase needed.
+        """Estimates the cost of a full restore on this machine; no passphrase needed.
 
         Reads the first bytes of every chunk and times one small derivation. On a pipe, the whole
         backup passes.
@@ -518,7 +529,7 @@ class BackupArchive:
         return estimate(self)
 
     def iter_files(self) -> Iterator[BackupFile]:
-        """The files of all qubes in the archive's order; on a pipe, each once, as it comes.
+        """Yields the files of all qubes in the archive's order; on a pipe, each as it comes, once.
 
         Raises:
             UsageError: the archive is locked.
@@ -534,8 +545,8 @@ class BackupArchive:
         return file.is_folder or self._files.holds_folder(file.path)
 
     def read_to_end(self) -> None:
-        """Looks through all that is left of the archive, so that `files` and `errors` are complete.
+        """Reads through the rest of the archive, so that `files` and `errors` are complete.
 
-        On a pipe, files that pass in this can't be read any more.
+        On a pipe, the files that pass here can't be read any more.
         """
         self.catalog.drain()

@@ -31,7 +31,7 @@ class Backends:
 
     @classmethod
     def of(cls, deriver: Deriver, pipeline: Pipeline) -> Backends:
-        """Names what a deriver and a pipeline use.
+        """Names the libraries that a deriver and a pipeline use.
 
         Raises:
             MachineError: there is no scrypt on this machine.

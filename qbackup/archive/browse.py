@@ -1,4 +1,4 @@
-"""Opens an image of a backup for its files, once all of it was read and verified."""
+"""Access to the files in a backup's image, after the whole image was read and verified."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def browse(
     Args:
         file: the image.
         partition: number of the partition with ``/``; default: chosen by `open_image`.
-        spool: folder for large images; default: the system's for such files.
+        spool: folder for large images; default: the system's folder for temporary files.
         limits: bounds on untrusted input.
         total: stored bytes of the image, where they are known before.
         progress: called after every chunk.
@@ -87,7 +87,7 @@ def _check_space(folder: str | os.PathLike[str], needed: int) -> None:
 
 
 class _CountedReader:
-    """Turns the sizes of chunks into progress."""
+    """Function that turns the sizes of chunks into progress."""
 
     def __init__(self, name: str, total: int | None, progress: OnProgress | None) -> None:
         self._name = name

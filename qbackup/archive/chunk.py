@@ -14,20 +14,20 @@ from qbackup.storage.chunk import StoredChunk, StoredChunks
 
 
 class EncryptedChunk:
-    """One chunk of a file: at most 100 MiB, authenticated on its own, and mostly encrypted.
+    """Chunk of a file: at most 100 MiB, authenticated on its own, and mostly encrypted.
 
-    Nothing of it is read before it is asked for. Its head is read once and kept, and
-    those same bytes go into the MAC.
+    No byte is read before the caller needs it. The head is read once and kept, and those same
+    bytes go into the MAC.
 
     Attributes:
-        index: its place in the file, from 0.
-        offset: where its bytes begin in the backup.
-        size: its stored length in bytes.
-        stored: the same chunk as it is stored.
+        index: position in the file, from 0.
+        offset: offset of its first byte in the backup.
+        size: stored length in bytes.
+        stored: the stored chunk.
 
     Args:
-        stored: where its bytes are.
-        access: the archive that it belongs to.
+        stored: the stored chunk.
+        access: the archive that the chunk belongs to.
     """
 
     def __init__(self, stored: StoredChunk, access: Access) -> None:
@@ -44,25 +44,25 @@ class EncryptedChunk:
 
     @property
     def index(self) -> int:
-        """Its place in the file, from 0."""
+        """Position in the file, from 0."""
         return self.stored.index
 
     @property
     def offset(self) -> int:
-        """Where its bytes begin in the backup."""
+        """Offset of its first byte in the backup."""
         return self.stored.offset
 
     @property
     def size(self) -> int:
-        """Its stored length in bytes."""
+        """Stored length in bytes."""
         return self.stored.size
 
     @property
     def parameters(self) -> ScryptParameters:
-        """N, r and p of its key derivation, as its own header has them, not authenticated.
+        """N, r and p of its key derivation, from its own header, not authenticated.
 
         Raises:
-            ChunkDamaged: there is no such header.
+            ChunkDamaged: the chunk has no such header.
             UsageError: the backup's format derives no key by scrypt.
         """
         door = self._access.door
@@ -74,16 +74,16 @@ class EncryptedChunk:
         return parameters
 
     def open(self) -> BinaryIO:
-        """Its plaintext, derived, read and verified when the first byte is asked for.
+        """Opens its plaintext as a stream; the first read derives the key and verifies the chunk.
 
-        In format 3 a chunk needs the first one and the one before it: they are read and verified
-        too. From a pipe only the first chunk can be opened alone there; whether it is the only one
-        is not known then, so the cipher's padding stays at its end.
+        In format 3 a chunk needs the file's first chunk and the one before: these are read and
+        verified too. From a pipe, only the first chunk can be opened alone in format 3. The
+        cipher's padding stays at its end then, as nobody knows whether more chunks follow.
 
         Reads raise:
-            ChunkDamaged: nothing of it, or of one that it needs, can be believed.
-            LimitExceeded: it asks for more than `Limits` allows.
-            UsageError: from a pipe, it needs others.
+            ChunkDamaged: the chunk, or one that it needs, can't be believed.
+            LimitExceeded: the chunk asks for more than `Limits` allows.
+            UsageError: from a pipe, the chunk needs others.
         """
         stream = VerifiedStream(
             self._plaintext(),
@@ -121,7 +121,7 @@ class EncryptedChunk:
 
 
 class EncryptedChunks(Sequence[EncryptedChunk]):
-    """The chunks of one file, made when they are looked at."""
+    """Sequence of one file's chunks, each made on access."""
 
     __slots__ = ("_access", "_stored")
 

@@ -34,7 +34,7 @@ class Cost:
     """Estimate from unauthenticated headers.
 
     Args:
-        members: number of members of the archive: chunks, headers, and proofs of chunks.
+        members: number of members of the archive: chunks, headers, and HMACs of chunks.
         chunks: number of chunks in the archive.
         stored_size: their length in bytes.
         unreadable: number of chunks whose header is damaged.

@@ -1,4 +1,4 @@
-"""`BackupFile`: one file of a qube as callers hold it."""
+"""`BackupFile`: public object for a file of a qube."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from qbackup.pipeline.reader import FileReader
 
 
 class BackupFile:
-    """One file of a backup. Nothing is read or derived before its content is asked for.
+    """File of a backup. Nothing is read or derived before its content is asked for.
 
     Attributes:
-        path: its name in the archive, chunk number left off: ``vm1/private.img``.
-        chunks: its chunks in order; on a pipe they can be gone through once, as they come.
+        path: path in the archive without the chunk number: ``vm1/private.img``.
+        chunks: chunks in order; on a pipe they can be iterated once, as they come.
     """
 
     __slots__ = ("reader",)
@@ -30,12 +30,12 @@ class BackupFile:
 
     @property
     def path(self) -> str:
-        """Its name in the archive, chunk number left off: ``vm1/private.img``."""
+        """Path in the archive without the chunk number: ``vm1/private.img``."""
         return self.reader.path
 
     @property
     def chunks(self) -> Sequence[EncryptedChunk]:
-        """Its chunks in order; on a pipe they can be gone through once, as they come."""
+        """Chunks in order; on a pipe they can be iterated once, as they come."""
         return EncryptedChunks(self.reader.stored.chunks, self.reader.access)
 
     @property
@@ -45,12 +45,12 @@ class BackupFile:
 
     @property
     def stored_size(self) -> int:
-        """Bytes that its chunks take in the archive; on a pipe, those that came so far."""
+        """Size of its chunks in the archive, in bytes; on a pipe, of the chunks read so far."""
         return self.reader.stored.stored_size
 
     @property
     def chunk_count(self) -> int:
-        """Number of its chunks; on a pipe, those that came so far."""
+        """Number of its chunks; on a pipe, of the chunks read so far."""
         return self.reader.stored.chunk_count
 
     @property
@@ -63,35 +63,35 @@ class BackupFile:
         return self.reader.is_folder
 
     def extents(self) -> Iterator[Extent]:
-        """Data and holes of an image, in order, from the first byte to the last.
+        """Yields data and holes of an image, in order, from the first byte to the last.
 
-        The iteration ends only when all of the file has been proven to be there.
+        The iteration ends only after the whole file was verified.
 
         Raises:
-            FolderArchive: it is a folder; see `entries`. Where the name does not say so, the
+            FolderArchive: the file is a folder; see `entries`. Where the name is no folder's, the
                 first step of the iteration raises this.
-            SymbolicLink: it is a link, raised there too.
-            Damaged: at the place where its content can't be believed.
+            SymbolicLink: the file is a link, raised by the first step of the iteration.
+            Damaged: its content can't be believed from this place on.
         """
         return self.reader.extents()
 
     def entries(self) -> Iterator[Entry]:
-        """The entries of a folder archive, in order; each to be read before the next.
+        """Yields the entries of a folder archive, in order; read each before the next.
 
         Raises:
-            Damaged: at the place where its content can't be believed.
+            Damaged: its content can't be believed from this place on.
         """
         return self.reader.entries()
 
     def open(self) -> BinaryIO:
-        """Its content as a binary stream: verified, decompressed, holes filled with zeros.
+        """Opens its content as a binary stream: verified, decompressed, holes filled with zeros.
 
         Raises:
-            FolderArchive: it is a folder; see `entries`. Where the name does not say so, the
+            FolderArchive: the file is a folder; see `entries`. Where the name is no folder's, the
                 first read raises this.
 
         Reads raise:
-            SymbolicLink: it is a link, with a target and no content.
-            Damaged: at the place where its content can't be believed.
+            SymbolicLink: the file is a link, with a target and no content.
+            Damaged: its content can't be believed from this place on.
         """
         return self.reader.open()

@@ -1,4 +1,4 @@
-"""`FileList`: the catalog's stored files, with what reads them."""
+"""`FileList`: the catalog's stored files, with their readers."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from qbackup.storage.chunk import StoredFile
 
 
 class FileList:
-    """The files of one backup, as a restore reads them and as callers hold them.
+    """Files of one backup, as readers for a restore and as public objects.
 
     Args:
-        catalog: the files as they are stored.
-        access: the archive that they belong to.
-        seekable: files can be looked at in any order.
+        catalog: the stored files.
+        access: the archive that the files belong to.
+        seekable: files can be read in any order.
     """
 
     def __init__(self, catalog: Catalog, access: Access, *, seekable: bool) -> None:
         self._catalog = catalog
         self._access = access
         self._seekable = seekable
-        self._passed: dict[str, BackupFile] = {}  # on a pipe: each is one object for good
-        self._folders: dict[str, bool] = {}  # of paths that a user has asked for something below
+        self._passed: dict[str, BackupFile] = {}  # on a pipe, the only object of each file
+        self._folders: dict[str, bool] = {}  # path → whether a folder archive, where asked for
 
     def file(self, stored: StoredFile) -> BackupFile:
-        """Gives a file as callers hold it."""
+        """Gives a file's public object."""
         if self._seekable:
             return BackupFile(FileReader(stored, self._access))
         file = self._passed.get(stored.path)
@@ -42,15 +42,15 @@ class FileList:
         return BackupFile(EntryReader(archive, self._access, entry, name))
 
     def coming(self) -> Iterator[BackupFile]:
-        """Goes through all files in the archive's order; on a pipe each is read as it comes."""
+        """Yields all files in the archive's order; on a pipe, each as it comes."""
         return map(self.file, self._catalog.files())
 
     def readers(self) -> Iterator[FileReader]:
-        """Goes through all files as `coming`, for who reads them."""
+        """Yields the readers of all files, in the order of `coming`."""
         return (file.reader for file in self.coming())
 
     def seen(self, wanted: Callable[[str], bool]) -> tuple[BackupFile, ...]:
-        """Gives the known files of these paths; on a pipe, of those that came so far."""
+        """Gives the files with wanted paths; on a pipe, among the files read so far."""
         return tuple(self.file(file) for file in self._catalog.seen_files() if wanted(file.path))
 
     def holds_folder(self, path: str) -> bool:

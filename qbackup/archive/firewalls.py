@@ -70,8 +70,8 @@ class FirewallReader:
 
     Args:
         catalog: the archive's files.
-        files: the same, with what reads them.
-        table: whose file is whose.
+        files: the same files with their readers.
+        table: gives the qube that a file belongs to.
         pipeline: gives the files' plaintext.
         expect: called with the number of keys that will be needed.
         format: opens the chunks.
@@ -111,7 +111,7 @@ class FirewallReader:
         return found
 
     def _owner(self, path: str) -> str | None:
-        """Gives the qube that a firewall is of; None where the file is none."""
+        """Gives the qube that a firewall file belongs to; None for any other file."""
         owner = self.table.owner(path)
         return owner[0] if owner is not None and owner[1] == FIREWALL_FILE else None
 

@@ -1,4 +1,4 @@
-"""`KeyPrefetch`: keys that are derived before anybody asks, and what is loaded for that."""
+"""`KeyPrefetch`: derivation of keys before they are asked for, and loading of the lane kernel."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from qbackup.pipeline.opening import ChunkOpening
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import Catalog
 
-MANY_CHUNKS = 64  # on a pipe nobody knows
+MANY_CHUNKS = 64  # assumed number on a pipe, where the real one is unknown
 
 
 class KeyPrefetch:
-    """What is expected of one archive's pipeline.
+    """Announcement of coming work to one archive's pipeline.
 
     Args:
-        front: says what a key costs.
-        catalog: says which chunks come first.
-        pipeline: derives.
-        seekable: chunks can be looked at before they are read.
+        front: gives the parameters of a key.
+        catalog: gives the chunks that come first.
+        pipeline: derives keys.
+        seekable: the heads of chunks can be read beforehand.
     """
 
     def __init__(
@@ -36,27 +36,27 @@ class KeyPrefetch:
         self._expects_all = False
 
     def expect_all(self) -> None:
-        """All of the backup is going to be read."""
+        """Announces that the whole backup is going to be read."""
         self._expects_all = True
-        # each member has a key but the header
+        # Each member but the header has a key.
         self.expect(self._catalog.member_count() - 1 if self._seekable else MANY_CHUNKS)
 
     def expect(self, count: int) -> None:
-        """So many keys are going to be asked for."""
+        """Announces how many keys are going to be asked for."""
         parameters = self._front.untrusted_parameters
         if parameters is not None:
             self._pipeline.expect_keys(parameters, count)
 
     def begin(self, make_format: Callable[[], UnlockedFormat], most: ScryptParameters) -> None:
-        """Has the keys that are wanted next derived beside the header's and after it.
+        """Has the next keys derived beside the header's key and after that.
 
-        That of qubes.xml, and of one chunk for each job if all of them are going to be read;
-        none that costs more than the header's. The header is not verified yet, so a key may
-        turn out useless; nothing is opened with it before.
+        These are the key of qubes.xml, and of one chunk for each job if the whole backup is going
+        to be read; no key that costs more than the header's. The header is not verified yet, so
+        a key may turn out useless. No chunk is opened before the header is verified.
 
         Args:
-            make_format: the format that the unverified header names.
-            most: what the header's key costs.
+            make_format: gives the format that the unverified header names.
+            most: parameters of the header's key.
         """
         if not self._seekable:
             return

@@ -58,7 +58,7 @@ class Qube:
 
     @property
     def files(self) -> tuple[BackupFile, ...]:
-        """Its files in the archive; on a pipe, those that came so far."""
+        """Files of the qube in the archive; on a pipe, the files read so far."""
         return self._files.seen(lambda path: (self._table.owner(path) or ("",))[0] == self.name)
 
     # Setup of the qube, in the terms of R4 whichever release wrote the backup

@@ -1,4 +1,4 @@
-"""`QubeList`: what ``qubes.xml`` says is in a backup, read when it is first asked for."""
+"""`QubeList`: the qubes of a backup by its ``qubes.xml``, which is read on first use."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ from qbackup.storage.catalog import Catalog
 
 
 class QubeList:
-    """The qubes of a backup, and which file of the archive is whose.
+    """Qubes of a backup, and the owner of each file of the archive.
 
     Args:
         catalog: the archive's files.
-        files: the same, with what reads them.
+        files: the same files with their readers.
         limits: bounds on ``qubes.xml``.
-        root_tag: what its document is called in this backup's format.
-        salvage: qubes are called by their folders where it can't be used.
+        root_tag: gives the name of its root element in this backup's format.
+        salvage: name qubes by their folders where ``qubes.xml`` can't be used.
 
     Attributes:
-        error: why it can't be used; None if it can, or was not asked for yet.
+        error: error by which ``qubes.xml`` can't be used; None if usable, or not read yet.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class QubeList:
 
     @property
     def table(self) -> QubeTable:
-        """Whose file is whose. Raises nothing for what is wrong with ``qubes.xml``: see `error`."""
+        """Table of the files' owners. A fault of ``qubes.xml`` is not raised; see `error`."""
         if self._table is None:
             records = None
             try:
@@ -89,7 +89,7 @@ class QubeList:
             with self._files.file(file).open() as stream:
                 data = stream.read(self._limits.metadata + 1)
                 if len(data) <= self._limits.metadata:
-                    data += stream.read(1)  # the proof of the end
+                    data += stream.read(1)  # makes the stream verify its end
         except (FolderArchive, SymbolicLink) as error:
             raise Damaged(error.reason, file=METADATA_PATH) from error
         if len(data) > self._limits.metadata:
@@ -101,7 +101,7 @@ class QubeList:
         """``qubes.xml``, verified.
 
         Raises:
-            Damaged: it is missing, or can't be believed.
+            Damaged: ``qubes.xml`` is missing, or can't be believed.
         """
         _ = self.table
         if self._metadata is None:
@@ -110,27 +110,27 @@ class QubeList:
 
     @property
     def usable_metadata(self) -> bytes | None:
-        """``qubes.xml``; None where names don't come from it."""
+        """``qubes.xml``; None where names don't come from there."""
         _ = self.table
         return self._metadata if self.error is None else None
 
     @property
     def digest(self) -> bytes:
-        """Of all that names come from: SHA-256 of ``qubes.xml``, nothing where it can't be used."""
+        """SHA-256 of ``qubes.xml``, the source of all names; empty where that can't be used."""
         data = self.usable_metadata
         return hashlib.sha256(data).digest() if data is not None else b""
 
     def name_of(self, path: str) -> str:
-        """QUBE/FILE of a path in the archive; the path itself where no qube is known yet."""
+        """Gives QUBE/FILE for a path in the archive, or the path where no qube is known yet."""
         owner = self._table.owner(path) if self._table is not None else None
         return "/".join(owner) if owner else path
 
     @property
     def qubes(self) -> tuple[Qube, ...]:
-        """See `BackupArchive.qubes`."""
+        """The qubes in the backup, see `BackupArchive.qubes`."""
         table = self.table
         if self.error is not None and not self._salvage:
-            if not isinstance(self.error, LimitExceeded):  # which names the option itself
+            if not isinstance(self.error, LimitExceeded):  # its own advice names an option
                 self.error.advice = BY_FOLDER
             raise self.error
         qubes = (self._qube(record) for record in table.records)
@@ -138,7 +138,7 @@ class QubeList:
 
     @property
     def known_qubes(self) -> tuple[Qube, ...]:
-        """See `BackupArchive.known_qubes`."""
+        """All qubes in ``qubes.xml``, see `BackupArchive.known_qubes`."""
         qubes = self.qubes
         names = {qube.name for qube in qubes}
         others = (known.record for known in self._all_known().values() if not known.in_backup)
@@ -159,7 +159,7 @@ class QubeList:
         return known.settings if known is not None else QubeSettings()
 
     def _all_known(self) -> dict[str, KnownQube]:
-        """All qubes by name, read when the first is asked for; none where names aren't known."""
+        """Gives all qubes by name, read on first use; none where ``qubes.xml`` can't be used."""
         if self._known is None:
             data, root_tag = self.usable_metadata, self._root_tag()
             known = parse_known_qubes(data, self._limits, root_tag=root_tag) if data else ()
@@ -168,12 +168,12 @@ class QubeList:
 
     @property
     def files(self) -> tuple[BackupFile, ...]:
-        """See `BackupArchive.files`."""
+        """The files of all qubes, see `BackupArchive.files`."""
         _ = self.table
         return self._files.seen(lambda path: path != METADATA_PATH)
 
     def file(self, name: str) -> BackupFile:
-        """See `BackupArchive.file`."""
+        """Finds a file by its name, see `BackupArchive.file`."""
         qube, _, rest = name.partition("/")
         table = self.table
         found = self._files.choose(lambda file: table.path_of(qube, file), rest)

@@ -1,4 +1,4 @@
-"""`RestoreJob`: one `restore` or `verify`, from what is asked for to the report."""
+"""`RestoreJob`: a single `restore` or `verify`, from the names asked for to the report."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from qbackup.storage.source import Source
 
 _FAILING_DRIVE = (
     "the drive failed to read some bytes of the backup, at least at the first try: it may be"
-    " dying, so make a copy of it first (with ddrescue, say) and restore from that"
+    " dying, so make a copy of it first (e.g. with ddrescue) and restore from that"
 )
 _NO_JOURNAL = (
     f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run will not know"
@@ -43,22 +43,22 @@ _NOT_REACHED = "not found: the archive can't be read to its end, so it may still
 
 @dataclass(frozen=True)
 class RestoreJob:
-    """What `restore` and `verify` need of an unlocked archive.
+    """Parts of an unlocked archive that `restore` and `verify` need.
 
     Args:
-        source: of the backup's bytes.
+        source: the backup's bytes.
         catalog: its files.
-        files: the same, with what reads them.
-        front: its header.
-        contents: whose file is whose.
+        files: the same files with their readers.
+        front: authenticator of its header.
+        contents: its qubes, and the owner of each file.
         pipeline: gives the files' plaintext.
-        ahead: told what is going to be read.
-        format: how chunks are opened.
-        filter: what the files were compressed with, by its name; None for nothing.
+        ahead: takes the number of keys that will be needed.
+        format: opens the chunks.
+        filter: name of the compression filter of its files; None for none.
         limits: bounds for folder archives.
         is_salvage: the archive was opened for salvage.
-        warnings: those that were given so far.
-        warn: gives one more.
+        warnings: warnings so far.
+        warn: adds a warning.
     """
 
     source: Source
@@ -85,7 +85,7 @@ class RestoreJob:
         progress: OnProgress | None,
         check: bool,
     ) -> Report:
-        """See `BackupArchive.restore`."""
+        """Restores files, see `BackupArchive.restore`."""
         plan = self._plan(names)
         writer = self._writer(output, overwrite, keep_damaged, plan)
         try:
@@ -94,7 +94,7 @@ class RestoreJob:
             writer.close()
 
     def verify(self, names: Sequence[str], *, progress: OnProgress | None, check: bool) -> Report:
-        """See `BackupArchive.verify`."""
+        """Verifies files, see `BackupArchive.verify`."""
         return self._run(self._plan(names), NowhereWriter(), progress, check, keep_metadata=False)
 
     def _plan(self, names: Sequence[str]) -> Plan:
@@ -127,10 +127,10 @@ class RestoreJob:
         )
 
     def _journal_key(self) -> bytes:
-        """The key of this backup's records in an output folder; see docs/security.md.
+        """Derives the key of this backup's records in an output folder; see docs/security.md.
 
-        It is bound to all that decides what a file is called and what is in it: the header, the
-        list of qubes (none where it can't be used: files are then called by their path), and
+        The key depends on everything that decides a file's name and content: the header, the
+        list of qubes (none where ``qubes.xml`` can't be used, as files then keep their paths), and
         the filter.
         """
         return self.front.root_key(self.pipeline).derive(
@@ -174,10 +174,10 @@ class RestoreJob:
         return report
 
     def _report(self, run: FilesLoop, writer: Writer) -> Report:
-        errors = (*self.front.faults, *self.catalog.faults)  # that of qubes.xml is its result
+        errors = (*self.front.faults, *self.catalog.faults)  # the error of qubes.xml is a result
         fault = self.catalog.error
         results = run.results
-        warnings = [w for w in self.warnings if w not in errors]  # which `list` shows instead
+        warnings = [w for w in self.warnings if w not in errors]  # name nothing twice
         warnings += writer.warnings
         if self.source.troubles:
             warnings.append(_FAILING_DRIVE)
@@ -195,7 +195,7 @@ class RestoreJob:
             archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
         )
 
-    # What a run is about, where all files are known beforehand
+    # Figures on the files to restore, where all are known beforehand
 
     def _wanted(self, plan: Plan) -> Iterator[tuple[StoredFile, Target]]:
         for file in self.catalog.seen_files():
@@ -214,7 +214,7 @@ class RestoreJob:
         return sum(file.chunk_count for file, _ in self._wanted(plan))
 
     def _needed(self, plan: Plan, writer: Writer) -> int:
-        """Stored bytes of the files that will be written; 0 where they are not known yet."""
+        """Adds up the stored bytes of the files to write; 0 where they are not known yet."""
         if not self.source.seekable:
             return 0
         wanted = (
@@ -228,7 +228,7 @@ class RestoreJob:
         self.warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")
 
     def _metadata_result(self, writer: Writer, keep: bool) -> FileResult:
-        """What came of qubes.xml, which was read before everything else."""
+        """Gives the result of qubes.xml, which was read before everything else."""
         data = self.contents.usable_metadata
         if data is None:
             error = self.contents.error

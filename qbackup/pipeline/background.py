@@ -1,10 +1,10 @@
-"""Work on a file's data that is done behind the caller: in order, on a thread of its own.
+"""Work on a file's data in the background: in order, on a thread of its own.
 
-Only one thread can inflate a stream. Hashing and writing what came out of it takes about as long,
-so that is done on another core meanwhile.
+Only one thread can inflate a stream. Hashing and writing the inflated data takes about as long,
+so another core does that meanwhile.
 
-What waits is bounded. The two sides talk by queues that need no lock of Python's, so an interrupt,
-which can come anywhere, leaves none locked.
+The amount of waiting data is bounded. The two sides talk through queues without a Python lock.
+Therefore an interrupt, which can come anywhere, leaves nothing locked.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import TypeAlias
 from qbackup.base.errors import Interrupted, MachineError
 from qbackup.pipeline.threads import SIGNAL_SECONDS, start_daemon
 
-_INLINE_SIZE = 1 << 20  # of a file; a thread for less would cost more than it saves
-_WAITING_LIMIT = 1 << 20  # bytes, the data under way among them
+_INLINE_SIZE = 1 << 20  # bytes of a file; a thread for less would cost more than it saves
+_WAITING_LIMIT = 1 << 20  # bytes waiting or being worked on
 _BATCH_SIZE = 256 * 1024  # bytes that are handed over at once
-_BATCH_COUNT = 64  # pieces, where these are small
-_OWN_LIMIT = 1 << 20  # a buffer that may be kept for a piece of it
+_BATCH_COUNT = 64  # most pieces of data in a batch, where these are small
+_OWN_LIMIT = 1 << 20  # bytes of the largest buffer that is kept whole for a piece of it
 
 _Batch: TypeAlias = "deque[tuple[int, memoryview]]"
 
 
 class BackgroundWork:
-    """Does work with data that come in order, behind who brings them. For one caller's thread.
+    """Worker for data that come in order; their caller goes on meanwhile. For one caller's thread.
 
     Args:
-        work: takes an offset and the data there. It runs on one thread at a time, in order.
+        work: takes an offset and the data there. Runs on one thread at a time, in order.
         alone: never start a thread.
     """
 
@@ -40,21 +40,21 @@ class BackgroundWork:
         self._work = work
         self._is_inline = alone
         self._inline_left = _INLINE_SIZE
-        self._process: int | None = None  # that has the thread; None while there is none
+        self._process: int | None = None  # id of the thread's process; None without a thread
         self._batch: _Batch = deque()
         self._batch_size = 0
         self._todo: queue.SimpleQueue[tuple[_Batch, int]] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
-        self._under_way = 0  # bytes that were handed over and are not known to be done
+        self._under_way = 0  # bytes that were handed over and not yet reported as done
         self._failed: BaseException | None = None
         self._closed = False
         self._ended = False
 
     def put(self, offset: int, data: memoryview) -> None:
-        """Has the work done with some data, which need not stay valid.
+        """Has some data worked on; the caller may reuse the buffer at once.
 
         Raises:
-            BaseException: what the work raised, now or with data that came before.
+            BaseException: the error that the work raised, now or with earlier data.
         """
         if not self._is_running(len(data)):
             self._work(offset, data)
@@ -67,7 +67,7 @@ class BackgroundWork:
                 self._hand_over()
 
     def finish(self) -> None:
-        """Returns when all work is done. Raises as `put`."""
+        """Returns when all work is done. Raises the errors that `put` raises."""
         if self._process is None:
             return
         self._hand_over()
@@ -77,10 +77,10 @@ class BackgroundWork:
         self._check()
 
     def close(self) -> None:
-        """Drops what waits, and returns when no work is under way.
+        """Drops waiting data, and returns when no work is under way.
 
-        The thread uses what the caller closes next, such as a descriptor whose number the next file
-        gets. So an interrupt waits for it too: for one piece of data at most.
+        The thread uses objects that the caller closes next, such as a descriptor whose number the
+        next file gets. Therefore an interrupt waits for the thread too, for one write at most.
         """
         interrupted: BaseException | None = None
         while not self._ended:
@@ -101,7 +101,7 @@ class BackgroundWork:
                 self._done.get(timeout=SIGNAL_SECONDS)
 
     def _is_running(self, size: int) -> bool:
-        """Whether there is a thread, which is started with a file's second MiB."""
+        """Tells if there is a thread, and starts one with a file's second MiB."""
         if self._process is None and not self._is_inline:
             self._inline_left -= size
             if self._inline_left < 0:
@@ -111,7 +111,7 @@ class BackgroundWork:
     def _start(self) -> None:
         try:
             start_daemon(self._run, "qbackup-behind")
-        except MachineError:  # done by the caller's own thread, it takes longer
+        except MachineError:  # the caller's own thread does the work, which takes longer
             self._is_inline = True
         else:
             self._process = os.getpid()
@@ -126,7 +126,7 @@ class BackgroundWork:
         self._todo.put((batch, size))
 
     def _settle(self) -> None:
-        """Waits a short time for something to be done. A signal ends the wait."""
+        """Waits a short time until some work is done. A signal ends the wait."""
         self._check()
         try:
             self._under_way -= self._done.get(timeout=SIGNAL_SECONDS)
@@ -144,11 +144,11 @@ class BackgroundWork:
         try:
             while not self._closed:
                 self._do_some()
-        except BaseException as error:  # handed over whole, raised where it is waited for
+        except BaseException as error:  # the caller's thread raises the same error
             self._failed = error
         finally:
             self._ended = True
-            self._done.put(0)  # wakes who waits
+            self._done.put(0)  # wakes the caller
 
     def _do_some(self) -> None:
         try:
@@ -161,9 +161,9 @@ class BackgroundWork:
 
 
 def _kept(data: memoryview) -> memoryview:
-    """The same data for as long as they are wanted; a copy only where they could change.
+    """Gives the same data in memory that can't change.
 
-    What can't change is kept as it is, unless that keeps a whole chunk with it.
+    Bytes can't change and are kept without a copy, unless that kept a much larger buffer alive.
     """
     if isinstance(data.obj, bytes) and len(data.obj) <= _OWN_LIMIT:
         return data

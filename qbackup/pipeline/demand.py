@@ -9,13 +9,13 @@ class Demand:
     """The wishes of a session's caller, as the threads of the session ask for them.
 
     Args:
-        changed: notified of every change; it is the session's.
+        changed: the session's condition, notified of every change.
         window: chunks looked ahead.
         eager: look ahead from the start; else only as far as the caller reads on.
 
     Attributes:
-        closed: the session was closed: nothing is wanted any more.
-        unwanted: files up to this number are done with.
+        closed: the session was closed, so nothing is wanted any more.
+        unwanted: number of the last file that the caller is done with.
     """
 
     def __init__(self, changed: threading.Condition, window: int, *, eager: bool) -> None:
@@ -26,7 +26,7 @@ class Demand:
         self._eager = eager
         self._outstanding = 0  # chunks prepared and neither given to the caller nor dropped
         self._asked = 0  # events that the caller has asked for
-        self._is_waiting = False  # for the last of them
+        self._is_waiting = False  # True while the caller waits for the last of these events
 
     def is_wanted(self, number: int) -> bool:
         """Tells if the caller may still read the file of this number."""
@@ -40,11 +40,11 @@ class Demand:
             self._changed.notify_all()
 
     def answer(self) -> None:
-        """Notes that the caller has the event that it waited for."""
+        """Notes that the caller has received the awaited event."""
         self._is_waiting = False
 
     def wait_for_turn(self, number: int) -> None:
-        """Waits until the next chunk is near enough to what the caller reads."""
+        """Waits until the next chunk is near enough to the caller's position."""
         with self._changed:
             while self.is_wanted(number) and self._outstanding >= self._reach():
                 self._changed.wait()

@@ -1,7 +1,7 @@
 """Keys derived side by side, on daemon threads, in the order they are asked for.
 
-They come from this machine's workers, or from other machines, by an executor, which are not
-believed: what fails there is done again here, so it can't cost a chunk.
+Keys come from this machine's workers, or from other machines through an executor. Other machines
+are not believed: a key that they fail to derive is derived again here, so no chunk is lost.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from qbackup.pipeline.schedule import Schedule
 from qbackup.pipeline.threads import SIGNAL_SECONDS
 from qbackup.pipeline.workers import Workers
 
-_REMOTE_SECONDS = 20.0  # then what somebody waits for is derived here too
-_REMOTE_SHARE = 2.0  # times what it takes here: then jobs with nothing else to do derive it too
+_REMOTE_SECONDS = 20.0  # after that wait, an awaited key is derived here too
+_REMOTE_SHARE = 2.0  # times the local duration; after that, idle jobs derive the key here too
 
 
 class KeyPool:
-    """Derives keys side by side, within one budget, in the order they are asked for.
+    """Pool that derives keys side by side, within one budget, in the order they are asked for.
 
     Args:
-        deriver: how.
+        deriver: derives a key.
         jobs: threads at once.
         memory: the budget in bytes, for derivations and held chunks.
-        remote: other machines that help; None: there are none.
+        remote: derives keys on other machines; None: there are none.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class KeyPool:
 
     @property
     def is_elsewhere(self) -> bool:
-        """Whether its threads are in another process: this one was forked from it."""
+        """True if this process was forked, so that the pool's threads are in its parent."""
         return os.getpid() != self._process
 
     def check_process(self) -> None:
-        """Call it before anything that waits for a lock.
+        """Checks that this is the process of the threads. Call before waiting for a lock.
 
         Raises:
             UsageError: this is another process, where locks may stay taken for ever.
@@ -72,10 +72,10 @@ class KeyPool:
 
     @property
     def load(self) -> tuple[int, int]:
-        """Jobs that derive at this moment, and keys that wait."""
+        """Number of jobs that derive at this moment, and of keys that wait."""
         return self._schedule.load
 
-    # What is asked for
+    # Requests for keys
 
     def start(
         self,
@@ -84,13 +84,13 @@ class KeyPool:
         speculative: bool = False,
         proves: Callable[[bytes], bool] | None = None,
     ) -> KeyFuture:
-        """Asks for a key; it is derived as soon as its turn comes.
+        """Asks for a key, which is derived as soon as its turn comes.
 
         Args:
-            derivation: which.
-            speculative: it may never be needed; when it is, the next call finds it.
-            proves: says whether a key is the right one. Only with it may other machines
-                be asked, which are not believed.
+            derivation: the key's salt and parameters.
+            speculative: the key may never be needed; the next call for the same key finds it.
+            proves: tells if a key is the right one. Other machines are asked only with this
+                check, as they are not believed.
         """
         self.check_process()
         with self._changed:
@@ -109,21 +109,21 @@ class KeyPool:
         return ticket
 
     def _use_lanes(self) -> None:
-        """Once, when it is known which backend is the fastest: the way may fail later."""
+        """Allows single lanes, once, when the fastest backend is known: lanes may fail later."""
         if not self._knows_lanes:
             self._knows_lanes = True
             if self._deriver.lane_mix is not None:
                 self._schedule.use_lanes()
 
     def expect_lanes(self, count: int) -> None:
-        """So many lanes, of what was not asked for but on speculation, will be wanted."""
+        """Announces how many lanes will be asked for; keys asked for on speculation count."""
         with self._changed:
             asked = sum(ticket.derivation.parameters.p for ticket in self._speculated.values())
             self._schedule.expect(max(0, count - asked))
 
     @contextlib.contextmanager
     def more_to_come(self) -> Iterator[None]:
-        """Within this context, what is asked for is not yet dealt out as if it were the last."""
+        """While more requests are coming, doesn't split a key over idle jobs."""
         with self._changed:
             self._schedule.expect_more(1)
         try:
@@ -135,7 +135,7 @@ class KeyPool:
                 self._changed.notify_all()
 
     def wait(self, ticket: KeyFuture) -> bytes:
-        """See `KeyFuture.wait`."""
+        """Waits for a key, see `KeyFuture.wait`."""
         self.check_process()
         patience = time.monotonic() + _REMOTE_SECONDS
         with self._changed:
@@ -155,7 +155,7 @@ class KeyPool:
         return ticket.key
 
     def forget_speculated(self) -> None:
-        """What was asked for on speculation is not needed."""
+        """Cancels the keys that were asked for on speculation."""
         with self._changed:
             for ticket in self._speculated.values():
                 self._schedule.cancel(ticket)
@@ -163,13 +163,13 @@ class KeyPool:
             self._workers.dispatch()
 
     def cancel(self, ticket: KeyFuture) -> None:
-        """See `KeyFuture.cancel`."""
+        """Cancels a key, see `KeyFuture.cancel`."""
         with self._changed:
             self._settle(ticket, error=Interrupted("it is not wanted any more"))
             self._workers.dispatch()
 
     def close(self) -> None:
-        """Nothing more is started, and nobody waits any longer."""
+        """Starts nothing more, and ends all waiting."""
         with self._changed:
             self._closed = True
             self._workers.close()
@@ -180,7 +180,7 @@ class KeyPool:
     def _settle(
         self, ticket: KeyFuture, *, key: bytes | None = None, error: Exception | None = None
     ) -> None:
-        """The first result of a ticket counts."""
+        """Settles a ticket with a key or an error; only its first result counts."""
         with self._changed:
             if not ticket.is_settled:
                 ticket.key, ticket.error = key, error
@@ -195,13 +195,13 @@ class KeyPool:
     # Chunks held, on the same budget
 
     def hold(self, size: int, holder: ChunkQuota) -> bool:
-        """Waits until a chunk of this size may be held; False if it is not wanted by then.
+        """Waits until a chunk of this size may be held; False if the chunk is unwanted by then.
 
-        A holder's first chunk is always admitted: streams that nobody reads right now
-        can't keep another one from going on.
+        A holder's first chunk is always admitted, so a stream that nobody reads right now
+        can't stop another one.
 
         Raises:
-            MachineError: no key will be derived any more, so none will be released.
+            MachineError: no key will be derived any more, so no chunk will be released.
         """
         with self._changed:
             while holder.wants() and not self._closed:
@@ -215,7 +215,7 @@ class KeyPool:
         return False
 
     def release(self, size: int, holder: ChunkQuota) -> None:
-        """A chunk is not held any more."""
+        """Notes that a chunk is not held any more."""
         if size:
             with self._changed:
                 holder.count -= 1
@@ -224,7 +224,7 @@ class KeyPool:
                 self._changed.notify_all()
 
     def wake(self) -> None:
-        """Something that `hold` waits for has changed."""
+        """Makes `hold` look again whether its chunk is wanted."""
         with self._changed:
             self._changed.notify_all()
 
@@ -232,24 +232,25 @@ class KeyPool:
 
     @property
     def has_kernel(self) -> bool:
-        """Whether the lane kernel is in use."""
+        """True if the lane kernel is in use."""
         return self._workers.has_kernel
 
     def warm_up(self, parameters: ScryptParameters) -> None:
-        """See `Workers.warm_up`."""
+        """Loads the lane kernel, see `Workers.warm_up`."""
         self.check_process()
         self._workers.warm_up(parameters)
 
     # Other machines
 
     def _feed_remote(self) -> None:
-        """Starts the thread that hands derivations to them, once. The lock is held."""
+        """Starts the thread that hands derivations to other machines, once. The lock is held."""
         if self._remote is not None and not self._feeds_remote:
             self._feeds_remote = self._workers.start_thread(self._feed, "qbackup-remote")
 
     def _feed(self) -> None:
-        """Without the lock while the executor is called: it may call back at once, or wait for a
-        thread that calls back.
+        """Hands derivations to other machines; the executor is called without the lock.
+
+        The executor may call back at once, or wait for a thread that calls back.
         """
         remote, goes_on = self._remote, True
         while remote is not None and goes_on:
@@ -275,7 +276,7 @@ class KeyPool:
         return False, None
 
     def _mixed_remotely(self, ticket: KeyFuture, mixed: bytes | None) -> None:
-        """An executor's thread says what came of a derivation; None: nothing."""
+        """Takes a derivation's result on an executor's thread; None: the derivation failed."""
         key = None if mixed is None or ticket.is_settled else finish(ticket.derivation, mixed)
         is_good = key is not None and ticket.proves is not None and ticket.proves(key)
         if self._remote is not None and not ticket.is_settled:
@@ -290,8 +291,9 @@ class KeyPool:
             self._changed.notify_all()
 
     def _derive_here_too(self, ticket: KeyFuture) -> None:
-        """What other machines don't do, or not soon, is done here in its turn. The first key
-        counts.
+        """Derives a key here too, in its turn, as other machines fail or are slow.
+
+        The first key counts.
         """
         with self._changed:
             if self._remote is not None and self._remote.has(ticket) and not ticket.is_late:
@@ -301,8 +303,9 @@ class KeyPool:
                 self._workers.dispatch()
 
     def _help_remote(self, ticket: KeyFuture) -> None:
-        """Somebody waits for what other machines have: jobs with nothing else to do derive the
-        oldest that they have had for longer than it takes here. The lock is held.
+        """Has idle jobs derive keys that other machines have had for too long. The lock is held.
+
+        Done only while the caller waits for a key that another machine has; the oldest come first.
         """
         if self._remote is None or not self._remote.has(ticket):
             return
@@ -315,7 +318,10 @@ class KeyPool:
                 self._derive_here_too(other)
 
     def _give_up_waiting(self, ticket: KeyFuture) -> None:
-        """Other machines say nothing: until they do, all that they have is derived here too."""
+        """Derives all keys of other machines here too, as these have not answered for too long.
+
+        They are asked for nothing more until one answers.
+        """
         if self._remote is not None and self._remote.has(ticket) and not ticket.is_late:
             self._remote.is_silent = True
             for other in self._remote.keys:

@@ -1,4 +1,4 @@
-"""`KeyFuture`: a key that was asked for. `ChunkQuota`: who holds chunks meanwhile."""
+"""`KeyFuture`: a key that was asked for. `ChunkQuota`: count of the chunks that a session holds."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from qbackup.crypto.scrypt_steps import expand
 
 
 class Desk(Protocol):
-    """Where tickets are from."""
+    """The pool that derives the key of a `KeyFuture`."""
 
     def wait(self, ticket: KeyFuture) -> bytes:
-        """See `KeyFuture.wait`."""
+        """Waits for a key, see `KeyFuture.wait`."""
         ...
 
     def cancel(self, ticket: KeyFuture) -> None:
-        """See `KeyFuture.cancel`."""
+        """Cancels a key, see `KeyFuture.cancel`."""
         ...
 
 
 @dataclass(slots=True)
 class ChunkQuota:
-    """Somebody who holds chunks.
+    """Number of chunks that a session holds, with its limit.
 
     Args:
         limit: chunks at once.
-        wants: whether the chunk that is waited for is still wanted.
-        count: chunks held now; the pool's lock guards it.
+        wants: tells if the chunk that waits to be held is still wanted.
+        count: chunks held now; guarded by the pool's lock.
     """
 
     limit: int
@@ -49,34 +49,34 @@ class KeyFuture:
         number: int = 0,
     ) -> None:
         self.derivation = derivation
-        self.number = number  # in the order in which they were asked for
+        self.number = number  # position in the order of requests
         self.proves = proves
         self.key: bytes | None = None
         self.error: Exception | None = None
-        self.mixed: dict[int, bytes] = {}  # by lane, as the kernel goes through them
-        self.sent = 0.0  # when other machines were asked
-        self.is_late = False  # they were in vain, or for too long
+        self.mixed: dict[int, bytes] = {}  # blocks after ROMix, by lane
+        self.sent = 0.0  # time at which another machine got the derivation
+        self.is_late = False  # another machine failed or took too long
         self._desk = desk
 
     @functools.cached_property
     def blocks(self) -> bytes:
-        """What ROMix begins with, lane after lane."""
+        """Input of ROMix, lane after lane."""
         return expand(self.derivation)
 
     @property
     def is_settled(self) -> bool:
-        """There is nothing more to wait for."""
+        """True if the key or an error is there."""
         return self.key is not None or self.error is not None
 
     def wait(self) -> bytes:
-        """The key, 64 bytes. A signal ends the wait.
+        """Waits for the key, and returns its 64 bytes. A signal ends the wait.
 
         Raises:
-            MachineError: no backend or no memory for it.
+            MachineError: there is no backend or no memory for the derivation.
             Interrupted: the pool was closed, or the ticket cancelled.
         """
         return self._desk.wait(self)
 
     def cancel(self) -> None:
-        """It is not wanted any more; who waits for it is told."""
+        """Cancels the derivation; a thread that waits for the key gets Interrupted."""
         self._desk.cancel(self)

@@ -1,8 +1,8 @@
 """`ChunkOpening`: the steps from a stored chunk to its plaintext, always in the same order.
 
-The head is read and judged first, then a key is derived for it; only a key that fits lets the body
-be read, and only a body that its HMAC proves is decrypted. Sessions and single chunks open all
-that they open here.
+The head is read and checked first, then a key is derived for the head. The body is read only if
+the key fits, and decrypted only if its HMAC proves the body. Sessions and single chunks open all
+their chunks here.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _NOTHING = memoryview(b"")
 
 
 class Unwanted(Exception):
-    """Nobody waits for a chunk any more, so it is not read."""
+    """The chunk is not read, as nobody waits for the chunk any more."""
 
 
 class ChunkOpening:
-    """One chunk on its way: the head was read, and says which key is needed.
+    """Single chunk being opened: the head was read, and names the key that is needed.
 
     Args:
-        format_: how chunks are opened.
-        decryptor: of the chunk's file.
-        chunk: which one.
+        format_: format of the chunks.
+        decryptor: decryptor of the chunk's file.
+        chunk: the chunk.
 
     Raises:
         ChunkDamaged: the head is no chunk's.
-        LimitExceeded: it asks for more than allowed; no derivation may be started.
+        LimitExceeded: the head asks for more than allowed; no derivation may be started.
     """
 
     __slots__ = ("_body", "_chunk", "_format", "_hmac", "_is_read", "_sealed")
@@ -51,7 +51,7 @@ class ChunkOpening:
 
     @property
     def derivation(self) -> Derivation | None:
-        """Key to be derived; None where none is: the key is then ``b""``."""
+        """Derivation of the chunk's key; None where the format needs none: the key is ``b""``."""
         return self._sealed.derivation
 
     def fits(self, key: bytes) -> bool:
@@ -59,7 +59,7 @@ class ChunkOpening:
         return self._sealed.fits(key)
 
     def read(self) -> None:
-        """Reads body and HMAC: on a pipe as they pass, elsewhere when the key was checked."""
+        """Reads body and HMAC: on a pipe when they pass, elsewhere after the key was checked."""
         self._body = self._chunk.read_body(self._format.head_size, self._format.room)
         self._hmac = self._chunk.read_hmac()
         self._is_read = True
@@ -75,14 +75,15 @@ class ChunkOpening:
         """Checks the key, then reads, verifies and decrypts the body.
 
         Args:
-            key: that was derived.
-            derive: derives that of the chunk's other name, where the head fits only this one.
-            read: calls `read` when there is room for the body; not called if it was read before.
+            key: the derived key.
+            derive: derives the key of the chunk's other name, where the head fits only that one.
+            read: calls `read` when there is room for the body; not called for a body that was
+                read before.
             decrypt: AES-256-CTR in place.
 
         Raises:
-            Damaged: it can't be believed; nothing was released.
-            LimitExceeded: it asks for more than allowed.
+            Damaged: the chunk can't be believed; nothing was released.
+            LimitExceeded: the chunk asks for more than allowed.
         """
         sealed, key = fitting(self._sealed, key, derive)
         sealed.check_key(key)
@@ -93,9 +94,9 @@ class ChunkOpening:
 
 
 def open_first(chunk: StoredChunk, open_one: Callable[[StoredChunk], Data]) -> Data:
-    """Opens the first of the members of a chunk's name that can be believed.
+    """Opens the first member with the chunk's name that can be believed.
 
-    Where none can, the first one's error is raised.
+    If there is none, the first member's error is raised.
     """
     try:
         return open_one(chunk)

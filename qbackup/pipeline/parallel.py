@@ -1,8 +1,8 @@
 """Files unpacked side by side, where there are cores for it.
 
-One stream can only be inflated on one core, so with many cores several files are open at once,
-each with a thread that inflates and writes and a `Session` that feeds it. What they have to say
-comes out on the caller's thread, which also is the one that signals reach.
+One stream can only be inflated on one core. With many cores, several files are therefore open at
+once, each with a thread that inflates and writes and with a `Session` that gives its data. Their
+messages come out on the caller's thread, which is also the thread that signals reach.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Tag = TypeVar("Tag")
 Item = TypeVar("Item")
 Message = TypeVar("Message")
 
-# takes a file, its events, and whom to tell of it
+# Takes a file's tag, its events, and a function that takes messages on them.
 Work = Callable[[Tag, Iterator[Event], Callable[[Message], None]], None]
 
 _MESSAGES = 64
@@ -32,7 +32,7 @@ _UNWINDING_SECONDS = 0.7  # the whole program has one second to end in
 
 
 class Shared(Generic[Item]):
-    """An iterator that several threads take from."""
+    """Iterator that several threads take from."""
 
     def __init__(self, items: Iterable[Item]) -> None:
         self._items = iter(items)
@@ -48,17 +48,19 @@ class Shared(Generic[Item]):
 
 @dataclass(frozen=True, slots=True)
 class _End:
-    """A line has ended, with an error or without."""
+    """Message that a line's thread has ended, with an error or without."""
 
     error: BaseException | None
 
 
 class ParallelFiles(Generic[Tag, Message]):
-    """Goes through the files of several sessions at once. To be iterated once.
+    """Iterable of messages from work on the files of several sessions; can be iterated once.
+
+    A line is a thread that works on the files of one session.
 
     Args:
-        sessions: one for each line; they take from the same files.
-        work: what is done with each file, on its line's thread.
+        sessions: a session for each line; all take from the same files.
+        work: the work on a file, done on its line's thread.
     """
 
     def __init__(self, sessions: Sequence[Session[Tag]], work: Work[Tag, Message]) -> None:
@@ -69,7 +71,7 @@ class ParallelFiles(Generic[Tag, Message]):
         self._running = 0
 
     def __iter__(self) -> Generator[Message, None, None]:
-        """The messages, in the order in which they come. An error, or `close`, ends all lines."""
+        """Yields the messages as they come. An error, or `close`, ends all lines."""
         try:
             self._start()
             while self._running:
@@ -88,7 +90,7 @@ class ParallelFiles(Generic[Tag, Message]):
             except MachineError:
                 if not self._running:
                     raise
-                return  # those that run do the work
+                return  # the lines already running do the work
             self._running += 1
 
     def _line(self, session: Session[Tag]) -> None:
@@ -97,7 +99,7 @@ class ParallelFiles(Generic[Tag, Message]):
             with session:
                 for tag, events in session:
                     self._work(tag, events, self._put)
-        except BaseException as failure:  # handed over whole, raised where it is waited for
+        except BaseException as failure:  # the caller's thread raises the same error
             error = failure
         self._put_end(_End(error))
 
@@ -107,7 +109,7 @@ class ParallelFiles(Generic[Tag, Message]):
                 return self._messages.put(message, timeout=SIGNAL_SECONDS)
             except queue.Full:
                 continue
-        raise Interrupted("the backup was closed")  # unwinds, so that nothing half-written is left
+        raise Interrupted("the backup was closed")  # the work then removes half-written files
 
     def _put_end(self, end: _End) -> None:
         while True:
@@ -118,7 +120,7 @@ class ParallelFiles(Generic[Tag, Message]):
                     return
 
     def _get(self) -> Message | _End:
-        """The next message. A signal ends the wait."""
+        """Waits for the next message. A signal ends the wait."""
         while True:
             try:
                 message = self._messages.get(timeout=SIGNAL_SECONDS)
@@ -128,7 +130,7 @@ class ParallelFiles(Generic[Tag, Message]):
             return message
 
     def _stop(self) -> None:
-        """Ends the lines, and gives them some time to remove what is half-written."""
+        """Ends the lines, and gives them some time to remove half-written files."""
         self._stopped = True
         for session in self._sessions:
             session.close()

@@ -30,18 +30,18 @@ __all__ = ["Pipeline", "Session", "available_cores", "default_memory"]
 _DEFAULT_MEMORY = 2 * 1024**3
 _LINES_LIMIT = 16
 _LINE_MEMORY = 2 * 100 * 1024**2  # two chunks, as the writers cut them
-_JOBS_LIMIT = 1024  # more cores than a machine has; what is held ahead grows with it
-_WORTH_LOADING_SECONDS = 0.8  # what the kernel must save; loading it takes a quarter of a second
+_JOBS_LIMIT = 1024  # more cores than a machine has; the number of chunks held grows with the jobs
+_WORTH_LOADING_SECONDS = 0.8  # least time the kernel must save; loading takes a quarter second
 
 
 def default_memory() -> int:
-    """Half of this machine's memory, in bytes."""
+    """Gives half of this machine's memory, in bytes."""
     there = physical_memory()
     return _DEFAULT_MEMORY if there is None else there // 2
 
 
 def available_cores() -> int:
-    """Cores that this process may use."""
+    """Counts the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -51,12 +51,12 @@ class Pipeline:
     """The threads and the budget of one archive.
 
     Args:
-        deriver: how keys are derived.
-        jobs: lanes derived side by side; default: the cores there are.
+        deriver: derives keys.
+        jobs: lanes derived side by side; default: the number of cores.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
         seekable: chunks can be read when they are needed; else they are held.
         executor: derives keys on other machines too.
-        executor_jobs: how many it is given at once.
+        executor_jobs: number of derivations that the executor gets at once.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Pipeline:
 
     @property
     def jobs(self) -> int:
-        """How many lanes may be derived side by side."""
+        """Number of lanes that may be derived side by side."""
         return self._jobs
 
     @property
@@ -96,35 +96,34 @@ class Pipeline:
 
     @property
     def load(self) -> tuple[int, int]:
-        """Jobs that derive at this moment, and keys that wait."""
+        """Number of jobs that derive at this moment, and of keys that wait."""
         return self._pool.load
 
     @property
     def has_kernel(self) -> bool:
-        """Whether the lane kernel is in use."""
+        """True if the lane kernel is in use."""
         return self._pool.has_kernel
 
     def expect_keys(self, parameters: ScryptParameters, count: int) -> None:
-        """Says how many keys will be asked for: the lane kernel is loaded if that pays.
+        """Announces how many keys will be asked for; loads the lane kernel if that saves time.
 
-        Returns at once; it is loaded beside what the caller does next. What was said before
-        does not count any more.
+        Returns at once, and loads on a thread of its own. Replaces an earlier announcement.
         """
         self._pool.expect_lanes(count * parameters.p)
         if kernel_saves(count * parameters.p, self._jobs, parameters) >= _WORTH_LOADING_SECONDS:
             self._pool.warm_up(parameters)
-            # so that there is always a full pass for each job, and half of another
+            # Each job then always has lanes for a full pass, and for half of another.
             lanes = (WIDTH + WIDTH // 2) * self._jobs
             self._window = max(self._window, -(-lanes // parameters.p) + 8)
 
     def lanes_at_once(self, parameters: ScryptParameters) -> int:
-        """How many lanes with these parameters can run side by side, of any derivations."""
+        """Counts the lanes with these parameters that fit side by side, of any derivations."""
         return max(1, min(self._jobs, self._memory // max(1, parameters.lane_memory)))
 
     def lanes_of_pass(self, parameters: ScryptParameters, count: int) -> int:
-        """How many lanes each job takes at once by the lane kernel, when so many keys are wanted.
+        """Gives the lanes that each job derives at once by the lane kernel, for `count` keys.
 
-        0: they are derived without it.
+        0: the keys are derived without the kernel.
         """
         lanes = count * parameters.p
         if kernel_saves(lanes, self._jobs, parameters) < _WORTH_LOADING_SECONDS:
@@ -135,22 +134,22 @@ class Pipeline:
         return first_pass(lanes, self._jobs, parameters, min(WIDTH, room))
 
     def request(self, derivation: Derivation) -> KeyFuture:
-        """Asks for a key, to be waited for later."""
+        """Asks for a key, for which the caller waits later."""
         return self._pool.start(derivation)
 
     def more_to_come(self) -> contextlib.AbstractContextManager[None]:
-        """For who asks for several keys in a row: each then gets one job rather than all."""
+        """While the caller asks for several keys in a row, gives each key one job and not all."""
         return self._pool.more_to_come()
 
     def forget_expected(self) -> None:
-        """What `expect` started is not needed after all."""
+        """Cancels the derivations that `expect` started."""
         self._pool.forget_speculated()
 
     def derive(self, derivation: Derivation) -> bytes:
-        """The key, 64 bytes.
+        """Derives a key, and returns its 64 bytes.
 
         Raises:
-            MachineError: no backend or no memory for it.
+            MachineError: there is no backend or no memory for the derivation.
             Interrupted: the pipeline was closed.
         """
         return self._pool.start(derivation).wait()
@@ -160,10 +159,10 @@ class Pipeline:
         self._pool.start(derivation, speculative=True)
 
     def fits(self, format_: UnlockedFormat, chunk: StoredChunk) -> bool:
-        """Tells whether a chunk's head was made with this passphrase and its own name. Raises as
-        `open_chunk`.
+        """Tells if a chunk's head was made with this passphrase and its own name.
 
-        A chunk's other name is left out: this is asked of many chunks, and each costs a derivation.
+        Raises the errors that `open_chunk` raises. A chunk's other name is not tried: many chunks
+        are asked for this, and each name costs a derivation.
         """
         opening = ChunkOpening(format_, format_.file(), chunk)
         return opening.fits(self._key(opening))
@@ -176,17 +175,17 @@ class Pipeline:
         *,
         is_last: bool = False,
     ) -> memoryview:
-        """One chunk's verified plaintext, in a buffer that is the caller's.
+        """Gives one chunk's verified plaintext, in a buffer that the caller may keep.
 
         Args:
-            format_: how chunks are opened.
-            chunk: which one.
-            needed: those that `FileDecryptor.needs` names.
-            is_last: it is the last one of its file.
+            format_: format of the chunks.
+            chunk: the chunk.
+            needed: the chunks that `FileDecryptor.needs` names.
+            is_last: the chunk is the last one of its file.
 
         Raises:
-            Damaged: it can't be believed.
-            LimitExceeded: it asks for more than allowed.
+            Damaged: the chunk can't be believed.
+            LimitExceeded: the chunk asks for more than allowed.
             MachineError: this machine can't derive its key.
         """
         decryptor = format_.file()
@@ -210,7 +209,7 @@ class Pipeline:
     def session(
         self, format_: UnlockedFormat, files: Iterable[tuple[Tag, Iterable[StoredChunk]]]
     ) -> Session[Tag]:
-        """A session that looks ahead from the start, when the first file is asked for."""
+        """Makes a session that starts to read ahead when its first file is asked for."""
         return self._session(format_, files)
 
     def _session(
@@ -248,19 +247,20 @@ class Pipeline:
     ) -> None:
         """Does work with every file; several side by side when there are four jobs or more.
 
-        Two files are open for four jobs, and so on: at most two chunks are held for each, so
-        no more than there are jobs, and no more files than have room for that in the budget:
-        the first chunk of each is held whatever it says. From a pipe they come one after the
-        other.
+        Two files are open for four jobs, three for six, and so on. At most two chunks are held
+        for each file, so no more chunks than jobs. No more files are open than the budget has
+        room for two chunks of, because the first chunk of a file is held even beyond the budget.
+        From a pipe, the files come one after the other.
 
         Args:
-            format_: how chunks are opened.
-            files: (tag, chunks in order) of each; gone through on other threads.
-            work: gets a tag, the file's events, and a function that takes what is to be told.
-                With one file at a time it runs on the caller's thread, else on others.
-            tell: is told, always on the caller's thread; of one file in its order.
-            past_gaps: a file's chunks go on behind one that is missing, which is then told as
-                lost; otherwise they end there.
+            format_: format of the chunks.
+            files: (tag, chunks in order) of each file; iterated on other threads.
+            work: gets a tag, the file's events, and a function that takes messages. Runs on the
+                caller's thread with one file at a time, else on other threads.
+            tell: called with each message, always on the caller's thread; the messages of one
+                file come in order.
+            past_gaps: report a missing chunk as lost, and go on with the chunks after it;
+                otherwise the file ends there.
         """
         count = min(self._jobs // 2, _LINES_LIMIT, self._memory // _LINE_MEMORY)
         count = count if self._seekable else 1
@@ -278,12 +278,12 @@ class Pipeline:
                 tell(message)
 
     def run(self, format_: UnlockedFormat, chunks: Iterable[StoredChunk]) -> Iterator[Event]:
-        """The events of one file, in order, made ahead as far as the caller reads on."""
+        """Yields the events of one file in order, made ahead as far as the caller reads on."""
         session = self._session(format_, [((), chunks)], eager=False)
         try:
             for _, events in session:
                 yield from events
-        except GeneratorExit:  # perhaps because it is collected
+        except GeneratorExit:  # this generator is perhaps being collected, so take no locks
             session.abandon()
             raise
         except BaseException:
@@ -292,10 +292,9 @@ class Pipeline:
         session.close()
 
     def close(self) -> None:
-        """Abandons what runs. Never raises, never waits.
+        """Abandons work under way. Never raises, never waits.
 
-        In a process that was forked it does nothing: the threads are not there, and what they
-        had locked stays so.
+        Does nothing in a forked process: the threads are not there, and their locks stay locked.
         """
         if self._pool.is_elsewhere:
             return

@@ -1,6 +1,6 @@
 """`FileReader`: one file of a backup, from its stored chunks to its verified content.
 
-Restoring, verifying and the files that callers hold all read through it.
+Restoring, verifying and the public file objects all read through this class.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from qbackup.storage.chunk import StoredFile
 
 _ZEROS = memoryview(bytes(256 * 1024))
 
-# called with a chunk's stored size when its plaintext has been handed on
+# Called with a chunk's stored size after its plaintext was handed on.
 OnChunk = Callable[[int], None]
 
 
@@ -44,7 +44,7 @@ class Unlocked:
 
     Args:
         format: opens chunks.
-        decompress: undoes what the backup's filter did.
+        decompress: decompresses what the backup's filter compressed.
     """
 
     format: UnlockedFormat
@@ -71,16 +71,16 @@ class Access(Protocol):
         ...
 
     def is_folder(self, path: str) -> bool:
-        """Tells by the name whether this file is a folder archive."""
+        """Tells by the name if this file is a folder archive."""
         ...
 
 
 class FileReader:
-    """Reads one file. Nothing is read or derived before its content is asked for.
+    """Reader of one file. Nothing is read or derived before its content is asked for.
 
     Args:
-        stored: its chunks.
-        access: the archive that it belongs to.
+        stored: the file's chunks.
+        access: the archive that the file belongs to.
     """
 
     __slots__ = ("_holds_folder", "access", "stored")
@@ -102,12 +102,12 @@ class FileReader:
 
     @property
     def least_size(self) -> int:
-        """Bytes that its content has at least, as far as that is known."""
+        """Least number of bytes that its content can have, as far as that is known."""
         return self.stored.stored_size
 
     @property
     def is_folder(self) -> bool:
-        """Whether it is a folder archive: by its name, until something of it was read."""
+        """True for a folder archive; judged by the name until something of the file was read."""
         return self._holds_folder or self.access.is_folder(self.path)
 
     def decode(
@@ -117,12 +117,12 @@ class FileReader:
         *,
         past_gaps: bool = False,
     ) -> InnerArchive:
-        """Opens its inner archive, which is read lazily; all other ways to read stand on this.
+        """Opens its inner archive, which is read lazily; all other ways to read use this.
 
         Args:
-            events: of its chunks, when they come from a session over many files.
-            on_chunk: called with the stored size of each chunk when it is done with.
-            past_gaps: go on behind lost chunks, where the filter lets one.
+            events: events of its chunks, when a session over many files gives them.
+            on_chunk: called with the stored size of each chunk after its data was used.
+            past_gaps: go on behind lost chunks, where the filter can.
         """
         unlocked = self.access.unlocked()
         on_close = None
@@ -148,14 +148,14 @@ class FileReader:
         return kind
 
     def begins_as_folder(self) -> bool:
-        """Tells if this is a folder archive; reads its beginning where the name does not say so."""
+        """Tells if this is a folder archive; reads its beginning where the name is no folder's."""
         if not self.is_folder:
             with closing(self.decode()) as inner:
                 self.own_kind(inner)
         return self.is_folder
 
     def content(self, inner: InnerArchive) -> Entry:
-        """Finds the one file in its inner archive. Raises where that is a folder or a link."""
+        """Finds the one file in its inner archive. Raises if that is a folder or a link."""
         kind = self.own_kind(inner)
         self._refuse_folder()
         if kind == "symlink" and not must_have_content(self.path):
@@ -166,7 +166,7 @@ class FileReader:
         return inner.only_file()
 
     def finish(self, inner: InnerArchive) -> None:
-        """Proves that all was there, once the content was read. Raises Damaged."""
+        """Checks, after the content was read, that the archive is complete. Raises Damaged."""
         inner.finish()
 
     def extents(self) -> Iterator[Extent]:
@@ -214,16 +214,16 @@ class FileReader:
 
 
 class EntryReader(FileReader):
-    """Reads one file of a folder archive: a template's ``root.img`` in format 3, a file of a home.
+    """Reader of a file in a folder archive, e.g. a template's ``root.img`` in format 3.
 
-    Its content is proven as that of every other file: the archive is read to its end, where the
+    The content is proven like that of every other file: the archive is read to its end, where the
     filter, the tar's own end and the last chunk agree. That costs the time of the whole archive,
-    and damage behind the file is an error too: in format 3 nothing but the stream's end shows that
+    and damage behind the file is an error too: in format 3 only the stream's end shows that
     a chunk was exchanged, and only the end shows that no second entry has the same name.
 
     Args:
         archive: the chunks of the whole folder archive.
-        access: the archive that it belongs to.
+        access: the archive that the file belongs to.
         entry: path of the file in the folder archive.
         name: ``QUBE/FILE``.
     """
@@ -242,12 +242,12 @@ class EntryReader(FileReader):
 
     @property
     def is_folder(self) -> bool:
-        """False: where it is a folder in the archive, reading raises that."""
+        """False; if the entry is a folder, reading raises an error."""
         return False
 
     @property
     def least_size(self) -> int:
-        """0: nobody knows beforehand how much of the archive is this file's."""
+        """0, as the file's share of the archive is unknown beforehand."""
         return 0
 
     def content(self, inner: InnerArchive) -> Entry:
@@ -272,7 +272,7 @@ class EntryReader(FileReader):
                 raise Damaged("it is in the folder archive twice, so nobody knows which one counts")
 
     def entries(self) -> Iterator[Entry]:
-        """Raises UsageError: it is no folder."""
+        """Raises UsageError, as this is no folder."""
         raise UsageError("this is a file and no folder archive", file=self.name)
 
 

@@ -1,9 +1,9 @@
 """The middle step of derivations, on other machines, by an executor.
 
-What travels is a derivation's blocks and N and r; the passphrase and the data stay here, and
-the key is made here (`qbackup.crypto.scrypt_steps`). Nothing that comes back is believed: who gets
-it proves the key. An executor that can't be called, or of which nothing good ever came, is not
-asked again; what it had is done here.
+Only a derivation's blocks and N and r travel. The passphrase and the data stay here, and
+the key is made here (`qbackup.crypto.scrypt_steps`). No answer is believed: the caller proves
+the key. An executor that can't be called, or that has never given a right answer, is not
+asked again; its derivations are done here.
 """
 
 from __future__ import annotations
@@ -18,76 +18,76 @@ from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.scrypt_steps import romix
 
 _UNKNOWN_JOBS = 16
-_USELESS = 3  # failures, with nothing good before
+_USELESS = 3  # failures without any right answer; after them the executor is not asked again
 
 Key = TypeVar("Key", bound=Hashable)
 
-# told what came of it: the mixed blocks, or None when it has to be done here
+# Called with the result: the mixed blocks, or None if the derivation has to be done here.
 OnMixed = Callable[[Key, "bytes | None"], None]
 
 
 class RemoteMixing(Generic[Key]):
-    """Derivations that an executor has. It is its owner's, and never shut down here.
+    """Derivations that an executor has. The caller owns the executor and shuts it down.
 
     Args:
-        executor: any; its processes must have qbackup installed.
-        jobs: derivations that it is given at once; default: its workers and some more, so
-            that none has to wait for the next one; 16 where it does not say how many it has.
+        executor: any executor; its processes must have qbackup installed.
+        jobs: derivations that the executor gets at once; default: its workers and some more, so
+            that no worker has to wait for the next one; 16 where their number is unknown.
     """
 
     def __init__(self, executor: Executor, jobs: int | None = None) -> None:
         self._executor = executor
         workers = getattr(executor, "_max_workers", None)
         self._jobs = jobs or (workers + 1 + workers // 4 if workers else _UNKNOWN_JOBS)
-        self._lock = threading.RLock()  # a collection may come back here, from anywhere
+        self._lock = threading.RLock()  # a garbage collection may call methods here at any time
         self._futures: dict[Key, Future[bytes] | None] = {}
         self._forgotten: list[Future[bytes]] = []
-        self._failures: int | None = 0  # None: something good has come
-        self._losses = 0  # since the last answer
+        self._failures: int | None = 0  # None: a right answer has come
+        self._losses = 0  # keys derived here sooner, since the last answer
         self.works = True
-        self.is_silent = False  # nothing came of what it has, for too long
+        self.is_silent = False  # the executor has not answered for too long
 
     @property
     def jobs(self) -> int:
-        """Derivations that it is given at once."""
+        """Number of derivations that the executor gets at once."""
         return self._jobs
 
     @property
     def has_room(self) -> bool:
-        """Whether it can be given another one."""
+        """True if the executor can get another derivation."""
         return not self.is_silent and len(self._futures) < self._jobs
 
     @property
     def keys(self) -> list[Key]:
-        """What it has, the oldest first."""
+        """Keys of the executor's derivations, the oldest first."""
         with self._lock:
             return list(self._futures)
 
     @property
     def has_forgotten(self) -> bool:
-        """Whether `cancel_forgotten` has something to do."""
+        """True if `cancel_forgotten` has something to do."""
         return bool(self._forgotten)
 
     def has(self, key: Key) -> bool:
-        """Whether it is here."""
+        """Tells if the executor has this derivation, or gets it next."""
         return key in self._futures
 
     def expect(self, key: Key) -> None:
-        """It will be launched next."""
+        """Notes that this derivation will be launched next."""
         with self._lock:
             self._futures[key] = None
 
     def launch(
         self, key: Key, blocks: bytes, parameters: ScryptParameters, on_mixed: OnMixed[Key]
     ) -> None:
-        """Hands one over that was expected. Call it with no lock that `on_mixed` takes.
+        """Hands an expected derivation over. Call without any lock that `on_mixed` takes.
 
         Args:
-            key: what the caller calls it.
+            key: the caller's key for the derivation.
             blocks: p blocks of 128·r bytes.
             parameters: N and r.
-            on_mixed: called once, on any thread; if it was forgotten, with None and only when
-                there is an answer: who was thought to be silent can be asked again.
+            on_mixed: called once, on any thread. For a forgotten derivation, called with None and
+                only if there is an answer, as a silent executor can be asked again then.
         """
 
         def done(future: Future[bytes]) -> None:
@@ -110,12 +110,12 @@ class RemoteMixing(Generic[Key]):
                 future.add_done_callback(done)
             else:
                 future.cancel()
-        except Exception:  # broken or shut down, each kind in its own way; or this is no future
+        except Exception:  # a broken executor may raise anything, or return no future
             self.works = False
             on_mixed(key, None)
 
     def judge(self, *, good: bool) -> None:
-        """Says whether what came of one was right. A good one makes up for all failures."""
+        """Counts a right or wrong answer. A right one makes up for all failures."""
         with self._lock:
             if good:
                 self._failures = None
@@ -124,31 +124,35 @@ class RemoteMixing(Generic[Key]):
                 self.works = self.works and self._failures < _USELESS
 
     def lose(self) -> None:
-        """One was derived here sooner. As many as it has at once, with no answer: it is silent."""
+        """Counts a key that was derived here sooner.
+
+        After as many as the executor gets at once, without an answer, it counts as silent.
+        """
         with self._lock:
             self._losses += 1
             self.is_silent = self.is_silent or self._losses >= self._jobs
 
     def forget(self, key: Key) -> None:
-        """It is not wanted from here any more."""
+        """Notes that this derivation is not wanted from the executor any more."""
         with self._lock:
             future = self._futures.pop(key, None)
             if future is not None:
                 self._forgotten.append(future)
 
     def cancel_forgotten(self) -> None:
-        """Tells the executor of what is not wanted any more.
+        """Cancels the unwanted derivations at the executor.
 
-        Call it with no lock that `on_mixed` takes: Dask's waits for the thread that calls it.
+        Call without any lock that `on_mixed` takes: Dask's `cancel` waits for the thread that
+        calls `on_mixed`.
         """
         with self._lock:
             futures, self._forgotten = self._forgotten, []
         for future in futures:
-            with contextlib.suppress(Exception):  # of an executor that has ended
+            with contextlib.suppress(Exception):  # the executor may have ended
                 future.cancel()
 
     def close(self) -> None:
-        """Nothing is wanted any more."""
+        """Forgets all derivations."""
         for key in self.keys:
             self.forget(key)
 

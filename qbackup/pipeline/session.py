@@ -1,11 +1,11 @@
 """Verified plaintext of one file after the other, made ahead of need.
 
-Three stages run side by side: one thread looks ahead, reads the coming chunks' heads and
-asks for their keys; the `KeyPool` derives them; one thread opens chunks, that is reads,
-authenticates and decrypts the next one while the caller inflates and writes the one
-before. From a pipe, whole chunks, and their HMACs, are read by the first thread.
+Three stages run side by side. One thread looks ahead, reads the coming chunks' heads and
+asks for their keys. The `KeyPool` derives them. One thread opens chunks: while the caller
+inflates and writes a chunk, this thread reads, authenticates and decrypts the next one. From a
+pipe, whole chunks and their HMACs are read by the first thread.
 
-Where a format derives no keys the second stage is left out: the other two are as they are.
+A format that derives no keys leaves out the second stage, and the other two stay as they are.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class Session(Generic[Tag]):
     """Verified plaintext of one file after the other, made ahead of need.
 
     Args:
-        files: (tag, chunks in order) of each file; gone through on another thread.
-        format_: how chunks are opened.
+        files: (tag, chunks in order) of each file; iterated on another thread.
+        format_: format of the chunks.
         pool: derives the keys.
         cipher: AES-256-CTR in place.
         window: chunks looked ahead.
         chunks: whole chunks held at once.
-        hold_bodies: read whole chunks ahead, as a pipe needs it.
+        hold_bodies: read whole chunks ahead, as a pipe requires.
         eager: look ahead from the start; else only as far as the caller reads on, like a
             file system's read-ahead: nothing but the first chunk for the first bytes.
-        past_gaps: a file goes on behind chunks that are missing; else it ends there.
+        past_gaps: go on behind missing chunks; else a file ends there.
     """
 
     def __init__(
@@ -79,12 +79,12 @@ class Session(Generic[Tag]):
         self._coming: Queue[Tag] = Queue(window, self._changed)
         self._ready: Queue[Tag] = Queue(_READY_LIMIT, self._changed)
         self._holder = ChunkQuota(chunks, lambda: self._is_wanted(self._reading))
-        self._reading = 0  # the file whose chunk waits to be held
+        self._reading = 0  # number of the file whose chunk waits to be held
         self._demand = Demand(self._changed, window, eager=eager)
         self._eager = eager
         self._past_gaps = past_gaps
         self._in_hand = 0  # bytes held of the chunk that the caller has
-        self._failed: BaseException | None = None  # what ended the session, told for ever
+        self._failed: BaseException | None = None  # ended the session; raised again by each call
         self._started = False
 
     @property
@@ -98,7 +98,7 @@ class Session(Generic[Tag]):
         self.close()
 
     def __iter__(self) -> Iterator[tuple[Tag, Iterator[Event]]]:
-        """Each file with its events. What is left of a file is dropped with the next one."""
+        """Yields each file with its events. Unread events are dropped with the next file."""
         self._start()
         while True:
             item = self._take()
@@ -124,11 +124,11 @@ class Session(Generic[Tag]):
             if event is not None:
                 yield event
                 self._pool.check_process()
-            del event  # the buffer is the receiver's; the next chunk needs the room
+            del event  # a reference here would keep the receiver's buffer alive
             self._take_back()
 
     def _take_back(self) -> None:
-        """Takes back the room of the chunk that the caller was given last."""
+        """Releases the bytes charged for the chunk that the caller got last."""
         with self._changed:
             held, self._in_hand = self._in_hand, 0
         self._pool.release(held, self._holder)
@@ -148,19 +148,19 @@ class Session(Generic[Tag]):
         return item
 
     def _give_up(self, number: int) -> None:
-        """Notes that the caller is done with a file: what is left of it is not wanted."""
+        """Notes that the caller is done with a file, so the rest of it is not wanted."""
         self._demand.give_up(number)
         self._pool.wake()
 
     def close(self) -> None:
-        """Cancels what waits, abandons what runs. Never raises, never waits.
+        """Cancels waiting work, abandons running work. Never raises, never waits.
 
-        When the interpreter ends, threads are stopped wherever they are, with locks held: a
-        stream that is collected only then must not ask for one.
+        When the interpreter ends, threads are stopped wherever they are, with locks held.
+        Therefore a stream that is collected only then must not take a lock.
         """
         if sys.is_finalizing() or self._pool.is_elsewhere:
             return
-        self._take_back()  # also when another thread has closed it meanwhile
+        self._take_back()  # needed even if another thread has closed the session meanwhile
         if self._closed:
             return
         self._demand.closed = True
@@ -168,14 +168,14 @@ class Session(Generic[Tag]):
         self._drop_all()
 
     def abandon(self) -> None:
-        """`close` on a thread of its own: for who may be a stream that is being collected.
+        """Closes on a thread of its own; for callers that may be a stream being collected.
 
-        A collection can fall anywhere, also where this thread or another one that waits for it
-        holds the very locks that `close` asks for.
+        A collection can happen anywhere, also while this thread, or another one that waits for
+        this one, holds the locks that `close` takes.
         """
         if sys.is_finalizing() or self._pool.is_elsewhere:
             return
-        # threading's own start takes locks too; without a thread the pipeline's `close` is left
+        # threading's own start takes locks too. If no thread starts, the pipeline's `close` closes.
         with contextlib.suppress(RuntimeError, MemoryError):
             _thread.start_new_thread(self.close, ())
 
@@ -211,7 +211,7 @@ class Session(Generic[Tag]):
         self._pool.release(item.held, self._holder)
         item.held = 0
 
-    # First stage: what comes
+    # First stage: look ahead
 
     def _look_ahead(self) -> None:
         with self._pool.more_to_come() if self._eager else contextlib.nullcontext():
@@ -224,7 +224,7 @@ class Session(Generic[Tag]):
                 if not self._coming.put(Item(number, tag=tag)) or not self._ask_for(number, chunks):
                     return
             self._coming.put(Item(number + 1, is_last=True))
-        except BaseException as error:  # handed over whole, raised where it is waited for
+        except BaseException as error:  # the caller's thread raises the same error
             self._coming.put(Item(number, error=error, is_last=True))
 
     def _ask_for(self, number: int, chunks: Iterable[StoredChunk]) -> bool:
@@ -255,7 +255,7 @@ class Session(Generic[Tag]):
         return True
 
     def _begin(self, item: Item[Tag], decryptor: FileDecryptor, chunk: StoredChunk) -> None:
-        """Reads a chunk's head and asks for its key; from a pipe reads all of it."""
+        """Reads a chunk's head and asks for its key; from a pipe reads the whole chunk."""
         item.ticket = None
         item.opening = opening = ChunkOpening(self._format, decryptor, chunk)
         if opening.derivation is not None:
@@ -267,7 +267,7 @@ class Session(Generic[Tag]):
     def _read(self, item: Item[Tag], opening: ChunkOpening, chunk: StoredChunk) -> None:
         """Reads the body when there is room for it. Raises Unwanted if nobody waits any more."""
         self._reading = item.number
-        # an empty one, as a stream may end with, is nothing to hold
+        # The empty chunk that a stream may end with needs no memory.
         if chunk.size and not self._pool.hold(chunk.size, self._holder):
             raise Unwanted
         item.held = chunk.size
@@ -276,7 +276,7 @@ class Session(Generic[Tag]):
     # Second stage: open
 
     def _open_chunks(self) -> None:
-        is_whole = True  # nothing was lost of the file last
+        is_whole = True  # the last event was no loss
         while (item := self._coming.get()) is not None:
             if item.chunk is not None:
                 if not self._is_wanted(item.number):
@@ -291,7 +291,7 @@ class Session(Generic[Tag]):
                 self._drop(item)
             if item.is_last:
                 return
-            self._ready.wait_for_room()  # the next body is read when this one is under way
+            self._ready.wait_for_room()  # read the next body when the caller has this chunk
 
     def _open(self, item: Item[Tag], chunk: StoredChunk) -> None:
         if item.event is not None:
@@ -303,12 +303,12 @@ class Session(Generic[Tag]):
                 item.error = Interrupted("the backup was closed")
         except FILE_ERRORS as error:
             item.event = self._lost(chunk, error)
-        except BaseException as error:  # handed over whole, raised where it is waited for
+        except BaseException as error:  # the caller's thread raises the same error
             item.error = error
-        item.opening = None  # and its body
+        item.opening = None  # lets the body's memory go
 
     def _open_one(self, item: Item[Tag], chunk: StoredChunk) -> Data:
-        """Opens the chunk that was prepared, or another member of its name in its place."""
+        """Opens the prepared chunk, or another member of the same name in its place."""
         if chunk is not item.chunk:
             self._begin_other(item, chunk)
         elif item.fault is not None:
@@ -335,7 +335,7 @@ class Session(Generic[Tag]):
         return self._pool.start(derivation).wait()
 
     def _finish(self, item: Item[Tag]) -> Item[Tag] | None:
-        """Gives what is left at the end of a file whose last chunk was opened."""
+        """Gives the last event of a file whose last chunk was opened; None if there is none."""
         if item.decryptor is None or not self._is_wanted(item.number):
             return None
         try:

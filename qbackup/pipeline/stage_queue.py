@@ -17,24 +17,26 @@ from qbackup.pipeline.threads import SIGNAL_SECONDS
 from qbackup.storage.chunk import StoredChunk
 
 _MISSING = "this chunk is missing"
-_MARKS_LIMIT = 64  # beginnings and ends of files, besides the chunks
+_MARKS_LIMIT = 64  # items besides chunks: beginnings and ends of files
 
 Tag = TypeVar("Tag")
 
 
 @dataclass(slots=True)
 class Item(Generic[Tag]):
-    """One thing that goes from stage to stage: a file begins, a chunk, a file or everything ends.
+    """Item that goes from stage to stage: a chunk, or a mark where a file or everything ends.
 
     Args:
-        number: of the file.
-        tag: a file begins.
-        chunk: a chunk of it; with what the stages find out, and at last its event.
-        opening: of the chunk, once its head was read.
-        fault: why it can't be opened, found before its turn came.
-        ticket: for its key.
-        held: bytes charged for it.
-        decryptor: of the chunk's file, or of the one that ends.
+        number: number of the file.
+        tag: the file's tag, in the mark that a file begins.
+        chunk: a chunk of the file; the other fields hold what the stages know of the chunk.
+        opening: the chunk's opening, once its head was read.
+        fault: error by which the chunk can't be opened, found before its turn came.
+        ticket: request for the chunk's key.
+        event: the chunk's plaintext or loss, at last.
+        held: bytes charged for the chunk.
+        error: error that ends the session.
+        decryptor: decryptor of the chunk's file, or of the file that ends.
         ends: the file ends.
         is_last: everything ends, with an error or without.
     """
@@ -64,7 +66,7 @@ class Queue(Generic[Tag]):
         self._closed = False
 
     def put(self, item: Item[Tag]) -> bool:
-        """Waits for room; False when closed. The limit is for chunks; marks have some more."""
+        """Waits for room, and puts an item; False when closed. Marks have a limit of their own."""
         with self._changed:
             while not self._closed and len(self._items) >= self._limit + _MARKS_LIMIT:
                 self._changed.wait()
@@ -84,7 +86,7 @@ class Queue(Generic[Tag]):
                 self._changed.wait()
 
     def get(self) -> Item[Tag] | None:
-        """The next item; None when closed. A signal ends the wait."""
+        """Waits for the next item; None when closed. A signal ends the wait."""
         with self._changed:
             while not self._closed and not self._items:
                 self._changed.wait(SIGNAL_SECONDS)
@@ -96,7 +98,7 @@ class Queue(Generic[Tag]):
             return item
 
     def close(self) -> list[Item[Tag]]:
-        """Nobody waits any longer. Returns what was left."""
+        """Ends all waiting, and returns the items that were left."""
         with self._changed:
             self._closed = True
             left = list(self._items)
@@ -106,7 +108,7 @@ class Queue(Generic[Tag]):
 
 
 def missing(chunk: StoredChunk, expected: int) -> Lost:
-    """Names the chunks before this one that are not there, from the expected one on."""
+    """Names the missing chunks before this one, from the expected one on."""
     name = display(f"{chunk.name.rpartition('.')[0]}.{expected:03d}")
     more = chunk.index - expected - 1
     reason = f"this chunk and the {more} after it are missing" if more > 0 else _MISSING

@@ -1,4 +1,4 @@
-"""How threads are started here: as daemons, and with all at hand that they need to end."""
+"""Start of threads: as daemons, and with everything loaded that a thread needs to end."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from collections.abc import Callable
 
 from qbackup.base.errors import MachineError
 
-# A signal that comes between the last look for signals and the wait is only seen when the
+# A signal that comes between the last check for signals and the wait is only noticed when the
 # wait ends, so no wait of a caller's thread may be longer than this.
 SIGNAL_SECONDS = 0.2
 
-_ROOM = 16 * 1024**2  # a stack, as systems commonly have them, and what a thread begins with
+_ROOM = 16 * 1024**2  # bytes for a stack of common size, and for a thread's first objects
 
 
 def start_daemon(target: Callable[[], None], name: str) -> None:
     """Starts a thread that the end of the program does not wait for.
 
     Raises:
-        MachineError: the machine has no memory for one, or allows no more.
+        MachineError: the machine has no memory for a thread, or allows no more threads.
     """
     try:
         _load_what_ends_threads()
@@ -34,16 +34,17 @@ def start_daemon(target: Callable[[], None], name: str) -> None:
 
 
 def _look_for_room() -> None:
-    """A thread that has no memory to begin with would be waited for without end."""
+    """Checks that there is memory for a thread; without it, `start` would wait for ever."""
     mmap.mmap(-1, _ROOM).close()
 
 
 @functools.cache
 def _load_what_ends_threads() -> None:
-    """The interpreter ends daemons by pthread_exit, for which glibc loads libgcc, only then.
+    """Loads libgcc, which glibc otherwise loads only when a thread ends.
 
-    Where memory has run out by that time it aborts the process instead, with a core dump.
+    The interpreter ends daemons by pthread_exit, which needs libgcc. If memory has run out by
+    then, glibc aborts the process with a core dump.
     """
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a system that has no glibc does without
+        with contextlib.suppress(OSError):  # a system without glibc does not need libgcc
             ctypes.CDLL("libgcc_s.so.1")

@@ -1,8 +1,8 @@
-"""The threads that derive keys: each takes what the schedule gives it, in one of three ways.
+"""The threads that derive keys, in one of three ways that the schedule chooses.
 
-A key comes from a backend, which derives it whole; from a backend's ROMix, lane by lane; or from
-the lane kernel, which goes through lanes of several keys at once. What fails on the second or
-third way is done again on the first, so neither can cost a chunk.
+A backend derives a key whole; or a backend's ROMix derives lane by lane; or the lane kernel
+derives lanes of several keys at once. A key that fails in the second or third way is derived
+again in the first, so no chunk is lost.
 """
 
 from __future__ import annotations
@@ -28,32 +28,32 @@ from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.schedule import Assignment, Schedule, Strategy
 from qbackup.pipeline.threads import start_daemon
 
-LINGER_SECONDS = 3.0  # for so long a worker keeps its memory with nothing to do
+LINGER_SECONDS = 3.0  # an idle worker keeps its memory for this time
 
-_KERNEL_SECONDS = 0.5  # it is compiled in half of that
-_NICE = 5  # of threads that derive: what comes after the keys is never behind them
+_KERNEL_SECONDS = 0.5  # longest wait for the kernel, which is compiled in half of that
+_NICE = 5  # nice value of threads that derive, so that the threads using the keys go first
 _LEAST_SLOWNESS = 4e-7  # seconds for each N·r·p, where nothing was derived here yet
 _BROKEN = "this machine failed: out of memory"
 
 
 class Settle(Protocol):
-    """Told what came of a ticket."""
+    """Function that takes the result of a ticket."""
 
     def __call__(
         self, ticket: KeyFuture, *, key: bytes | None = None, error: Exception | None = None
     ) -> None:
-        """The first result of a ticket counts."""
+        """Settles a ticket with a key or an error; only its first result counts."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class _Worker:
-    """A thread that derives.
+    """Thread that derives.
 
     Args:
-        start: what it does; None while it has nothing to do.
-        memory: for the lane kernel's passes.
-        kept: bytes of it that are kept while there is nothing to do.
+        start: its work; None while idle.
+        memory: memory for the lane kernel's passes.
+        kept: bytes of that memory that are kept while the worker is idle.
     """
 
     start: Assignment[KeyFuture] | None
@@ -65,14 +65,14 @@ class Workers:
     """Threads that derive.
 
     Args:
-        schedule: says what may start; guarded by `changed`, as all that is here.
-        changed: told of whatever somebody may wait for.
-        deriver: how.
+        schedule: decides what may start; guarded by `changed`, like everything here.
+        changed: condition notified of every change that a thread may wait for.
+        deriver: derives a key.
         jobs: lanes that are derived at once.
-        settle: told what came of each ticket.
+        settle: called with the result of each ticket.
 
     Attributes:
-        idle: those that keep their memory for a while.
+        idle: idle workers that keep their memory for a while.
     """
 
     def __init__(
@@ -89,38 +89,38 @@ class Workers:
         self._jobs = jobs
         self._settle = settle
         self._closed = False
-        self._broken: BaseException | None = None  # what ended a thread that should not end
+        self._broken: BaseException | None = None  # error of a thread that ended unexpectedly
         self._kernel: LaneKernel | None = None
-        self._kernel_awaited_until = 0.0  # while it is loaded; 0.0: it is not
+        self._kernel_awaited_until = 0.0  # end of the wait for its loading; 0.0: none is loaded
         self._kernel_asked_for = False
-        self._is_short = False  # of memory: there was less than the budget
+        self._is_short = False  # the machine had less memory than the budget
         self._slowness = 0.0  # seconds of the last derivation here, for each N·r·p
         self.idle: list[_Worker] = []
 
     def check(self) -> None:
-        """Raises MachineError if a thread has ended that others wait for."""
+        """Raises MachineError if a thread that others wait for has ended."""
         if self._broken is not None:
             raise MachineError(_BROKEN) from self._broken
 
     def close(self) -> None:
-        """Nothing more is started; who has nothing to do ends. The lock is held."""
+        """Starts nothing more, and ends idle workers. The lock is held."""
         self._closed = True
 
     def seconds(self, parameters: ScryptParameters) -> float:
-        """What a derivation takes here, as far as is known."""
+        """Gives a derivation's duration here, as far as is known."""
         return parameters.work * max(self._slowness, _LEAST_SLOWNESS)
 
     # The lane kernel
 
     @property
     def has_kernel(self) -> bool:
-        """Whether the lane kernel is in use."""
+        """True if the lane kernel is in use."""
         return self._kernel is not None
 
     def warm_up(self, parameters: ScryptParameters) -> None:
         """Loads the lane kernel on a thread of its own, once, for keys with these parameters.
 
-        What is asked for meanwhile waits for it, but not for long.
+        Keys asked for meanwhile wait for the kernel, but not for long.
         """
         with self._changed:
             if self._kernel_asked_for or self._closed or not self._deriver.has_kernel:
@@ -135,7 +135,7 @@ class Workers:
         try:
             lanes = first_pass(2 * parameters.p, self._jobs, parameters, WIDTH)
             kernel = self._deriver.load_kernel(lanes)
-        except Exception:  # too little memory for it, say: no reason to fail
+        except Exception:  # e.g. too little memory; keys can be derived without the kernel
             kernel = None
         with self._changed:
             self._kernel = kernel
@@ -147,12 +147,12 @@ class Workers:
     # Threads
 
     def start_thread(self, target: Callable[[], None], name: str) -> bool:
-        """A daemon thread; False where the machine has no memory for one."""
+        """Starts a daemon thread; False where the machine has no memory for one."""
 
         def run() -> None:
             try:
                 target()
-            except BaseException as error:  # memory ran out where nobody could be told
+            except BaseException as error:  # memory ran out where no ticket could get the error
                 self._broken = error
                 with self._changed:
                     self._changed.notify_all()
@@ -164,7 +164,7 @@ class Workers:
         return True
 
     def dispatch(self) -> None:
-        """Starts what may start. The lock is held."""
+        """Starts all work that may start. The lock is held."""
         if time.monotonic() < self._kernel_awaited_until:
             return
         while not self._closed and (start := self._schedule.next()) is not None:
@@ -180,12 +180,12 @@ class Workers:
                 continue
             worker.memory.close()
             if self._schedule.refused(start):
-                return  # one that runs goes on with it
+                return  # a running worker takes this work when it is done
             for share in start.shares:
                 self._settle(share.key, error=MachineError("this machine can't start a thread"))
 
     def _work(self, worker: _Worker) -> None:
-        """A worker's thread: goes on as long as there is something for it."""
+        """Works as a worker's thread, as long as there is something to do."""
         _stand_back()
         while (start := worker.start) is not None:
             begun = time.monotonic()
@@ -205,7 +205,7 @@ class Workers:
         worker.memory.close()
 
     def _do(self, start: Assignment[KeyFuture], memory: LaneMemory) -> Exception | None:
-        """What it fails with."""
+        """Does the work; returns the error where the work fails."""
         memory.shrink(start.memory if start.way is Strategy.KERNEL else 0)
         return self._derive(start) if start.way is Strategy.WHOLE else self._mix(start, memory)
 
@@ -213,37 +213,37 @@ class Workers:
         return start.way is Strategy.KERNEL and error is None and not self._is_short
 
     def _learn(self, start: Assignment[KeyFuture], seconds: float) -> None:
-        """How long a derivation takes here. The lock is held."""
+        """Notes how long a derivation takes here. The lock is held."""
         share = start.shares[0]
         if start.way is not Strategy.KERNEL:
             seconds *= share.parameters.p / share.count
         self._slowness = seconds / share.parameters.work
 
     def _linger(self, worker: _Worker) -> None:
-        """Keeps the kernel's memory for a while: touching it anew is dear. The lock is held."""
+        """Keeps the kernel's memory for a while, as fresh memory is slow. The lock is held."""
         end = time.monotonic() + LINGER_SECONDS
         while worker in self.idle and not self._closed and time.monotonic() < end:
             self._changed.wait(end - time.monotonic())
         self._send_away(worker)
 
     def _send_away(self, worker: _Worker) -> None:
-        """A worker that has nothing to do ends, and its memory goes back. The lock is held."""
+        """Ends an idle worker and frees its memory. The lock is held."""
         if worker in self.idle:
             self.idle.remove(worker)
             worker.memory.close()
             self._changed.notify_all()
 
     def make_room(self) -> None:
-        """What is kept stays within the budget, and gives way to all else. The lock is held."""
+        """Frees memory of idle workers until the budget has room for it. The lock is held."""
         while self.idle and not self._schedule.fits(sum(worker.kept for worker in self.idle)):
             self._send_away(self.idle[0])
 
     def _derive(self, start: Assignment[KeyFuture]) -> Exception | None:
-        """One derivation, by a backend. What it fails with is raised in `wait`."""
+        """Derives one key by a backend. Its error is raised in `KeyFuture.wait`."""
         ticket = start.shares[0].key
         try:
             key = self._derived(ticket.derivation, start.jobs)
-        except Exception as error:  # handed over whole
+        except Exception as error:  # the caller's thread raises the same error
             return error
         self._settle(ticket, key=key)
         return None
@@ -257,12 +257,12 @@ class Workers:
             return self._deriver.derive(derivation, 1)
 
     def _mix(self, start: Assignment[KeyFuture], memory: LaneMemory) -> Exception | None:
-        """Lanes of one or more derivations. If it fails, it is done in another way."""
+        """Derives lanes of one or more keys. If that fails, another way is taken."""
         size = 128 * start.shares[0].parameters.r
         blocks = b"".join(s.key.blocks[s.first * size : s.end * size] for s in start.shares)
         try:
             mixed = self._mixed(start, blocks, memory)
-        except Exception as error:  # of whatever kind
+        except Exception as error:  # any failure is a reason to take another way
             return error
         lanes = (mixed[at : at + size] for at in range(0, len(mixed), size))
         for share in start.shares:
@@ -273,8 +273,10 @@ class Workers:
         return None
 
     def _conclude(self, start: Assignment[KeyFuture], error: Exception | None) -> None:
-        """What has started has ended. The lock is held until the worker has its next start: to
-        others it must not look as if nothing ran.
+        """Reports ended work to the schedule.
+
+        The lock is held until the worker has its next work. Otherwise other threads would see that
+        nothing runs.
         """
         if isinstance(error, NotEnoughMemory):
             self._is_short = True
@@ -283,18 +285,18 @@ class Workers:
         if error is None:
             self._schedule.done(start)
         elif isinstance(error, NotEnoughMemory) and start.way is not Strategy.KERNEL:
-            # memory that others had was short: acceptance must not depend on them
+            # Other programs had the memory. A backup's acceptance must not depend on them.
             if not self._schedule.again(start):
                 self._settle(start.shares[0].key, error=error)
         elif start.way is Strategy.WHOLE:
             self._schedule.done(start)
             self._settle(start.shares[0].key, error=error)
-        else:  # never again in this way
+        else:  # this way is not taken again
             self._schedule.failed(start)
         self._forget_settled(start)
 
     def _forget_settled(self, start: Assignment[KeyFuture]) -> None:
-        """Nobody wants them any more, so they need not be done in another way."""
+        """Cancels settled keys, which need not be derived in another way."""
         for share in start.shares:
             if share.key.is_settled:
                 self._schedule.cancel(share.key)
@@ -310,7 +312,7 @@ class Workers:
         return mix(blocks, 128 * parameters.r, parameters.n)
 
     def _add_lanes(self, ticket: KeyFuture, lanes: dict[int, bytes]) -> None:
-        """The last of a derivation's lanes make its key."""
+        """Adds lanes of a derivation; the last ones complete its key."""
         count = ticket.derivation.parameters.p
         with self._changed:
             ticket.mixed.update(lanes)
@@ -321,11 +323,11 @@ class Workers:
 
 
 def _stand_back() -> None:
-    """Threads that open, inflate and write go before this one, where a thread can say so.
+    """Lowers this thread's priority below that of threads that open, inflate and write.
 
-    They have less to do, but when they are late the last chunks are unpacked while no key is
-    left to be derived.
+    Those have less to do, but when they are late the last chunks are unpacked while no key is
+    left to derive.
     """
-    if sys.platform == "linux":  # elsewhere this is the process
+    if sys.platform == "linux":  # elsewhere the call would lower the whole process
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

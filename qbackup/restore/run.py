@@ -1,4 +1,4 @@
-"""The loop over a backup's files: decode, write, and say what came of each."""
+"""The loop over a backup's files: decode, write, and report the result of each."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _IN_THE_WAY = "something of this name is there already; it was left alone (see -
 
 @dataclass(frozen=True)
 class Task:
-    """A file that is asked for.
+    """A file to restore.
 
     Args:
-        number: in the archive's order.
-        file: its chunks.
-        target: where it goes.
+        number: position in the archive's order.
+        file: reader of the file's chunks.
+        target: destination in the output folder.
     """
 
     number: int
@@ -49,12 +49,12 @@ class Task:
 
 @dataclass(frozen=True)
 class Step:
-    """What is told of a task under way.
+    """Report on a task under way.
 
     Args:
-        task: which.
-        stored: bytes of the backup that are done with since the last step.
-        results: what came of it, at its end.
+        task: the task.
+        stored: bytes of the backup finished since the last step.
+        results: the task's results, at its end.
     """
 
     task: Task
@@ -64,22 +64,22 @@ class Step:
 
 Tell: TypeAlias = Callable[[Step], None]
 _Wanted: TypeAlias = tuple[Task, Iterable[StoredChunk]]
-# does the work with every file, several side by side perhaps, and tells on the caller's thread
+# Works on every file, perhaps on several side by side, and reports steps on the caller's thread.
 Unpack: TypeAlias = Callable[
     [Iterable[_Wanted], Callable[[Task, Iterator[Event], Tell], None], Tell], None
 ]
 
 
 class FilesLoop:
-    """One pass over the files of a backup.
+    """A single pass over the files of a backup.
 
     Args:
-        plan: what is asked for.
-        writer: where it goes.
+        plan: files to restore, and their targets.
+        writer: destination of their content.
         limits: bounds for folder archives.
         total: stored bytes in all, None where not known.
-        on_progress: told after every chunk.
-        load: jobs that derive keys now, and keys that wait.
+        on_progress: called after every chunk.
+        load: gives the jobs deriving keys now, and the number of waiting keys.
     """
 
     def __init__(
@@ -103,27 +103,28 @@ class FilesLoop:
         self._under_way: dict[int, str] = {}  # files by number, as they are shown
         self._metadata: list[FileResult] = []
         self._results: dict[int, tuple[FileResult, ...]] = {}
-        self._files: dict[int, FileReader] = {}  # those that there are results of
+        self._files: dict[int, FileReader] = {}  # files with results, by number
         self._seen: set[tuple[str, str]] = set()
         self._missing: list[FileResult] = []
 
     @property
     def results(self) -> list[FileResult]:
-        """What came of the files so far, in the archive's order; then what is missing."""
+        """Results of the files so far, in the archive's order; then the missing files."""
         in_order = [self._counted(number) for number in sorted(self._results)]
         return [*self._metadata, *itertools.chain.from_iterable(in_order), *self._missing]
 
     def _counted(self, number: int) -> tuple[FileResult, ...]:
-        """A file's results, with the chunks that it has by now.
+        """Gives a file's results with its present number of chunks.
 
-        From a pipe, what is left of a file that was given up passes after its result is told.
+        From a pipe, the rest of a file that was given up passes after its result is reported, so
+        the number can have grown since.
         """
         first, *others = self._results[number]
         first = replace(first, chunks=self._files[number].stored.chunk_count)
         return tuple(map(self._placed, (first, *others)))
 
     def _placed(self, result: FileResult) -> FileResult:
-        """A result of a file, with where that is if it has another name in the output folder."""
+        """Adds a file's path to its result if the output folder has it under another name."""
         path = self._writer.restored_as(result.qube, result.name)
         if path is None or (result.status in ("damaged", "missing") and not result.kept_as):
             return result
@@ -133,27 +134,27 @@ class FilesLoop:
         return replace(result, restored_as=path, notes=(note, *result.notes))
 
     def metadata(self, result: FileResult) -> None:
-        """What came of ``qubes.xml``, which stands before all others."""
+        """Takes the result of ``qubes.xml``, which stands before all others."""
         self._metadata = [result]
 
     def files(
         self, files: Iterable[FileReader], unpack: Unpack, ignored: Callable[[FileReader], None]
     ) -> None:
-        """Goes through all files; at the end adds what should have been there.
+        """Goes through all files, and adds the missing ones at the end.
 
         Args:
-            files: in the archive's order.
+            files: all files in the archive's order.
             unpack: the pipeline.
-            ignored: told of files that belong to no qube.
+            ignored: called with each file that belongs to no qube.
 
         Raises:
-            MachineError: this machine can't go on; `results` has what was done until then.
+            MachineError: this machine can't go on; `results` has the results until then.
         """
         unpack(self._wanted(files, ignored), self._unpack_file, self._take)
         self._missing = [self._or_kept(result) for result in self._plan.missing(self._seen)]
 
     def _take(self, step: Step) -> None:
-        """A step was made."""
+        """Notes a step, and reports progress."""
         target = step.task.target
         for asked in target.entries.values() or (target,):
             self._seen.add((asked.qube, asked.name))
@@ -176,9 +177,9 @@ class FilesLoop:
     def _wanted(
         self, files: Iterable[FileReader], ignored: Callable[[FileReader], None]
     ) -> Iterator[_Wanted]:
-        """The files that are asked for, with the chunks that have to be read for them.
+        """Yields the files asked for, with the chunks that have to be read for them.
 
-        The pipeline goes through this ahead of the restore, on threads of its own.
+        The pipeline iterates ahead of the restore, on threads of its own.
         """
         for number, file in enumerate(files):
             target = self._plan.target(file.path)
@@ -192,7 +193,7 @@ class FilesLoop:
                 ignored(file)
 
     def _unpack_file(self, task: Task, events: Iterator[Event], tell: Tell) -> None:
-        """Everything that is done with one file; runs beside others' perhaps."""
+        """Restores one file, perhaps while other threads restore others, and reports each step."""
         told = 0
 
         def on_chunk(size: int) -> None:
@@ -202,11 +203,11 @@ class FilesLoop:
 
         tell(Step(task))
         results = self._file(task, events, on_chunk)
-        left = max(0, task.file.stored.stored_size - told)  # also if it was given up
+        left = max(0, task.file.stored.stored_size - told)  # not read if the file was given up
         tell(Step(task, left, tuple(results)))
 
     def _file(self, task: Task, events: Iterator[Event], on_chunk: OnChunk) -> list[FileResult]:
-        """One file's result, and one for each thing in a folder that was refused."""
+        """Restores one file; gives its result, and one for each refused entry of a folder."""
         file, target = task.file, task.target
         if target.unsafe:
             return [self._result(file, target, "damaged", f"refused: {target.unsafe}")]
@@ -238,10 +239,12 @@ class FilesLoop:
             return [self._image(task.file, task.target, inner, sink)]
 
     def _kind(self, task: Task, inner: InnerArchive) -> Kind:
-        """Kind that a file is restored as; the beginning of its archive decides, whatever its name.
+        """Gives the kind that a file is restored as, by the beginning of its archive.
+
+        The name does not decide.
 
         Raises:
-            Damaged: it is a folder where an image must be.
+            Damaged: the archive holds a folder where qubes.xml requires an image.
         """
         file, target = task.file, task.target
         is_folder_by_name = file.is_folder
@@ -254,17 +257,17 @@ class FilesLoop:
         return "folder" if file.is_folder else "file"
 
     def _link(self, task: Task, inner: InnerArchive) -> FileResult:
-        """Notes a file that is a symbolic link in dom0, of which nothing is made.
+        """Notes a file that is a symbolic link in dom0; nothing is written for it.
 
-        The file behind the link was not stored, and a link beside a qube's images would lead who
-        opens it to a file of this machine.
+        The file behind the link was not stored, and whoever opens a link beside a qube's images
+        would get a file of this machine.
         """
         target = inner.only_link()
         note = f"left out: it is a symbolic link to {target}, and nothing else of it was stored"
         return self._result(task.file, task.target, "ok", notes=(note,))
 
     def _go_through(self, task: Task, losses: Losses, on_chunk: OnChunk) -> list[FileResult]:
-        """As `_file`, to the end of a file that is damaged; what is left of it may be kept."""
+        """Restores one file past damage, to its end; the verified rest of it may be kept."""
         file = task.file
         keeps = self._writer.keeps_damaged
         inner = file.decode(losses, on_chunk, past_gaps=keeps or not file.is_folder)
@@ -293,7 +296,7 @@ class FilesLoop:
             restore = TreeRestore(sink, self._limits, past_damage=keeps)
             remains = damaged.tree(inner, restore, losses, file.stored)
         result = self._remains(task, remains, losses, restore.size, restore.notes)
-        if remains.error is not None and not keeps:  # what else is in it is nowhere
+        if remains.error is not None and not keeps:  # nothing of this folder was kept
             return [replace(result, notes=())]
         lost = [
             failed(_part_of(target, path, ""), error, reason=f"not restored: {error}")
@@ -338,10 +341,11 @@ class FilesLoop:
         return [result, *(_part_of(target, path, why) for path, why in restore.refused)]
 
     def _some_of(self, task: Task, events: Iterator[Event], on_chunk: OnChunk) -> list[FileResult]:
-        """Files that are asked for out of a folder archive, a result for each.
+        """Restores the files asked for from a folder archive; gives a result for each.
 
-        One archive after the other: each holds several names until its end, and two that hold what
-        the other one waits for (``Work/a`` and ``work/a`` may be one name) would wait forever.
+        Archives take turns: each reserves several names until its end, and two archives that
+        reserve each other's next name (``Work/a`` and ``work/a`` may be one name on the disk)
+        would wait forever.
         """
         wanted = task.target.entries
         needed = {path: wanted[path] for path in pending(self._writer, wanted)}
@@ -370,7 +374,7 @@ class FilesLoop:
         return [result if outcome.cause is None else _told(result, outcome.cause)]
 
     def _in_the_way(self, file: FileReader, target: Target) -> list[FileResult]:
-        """What an earlier run restored is kept, if it is still the same."""
+        """Keeps a file that an earlier run restored and that is still the same; else reports it."""
         found = self._writer.found(target.qube, target.name)
         if not found.is_whole:
             reason = _DIFFERS if found.is_known else _IN_THE_WAY
@@ -381,7 +385,10 @@ class FilesLoop:
         ]
 
     def _or_kept(self, result: FileResult) -> FileResult:
-        """What is not in the archive any more, but was, and stands there whole."""
+        """Gives "kept" for a file that an earlier run restored and that stands there whole.
+
+        The archive may have been cut since then. Otherwise the result stays "missing".
+        """
         found = self._writer.found(result.qube, result.name)
         if not found.is_whole:
             return result
@@ -420,22 +427,22 @@ def _kept(qube: str, name: str, found: ExistingFile) -> FileResult:
 
 
 def _is_image(file: FileReader) -> bool:
-    """Says whether the name is a disk image's, which is hardly ever anything else.
+    """Tells if the name is a disk image's; the content is then almost always a disk image too.
 
-    Its `.part` is made before its first key is derived, so a place that can't be written shows at
-    once; for other files nothing is made before their kind is known.
+    An image's `.part` is made before its first key is derived, so an unwritable folder shows at
+    once. For other files nothing is made before their kind is known.
     """
     return must_have_content(file.path) and not file.is_folder
 
 
 def _told(result: FileResult, error: QBackupError) -> FileResult:
-    """The result of a file that an error costs; the chunk is named where it is known."""
+    """Gives the result of a file lost to an error; the reason names the chunk where known."""
     place = f"{error.chunk}: " if error.chunk else ""
     return failed(result, error, reason=place + error.reason)
 
 
 def _part_of(target: Target, path: str, reason: str) -> FileResult:
-    """What came of something in a folder that was not made."""
+    """Gives the result of an entry in a folder that was not written."""
     return FileResult(
         qube=target.qube,
         name=f"{target.name}/{path}",
@@ -445,10 +452,10 @@ def _part_of(target: Target, path: str, reason: str) -> FileResult:
 
 
 def check_space(writer: Writer, stored: int, estimated: int) -> str | None:
-    """Compares the room there is with what is needed, before the first byte.
+    """Compares the free space with the space needed, before the first byte is written.
 
-    The stored size is a floor: no filter makes files much larger. The backup's own figure
-    is an estimate, so it only warns.
+    The stored size is the lower bound, as no filter makes files much larger. The backup's own
+    figure is an estimate, so a shortage by it is only a warning.
 
     Returns:
         A warning, or None.
@@ -470,7 +477,7 @@ def check_space(writer: Writer, stored: int, estimated: int) -> str | None:
 
 
 def write_metadata(writer: Writer, data: bytes) -> FileResult:
-    """Writes ``qubes.xml`` into the output folder, or keeps the same one that is there."""
+    """Writes ``qubes.xml`` into the output folder, or keeps an equal one."""
     size = len(data)
     if writer.holds(METADATA_PATH, data):
         return FileResult(qube="", name=METADATA_PATH, status="kept", size=size)

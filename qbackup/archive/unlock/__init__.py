@@ -1,1 +1,1 @@
-"""The start of a backup: its header, or whatever takes the header's place, and the proof."""
+"""Unlocking of a backup: its header, or a replacement for the header, is authenticated."""

@@ -1,8 +1,8 @@
-"""The front of a backup: its header, and the copy that the passphrase proves it with.
+"""Authentication of a backup's header, by the copy that only the passphrase opens.
 
-What anybody could have written becomes what the passphrase's owner wrote in one place,
-`HeaderAuthenticator.authenticate`. Every byte is read once, and kept: a passphrase can be tried
-again, on a pipe too.
+Anybody could have written the header. Only `HeaderAuthenticator.authenticate` proves that the
+passphrase's owner wrote that header. Every byte is read once and kept, so that another passphrase
+can be tried, on a pipe too.
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ NOTHING_FITS = (
 
 
 class HeaderAuthenticator:
-    """``backup-header`` and ``backup-header.hmac``.
+    """Authenticator of ``backup-header`` by its copy, ``backup-header.hmac``.
 
     Args:
-        source: of the backup's bytes.
-        catalog: says where the two are.
-        limits: bounds on what they say.
+        source: the backup's bytes.
+        catalog: gives the offsets of the two members.
+        limits: bounds on untrusted input.
         hmac_algorithm: see `qbackup.BackupArchive`.
     """
 
@@ -83,21 +83,21 @@ class HeaderAuthenticator:
         self._copy: bytes | None = None
         self._trouble: MachineError | None = None  # a pipe can't be read again
         self._hmac_algorithm = hmac_algorithm
-        # what the root key is or comes from, and the header as it is proven
+        # The root key or its derivation, and the bytes of the proven header.
         self._proven: tuple[RootKey | Derivation, bytes] | None = None
         self._door: Format | None = None
-        self._locked: LockedHeader | None = None  # that has been opened
+        self._locked: LockedHeader | None = None  # kept after it was opened
         self.faults: list[str] = []
         self._header = b""
 
     def begin(self) -> None:
-        """Reads the header; called once, by who made this, before anything else is asked.
+        """Reads the header, once, before anything else.
 
-        Nothing of it is believed but the version, which says how it is to be proven.
+        Only its version is believed, which decides how the header is proven.
 
         Raises:
             NotABackup: there is no Qubes backup here.
-            UnsupportedFormat: a version that is not read.
+            UnsupportedFormat: the backup's version can't be read.
         """
         self._header = self._read_header()
         self._choose_door(read_version(self._header, self._limits))
@@ -109,7 +109,7 @@ class HeaderAuthenticator:
 
     @property
     def door(self) -> Format:
-        """What is known of the format; of format 4 where the header can't tell."""
+        """The backup's format; format 4 where the header can't be used."""
         return self._door if self._door is not None else Format4()
 
     @property
@@ -117,21 +117,21 @@ class HeaderAuthenticator:
         """The header as anybody could have written it.
 
         Raises:
-            HeaderAltered: it can't be understood; whether it is damaged, its proof alone shows.
+            HeaderAltered: the header can't be understood. Only its HMAC could show damage.
         """
         return BackupHeader.parse(self._header, self._limits)
 
     @property
     def is_authentic(self) -> bool:
-        """Whether the header's copy was opened, so that `root_key` and `digest` are known."""
+        """True if the header's copy was opened, so that `root_key` and `digest` are known."""
         return self._proven is not None
 
     def root_key(self, pipeline: Pipeline) -> RootKey:
-        """For keys of this program's own; derived first where the format has no such key.
+        """Gives the root of this program's own keys; derived on first use where necessary.
 
         Raises:
             UsageError: the header is not authentic yet.
-            MachineError: this machine can't derive it.
+            MachineError: this machine can't derive the key.
         """
         root, plain = self._authenticated()
         if isinstance(root, Derivation):
@@ -141,7 +141,7 @@ class HeaderAuthenticator:
 
     @property
     def digest(self) -> bytes:
-        """SHA-256 of the authentic header. Raises as `root_key`."""
+        """SHA-256 of the authentic header. Raises UsageError before that."""
         return hashlib.sha256(self._authenticated()[1]).digest()
 
     def _authenticated(self) -> tuple[RootKey | Derivation, bytes]:
@@ -151,11 +151,11 @@ class HeaderAuthenticator:
 
     @property
     def untrusted_parameters(self) -> ScryptParameters | None:
-        """What the header's key costs; None where that can't be told, or where it costs nothing."""
+        """Parameters of the header's key; None where unknown, or where no key is derived."""
         try:
             locked = self.door.lock_header(b"", self._header, self._read_copy(), self._limits)
         except QBackupError:
-            return None  # told when it is authenticated
+            return None  # `authenticate` reports the same error
         return locked.derivation.parameters if locked.derivation is not None else None
 
     def authenticate(
@@ -164,18 +164,18 @@ class HeaderAuthenticator:
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None = None,
     ) -> BackupHeader:
-        """The header, once its copy under the passphrase is the same.
+        """Opens the header's copy with the passphrase, and compares the header with its copy.
 
         Args:
-            passphrase: the backup's.
+            passphrase: the backup's passphrase.
             pipeline: derives the key.
-            meanwhile: called while that is under way, with what it costs; may start to derive
-                what is expected next.
+            meanwhile: called during the derivation, with its parameters; may start to derive
+                the keys expected next.
 
         Raises:
-            WrongPassphrase: it does not fit.
-            HeaderAltered: it fits, but the header is not what was written.
-            UnsupportedFormat: the header is what was written, and is not understood.
+            WrongPassphrase: the passphrase does not fit.
+            HeaderAltered: the passphrase fits, but the header was changed after it was written.
+            UnsupportedFormat: the header is authentic, but names something that can't be read.
             LimitExceeded: the derivation would cost more than allowed; none was started.
         """
         key, plain = self._open_copy(passphrase, pipeline, meanwhile)
@@ -186,7 +186,7 @@ class HeaderAuthenticator:
         return self._accept(key, plain)
 
     def _accept(self, key: RootKey | Derivation, plain: bytes) -> BackupHeader:
-        """The header that the copy proves."""
+        """Accepts the header that the copy proves, and parses it."""
         header = self._parse(plain)
         if self._locked is not None:
             header = self._locked.complete(header)
@@ -202,9 +202,9 @@ class HeaderAuthenticator:
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None,
     ) -> tuple[RootKey | Derivation, bytes]:
-        """The root key, or how to derive it, and the header that the copy proves, verified.
+        """Gives the root key or its derivation, and the verified header that the copy proves.
 
-        Raises as `authenticate`.
+        Raises the errors that `authenticate` raises.
         """
         copy = self._read_copy()
         if not self.door.heads_name_backup and copy.startswith(SCRYPT_MAGIC):
@@ -232,7 +232,7 @@ class HeaderAuthenticator:
 
     @property
     def _can_be_replaced(self) -> bool:
-        """Whether salvage has something that can stand in for a header."""
+        """True if salvage can replace the header."""
         return self.door.heads_name_backup
 
     def _read_header(self) -> bytes:

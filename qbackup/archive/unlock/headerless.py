@@ -1,12 +1,12 @@
-"""Backups that begin without a header, as those of Qubes R2 Beta 3: what stands in for it.
+"""Authentication of backups without a header, like those of Qubes R2 Beta 3.
 
-Their first member is the first chunk of ``qubes.xml``, and its HMAC is the second. So the
-passphrase, and the digest that is nowhere named, are tried on these two; whether chunks are
-encrypted is told from the first. Both are read before the members are gone through, and kept:
+Their first member is the first chunk of ``qubes.xml``, and its HMAC is the second. The
+passphrase, and the digest that is named nowhere, are therefore tried on these two. The first
+chunk also shows if chunks are encrypted. Both are read before the scan of the members, and kept:
 no byte is read twice, and a pipe begins anew.
 
-For salvage any other file's first chunk and its HMAC do as well, if these two are damaged: each is
-proven by the same passphrase.
+If these two are damaged, salvage tries other files' first chunks with their HMACs, as the same
+passphrase proves each.
 """
 
 from __future__ import annotations
@@ -38,33 +38,33 @@ from qbackup.storage.scan import StoredMember, scan
 from qbackup.storage.source import Source
 
 _HMAC_NAME = f"{_FIRST_NAME}.hmac"
-_OVERHEAD = 64 * 1024  # of a tar archive, compression and encryption, at the most
+_OVERHEAD = 64 * 1024  # most bytes that a tar archive, compression and encryption add
 _TRIES_LIMIT = 20  # files that the passphrase is tried on
 
 
 class ReplaySource:
-    """A source that keeps what is read of it until `stop`, and gives it again.
+    """Source that keeps the bytes read until `stop`, and gives them again.
 
     Args:
-        source: of all other bytes.
+        source: the source of all bytes.
     """
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._kept: dict[int, tuple[bytes, int]] = {}  # and how many were asked for
+        self._kept: dict[int, tuple[bytes, int]] = {}  # offset → bytes, and size asked for
         self._keeps = True
         self.seekable = source.seekable
         self.is_device = getattr(source, "is_device", False)
 
     @property
     def troubles(self) -> int:
-        """See `Source`."""
+        """Number of reads that have failed, see `Source`."""
         return self._source.troubles
 
     def read_into(self, offset: int, buffer: memoryview) -> int:
-        """See `Source`."""
+        """Fills a buffer from an offset, and returns the number of bytes; see `Source`."""
         kept, asked = self._kept.get(offset, (b"", -1))
-        if len(buffer) <= asked:  # there were fewer at the end, and there are no more now
+        if len(buffer) <= asked:  # fewer bytes were kept if the source ended there
             count = min(len(kept), len(buffer))
             buffer[:count] = kept[:count]
             return count
@@ -74,11 +74,11 @@ class ReplaySource:
         return count
 
     def end(self) -> int:
-        """See `Source`."""
+        """Gives the offset of the source's end, see `Source`."""
         return self._source.end()
 
     def stop(self) -> None:
-        """Keeps no more bytes; those that were kept are still given again."""
+        """Keeps no more bytes; still gives the kept ones again."""
         self._keeps = False
 
     def go_on(self) -> None:
@@ -86,17 +86,17 @@ class ReplaySource:
         self._keeps = True
 
     def close(self) -> None:
-        """See `Source`."""
+        """Closes the source."""
         self._source.close()
 
 
 class FirstChunk:
-    """The first chunk of ``qubes.xml`` and its HMAC, as they are stored.
+    """First chunk of ``qubes.xml`` and its HMAC, as stored.
 
     Args:
         chunk: the first member's bytes.
         hmac: the second's; None if the second is something else.
-        fault: why it is another file's, in words; ``""`` if it is not.
+        fault: fault to report where another file's chunk is used, in words; else ``""``.
     """
 
     def __init__(self, chunk: bytes, hmac: bytes | None, fault: str = "") -> None:
@@ -106,11 +106,11 @@ class FirstChunk:
 
 
 def read_beginning(source: Source, limits: Limits) -> FirstChunk | None:
-    """What a backup without a header begins with; None if this is no such backup.
+    """Reads the first chunk of a backup without a header; None if this is no such backup.
 
     Raises:
         LimitExceeded: the first chunk is longer than ``qubes.xml`` may be.
-        MachineError: it can't be read.
+        MachineError: the source can't be read.
     """
     members = scan(source, limits, _say_nothing, _say_nothing)
     first = _next(members)
@@ -125,9 +125,9 @@ def read_beginning(source: Source, limits: Limits) -> FirstChunk | None:
 
 
 def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> FirstChunk | None:
-    """Beginning of a backup without a header whose members stand in another order.
+    """Reads the first chunk of a backup without a header whose members are in another order.
 
-    Raises as `read_beginning`.
+    Raises the errors that `read_beginning` raises.
     """
     first, second = packing.find(_FIRST_NAME), packing.find(_HMAC_NAME)
     if first is None or second is None:
@@ -143,7 +143,7 @@ def _size_limit(limits: Limits) -> int:
 def find_beginning(catalog: SalvageCatalog, limits: Limits) -> FirstChunk | None:
     """Finds a stand-in for the beginning of a backup whose front is damaged.
 
-    None if there is a header, or nothing that a backup without one has.
+    None if there is a header, or no chunk with an HMAC beside it.
     """
     try:
         catalog.header()
@@ -167,14 +167,14 @@ def beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
 
 
 def _say_nothing(text: str) -> None:
-    """Reports nothing: the same is reported when the members are gone through."""
+    """Ignores a warning; the scan of the members reports the same one."""
 
 
 def _next(members: Iterator[StoredMember]) -> StoredMember | None:
     try:
         return next(members, None)
     except (NotABackup, ArchiveDamaged, LimitExceeded):
-        return None  # as above
+        return None  # the scan of the members reports the same error
 
 
 def _read(source: Source, member: StoredMember, limit: int, name: str) -> bytes:
@@ -190,7 +190,7 @@ def _read(source: Source, member: StoredMember, limit: int, name: str) -> bytes:
 
 
 class HeaderlessAuthenticator(HeaderAuthenticator):
-    """See `HeaderAuthenticator`: what stands in for a header that was never written.
+    """Authenticator of a backup whose header was never written.
 
     Args:
         beginning: of the backup.
@@ -218,7 +218,10 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None = None,
     ) -> BackupHeader:
-        """See `HeaderAuthenticator`. For salvage other files' first chunks are tried too."""
+        """Tries the passphrase on the first chunk, and for salvage on other files' first chunks.
+
+        Raises the errors that `HeaderAuthenticator.authenticate` raises.
+        """
         first = self._beginning
         try:
             return super().authenticate(passphrase, pipeline, meanwhile)
@@ -236,7 +239,7 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
 
     @property
     def _can_be_replaced(self) -> bool:
-        return True  # by other files' first chunks
+        return True  # salvage can use other files' first chunks
 
     def begin(self) -> None:
         """Takes the first chunk for the header, and tells from it what the backup is."""
@@ -249,7 +252,7 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
 
     @property
     def untrusted_header(self) -> BackupHeader:
-        """See `HeaderAuthenticator`."""
+        """The header that the first chunk implies."""
         return self._untrusted
 
     def _parse(self, plain: bytes) -> BackupHeader:

@@ -1,4 +1,4 @@
-"""Choice of the catalog and of the header's authenticator, by what a backup begins with."""
+"""Choice of the catalog and of the header's authenticator, by a backup's first members."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from qbackup.storage.catalog import Catalog, PipeCatalog, SalvageCatalog, Seekab
 from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.source import SeekableSource, Source
 
-# how members may be called before the header has said so, the most likely first
+# Naming schemes of members to try before the header is known, the most likely first.
 _NAMINGS = (v4.NAMING, v3.NAMING)
 
 
 @dataclass(frozen=True)
 class Opening:
-    """How a backup is opened.
+    """Opening of a backup, with the caller's choices.
 
     Args:
-        source: of the backup's bytes; a `ReplaySource` where no byte may be read twice.
-        warn: called with what was left out.
-        limits: bounds on what the backup says.
+        source: the backup's bytes; a `ReplaySource` where no byte may be read twice.
+        warn: called with a warning for each thing left out.
+        limits: bounds on untrusted input.
         hmac_algorithm: see `HeaderAuthenticator`.
-        salvage: go past what is broken.
+        salvage: go on past broken places.
         knows_filter: the caller names the filter.
     """
 
@@ -107,7 +107,7 @@ class Opening:
         try:
             return read_beginning(self.source, self.limits)
         except (LimitExceeded, MachineError):
-            if not self.salvage:  # which goes past what can't be read
+            if not self.salvage:  # salvage goes on without the beginning
                 raise
             return None
 

@@ -1,23 +1,23 @@
-"""The front of a damaged backup: what takes the place of a header that can't be believed.
+"""Authentication of a damaged backup, whose header can't be believed.
 
-A header must match the copy of it that only the passphrase opens. Here, and only where the
-caller asked for salvage, two things may stand in for that:
+A header must match its copy, which only the passphrase opens. Here, and only where the caller
+asked for salvage, two other things may replace the header:
 
-1. the copy itself, where the header differs from it or is not there: it is authenticated, and a
-   chunk proves that it is this backup's, not another one's with the same passphrase;
-2. the backup's id, where the copy can't be opened. An id is found in the header, which
-   anybody could have written; it counts only if it proves a chunk, as bytes 64 to 95 of one fit
-   no key but that of this passphrase, this id and this chunk's name. Nothing else that
-   such a header says is believed: the filter is told from the verified data.
+1. The copy itself, where the header differs or is missing. The copy is authenticated, and a
+   chunk proves that the copy is this backup's, not another one's with the same passphrase.
+2. The backup's id, where the copy can't be opened. The id is found in the header, which
+   anybody could have written. The id counts only if a chunk proves it: bytes 64 to 95 of a chunk
+   fit only the key of this passphrase, this id and this chunk's name. Nothing else in such a
+   header is believed: the filter is detected from the verified data.
 
-A drive may hold older backups too, and somebody may have planted one. So up to four headers and
-copies are looked at; where they name more than one id, chunks all over the file decide, and where
+A drive may hold older backups too, and somebody may have planted one. Therefore up to four headers
+and copies are read. Where they name more than one id, chunks all over the file decide, and where
 two ids are proven both are named.
 
-Where a chunk proves no id (`Format.heads_name_backup`) nothing can stand in for the header, and the
-first one counts. Where another one stands in the file, that is told, with what to do for it.
+In a format whose chunks prove no id (`Format.heads_name_backup`) nothing can replace the header,
+and the first header counts. Another header in the file is reported, with the advice for reading it.
 
-What was done is said in `SalvageAuthenticator.faults`, and whatever follows is no full success.
+`SalvageAuthenticator.faults` lists every such replacement, and the restore is no full success then.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ _ID_LINE = re.compile(rb"^[ \t]*backup[-_]id=([^\r\n\0]{0,254}[^\r\n\0 \t])[ \t\
 _SHOWN = 80  # characters of an id in a message
 _IDS_LIMIT = 4
 _WITNESSES_LIMIT = 20  # chunks that ids are tried on
-_FEW_WITNESSES = 3  # where a whole copy says that the passphrase is wrong
-_TRIES_LIMIT = 40  # ids times chunks: each costs a derivation
-_FILTER_TRIES = 20  # chunks that the filter is looked for in
-_HEADERS_SIZE = 3 * BLOCK_SIZE  # in front of a member's data
+_FEW_WITNESSES = 3  # chunks to try where a whole copy shows that the passphrase is wrong
+_TRIES_LIMIT = 40  # ids times chunks; each try costs a derivation
+_FILTER_TRIES = 20  # chunks to open for the detection of the filter
+_HEADERS_SIZE = 3 * BLOCK_SIZE  # bytes of tar headers in front of a member's data
 _NO_COPY = "the header's authenticated copy is missing"
 _FAULT = (Unlockable, Unreadable, MachineError)
 
@@ -76,10 +76,10 @@ class _HeaderCopy:
     """A header's copy that the passphrase has opened.
 
     Args:
-        offset: of its data in the file.
-        key: that it was opened with.
-        plain: the header, verified.
-        header: the same.
+        offset: offset of its data in the file.
+        key: the key that opened the copy.
+        plain: the verified header's bytes.
+        header: the same header, parsed.
     """
 
     offset: int
@@ -89,13 +89,13 @@ class _HeaderCopy:
 
 
 class SalvageAuthenticator(HeaderAuthenticator):
-    """As `HeaderAuthenticator`; the header need not be there, nor match.
+    """Authenticator for a backup whose header may be missing or differ from its copy.
 
     Args:
-        source: of the backup's bytes.
-        catalog: says where they are.
-        limits: bounds on what they say.
-        knows_filter: the caller names the filter, so it need not be told from the data.
+        source: the backup's bytes.
+        catalog: index of the archive's members.
+        limits: bounds on untrusted input.
+        knows_filter: the caller names the filter, so it need not be detected from the data.
         hmac_algorithm: see `HeaderAuthenticator`.
 
     Attributes:
@@ -134,7 +134,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
 
     @property
     def untrusted_header(self) -> BackupHeader:
-        """The header as anybody could have written it. Raises what is wrong with it."""
+        """The header as anybody could have written it. Raises its fault if it can't be used."""
         if self._fault is not None:
             raise self._fault.with_traceback(None)
         return super().untrusted_header
@@ -145,13 +145,13 @@ class SalvageAuthenticator(HeaderAuthenticator):
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None = None,
     ) -> BackupHeader:
-        """The header, or the best that stands in for it.
+        """Authenticates the header, or the best replacement for it.
 
         Raises:
-            WrongPassphrase: it fits nothing in this backup.
-            HeaderAltered: neither the header's copy can be used nor is the backup's id known, or
-                the copy is not this backup's.
-            UnsupportedFormat: the authenticated copy names what is not read.
+            WrongPassphrase: the passphrase fits nothing in this backup.
+            HeaderAltered: the header's copy can't be used and the backup's id is unknown, or the
+                copy belongs to another backup.
+            UnsupportedFormat: the authenticated copy names something that can't be read.
         """
         self.faults = []
         headers = self._read_headers()
@@ -198,7 +198,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         return self._header_with(chosen, formats[chosen], proofs.by[chosen], pipeline, error)
 
     def _read_headers(self) -> dict[int, bytes]:
-        """Offset → header, of those that can be read."""
+        """Reads the headers that can be read, by their offset."""
         headers = {}
         for member in self._chunks.headers():
             with contextlib.suppress(*_FAULT):
@@ -206,7 +206,10 @@ class SalvageAuthenticator(HeaderAuthenticator):
         return headers
 
     def _other_backups(self, headers: Mapping[int, bytes]) -> list[str]:
-        """Where another backup may begin, in words, if no chunk can tell which one it is."""
+        """Describes headers of other backups, in words.
+
+        A header is left out here where chunks can prove which backup they belong to.
+        """
         found = []
         for offset, header in headers.items():
             with contextlib.suppress(Unlockable, Unreadable):
@@ -225,7 +228,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None,
     ) -> tuple[list[_HeaderCopy], QBackupError]:
-        """The copies that the passphrase opens; and what was wrong with the first other one."""
+        """Opens the copies that the passphrase fits; also gives the first error of the others."""
         found: dict[bytes, _HeaderCopy | None] = {}
         first: QBackupError | None = None
         for member in self._chunks.header_copies():
@@ -292,7 +295,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         )
 
     def _tell_of_others(self, ids: Mapping[str, int], chosen: str, proofs: IdProofs) -> None:
-        """Never goes on silently where there are parts of two backups."""
+        """Records a fault for each other backup that has parts in this file."""
         for id_, chunks in proofs.by.items():
             if id_ == chosen:
                 continue
@@ -333,10 +336,12 @@ class SalvageAuthenticator(HeaderAuthenticator):
     def _told_filter(
         self, format_: UnlockedFormat, proofs: Sequence[StoredChunk], pipeline: Pipeline
     ) -> str:
-        """Told from the first verified chunk that begins a file; those that fit come first.
+        """Detects the filter from the first chunk of a file that can be verified.
+
+        The chunks that proved the id are tried first.
 
         Raises:
-            UnsupportedFormat: none can be opened, or it begins as nothing that is known.
+            UnsupportedFormat: no such chunk can be opened, or its beginning fits no known filter.
         """
         proven = (chunk for chunk in proofs if chunk.index == 0)
         for chunk in islice(chain(proven, self._chunks.beginnings()), _FILTER_TRIES):
@@ -364,7 +369,7 @@ def _shown(id_: str) -> str:
 
 
 def _where(begin: int) -> str:
-    """What is to be done for a backup that begins there."""
+    """Gives the advice for reading a backup that begins at this offset."""
     return (
         f"copy the file from where it begins (tail -c +{max(0, begin) + 1}) and use --salvage on"
         " the copy"
@@ -372,7 +377,7 @@ def _where(begin: int) -> str:
 
 
 def _ids(headers: Mapping[int, bytes], copies: Sequence[_HeaderCopy]) -> dict[str, int]:
-    """The ids that there are, and where each is named first; those of copies come first."""
+    """Collects the ids, each with the offset where it is named first; copies' ids come first."""
     ids = {copy.header.backup_id: copy.offset for copy in copies}
     for offset, header in headers.items():
         for name in (*_ID_LINE.findall(header), *_BACKUP_ID.findall(header)):

@@ -1,14 +1,14 @@
-"""Where restored files go: with `folders`, `openfile` and `opentree` the only place that creates
+"""The writer of restored files. Only this module, `folders`, `openfile` and `opentree` create
 anything.
 
-The rules, each kept by the system call and not by a look beforehand:
+The rules, each kept by the system call itself and not by a check beforehand:
 
 * Nothing is created but below the output folder: every component of a path is opened
   relative to the folder before it (``dir_fd``), never through a symbolic link
   (``O_NOFOLLOW``), and every file is new (``O_EXCL``).
-* A file is ``NAME.part`` until it is whole and on the disk (fsync), then it is renamed, if it is
-  still what stands there.
-  What was there under the final name stays, unless the user asked to overwrite it.
+* A file is ``NAME.part`` until it is whole and on the disk (fsync). Then it gets its final name,
+  if ``NAME.part`` is still this very file.
+  A file that had the final name before stays, unless the user asked to overwrite it.
 * Images are 0600, folders 0700, whatever the umask.
 """
 
@@ -86,16 +86,16 @@ class _Image(OpenFile):
 
 
 class FolderWriter:
-    """Writes below one folder, which it makes if it is not there.
+    """Writer of files below one folder, which is made if it does not exist.
 
     Args:
-        path: of the output folder; the user's own, so symbolic links in it are followed.
-        overwrite: replace what is there under a final name.
-        keep_damaged: leave what could be verified of a damaged file, see `Destination`.
-        is_taken: whether a file of the backup, or a folder of one, has this path; what is
-            left of a damaged file doesn't get it.
-        is_own: the folder is for restored files, so a ``.part`` in it is a killed run's and is
-            removed; else it may be anybody's, a browser's say, and is left alone.
+        path: path of the output folder, from the user, so symbolic links in it are followed.
+        overwrite: replace files that have a final name already.
+        keep_damaged: leave the verified bytes of a damaged file, see `Destination`.
+        is_taken: tells if a file of the backup, or a folder of one, has this path. The rest of a
+            damaged file is not kept under such a path.
+        is_own: the folder is for restored files, so a ``.part`` in it was left by a killed run
+            and is removed. Otherwise it may be anybody's, e.g. a browser's, and is left alone.
 
     Raises:
         MachineError: the folder can't be made, or another restore is writing into it.
@@ -135,39 +135,42 @@ class FolderWriter:
         return self._root
 
     def close(self) -> None:
-        """Lets the folder go."""
+        """Unlocks and closes the output folder."""
         if self._root >= 0:
             self._lock.release()
             os.close(self._root)
             self._root = -1
 
     def has_room(self, qube: str, name: str, *, is_known: bool = False) -> bool:
-        """See `Writer`. What is found out when the file is made counts, this only saves time."""
+        """Tells if nothing stands in the file's way, as `Writer` says.
+
+        This check only saves time; the check when the file is made is the one that counts.
+        """
         try:
             return self._overwrite or not self.is_there(qube, name, is_known=is_known)
         except OSError:
             return True
 
     def is_there(self, qube: str, name: str, *, is_known: bool = False) -> bool:
-        """Whether anything has this name. Raises OSError where that can't be seen."""
+        """Tells if anything has this name. Raises OSError where that can't be checked."""
         return exists(self._root, self.locate(qube, name, is_known=is_known))
 
     def is_needed(self, qube: str, name: str) -> bool:
-        """See `Writer`."""
+        """Tells if the file's content has to be read."""
         return self.has_room(qube, name)
 
     def found(self, qube: str, name: str) -> ExistingFile:
-        """See `Writer`. Without a journal nothing is known."""
+        """Gives what an earlier run restored: nothing, as there is no journal here."""
         return ExistingFile()
 
     def locate(self, qube: str, name: str, *, is_known: bool = False) -> str:
-        """The path in the output folder that a file has, or will have as far as that can be told.
+        """Gives a file's path in the output folder, or the path it will probably get.
 
         Args:
-            qube: whose file it is.
-            name: of the file.
-            is_known: an earlier run has restored it, so a stand-in for a name is taken for its
-                own.
+            qube: the qube that the file belongs to.
+            name: the file's name.
+            is_known: an earlier run has restored the file, so a stand-in for its name counts as
+                this file.
         """
         actual = self._actual.get((qube, name))
         if actual is not None:
@@ -175,7 +178,7 @@ class FolderWriter:
         there: list[str] = []
         with contextlib.closing(Folders(os.dup(self._root))) as folders:
             for component in path_of(qube, name):
-                with contextlib.suppress(OSError):  # not there, so nothing is known of it
+                with contextlib.suppress(OSError):  # the folder does not exist yet
                     component = name_there(folders.open(there), component, is_known)
                 there.append(component)
         path = "/".join(there)
@@ -184,21 +187,21 @@ class FolderWriter:
         return path
 
     def restored_as(self, qube: str, name: str) -> str | None:
-        """See `Writer`."""
+        """Gives the file's path in the output folder if it is not the usual one."""
         path = self._actual.get((qube, name), "/".join(path_of(qube, name)))
         return path if path != "/".join(plain_path(qube, name)) else None
 
     @property
     def warnings(self) -> Sequence[str]:
-        """See `Writer`."""
+        """Warnings about the output folder, each once."""
         return tuple(self._warnings)
 
     def note_no_modes(self) -> None:
-        """Has the report say that the file system keeps no permissions."""
+        """Adds the warning that the file system keeps no permissions."""
         self._warnings[_NO_MODES] = None
 
     def _components(self, qube: str, name: str) -> list[str]:
-        """Those of a file's path: where an earlier run has put it, else where it belongs."""
+        """Gives the components of a file's path: the actual one if known, else the usual one."""
         actual = self._actual.get((qube, name))
         return path_of(qube, name) if actual is None else actual.split("/")
 
@@ -207,9 +210,9 @@ class FolderWriter:
             self._actual[qube, name] = path
 
     def claim(self, qube: str, name: str) -> bool:
-        """Takes a name; False if a file that the disk may take for the same was there first.
+        """Reserves a name; False if a file with a name that may be the same on the disk has it.
 
-        A folder and what is in it, when both come from this very restore, don't replace each other.
+        A folder and a file in it that both come from this very restore don't replace each other.
         """
         path = self.locate(qube, name)
         if self._written.setdefault(folded(path), path) != path:
@@ -221,18 +224,18 @@ class FolderWriter:
         return not slash or folded(top) not in self._written
 
     def clear_up(self, qube: str, name: str) -> None:
-        """Ends what a killed run has left undone after a file got its name."""
+        """Completes the steps after a file got its name, which a killed run has left undone."""
         *parents, base = self.locate(qube, name, is_known=True).split("/")
         with translated(base), contextlib.closing(Folders(os.dup(self._root))) as folders:
             clear_up(folders.open(parents), base)
 
     def free_space(self) -> int | None:
-        """See `Writer`."""
+        """Gives the bytes that are free on the output folder's disk."""
         state = os.fstatvfs(self._root)
         return state.f_bavail * state.f_frsize
 
     def holds(self, name: str, data: bytes) -> bool:
-        """See `Writer`."""
+        """Tells if the output folder has a file of this name with exactly this content."""
         try:
             fd = os.open(encode(name), os.O_RDONLY | OLD_FILE, dir_fd=self._root)
         except OSError:
@@ -251,7 +254,7 @@ class FolderWriter:
     def image(
         self, qube: str, name: str, *, mode: int = FILE_MODE, mtime_ns: int | None = None
     ) -> Iterator[FileSink]:
-        """See `Writer`. A file from inside an image has a mode and a time of its own."""
+        """Opens a new file for writing. A file from inside an image has its own mode and time."""
 
         def begin(folder: int, part: bytes) -> int:
             return os.open(part, NEW_FILE, FILE_MODE, dir_fd=folder)
@@ -261,14 +264,14 @@ class FolderWriter:
             try:
                 yield image
             finally:
-                image.fd = -1  # the number can be another file's soon
+                image.fd = -1  # the system may soon give this number to another file
                 os.close(fd)
                 with contextlib.suppress(OSError):
                     os.unlink(encode(place.name + PART_SUFFIX), dir_fd=place.folder)
 
     @contextlib.contextmanager
     def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
-        """See `Writer`."""
+        """Opens a new folder for writing."""
 
         def begin(folder: int, part: bytes) -> int:
             os.mkdir(part, FOLDER_MODE, dir_fd=folder)
@@ -301,9 +304,9 @@ class FolderWriter:
     def _place_of(
         self, qube: str, name: str, begin: Callable[[int, bytes], int]
     ) -> Iterator[tuple[Destination, int]]:
-        """Where a file goes, its folder open, and the descriptor of what is begun there.
+        """Gives a file's destination, and the descriptor of the ``.part`` that was begun there.
 
-        What this very restore has written is never overwritten: where the file system
+        A file that this very restore has written is never overwritten: where the file system
         ignores case, two files of the backup can have one name.
         """
         *parents, base = self._components(qube, name)
@@ -334,7 +337,7 @@ class FolderWriter:
         parents: list[str],
         begin: Callable[[int, bytes], int],
     ) -> tuple[str, int]:
-        """Begins a file under its name, or under a stand-in where that can't be had."""
+        """Begins a file under its name, or under a stand-in where the disk refuses the name."""
         base = self._components(*file)[-1]
         for candidate in (base, *stand_ins(base)):
             if self._is_own and listed_as(folder, encode(candidate)) not in (None, candidate):
@@ -342,7 +345,7 @@ class FolderWriter:
             self._remember(*file, "/".join([*parents, candidate]))
 
             def call(part: bytes, candidate: str = candidate) -> int:
-                if part == encode(candidate + PART_SUFFIX):  # and not a name that is only tried
+                if part == encode(candidate + PART_SUFFIX):  # `make` also tries other names
                     self._clear_part(folder, candidate)
                 return begin(folder, part)
 
@@ -355,10 +358,10 @@ class FolderWriter:
         raise CannotWrite("can't be written here: the file system refuses its name")
 
     def _check_free(self, file: tuple[str, str], folder: int, base: str) -> None:
-        """Raises InTheWay if something is there that may not be replaced."""
+        """Raises AlreadyExists if something is there that may not be replaced."""
         try:
             exists(folder, base)
-        except OSError:  # of a name that can't be made
+        except OSError:  # the file system refuses the name
             return
         take_back(folder, base)
         if not (self._overwrite and self.claim(*file)) and exists(folder, base):
@@ -366,9 +369,9 @@ class FolderWriter:
 
     @contextlib.contextmanager
     def _turn(self, name: str) -> Iterator[None]:
-        """Keeps two files apart that can be one on the disk, when several are written at once.
+        """Lets only one file at a time be written under a name, ignoring case.
 
-        The second one would take the first one's ``.part`` for a leftover.
+        Otherwise the second of two files would take the first one's ``.part`` for a leftover.
         """
         with self._changed:
             while name in self._being_written:
@@ -394,6 +397,6 @@ def _folder_errors(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _read(fd: int, size: int) -> bytes:
-    """The first bytes of a file, fewer at its end. The descriptor stays open."""
+    """Reads up to `size` bytes of a file. The descriptor stays open."""
     with open(fd, "rb", closefd=False) as file:
         return file.read(size)
