@@ -123,7 +123,7 @@ class KeyPool:
 
     @contextlib.contextmanager
     def more_to_come(self) -> Iterator[None]:
-        """While more requests are coming, doesn't split a key over idle jobs."""
+        """Keeps a key from being split over idle jobs while more requests are coming."""
         with self._changed:
             self._schedule.expect_more(1)
         try:

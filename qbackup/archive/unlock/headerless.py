@@ -161,7 +161,7 @@ def _beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]
         with contextlib.suppress(ChunkDamaged):
             fault = (
                 "the backup is read as one that never had a header, though it does not begin so;"
-                f" {display(chunk.name)} proves the passphrase, and the rest was told from that"
+                f" {display(chunk.name)} proves the passphrase, and the rest was learned from that"
             )
             yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_hmac(), fault)
 

@@ -319,7 +319,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             f" by {display(proofs[0].name)}, and nothing else that it says was believed"
         )
         if name is not None:
-            self.faults.append(f"the compression filter was told from the data: {name}")
+            self.faults.append(f"the compression filter was detected from the data: {name}")
         filter_name = None if name in (None, NONE) else name
         self._proven = None
         return BackupHeader(
@@ -358,8 +358,8 @@ class SalvageAuthenticator(HeaderAuthenticator):
                 " --compression-filter NAME"
             )
         raise UnsupportedFormat(
-            "no first chunk of a file can be opened, so the compression filter can't be told from"
-            " the data; name it: --compression-filter NAME"
+            "no first chunk of a file can be opened, so the compression filter can't be detected"
+            " from the data; name it: --compression-filter NAME"
         )
 
 
