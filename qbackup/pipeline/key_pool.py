@@ -165,7 +165,7 @@ class KeyPool:
     def cancel(self, ticket: KeyFuture) -> None:
         """Cancels a key, see `KeyFuture.cancel`."""
         with self._changed:
-            self._settle(ticket, error=Interrupted("it is not wanted any more"))
+            self._settle(ticket, error=Interrupted("the key is not wanted any more"))
             self._workers.dispatch()
 
     def close(self) -> None:

@@ -208,7 +208,7 @@ def _keep(remains: PartialFile, keep: Callable[[], str | None]) -> None:
         if remains.kept_as and not remains.kept_as.endswith(DAMAGED_SUFFIX):
             remains.notes.append(_EARLIER)
     except CannotWrite as error:
-        remains.notes.append(f"what is left of it can't be kept: {error}")
+        remains.notes.append(f"the rest of this file can't be kept: {error}")
 
 
 def tree(

@@ -107,7 +107,7 @@ class StoredChunk:
     def _check_size(self) -> None:
         if self.size > self._limit:
             raise LimitExceeded(
-                f"it has {self.size} bytes, more than the {self._limit} allowed",
+                f"the chunk has {self.size} bytes, more than the {self._limit} allowed",
                 limit="chunk",
                 needed=self.size,
                 chunk=display(self.name),

@@ -180,7 +180,7 @@ def _next(members: Iterator[StoredMember]) -> StoredMember | None:
 def _read(source: Source, member: StoredMember, limit: int, name: str) -> bytes:
     if member.size > limit:
         raise LimitExceeded(
-            f"it has {member.size} bytes, more than the {limit} allowed",
+            f"the member has {member.size} bytes, more than the {limit} allowed",
             limit=name,
             needed=member.size,
             file=member.name,
@@ -258,6 +258,7 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
     def _read_copy(self) -> bytes:
         if self._beginning.proof is None:
             raise HeaderAltered(
-                "it has no header, and what would prove its first part is missing", file=_PROOF_NAME
+                "the backup has no header, and the HMAC of its first chunk is missing",
+                file=_PROOF_NAME,
             )
         return self._beginning.proof

@@ -216,8 +216,8 @@ class SalvageAuthenticator(HeaderAuthenticator):
                 names_backup = choose_format(parsed.version).heads_name_backup
                 if header != self._header and not (names_backup and self.door.heads_name_backup):
                     found.append(
-                        f"another header, of format {parsed.version}, is in this file, and what it"
-                        f" belongs to is left out; for that one {_where(offset - _HEADERS_SIZE)}"
+                        f"another header, of format {parsed.version}, is in this file, and"
+                        f" its backup is left out; for that one {_where(offset - _HEADERS_SIZE)}"
                     )
         return found
 

@@ -200,7 +200,7 @@ class PipeCatalog:
             while True:
                 if self._current is not passing:
                     raise AlreadyPassed(
-                        "it went by: on a pipe files come in order, once", file=display(path)
+                        "this file went by: on a pipe files come in order, once", file=display(path)
                     )
                 waiting = self._peek()
                 if waiting is None:
@@ -277,7 +277,7 @@ class PipeCatalog:
             return self._current.file
         for path in filter(self._seen.__contains__, paths):
             raise AlreadyPassed(
-                "it went by: on a pipe files come in order, once", file=display(path)
+                "this file went by: on a pipe files come in order, once", file=display(path)
             )
         return next((file for file in self.files() if file.path in paths), None)
 
