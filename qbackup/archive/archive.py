@@ -126,8 +126,7 @@ class BackupArchive:
             raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
         for note in getattr(opened, "notes", ()):  # only a folder has notes
             self._warn(note)
-        # Opening without a header may read the first bytes twice, so they are kept for that.
-        # Salvage reads seekable sources only, which need nothing kept.
+        # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
         self._source: Source = opened if salvage else ReplaySource(opened)
         self.pipeline = Pipeline(
             self.deriver,

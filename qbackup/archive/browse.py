@@ -52,7 +52,7 @@ def browse(
     """
     if file.is_folder:
         raise UsageError(
-            "it is a folder and no disk image: restore it, and its files are there",
+            "this is a folder and no disk image; restore the folder to get its files",
             file=display(file.name),
         )
     reader = file.reader

@@ -101,14 +101,14 @@ class EncryptedChunk:
     def _sibling(self, index: int) -> StoredChunk:
         if self.stored.siblings is None:
             raise UsageError(
-                "from a pipe it can't be opened alone, as it needs others: read the file",
+                "from a pipe this chunk can't be opened alone, as others are needed: read the file",
                 chunk=display(self.name),
             )
         for chunk in self.stored.siblings:
             if chunk.index == index:
                 return chunk
         raise ChunkDamaged(
-            f"it can't be decrypted without chunk {index:03d}, which is missing",
+            f"this chunk can't be decrypted without chunk {index:03d}, which is missing",
             chunk=display(self.name),
         )
 

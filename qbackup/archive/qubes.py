@@ -84,7 +84,7 @@ class QubeList:
             limit = self._catalog.error
             if isinstance(limit, LimitExceeded):
                 raise LimitExceeded(limit.reason, limit=limit.limit, needed=limit.needed)
-            raise ChunkMissing("it is not in the archive", file=METADATA_PATH)
+            raise ChunkMissing("this file is not in the archive", file=METADATA_PATH)
         try:
             with self._files.file(file).open() as stream:
                 data = stream.read(self._limits.metadata + 1)
@@ -93,7 +93,7 @@ class QubeList:
         except (FolderArchive, SymbolicLink) as error:
             raise Damaged(error.reason, file=METADATA_PATH) from error
         if len(data) > self._limits.metadata:
-            raise LimitExceeded("it is too long", limit="metadata", file=METADATA_PATH)
+            raise LimitExceeded("this file is too long", limit="metadata", file=METADATA_PATH)
         return data
 
     @property
@@ -105,7 +105,7 @@ class QubeList:
         """
         _ = self.table
         if self._metadata is None:
-            raise self.error or Damaged("it was not read", file=METADATA_PATH)
+            raise self.error or Damaged("this file was not read", file=METADATA_PATH)
         return self._metadata
 
     @property

@@ -104,7 +104,7 @@ class RestoreJob:
         plan = Plan(table, names, known, self.files.holds_folder)
         if not self.source.seekable:
             for target in filter(None, map(plan.target, seen)):
-                raise AlreadyPassed("it went by on the pipe", file=display(target.label))
+                raise AlreadyPassed("this file went by on the pipe", file=display(target.label))
         return plan
 
     def _writer(

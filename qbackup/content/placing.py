@@ -1,11 +1,12 @@
-"""From the runs of a sparse file and its stored bytes to extents: data and holes in order.
+"""Placing of a sparse file's stored bytes by its runs: gives extents of data and holes in order.
 
-An image of a real tree can have millions of runs of 512 bytes. Handing on each of them costs more
-than reading it, so where there are many, runs with short holes between them are joined, the holes
-as zeros. A hole that could hold a whole block of a file system stays a hole.
+An image of a real tree can have millions of runs of 512 bytes. Handing on each of them takes
+longer than reading it. Where there are many, runs with short holes between them are therefore
+joined, with zeros for the holes. A hole that could hold a whole block of a file system stays a
+hole.
 
-Python's own steps for each run would take longer than everything else that is done with 512 bytes,
-so short runs are placed by the hundred: as many as are at hand and fit into an extent.
+A Python step for each run would take longer than all other work on 512 bytes. Therefore short runs
+are placed by the hundred: as many as were read and fit into an extent.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from qbackup.base.events import Extent, Gap, Missing
 from qbackup.storage.tar.sparse import Page
 
 _MANY = 1000  # runs; in a file with fewer every hole is handed on
-_SHORT_HOLE = 4096  # shorter ones are no whole block of a file system
-_LONG_RUN = 16 * 1024  # of data that are handed on as they are, without a copy
-_JOINED_SIZE = 512 * 1024  # of what is joined, before it is handed on
+_SHORT_HOLE = 4096  # bytes; shorter holes are no whole block of a file system
+_LONG_RUN = 16 * 1024  # bytes; longer runs are handed on without a copy
+_JOINED_SIZE = 512 * 1024  # bytes to join before an extent is handed on
 _ZEROS = memoryview(bytes(_SHORT_HOLE))
 _EMPTY = memoryview(b"")
 
@@ -30,13 +31,13 @@ _EMPTY = memoryview(b"")
 def place_runs(
     pages: Iterable[Page], count: int, size: int, read: Callable[[], memoryview | Gap]
 ) -> Iterator[Extent | Missing]:
-    """Data and holes of a file in order, from its first byte to its last, and what is lost of it.
+    """Yields data, holes and losses of a file in order, from its first byte to its last.
 
     Args:
         pages: the runs of data.
-        count: of all runs.
-        size: of the file in bytes, no less than the last run's end.
-        read: some of what is stored and was not read yet, one byte at least, or what is lost there.
+        count: number of all runs.
+        size: size of the file in bytes, no less than the last run's end.
+        read: gives the next stored bytes, at least one, or the gap of lost bytes there.
     """
     placing = _Placing(read, _SHORT_HOLE if count > _MANY else 0)
     for page in pages:
@@ -45,11 +46,11 @@ def place_runs(
 
 
 class _Batches:
-    """Which runs of a page can be joined in one step.
+    """Division of a page's runs into batches that can be joined in one step.
 
     Args:
         page: the runs.
-        short: a hole that is joined is shorter, in bytes.
+        short: only holes shorter than this are joined, in bytes.
     """
 
     def __init__(self, page: Page, short: int) -> None:
@@ -59,12 +60,12 @@ class _Batches:
         self._stored = list(accumulate(page.lengths, initial=0))
 
     def end(self, start: int, at_hand: int, room: int) -> int:
-        """The first run from `start` on that is not joined in one step with those before it.
+        """Finds the end of the batch from `start` on: the first run that is not joined with it.
 
         Args:
             start: number of a run.
             at_hand: stored bytes that can be placed.
-            room: what is joined is no longer, but for the last run of it, in bytes.
+            room: bytes that may be joined; only the last run may exceed this.
         """
         if room <= 0:
             return start
@@ -78,16 +79,16 @@ class _Batches:
         return start + bisect_left(list(accumulate(steps, initial=0)), room, 0, end - start)
 
     def stored(self, start: int, end: int) -> int:
-        """Length of some runs, in bytes."""
+        """Gives the length of some runs, in bytes."""
         return self._stored[end] - self._stored[start]
 
     def size(self, start: int, end: int) -> int:
-        """Length of some runs with the holes in front of them, in bytes."""
+        """Gives the length of some runs with the holes before them, in bytes."""
         return self.stored(start, end) + sum(self._holes[start:end])
 
 
 def _alone(page: Page, short: int) -> list[int]:
-    """Numbers of runs that are never joined in one step; the number of all runs is the last."""
+    """Gives the numbers of runs that are never joined in one step; last, the count of all runs."""
     count = len(page.lengths)
     if page.longest_hole < short and page.longest < _LONG_RUN and page.shortest:
         return [count]
@@ -97,7 +98,7 @@ def _alone(page: Page, short: int) -> list[int]:
 
 
 class _Zeros(dict[int, bytes]):
-    """Short holes by their length, each made when it is first asked for."""
+    """Zeros of short holes by their length, each made on first use."""
 
     def __missing__(self, length: int) -> bytes:
         zeros = self[length] = bytes(length)
@@ -105,11 +106,11 @@ class _Zeros(dict[int, bytes]):
 
 
 class _Placing:
-    """Data that was read and has no place yet, and short runs that become one extent.
+    """Placing under way: data that was read and not placed yet, and runs joined to an extent.
 
     Args:
         read: see `place_runs`.
-        short: a hole that is joined is shorter, in bytes.
+        short: only holes shorter than this are joined, in bytes.
     """
 
     def __init__(self, read: Callable[[], memoryview | Gap], short: int) -> None:
@@ -118,13 +119,13 @@ class _Placing:
         self._zeros = _Zeros()
         self._data = _EMPTY
         self._gap: Gap | None = None
-        self._pieces: list[memoryview | bytes] = []  # of the extent that is being joined
+        self._pieces: list[memoryview | bytes] = []  # parts of the extent that is being joined
         self._joined = 0  # their length in bytes
-        self._position = 0  # where the next hole or run begins
-        self._hole = 0  # in front of the next run, from runs that are empty
+        self._position = 0  # offset of the next hole or run
+        self._hole = 0  # bytes of the hole before the next run, left from empty runs
 
     def page(self, page: Page) -> Iterator[Extent | Missing]:
-        """The next runs."""
+        """Places the next runs."""
         batches = _Batches(page, self._short) if self._short else None
         at, count = 0, len(page.lengths)
         while at < count:
@@ -137,7 +138,7 @@ class _Placing:
             self._hole += page.holes[at]
             length = page.lengths[at]
             at += 1
-            if not length:  # the end's mark; a map of many would cost an extent for each
+            if not length:  # marks the end; an extent for each of many marks would be slow
                 continue
             if self._hole:
                 yield from self._take_hole()
@@ -147,16 +148,16 @@ class _Placing:
                 yield from self._run(length)
 
     def finish(self, size: int) -> Iterator[Extent]:
-        """What is left, up to the end of the file."""
+        """Yields the rest, up to the end of the file."""
         if self._pieces:
             yield self._take()
         if self._position < size:
             yield Extent(self._position, size - self._position, None)
 
     def _join_runs(self, holes: list[int], lengths: list[int]) -> None:
-        """Puts short runs that are at hand at their places, without a step of Python's for each."""
+        """Joins short runs whose data were read, without a Python step for each."""
         stored = sum(lengths)
-        read = io.BytesIO(self._data[:stored]).read  # half the time that slices of a view take
+        read = io.BytesIO(self._data[:stored]).read  # takes half the time of slices of a view
         pieces = [b""] * (2 * len(lengths))
         pieces[::2] = map(self._zeros.__getitem__, holes)
         pieces[1::2] = map(read, lengths)
@@ -167,7 +168,7 @@ class _Placing:
         self._position += size
 
     def _take_hole(self) -> Iterator[Extent]:
-        """The hole in front of a run: goes on with an extent, or is one of its own."""
+        """Places the hole before a run: as zeros in an extent, or as an extent of its own."""
         hole, self._hole = self._hole, 0
         if self._pieces and hole < self._short and self._joined < _JOINED_SIZE:
             self._pieces.append(_ZEROS[:hole])
@@ -179,14 +180,14 @@ class _Placing:
         self._position += hole
 
     def _join_stored(self, length: int) -> None:
-        """Puts stored bytes at their place, of which there are as many."""
+        """Joins stored bytes; at least that many must have been read."""
         self._pieces.append(self._data[:length])
         self._data = self._data[length:]
         self._joined += length
         self._position += length
 
     def _take(self) -> Extent:
-        """The extent that was joined, which then is gone."""
+        """Gives the joined extent, and begins a new one."""
         start = self._position - self._joined
         extent = Extent(start, self._joined, memoryview(b"".join(self._pieces)))
         self._pieces.clear()
@@ -194,7 +195,7 @@ class _Placing:
         return extent
 
     def _run(self, length: int) -> Iterator[Extent | Missing]:
-        """A run that is long, or is not at hand as a whole."""
+        """Places a run that is long, or that was not yet read as a whole."""
         while length:
             if not len(self._data) and self._gap is None:
                 if self._pieces:
@@ -210,7 +211,7 @@ class _Placing:
             length -= count
 
     def _fill(self) -> None:
-        self._data = _EMPTY  # it may hold a chunk, which must be free before the next one comes
+        self._data = _EMPTY  # lets the old chunk's memory go before the next chunk comes
         part = self._read()
         if isinstance(part, Gap):
             self._gap = part
@@ -218,7 +219,7 @@ class _Placing:
             self._data = part
 
     def _part(self, length: int) -> Extent | Missing:
-        """Some of the data that are at hand, or of what is lost."""
+        """Places some of the data that were read, or of the lost bytes."""
         offset = self._position
         self._position += length
         if self._gap is None:

@@ -123,7 +123,7 @@ class KeyPool:
 
     @contextlib.contextmanager
     def more_to_come(self) -> Iterator[None]:
-        """While more requests are coming, doesn't split a key over idle jobs."""
+        """Keeps a key from being split over idle jobs while more requests are coming."""
         with self._changed:
             self._schedule.expect_more(1)
         try:
@@ -165,7 +165,7 @@ class KeyPool:
     def cancel(self, ticket: KeyFuture) -> None:
         """Cancels a key, see `KeyFuture.cancel`."""
         with self._changed:
-            self._settle(ticket, error=Interrupted("it is not wanted any more"))
+            self._settle(ticket, error=Interrupted("the key is not wanted any more"))
             self._workers.dispatch()
 
     def close(self) -> None:

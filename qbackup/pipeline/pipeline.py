@@ -138,7 +138,7 @@ class Pipeline:
         return self._pool.start(derivation)
 
     def more_to_come(self) -> contextlib.AbstractContextManager[None]:
-        """While the caller asks for several keys in a row, gives each key one job and not all."""
+        """Gives each key one job and not all while the caller asks for several keys in a row."""
         return self._pool.more_to_come()
 
     def forget_expected(self) -> None:

@@ -269,7 +269,9 @@ class EntryReader(FileReader):
         """Reads the archive to its end. Raises Damaged where a second entry has the same name."""
         for entry in inner.entries():
             if entry.path == self._entry:
-                raise Damaged("it is in the folder archive twice, so nobody knows which one counts")
+                raise Damaged(
+                    "the folder archive has two files of this name, so none can be trusted"
+                )
 
     def entries(self) -> Iterator[Entry]:
         """Raises UsageError, as this is no folder."""

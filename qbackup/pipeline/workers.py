@@ -307,7 +307,7 @@ class Workers:
         if start.way is Strategy.KERNEL and self._kernel is not None:
             return self._kernel.romix(blocks, parameters, memory)
         if mix is None:
-            raise MachineError("this way is not to be had")
+            raise MachineError("this way of deriving keys is missing here")
         check_memory(parameters)
         return mix(blocks, 128 * parameters.r, parameters.n)
 

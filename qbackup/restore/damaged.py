@@ -1,8 +1,8 @@
-"""A file that may be damaged, gone through to its end: what is good of it, what is lost, and why.
+"""Reading of a possibly damaged file to its end: its good bytes, its losses, and their reasons.
 
-Verifying does this with every file, a restore only where what is left shall be kept. Nothing
-here makes a damaged file a whole one: the name of a whole file is given only if nothing at all
-was lost, `Losses` noted no chunk, and the end was proven as in any restore.
+Verifying does this with every file, a restore only where the rest of a damaged file is to be kept.
+A damaged file never passes for a whole one: a file gets its final name only if nothing at all
+was lost, `Losses` noted no chunk, and the end was verified as in any restore.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from qbackup.restore.sinks import CannotWrite, FileSink
 from qbackup.restore.tree import TreeRestore
 from qbackup.storage.chunk import StoredFile
 
-_CHUNKS_LIMIT = 1000  # of one file, that are named one by one
-_RANGES_LIMIT = 1000  # of one file
+_CHUNKS_LIMIT = 1000  # lost chunks of one file that are named one by one
+_RANGES_LIMIT = 1000  # ranges of one file
 _EARLIER = (
     "shorter names were taken, by what earlier runs have left of it or by other files, and nothing"
     " was replaced"
@@ -28,13 +28,13 @@ _EARLIER = (
 
 
 class Losses:
-    """The chunks of one file that are lost, noted as they pass.
+    """Lost chunks of one file, noted as they pass.
 
     Args:
-        events: of the file.
+        events: events of the file.
 
     Attributes:
-        first: what was wrong with the first one; None if nothing was.
+        first: error of the first lost chunk; None if none is lost.
     """
 
     def __init__(self, events: Iterator[Event]) -> None:
@@ -57,29 +57,29 @@ class Losses:
         return event
 
     def note_all(self) -> None:
-        """Lets what is left of the file pass."""
+        """Lets the rest of the file pass."""
         for event in self:
-            del event  # its buffer, before the next chunk comes
+            del event  # lets its buffer go before the next chunk comes
 
     @property
     def named(self) -> tuple[str, ...]:
-        """Each lost chunk, and what was wrong with it."""
+        """Lost chunks, each with its error."""
         more = self._count - len(self._named)
         return (*self._named, *([f"{more} more"] if more else []))
 
 
 class Ranges:
-    """Which bytes of a file are good, told in order from the first on.
+    """Good and lost ranges of a file's bytes, added in order from the first byte on.
 
-    At most `_RANGES_LIMIT` ranges are kept; what comes after that counts as lost, so that what
-    is called good is good.
+    At most `_RANGES_LIMIT` ranges are kept. Past that, good and lost bytes together count as
+    lost, so that no lost byte is called good.
     """
 
     def __init__(self) -> None:
         self._ends: list[tuple[int, bool]] = []
 
     def add(self, length: int, *, good: bool) -> None:
-        """The next bytes."""
+        """Adds the next bytes."""
         if not length:
             return
         start = self._ends[-1][0] if self._ends else 0
@@ -88,11 +88,11 @@ class Ranges:
         self._ends.append((start + length, good))
 
     def of(self, size: int | None, *, lost: RangeState) -> tuple[ByteRange, ...]:
-        """All of them, and what comes behind the last one as lost.
+        """Gives all ranges, and the bytes after the last range as lost.
 
         Args:
-            size: of the file; None if not known.
-            lost: what to call the bytes that are not good.
+            size: size of the file; None if not known.
+            lost: state of the bytes that are not good.
         """
         ranges, start = [], 0
         for end, good in self._ends:
@@ -105,16 +105,16 @@ class Ranges:
 
 @dataclass
 class PartialFile:
-    """What came of a file that was gone through to its end.
+    """Result of a file that was read to its end.
 
     Attributes:
-        error: the first thing that was wrong; None if nothing.
+        error: the first error; None if there was none.
         size: its length in bytes; None if that is not known.
-        ranges: of its bytes; of its archive's where `unplaced`.
-        unplaced: its beginning is lost, and with it the places of its bytes.
-        worth_keeping: something of it is good; where unplaced, more than zeros.
-        kept_as: the name under which it was left.
-        notes: for people.
+        ranges: ranges of its bytes; where `unplaced`, of its archive's bytes.
+        unplaced: its beginning is lost, and with that the offsets of its bytes.
+        worth_keeping: some bytes are good; where unplaced, some of them are not zero.
+        kept_as: the name under which the rest was left.
+        notes: notes for people.
     """
 
     error: QBackupError | None = None
@@ -126,19 +126,19 @@ class PartialFile:
     notes: list[str] = field(default_factory=list)
 
     def lose(self, error: QBackupError) -> None:
-        """Something is wrong."""
+        """Notes an error; the first one counts."""
         self.error = self.error or without_traceback(error)
 
     @property
     def byte_ranges(self) -> tuple[ByteRange, ...]:
-        """For the report; none of a whole file."""
+        """Ranges for the report; empty for a whole file."""
         if self.error is None:
             return ()
         return self.ranges.of(self.size, lost="zero-filled" if self.kept_as else "lost")
 
 
 def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: StoredFile) -> PartialFile:
-    """Writes what is there of an image, and gives it the name that it deserves."""
+    """Writes the good bytes of an image; gives a final name, or a damaged file's name."""
     remains = PartialFile()
     try:
         entry = inner.only_file()
@@ -158,7 +158,7 @@ def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: StoredFile)
 
 
 def _write(parts: Iterable[Extent | Missing], sink: FileSink, remains: PartialFile) -> int:
-    """Writes what is not lost; returns where the last of it ends."""
+    """Writes the good parts; returns the end of the last one."""
     end = 0
     for part in parts:
         if isinstance(part, Missing):
@@ -170,20 +170,20 @@ def _write(parts: Iterable[Extent | Missing], sink: FileSink, remains: PartialFi
             if part.data is not None:
                 sink.write(part.offset, part.data)
         remains.ranges.add(part.length, good=isinstance(part, Extent))
-        del part  # its buffer, before the next chunk comes
+        del part  # lets its buffer go before the next chunk comes
     return end
 
 
 def _is_content(part: Extent) -> bool:
-    """Whether it is more than what pads an archive."""
+    """Tells if the part has other bytes than zeros, which also pad an archive."""
     return part.data is not None and bool(bytes(part.data).strip(b"\0"))
 
 
 def _write_unplaced(inner: InnerArchive, sink: FileSink, remains: PartialFile) -> int:
-    """What is left of an archive whose front is lost, as it is stored.
+    """Writes the rest of an archive whose beginning is lost, byte by byte as stored.
 
-    Where its bytes belong stood in the front. In their order they may still serve who looks for
-    files in them.
+    The lost beginning gave the offsets of the bytes. In their stored order they may still help
+    somebody who searches them for files.
     """
     if inner.lost is None:
         return 0
@@ -208,19 +208,19 @@ def _keep(remains: PartialFile, keep: Callable[[], str | None]) -> None:
         if remains.kept_as and not remains.kept_as.endswith(DAMAGED_SUFFIX):
             remains.notes.append(_EARLIER)
     except CannotWrite as error:
-        remains.notes.append(f"what is left of it can't be kept: {error}")
+        remains.notes.append(f"the rest of this file can't be kept: {error}")
 
 
 def tree(
     inner: InnerArchive, restore: TreeRestore, losses: Losses, file: StoredFile
 ) -> PartialFile:
-    """Makes what is there of a folder, whole files only, and gives it the name that it deserves.
+    """Makes a folder with its whole files only; gives a final name, or a damaged folder's name.
 
     Args:
         inner: the folder's archive.
-        restore: makes it, and goes past damage if it shall be kept.
-        losses: of the file.
-        file: whose archive it is.
+        restore: makes the folder, and goes past damage if the rest is to be kept.
+        losses: lost chunks of the file.
+        file: the stored file with the archive.
     """
     remains = PartialFile()
     try:

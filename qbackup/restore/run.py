@@ -251,7 +251,7 @@ class FilesLoop:
         kind = file.own_kind(inner)
         is_required = self._plan.requires(target)
         if kind == "folder" and is_required and not is_folder_by_name:
-            raise Damaged("it is a folder, and qubes.xml requires an image of this name")
+            raise Damaged("this is a folder, and qubes.xml requires an image of this name")
         if kind == "symlink" and not is_required and not must_have_content(file.path):
             return "symlink"
         return "folder" if file.is_folder else "file"

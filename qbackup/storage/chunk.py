@@ -1,6 +1,6 @@
-"""`StoredFile` and `StoredChunk`: where the bytes of a backup's files are stored.
+"""`StoredFile` and `StoredChunk`: the stored bytes of a backup's files.
 
-Nothing here is trusted, and nothing is decrypted: the floors above do both. A chunk's bytes are
+Nothing here is verified or decrypted: higher floors do both. A chunk's bytes are
 read when they are asked for, within the limits, and from a pipe once.
 """
 
@@ -15,29 +15,29 @@ from qbackup.base.locks import Lock
 from qbackup.base.names import ChunkName, display
 from qbackup.storage.source import Source
 
-# gives a chunk's HMAC as it is stored; None if it is not there
+# Gives a chunk's stored HMAC; None if there is none.
 ReadHmac = Callable[[], "bytes | None"]
 
 
 class StoredChunk:
-    """One chunk as it is stored: a name, a place, a size, and its bytes when they are asked for.
+    """Stored chunk: a name, an offset, a size, and its bytes on request.
 
-    The head is read once and kept, so that the very bytes that were judged go into the MAC.
+    The head is read once and kept, so that the very bytes that were checked go into the MAC.
 
     Args:
-        name: of the chunk.
-        offset: where its bytes begin in the backup.
-        size: its stored length in bytes.
-        source: of the bytes.
+        name: name of the chunk.
+        offset: offset of its first byte in the backup.
+        size: stored length in bytes.
+        source: the backup's bytes.
         limit: length in bytes of the longest chunk that is read, see `Limits.chunk`.
-        hmac: reads its HMAC; None in a format whose chunks have none beside them.
-        siblings: the chunks of its file; None where they are not known, as on a pipe.
+        hmac: reads its HMAC; None in a format without members for HMACs.
+        siblings: the chunks of its file; None where they are unknown, e.g. on a pipe.
 
     Attributes:
         name: the member's name without suffix: ``vm1/private.img.000``.
-        index: place in the file, from 0.
-        others: other members of its name, to be tried where nothing of this one can be believed.
-        on_use: called with the one of `others` that took its place.
+        index: position in the file, from 0.
+        others: other members of its name, to try where this one can't be believed.
+        on_use: called with the one of `others` that replaced this one.
     """
 
     def __init__(
@@ -69,11 +69,11 @@ class StoredChunk:
         return f"<StoredChunk {display(self.name)} of {self.size} bytes>"
 
     def use(self, other: StoredChunk) -> None:
-        """Notes that another member of its name took its place."""
+        """Notes that another member of its name replaced this one."""
         self.on_use(other)
 
     def read_head(self, size: int) -> bytes:
-        """Reads the first bytes, fewer when there are no more; the same ones ever after."""
+        """Reads the first bytes, fewer if there are no more; later calls give the same bytes."""
         with self._lock:
             if self._head is None:
                 self._check_size()
@@ -82,7 +82,7 @@ class StoredChunk:
             return self._head
 
     def read_body(self, start: int, room: int = 0) -> memoryview:
-        """Reads all bytes from start on, into a fresh buffer, behind so many others."""
+        """Reads all bytes from `start` on into a fresh buffer, after `room` free bytes."""
         with self._lock:
             if self._taken and not self._source.seekable:
                 raise AlreadyPassed("its bytes went by on the pipe", chunk=display(self.name))
@@ -96,7 +96,7 @@ class StoredChunk:
         return buffer
 
     def read_hmac(self) -> bytes | None:
-        """Reads its HMAC as it is stored, once the body was read; None if there is none."""
+        """Reads its stored HMAC; None if there is none. Called after the body was read."""
         if self._hmac is None:
             return None
         try:
@@ -107,7 +107,7 @@ class StoredChunk:
     def _check_size(self) -> None:
         if self.size > self._limit:
             raise LimitExceeded(
-                f"it has {self.size} bytes, more than the {self._limit} allowed",
+                f"the chunk has {self.size} bytes, more than the {self._limit} allowed",
                 limit="chunk",
                 needed=self.size,
                 chunk=display(self.name),
@@ -121,30 +121,30 @@ class StoredChunk:
 
 
 class StoredChunks(Sequence[StoredChunk], ABC):
-    """The chunks of one file in order; on a pipe gone through once, as they come."""
+    """Chunks of one file in order; on a pipe they can be iterated once, as they come."""
 
     __slots__ = ()
 
     @property
     def stored_size(self) -> int:
-        """Sum of their stored sizes in bytes; on a pipe, of those that came so far."""
+        """Sum of their stored sizes in bytes; on a pipe, of the chunks read so far."""
         return sum(self.sizes())
 
     @abstractmethod
     def sizes(self) -> Iterator[int]:
-        """Gives the stored size of each in bytes, and makes no chunk for that.
+        """Yields the stored size of each chunk in bytes, without making chunks.
 
         Raises:
-            AlreadyPassed: on a pipe, where nobody keeps them.
+            AlreadyPassed: on a pipe, where the sizes are not kept.
         """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredFile:
-    """One file as it is stored.
+    """Stored file.
 
     Args:
-        path: its name in the archive, chunk number left off: ``vm1/private.img``.
+        path: path in the archive without the chunk number: ``vm1/private.img``.
         chunks: its chunks.
     """
 
@@ -153,17 +153,18 @@ class StoredFile:
 
     @property
     def stored_size(self) -> int:
-        """Bytes that its chunks take in the archive; on a pipe, those that came so far."""
+        """Size of its chunks in the archive, in bytes; on a pipe, of the chunks read so far."""
         return self.chunks.stored_size
 
     @property
     def chunk_count(self) -> int:
-        """Number of its chunks; on a pipe, those that came so far."""
+        """Number of its chunks; on a pipe, of the chunks read so far."""
         return len(self.chunks)
 
     def readable_size(self, limit: int) -> int:
-        """Sums up as `stored_size`, without chunks longer than `limit` bytes: none is ever read.
+        """Adds up the stored sizes, without chunks longer than `limit` bytes.
 
-        Their size comes from a tar header, which anybody can have written.
+        Such a chunk is never read. Its size comes from a tar header, which anybody can have
+        written.
         """
         return sum(size for size in self.chunks.sizes() if size <= limit)

@@ -106,12 +106,12 @@ class RunsByPath:
 
 
 class SortedMembers:
-    """The members of one file in numeric order; of several with one number the first counts.
+    """Members of one file in numeric order; of several with one number the first counts.
 
     Args:
-        table: where they are.
-        runs: those of the file.
-        doubled: called with number, run and position of each that does not count.
+        table: table of the members.
+        runs: runs of the file.
+        doubled: called with number, run and position of each member that does not count.
     """
 
     __slots__ = ("_order", "_runs", "_table")
@@ -122,7 +122,7 @@ class SortedMembers:
         self._table = table
         self._runs = runs
         self._order: array[int] | None = None
-        if len(runs) > 1:  # out of order, or with gaps or doubles: rare
+        if len(runs) > 1:  # out of order, or with gaps or duplicates, which is rare
             self._order = self._sort(doubled)
 
     def _sort(self, doubled: Callable[[int, int, int], None]) -> array[int]:
@@ -149,13 +149,13 @@ class SortedMembers:
         return self._table.run_length(self._runs[0])
 
     def place(self, position: int) -> tuple[int, int, int]:
-        """Gives (number, offset, size) of one of them."""
+        """Gives (number, offset, size) of a member by its position."""
         if self._order is None:
             return self._table.place(self._runs[0], position)
         return self._table.place(self._order[2 * position], self._order[2 * position + 1])
 
     def find(self, number: int) -> tuple[int, int, int] | None:
-        """Gives the `place` of the one with this number; None if there is none."""
+        """Finds the `place` of the member with this number; None if there is none."""
         every = range(len(self))
         position = bisect_left(every, number, key=lambda at: self.place(at)[0])
         place = self.place(position) if position in every else None
@@ -163,12 +163,12 @@ class SortedMembers:
 
 
 class HmacIndex:
-    """Where the HMACs of chunks are. The first one of a name counts.
+    """Index of the HMACs of chunks. The first one of a name counts.
 
     Args:
-        table: where they are.
-        source: of their bytes.
-        limit: of one name, that can be read.
+        table: table of the HMACs.
+        source: the backup's bytes.
+        limit: number of HMACs of one name that can be read.
     """
 
     def __init__(self, table: ChunkTable, source: Source, *, limit: int) -> None:
@@ -176,15 +176,15 @@ class HmacIndex:
         self._runs = RunsByPath(table)
         self._source = source
         self._limit = limit
-        self._scattered: dict[str, SortedMembers] = {}  # sorted once
+        self._scattered: dict[str, SortedMembers] = {}  # kept, so that each is sorted once
         self._more: dict[ChunkName, list[tuple[int, int]]] = {}
 
     def read(self, chunk: ChunkName, which: int = 0) -> bytes | None:
         """Reads an HMAC as `read_hmac` does; None if there is none.
 
         Args:
-            chunk: whose it is.
-            which: of those of its name; less than `count`.
+            chunk: name of the chunk.
+            which: number of the HMAC among those of the chunk's name; less than `count`.
         """
         members = self._of(chunk.path)
         place = members.find(chunk.index) if members is not None else None
@@ -196,7 +196,7 @@ class HmacIndex:
         return read_hmac(self._source, offset, size, chunk)
 
     def count(self, chunk: ChunkName) -> int:
-        """Counts those of one name, up to the limit; 1 if there is none."""
+        """Counts the HMACs of one name, up to the limit; 1 if there is none."""
         self._of(chunk.path)
         return 1 + len(self._more.get(chunk, ()))
 
@@ -220,11 +220,11 @@ class HmacIndex:
 
 
 def read_hmac(source: Source, offset: int, size: int, chunk: ChunkName) -> bytes:
-    """Reads a chunk's HMAC as it is stored.
+    """Reads a chunk's stored HMAC.
 
     Raises:
-        ChunkDamaged: it is longer than such a member can be, or cut off.
-        MachineError: it can't be read.
+        ChunkDamaged: the HMAC is longer than such a member can be, or cut off.
+        MachineError: the source can't be read.
     """
     if size > PROOF_LIMIT_BYTES:
         raise ChunkDamaged(

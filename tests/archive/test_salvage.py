@@ -182,7 +182,7 @@ class TestTheCopy:
         backup = alter.edited(backup, tmp_path / "b", "backup-header", another_filter)
         report = restored(backup, tmp_path / "out")
         assert all(result.ok for result in report.files)
-        assert any("told from the data: none" in text for text in report.errors)
+        assert any("detected from the data: none" in text for text in report.errors)
         assert snapshot(tmp_path / "out") == whole
 
     def test_another_chunk_proves_it_where_qubes_xml_is_damaged(

@@ -265,7 +265,7 @@ class TestFolders:
         for keep in (False, True):
             report = restore(path, tmp_path / "out", keep_damaged=keep)
             assert statuses(report)["work/private.img"] == "damaged"
-            assert "it is a folder, and qubes.xml requires" in errors(report)["work/private.img"]
+            assert "this is a folder, and qubes.xml requires" in errors(report)["work/private.img"]
         assert set(snapshot(tmp_path / "out/work")) == {"notes.txt"}
         with opened(path) as archive:
             assert statuses(archive.verify(check=False))["work/private.img"] == "damaged"

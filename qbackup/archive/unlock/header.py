@@ -271,7 +271,7 @@ class HeaderAuthenticator:
     def _read_member(self, member: StoredMember, limit: int) -> bytes:
         if member.size > limit:
             raise LimitExceeded(
-                f"it has {member.size} bytes, more than the {limit} allowed",
+                f"the member has {member.size} bytes, more than the {limit} allowed",
                 limit="header",
                 needed=member.size,
                 file=member.name,

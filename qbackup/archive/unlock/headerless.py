@@ -161,7 +161,7 @@ def beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
         with contextlib.suppress(ChunkDamaged):
             fault = (
                 "the backup is read as one that never had a header, though it does not begin so;"
-                f" {display(chunk.name)} proves the passphrase, and the rest was told from that"
+                f" {display(chunk.name)} proves the passphrase, and the rest was learned from that"
             )
             yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_hmac(), fault)
 
@@ -180,7 +180,7 @@ def _next(members: Iterator[StoredMember]) -> StoredMember | None:
 def _read(source: Source, member: StoredMember, limit: int, name: str) -> bytes:
     if member.size > limit:
         raise LimitExceeded(
-            f"it has {member.size} bytes, more than the {limit} allowed",
+            f"the member has {member.size} bytes, more than the {limit} allowed",
             limit=name,
             needed=member.size,
             file=member.name,
@@ -261,6 +261,7 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
     def _read_copy(self) -> bytes:
         if self._beginning.hmac is None:
             raise HeaderAltered(
-                "it has no header, and what would prove its first part is missing", file=_HMAC_NAME
+                "the backup has no header, and the HMAC of its first chunk is missing",
+                file=_HMAC_NAME,
             )
         return self._beginning.hmac

@@ -217,8 +217,8 @@ class SalvageAuthenticator(HeaderAuthenticator):
                 names_backup = choose_format(parsed.version).heads_name_backup
                 if header != self._header and not (names_backup and self.door.heads_name_backup):
                     found.append(
-                        f"another header, of format {parsed.version}, is in this file, and what it"
-                        f" belongs to is left out; for that one {_where(offset - _HEADERS_SIZE)}"
+                        f"another header, of format {parsed.version}, is in this file, and"
+                        f" its backup is left out; for that one {_where(offset - _HEADERS_SIZE)}"
                     )
         return found
 
@@ -320,7 +320,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             f" by {display(proofs[0].name)}, and nothing else that it says was believed"
         )
         if name is not None:
-            self.faults.append(f"the compression filter was told from the data: {name}")
+            self.faults.append(f"the compression filter was detected from the data: {name}")
         filter_name = None if name in (None, NONE) else name
         self._proven = None
         return BackupHeader(
@@ -359,8 +359,8 @@ class SalvageAuthenticator(HeaderAuthenticator):
                 " --compression-filter NAME"
             )
         raise UnsupportedFormat(
-            "no first chunk of a file can be opened, so the compression filter can't be told from"
-            " the data; name it: --compression-filter NAME"
+            "no first chunk of a file can be opened, so the compression filter can't be detected"
+            " from the data; name it: --compression-filter NAME"
         )
 
 

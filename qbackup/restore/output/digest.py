@@ -1,15 +1,15 @@
-"""The hash of a file's content, and of a folder's, by which a later run knows them again.
+"""Hashes of a file's and of a folder's content, by which a later run recognizes them.
 
 A file: SHA-256 over a list of its blocks of 64 KiB that are not all zeros, each as its number
 (8 bytes, big-endian) and its own SHA-256, the last block filled up with zeros; then the length
-(8 bytes). So it depends on the content alone, not on how it was written or where the file
-system keeps holes, and a hole costs nothing: SHA-256 over all of 20 GiB of zeros takes 10 to 50
-seconds. With SHA instructions it runs at 1.7 GB/s where one long SHA-256 has 1.8.
+(8 bytes). So the hash depends on the content alone, not on the order of writes or the file
+system's holes. A hole costs nothing, while SHA-256 over 20 GiB of zeros takes 10 to 50
+seconds. With SHA instructions, hashing in blocks runs at 1.7 GB/s, one long SHA-256 at 1.8.
 
-A folder: SHA-256 over the sorted hashes of all that is in it, each of its path and of what it
-is: a folder with its mode, a symbolic link with its target, a file with mode, length and
-content. A second name of a file counts as a file. Times are left out: they are no content. Modes
-are, too, where the file system keeps none. Paths are those that things have there.
+A folder: SHA-256 over the sorted hashes of all entries in the folder. The hash of an entry covers
+its path, and the mode of a folder, the target of a symbolic link, or the mode, length and content
+of a file. A second name of a file counts as a file. Times are left out, as they are no content.
+Modes are left out where the file system keeps none. Paths are the ones in the output folder.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ENTRIES_LIMIT = 200_000  # about 160 bytes each; a larger folder is not journale
 def _sha256(data: bytes = b"") -> hashlib._Hash:
     try:
         return hashlib.sha256(data)
-    except ValueError as error:  # what OpenSSL says where it has no memory
+    except ValueError as error:  # OpenSSL raises this when memory runs out
         raise MemoryError from error
 
 
@@ -35,16 +35,16 @@ _ZERO_HASH = _sha256(ZEROS).digest()
 
 
 class ContentHash:
-    """One file's hash, fed with its data in order. What is not fed is holes."""
+    """Hash of a file, fed with its data in order. Bytes that are not fed are holes."""
 
     def __init__(self) -> None:
         self._blocks = _sha256()
-        self._number = 0  # of the block under way
+        self._number = 0  # number of the present block
         self._filled = 0
         self._block = _sha256()
 
     def update(self, offset: int, data: memoryview) -> None:
-        """Data at its place, which is never before the end of what came last."""
+        """Adds data at an offset, which must not lie before the end of the last data."""
         number, start = divmod(offset, BLOCK_SIZE)
         if number != self._number:
             self._next_block(number)
@@ -57,7 +57,7 @@ class ContentHash:
             self._add(piece)
 
     def finish(self, size: int) -> str:
-        """The hash of a file of this length, in hexadecimal digits."""
+        """Gives the hash of a file of this length, in hexadecimal digits."""
         self._next_block(self._number + 1)
         self._blocks.update(size.to_bytes(8, "big"))
         return self._blocks.hexdigest()
@@ -87,47 +87,47 @@ class ContentHash:
 
 
 class TreeHash:
-    """One folder's hash, fed with what is in it, in any order. ``.`` is the folder itself.
+    """Hash of a folder, fed with its entries in any order. ``.`` is the folder itself.
 
-    A folder that is only named by what is in it has mode 0700, as the writer makes it.
+    A folder that has no entry of its own has mode 0700, the mode that the writer gives.
 
     Args:
-        modes: whether they count; not where the file system keeps none.
+        modes: permissions count; False where the file system keeps none.
     """
 
     def __init__(self, *, modes: bool = True) -> None:
         self._modes = modes
-        self._whats = bytearray()  # of each entry what it is, 32 bytes
-        self._paths: dict[int, int] = {}  # hash of a path → its place there
+        self._whats = bytearray()  # for each file or link a hash of all but its path, 32 bytes
+        self._paths: dict[int, int] = {}  # hash of a path → its offset in `_whats`
         self._entries = bytearray()
         self._folders: dict[str, int] = {".": _PLAIN_FOLDER_MODE}
 
     @property
     def is_too_large(self) -> bool:
-        """Whether there is more in it than can be kept in mind; then nothing more is kept."""
+        """True if there are more entries than the limit; then no more are kept."""
         return len(self._paths) + len(self._folders) > ENTRIES_LIMIT
 
     def folder(self, path: str, mode: int = _PLAIN_FOLDER_MODE) -> None:
-        """A folder; the last mode counts."""
+        """Adds a folder; the last mode counts."""
         self._name_parents(path)
         self._folders[path] = mode
 
     def file(self, path: str, mode: int, size: int, content: str) -> None:
-        """A file, with the hash of its content."""
+        """Adds a file, with the hash of its content."""
         self._add(path, b"file", mode, size, bytes.fromhex(content))
 
     def symbolic_link(self, path: str, target: str) -> None:
-        """A symbolic link and its text."""
+        """Adds a symbolic link with its text."""
         self._add(path, b"link", 0, 0, encode(target))
 
     def hard_link(self, path: str, target: str) -> None:
-        """A second name of a file or link that was added before."""
+        """Adds a second name of a file or link that was added before."""
         place = self._paths.get(hash(encode(target)))
         if place is not None:
             self._put(path, bytes(self._whats[place : place + _HASH_SIZE]))
 
     def finish(self) -> str | None:
-        """The hash, in hexadecimal digits; None for a folder that is too large."""
+        """Gives the hash, in hexadecimal digits; None for a folder that is too large."""
         if self.is_too_large:
             return None
         hashes = [

@@ -390,7 +390,7 @@ def _folder_errors(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = "it is no folder" if isinstance(error, FileExistsError) else error.strerror
+        why = "not a folder" if isinstance(error, FileExistsError) else error.strerror
         raise MachineError(
             f"can't use the output folder {display(os.fspath(path))}: {why}"
         ) from error

@@ -1,8 +1,8 @@
-"""Repeated runs of a restore: whole files that are there are kept, the others are written.
+"""Repeated runs of a restore: whole files in the output folder are kept, the others are written.
 
 `ResumingWriter` is a `FolderWriter` with a `Journal`. The verified bytes of each file are hashed
-while they are written, and the journal gets a line before and after the rename. A file that is in
-the way is looked up in the journal, read again, and kept if it is the same.
+while they are written, and the journal gets a line before and after the rename. An existing file
+of the same name is looked up in the journal, read again, and kept if it is the same.
 """
 
 from __future__ import annotations
@@ -111,11 +111,11 @@ class ResumingWriter:
         """Makes a file of a qube, and journals it."""
         self._refuse_whole(qube, name)
         with self._writer.image(qube, name) as sink:
-            if not qube:  # qubes.xml is known by its content: it was read before anything else
+            if not qube:  # qubes.xml needs no journal: its content is compared, see `holds`
                 yield sink
                 return
             image = _JournaledImage(sink, self._put(qube, name, "file"))
-            with contextlib.closing(image):  # before the descriptor that it writes to
+            with contextlib.closing(image):  # must end before its descriptor is closed
                 yield image
 
     @contextlib.contextmanager
@@ -204,7 +204,7 @@ class _HashedFile:
 
 
 class _JournaledImage(_HashedFile):
-    """See `FileSink`. A large one is hashed and written beside what makes its data."""
+    """`FileSink` of a journaled file. A large one is hashed and written in the background."""
 
     def __init__(self, sink: FileSink, put: JournaledRename) -> None:
         super().__init__(sink)

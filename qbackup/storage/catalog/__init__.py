@@ -1,6 +1,6 @@
-"""Which files a backup holds: all at once from a seekable source, one by one from a pipe.
+"""Lists of a backup's files: complete from a seekable source, one by one from a pipe.
 
-Both answer in the same words, so nothing above has to ask which one it is.
+All catalogs have the same interface, so higher floors need not know which one they use.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The face of every catalog, and how members of the outer archive are told apart."""
+"""Interface of every catalog, and classification of the outer archive's members."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from qbackup.storage.archive_padding import Warn
 from qbackup.storage.chunk import StoredFile
 from qbackup.storage.scan import StoredMember
 
-# What ends the list of members: what came before stays usable. A drive that can't be read
-# at one header is among them, as it must not cost the files before it.
+# Errors that end the list of members; the members before stay usable. A drive that can't be read
+# at one header is among them, so that the files before that header are not lost.
 SCAN_ERRORS = (ArchiveDamaged, LimitExceeded, MachineError)
 _FAULTS_LIMIT = 1000
 
@@ -28,65 +28,65 @@ class Catalog(Protocol):
     """The files of a backup."""
 
     error: QBackupError | None
-    """What keeps the archive from being whole: it is cut off or broken. None if nothing."""
+    """Error where the archive is cut off or broken; None for a whole archive."""
     faults: list[str]
-    """What is lost of the archive though it goes on, or was gone past by salvage, in words."""
+    """Losses behind which the archive goes on, and faults that salvage passed over, in words."""
     naming: Naming
-    """How members are called: set when the header, which is the first one, has told."""
+    """Names of members; set when the header, which comes first, has given the format."""
 
     def header(self) -> StoredMember:
-        """The first member, whatever its name."""
+        """Gives the first member, whatever its name."""
         ...
 
     def header_copy(self) -> StoredMember:
-        """``backup-header.hmac``. Raises HeaderAltered when it is not there."""
+        """Gives ``backup-header.hmac``. Raises HeaderAltered if that is missing."""
         ...
 
     def files(self) -> Iterator[StoredFile]:
-        """All files in the archive's order; on a pipe, those that have not passed."""
+        """Yields all files in the archive's order; on a pipe, those that have not passed."""
         ...
 
     def find(self, path: str) -> StoredFile | None:
-        """The file with this path; on a pipe the files before it pass. None if there is none.
+        """Finds the file with this path; on a pipe the files before it pass. None if not there.
 
         Raises:
-            AlreadyPassed: on a pipe, it went by.
+            AlreadyPassed: the file has already passed on the pipe.
         """
         ...
 
     def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
-        """The first of these paths that there is a file of; on a pipe the file that comes first.
+        """Finds the file with the first possible path; on a pipe, the first file to come.
 
-        Raises as `find`.
+        Raises the errors that `find` raises.
         """
         ...
 
     def metadata_file(self) -> StoredFile | None:
-        """``qubes.xml``; on a pipe only if it is what comes next. None if it is not there."""
+        """Finds ``qubes.xml``; on a pipe only if it is the next file. None if not there."""
         ...
 
     def drain(self) -> None:
-        """On a pipe, lets everything pass, so that `seen_files` is the whole list."""
+        """Lets everything pass on a pipe, so that `seen_files` is the whole list."""
         ...
 
     def seen_files(self) -> Sequence[StoredFile]:
-        """The files that are known: all of them, or on a pipe those that came so far."""
+        """Gives the known files: all files, or on a pipe the files read so far."""
         ...
 
     def member_count(self) -> int:
-        """Number of members that are known."""
+        """Counts the known members."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class HmacOf:
-    """What a member is that proves a chunk."""
+    """Classification of a member that holds a chunk's HMAC."""
 
     chunk: ChunkName
 
 
 def classify(member: StoredMember, naming: Naming, warn: Warn) -> ChunkName | HmacOf | None:
-    """What a member of the outer archive is; None, and a warning, if no part of a backup."""
+    """Classifies a member of the outer archive; None and a warning if no part of a backup."""
     name = member.name
     if name in (HEADER_NAME, HEADER_COPY_NAME):
         warn(f"{name}: a second member of this name, ignored")
@@ -102,7 +102,7 @@ def classify(member: StoredMember, naming: Naming, warn: Warn) -> ChunkName | Hm
 
 
 def add_fault(faults: list[str], text: str) -> None:
-    """One more thing that is wrong with the archive; they are told up to a number."""
+    """Adds a fault of the archive; faults past the limit become one sentence."""
     if len(faults) < _FAULTS_LIMIT:
         faults.append(text)
     elif len(faults) == _FAULTS_LIMIT:
@@ -110,7 +110,7 @@ def add_fault(faults: list[str], text: str) -> None:
 
 
 def first_member(members: Iterator[StoredMember]) -> StoredMember:
-    """The member that a backup begins with."""
+    """Gives the first member of a backup. Raises NotABackup if there is none."""
     try:
         return next(members)
     except StopIteration:

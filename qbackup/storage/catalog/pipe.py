@@ -1,4 +1,4 @@
-"""The files of a backup on a pipe: they come in order, once."""
+"""Files of a backup on a pipe, which come in order, once."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ _NO_COPY = (
 
 
 class PassingChunks(StoredChunks):
-    """The chunks of one file on a pipe: gone through once, while they come.
+    """Chunks of one file on a pipe, which can be iterated once, as they come.
 
     Attributes:
-        file: whose they are.
-        passed: number of those that came so far.
-        last: index of the last of them.
-        passed_size: their stored size in bytes.
+        file: the file.
+        passed: number of the chunks read so far.
+        last: index of the last of these chunks.
+        passed_size: stored size of these chunks in bytes.
     """
 
     __slots__ = ("_catalog", "file", "last", "passed", "passed_size")
@@ -58,11 +58,11 @@ class PassingChunks(StoredChunks):
 
     @property
     def stored_size(self) -> int:
-        """Bytes of those that came so far."""
+        """Stored size of the chunks read so far, in bytes."""
         return self.passed_size
 
     def sizes(self) -> Iterator[int]:
-        """Raises AlreadyPassed: nobody keeps them."""
+        """Raises AlreadyPassed, as the sizes are not kept."""
         raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self.file.path))
 
     def __len__(self) -> int:
@@ -84,7 +84,7 @@ class PassingChunks(StoredChunks):
 
 
 class PipeCatalog:
-    """A backup on a pipe: what has passed is known, what comes is not."""
+    """Catalog of a backup on a pipe; knows only the members that have passed."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class PipeCatalog:
         self.naming = naming
         self._source = source
         self._chunk_limit = limits.chunk
-        self._lock = RLock()  # a session goes through the files on its own thread
+        self._lock = RLock()  # a session iterates over the files on its own thread
         self._members = scan(source, limits, warn, self._lose)
         self._warn = warn
         self._count = int(has_header)
@@ -115,7 +115,7 @@ class PipeCatalog:
         self._warn(text)
 
     def _first(self) -> StoredMember:
-        """The header, in whose folder all that counts then is; or what stands in its place."""
+        """Gives the first member; if that is a header in a folder, keeps to that folder."""
         member = first_member(self._members)
         folder = folder_of(member.name)
         if not folder:
@@ -129,13 +129,13 @@ class PipeCatalog:
         return member
 
     def header(self) -> StoredMember:
-        """See `Catalog`."""
+        """Gives the first member. Raises HeaderAltered for a backup without a header."""
         if self._header is None:
             raise HeaderAltered("the header is missing", file=HEADER_NAME)
         return self._header
 
     def header_copy(self) -> StoredMember:
-        """See `Catalog`. The second member, or there is none."""
+        """Gives the header's copy, which must be the second member. Raises HeaderAltered."""
         if self._copy is None:
             try:
                 member = self._next_member()
@@ -147,7 +147,7 @@ class PipeCatalog:
         return self._copy
 
     def _peek(self) -> tuple[ChunkName, StoredMember] | None:
-        """The next chunk, which is then waiting; None at the end. HMACs of others pass."""
+        """Gives the next chunk, which stays waiting; None at the end. Other HMACs pass."""
         while self._waiting is None:
             part = self._next_part()
             if part is None:
@@ -158,7 +158,7 @@ class PipeCatalog:
         return self._waiting
 
     def _next_part(self) -> tuple[ChunkName | HmacOf, StoredMember] | None:
-        """The next member that is part of a backup; None at the end."""
+        """Reads to the next member that is part of a backup; None at the end."""
         while True:
             try:
                 member = self._next_member()
@@ -172,7 +172,10 @@ class PipeCatalog:
                 return name, member
 
     def _read_hmac(self, chunk: ChunkName) -> bytes | None:
-        """Reads a chunk's HMAC, the part behind it, or None. The chunk has been read."""
+        """Reads a chunk's HMAC from the member after the chunk; None if another one is there.
+
+        Called after the chunk was read.
+        """
         with self._lock:
             if self._waiting is not None:
                 return None
@@ -188,7 +191,7 @@ class PipeCatalog:
             return read_hmac(self._source, member.offset, member.size, chunk)
 
     def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[StoredChunk]:
-        """The chunks of the current file, until a file begins that was not here yet."""
+        """Yields the chunks of the current file, until a new file begins."""
         while (chunk := self._next_chunk(path, passing)) is not None:
             yield chunk
 
@@ -197,7 +200,7 @@ class PipeCatalog:
             while True:
                 if self._current is not passing:
                     raise AlreadyPassed(
-                        "it went by: on a pipe files come in order, once", file=display(path)
+                        "this file went by: on a pipe files come in order, once", file=display(path)
                     )
                 waiting = self._peek()
                 if waiting is None:
@@ -228,12 +231,12 @@ class PipeCatalog:
         )
 
     def _out_of_place(self, name: ChunkName) -> None:
-        """Drops a chunk that came before, or whose place on the pipe is lost.
+        """Drops a chunk that came before, or that comes after its place in the order.
 
-        Whatever it is, it costs nothing but its own file: the one that is passing goes on.
+        At most its own file is lost; the file that is passing goes on.
         """
         passing = self._seen[name.path]
-        if name.index <= passing.last and passing.passed > passing.last:  # no gap: it was here
+        if name.index <= passing.last and passing.passed > passing.last:  # no gap: a second copy
             self._warn(f"{display(str(name))}: here twice, the first one counts")
         elif self.error is None:
             self.error = ArchiveDamaged(
@@ -243,12 +246,12 @@ class PipeCatalog:
             )
 
     def files(self) -> Iterator[StoredFile]:
-        """See `Catalog`."""
+        """Yields the files that have not passed."""
         while (file := self._next_file()) is not None:
             yield file
 
     def _next_file(self) -> StoredFile | None:
-        """Lets the rest of the current file pass, then gives the one that begins."""
+        """Lets the rest of the current file pass, then gives the next file."""
         with self._lock:
             return self._begin_next_file()
 
@@ -260,40 +263,40 @@ class PipeCatalog:
         waiting = self._peek()
         if waiting is None:
             return None
-        path = waiting[0].path  # a new one: `chunks_of` leaves no other waiting
+        path = waiting[0].path  # a new path, as `chunks_of` leaves no other waiting
         self._current = self._seen[path] = PassingChunks(path, self)
         return self._current.file
 
     def find(self, path: str) -> StoredFile | None:
-        """See `Catalog`."""
+        """Finds a file; the files before it pass. Raises AlreadyPassed."""
         return self.find_first((path,))
 
     def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
-        """See `Catalog`."""
+        """Finds the first file to come with one of these paths. Raises AlreadyPassed."""
         if self._current is not None and self._current.file.path in paths:
             return self._current.file
         for path in filter(self._seen.__contains__, paths):
             raise AlreadyPassed(
-                "it went by: on a pipe files come in order, once", file=display(path)
+                "this file went by: on a pipe files come in order, once", file=display(path)
             )
         return next((file for file in self.files() if file.path in paths), None)
 
     def metadata_file(self) -> StoredFile | None:
-        """See `Catalog`. Another file that comes first keeps its turn."""
+        """Finds ``qubes.xml`` if that is the next file; any other file stays the next one."""
         with self._lock:
             waiting = self._peek()
             is_next = waiting is not None and waiting[0].path == METADATA_PATH
             return self._next_file() if is_next else None
 
     def drain(self) -> None:
-        """See `Catalog`."""
+        """Lets all files pass."""
         for _ in self.files():
             pass
 
     def seen_files(self) -> Sequence[StoredFile]:
-        """See `Catalog`."""
+        """Gives the files read so far."""
         return tuple(passing.file for passing in self._seen.values())
 
     def member_count(self) -> int:
-        """See `Catalog`."""
+        """Counts the members read so far."""
         return self._count

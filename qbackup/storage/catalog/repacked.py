@@ -1,9 +1,9 @@
-"""Backups that somebody packed again: the header may stand anywhere, or all of it in one folder.
+"""Backups that somebody has repacked: the header may stand anywhere, or all parts in a folder.
 
-Qubes puts the header first. Who unpacks a backup and packs the folder again gets another order,
-and perhaps the folder's own name in front of every other name. So members that come before the
-header are held until it is found, and then given in their order. Names decide nothing but where
-bytes are looked for: a MAC decides what these are.
+Qubes puts the header first. Unpacking a backup and packing the folder again gives another order,
+and perhaps the folder's own name in front of every other name. Therefore members before the
+header are held until the header is found, and then given in their order. Names only decide where
+bytes are read; a MAC decides whether they are believed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _FOLDERS_LIMIT = 4
 
 
 class HeldMembers:
-    """Members in their order; each costs 20 bytes and its name."""
+    """Members in their order; each takes 20 bytes and its name."""
 
     def __init__(self) -> None:
         self._names = bytearray()
@@ -34,7 +34,7 @@ class HeldMembers:
         self._sizes = array("Q")
 
     def add(self, member: StoredMember) -> None:
-        """Appends one."""
+        """Appends a member."""
         self._names += encode(member.name)
         self._ends.append(len(self._names))
         self._offsets.append(member.offset)
@@ -49,14 +49,14 @@ class HeldMembers:
 
 @dataclass(frozen=True)
 class Packing:
-    """The members of a backup, once the header was looked for.
+    """Members of a backup, after the search for the header.
 
     Args:
-        header: None if there is none.
+        header: the header; None if there is none.
         first: the first member.
         members: all but the header in their order; raises where the archive is broken.
-        held: those that were gone through, by their names in the archive.
-        folder: that all of the backup stands in, with a slash at its end; mostly ``""``.
+        held: the members that the search has passed, with their names in the archive.
+        folder: folder with the whole backup, with a slash at its end; mostly ``""``.
     """
 
     header: StoredMember | None
@@ -66,19 +66,19 @@ class Packing:
     folder: str = ""
 
     def find(self, name: str) -> StoredMember | None:
-        """The first member of this name among those that were gone through."""
+        """Finds the first member with this name among those that the search has passed."""
         return next((member for member in self.held if member.name == self.folder + name), None)
 
 
 def folder_of(name: str, front: str = HEADER_NAME) -> str | None:
-    """The folder that the backup stands in, if this is the name of its front; else None."""
+    """Gives the folder of the backup if this is the name of its first member; else None."""
     if name == front:
         return ""
     return name.removesuffix(front) if name.endswith("/" + front) else None
 
 
 def inside(members: Iterator[StoredMember], folder: str, warn: Warn) -> Iterator[StoredMember]:
-    """The members in a folder, by their names in it; of others a warning is given."""
+    """Yields the members in a folder, by their names in there; warns of other members."""
     for member in members:
         if not member.name.startswith(folder):
             warn(f"{display(member.name)}: outside of {display(folder)}, ignored")
@@ -87,7 +87,7 @@ def inside(members: Iterator[StoredMember], folder: str, warn: Warn) -> Iterator
 
 
 def look_for_header(members: Iterator[StoredMember], warn: Warn) -> Packing:
-    """Finds the header, wherever it stands.
+    """Finds the header at any place.
 
     Raises:
         NotABackup: there is no member, or there are several backups in folders of their own.
@@ -111,7 +111,7 @@ def look_for_header(members: Iterator[StoredMember], warn: Warn) -> Packing:
 
 
 class _FrontSearch:
-    """Goes through the members, and notes folders in which a backup may begin."""
+    """Iterable over the members, which notes folders in which a backup may begin."""
 
     def __init__(self, first: StoredMember, members: Iterator[StoredMember]) -> None:
         self.first = first
@@ -134,10 +134,10 @@ class _FrontSearch:
                 folders.append(folder)
 
     def folder(self) -> str:
-        """The folder that the backup is in: the one that holds the others, if there are more.
+        """Gives the folder that the backup is in; of nested folders, the outermost.
 
         Raises:
-            NotABackup: there are several, side by side.
+            NotABackup: there are several folders side by side.
         """
         found = next((folders for folders in self._folders.values() if folders), [""])
         if "" in found:
@@ -152,7 +152,7 @@ class _FrontSearch:
         return outermost
 
     def rest(self) -> Iterator[StoredMember]:
-        """Ends where the members end, and raises again what ended the search."""
+        """Yields nothing, but raises again the error that ended the search."""
         if self.error is not None:
             raise self.error
         yield from ()

@@ -1,4 +1,4 @@
-"""The files of a damaged backup: all that a search finds of them."""
+"""Files of a damaged backup, as far as a search finds them."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _FRONT_LIMIT = 64  # members among which the header should be
 
 
 class SalvageChunks(IndexedChunks):
-    """As `IndexedChunks`. Of several members with one name the first counts that can be believed.
+    """Chunks of one file; of several members with one name the first believable one counts.
 
-    A search finds what a drive held before, too: an older backup has the same names. And two
-    copies of one backup, one behind the other, have everything twice.
+    A search also finds earlier content of a drive, and an older backup has the same names. Two
+    copies of one backup, one behind the other, have every member twice.
     """
 
     def __init__(
@@ -66,13 +66,13 @@ class SalvageChunks(IndexedChunks):
 
 
 class SalvageCatalog(SeekableCatalog):
-    """As `SeekableCatalog`, past everything that is broken. The header may stand anywhere.
+    """Catalog that goes on past every broken place. The header may stand anywhere.
 
     Args:
-        namings: how members may be called, the most likely first.
+        namings: possible naming schemes of members, the most likely first.
 
     Attributes:
-        faults: what was broken, in words, in the archive's order.
+        faults: the broken places, in words, in the archive's order.
     """
 
     _knows_naming = False
@@ -89,7 +89,7 @@ class SalvageCatalog(SeekableCatalog):
         )
 
     def _is_part(self, name: str) -> bool:
-        """Tells whether this is the name of a part of the backup; of any while that is unknown."""
+        """Tells if a part of the backup has this name; until the scheme is known, in any scheme."""
         namings = (self.naming,) if self._knows_naming else self._namings
         return any(naming.chunk(name) or naming.proven(name) for naming in namings)
 
@@ -97,11 +97,11 @@ class SalvageCatalog(SeekableCatalog):
         return SalvageChunks(path, index, runs, self._lose)
 
     def header(self) -> StoredMember:
-        """See `Catalog`. Looked for at the front first, as it tells how members are called."""
+        """Finds the header, first among the first members, as it decides the members' names."""
         if self._index is None:
             seen = self._peek(up_to=HEADER_NAME)
             folder = next(filter(None, (folder_of(member.name) for member in seen)), "")
-            if folder and seen[-1].name != HEADER_NAME:  # packed again, in a folder
+            if folder and seen[-1].name != HEADER_NAME:  # repacked in a folder
                 self._members = inside(self._members, folder, self._warn)
                 seen = self._peek(up_to=HEADER_NAME)
             is_first_look, self._knows_naming = not self._knows_naming, True
@@ -118,12 +118,12 @@ class SalvageCatalog(SeekableCatalog):
         return super().header()
 
     def tell_naming(self) -> None:
-        """Has the first members tell how they are called, where the header could not."""
+        """Chooses the naming scheme by the first members, where the header can't be used."""
         if self._index is None:
             self.naming = self._naming_of(self._peek())
 
     def _naming_of(self, members: Sequence[StoredMember]) -> Naming:
-        """Tells how members are called, by those that there are; the header counts for more."""
+        """Chooses the first naming scheme in which one of these members is a chunk."""
         seen = (
             naming
             for naming in self._namings
@@ -132,7 +132,7 @@ class SalvageCatalog(SeekableCatalog):
         return next(seen, self._namings[0])
 
     def _peek(self, *, up_to: str | None = None) -> list[StoredMember]:
-        """The members at the front, at most up to one of this name; they are still to come."""
+        """Gives the first members, at most up to one of this name; the scan gives them again."""
         seen: list[StoredMember] = []
         try:
             for member in islice(self._members, _FRONT_LIMIT):
@@ -145,17 +145,17 @@ class SalvageCatalog(SeekableCatalog):
         return seen
 
     def headers(self) -> Sequence[StoredMember]:
-        """The headers there are, at most four, in the archive's order."""
+        """Gives the headers, at most four, in the archive's order."""
         self.table()
         return self._fronts[HEADER_NAME]
 
     def header_copies(self) -> Sequence[StoredMember]:
-        """The copies of headers there are, at most four, in the archive's order."""
+        """Gives the copies of headers, at most four, in the archive's order."""
         self.table()
         return self._fronts[HEADER_COPY_NAME]
 
     def spread_chunks(self, count: int) -> list[StoredChunk]:
-        """Picks so many stored chunks or all, evenly over the archive, doubled ones too."""
+        """Picks `count` stored chunks or all, evenly over the archive, duplicates too."""
         index = self.index()
         table = index.table
         last = len(table) - 1
@@ -172,7 +172,7 @@ class SalvageCatalog(SeekableCatalog):
         return chunks
 
     def beginnings(self) -> Iterator[StoredChunk]:
-        """Gives the chunks that files begin with, doubled ones too, in the archive's order."""
+        """Yields the first chunks of files, duplicates too, in the archive's order."""
         index = self.index()
         table = index.table
         for run in range(table.run_count()):

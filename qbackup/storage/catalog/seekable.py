@@ -1,4 +1,4 @@
-"""The files of a seekable backup: an index, made by seeking when it is first needed."""
+"""Files of a seekable backup: an index, made by seeking on first use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from qbackup.storage.source import Source
 
 
 class SeekableCatalog:
-    """The index of a seekable backup. Made when a file is first asked for, by seeking."""
+    """Catalog of a seekable backup. Its index is made by seeking when a file is first asked for."""
 
     _hmacs_limit = 1
 
@@ -100,13 +100,13 @@ class SeekableCatalog:
         self._header = self.packing.header or (self.packing.first if has_header else None)
 
     def header(self) -> StoredMember:
-        """See `Catalog`."""
+        """Gives the header, or the first member in its place. Raises HeaderAltered."""
         if self._header is None:
             raise HeaderAltered("the header is missing", file=HEADER_NAME)
         return self._header
 
     def header_copy(self) -> StoredMember:
-        """See `Catalog`."""
+        """Finds the header's copy. Raises HeaderAltered, or the error that ended the index."""
         self.table()
         if self._copy is None and isinstance(self.error, MachineError | LimitExceeded):
             raise self.error
@@ -115,14 +115,14 @@ class SeekableCatalog:
         return self._copy
 
     def table(self) -> ChunkTable:
-        """Finds out where all chunks are."""
+        """Gives the table of all chunks' offsets."""
         return self.index().table
 
     def index(self) -> ChunkIndex:
-        """Goes through the members once, and keeps where chunks and their HMACs are."""
+        """Scans the members once, and keeps the offsets of chunks and their HMACs."""
         with self._lock:
             if self._index is None:
-                if self._broken_off:  # nobody knows any more which members the scan has passed
+                if self._broken_off:  # the scan has passed members that are not in an index
                     raise Interrupted("indexing the backup was broken off; open it again")
                 self._broken_off = True
                 self._index = self._read_index()
@@ -148,7 +148,7 @@ class SeekableCatalog:
         return ChunkIndex(table, hmacs, self._source, self._chunk_limit, self._warn)
 
     def _take_front(self, member: StoredMember) -> bool:
-        """Tells whether this is the header or its copy, the first one of its name."""
+        """Takes the first header or copy; tells if the member is one of these."""
         if member.name == HEADER_COPY_NAME and self._copy is None:
             self._copy = member
         elif member.name == HEADER_NAME and self._header is None:
@@ -165,7 +165,7 @@ class SeekableCatalog:
             return self._runs
 
     def file_at(self, run: int) -> StoredFile:
-        """Makes the file that this run belongs to."""
+        """Makes the file that a run belongs to."""
         index = self.index()
         path = index.table.path(run)
         runs = self._by_path()[path]
@@ -181,38 +181,38 @@ class SeekableCatalog:
         return IndexedChunks(path, index, runs)
 
     def files(self) -> Iterator[StoredFile]:
-        """See `Catalog`."""
+        """Yields all files in the archive's order."""
         return iter(self.seen_files())
 
     def find(self, path: str) -> StoredFile | None:
-        """See `Catalog`."""
+        """Finds the file with this path; None if there is none."""
         runs = self._by_path()[path]
         return self.file_at(runs[0]) if runs else None
 
     def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
-        """See `Catalog`."""
+        """Finds the file with the first possible path of these; None if there is none."""
         return next(filter(None, map(self.find, paths)), None)
 
     def metadata_file(self) -> StoredFile | None:
-        """See `Catalog`."""
+        """Finds ``qubes.xml``; None if there is none."""
         return self.find(METADATA_PATH)
 
     def drain(self) -> None:
-        """See `Catalog`."""
+        """Makes the index."""
         self.table()
 
     def seen_files(self) -> Sequence[StoredFile]:
-        """See `Catalog`."""
+        """Gives all files in the archive's order."""
         return IndexedFiles(self, self._by_path().first_runs)
 
     def member_count(self) -> int:
-        """See `Catalog`."""
+        """Counts the members of the archive."""
         self.table()
         return self._count
 
 
 class IndexedFiles(Sequence[StoredFile]):
-    """The files of a seekable backup in the archive's order, made when they are looked at."""
+    """Files of a seekable backup in the archive's order, each made on access."""
 
     def __init__(self, catalog: SeekableCatalog, first_runs: Sequence[int]) -> None:
         self._catalog = catalog
@@ -233,14 +233,14 @@ class IndexedFiles(Sequence[StoredFile]):
 
 @dataclass(frozen=True)
 class ChunkIndex:
-    """Where all chunks of a backup are, and what reads them: one for the chunks of all files.
+    """Index of all chunks of a backup, with everything needed to read them.
 
     Args:
-        table: of the chunks.
-        hmacs: of the chunks; None in a format that has none beside them.
-        source: of the bytes.
+        table: table of the chunks.
+        hmacs: index of their HMACs; None in a format without members for HMACs.
+        source: the backup's bytes.
         limit: length in bytes of the longest chunk that is read.
-        warn: called with what was left out.
+        warn: called with a warning for each thing left out.
     """
 
     table: ChunkTable
@@ -256,12 +256,12 @@ class ChunkIndex:
         which: int = 0,
         siblings: StoredChunks | None = None,
     ) -> StoredChunk:
-        """Makes the chunk that is there, with one of the HMACs of its name.
+        """Makes the chunk at a place, with one of the HMACs of its name.
 
         Args:
-            path: of its file.
+            path: path of its file.
             place: number, offset and size.
-            which: of the HMACs.
+            which: number of the HMAC among those of the chunk's name.
             siblings: the chunks of its file, where they are in order.
         """
         number, offset, size = place
@@ -281,7 +281,7 @@ class ChunkIndex:
 
 
 class IndexedChunks(StoredChunks):
-    """The chunks of one file in numeric order, made when they are looked at."""
+    """Chunks of one file in numeric order, each made on access."""
 
     __slots__ = ("_index", "_members", "_path")
 
@@ -291,12 +291,12 @@ class IndexedChunks(StoredChunks):
         self._members = SortedMembers(index.table, runs, self._doubled)
 
     def _doubled(self, number: int, run: int, position: int) -> None:
-        """Warns of one more chunk of a number."""
+        """Warns of another chunk with the same number."""
         name = display(str(ChunkName(self._path, number)))
         self._index.warn(f"{name}: here twice, the first one counts")
 
     def sizes(self) -> Iterator[int]:
-        """See `StoredChunks`."""
+        """Yields the stored size of each chunk in bytes."""
         return (self._members.place(position)[2] for position in range(len(self)))
 
     def __len__(self) -> int:
@@ -314,5 +314,5 @@ class IndexedChunks(StoredChunks):
         return self._chunk(self._members.place(position % len(self)))
 
     def _chunk(self, place: tuple[int, int, int], which: int = 0) -> StoredChunk:
-        """Makes the chunk that is there, with one of the HMACs of its name."""
+        """Makes the chunk at a place, with one of the HMACs of its name."""
         return self._index.chunk(self._path, place, which, self)

@@ -1,9 +1,9 @@
-"""Where the stored bytes of a sparse file belong, kept small: runs of data by the million.
+"""Map of a sparse file's runs of data, kept small for millions of runs.
 
 The writer of Qubes R4 ends a run at each 512 bytes of zeros, which gives a real tree 52,000 runs a
-GiB. So runs are kept as the hole in front of each and its length, 4,096 at a time, in the smallest
-numbers that hold them, and packed: about two to three bytes a run in real images. No order of
-runs that fits into 64 TiB takes more than six bytes a run.
+GiB. Therefore each run is kept as its length and the length of the hole before the run, 4,096 runs
+at a time, in the smallest sufficient type of numbers, and packed: about two to three bytes a run in
+real images. No order of runs that fits into 64 TiB takes more than six bytes a run.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from typing import NamedTuple
 from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.base.limits import Limits
 
-_PAGE = 4096  # runs
-_END = 1 << 63  # where every file system and every C library ends
+_PAGE = 4096  # runs in a page
+_END = 1 << 63  # no file system and no C library takes a larger offset
 
 
 class Page(NamedTuple):
-    """Some runs, one after another; none is left out.
+    """Consecutive runs; none is left out.
 
     Args:
-        holes: in front of each run, in bytes.
-        lengths: of each run, in bytes; zero marks the file's end.
-        longest_hole: of `holes`.
-        longest: of `lengths`.
-        shortest: of `lengths`.
+        holes: length of the hole before each run, in bytes.
+        lengths: length of each run, in bytes; zero marks the file's end.
+        longest_hole: largest of `holes`.
+        longest: largest of `lengths`.
+        shortest: smallest of `lengths`.
     """
 
     holes: list[int]
@@ -41,12 +41,12 @@ class Page(NamedTuple):
 
     @classmethod
     def of_one(cls, length: int) -> Page:
-        """A file that is one run, without a hole."""
+        """Makes the page of a file that is one run, without a hole."""
         return cls([0], [length], 0, length, length)
 
 
 class _Packed(NamedTuple):
-    """A page as it is kept: its numbers packed by zlib, their type, and what is known of them."""
+    """Packed page: its numbers packed by zlib, their type, and their extreme values."""
 
     kind: str
     numbers: bytes
@@ -56,20 +56,20 @@ class _Packed(NamedTuple):
 
 
 class SparseMap(Collection[tuple[int, int]]):
-    """Runs in order, never overlapping. Filled once, then gone through.
+    """Runs in order, never overlapping. Filled once, then iterated.
 
     Args:
         limits: bounds the number of runs.
 
     Attributes:
-        end: where the last run ends, in bytes.
+        end: end of the last run, in bytes.
         total: length of all runs together.
     """
 
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.sparse_entries
         self._pages: list[_Packed] = []
-        self._offsets: list[int] = []  # those of the last page, which is not full
+        self._offsets: list[int] = []  # offsets of the last page, which is not full
         self._lengths: list[int] = []
         self._count = 0
         self.end = 0
@@ -79,28 +79,28 @@ class SparseMap(Collection[tuple[int, int]]):
         return self._count
 
     def __contains__(self, run: object) -> bool:
-        """Tells whether there is such a run. Goes through all of them."""
+        """Tells if there is such a run. Compares all runs."""
         return any(run == other for other in self)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """(offset, length) of each run in bytes; a length of zero marks the file's end."""
+        """Yields (offset, length) of each run in bytes; length zero marks the file's end."""
         end = 0
         for page in self.pages():
-            # hole, run, hole, run …: each second sum is where a run begins
+            # The lengths alternate: hole, run, hole, run … Each second sum is a run's offset.
             steps = chain.from_iterable(zip(page.holes, page.lengths, strict=True))
             sums = list(accumulate(steps, initial=end))
             yield from zip(sums[1::2], page.lengths, strict=True)
             end = sums[-1]
 
     def pages(self) -> Iterator[Page]:
-        """All runs, some thousands at a time. To be asked for when the map is finished."""
+        """Yields all runs, some thousands at a time. Call after `finish`."""
         for packed in self._pages:
             numbers = array(packed.kind, zlib.decompress(packed.numbers)).tolist()
             half = len(numbers) // 2
             yield Page(numbers[:half], numbers[half:], *packed[2:])
 
     def extend(self, offsets: Sequence[int], lengths: Sequence[int]) -> None:
-        """The next runs; call `finish` behind the last ones.
+        """Appends runs; call `finish` after the last ones.
 
         Raises:
             Damaged: an end past 2^63, or runs that overlap or descend.
@@ -115,7 +115,7 @@ class SparseMap(Collection[tuple[int, int]]):
             del self._offsets[:_PAGE], self._lengths[:_PAGE]
 
     def finish(self) -> None:
-        """All runs are there. Raises as `extend`."""
+        """Completes the map. Raises the errors that `extend` raises."""
         offsets, lengths = self._offsets, self._lengths
         if offsets:
             self._pack(offsets, lengths)
@@ -126,7 +126,7 @@ class SparseMap(Collection[tuple[int, int]]):
         holes = list(map(sub, offsets, chain((self.end,), ends)))
         if min(holes) < 0:
             raise Damaged("a sparse map overlaps or descends")
-        if ends[-1] >= _END:  # the largest of all numbers, as they ascend
+        if ends[-1] >= _END:  # the largest end, as the runs ascend
             raise Damaged("a sparse map has an entry past 2^63")
         longest_hole, longest = max(holes), max(lengths)
         largest = max(longest_hole, longest)
