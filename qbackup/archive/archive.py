@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, TypeAlias
 
 from qbackup.archive.file import BackupFile
-from qbackup.archive.files import FileList
+from qbackup.archive.file_list import FileList
 from qbackup.archive.firewalls import Firewall, FirewallReader
 from qbackup.archive.prefetch import KeyPrefetch
 from qbackup.archive.qube import Qube

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from qbackup.archive.file import BackupFile
-from qbackup.archive.files import FileList
+from qbackup.archive.file_list import FileList
 from qbackup.base.errors import (
     Damaged,
     LimitExceeded,

@@ -9,7 +9,7 @@ from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.base.errors import Damaged, MachineError, Unlockable, Unreadable
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.protocol import UnlockedFormat
-from qbackup.pipeline.opening import ChunkOpening
+from qbackup.pipeline.chunk_opener import ChunkOpening
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import Catalog
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from qbackup.archive.file import BackupFile
-from qbackup.archive.files import FileList
+from qbackup.archive.file_list import FileList
 from qbackup.archive.firewalls import read_firewall
 from qbackup.base.limits import Limits
 from qbackup.base.names import display

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 
 from qbackup.archive.file import BackupFile
-from qbackup.archive.files import FileList
+from qbackup.archive.file_list import FileList
 from qbackup.archive.qube import Qube
 from qbackup.base.errors import (
     ChunkMissing,

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from qbackup.archive.files import FileList
+from qbackup.archive.file_list import FileList
 from qbackup.archive.prefetch import MANY_CHUNKS, KeyPrefetch
 from qbackup.archive.qubes import QubeList
 from qbackup.archive.unlock.header import HeaderAuthenticator

@@ -94,6 +94,18 @@ class Unlockable(QBackupError):
     """The backup could not be unlocked. Base of the two reasons below."""
 
 
+KEY_MISFIT = (
+    "the passphrase does not fit this backup. Use the one that was typed when the backup was"
+    " made, not the disk's; mind the keyboard layout and Caps Lock"
+)
+# of formats 3 and 2, whose header has one HMAC for both
+KEY_OR_HEADER_MISFIT = (
+    "the passphrase does not fit this backup, or its header was altered, which can't be told"
+    " apart in this format. The passphrase is the one that was typed when the backup was made;"
+    " mind the keyboard layout and Caps Lock"
+)
+
+
 class WrongPassphrase(Unlockable):
     """The passphrase does not fit the backup's header."""
 

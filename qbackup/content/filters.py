@@ -19,12 +19,12 @@ from qbackup.base.errors import Damaged, LimitExceeded, UnsupportedFormat, Usage
 from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
+from qbackup.content.decoder_memory import HEAD_SIZE, decoder_memory
 from qbackup.content.decoders import DECODERS, Decoder
 from qbackup.content.detect import NONE
 from qbackup.content.external import run_filter
 from qbackup.content.padding import Padding
 from qbackup.content.slices import INPUT_SIZE, OUTPUT_SIZE, raw, slices
-from qbackup.content.windows import HEAD_SIZE, decoder_memory
 
 _SHOWN = 80  # characters of a header's value in a message
 _PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)  # safe to type in a shell

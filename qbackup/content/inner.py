@@ -32,7 +32,7 @@ from qbackup.base.names import (
     within,
     without_dot,
 )
-from qbackup.content.kinds import KINDS, Kind
+from qbackup.content.entry_kinds import KINDS, Kind
 from qbackup.content.link_targets import original_target
 from qbackup.content.piece_queue import CUT_OFF, PieceQueue
 from qbackup.content.placing import place_runs

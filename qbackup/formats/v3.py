@@ -17,7 +17,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from qbackup.base.errors import UnsupportedFormat
+from qbackup.base.errors import KEY_OR_HEADER_MISFIT, UnsupportedFormat
 from qbackup.base.limits import Limits
 from qbackup.base.names import Naming
 from qbackup.crypto.ciphers import CbcCipher, CtrInPlace, choose_cbc
@@ -86,11 +86,7 @@ class HeaderProof:
         Damaged: the content is no line that openssl prints.
     """
 
-    misfit = (
-        "the passphrase does not fit this backup, or its header was altered, which can't be told"
-        " apart in this format. The passphrase is the one that was typed when the backup was made;"
-        " mind the keyboard layout and Caps Lock"
-    )
+    misfit = KEY_OR_HEADER_MISFIT
     derivation = None
 
     def __init__(self, passphrase: bytes, header: bytes, proof: bytes, digests: list[str]) -> None:

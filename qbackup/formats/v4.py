@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from qbackup.base.errors import ChunkDamaged, QBackupError
+from qbackup.base.errors import KEY_MISFIT, ChunkDamaged, QBackupError
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.base.names import ENCRYPTED_SUFFIX, HEADER_NAME, METADATA_PATH, Naming, display, encode
@@ -176,10 +176,7 @@ class HeaderCopy:
         LimitExceeded: those bytes ask for more than allowed.
     """
 
-    misfit = (
-        "the passphrase does not fit this backup. Use the one that was typed when the backup was"
-        " made, not the disk's; mind the keyboard layout and Caps Lock"
-    )
+    misfit = KEY_MISFIT
 
     def __init__(self, passphrase: bytes, copy: bytes, limits: Limits) -> None:
         secret = encode(HEADER_NAME) + b"!" + passphrase

@@ -16,9 +16,9 @@ from qbackup.crypto.kdf import Derivation, Deriver, physical_memory
 from qbackup.crypto.romix.tuning import WIDTH, first_pass, kernel_saves
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.protocol import UnlockedFormat
+from qbackup.pipeline.chunk_opener import ChunkOpening, open_first
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import KeyFuture
-from qbackup.pipeline.opening import ChunkOpening, open_first
 from qbackup.pipeline.parallel import Message, ParallelFiles, Shared, Work
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.session import Session

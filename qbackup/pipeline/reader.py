@@ -22,9 +22,9 @@ from qbackup.base.errors import (
 from qbackup.base.events import Event, Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import display, must_have_content
+from qbackup.content.entry_kinds import Kind
 from qbackup.content.folder_files import why_no_file
 from qbackup.content.inner import Entry, InnerArchive
-from qbackup.content.kinds import Kind
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.lost_chunks import past_gaps as go_past_gaps
 from qbackup.content.stream import VerifiedStream, close_quietly

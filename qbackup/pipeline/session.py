@@ -30,10 +30,10 @@ from qbackup.base.events import Data, Event, Lost
 from qbackup.crypto.ciphers import Cipher
 from qbackup.crypto.kdf import Derivation
 from qbackup.formats.protocol import FileDecryptor, UnlockedFormat
-from qbackup.pipeline.demand import Demand
+from qbackup.pipeline.chunk_opener import ChunkOpening, Unwanted, open_first
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import ChunkQuota
-from qbackup.pipeline.opening import ChunkOpening, Unwanted, open_first
+from qbackup.pipeline.lookahead import Demand
 from qbackup.pipeline.stage_queue import Item, Queue, Tag, missing
 from qbackup.pipeline.threads import start_daemon
 from qbackup.storage.chunk import StoredChunk

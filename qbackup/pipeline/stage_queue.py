@@ -11,8 +11,8 @@ from qbackup.base.errors import ChunkMissing, QBackupError
 from qbackup.base.events import Event, Lost
 from qbackup.base.names import display
 from qbackup.formats.protocol import FileDecryptor
+from qbackup.pipeline.chunk_opener import ChunkOpening
 from qbackup.pipeline.key_request import KeyFuture
-from qbackup.pipeline.opening import ChunkOpening
 from qbackup.pipeline.threads import SIGNAL_SECONDS
 from qbackup.storage.chunk import StoredChunk
 

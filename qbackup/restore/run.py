@@ -13,8 +13,8 @@ from qbackup.base.limits import Limits
 from qbackup.base.locks import Lock
 from qbackup.base.names import METADATA_PATH, display, must_have_content
 from qbackup.base.report import FileResult, OnProgress, Progress
+from qbackup.content.entry_kinds import Kind
 from qbackup.content.inner import InnerArchive
-from qbackup.content.kinds import Kind
 from qbackup.pipeline.reader import FileReader, OnChunk
 from qbackup.restore import damaged
 from qbackup.restore.damaged import Losses, PartialFile

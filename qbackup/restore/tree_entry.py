@@ -18,7 +18,7 @@ class TreeEntry(Protocol):
 
     @property
     def kind(self) -> str:
-        """Kind, as in `qbackup.content.kinds.Kind`."""
+        """Kind, as in `qbackup.content.entry_kinds.Kind`."""
         ...
 
     @property

@@ -14,7 +14,7 @@ import qbackup
 from qbackup import LimitExceeded, Limits
 from qbackup.base.errors import UsageError
 from qbackup.cli.options import parse
-from qbackup.content.windows import decoder_memory
+from qbackup.content.decoder_memory import decoder_memory
 from tests.maker import run
 from tests.support.commandline import SMALL, SMALL_SECRET, call
 from tests.testkit import vector

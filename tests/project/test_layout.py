@@ -36,7 +36,7 @@ TESTED_ELSEWHERE = {
     "qbackup.content.*": "archive/test_file.py",
     "qbackup.content.placing": "storage/test_tar_sparse.py",
     "qbackup.content.volume*": "formats/test_v2.py",
-    "qbackup.content.windows": "cli/test_limit_option.py",
+    "qbackup.content.decoder_memory": "cli/test_limit_option.py",
     "qbackup.crypto.subkeys": "restore/test_resume_journal.py",
     "qbackup.formats.hmac_chunks": "formats/test_v3.py",
     "qbackup.formats.metadata.*": "formats/test_metadata.py",
