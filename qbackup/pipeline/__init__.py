@@ -7,5 +7,5 @@ the unpacked data, and `threads` starts all threads. An archive uses them throug
 
 All threads are daemons and nothing joins them: a derivation is one long call into C, and
 neither Ctrl-C nor `close` may wait for it. Its memory stays charged until it has ended.
-`close` waits only for `background`, until the data that is being written is on its way.
+Only `background` is waited for, until it has written one piece of data at most.
 """

@@ -270,7 +270,7 @@ class EntryReader(FileReader):
         for entry in inner.entries():
             if entry.path == self._entry:
                 raise Damaged(
-                    "the folder archive has two files of this name, so none can be trusted"
+                    "the folder archive has two entries of this name; nobody knows which counts"
                 )
 
     def entries(self) -> Iterator[Entry]:
