@@ -15,7 +15,10 @@ _KEPT = (
     "try another copy of the backup; of what was kept as NAME.damaged, mount or repair a copy only"
 )
 _SALVAGED = "another copy of the backup may have what is lost of this one"
-_EXISTS = "replace what is in the way with --overwrite, or restore into another folder"
+_EXISTS = (
+    "restore into another folder, or add --overwrite, which replaces files, and folders as a whole"
+    " with all that is in them"
+)
 _MISSING = "missing files may be in an older backup; all that is there was restored"
 
 

@@ -114,7 +114,7 @@ def _place(node: Node, path: str, destination: str | os.PathLike[str]) -> tuple[
     name = path.rstrip("/").rpartition("/")[2]
     if name in ("", ".", ".."):
         raise UsageError(
-            f"{display(path)} has no name to copy it to: say what to call it, e.g. DIR/NAME"
+            f"{display(path)} has no name for its copy: name the copy too, e.g. DIR/NAME"
         )
     return where, name
 

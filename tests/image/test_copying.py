@@ -126,7 +126,7 @@ class TestDestination:
             image.copy("/letter", tmp_path / "out")
             image.copy("/link/", tmp_path / "out")
             for path in ("/up/Documents/..", "/link/.", "/link/.."):
-                with pytest.raises(UsageError, match="say what to call it"):
+                with pytest.raises(UsageError, match="name the copy too"):
                     image.copy(path, tmp_path / "out")
         assert sorted(os.listdir(tmp_path / "out")) == ["letter", "link"]
 
@@ -174,7 +174,7 @@ class TestDestination:
             image.copy("/Documents", "")
 
     def test_the_root_needs_a_name(self, small: Path, tmp_path: Path) -> None:
-        with open_image(small) as image, pytest.raises(UsageError, match="say what to call it"):
+        with open_image(small) as image, pytest.raises(UsageError, match="name the copy too"):
             image.copy("/", tmp_path)
 
     def test_nothing_is_made_for_a_path_that_is_not_there(

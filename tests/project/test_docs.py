@@ -213,7 +213,7 @@ class TestEveryPage:
 
     def test_it_has_nobody_install_a_stranger_s_package(self, page: Path) -> None:
         """`qbackup` on PyPI is another program."""
-        text = page.read_text("utf-8").replace("Don't say `pip install qbackup`", "")
+        text = page.read_text("utf-8").replace("Don't run `pip install qbackup`", "")
         text = text.replace("no longer say `pip install qbackup`", "")
         assert not re.search(r"pip3? install (-\S+ )*'?qbackup", text)
 

@@ -46,7 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "destination", metavar="DEST", nargs="?", help="a folder to copy into, or a new name"
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace what is there under that name"
+        "--overwrite",
+        action="store_true",
+        help="replace that file, or the whole folder of that name",
     )
     add_image_options(parser)
     add_passphrase(parser)
