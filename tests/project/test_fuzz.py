@@ -211,6 +211,7 @@ class TestGuard:
         """In a process of its own, whose memory is then limited."""
         code = (
             "from tests.fuzz.guard import Memory, TooLarge\n"
+            "bytes(range(256)) * (1 << 21)\n"
             "memory = Memory(32)\n"
             "bytes(range(256)) * (1 << 21)\n"
             "memory.check()\n"
