@@ -269,9 +269,7 @@ class EntryReader(FileReader):
         """Reads the archive to its end. Raises Damaged where a second entry has the same name."""
         for entry in inner.entries():
             if entry.path == self._entry:
-                raise Damaged(
-                    "the folder archive has two entries of this name; nobody knows which counts"
-                )
+                raise Damaged("the folder archive has it twice, and nothing shows which one counts")
 
     def entries(self) -> Iterator[Entry]:
         """Raises UsageError, as this is no folder."""
