@@ -83,14 +83,22 @@ def _can_have(folder: int, call: Callable[[bytes], object]) -> bool:
         made = call(probe)
     except OSError:
         return False
-    if isinstance(made, int):
-        os.close(made)
-    with contextlib.suppress(OSError):
-        if stat.S_ISDIR(os.lstat(probe, dir_fd=folder).st_mode):
-            os.rmdir(probe, dir_fd=folder)
-        else:
-            os.unlink(probe, dir_fd=folder)
+    else:
+        if isinstance(made, int):
+            os.close(made)
+    finally:  # an interrupt can come when the probe is made and its call has not returned
+        with contextlib.suppress(OSError):
+            remove_empty(folder, probe)
     return True
+
+
+def remove_empty(folder: int, name: bytes) -> None:
+    """Removes a file without content, an empty folder or a link; nothing else."""
+    state = os.lstat(name, dir_fd=folder)
+    if stat.S_ISDIR(state.st_mode):
+        os.rmdir(name, dir_fd=folder)
+    elif stat.S_ISLNK(state.st_mode) or not state.st_size:
+        os.unlink(name, dir_fd=folder)
 
 
 def listed_as(folder: int, name: bytes) -> str | None:

@@ -1,4 +1,4 @@
-"""The writer of restored files. Only this module, `folders`, `openfile` and `opentree` create
+"""The writer of restored files. Only this module, `folders`, `part`, `openfile` and `opentree` create
 anything.
 
 The rules, each kept by the system call itself and not by a check beforehand:
@@ -31,13 +31,13 @@ from qbackup.restore.output.folders import (
     clear_up,
     exists,
     make_folders,
-    remove,
     take_back,
 )
 from qbackup.restore.output.lock import FolderLock
-from qbackup.restore.output.naming import listed_as, make
+from qbackup.restore.output.naming import listed_as
 from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
 from qbackup.restore.output.opentree import OpenTree
+from qbackup.restore.output.part import PartMaker
 from qbackup.restore.output.standins import PART_SUFFIX, stand_ins
 from qbackup.restore.output.whereabouts import make_parents, name_there, path_of, plain_path
 from qbackup.restore.sinks import (
@@ -265,9 +265,6 @@ class FolderWriter:
                 yield image
             finally:
                 image.fd = -1  # the system may soon give this number to another file
-                os.close(fd)
-                with contextlib.suppress(OSError):
-                    os.unlink(encode(place.name + PART_SUFFIX), dir_fd=place.folder)
 
     @contextlib.contextmanager
     def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
@@ -278,27 +275,12 @@ class FolderWriter:
             return os.open(part, OLD_FOLDER, dir_fd=folder)
 
         with self._place_of(qube, name, begin) as (place, fd):
-            try:
-                with (
-                    contextlib.closing(Folders(fd)) as folders,
-                    contextlib.closing(OpenTree(folders, place)) as tree,
-                ):
-                    if not tree.keeps_modes:
-                        self.note_no_modes()
-                    yield tree
-            finally:
-                with contextlib.suppress(OSError):
-                    remove(place.folder, place.name + PART_SUFFIX)
-
-    def _clear_part(self, folder: int, name: str) -> None:
-        part = name + PART_SUFFIX
-        if self._is_own:
-            remove(folder, part)
-        elif exists(folder, part):
-            raise CannotWrite(
-                f"{display(part)}, its name until it is whole, is taken: by a copy that was killed,"
-                " or by something else of yours. Move or remove that, or copy to another name"
-            )
+            with translated(place.name):
+                folders = Folders(os.dup(fd))
+            with contextlib.closing(folders), contextlib.closing(OpenTree(folders, place)) as tree:
+                if not tree.keeps_modes:
+                    self.note_no_modes()
+                yield tree
 
     @contextlib.contextmanager
     def _place_of(
@@ -313,11 +295,12 @@ class FolderWriter:
         with (
             self._turn(folded("/".join([*parents, base]))),
             contextlib.closing(Folders(os.dup(self._root))) as folders,
+            contextlib.closing(PartMaker(begin, is_own=self._is_own)) as part,
         ):
             with translated(base):
                 there = make_parents(folders, parents)
                 folder = folders.open(there)
-                final, fd = self._begin((qube, name), folder, there, begin)
+                final, fd = self._begin((qube, name), folder, there, part)
             yield (
                 Destination(
                     self._root,
@@ -335,7 +318,7 @@ class FolderWriter:
         file: tuple[str, str],
         folder: int,
         parents: list[str],
-        begin: Callable[[int, bytes], int],
+        part: PartMaker,
     ) -> tuple[str, int]:
         """Begins a file under its name, or under a stand-in where the disk refuses the name."""
         base = self._components(*file)[-1]
@@ -343,15 +326,9 @@ class FolderWriter:
             if self._is_own and listed_as(folder, encode(candidate)) not in (None, candidate):
                 continue  # the file system takes this name for another one
             self._remember(*file, "/".join([*parents, candidate]))
-
-            def call(part: bytes, candidate: str = candidate) -> int:
-                if part == encode(candidate + PART_SUFFIX):  # `make` also tries other names
-                    self._clear_part(folder, candidate)
-                return begin(folder, part)
-
             try:
                 self._check_free(file, folder, candidate)
-                return candidate, make(folder, encode(candidate + PART_SUFFIX), call)
+                return candidate, part.make(folder, candidate)
             except NameRefused as error:
                 if error.taken_by is not None:
                     raise
