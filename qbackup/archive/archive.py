@@ -159,7 +159,7 @@ class BackupArchive:
             self.catalog,
             self._files,
             self.limits,
-            lambda: self.door.metadata_root,
+            lambda: self.format.metadata_root,
             salvage=self._salvage,
         )
         self._ahead = KeyPrefetch(
@@ -240,14 +240,14 @@ class BackupArchive:
         data = _passphrase_bytes(passphrase() if callable(passphrase) else passphrase)
         meanwhile = functools.partial(self._ahead.begin, lambda: self._format_ahead(data))
         header = self._front.authenticate(data, self.pipeline, meanwhile if ahead else None)
-        door = choose_format(header.version, hmac_algorithm=self._hmac_algorithm)
-        format_ = door.format(header, data, self.limits, self._warn)
-        self._unlocked = Unlocked(format_, self._choose_decompress(format_, header))
+        format_ = choose_format(header.version, hmac_algorithm=self._hmac_algorithm)
+        unlocked = format_.unlock(header, data, self.limits, self._warn)
+        self._unlocked = Unlocked(unlocked, self._choose_decompress(unlocked, header))
         self._header = header
 
     def _format_ahead(self, passphrase: bytes) -> UnlockedFormat:
         """Gives the format that the header names, before the header is proven."""
-        return self.door.format(self.untrusted_header, passphrase, self.limits)
+        return self.format.unlock(self.untrusted_header, passphrase, self.limits)
 
     def _choose_decompress(
         self, format_: UnlockedFormat, header: BackupHeader
@@ -353,9 +353,9 @@ class BackupArchive:
         return self.catalog.naming.is_folder(path)
 
     @property
-    def door(self) -> Format:
+    def format(self) -> Format:
         """The backup's format, as far as it is known without the passphrase."""
-        return self._front.door
+        return self._front.format
 
     def name_of(self, path: str) -> str:
         """Gives QUBE/FILE for a path in the archive, or the path itself where no qube is known."""
@@ -504,7 +504,7 @@ class BackupArchive:
     @property
     def caveats(self) -> tuple[str, ...]:
         """Promises that the format of this backup can't keep, in sentences; none for format 4."""
-        return tuple(self.door.caveats)
+        return tuple(self.format.caveats)
 
     @property
     def backends(self) -> Backends:

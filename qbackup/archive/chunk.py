@@ -65,8 +65,8 @@ class EncryptedChunk:
             ChunkDamaged: the chunk has no such header.
             UsageError: the backup's format derives no key by scrypt.
         """
-        door = self._access.door
-        parameters = door.parameters(self.stored.read_head(door.head_size))
+        format_ = self._access.format
+        parameters = format_.parameters(self.stored.read_head(format_.head_size))
         if parameters is None:
             raise UsageError(
                 "no key is derived by scrypt in this backup's format", chunk=display(self.name)
@@ -94,7 +94,7 @@ class EncryptedChunk:
 
     def _plaintext(self) -> Iterator[memoryview]:
         format_ = self._access.unlocked().format
-        needed = [self._sibling(index) for index in format_.file().needs(self.index)]
+        needed = [self._sibling(index) for index in format_.file().prerequisites(self.index)]
         pipeline, is_last = self._access.pipeline, self._is_last()
         yield pipeline.open_chunk(format_, self.stored, needed, is_last=is_last)
 

@@ -65,7 +65,7 @@ def estimate(archive: BackupArchive) -> Cost:
             count += 1
             stored += chunk.size
             largest = max(largest, chunk.size)
-            if not archive.door.head_size:
+            if not archive.format.head_size:
                 continue
             try:
                 parameters[EncryptedChunk(chunk, archive).parameters] += 1
@@ -146,7 +146,7 @@ def _seconds_per_work(archive: BackupArchive) -> float:
 def _seconds_per_byte(archive: BackupArchive) -> float:
     """Measures the time per stored byte; 0 where that is little compared with the keys."""
     try:
-        work = archive.door.work(archive.untrusted_header)
+        work = archive.format.work(archive.untrusted_header)
     except QBackupError:  # unlocking reports the same error; with salvage there may be no header
         return 0.0
     if work is None:

@@ -103,8 +103,8 @@ class InnerArchive:
         every_link: bool = False,
     ) -> None:
         self._on_close = on_close
-        self._seams = BoundaryChecker()
-        self._bytes = PieceQueue(pieces, self._check_seam)
+        self._boundaries = BoundaryChecker()
+        self._bytes = PieceQueue(pieces, self._check_boundary)
         self._path = path
         self._limits = limits
         self._past_gaps = past_gaps
@@ -233,8 +233,8 @@ class InnerArchive:
         Used when the first header is lost, which states where the file's bytes belong.
         """
         end = self._limits.file_size
-        while self._bytes.more() and (position := self.position) < end:
-            yield _at(position, self._bytes.part(end - position))
+        while self._bytes.has_more() and (position := self.position) < end:
+            yield _at(position, self._bytes.read_some_or_gap(end - position))
 
     @property
     def position(self) -> int:
@@ -249,9 +249,9 @@ class InnerArchive:
     def _data(self, size: int) -> memoryview | Gap:
         """Gives some of the current entry's data; a gap only if past_gaps is set."""
         if self._past_gaps:
-            part: memoryview | Gap = self._bytes.part(size)
+            part: memoryview | Gap = self._bytes.read_some_or_gap(size)
         else:
-            part = self._bytes.piece(size)
+            part = self._bytes.read_some(size)
             if not len(part):
                 raise Damaged(CUT_OFF)
         self._left -= _length(part)
@@ -268,13 +268,13 @@ class InnerArchive:
         wanted = next(reader)
         try:
             while True:
-                data = self._bytes.take(wanted)
+                data = self._bytes.read_exactly(wanted)
                 if len(data) < wanted:
                     raise Damaged("the inner archive is cut off: its end is missing")
-                self._seams.begin_member()
+                self._boundaries.begin_member()
                 wanted = reader.send(data)
         except StopIteration as end:
-            self._seams.begin_data(end.value)
+            self._boundaries.begin_data(end.value)
             self._member = end.value
         if self._member is None:
             self._pass_zeros()
@@ -288,8 +288,8 @@ class InnerArchive:
         self._left = self._member.stored_size
         return self._member
 
-    def _check_seam(self, seam: VolumeBoundary) -> Gap | None:
-        return self._seams.check(seam, self._member, self._left)
+    def _check_boundary(self, boundary: VolumeBoundary) -> Gap | None:
+        return self._boundaries.check(boundary, self._member, self._left)
 
     def _pass_rest(self) -> None:
         """Skips unread data of the current entry, and its padding."""
@@ -297,14 +297,14 @@ class InnerArchive:
             return
         while self._left:
             self._data(self._left)
-        padding = self._bytes.take(self._member.padding)
+        padding = self._bytes.read_exactly(self._member.padding)
         if len(padding) < self._member.padding or padding.strip(b"\0"):
             raise Damaged("the inner archive is cut off or disordered after its data")
         self._member = self._current = None
 
     def _pass_zeros(self) -> None:
         total = 0
-        while len(piece := self._bytes.piece(1 << 16)):
+        while len(piece := self._bytes.read_some(1 << 16)):
             total += len(piece)
             if bytes(piece).strip(b"\0"):
                 raise Damaged("something follows the end of the inner archive")

@@ -94,11 +94,11 @@ class EncryptedVolumes:
         """Returns ``b""``: nothing is left at a file's end."""
         return b""
 
-    def alone(self, data: Data, *, is_last: bool) -> memoryview:
+    def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
         """Gives the chunk's plaintext unchanged."""
         return data.buffer
 
-    def needs(self, index: int) -> tuple[int, ...]:
+    def prerequisites(self, index: int) -> tuple[int, ...]:
         """Returns ``()``: each chunk can be opened alone."""
         return ()
 
@@ -174,7 +174,7 @@ class UnlockedFormat2:
 class Format2(Format3):
     """`Format` of format 2. The header is authenticated as in format 3."""
 
-    def format(
+    def unlock(
         self,
         header: BackupHeader,
         passphrase: bytes,

@@ -58,7 +58,7 @@ class Access(Protocol):
     pipeline: Pipeline
 
     @property
-    def door(self) -> Format:
+    def format(self) -> Format:
         """Knowledge of the backup's format without the passphrase."""
         ...
 

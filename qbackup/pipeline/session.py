@@ -259,7 +259,7 @@ class Session(Generic[Tag]):
         item.ticket = None
         item.opening = opening = ChunkOpening(self._format, decryptor, chunk)
         if opening.derivation is not None:
-            item.ticket = self._pool.start(opening.derivation, proves=opening.fits)
+            item.ticket = self._pool.start(opening.derivation, proves=opening.accepts)
         if self._hold_bodies:
             with contextlib.suppress(Unwanted):
                 self._read(item, opening, chunk)

@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import ChunkDamaged
-from qbackup.base.names import PROOF_LIMIT_BYTES, ChunkName, decode, display
+from qbackup.base.names import HMAC_LIMIT_BYTES, ChunkName, decode, display
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import Source
 
@@ -60,7 +60,7 @@ class ChunkTable:
         end = self._run_starts[run + 1] if more else len(self._offsets)
         return end - self._run_starts[run]
 
-    def place(self, run: int, position: int) -> tuple[int, int, int]:
+    def location(self, run: int, position: int) -> tuple[int, int, int]:
         """Gives (chunk index, offset, size) of one chunk of a run."""
         where = self._run_starts[run] + position
         return self._run_indexes[run] + position, self._offsets[where], self._sizes[where]
@@ -132,7 +132,9 @@ class SortedMembers:
             for position in range(self._table.run_length(run)):
                 pairs.extend((run, position))
         places = range(len(pairs) // 2)
-        numbers = array("I", (self._table.place(pairs[2 * i], pairs[2 * i + 1])[0] for i in places))
+        numbers = array(
+            "I", (self._table.location(pairs[2 * i], pairs[2 * i + 1])[0] for i in places)
+        )
         ordered = array("I")
         last = -1
         for i in sorted(places, key=numbers.__getitem__):
@@ -148,17 +150,17 @@ class SortedMembers:
             return len(self._order) // 2
         return self._table.run_length(self._runs[0])
 
-    def place(self, position: int) -> tuple[int, int, int]:
+    def location(self, position: int) -> tuple[int, int, int]:
         """Gives (number, offset, size) of a member by its position."""
         if self._order is None:
-            return self._table.place(self._runs[0], position)
-        return self._table.place(self._order[2 * position], self._order[2 * position + 1])
+            return self._table.location(self._runs[0], position)
+        return self._table.location(self._order[2 * position], self._order[2 * position + 1])
 
     def find(self, number: int) -> tuple[int, int, int] | None:
         """Finds the `place` of the member with this number; None if there is none."""
         every = range(len(self))
-        position = bisect_left(every, number, key=lambda at: self.place(at)[0])
-        place = self.place(position) if position in every else None
+        position = bisect_left(every, number, key=lambda at: self.location(at)[0])
+        place = self.location(position) if position in every else None
         return place if place is not None and place[0] == number else None
 
 
@@ -189,7 +191,7 @@ class HmacIndex:
         members = self._of(chunk.path)
         place = members.find(chunk.index) if members is not None else None
         if which:
-            place = self._table.place(*self._more[chunk][which - 1])
+            place = self._table.location(*self._more[chunk][which - 1])
         if place is None:
             return None
         _, offset, size = place
@@ -226,9 +228,9 @@ def read_hmac(source: Source, offset: int, size: int, chunk: ChunkName) -> bytes
         ChunkDamaged: the HMAC is longer than such a member can be, or cut off.
         MachineError: the source can't be read.
     """
-    if size > PROOF_LIMIT_BYTES:
+    if size > HMAC_LIMIT_BYTES:
         raise ChunkDamaged(
-            f"its HMAC has {size} bytes, and never more than {PROOF_LIMIT_BYTES}",
+            f"its HMAC has {size} bytes, and never more than {HMAC_LIMIT_BYTES}",
             chunk=display(str(chunk)),
         )
     buffer = bytearray(size)

@@ -556,9 +556,9 @@ class TestTheLastChunk:
         opener = UnlockedFormat3(b"secret", "sha512", choose_cbc("aes-256-cbc")).file()
         stored = b"Salted__12345678" + bytes(32)
         proof = b"= " + hmac.digest(b"secret", stored, "sha512").hex().encode()
-        first = opener.lock("vm1/private.img.000", 0, b"")
-        opener.lock("vm1/private.img.001", 1, b"")
-        opener.lock("vm1/private.img.000", 0, b"")  # of the same name, from elsewhere
+        first = opener.parse_head("vm1/private.img.000", 0, b"")
+        opener.parse_head("vm1/private.img.001", 1, b"")
+        opener.parse_head("vm1/private.img.000", 0, b"")  # of the same name, from elsewhere
         first.open(b"", memoryview(bytearray(16) + stored), proof, lambda key, buffer: None)
         with pytest.raises(ChunkDamaged, match="padding") as caught:
             opener.finish()
@@ -576,7 +576,7 @@ class TestOutOfOrder:
         members = maker.members()
         path = assemble([*members[:4], *reversed(members[4:])], tmp_path / "backup")
         looks = 0
-        place = ChunkTable.place
+        place = ChunkTable.location
 
         def counted(self: ChunkTable, run: int, position: int) -> tuple[int, int, int]:
             nonlocal looks
@@ -797,8 +797,8 @@ class TestSecret:
         with opened(raw) as archive:
             format_ = archive.unlocked().format
             opener = format_.file()
-            locked = opener.lock("vm1/private.img.000", 0, b"")
-            shown = [archive, archive.door, archive.header, format_, opener, locked]
+            locked = opener.parse_head("vm1/private.img.000", 0, b"")
+            shown = [archive, archive.format, archive.header, format_, opener, locked]
         assert SECRET not in " ".join(repr(thing) for thing in shown)
 
 

@@ -124,10 +124,10 @@ class TestKeysAreKnown:
         known = set(keys_of(SMALL, SMALL_SECRET))
         with qbackup.open(SMALL, passphrase=SMALL_SECRET) as backup:
             for chunk in backup.file("personal/private.img").chunks:
-                format_ = backup.door.format(backup.header, SMALL_SECRET.encode(), backup.limits)
+                format_ = backup.format.unlock(backup.header, SMALL_SECRET.encode(), backup.limits)
                 head = chunk.stored.read_head(HEADER_SIZE)
-                locked = format_.file().lock(chunk.name, chunk.index, head)
-                assert any(len(key) == 64 and locked.fits(key) for key in known)
+                locked = format_.file().parse_head(chunk.name, chunk.index, head)
+                assert any(len(key) == 64 and locked.accepts(key) for key in known)
 
 
 @dataclass(frozen=True)
@@ -242,8 +242,8 @@ class TestLibrary:
             (chunk,) = file.chunks
             format_ = backup.unlocked().format
             head = chunk.stored.read_head(HEADER_SIZE)
-            locked = format_.file().lock(chunk.name, chunk.index, head)
-            key = next(key for key in keys_of(SMALL, SMALL_SECRET) if locked.fits(key))
+            locked = format_.file().parse_head(chunk.name, chunk.index, head)
+            key = next(key for key in keys_of(SMALL, SMALL_SECRET) if locked.accepts(key))
             report = backup.verify()
             assert locked.derivation is not None
             backup.pipeline.expect(locked.derivation)  # a ticket that nobody takes away

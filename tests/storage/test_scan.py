@@ -594,7 +594,7 @@ class TestChunkTable:
             table.add(ChunkName(path, index), StoredMember("", 1000 * place, place))
         assert len(table) == len(names)
         found = [
-            (table.path(run), *table.place(run, position))
+            (table.path(run), *table.location(run, position))
             for run in range(table.run_count())
             for position in range(table.run_length(run))
         ]
@@ -612,7 +612,7 @@ class TestChunkTable:
         for index in range(2000):
             table.add(ChunkName("vm1/private.img", index), StoredMember("", 2**62 + index, 2**40))
         assert table.run_count() == 1
-        assert table.place(0, 1500) == (1500, 2**62 + 1500, 2**40)
+        assert table.location(0, 1500) == (1500, 2**62 + 1500, 2**40)
 
     def test_a_file_is_found_among_many_without_looking_at_their_names(
         self, monkeypatch: pytest.MonkeyPatch

@@ -31,7 +31,7 @@ from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
 from qbackup.formats import choose_format
 from qbackup.formats.header import BackupHeader, read_version
-from qbackup.formats.protocol import Format, LockedHeader
+from qbackup.formats.protocol import Format, SealedHeader
 from qbackup.formats.v4 import Format4
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import Catalog
@@ -86,7 +86,7 @@ class HeaderAuthenticator:
         # The root key or its derivation, and the bytes of the proven header.
         self._proven: tuple[RootKey | Derivation, bytes] | None = None
         self._door: Format | None = None
-        self._locked: LockedHeader | None = None  # kept after it was opened
+        self._sealed: SealedHeader | None = None  # kept after it was opened
         self.faults: list[str] = []
         self._header = b""
 
@@ -108,7 +108,7 @@ class HeaderAuthenticator:
         return self._door
 
     @property
-    def door(self) -> Format:
+    def format(self) -> Format:
         """The backup's format; format 4 where the header can't be used."""
         return self._door if self._door is not None else Format4()
 
@@ -153,10 +153,12 @@ class HeaderAuthenticator:
     def untrusted_parameters(self) -> ScryptParameters | None:
         """Parameters of the header's key; None where unknown, or where no key is derived."""
         try:
-            locked = self.door.lock_header(b"", self._header, self._read_copy(), self._limits)
+            sealed = self.format.parse_header_hmac(
+                b"", self._header, self._read_copy(), self._limits
+            )
         except QBackupError:
             return None  # `authenticate` reports the same error
-        return locked.derivation.parameters if locked.derivation is not None else None
+        return sealed.derivation.parameters if sealed.derivation is not None else None
 
     def authenticate(
         self,
@@ -188,8 +190,8 @@ class HeaderAuthenticator:
     def _accept(self, key: RootKey | Derivation, plain: bytes) -> BackupHeader:
         """Accepts the header that the copy proves, and parses it."""
         header = self._parse(plain)
-        if self._locked is not None:
-            header = self._locked.complete(header)
+        if self._sealed is not None:
+            header = self._sealed.complete(header)
         self._proven = key, plain
         return header
 
@@ -207,25 +209,25 @@ class HeaderAuthenticator:
         Raises the errors that `authenticate` raises.
         """
         copy = self._read_copy()
-        if not self.door.heads_name_backup and copy.startswith(SCRYPT_MAGIC):
+        if not self.format.heads_name_backup and copy.startswith(SCRYPT_MAGIC):
             raise HeaderAltered(_OTHER_FORMAT, file=HEADER_NAME)
         try:
-            locked = self.door.lock_header(passphrase, self._header, copy, self._limits)
+            sealed = self.format.parse_header_hmac(passphrase, self._header, copy, self._limits)
             key = b""
-            if locked.derivation is not None:
-                key = _derive(locked.derivation, pipeline, meanwhile)
-            if not locked.fits(key):
+            if sealed.derivation is not None:
+                key = _derive(sealed.derivation, pipeline, meanwhile)
+            if not sealed.accepts(key):
                 pipeline.forget_expected()
-                raise self._misfit(locked)
-            self._locked = locked
-            return locked.root(key), locked.open(key, pipeline.cipher.decrypt)
+                raise self._misfit(sealed)
+            self._sealed = sealed
+            return sealed.root(key), sealed.open(key, pipeline.cipher.decrypt)
         except Damaged as error:
             raise HeaderAltered(
                 f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
             ) from error
 
-    def _misfit(self, locked: LockedHeader) -> WrongPassphrase:
-        error = WrongPassphrase(locked.misfit)
+    def _misfit(self, sealed: SealedHeader) -> WrongPassphrase:
+        error = WrongPassphrase(sealed.misfit)
         if not self._can_be_replaced:
             error.advice = _NO_STAND_IN
         return error
@@ -233,7 +235,7 @@ class HeaderAuthenticator:
     @property
     def _can_be_replaced(self) -> bool:
         """True if salvage can replace the header."""
-        return self.door.heads_name_backup
+        return self.format.heads_name_backup
 
     def _read_header(self) -> bytes:
         member = self._catalog.header()

@@ -27,7 +27,7 @@ from qbackup.base.errors import (
     WrongPassphrase,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import PROOF_LIMIT_BYTES, display
+from qbackup.base.names import HMAC_LIMIT_BYTES, display
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.header import BackupHeader
 from qbackup.pipeline.pipeline import Pipeline
@@ -120,7 +120,7 @@ def read_beginning(source: Source, limits: Limits) -> FirstChunk | None:
     hmac = None
     second = _next(members)
     if second is not None and second.name == _HMAC_NAME:
-        hmac = _read(source, second, PROOF_LIMIT_BYTES, "header")
+        hmac = _read(source, second, HMAC_LIMIT_BYTES, "header")
     return FirstChunk(chunk, hmac)
 
 
@@ -133,7 +133,7 @@ def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> Fir
     if first is None or second is None:
         return None
     chunk = _read(source, first, _size_limit(limits), "metadata")
-    return FirstChunk(chunk, _read(source, second, PROOF_LIMIT_BYTES, "header"))
+    return FirstChunk(chunk, _read(source, second, HMAC_LIMIT_BYTES, "header"))
 
 
 def _size_limit(limits: Limits) -> int:
@@ -154,7 +154,7 @@ def find_beginning(catalog: SalvageCatalog, limits: Limits) -> FirstChunk | None
 
 def beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
     """Gives the first chunks of files that are not too long, with their HMACs."""
-    if catalog.naming.proof_suffix is None:
+    if catalog.naming.hmac_suffix is None:
         return
     small = (chunk for chunk in catalog.beginnings() if chunk.size <= _size_limit(limits))
     for chunk in islice(small, _TRIES_LIMIT):

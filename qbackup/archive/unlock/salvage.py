@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
-from qbackup.archive.unlock.backup_ids import IdProofs, identify
+from qbackup.archive.unlock.backup_ids import IdMatches, identify
 from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
 from qbackup.base.errors import (
     FILE_ERRORS,
@@ -160,7 +160,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             header = self._authenticate(headers, passphrase, pipeline, meanwhile)
         except (Unlockable, Unreadable) as error:
             error.reason = ". ".join((error.reason, *others))
-            if isinstance(error, WrongPassphrase) and self.door.heads_name_backup:
+            if isinstance(error, WrongPassphrase) and self.format.heads_name_backup:
                 error.advice = NOTHING_FITS
             raise
         self.faults += others
@@ -173,7 +173,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None,
     ) -> BackupHeader:
-        if not self.door.heads_name_backup:
+        if not self.format.heads_name_backup:
             return super().authenticate(passphrase, pipeline, meanwhile)
         copies, error = self._open_copies(passphrase, pipeline, meanwhile)
         proven = [copy for copy in copies if copy.plain in headers.values()]
@@ -185,17 +185,17 @@ class SalvageAuthenticator(HeaderAuthenticator):
         few = isinstance(error, WrongPassphrase) and not copies
         witnesses = self._chunks.spread_chunks(_FEW_WITNESSES if few else _WITNESSES_LIMIT)
         formats = {id_: UnlockedFormat4(id_, passphrase, self._limits) for id_ in ids}
-        proofs = identify(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
-        chosen = proofs.in_front
+        matches = identify(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
+        chosen = matches.in_front
         if chosen is None and copies and (proven or not witnesses):
             return self._accept_copy((proven or copies)[0], headers)
         if chosen is None:
             raise self._nothing_proven(copies, error, len(witnesses))
-        self._tell_of_others(ids, chosen, proofs)
+        self._tell_of_others(ids, chosen, matches)
         copy = next((c for c in (*proven, *copies) if c.header.backup_id == chosen), None)
         if copy is not None:
             return self._accept_copy(copy, headers)
-        return self._header_with(chosen, formats[chosen], proofs.by[chosen], pipeline, error)
+        return self._header_with(chosen, formats[chosen], matches.by[chosen], pipeline, error)
 
     def _read_headers(self) -> dict[int, bytes]:
         """Reads the headers that can be read, by their offset."""
@@ -215,7 +215,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             with contextlib.suppress(Unlockable, Unreadable):
                 parsed = BackupHeader.parse(header, self._limits)
                 names_backup = choose_format(parsed.version).heads_name_backup
-                if header != self._header and not (names_backup and self.door.heads_name_backup):
+                if header != self._header and not (names_backup and self.format.heads_name_backup):
                     found.append(
                         f"another header, of format {parsed.version}, is in this file, and"
                         f" its backup is left out; for that one {_where(offset - _HEADERS_SIZE)}"
@@ -294,9 +294,9 @@ class SalvageAuthenticator(HeaderAuthenticator):
             " all these chunks are damaged"
         )
 
-    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, proofs: IdProofs) -> None:
+    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, matches: IdMatches) -> None:
         """Records a fault for each other backup that has parts in this file."""
-        for id_, chunks in proofs.by.items():
+        for id_, chunks in matches.by.items():
             if id_ == chosen:
                 continue
             self.faults.append(
@@ -309,15 +309,15 @@ class SalvageAuthenticator(HeaderAuthenticator):
         self,
         id_: str,
         format_: UnlockedFormat,
-        proofs: Sequence[StoredChunk],
+        matches: Sequence[StoredChunk],
         pipeline: Pipeline,
         error: QBackupError,
     ) -> BackupHeader:
-        name = None if self._knows_filter else self._told_filter(format_, proofs, pipeline)
+        name = None if self._knows_filter else self._told_filter(format_, matches, pipeline)
         self.faults.append(
             f"the header can't be authenticated ({error.reason}); its backup id"
             f" {_shown(id_)} was proven"
-            f" by {display(proofs[0].name)}, and nothing else that it says was believed"
+            f" by {display(matches[0].name)}, and nothing else that it says was believed"
         )
         if name is not None:
             self.faults.append(f"the compression filter was detected from the data: {name}")
@@ -334,7 +334,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         )
 
     def _told_filter(
-        self, format_: UnlockedFormat, proofs: Sequence[StoredChunk], pipeline: Pipeline
+        self, format_: UnlockedFormat, matches: Sequence[StoredChunk], pipeline: Pipeline
     ) -> str:
         """Detects the filter from the first chunk of a file that can be verified.
 
@@ -343,7 +343,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         Raises:
             UnsupportedFormat: no such chunk can be opened, or its beginning fits no known filter.
         """
-        proven = (chunk for chunk in proofs if chunk.index == 0)
+        proven = (chunk for chunk in matches if chunk.index == 0)
         for chunk in islice(chain(proven, self._chunks.beginnings()), _FILTER_TRIES):
             try:
                 data = pipeline.open_chunk(format_, chunk)

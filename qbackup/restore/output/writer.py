@@ -1,5 +1,4 @@
-"""The writer of restored files. Only this module, `folders`, `part`, `openfile` and `opentree` create
-anything.
+"""Writer of restored files. Files are made only here, in `folders`, `part`, `openfile`, `opentree`.
 
 The rules, each kept by the system call itself and not by a check beforehand:
 
@@ -73,12 +72,12 @@ class _Image(OpenFile):
     def commit(self, size: int, chunks: int = 0) -> None:
         with translated(self._name):
             self._close(size, self._mode, self._mtime_ns)
-            self._place.take(self.fd)
+            self._place.publish(self.fd)
 
     def keep(self, size: int) -> str | None:
         with translated(self._name):
             self._close(size, FILE_MODE, None)
-            return self._place.take_damaged(self.fd)
+            return self._place.publish_damaged(self.fd)
 
     def _close(self, size: int, mode: int, mtime_ns: int | None) -> None:
         if not self.close_synced(size, mode, mtime_ns):

@@ -219,7 +219,7 @@ class PipeCatalog:
 
     def _chunk(self, name: ChunkName, member: StoredMember) -> StoredChunk:
         hmac: ReadHmac | None = None
-        if self.naming.proof_suffix is not None:
+        if self.naming.hmac_suffix is not None:
             hmac = functools.partial(self._read_hmac, name)
         return StoredChunk(
             name,

@@ -143,7 +143,7 @@ class SeekableCatalog:
         except SCAN_ERRORS as error:
             self.error = error
         hmacs: HmacIndex | None = None
-        if self.naming.proof_suffix is not None:
+        if self.naming.hmac_suffix is not None:
             hmacs = HmacIndex(of_hmacs, self._source, limit=self._hmacs_limit)
         return ChunkIndex(table, hmacs, self._source, self._chunk_limit, self._warn)
 
@@ -297,7 +297,7 @@ class IndexedChunks(StoredChunks):
 
     def sizes(self) -> Iterator[int]:
         """Yields the stored size of each chunk in bytes."""
-        return (self._members.place(position)[2] for position in range(len(self)))
+        return (self._members.location(position)[2] for position in range(len(self)))
 
     def __len__(self) -> int:
         return len(self._members)
@@ -311,7 +311,7 @@ class IndexedChunks(StoredChunks):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not -len(self) <= position < len(self):
             raise IndexError("no such chunk")
-        return self._chunk(self._members.place(position % len(self)))
+        return self._chunk(self._members.location(position % len(self)))
 
     def _chunk(self, place: tuple[int, int, int], which: int = 0) -> StoredChunk:
         """Makes the chunk at a place, with one of the HMACs of its name."""
