@@ -150,13 +150,15 @@ class HeaderAuthenticator:
     @property
     def untrusted_parameters(self) -> ScryptParameters | None:
         """Parameters of the header's key; None where unknown, or where no key is derived."""
+        sealed = self._sealed
         try:
-            sealed = self.format.parse_header_hmac(
-                b"", self._header, self._read_copy(), self._limits
-            )
+            if sealed is None:
+                copy = self._read_copy()
+                sealed = self.format.parse_header_hmac(b"", self._header, copy, self._limits)
         except QBackupError:
             return None  # `authenticate` reports the same error
-        return sealed.derivation.parameters if sealed.derivation is not None else None
+        derivation = sealed.derivation
+        return derivation.parameters if derivation is not None else None
 
     def authenticate(
         self,
