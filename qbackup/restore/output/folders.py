@@ -137,10 +137,10 @@ def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | N
     """
     final_name = final_name or name
     part, final = encode(name + PART_SUFFIX), encode(final_name)
-    old = encode(final_name + _OLD_SUFFIX)
     if not (overwrite and exists(folder, final_name)):
         _rename_new(folder, part, final)
     elif _is_folder(folder, part) or _is_folder(folder, final):
+        old = encode(final_name + _OLD_SUFFIX)
         remove(folder, final_name + _OLD_SUFFIX)
         os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
         os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
