@@ -58,7 +58,6 @@ TOO_LONG = {
     "archive/archive.py",
     "archive/unlock/salvage.py",
     "restore/output/writer.py",
-    "restore/resume/writer.py",
     "restore/run.py",
 }
 
