@@ -24,6 +24,7 @@ from tests.maker.collected import PASSPHRASE
 from tests.support import alter, librarybackup, restored
 from tests.support.atrest import check_at_rest, threads
 from tests.support.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_for
+from tests.support.inside import inside
 from tests.support.restored import files_below
 from tests.support.slowruns import small_disk, wait_for_derivation
 from tests.support.sources import piped
@@ -51,7 +52,7 @@ def opened() -> Iterator[Opener]:
     yield make
     for archive in made:
         archive.close()
-        check_at_rest(archive.pipeline._pool)
+        check_at_rest(inside(archive).pipeline._pool)
 
 
 @pytest.fixture
@@ -302,7 +303,7 @@ class TestEnds:
             is_ill.set()
             with pytest.raises(MemoryError):
                 archive.verify()
-            pool = archive.pipeline._pool
+            pool = inside(archive).pipeline._pool
             wait_for(lambda: pool._schedule._used == 0)
 
 
@@ -425,7 +426,7 @@ def test_lines_are_for_four_jobs_and_more(many: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ParallelFiles, "__init__", count)
     for jobs in (1, 3, 4, 8, 9, 64):
         with qbackup.open(many, passphrase=PASSPHRASE, jobs=jobs) as archive:
-            assert isinstance(archive.pipeline, Pipeline)
+            assert isinstance(inside(archive).pipeline, Pipeline)
             assert archive.verify().ok
     with qbackup.open(many.open("rb"), passphrase=PASSPHRASE, jobs=8) as archive:
         assert archive.verify().ok
