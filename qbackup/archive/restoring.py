@@ -11,7 +11,14 @@ from qbackup.archive.file_list import FileList
 from qbackup.archive.prefetch import MANY_CHUNKS, KeyPrefetch
 from qbackup.archive.qubes import QubeList
 from qbackup.archive.unlock.header import HeaderAuthenticator
-from qbackup.base.errors import AlreadyPassed, ChunkMissing, Incomplete, LimitExceeded, MachineError
+from qbackup.base.errors import (
+    AlreadyPassed,
+    ChunkMissing,
+    Incomplete,
+    LimitExceeded,
+    MachineError,
+    UsageError,
+)
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display, encode
 from qbackup.base.report import FileResult, OnProgress, Report, Status
@@ -19,13 +26,15 @@ from qbackup.content.filters import same_filter
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import FileReader
+from qbackup.restore.metadata_file import write_metadata
 from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.plan import Plan
 from qbackup.restore.results import failed
 from qbackup.restore.resume.journal import JOURNAL_NAME
 from qbackup.restore.resume.writer import ResumingWriter
-from qbackup.restore.run import FilesLoop, check_space, write_metadata
+from qbackup.restore.run import FilesLoop
 from qbackup.restore.sinks import NowhereWriter, Writer
+from qbackup.restore.space import check_space
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.source import Source
 
@@ -57,9 +66,12 @@ class _Sizes:
 
 @dataclass(frozen=True)
 class RestoreJob:
-    """Parts of an unlocked archive that `restore` and `verify` need.
+    """A single `restore` or `verify`, with the parts of an unlocked backup that it needs.
 
     Args:
+        names: ``QUBE`` or ``QUBE/FILE``; none means all.
+        progress: called after every chunk.
+        check: raise Incomplete unless every file is there and whole.
         source: the backup's bytes.
         catalog: its files.
         files: the same files with their readers.
@@ -75,6 +87,9 @@ class RestoreJob:
         warn: adds a warning.
     """
 
+    names: Sequence[str]
+    progress: OnProgress | None
+    check: bool
     source: Source
     catalog: Catalog
     files: FileList
@@ -91,31 +106,34 @@ class RestoreJob:
 
     def restore(
         self,
-        output: str | os.PathLike[str],
-        names: Sequence[str],
+        output: str | os.PathLike[str] | Writer,
         *,
         overwrite: bool,
         keep_damaged: bool,
-        progress: OnProgress | None,
-        check: bool,
     ) -> Report:
         """Restores files, see `BackupArchive.restore`."""
-        plan = self._plan(names)
+        if not isinstance(output, str | bytes | os.PathLike):
+            if overwrite or keep_damaged:
+                raise UsageError(
+                    "overwrite and keep_damaged are for folders: a Writer decides both"
+                )
+            return self._run(self._plan(), output, keep_metadata=True)
+        plan = self._plan()
         writer = self._writer(output, overwrite, keep_damaged, plan)
         try:
-            return self._run(plan, writer, progress, check, keep_metadata=True)
+            return self._run(plan, writer, keep_metadata=True)
         finally:
             writer.close()
 
-    def verify(self, names: Sequence[str], *, progress: OnProgress | None, check: bool) -> Report:
+    def verify(self) -> Report:
         """Verifies files, see `BackupArchive.verify`."""
-        return self._run(self._plan(names), NowhereWriter(), progress, check, keep_metadata=False)
+        return self._run(self._plan(), NowhereWriter(), keep_metadata=False)
 
-    def _plan(self, names: Sequence[str]) -> Plan:
+    def _plan(self) -> Plan:
         table = self.contents.table
         seen = self.catalog.seen_paths()
         known = seen if self.source.seekable else None
-        plan = Plan(table, names, known, self.files.holds_folder)
+        plan = Plan(table, self.names, known, self.files.holds_folder)
         if not self.source.seekable:
             for target in filter(None, map(plan.target, seen)):
                 raise AlreadyPassed("this file went by on the pipe", file=display(target.label))
@@ -151,15 +169,7 @@ class RestoreJob:
             "journal 1", self.front.digest, self.contents.digest, encode(same_filter(self.filter))
         )
 
-    def _run(
-        self,
-        plan: Plan,
-        writer: Writer,
-        progress: OnProgress | None,
-        check: bool,
-        *,
-        keep_metadata: bool,
-    ) -> Report:
+    def _run(self, plan: Plan, writer: Writer, *, keep_metadata: bool) -> Report:
         sizes = self._sizes(plan, writer)
         self.ahead.expect(sizes.chunks)
         warning = check_space(writer, sizes.to_write, plan.estimated_size())
@@ -170,7 +180,7 @@ class RestoreJob:
             writer,
             self.limits,
             total=sizes.stored,
-            on_progress=progress,
+            on_progress=self.progress,
             load=lambda: self.pipeline.load,
         )
         try:
@@ -178,12 +188,12 @@ class RestoreJob:
             unpack = functools.partial(
                 self.pipeline.unpack, self.format, past_gaps=writer.goes_past_damage
             )
-            run.files(self.files.readers(), unpack, self._ignored)
+            run.files(self.files.coming(), unpack, self._ignored)
         except MachineError as error:
             error.report = self._report(run, writer)
             raise
         report = self._report(run, writer)
-        if check and not report.ok:
+        if self.check and not report.ok:
             raise Incomplete(report)
         return report
 

@@ -45,6 +45,7 @@ from tests.maker import (
     replace,
 )
 from tests.support.commandline import call, run
+from tests.support.inside import inside
 from tests.support.restored import of_tree, snapshot, statuses
 from tests.support.sources import Fickle, Recorded, piped
 from tests.support.speed import rows
@@ -795,10 +796,10 @@ class TestSalvage:
 class TestSecret:
     def test_no_object_shows_it(self, raw: Path) -> None:
         with opened(raw) as archive:
-            format_ = archive.unlocked().format
+            format_ = inside(archive).unlocked().format
             opener = format_.file()
             locked = opener.parse_head("vm1/private.img.000", 0, b"")
-            shown = [archive, archive.format, archive.header, format_, opener, locked]
+            shown = [archive, inside(archive).format, archive.header, format_, opener, locked]
         assert SECRET not in " ".join(repr(thing) for thing in shown)
 
 

@@ -21,6 +21,7 @@ from tests.maker import assemble, flip_byte, get, replace
 from tests.support import vectorfiles
 from tests.support.alter import flipped
 from tests.support.commandline import SMALL_SECRET, call, run
+from tests.support.inside import inside
 from tests.support.restored import errors, statuses
 from tests.support.sources import piped
 
@@ -88,9 +89,9 @@ class TestVector:
 
     def test_its_chunks_alone(self) -> None:
         with qbackup.open(VECTOR, passphrase=SMALL_SECRET) as backup:
-            file = backup.catalog.metadata_file()
+            file = inside(backup).catalog.metadata_file()
             assert file is not None
-            for chunk in EncryptedChunks(file.chunks, backup):
+            for chunk in EncryptedChunks(file.chunks, inside(backup)):
                 with chunk.open() as plaintext:
                     assert plaintext.read()
 

@@ -23,15 +23,15 @@ and the first header counts. Another header in the file is reported, with the ad
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 
 from qbackup.archive.unlock.backup_ids import IdMatches, identify
+from qbackup.archive.unlock.filter_detection import detect_from_chunks
 from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
+from qbackup.archive.unlock.header_ids import collect_ids
 from qbackup.base.errors import (
-    FILE_ERRORS,
     HeaderAltered,
     MachineError,
     NotABackup,
@@ -39,12 +39,11 @@ from qbackup.base.errors import (
     QBackupError,
     Unlockable,
     Unreadable,
-    UnsupportedFormat,
     WrongPassphrase,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, decode, display
-from qbackup.content.detect import NONE, detect_filter
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, display
+from qbackup.content.detect import NONE
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
@@ -57,14 +56,10 @@ from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import BLOCK_SIZE
 
-_BACKUP_ID = re.compile(rb"backup[-_]id=([A-Za-z0-9-]{1,255})(?![A-Za-z0-9-])")
-_ID_LINE = re.compile(rb"^[ \t]*backup[-_]id=([^\r\n\0]{0,254}[^\r\n\0 \t])[ \t\r]*$", re.MULTILINE)
 _SHOWN = 80  # characters of an id in a message
-_IDS_LIMIT = 4
 _WITNESSES_LIMIT = 20  # chunks that ids are tried on
 _FEW_WITNESSES = 3  # chunks to try where a whole copy shows that the passphrase is wrong
 _TRIES_LIMIT = 40  # ids times chunks; each try costs a derivation
-_FILTER_TRIES = 20  # chunks to open for the detection of the filter
 _HEADERS_SIZE = 3 * BLOCK_SIZE  # bytes of tar headers in front of a member's data
 _NO_COPY = "the header's authenticated copy is missing"
 _FAULT = (Unlockable, Unreadable, MachineError)
@@ -176,7 +171,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             return super().authenticate(passphrase, pipeline, meanwhile)
         copies, error = self._open_copies(passphrase, pipeline, meanwhile)
         proven = [copy for copy in copies if copy.plain in headers.values()]
-        ids = _ids(headers, copies)
+        ids = collect_ids({copy.offset: copy.header for copy in copies}, headers)
         if not ids:
             raise self._nothing_known(error)
         if proven and len(ids) == 1:
@@ -313,7 +308,9 @@ class SalvageAuthenticator(HeaderAuthenticator):
         pipeline: Pipeline,
         error: QBackupError,
     ) -> BackupHeader:
-        name = None if self._knows_filter else self._told_filter(format_, matches, pipeline)
+        name = None
+        if not self._knows_filter:
+            name = detect_from_chunks(format_, self._first_chunks(matches), pipeline)
         self.faults.append(
             f"the header can't be authenticated ({error.reason}); its backup id"
             f" {_shown(id_)} was proven"
@@ -325,35 +322,9 @@ class SalvageAuthenticator(HeaderAuthenticator):
         self._proven = None
         return header_for_id(self.format.version, id_, compression_filter=filter_name)
 
-    def _told_filter(
-        self, format_: UnlockedFormat, matches: Sequence[StoredChunk], pipeline: Pipeline
-    ) -> str:
-        """Detects the filter from the first chunk of a file that can be verified.
-
-        The chunks that proved the id are tried first.
-
-        Raises:
-            UnsupportedFormat: no such chunk can be opened, or its beginning fits no known filter.
-        """
-        proven = (chunk for chunk in matches if chunk.index == 0)
-        for chunk in islice(chain(proven, self._chunks.beginnings()), _FILTER_TRIES):
-            try:
-                data = pipeline.open_chunk(format_, chunk)
-            except FILE_ERRORS:
-                continue
-            if not len(data):
-                continue
-            name = detect_filter(data)
-            if name is not None:
-                return name
-            raise UnsupportedFormat(
-                "the files are compressed with something that is not known; name the filter:"
-                " --compression-filter NAME"
-            )
-        raise UnsupportedFormat(
-            "no first chunk of a file can be opened, so the compression filter can't be detected"
-            " from the data; name it: --compression-filter NAME"
-        )
+    def _first_chunks(self, matches: Sequence[StoredChunk]) -> Iterator[StoredChunk]:
+        """Yields first chunks of files; those that proved the id come first."""
+        return chain((chunk for chunk in matches if chunk.index == 0), self._chunks.beginnings())
 
 
 def _shown(id_: str) -> str:
@@ -366,14 +337,3 @@ def _where(begin: int) -> str:
         f"copy the file from where it begins (tail -c +{max(0, begin) + 1}) and use --salvage on"
         " the copy"
     )
-
-
-def _ids(headers: Mapping[int, bytes], copies: Sequence[_HeaderCopy]) -> dict[str, int]:
-    """Collects the ids, each with the offset where it is named first; copies' ids come first."""
-    ids = {copy.header.backup_id: copy.offset for copy in copies}
-    for offset, header in headers.items():
-        for name in (*_ID_LINE.findall(header), *_BACKUP_ID.findall(header)):
-            id_ = decode(name)
-            if id_ in ids or len(ids) < _IDS_LIMIT:
-                ids[id_] = min(offset, ids.get(id_, offset))
-    return ids
