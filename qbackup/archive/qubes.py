@@ -17,6 +17,7 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display
+from qbackup.base.naming import naming
 from qbackup.formats.metadata import (
     KnownQube,
     QubeRecord,
@@ -69,14 +70,17 @@ class QubeList:
         if self._table is None:
             records = None
             try:
-                self._metadata = self._read()
-                records = parse_qubes_xml(self._metadata, self._limits, root_tag=self._root_tag())
+                with naming(METADATA_PATH):
+                    records = self._parse(self._read())
             except (Damaged, LimitExceeded) as error:
-                error.file = METADATA_PATH
                 self.error = error
             seen = self._catalog.seen_files() if self._salvage else ()
             self._table = QubeTable(records, (file.path for file in seen))
         return self._table
+
+    def _parse(self, data: bytes) -> tuple[QubeRecord, ...]:
+        self._metadata = data
+        return parse_qubes_xml(data, self._limits, root_tag=self._root_tag())
 
     def _read(self) -> bytes:
         file = self._catalog.metadata_file()

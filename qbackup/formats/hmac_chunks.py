@@ -7,7 +7,7 @@ from typing import Protocol
 
 from qbackup.base.errors import ChunkDamaged, LimitExceeded, QBackupError
 from qbackup.base.events import Data
-from qbackup.base.names import display
+from qbackup.base.naming import naming
 from qbackup.crypto.ciphers import CbcCipher, CtrInPlace
 from qbackup.crypto.openssl import (
     LARGEST_BLOCK,
@@ -152,14 +152,14 @@ class HmacChunk:
         self, key: bytes, body: memoryview, stored_hmac: bytes | None, decrypt: CtrInPlace
     ) -> Data:
         """Checks the HMAC, then decrypts the chunk in place, as `SealedChunk.open` does."""
-        try:
-            self._check(body[self.room :], stored_hmac)
-            data = self.content.open(self.index, body)
-        except LimitExceeded as error:
-            error.chunk = display(self.name)
-            raise
-        except QBackupError as error:
-            raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
+        with naming(chunk=self.name):
+            try:
+                self._check(body[self.room :], stored_hmac)
+                data = self.content.open(self.index, body)
+            except LimitExceeded:
+                raise
+            except QBackupError as error:
+                raise ChunkDamaged(error.reason) from error
         stored_size = len(body) - self.room
         return Data(data.buffer, stored_size, self.index, data.offset, data.span)
 
@@ -195,11 +195,8 @@ class HmacFile:
         """
         if self._last is None:
             return None
-        try:
+        with naming(chunk=self._last.name):
             rest = self._content.finish()
-        except QBackupError as error:
-            error.chunk = display(self._last.name)
-            raise
         return Data(memoryview(rest), index=self._last.index) if rest else None
 
     def prerequisites(self, index: int) -> tuple[int, ...]:

@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from qbackup.base.errors import KEY_MISFIT, ChunkDamaged, QBackupError
+from qbackup.base.errors import KEY_MISFIT, ChunkDamaged
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.base.names import ENCRYPTED_SUFFIX, HEADER_NAME, METADATA_PATH, Naming, display, encode
+from qbackup.base.naming import naming
 from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation, secret_line
 from qbackup.crypto.scrypt_format import (
@@ -85,23 +86,17 @@ class ScryptChunk:
             ChunkDamaged: the chunk is not as written; no plaintext was released.
         """
         stored_size = HEADER_SIZE + len(body)
-        try:
+        with naming(chunk=self.name):
             plaintext = open_in_place(self.header, key, body, decrypt)
-        except QBackupError as error:
-            error.chunk = error.chunk or display(self.name)
-            raise
         if self.on_open is not None:
             self.on_open()
         return Data(plaintext, stored_size, self.index)
 
 
 def _parse_head(name: str, index: int, secret: bytes, head: bytes, limits: Limits) -> ScryptChunk:
-    try:
+    with naming(chunk=name):
         header = EncryptedHeader.parse(head)
         header.check_limits(limits)
-    except QBackupError as error:
-        error.chunk = display(name)
-        raise
     derivation = Derivation(secret_line(secret), header.salt, header.parameters)
     return ScryptChunk(name, index, header, derivation)
 

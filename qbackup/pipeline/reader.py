@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
@@ -15,13 +15,13 @@ from qbackup.base.errors import (
     Damaged,
     FolderArchive,
     NotInBackup,
-    QBackupError,
     SymbolicLink,
     UsageError,
 )
 from qbackup.base.events import Event, Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import display, must_have_content
+from qbackup.base.naming import naming
 from qbackup.content.entry_kinds import Kind
 from qbackup.content.folder_files import why_no_file
 from qbackup.content.inner import Entry, InnerArchive
@@ -208,9 +208,9 @@ class FileReader:
                 file=self.name,
             )
 
-    def naming_errors(self) -> _NamedErrors:
+    def naming_errors(self) -> AbstractContextManager[None]:
         """Puts this file's name into errors that pass."""
-        return _NamedErrors(self.name)
+        return naming(self.name)
 
 
 class EntryReader(FileReader):
@@ -282,18 +282,6 @@ def _counted(events: Iterator[Event], on_chunk: OnChunk) -> Iterator[Event]:
         yield event
         del event
         on_chunk(size)
-
-
-class _NamedErrors:
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, QBackupError) and error.file is None:
-            error.file = display(self._name)
 
 
 def _bytes_of(extent: Extent) -> Iterator[memoryview]:
