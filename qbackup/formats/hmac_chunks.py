@@ -7,6 +7,7 @@ from typing import Protocol
 
 from qbackup.base.errors import ChunkDamaged, LimitExceeded, QBackupError
 from qbackup.base.events import Data
+from qbackup.base.names import display
 from qbackup.base.naming import naming
 from qbackup.crypto.ciphers import CbcCipher, CtrInPlace
 from qbackup.crypto.openssl import (
@@ -152,14 +153,14 @@ class HmacChunk:
         self, key: bytes, body: memoryview, stored_hmac: bytes | None, decrypt: CtrInPlace
     ) -> Data:
         """Checks the HMAC, then decrypts the chunk in place, as `SealedChunk.open` does."""
-        with naming(chunk=self.name):
-            try:
-                self._check(body[self.room :], stored_hmac)
-                data = self.content.open(self.index, body)
-            except LimitExceeded:
+        try:
+            self._check(body[self.room :], stored_hmac)
+            data = self.content.open(self.index, body)
+        except LimitExceeded:
+            with naming(chunk=self.name):  # entered only here to save time
                 raise
-            except QBackupError as error:
-                raise ChunkDamaged(error.reason) from error
+        except QBackupError as error:
+            raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
         stored_size = len(body) - self.room
         return Data(data.buffer, stored_size, self.index, data.offset, data.span)
 

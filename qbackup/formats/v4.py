@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from qbackup.base.errors import KEY_MISFIT, ChunkDamaged
+from qbackup.base.errors import KEY_MISFIT, ChunkDamaged, QBackupError
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.base.names import ENCRYPTED_SUFFIX, HEADER_NAME, METADATA_PATH, Naming, display, encode
@@ -86,17 +86,23 @@ class ScryptChunk:
             ChunkDamaged: the chunk is not as written; no plaintext was released.
         """
         stored_size = HEADER_SIZE + len(body)
-        with naming(chunk=self.name):
+        try:
             plaintext = open_in_place(self.header, key, body, decrypt)
+        except QBackupError:
+            with naming(chunk=self.name):  # entered only here to save time
+                raise
         if self.on_open is not None:
             self.on_open()
         return Data(plaintext, stored_size, self.index)
 
 
 def _parse_head(name: str, index: int, secret: bytes, head: bytes, limits: Limits) -> ScryptChunk:
-    with naming(chunk=name):
+    try:
         header = EncryptedHeader.parse(head)
         header.check_limits(limits)
+    except QBackupError:
+        with naming(chunk=name):  # entered only here to save time
+            raise
     derivation = Derivation(secret_line(secret), header.salt, header.parameters)
     return ScryptChunk(name, index, header, derivation)
 
