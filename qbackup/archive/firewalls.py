@@ -105,7 +105,7 @@ class FirewallReader:
             total += len(answer.content) if isinstance(answer.content, bytes) else 0
             found[answer.qube] = self._judged(answer, total)
 
-        seen = (self._owner(file.path) for file in self.catalog.seen_files())
+        seen = map(self._owner, self.catalog.seen_paths())
         self.expect(sum(1 for qube in seen if qube is not None and wanted(qube)))
         self.pipeline.unpack(self.format, self._files(wanted), self._read, take)
         return found

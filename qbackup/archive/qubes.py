@@ -74,8 +74,8 @@ class QubeList:
                     records = self._parse(self._read())
             except (Damaged, LimitExceeded) as error:
                 self.error = error
-            seen = self._catalog.seen_files() if self._salvage else ()
-            self._table = QubeTable(records, (file.path for file in seen))
+            seen = self._catalog.seen_paths() if self._salvage else ()
+            self._table = QubeTable(records, seen)
         return self._table
 
     def _parse(self, data: bytes) -> tuple[QubeRecord, ...]:
@@ -91,9 +91,7 @@ class QubeList:
             raise ChunkMissing("this file is not in the archive", file=METADATA_PATH)
         try:
             with self._files.file(file).open() as stream:
-                data = stream.read(self._limits.metadata + 1)
-                if len(data) <= self._limits.metadata:
-                    data += stream.read(1)  # makes the stream verify its end
+                data = stream.read(self._limits.metadata + 1)  # fewer bytes: the end was verified
         except (FolderArchive, SymbolicLink) as error:
             raise Damaged(error.reason, file=METADATA_PATH) from error
         if len(data) > self._limits.metadata:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from qbackup.archive.file_list import FileList
@@ -28,7 +28,7 @@ from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import FileReader
 from qbackup.restore.metadata_file import write_metadata
 from qbackup.restore.output.writer import FolderWriter
-from qbackup.restore.plan import Plan, Target
+from qbackup.restore.plan import Plan
 from qbackup.restore.results import failed
 from qbackup.restore.resume.journal import JOURNAL_NAME
 from qbackup.restore.resume.writer import ResumingWriter
@@ -36,7 +36,6 @@ from qbackup.restore.run import FilesLoop
 from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.restore.space import check_space
 from qbackup.storage.catalog import Catalog
-from qbackup.storage.chunk import StoredFile
 from qbackup.storage.source import Source
 
 _FAILING_DRIVE = (
@@ -48,6 +47,21 @@ _NO_JOURNAL = (
     " what this one restores"
 )
 _NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
+
+
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Figures on the files to restore, as far as they are known beforehand.
+
+    Args:
+        chunks: number of their chunks.
+        stored: stored bytes; None where unknown.
+        to_write: stored bytes of the files that will be written; 0 where unknown.
+    """
+
+    chunks: int
+    stored: int | None
+    to_write: int
 
 
 @dataclass(frozen=True)
@@ -117,7 +131,7 @@ class RestoreJob:
 
     def _plan(self) -> Plan:
         table = self.contents.table
-        seen = [file.path for file in self.catalog.seen_files()]
+        seen = self.catalog.seen_paths()
         known = seen if self.source.seekable else None
         plan = Plan(table, self.names, known, self.files.holds_folder)
         if not self.source.seekable:
@@ -156,16 +170,16 @@ class RestoreJob:
         )
 
     def _run(self, plan: Plan, writer: Writer, *, keep_metadata: bool) -> Report:
-        self.ahead.expect(self._chunk_count(plan))
-        warning = check_space(writer, self._needed(plan, writer), plan.estimated_size())
+        sizes = self._sizes(plan, writer)
+        self.ahead.expect(sizes.chunks)
+        warning = check_space(writer, sizes.to_write, plan.estimated_size())
         if warning:
             self.warn(warning)
-        total = self._stored_size(plan)
         run = FilesLoop(
             plan,
             writer,
             self.limits,
-            total=total,
+            total=sizes.stored,
             on_progress=self.progress,
             load=lambda: self.pipeline.load,
         )
@@ -205,34 +219,20 @@ class RestoreJob:
             archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
         )
 
-    # Figures on the files to restore, where all are known beforehand
-
-    def _wanted(self, plan: Plan) -> Iterator[tuple[StoredFile, Target]]:
+    def _sizes(self, plan: Plan, writer: Writer) -> _Sizes:
+        """Adds up the files to restore, in one pass: a backup may have many."""
+        if not self.source.seekable:
+            return _Sizes(chunks=MANY_CHUNKS, stored=None, to_write=0)
+        chunks = stored = to_write = 0
         for file in self.catalog.seen_files():
             target = plan.target(file.path)
-            if target is not None:
-                yield file, target
-
-    def _stored_size(self, plan: Plan) -> int | None:
-        if not self.source.seekable:
-            return None
-        return sum(file.stored_size for file, _ in self._wanted(plan))
-
-    def _chunk_count(self, plan: Plan) -> int:
-        if not self.source.seekable:
-            return MANY_CHUNKS
-        return sum(file.chunk_count for file, _ in self._wanted(plan))
-
-    def _needed(self, plan: Plan, writer: Writer) -> int:
-        """Adds up the stored bytes of the files to write; 0 where they are not known yet."""
-        if not self.source.seekable:
-            return 0
-        wanted = (
-            file
-            for file, t in self._wanted(plan)
-            if not t.entries and writer.has_room(t.qube, t.name)
-        )
-        return sum(file.readable_size(self.limits.chunk) for file in wanted)
+            if target is None:
+                continue
+            chunks += file.chunk_count
+            stored += file.stored_size
+            if not target.entries and writer.has_room(target.qube, target.name):
+                to_write += file.readable_size(self.limits.chunk)
+        return _Sizes(chunks, stored, to_write)
 
     def _ignored(self, file: FileReader) -> None:
         self.warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")

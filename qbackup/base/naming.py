@@ -16,6 +16,14 @@ def naming(file: str | None = None, *, chunk: str | None = None) -> _Naming:
     return _Naming(file, chunk)
 
 
+def name_error(error: QBackupError, file: str | None = None, *, chunk: str | None = None) -> None:
+    """Gives one error a file and a chunk, as `naming` does."""
+    if file is not None and error.file is None:
+        error.file = display(file)
+    if chunk is not None and error.chunk is None:
+        error.chunk = display(chunk)
+
+
 class _Naming:
     __slots__ = ("_chunk", "_file")
 
@@ -27,9 +35,5 @@ class _Naming:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if not isinstance(error, QBackupError):
-            return
-        if self._file is not None and error.file is None:
-            error.file = display(self._file)
-        if self._chunk is not None and error.chunk is None:
-            error.chunk = display(self._chunk)
+        if isinstance(error, QBackupError):
+            name_error(error, self._file, chunk=self._chunk)

@@ -38,11 +38,11 @@ class ChunkContent(Protocol):
         ...
 
     def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
-        """Gives the plaintext of a chunk's own bytes, as `FileDecryptor.alone` does."""
+        """Gives the plaintext of a chunk's own bytes, as `FileDecryptor` does."""
         ...
 
     def prerequisites(self, index: int) -> tuple[int, ...]:
-        """Gives the chunks that must be opened before this one, as `FileDecryptor.needs` does."""
+        """Gives the chunks that must be opened before this one, as `FileDecryptor` does."""
         ...
 
 

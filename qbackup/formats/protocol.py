@@ -8,7 +8,7 @@ gives a `FileDecryptor` for each file, and that gives a `SealedChunk` for each c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
@@ -17,7 +17,9 @@ from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats.header import BackupHeader
+
+if TYPE_CHECKING:
+    from qbackup.formats.header import BackupHeader
 
 
 def ignore_warning(text: str) -> None:
@@ -187,6 +189,7 @@ class Format(Protocol):
     """A format without a passphrase.
 
     Attributes:
+        version: as the header names it.
         naming: of its members.
         head_size: see `UnlockedFormat`.
         heads_name_backup: a chunk's head fits the id of one backup only, so the head proves which
@@ -195,6 +198,7 @@ class Format(Protocol):
         metadata_root: the root element of its ``qubes.xml``.
     """
 
+    version: int
     naming: Naming
     metadata_root: str
     head_size: int

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from qbackup.base.errors import KEY_OR_HEADER_MISFIT, UnsupportedFormat
 from qbackup.base.limits import Limits
@@ -31,9 +32,11 @@ from qbackup.crypto.openssl import (
     weak_digests_of_size,
 )
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats.header import BackupHeader
 from qbackup.formats.hmac_chunks import HMAC_SUFFIX, ChunkContent, Encrypted, HmacFile, Plain
 from qbackup.formats.protocol import UnlockedFormat, ignore_warning
+
+if TYPE_CHECKING:
+    from qbackup.formats.header import BackupHeader
 
 NAMING = Naming("", HMAC_SUFFIX, frozenset((".", "apps", "apps.templates", "kernels")))
 CAVEATS = (
@@ -137,6 +140,7 @@ class Format3:
             None: any that is not weak.
     """
 
+    version = 3
     naming = NAMING
     metadata_root = "QubesVmCollection"
     head_size = 0

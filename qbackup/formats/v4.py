@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from qbackup.base.errors import KEY_MISFIT, ChunkDamaged, QBackupError
 from qbackup.base.events import Data
@@ -29,8 +30,10 @@ from qbackup.crypto.scrypt_format import (
     open_in_place,
 )
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import ignore_warning
+
+if TYPE_CHECKING:
+    from qbackup.formats.header import BackupHeader
 
 NAMING = Naming(ENCRYPTED_SUFFIX)
 _RC1_FOLDER = "../../"  # prefix that R4.0.1-rc1 put before the name of qubes.xml
@@ -133,7 +136,7 @@ class UnlockedFormat4:
         return self
 
     def parse_head(self, name: str, index: int, head: bytes) -> ScryptChunk:
-        """Parses a chunk's head, as `FileDecryptor.lock` does.
+        """Parses a chunk's head, as `FileDecryptor.parse_head` does.
 
         Raises:
             ChunkDamaged: the bytes are no chunk's head.
@@ -216,6 +219,7 @@ class HeaderCopy:
 class Format4:
     """`Format` of format 4."""
 
+    version = 4
     naming = NAMING
     metadata_root = "qubes"
     head_size = HEADER_SIZE

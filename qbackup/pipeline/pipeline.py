@@ -180,7 +180,7 @@ class Pipeline:
         Args:
             format_: format of the chunks.
             chunk: the chunk.
-            needed: the chunks that `FileDecryptor.needs` names.
+            needed: the chunks that `FileDecryptor.prerequisites` names.
             is_last: the chunk is the last one of its file.
 
         Raises:

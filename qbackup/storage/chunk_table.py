@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import ChunkDamaged
-from qbackup.base.names import HMAC_LIMIT_BYTES, ChunkName, decode, display
+from qbackup.base.names import HMAC_LIMIT_BYTES, ChunkName, decode, display, encode
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import Source
 
@@ -51,8 +51,12 @@ class ChunkTable:
 
     def path(self, run: int) -> str:
         """Gives the path of the file that a run belongs to."""
+        return decode(self.encoded_path(run))
+
+    def encoded_path(self, run: int) -> bytes:
+        """Gives the bytes of the path of the file that a run belongs to."""
         start = self._name_ends[run - 1] if run else 0
-        return decode(bytes(self._names[start : self._name_ends[run]]))
+        return bytes(self._names[start : self._name_ends[run]])
 
     def run_length(self, run: int) -> int:
         """Gives the number of chunks in a run."""
@@ -76,7 +80,7 @@ class RunsByPath:
     def __init__(self, table: ChunkTable) -> None:
         self._table = table
         count = table.run_count()
-        hashes = array("q", (hash(table.path(run)) for run in range(count)))
+        hashes = array("q", (hash(table.encoded_path(run)) for run in range(count)))
         # Sorting makes a list of objects, so only a sixteenth is sorted at a time to save memory
         parts = [array("I") for _ in range(16)]
         for run, value in enumerate(hashes):
@@ -93,16 +97,20 @@ class RunsByPath:
         for place in range(1, len(self._hashes)):
             if self._hashes[place] == self._hashes[place - 1]:
                 run = self._order[place]
-                if self[self._table.path(run)][0] != run:
+                if self[self._table.encoded_path(run)][0] != run:
                     later.add(run)
         return (run for run in range(len(hashes)) if run not in later)
 
-    def __getitem__(self, path: str) -> list[int]:
-        """Gives the runs of a file in the archive's order; an empty list for an unknown file."""
+    def __getitem__(self, path: bytes) -> list[int]:
+        """Gives the runs of a file in the archive's order; an empty list for an unknown file.
+
+        Args:
+            path: bytes of the file's path.
+        """
         wanted = hash(path)
         start = bisect_left(self._hashes, wanted)
         end = bisect_right(self._hashes, wanted, lo=start)
-        return [run for run in self._order[start:end] if self._table.path(run) == path]
+        return [run for run in self._order[start:end] if self._table.encoded_path(run) == path]
 
 
 class SortedMembers:
@@ -204,7 +212,7 @@ class HmacIndex:
 
     def _of(self, path: str) -> SortedMembers | None:
         """Finds the HMACs of one file; None if there are none."""
-        runs = self._runs[path]
+        runs = self._runs[encode(path)]
         if not runs:
             return None
         if len(runs) > 1 and path in self._scattered:

@@ -48,9 +48,8 @@ from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
 from qbackup.formats import choose_format
-from qbackup.formats.header import BackupHeader
+from qbackup.formats.header import BackupHeader, header_for_id
 from qbackup.formats.protocol import UnlockedFormat
-from qbackup.formats.v4 import UnlockedFormat4
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.chunk import StoredChunk
@@ -121,7 +120,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             super().begin()
             _ = BackupHeader.parse(self._header, self._limits)  # what is malformed tells nothing
         except _FAULT as error:
-            self._fault, self._door = error, None
+            self._fault, self._format = error, None
             self._chunks.tell_naming()
             self.faults.append(f"the header can't be used: {error.reason}")
         if self._fault is not None and not self._catalog.seen_files():
@@ -179,7 +178,8 @@ class SalvageAuthenticator(HeaderAuthenticator):
             return self._accept_copy(proven[0], headers)
         few = isinstance(error, WrongPassphrase) and not copies
         witnesses = self._chunks.spread_chunks(_FEW_WITNESSES if few else _WITNESSES_LIMIT)
-        formats = {id_: UnlockedFormat4(id_, passphrase, self._limits) for id_ in ids}
+        known = [header_for_id(self.format.version, id_) for id_ in ids]
+        formats = {h.backup_id: self.format.unlock(h, passphrase, self._limits) for h in known}
         matches = identify(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
         chosen = matches.in_front
         if chosen is None and copies and (proven or not witnesses):
@@ -320,15 +320,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             self.faults.append(f"the compression filter was detected from the data: {name}")
         filter_name = None if name in (None, NONE) else name
         self._proven = None
-        return BackupHeader(
-            version=4,
-            encrypted=True,
-            compressed=filter_name is not None,
-            compression_filter=filter_name,
-            hmac_algorithm="scrypt",
-            crypto_algorithm=None,
-            backup_id=id_,
-        )
+        return header_for_id(self.format.version, id_, compression_filter=filter_name)
 
     def _first_chunks(self, matches: Sequence[StoredChunk]) -> Iterator[StoredChunk]:
         """Yields first chunks of files; those that proved the id come first."""

@@ -14,6 +14,7 @@ The rules, each kept by the system call itself and not by a check beforehand:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -282,7 +283,7 @@ class FolderWriter:
     ) -> tuple[str, int]:
         """Begins a file under its name, or under a stand-in where the disk refuses the name."""
         base = self._locations.components(*file)[-1]
-        for candidate in (base, *stand_ins(base)):
+        for candidate in itertools.chain((base,), stand_ins(base)):
             if self._is_own and listed_as(folder, encode(candidate)) not in (None, candidate):
                 continue  # the file system takes this name for another one
             self._locations.remember(*file, "/".join([*parents, candidate]))

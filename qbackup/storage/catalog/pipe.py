@@ -297,6 +297,10 @@ class PipeCatalog:
         """Gives the files read so far."""
         return tuple(passing.file for passing in self._seen.values())
 
+    def seen_paths(self) -> Sequence[str]:
+        """Gives the paths of the files read so far."""
+        return [file.path for file in self.seen_files()]
+
     def member_count(self) -> int:
         """Counts the members read so far."""
         return self._count

@@ -23,6 +23,7 @@ from qbackup.base.names import (
     ChunkName,
     Naming,
     display,
+    encode,
 )
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import SCAN_ERRORS, HmacOf, add_fault, classify
@@ -167,8 +168,8 @@ class SeekableCatalog:
     def file_at(self, run: int) -> StoredFile:
         """Makes the file that a run belongs to."""
         index = self.index()
+        runs = self._by_path()[index.table.encoded_path(run)]
         path = index.table.path(run)
-        runs = self._by_path()[path]
         with self._lock:
             if len(runs) > 1 and path in self._scattered:
                 return self._scattered[path]
@@ -186,7 +187,10 @@ class SeekableCatalog:
 
     def find(self, path: str) -> StoredFile | None:
         """Finds the file with this path; None if there is none."""
-        runs = self._by_path()[path]
+        try:
+            runs = self._by_path()[encode(path)]
+        except UnicodeEncodeError:  # text that no bytes of a name make
+            return None
         return self.file_at(runs[0]) if runs else None
 
     def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
@@ -204,6 +208,10 @@ class SeekableCatalog:
     def seen_files(self) -> Sequence[StoredFile]:
         """Gives all files in the archive's order."""
         return IndexedFiles(self, self._by_path().first_runs)
+
+    def seen_paths(self) -> Sequence[str]:
+        """Gives the paths of all files in the archive's order."""
+        return [self.table().path(run) for run in self._by_path().first_runs]
 
     def member_count(self) -> int:
         """Counts the members of the archive."""
