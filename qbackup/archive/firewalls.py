@@ -21,7 +21,7 @@ from qbackup.base.errors import (
 from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
-from qbackup.base.naming import naming
+from qbackup.base.naming import name_error
 from qbackup.content.inner import InnerArchive
 from qbackup.formats.metadata import QubeTable
 from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule, parse_firewall
@@ -128,9 +128,9 @@ class FirewallReader:
         qube, file = task
         name = f"{qube}/{FIREWALL_FILE}"
         try:
-            with naming(name):
-                content: bytes | QBackupError = self._content(file.decode(events))
+            content: bytes | QBackupError = self._content(file.decode(events))
         except _LOSSES as error:
+            name_error(error, name)
             content = error
         tell(_Answer(qube, display(name), content))
 

@@ -17,7 +17,7 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display
-from qbackup.base.naming import naming
+from qbackup.base.naming import name_error
 from qbackup.formats.metadata import (
     KnownQube,
     QubeRecord,
@@ -70,17 +70,14 @@ class QubeList:
         if self._table is None:
             records = None
             try:
-                with naming(METADATA_PATH):
-                    records = self._parse(self._read())
+                self._metadata = self._read()
+                records = parse_qubes_xml(self._metadata, self._limits, root_tag=self._root_tag())
             except (Damaged, LimitExceeded) as error:
+                name_error(error, METADATA_PATH)
                 self.error = error
             seen = self._catalog.seen_paths() if self._salvage else ()
             self._table = QubeTable(records, seen)
         return self._table
-
-    def _parse(self, data: bytes) -> tuple[QubeRecord, ...]:
-        self._metadata = data
-        return parse_qubes_xml(data, self._limits, root_tag=self._root_tag())
 
     def _read(self) -> bytes:
         file = self._catalog.metadata_file()
