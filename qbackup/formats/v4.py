@@ -19,6 +19,7 @@ from qbackup.base.errors import KEY_MISFIT, ChunkDamaged, QBackupError
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.base.names import ENCRYPTED_SUFFIX, HEADER_NAME, METADATA_PATH, Naming, display, encode
+from qbackup.base.naming import naming
 from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation, secret_line
 from qbackup.crypto.scrypt_format import (
@@ -90,9 +91,9 @@ class ScryptChunk:
         stored_size = HEADER_SIZE + len(body)
         try:
             plaintext = open_in_place(self.header, key, body, decrypt)
-        except QBackupError as error:
-            error.chunk = error.chunk or display(self.name)
-            raise
+        except QBackupError:
+            with naming(chunk=self.name):  # entered only here to save time
+                raise
         if self.on_open is not None:
             self.on_open()
         return Data(plaintext, stored_size, self.index)
@@ -102,9 +103,9 @@ def _parse_head(name: str, index: int, secret: bytes, head: bytes, limits: Limit
     try:
         header = EncryptedHeader.parse(head)
         header.check_limits(limits)
-    except QBackupError as error:
-        error.chunk = display(name)
-        raise
+    except QBackupError:
+        with naming(chunk=name):  # entered only here to save time
+            raise
     derivation = Derivation(secret_line(secret), header.salt, header.parameters)
     return ScryptChunk(name, index, header, derivation)
 
