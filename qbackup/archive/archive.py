@@ -135,6 +135,7 @@ class BackupArchive:
             seekable=opened.seekable,
             executor=executor,
             executor_jobs=executor_jobs,
+            warn=self._warn,
         )
         try:
             self._open()

@@ -27,15 +27,21 @@ def start_daemon(target: Callable[[], None], name: str) -> None:
     """
     try:
         _load_what_ends_threads()
-        _look_for_room()
+        check_room(1)
         threading.Thread(target=target, name=name, daemon=True).start()
     except (RuntimeError, MemoryError, OSError) as error:
         raise MachineError("this machine can't start a thread") from error
 
 
-def _look_for_room() -> None:
-    """Checks that there is memory for a thread; without it, `start` would wait for ever."""
-    mmap.mmap(-1, _ROOM).close()
+def check_room(threads: int) -> None:
+    """Checks that there is memory for so many threads; without it, `start` would wait for ever.
+
+    Raises:
+        OSError: there is none.
+        MemoryError: there is none.
+    """
+    if threads:
+        mmap.mmap(-1, threads * _ROOM).close()
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from qbackup.crypto.kdf import (
     physical_memory,
     secret_line,
 )
-from qbackup.crypto.romix.kernel import LaneKernel, lane_mix, llvmlite_is_installed
+from qbackup.crypto.romix.kernel import LaneKernel, llvmlite_is_installed
 from qbackup.crypto.scrypt_format import EncryptedHeader, ScryptParameters
 from tests.maker import scrypt_encrypt
 from tests.support.speed import rows
@@ -281,36 +281,6 @@ class TestMemory:
                 deriver = Deriver((Backend("test", fail, threaded=threaded),))
                 with pytest.raises(NotEnoughMemory, match=f"key: {need} MiB are needed"):
                     deriver.derive(job, 3)
-
-
-class TestLanes:
-    """What a deriver has for lanes that are to be had singly."""
-
-    def test_are_mixed_by_pycryptodome_where_it_is_the_fastest(self) -> None:
-        assert Deriver().lane_mix is lane_mix()
-        assert Deriver((BACKENDS["pycryptodome"], BACKENDS["hashlib"])).lane_mix is lane_mix()
-
-    @pytest.mark.parametrize("name", ["hashlib", "pyscrypt"])
-    def test_are_not_to_be_had_of_other_backends(self, name: str) -> None:
-        assert Deriver((BACKENDS[name],)).lane_mix is None
-        assert Deriver((BACKENDS[name], BACKENDS["pycryptodome"])).lane_mix is None
-
-    def test_are_not_to_be_had_of_a_pycryptodome_that_is_not_known(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """It stays a backend for whole keys."""
-        lane_mix.cache_clear()
-        monkeypatch.setattr("Crypto.version_info", (5, 0, "0"))
-        deriver = Deriver()
-        assert deriver.lane_mix is None
-        job = Derivation(b"", b"", ScryptParameters(4, 1, 1))
-        assert deriver.derive(job).hex() == RFC_7914[0][5]
-
-    def test_are_looked_for_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        deriver = Deriver()
-        mix = deriver.lane_mix
-        monkeypatch.setattr("qbackup.crypto.kdf.lane_mix", lambda: pytest.fail("again"))
-        assert deriver.lane_mix is mix
 
 
 class TestKernel:
