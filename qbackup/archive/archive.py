@@ -64,35 +64,10 @@ def _passphrase_bytes(passphrase: str | bytes) -> bytes:
 class BackupArchive:
     """A Qubes OS backup, as a context manager; `close` releases everything.
 
-    Args:
-        source: a path, a URL, or a binary file object, seekable or not.
-        passphrase: unlocks at once; without it nothing is derived until `unlock`.
-        limits: bounds on untrusted input.
-        jobs: scrypt lanes derived side by side; default: the number of cores.
-        memory: budget for derivations and held chunks, in bytes; default: half of RAM.
-        executor: derives keys too, on other machines for instance; any Executor of
-            `concurrent.futures` whose workers have qbackup installed. The executor gets neither
-            the passphrase nor a key nor any data, see docs/security.md. The archive does not shut
-            it down.
-        executor_jobs: derivations that the executor gets at once; default: its workers and some
-            more, or 16 where the number of its workers is unknown.
-        compression_filter: instead of the header's; ``none`` for no compression. A name
-            that is not built in is a program of this machine, run as ``NAME -d``.
-        hmac_algorithm: for formats 2 and 3, the only digest that may prove the header, by its
-            name in openssl; default: each digest that is no weaker than SHA-1. Naming a weaker
-            digest here is the only way to allow it.
-        salvage: go on where the header can't be believed or the archive is broken; see
-            docs/security.md for the promises that are weaker then. `salvaged` lists everything
-            that was passed over; if there is anything, `restore` and `verify` raise at the end.
+    `qbackup.open` makes one, and describes its arguments and errors.
 
     Attributes:
         warnings: harmless faults that were passed over until now, in words.
-
-    Raises:
-        NotABackup: there is no Qubes backup here.
-        UnsupportedFormat: the backup's version can't be read.
-        UsageError: salvage from a pipe, or a number that makes no sense.
-        Unlockable: with a passphrase, see `unlock`.
     """
 
     def __init__(
