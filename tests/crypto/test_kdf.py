@@ -70,6 +70,26 @@ RFC_7914 = [
 ]
 
 
+def peak_of_a_derivation(threads: int) -> int:
+    """Bytes that a process of its own takes at most for a key with lanes of 64 MiB."""
+    program = (
+        "import sys\n"
+        "from qbackup.crypto.kdf import Derivation, load_backends\n"
+        "from qbackup.crypto.scrypt_format import ScryptParameters\n"
+        "def peak():\n"
+        "    with open('/proc/self/status') as file:\n"
+        "        return int(next(l.split()[1] for l in file if l.startswith('VmHWM'))) * 1024\n"
+        "def derive(log2_n):\n"
+        "    job = Derivation(b'secret', b'salt', ScryptParameters(log2_n, 8, 2))\n"
+        "    load_backends()[0].derive(job, int(sys.argv[1]))\n"
+        "derive(4)\n"
+        "before = peak()\n"
+        "derive(16)\n"
+        "print(peak() - before)\n"
+    )
+    return int(subprocess.check_output([sys.executable, "-c", program, str(threads)]))
+
+
 class TestBackends:
     def test_all_three_are_here(self) -> None:
         """In the order of their speed; the tests of this file are about all of them."""
@@ -112,6 +132,31 @@ class TestBackends:
         job = Derivation(b"secret", b"salt", ScryptParameters(10, 8, 4))
         expected = BACKENDS["hashlib"].derive(job, 1)
         assert BACKENDS["pycryptodome"].derive(job, threads) == expected
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_pycryptodome_runs_lanes_side_by_side(self) -> None:
+        """The release that is asked for does; its peak of memory shows the lanes."""
+        assert [b.threaded for b in BACKENDS.values()] == [True, False, False]
+        peaks = [peak_of_a_derivation(threads) for threads in (1, 2)]
+        assert 60 * MIB < peaks[0] < 80 * MIB
+        assert 124 * MIB < peaks[1] < 144 * MIB
+
+    def test_a_pycryptodome_without_threads_does_whole_keys(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Distributions have releases before 4.0."""
+        from Crypto.Protocol import KDF
+
+        new = KDF.scrypt
+
+        def old(password: bytes, salt: bytes, key_len: int, N: int, r: int, p: int) -> object:  # noqa: N803
+            return new(password, salt, key_len, N, r, p)
+
+        monkeypatch.setattr(KDF, "scrypt", old)
+        deriver = Deriver()
+        assert not deriver.is_threaded
+        job = Derivation(b"secret", b"salt", ScryptParameters(10, 8, 4))
+        assert deriver.derive(job, 1) == BACKENDS["hashlib"].derive(job, 1)
 
     def test_only_the_pure_python_one_is_slow(self) -> None:
         assert [backend.slow for backend in BACKENDS.values()] == [False, False, True]
