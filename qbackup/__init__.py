@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Any, BinaryIO
 
-    from qbackup.archive.archive import BackupArchive, Passphrase
+    from qbackup.archive.archive import BackupArchive
     from qbackup.archive.backends import Backends
     from qbackup.archive.chunk import EncryptedChunk
     from qbackup.archive.estimate import Cost
     from qbackup.archive.file import BackupFile
+    from qbackup.archive.passphrase import Passphrase
     from qbackup.archive.qube import Qube
     from qbackup.base.errors import (
         AlreadyPassed,

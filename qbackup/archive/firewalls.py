@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from qbackup.archive.file import BackupFile
 from qbackup.archive.file_list import FileList
 from qbackup.base.errors import (
     Damaged,
@@ -48,7 +47,7 @@ class _Answer:
 _Task: TypeAlias = tuple[str, FileReader]
 
 
-def read_firewall(file: BackupFile, limits: Limits) -> tuple[Rule, ...]:
+def read_firewall(file: FileReader, limits: Limits) -> tuple[Rule, ...]:
     """Reads the rules of one qube.
 
     Raises:
@@ -56,7 +55,7 @@ def read_firewall(file: BackupFile, limits: Limits) -> tuple[Rule, ...]:
         UnsupportedFormat: the file is of a version that is not known.
         LimitExceeded: the file is longer than `Limits.metadata`.
     """
-    with file.reader.naming_errors():
+    with file.naming_errors():
         with file.open() as stream:
             data = stream.read(limits.metadata + 1)
             if len(data) <= limits.metadata:
@@ -105,7 +104,7 @@ class FirewallReader:
             total += len(answer.content) if isinstance(answer.content, bytes) else 0
             found[answer.qube] = self._judged(answer, total)
 
-        seen = (self._owner(file.path) for file in self.catalog.seen_files())
+        seen = map(self._owner, self.catalog.seen_paths())
         self.expect(sum(1 for qube in seen if qube is not None and wanted(qube)))
         self.pipeline.unpack(self.format, self._files(wanted), self._read, take)
         return found
@@ -118,7 +117,7 @@ class FirewallReader:
     def _files(
         self, wanted: Callable[[str], bool]
     ) -> Iterator[tuple[_Task, Iterable[StoredChunk]]]:
-        for file in self.files.readers():
+        for file in self.files.coming():
             qube = self._owner(file.path)
             if qube is not None and wanted(qube):
                 yield (qube, file), file.stored.chunks

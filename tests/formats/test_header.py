@@ -154,6 +154,29 @@ class TestAnyString:
             BackupHeader.parse(data, proven=True)
         words = f"{caught.value} {caught.value.advice}"
         assert "damage" not in words and "altered" not in words
+        assert caught.value.file == "backup-header"
+
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            (
+                text() + b"line\n",
+                "backup-header: the header is as it was written, and this program can't use it:"
+                " the header has a line without '='",
+            ),
+            (
+                text(version="5"),
+                "backup-header: this is a backup of format 5, which this version of qbackup does"
+                " not know; a newer one may",
+            ),
+        ],
+    )
+    def test_what_is_proven_and_not_understood_is_reported_in_full(
+        self, data: bytes, words: str
+    ) -> None:
+        with pytest.raises(UnsupportedFormat) as caught:
+            BackupHeader.parse(data, proven=True)
+        assert str(caught.value) == words
 
     @pytest.mark.parametrize(
         ("data", "version"),

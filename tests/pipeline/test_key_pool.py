@@ -141,6 +141,22 @@ class TestTwoWays:
         check_keys(pools(Deriver((Backend("test", derive, threaded=True),)), 3), 1)
         assert (asked, seen) == ([2], [1])
 
+    @pytest.mark.parametrize("error", [RuntimeError, KeyError])
+    def test_where_a_backend_s_thread_fails_the_lanes_go_one_after_the_other(
+        self, pools: Pools, error: type[Exception]
+    ) -> None:
+        """KeyError: pycryptodome finds no result of a thread that ended before its first line."""
+        seen: list[int] = []
+
+        def derive(job: Derivation, threads: int) -> bytes:
+            seen.append(threads)
+            if threads > 1:
+                raise error(1)
+            return key_of(job)
+
+        check_keys(pools(Deriver((Backend("test", derive, threaded=True),)), 3), 1)
+        assert seen == [3, 1]
+
     def test_no_backend_at_all_is_said(self, pools: Pools) -> None:
         deriver = Deriver((Backend("none", lambda job, threads: b"", max_memory=0),))
         with pytest.raises(MachineError, match="install pycryptodome"):

@@ -44,7 +44,7 @@ class Destination:
     overwrite: bool
     is_taken: Callable[[str], bool]
 
-    def take(self, written: int) -> None:
+    def publish(self, written: int) -> None:
         """Renames ``NAME.part`` to ``NAME``.
 
         Args:
@@ -56,7 +56,7 @@ class Destination:
         self._check(written)
         put_in_place(self.folder, self.name, self.overwrite)
 
-    def take_damaged(self, written: int) -> str:
+    def publish_damaged(self, written: int) -> str:
         """Renames ``NAME.part`` to the first free damaged name; returns that name.
 
         If one of these names has the same content already, ``NAME.part`` is removed instead.
