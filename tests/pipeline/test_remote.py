@@ -269,10 +269,14 @@ class TestOnesThatFail:
 
     def test_what_the_kernel_can_not_do_stays_here(self, pools: Pools) -> None:
         executor = Recorded(inline)
-        pool = pools(executor, here=True)
+        pool = pools(executor)
+        busy(pool)
         other = job(0, ScryptParameters(10, 4, 5))
-        assert start(pool, other).wait() == key_of(other)
-        assert executor.calls == []
+        stays, travels = start(pool, other), start(pool, job(1))
+        assert travels.wait() == key_of(job(1))
+        assert len(executor.calls) == 1
+        pool.gate.open()  # type: ignore[attr-defined]
+        assert stays.wait() == key_of(other)
 
     @pytest.mark.slow
     def test_shut_down_in_the_middle(self, pools: Pools) -> None:
