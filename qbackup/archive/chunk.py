@@ -19,11 +19,6 @@ class EncryptedChunk:
     No byte is read before the caller needs it. The head is read once and kept, and those same
     bytes go into the MAC.
 
-    Attributes:
-        index: position in the file, from 0.
-        offset: offset of its first byte in the backup.
-        size: stored length in bytes.
-
     Args:
         stored: the stored chunk.
         access: the archive that the chunk belongs to.

@@ -15,9 +15,8 @@ from qbackup.pipeline.reader import FileReader
 class BackupFile:
     """File of a backup. Nothing is read or derived before its content is asked for.
 
-    Attributes:
-        path: path in the archive without the chunk number: ``vm1/private.img``.
-        chunks: chunks in order; on a pipe they can be iterated once, as they come.
+    Args:
+        reader: reads the file.
     """
 
     __slots__ = ("_reader",)

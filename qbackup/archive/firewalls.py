@@ -21,6 +21,7 @@ from qbackup.base.errors import (
 from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
+from qbackup.base.naming import name_error
 from qbackup.content.inner import InnerArchive
 from qbackup.formats.metadata import QubeTable
 from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule, parse_firewall
@@ -125,13 +126,13 @@ class FirewallReader:
     def _read(self, task: _Task, events: Iterator[Event], tell: Callable[[_Answer], None]) -> None:
         """Reads one file. Several threads may call this at once."""
         qube, file = task
-        name = display(f"{qube}/{FIREWALL_FILE}")
+        name = f"{qube}/{FIREWALL_FILE}"
         try:
             content: bytes | QBackupError = self._content(file.decode(events))
         except _LOSSES as error:
-            error.file = name
+            name_error(error, name)
             content = error
-        tell(_Answer(qube, name, content))
+        tell(_Answer(qube, display(name), content))
 
     def _content(self, inner: InnerArchive) -> bytes:
         entry = inner.only_file()

@@ -17,6 +17,7 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display
+from qbackup.base.naming import name_error
 from qbackup.formats.metadata import (
     KnownQube,
     QubeRecord,
@@ -72,7 +73,7 @@ class QubeList:
                 self._metadata = self._read()
                 records = parse_qubes_xml(self._metadata, self._limits, root_tag=self._root_tag())
             except (Damaged, LimitExceeded) as error:
-                error.file = METADATA_PATH
+                name_error(error, METADATA_PATH)
                 self.error = error
             seen = self._catalog.seen_paths() if self._salvage else ()
             self._table = QubeTable(records, seen)

@@ -8,6 +8,7 @@ from typing import Protocol
 from qbackup.base.errors import ChunkDamaged, LimitExceeded, QBackupError
 from qbackup.base.events import Data
 from qbackup.base.names import display
+from qbackup.base.naming import naming
 from qbackup.crypto.ciphers import CbcCipher, CtrInPlace
 from qbackup.crypto.openssl import (
     LARGEST_BLOCK,
@@ -155,9 +156,9 @@ class HmacChunk:
         try:
             self._check(body[self.room :], stored_hmac)
             data = self.content.open(self.index, body)
-        except LimitExceeded as error:
-            error.chunk = display(self.name)
-            raise
+        except LimitExceeded:
+            with naming(chunk=self.name):  # entered only here to save time
+                raise
         except QBackupError as error:
             raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
         stored_size = len(body) - self.room
@@ -195,11 +196,8 @@ class HmacFile:
         """
         if self._last is None:
             return None
-        try:
+        with naming(chunk=self._last.name):
             rest = self._content.finish()
-        except QBackupError as error:
-            error.chunk = display(self._last.name)
-            raise
         return Data(memoryview(rest), index=self._last.index) if rest else None
 
     def prerequisites(self, index: int) -> tuple[int, ...]:

@@ -19,6 +19,7 @@ from qbackup.base.errors import KEY_MISFIT, ChunkDamaged, QBackupError
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.base.names import ENCRYPTED_SUFFIX, HEADER_NAME, METADATA_PATH, Naming, display, encode
+from qbackup.base.naming import naming
 from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation, secret_line
 from qbackup.crypto.scrypt_format import (
@@ -90,21 +91,29 @@ class ScryptChunk:
         stored_size = HEADER_SIZE + len(body)
         try:
             plaintext = open_in_place(self.header, key, body, decrypt)
-        except QBackupError as error:
-            error.chunk = error.chunk or display(self.name)
-            raise
+        except QBackupError:
+            with naming(chunk=self.name):  # entered only here to save time
+                raise
         if self.on_open is not None:
             self.on_open()
         return Data(plaintext, stored_size, self.index)
 
 
-def _parse_head(name: str, index: int, secret: bytes, head: bytes, limits: Limits) -> ScryptChunk:
+def _parse_head(
+    name: str,
+    index: int,
+    secret: bytes,
+    head: bytes,
+    limits: Limits,
+    *,
+    beside: ScryptParameters | None = None,
+) -> ScryptChunk:
     try:
         header = EncryptedHeader.parse(head)
-        header.check_limits(limits)
-    except QBackupError as error:
-        error.chunk = display(name)
-        raise
+        header.check_limits(limits, beside)
+    except QBackupError:
+        with naming(chunk=name):  # entered only here to save time
+            raise
     derivation = Derivation(secret_line(secret), header.salt, header.parameters)
     return ScryptChunk(name, index, header, derivation)
 
@@ -123,7 +132,9 @@ class UnlockedFormat4:
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> None:
+        self._beside = beside
         self._prefix = encode(backup_id) + b"!"
         self._passphrase = passphrase
         self._limits = limits
@@ -141,7 +152,9 @@ class UnlockedFormat4:
             ChunkDamaged: the bytes are no chunk's head.
             LimitExceeded: the head asks for more than allowed.
         """
-        sealed = _parse_head(name, index, self._secret(name), head, self._limits)
+        sealed = _parse_head(
+            name, index, self._secret(name), head, self._limits, beside=self._beside
+        )
         if name.rpartition(".")[0] != METADATA_PATH:
             return sealed
         secret = secret_line(self._secret(_RC1_FOLDER + name))
@@ -249,6 +262,7 @@ class Format4:
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> UnlockedFormat4:
         """Unlocks the format with a passphrase."""
-        return UnlockedFormat4(header.backup_id, passphrase, limits, warn)
+        return UnlockedFormat4(header.backup_id, passphrase, limits, warn, beside)

@@ -22,6 +22,7 @@ from qbackup.base.errors import (
 from qbackup.base.events import Event, Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import display, must_have_content
+from qbackup.base.naming import name_error
 from qbackup.content.entry_kinds import Kind
 from qbackup.content.folder_files import why_no_file
 from qbackup.content.inner import Entry, InnerArchive
@@ -292,5 +293,5 @@ class _NamedErrors:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, QBackupError) and error.file is None:
-            error.file = display(self._reader.name)
+        if isinstance(error, QBackupError):
+            name_error(error, self._reader.name)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+from qbackup.base.errors import MachineError
 from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
@@ -14,7 +15,7 @@ from qbackup.base.report import FileResult, OnProgress, Progress
 from qbackup.pipeline.reader import FileReader
 from qbackup.restore.entries import pending
 from qbackup.restore.file_restore import FileRestore, Task
-from qbackup.restore.plan import Plan
+from qbackup.restore.plan import Plan, Target
 from qbackup.restore.results import kept
 from qbackup.restore.sinks import Writer
 from qbackup.storage.chunk import StoredChunk
@@ -74,6 +75,7 @@ class FilesLoop:
         self._load = load
         self._under_way: dict[int, str] = {}  # files by number, as they are shown
         self._metadata: list[FileResult] = []
+        self._begun: dict[int, str] = {}  # labels of the files that were handed out, by number
         self._results: dict[int, tuple[FileResult, ...]] = {}
         self._files: dict[int, FileReader] = {}  # files with results, by number
         self._seen: set[tuple[str, str]] = set()
@@ -123,7 +125,17 @@ class FilesLoop:
             MachineError: this machine can't go on; `results` has the results until then.
         """
         unpack(self._wanted(files, ignored), self._unpack_file, self._take)
+        self._check_results()
         self._missing = [self._or_kept(result) for result in self._plan.missing(self._seen)]
+
+    def _check_results(self) -> None:
+        """Checks that each file that was begun has a result, whatever became of its thread."""
+        lost = [label for number, label in self._begun.items() if number not in self._results]
+        if lost:
+            raise MachineError(
+                f"this machine failed: the work on {display(lost[0])} was begun and has no result;"
+                " start the same command again"
+            )
 
     def _take(self, step: Step) -> None:
         """Notes a step, and reports progress."""
@@ -155,14 +167,18 @@ class FilesLoop:
         """
         for number, file in enumerate(files):
             target = self._plan.target(file.path)
-            if target is not None and target.entries:
-                needed = any(pending(self._writer, target.entries))
-                yield Task(number, file, target), file.stored.chunks if needed else ()
-            elif target is not None:
-                needed = not target.unsafe and self._writer.is_needed(target.qube, target.name)
+            if target is not None:
+                self._begun[number] = target.label
+                needed = self._is_needed(target)
                 yield Task(number, file, target), file.stored.chunks if needed else ()
             elif not self._plan.is_known(file.path):
                 ignored(file)
+
+    def _is_needed(self, target: Target) -> bool:
+        """Tells if the file's content has to be read."""
+        if target.entries:
+            return any(pending(self._writer, target.entries))
+        return not target.unsafe and self._writer.is_needed(target.qube, target.name)
 
     def _unpack_file(self, task: Task, events: Iterator[Event], tell: Tell) -> None:
         """Restores one file, perhaps while other threads restore others, and reports each step."""

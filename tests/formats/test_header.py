@@ -258,7 +258,7 @@ class TestDamagedHeaders:
             (text(backup_id="a\0b"), r"no key can hold: 'a\\x00b'"),
             (text() + b"version=4\n", "says version twice"),
             (text() + b"line\n", "a line without '='"),
-            (text() + bytes(70_000), "too long"),
+            (text() + bytes(70_000), "the header is too long"),
         ],
     )
     def test_the_file_and_what_is_wrong_are_said(self, data: bytes, words: str) -> None:
@@ -324,5 +324,7 @@ class TestOtherFormats:
             BackupHeader.parse(text(hmac_algorithm="SHA512"))
 
     def test_format_4_is_always_encrypted(self) -> None:
-        with pytest.raises(UnsupportedFormat, match="not encrypted"):
+        with pytest.raises(
+            UnsupportedFormat, match=r"the header says 'not encrypted', which format 4 never is$"
+        ):
             BackupHeader.parse(text(encrypted="False"))

@@ -281,8 +281,8 @@ class TestNoBackup:
     @pytest.mark.parametrize(
         ("data", "reason"),
         [
-            (b"", "empty"),
-            (b"x", "tar header"),
+            (b"", "the file is empty"),
+            (b"x", "a Qubes backup: it does not begin with a tar header"),
             (bytes(10 * BLOCK), "nothing but zeros"),
             (b"PK\x03\x04" + bytes(5000), "zip archive"),
             (b"#!/bin/sh\n" * 1000, "tar header"),
@@ -338,7 +338,7 @@ class TestCutArchives:
                 assert isinstance(error, NotABackup)
             else:
                 assert isinstance(error, ArchiveDamaged)
-                assert "cut off" in error.reason
+                assert error.reason.startswith("the archive is cut off")
 
     def test_at_every_block(self, data: bytes, whole: list[StoredMember], ends: set[int]) -> None:
         for size in range(0, len(data) + 1, BLOCK):
@@ -402,6 +402,24 @@ class TestDamagedArchives:
             assert [stored.name for stored in members] == ["backup-header"]
             assert isinstance(error, ArchiveDamaged)
             assert f"at byte {RECORD}" in error.reason
+
+    @pytest.mark.parametrize(
+        ("rest", "is_of_a_device"),
+        [
+            (b"\x7fELF" + bytes(range(256)) * 40, True),
+            (b"x" * BLOCK, True),
+            (b"x" * (BLOCK - 1), False),
+            (member(b"another").replace(b"another", b"changed"), False),
+        ],
+        ids=["foreign", "a block", "less", "a member"],
+    )
+    def test_foreign_bytes_behind_the_first_member_may_be_a_devices(
+        self, rest: bytes, is_of_a_device: bool
+    ) -> None:
+        _, error, _ = collect(seekable(member(b"backup-header") + rest))
+        assert isinstance(error, ArchiveDamaged)
+        assert f"at byte {RECORD}" in error.reason
+        assert ("the device may have held this" in error.reason) is is_of_a_device
 
     @given(st.data())
     @settings(max_examples=200)

@@ -29,6 +29,7 @@ from qbackup.restore.output.folders import (
     OLD_FILE,
     OLD_FOLDER,
     Folders,
+    check_no_old,
     clear_up,
     exists,
     make_folders,
@@ -278,6 +279,7 @@ class FolderWriter:
                     final,
                     self._overwrite and self.claim(qube, name),
                     lambda other: self._is_taken("/".join([*plain_path(qube, name)[:-1], other])),
+                    self._is_own,
                 ),
                 fd,
             )
@@ -309,7 +311,10 @@ class FolderWriter:
             exists(folder, base)
         except OSError:  # the file system refuses the name
             return
-        take_back(folder, base)
+        if self._is_own:
+            take_back(folder, base)
+        elif self._overwrite:
+            check_no_old(folder, base)
         if not (self._overwrite and self.claim(*file)) and exists(folder, base):
             raise AlreadyExists
 
