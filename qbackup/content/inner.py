@@ -24,22 +24,13 @@ from qbackup.base.errors import (
 )
 from qbackup.base.events import Extent, Gap, Missing, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
-from qbackup.base.names import (
-    METADATA_PATH,
-    decode,
-    display,
-    unsafe_reason,
-    within,
-    without_dot,
-)
+from qbackup.base.names import METADATA_PATH, decode, display, unsafe_reason, within, without_dot
 from qbackup.content.entry_kinds import KINDS, Kind
 from qbackup.content.link_targets import original_target
 from qbackup.content.piece_queue import CUT_OFF, PieceQueue
 from qbackup.content.placing import place_runs
 from qbackup.content.volume_boundary import BoundaryChecker
-from qbackup.storage.tar.fields import (
-    SYMBOLIC_LINK,
-)
+from qbackup.storage.tar.fields import SYMBOLIC_LINK
 from qbackup.storage.tar.reader import TarMember, read_member
 from qbackup.storage.tar.sparse import Page
 
@@ -88,6 +79,7 @@ class InnerArchive:
         path: path of the file in the backup.
         limits: bounds on sizes and numbers in the archive.
         on_close: frees the resources behind the stream.
+        apart: does some work that reads the stream to its end; see `work_through`.
         past_gaps: yield lost data as `Missing` and go on behind them; else raise their error.
         every_link: the writer's tar put its prefix before every symbolic link's relative target.
     """
@@ -99,10 +91,12 @@ class InnerArchive:
         limits: Limits,
         on_close: Callable[[], None] | None = None,
         *,
+        apart: Callable[[Callable[[], None]], None] = lambda work: work(),
         past_gaps: bool = False,
         every_link: bool = False,
     ) -> None:
         self._on_close = on_close
+        self._apart = apart
         self._seams = BoundaryChecker()
         self._bytes = PieceQueue(pieces, self._check_seam)
         self._path = path
@@ -118,6 +112,13 @@ class InnerArchive:
         """Frees the resources behind the stream, also after damage. Never raises."""
         if self._on_close is not None:
             self._on_close()
+
+    def work_through(self, work: Callable[[], None]) -> None:
+        """Does work that reads the archive to its end, perhaps on another thread than inflates it.
+
+        Raises the error that the work raised.
+        """
+        self._apart(work)
 
     def own_kind(self) -> Kind | None:
         """Gives the kind of the first entry if it has the file's own name; None if it has another.

@@ -29,7 +29,8 @@ from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.lost_chunks import past_gaps as go_past_gaps
 from qbackup.content.stream import VerifiedStream, close_quietly
 from qbackup.formats.protocol import Format, UnlockedFormat
-from qbackup.pipeline.pipeline import Pipeline
+from qbackup.pipeline.pipeline import Pipeline, available_cores
+from qbackup.pipeline.relay import Relay
 from qbackup.storage.chunk import StoredFile
 
 _ZEROS = memoryview(bytes(256 * 1024))
@@ -132,11 +133,13 @@ class FileReader:
         if on_chunk is not None:
             events = _counted(events, on_chunk)
         decompress = go_past_gaps(unlocked.decompress) if past_gaps else unlocked.decompress
+        relay = Relay(decompress(events), alone=available_cores() == 1)
         return InnerArchive(
-            decompress(events),
+            relay,
             self.path,
             self.access.limits,
             on_close,
+            apart=relay.run,
             past_gaps=past_gaps,
             every_link=unlocked.format.has_volumes,
         )
