@@ -140,6 +140,7 @@ class FileReader:
             self.access.limits,
             on_close,
             apart=relay.run,
+            check=relay.check,
             past_gaps=past_gaps,
             every_link=unlocked.format.has_volumes,
         )

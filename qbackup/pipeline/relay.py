@@ -87,6 +87,15 @@ class Relay(Iterator[Piece]):
             finally:
                 del failed  # else its traceback and this frame form a cycle
 
+    def check(self) -> None:
+        """Ends work that was interrupted, where it may go on for long without another piece.
+
+        Raises:
+            Interrupted: the caller of `run` waits for the work to end.
+        """
+        if self._closed:
+            raise Interrupted("the backup was closed")
+
     def _is_long(self) -> bool:
         """Makes the first pieces, and tells if there are more."""
         size = 0
@@ -134,7 +143,7 @@ class Relay(Iterator[Piece]):
         return False
 
     def _end(self) -> None:
-        """Ends the work at its next piece, and returns when it has ended."""
+        """Ends the work at its next piece or check, and returns when it has ended."""
         interrupted: BaseException | None = None
         while self._is_running and not self._ended:
             try:
@@ -159,8 +168,7 @@ class Relay(Iterator[Piece]):
 
     def _take(self) -> _Item:
         while True:
-            if self._closed:
-                raise Interrupted("the backup was closed")
+            self.check()
             with contextlib.suppress(queue.Empty):
                 item = self._items.get(timeout=SIGNAL_SECONDS)
                 self._room.put(None)
