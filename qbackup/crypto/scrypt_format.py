@@ -124,7 +124,7 @@ class EncryptedHeader:
                     needed=value,
                 )
 
-    def fits(self, key: bytes) -> bool:
+    def accepts(self, key: bytes) -> bool:
         """Tells if bytes 64-95 agree with the derived key, in constant time.
 
         A key does not agree when the passphrase is wrong, or when the chunk belongs to another

@@ -23,6 +23,7 @@ from qbackup.crypto.kdf import Derivation
 from qbackup.restore.sinks import NowhereWriter
 from qbackup.restore.tree import TreeRestore
 from tests.maker import BackupMaker, assemble, make_sparse
+from tests.support.inside import inside
 from tests.support.librarybackup import IMAGE, IMAGE_SIZE, KIB, NOISE, PASSPHRASE, Made
 from tests.support.restored import errors, statuses
 from tests.support.speed import rows
@@ -66,7 +67,7 @@ def read_all(archive: BackupArchive, name: str) -> None:
 def unpack(archive: BackupArchive) -> None:
     """As verifying a home does, with the error as it is raised."""
     with NowhereWriter().tree("dom0", "user") as sink:
-        tree = TreeRestore(sink, archive.limits)
+        tree = TreeRestore(sink, inside(archive).limits)
         for entry in archive.file("dom0/user").entries():
             tree.add(entry)
         tree.finish()
@@ -251,7 +252,7 @@ class TestArchive:
             assert archive.verify().ok
         with opened(made, members=count - 1) as archive:
             report = archive.verify(check=False)
-            error = archive.catalog.error
+            error = inside(archive).catalog.error
         assert isinstance(error, LimitExceeded)
         assert error.limit == "members"
         assert not report.ok and any("members" in text for text in report.errors)
