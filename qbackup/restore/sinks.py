@@ -62,7 +62,11 @@ class FileSink(Protocol):
     """File that is being written."""
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Writes verified data at an offset."""
+        """Writes verified data at an offset.
+
+        A large file's data come on another thread than the calls of the other methods, but never
+        at the same time as one of these.
+        """
         ...
 
     def commit(self, size: int, chunks: int = 0) -> None:
