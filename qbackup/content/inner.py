@@ -24,10 +24,17 @@ from qbackup.base.errors import (
 )
 from qbackup.base.events import Extent, Gap, Missing, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
-from qbackup.base.names import METADATA_PATH, decode, display, unsafe_reason, within, without_dot
+from qbackup.base.names import (
+    METADATA_PATH,
+    decode,
+    display,
+    unsafe_reason,
+    within,
+    without_dot,
+)
 from qbackup.content.entry_kinds import KINDS, Kind
 from qbackup.content.link_targets import original_target
-from qbackup.content.piece_queue import CUT_OFF, PieceQueue, extent_at, length_of
+from qbackup.content.piece_queue import CUT_OFF, PieceQueue
 from qbackup.content.placing import place_runs
 from qbackup.content.volume_boundary import BoundaryChecker
 from qbackup.storage.tar.fields import SYMBOLIC_LINK
@@ -79,8 +86,6 @@ class InnerArchive:
         path: path of the file in the backup.
         limits: bounds on sizes and numbers in the archive.
         on_close: frees the resources behind the stream.
-        apart: does some work that reads the stream to its end; see `work_through`.
-        check: called now and then where runs of data are placed; an error ends that.
         past_gaps: yield lost data as `Missing` and go on behind them; else raise their error.
         every_link: the writer's tar put its prefix before every symbolic link's relative target.
     """
@@ -92,14 +97,10 @@ class InnerArchive:
         limits: Limits,
         on_close: Callable[[], None] | None = None,
         *,
-        apart: Callable[[Callable[[], None]], None] = lambda work: work(),
-        check: Callable[[], None] = lambda: None,
         past_gaps: bool = False,
         every_link: bool = False,
     ) -> None:
         self._on_close = on_close
-        self._apart = apart
-        self._check = check
         self._boundaries = BoundaryChecker()
         self._bytes = PieceQueue(pieces, self._check_boundary)
         self._path = path
@@ -116,13 +117,6 @@ class InnerArchive:
         """Frees the resources behind the stream, also after damage. Never raises."""
         if self._on_close is not None:
             self._on_close()
-
-    def work_through(self, work: Callable[[], None]) -> None:
-        """Does work that reads the archive to its end, perhaps on another thread than inflates it.
-
-        Raises the error that the work raised.
-        """
-        self._apart(work)
 
     def own_kind(self) -> Kind | None:
         """Gives the kind of the first entry if it has the file's own name; None if it has another.
@@ -227,14 +221,9 @@ class InnerArchive:
         if entry is not self._current or member is None:
             raise UsageError("this entry's data went by: read it before the next entry")
         sparse = member.sparse
-        pages = iter([Page.of_one(member.stored_size)]) if sparse is None else sparse.pages()
+        pages = [Page.of_one(member.stored_size)] if sparse is None else sparse.pages()
         count = 1 if sparse is None else len(sparse)
-        return place_runs(self._checked(pages), count, member.size, lambda: self._data(self._left))
-
-    def _checked(self, pages: Iterator[Page]) -> Iterator[Page]:
-        for page in pages:
-            self._check()
-            yield page
+        return place_runs(pages, count, member.size, lambda: self._data(self._left))
 
     def rest(self) -> Iterator[Extent | Missing]:
         """Yields the rest of the archive as it is stored, with offsets in the archive.
@@ -243,7 +232,7 @@ class InnerArchive:
         """
         end = self._limits.file_size
         while self._bytes.has_more() and (position := self.position) < end:
-            yield extent_at(position, self._bytes.read_some_or_gap(end - position))
+            yield _at(position, self._bytes.read_some_or_gap(end - position))
 
     @property
     def position(self) -> int:
@@ -263,7 +252,7 @@ class InnerArchive:
             part = self._bytes.read_some(size)
             if not len(part):
                 raise Damaged(CUT_OFF)
-        self._left -= length_of(part)
+        self._left -= _length(part)
         return part
 
     def _next_member(self) -> TarMember | None:
@@ -346,3 +335,13 @@ class InnerArchive:
         if below is None or unsafe_reason(below, any_byte=True):
             raise Damaged(f"the inner archive holds a name outside of its folder: {display(name)}")
         return below
+
+
+def _length(part: memoryview | Gap) -> int:
+    return part.length if isinstance(part, Gap) else len(part)
+
+
+def _at(offset: int, part: memoryview | Gap) -> Extent | Missing:
+    if isinstance(part, Gap):
+        return Missing(offset, part.length, part.error)
+    return Extent(offset, len(part), part)

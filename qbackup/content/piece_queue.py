@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import FILE_ERRORS, Damaged, QBackupError, without_traceback
-from qbackup.base.events import Extent, Gap, Missing, Piece, VolumeBoundary
+from qbackup.base.events import Gap, Piece, VolumeBoundary
 
 _EMPTY = memoryview(b"")
 CUT_OFF = "its data are cut off"
@@ -104,15 +104,3 @@ class PieceQueue:
             parts.append(bytes(taken))
             missing -= len(taken)
         return b"".join(parts)
-
-
-def length_of(part: memoryview | Gap) -> int:
-    """Gives the number of bytes, there or lost."""
-    return part.length if isinstance(part, Gap) else len(part)
-
-
-def extent_at(offset: int, part: memoryview | Gap) -> Extent | Missing:
-    """Gives some bytes, there or lost, with their offset."""
-    if isinstance(part, Gap):
-        return Missing(offset, part.length, part.error)
-    return Extent(offset, len(part), part)

@@ -1,8 +1,7 @@
 """Work on a file's data in the background: in order, on a thread of its own.
 
 Only one thread can inflate a stream. Hashing and writing the inflated data takes about as long,
-so another core does that meanwhile. Whoever uses a stream through a `Relay` is behind already, and
-a third thread would wait for Python's lock for longer than it works.
+so another core does that meanwhile.
 
 The amount of waiting data is bounded. The two sides talk through queues without a Python lock.
 Therefore an interrupt, which can come anywhere, leaves nothing locked.
@@ -13,13 +12,12 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TypeAlias
 
 from qbackup.base.errors import Interrupted, MachineError
-from qbackup.pipeline.threads import BEHIND, SIGNAL_SECONDS, start_daemon
+from qbackup.pipeline.threads import SIGNAL_SECONDS, start_daemon
 
 _INLINE_SIZE = 1 << 20  # bytes of a file; a thread for less would cost more than it saves
 _WAITING_LIMIT = 1 << 20  # bytes waiting or being worked on
@@ -111,11 +109,8 @@ class BackgroundWork:
         return self._process is not None
 
     def _start(self) -> None:
-        if threading.current_thread().name == BEHIND:
-            self._is_inline = True
-            return
         try:
-            start_daemon(self._run, BEHIND)
+            start_daemon(self._run, "qbackup-behind")
         except MachineError:  # the caller's own thread does the work, which takes longer
             self._is_inline = True
         else:

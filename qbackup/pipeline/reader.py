@@ -30,8 +30,7 @@ from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.lost_chunks import past_gaps as go_past_gaps
 from qbackup.content.stream import VerifiedStream, close_quietly, filled
 from qbackup.formats.protocol import Format, UnlockedFormat
-from qbackup.pipeline.pipeline import Pipeline, available_cores
-from qbackup.pipeline.relay import Relay
+from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.chunk import StoredFile
 
 # Called with a chunk's stored size after its plaintext was handed on.
@@ -134,14 +133,11 @@ class FileReader:
         if on_chunk is not None:
             events = _counted(events, on_chunk)
         decompress = go_past_gaps(unlocked.decompress) if past_gaps else unlocked.decompress
-        relay = Relay(decompress(events), alone=available_cores() == 1)
         return InnerArchive(
-            relay,
+            decompress(events),
             self.path,
             self.access.limits,
             on_close,
-            apart=relay.run,
-            check=relay.check,
             past_gaps=past_gaps,
             every_link=unlocked.format.has_volumes,
         )

@@ -17,8 +17,6 @@ from qbackup.base.errors import MachineError
 # wait ends, so no wait of a caller's thread may be longer than this.
 SIGNAL_SECONDS = 0.2
 
-BEHIND = "qbackup-behind"  # name of a thread that writes what its caller's thread inflates
-
 _ROOM = 16 * 1024**2  # bytes for a stack of common size, and for a thread's first objects
 
 

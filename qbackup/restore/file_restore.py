@@ -174,20 +174,13 @@ class FileRestore:
     def _image(
         self, file: FileReader, target: Target, inner: InnerArchive, sink: FileSink
     ) -> FileResult:
-        size = 0
-
-        def write() -> None:
-            nonlocal size
-            entry = inner.only_file()
-            for extent in entry.extents():
-                if extent.data is not None:
-                    sink.write(extent.offset, extent.data)
-            inner.finish()
-            size = entry.size
-
-        inner.work_through(write)
-        sink.commit(size, file.stored.chunk_count)
-        return result_of(file, target, "ok", size=size)
+        entry = inner.only_file()
+        for extent in entry.extents():
+            if extent.data is not None:
+                sink.write(extent.offset, extent.data)
+        inner.finish()
+        sink.commit(entry.size, file.stored.chunk_count)
+        return result_of(file, target, "ok", size=entry.size)
 
     def _tree(self, file: FileReader, target: Target, inner: InnerArchive) -> list[FileResult]:
         with self._writer.tree(target.qube, target.name) as sink:

@@ -62,11 +62,7 @@ class FileSink(Protocol):
     """File that is being written."""
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Writes verified data at an offset.
-
-        A large file's data come on another thread than the calls of the other methods, but never
-        at the same time as one of these.
-        """
+        """Writes verified data at an offset."""
         ...
 
     def commit(self, size: int, chunks: int = 0) -> None:

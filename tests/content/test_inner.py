@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qbackup.base.errors import Damaged, Interrupted, LimitExceeded, QBackupError, UsageError
+from qbackup.base.errors import Damaged, LimitExceeded, QBackupError, UsageError
 from qbackup.base.events import Extent, Gap, Missing, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
 from qbackup.content.inner import Entry, InnerArchive
@@ -751,21 +751,3 @@ class TestClosing:
 
     def test_nothing_is_needed_for_it(self) -> None:
         inner(END).close()
-
-
-def test_reading_can_be_ended_between_pages_of_runs() -> None:
-    """Runs of no byte need no piece of the stream, and a map may have a hundred million."""
-    stops = 0
-
-    def check() -> None:
-        nonlocal stops
-        stops += 1
-        if stops == 3:
-            raise Interrupted("the backup was closed")
-
-    front = pax_sparse([(5, 0)] * 20_000, 5, BNAME)
-    reader = InnerArchive(iter([memoryview(front + END)]), NAME, Limits(), check=check)
-    extents = reader.only_file().extents()
-    with pytest.raises(Interrupted):
-        list(extents)
-    assert stops == 3
