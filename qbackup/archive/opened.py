@@ -117,6 +117,7 @@ class OpenedBackup:
             seekable=opened.seekable,
             executor=options.executor,
             executor_jobs=options.executor_jobs,
+            warn=self.warnings.add,
         )
         try:
             self._read_front()
@@ -180,13 +181,15 @@ class OpenedBackup:
         meanwhile = functools.partial(self.prefetch.begin, lambda: self._format_ahead(data))
         header = self.front.authenticate(data, self.pipeline, meanwhile if ahead else None)
         format_ = choose_format(header.version, hmac_algorithm=self._options.hmac_algorithm)
-        unlocked = format_.unlock(header, data, self.limits, self.warnings.add)
+        beside = self.front.proven_parameters
+        unlocked = format_.unlock(header, data, self.limits, self.warnings.add, beside)
         self._unlocked = Unlocked(unlocked, self._choose_decompress(unlocked, header))
         self._header = header
 
     def _format_ahead(self, passphrase: bytes) -> UnlockedFormat:
         """Gives the format that the header names, before the header is proven."""
-        return self.format.unlock(self.front.untrusted_header, passphrase, self.limits)
+        header, beside = self.front.untrusted_header, self.front.untrusted_parameters
+        return self.format.unlock(header, passphrase, self.limits, beside=beside)
 
     def _choose_decompress(
         self, format_: UnlockedFormat, header: BackupHeader

@@ -248,6 +248,7 @@ class Format(Protocol):
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ...,
+        beside: ScryptParameters | None = ...,
     ) -> UnlockedFormat:
         """Unlocks the format with a passphrase.
 
@@ -256,6 +257,8 @@ class Format(Protocol):
             passphrase: the backup's.
             limits: bounds on the values in a chunk.
             warn: called with a message about a harmless peculiarity of a verified chunk.
+            beside: parameters of the header's own key, which those of chunks are near; None where
+                there are none.
 
         Raises:
             UnsupportedFormat: the header names an algorithm that is not there, or not allowed.

@@ -23,6 +23,7 @@ from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.crypto.ciphers import CbcCipher
 from qbackup.crypto.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
+from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.hmac_chunks import ChunkContent, HmacFile, Plain
 from qbackup.formats.protocol import ignore_warning
 from qbackup.formats.v3 import Format3
@@ -170,6 +171,7 @@ class Format2(Format3):
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> UnlockedFormat2:
         """Unlocks the format with a passphrase.
 

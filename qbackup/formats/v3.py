@@ -199,6 +199,7 @@ class Format3:
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> UnlockedFormat:
         """Unlocks the format with a passphrase.
 

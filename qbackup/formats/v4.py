@@ -99,10 +99,18 @@ class ScryptChunk:
         return Data(plaintext, stored_size, self.index)
 
 
-def _parse_head(name: str, index: int, secret: bytes, head: bytes, limits: Limits) -> ScryptChunk:
+def _parse_head(
+    name: str,
+    index: int,
+    secret: bytes,
+    head: bytes,
+    limits: Limits,
+    *,
+    beside: ScryptParameters | None = None,
+) -> ScryptChunk:
     try:
         header = EncryptedHeader.parse(head)
-        header.check_limits(limits)
+        header.check_limits(limits, beside)
     except QBackupError:
         with naming(chunk=name):  # entered only here to save time
             raise
@@ -124,7 +132,9 @@ class UnlockedFormat4:
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> None:
+        self._beside = beside
         self._prefix = encode(backup_id) + b"!"
         self._passphrase = passphrase
         self._limits = limits
@@ -142,7 +152,9 @@ class UnlockedFormat4:
             ChunkDamaged: the bytes are no chunk's head.
             LimitExceeded: the head asks for more than allowed.
         """
-        sealed = _parse_head(name, index, self._secret(name), head, self._limits)
+        sealed = _parse_head(
+            name, index, self._secret(name), head, self._limits, beside=self._beside
+        )
         if name.rpartition(".")[0] != METADATA_PATH:
             return sealed
         secret = secret_line(self._secret(_RC1_FOLDER + name))
@@ -250,6 +262,7 @@ class Format4:
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> UnlockedFormat4:
         """Unlocks the format with a passphrase."""
-        return UnlockedFormat4(header.backup_id, passphrase, limits, warn)
+        return UnlockedFormat4(header.backup_id, passphrase, limits, warn, beside)

@@ -127,6 +127,7 @@ def test_every_limit_has_a_test() -> None:
         "scrypt_memory",
         "scrypt_work",
         "scrypt_lanes",
+        "scrypt_growth",
         "header",
         "metadata",
         "members",
@@ -171,6 +172,9 @@ class TestDerivations:
             ("scrypt_memory", 128 * 8 * 2048, ("--logN", "11", "-r", "8", "-p", "1")),
             ("scrypt_work", 8 * 2 * 1024, ("--logN", "10", "-r", "8", "-p", "2")),
             ("scrypt_lanes", 16, ("--logN", "10", "-r", "8", "-p", "2")),
+            ("scrypt_growth", 2, ("--logN", "11", "-r", "8", "-p", "1")),
+            ("scrypt_growth", 8, ("--logN", "13", "-r", "8", "-p", "1")),
+            ("scrypt_growth", 3, ("--logN", "10", "-r", "8", "-p", "3")),
         ],
     )
     def test_of_one_chunk(

@@ -148,6 +148,12 @@ class HeaderAuthenticator:
         return self._proven
 
     @property
+    def proven_parameters(self) -> ScryptParameters | None:
+        """Parameters of the header's key, after the key has proven them; else None."""
+        derivation = self._sealed.derivation if self._sealed is not None else None
+        return derivation.parameters if derivation is not None else None
+
+    @property
     def untrusted_parameters(self) -> ScryptParameters | None:
         """Parameters of the header's key; None where unknown, or where no key is derived."""
         sealed = self._sealed
