@@ -74,7 +74,7 @@ class TestSignals:
         self, number: int, status: int, word: str, endless: Path, tmp_path: Path
     ) -> None:
         out = tmp_path / "out"
-        arguments = ("restore", endless, "-o", out, *KEY)
+        arguments = ("restore", endless, *alter.ANY_GROWTH, "-o", out, *KEY)
         with start(*arguments) as process:
             wait_for_derivation(process, out / "vault/private.img.part")
             process.send_signal(number)
@@ -91,7 +91,7 @@ class TestSignals:
     ) -> None:
         """As one does that comes just before the wait: given to another thread, it is the same."""
         out = tmp_path / "out"
-        arguments = ("restore", endless, "-o", out, *KEY)
+        arguments = ("restore", endless, *alter.ANY_GROWTH, "-o", out, *KEY)
         with start(*arguments) as process:
             wait_for_derivation(process, out / "vault/private.img.part")
             threads = (int(name) for name in os.listdir(f"/proc/{process.pid}/task"))
@@ -125,7 +125,9 @@ class TestSignals:
         assert not (tmp_path / "out").exists()
 
     def test_ctrl_c_on_the_terminal(self, endless: Path, tmp_path: Path) -> None:
-        with Terminal("restore", endless, "-o", tmp_path / "out", *KEY) as terminal:
+        with Terminal(
+            "restore", endless, *alter.ANY_GROWTH, "-o", tmp_path / "out", *KEY
+        ) as terminal:
             terminal.expect("left  vault/private.img")
             terminal.send("\x03")
             assert terminal.finish().status == 130
@@ -138,7 +140,7 @@ class TestSignals:
     @pytest.mark.slow
     def test_ctrl_c_again_and_again(self, endless: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        arguments = ("restore", endless, "-o", out, *KEY)
+        arguments = ("restore", endless, *alter.ANY_GROWTH, "-o", out, *KEY)
         with start(*arguments) as process:
             wait_for_derivation(process, out / "vault/private.img.part")
             while process.poll() is None:
@@ -166,7 +168,7 @@ class TestSignals:
     def test_json_says_it_too(
         self, name: str, number: int, word: str, endless: Path, tmp_path: Path
     ) -> None:
-        arguments = backup_command(name, endless, tmp_path, "--json", *KEY)
+        arguments = backup_command(name, endless, tmp_path, *alter.ANY_GROWTH, "--json", *KEY)
         with Terminal(*arguments, stdout=subprocess.PIPE) as terminal:
             terminal.expect("left  vault/private.img")
             terminal.process.send_signal(number)
@@ -247,7 +249,7 @@ class TestSignals:
     @pytest.mark.slow
     def test_the_passphrase_is_not_in_the_process_list(self, endless: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        arguments = ("restore", endless, "-o", out)
+        arguments = ("restore", endless, *alter.ANY_GROWTH, "-o", out)
         with start(*arguments, env={"QBACKUP_PASSPHRASE": SAMPLE_SECRET}) as process:
             wait_for_derivation(process, out / "vault/private.img.part")
             line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
@@ -454,7 +456,7 @@ class TestThisMachineFails:
     def test_too_little_memory_for_a_derivation(self, tmp_path: Path) -> None:
         path = alter.with_parameters(SAMPLE, tmp_path / "b", "vm2/private.img.000.enc", 22, 8, 1)
         ended = run(
-            *("restore", path, "-o", tmp_path / "out", *KEY),
+            *("restore", path, "-o", tmp_path / "out", *alter.ANY_GROWTH, *KEY),
             limits={resource.RLIMIT_AS: 2 << 30},
         )
         assert ended.status == 1

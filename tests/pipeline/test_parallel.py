@@ -377,7 +377,17 @@ class TestSignals:
         self, endless: Path, tmp_path: Path, number: int, status: int, word: str
     ) -> None:
         out = tmp_path / "out"
-        arguments = ("restore", endless, "-o", out, "--jobs", "8", "-p", SAMPLE_FILE)
+        arguments = (
+            "restore",
+            endless,
+            *alter.ANY_GROWTH,
+            "-o",
+            out,
+            "--jobs",
+            "8",
+            "-p",
+            SAMPLE_FILE,
+        )
         with start(*arguments) as process:
             wait_for_derivation(process, out / "vault/private.img.part")
             process.send_signal(number)

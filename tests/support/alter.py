@@ -53,6 +53,10 @@ def substituted(backup: Path, out: Path, name: str, old: bytes, new: bytes) -> P
     return edited(backup, out, name, substitute)
 
 
+#: Options with which a chunk may ask for far more than its backup's header.
+ANY_GROWTH = ("--limit", "scrypt_growth=1000000")
+
+
 def with_parameters(backup: Path, out: Path, name: str, log2_n: int, r: int, p: int) -> Path:
     """A copy in which a member's header asks for another derivation; its checksum fits, as anybody
     can make it.
