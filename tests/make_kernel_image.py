@@ -6,6 +6,7 @@ mkfs.ext4 and e2fsck write some things otherwise than the kernel does, e.g. the 
 folder, whose first block still ends as it did when it held names. So these are mounted, filled,
 emptied in part, and copied while they are in use, their last changes in the journal only.
 `kernel.img.z` has the checksums of today, `kernel-old.img.z` those of before 2012: of R2 and R3.
+`kernel-old-unmounted.img.z` was unmounted first, so its block groups are read from their own place.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from tests.maker import make_ext4
 VECTORS = Path(__file__).parent / "vectors"
 PATH = VECTORS / "kernel.img.z"
 OLD_PATH = VECTORS / "kernel-old.img.z"
+OLD_UNMOUNTED_PATH = VECTORS / "kernel-old-unmounted.img.z"
 MIB = 1 << 20
 COUNT = 300
+_OLD = ("-N", "512", "-g", "1024", "-O", "^metadata_csum,^64bit,^flex_bg,uninit_bg")
 #: Path → options of mkfs.ext4 and of mount.
 KINDS = {
     PATH: (("-N", "512"), "loop"),
-    OLD_PATH: (
-        ("-N", "512", "-g", "1024", "-O", "^metadata_csum,^64bit,^flex_bg,uninit_bg"),
-        "loop,journal_checksum",
-    ),
+    OLD_PATH: (_OLD, "loop,journal_checksum"),
+    OLD_UNMOUNTED_PATH: (_OLD, "loop,journal_checksum"),
 }
 
 
@@ -70,6 +71,8 @@ def _make(path: Path) -> None:
             data = image.read_bytes()
         finally:
             subprocess.run(["umount", str(top)], check=True)
+        if path == OLD_UNMOUNTED_PATH:
+            data = image.read_bytes()
     path.write_bytes(zlib.compress(data, 9))
 
 

@@ -47,6 +47,7 @@ class Romfs:
         self.label = head[16:].partition(b"\0")[0]
         self.root = 16 + _padded(len(self.label) + 1)
         self.warning = None
+        self.obstacle = None
         self.shares_blocks = False
         self.table_count = 0
         self.table_limit = self.size

@@ -252,8 +252,8 @@ class _CopyJob:
             whole = failed(whole, cause)
         if self._tree.is_remains:
             self._losses.add_general("damaged", REMAINS)
-        if self._tree.obstacle is not None:
-            self._losses.add_general("missing", self._tree.obstacle)
+        for obstacle in self._tree.obstacles:
+            self._losses.add_general("missing", obstacle)
         mounts = self._tree.mounts
         return CopyReport(
             files=(whole, *self._losses.results()),

@@ -148,6 +148,11 @@ class FileSystem(Protocol[S]):
         ...
 
     @property
+    def obstacle(self) -> str | None:
+        """Damage that may have cost files without a trace, e.g. of a journal; else None."""
+        ...
+
+    @property
     def shares_blocks(self) -> bool:
         """True if several files may use the same blocks, so that data may exceed `size`."""
         ...

@@ -70,11 +70,12 @@ class Image:
 
     @property
     def obstacle(self) -> str | None:
-        """Reason why files of the disk may be missing; None without one.
+        """Reason why files may be missing without a trace; None without one.
 
-        If a partition was named, the choice of the partition is never a reason.
+        Examples are partitions that can't be read, and a damaged journal. If a partition was named,
+        the choice of the partition is never a reason.
         """
-        return self._tree.obstacle
+        return "; ".join(self._tree.obstacles) or None
 
     @property
     def warning(self) -> str | None:

@@ -42,10 +42,12 @@ class ImageTree:
         limits: bounds on untrusted input.
         is_remains: True for the rest of a damaged image, with zeros for lost parts. Nothing shows
             which files they hit.
-        obstacle: reason why files of the disk may be missing; None if there is none.
+        obstacle: reason why files of the disk are not shown; None if there is none.
         search_limit: bytes of folders that are read to find one path; None for 512 MiB.
 
     Attributes:
+        obstacle: as above.
+        is_planning: True while mounts are planned: a path that is not there is then no loss.
         bound: folders that have a second place, by that place.
     """
 
@@ -62,6 +64,7 @@ class ImageTree:
         self.limits = limits
         self.is_remains = is_remains
         self.obstacle = obstacle
+        self.is_planning = False
         self.bound: dict[str, Node] = {}
         self._folders: OrderedDict[tuple[int, int], dict[bytes, int]] = OrderedDict()
         self._search_limit = search_limit
@@ -70,6 +73,12 @@ class ImageTree:
     def system_of(self, node: Node) -> AnyFileSystem:
         """Gives the file system that a node is in."""
         return self.mounts.system(node.partition)
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """Reasons why files may be missing without a trace, as far as known until now."""
+        own = () if self.obstacle is None else (self.obstacle,)
+        return (*own, *self.mounts.obstacles)
 
     # One path
 
@@ -80,9 +89,10 @@ class ImageTree:
             try:
                 return self.find(path, follow)
             except NotInImage as error:
-                if self.obstacle is None:
+                if self.is_planning or not self.obstacles:
                     raise
-                raise PartitionUnreadable(f"{error.reason}; {self.obstacle}") from error
+                kind = Damaged if self.obstacle is None else PartitionUnreadable
+                raise kind("; ".join((error.reason, *self.obstacles))) from error
 
     def begin_search(self) -> None:
         """Lets the search limit begin anew."""

@@ -108,7 +108,7 @@ class Ext4:
         if found.warning is not None:
             self.warning = f"{_IN_USE}: {found.warning}"
         if found.fault is not None:
-            self.obstacle = f"{_IN_USE}, and {found.fault}: {_UNSURE}"
+            self.obstacle = f"{_IN_USE}, and {found.fault}"
         if found.writes:
             size = self.superblock.block_size
             self._device = JournaledDevice(self._device, size, found.writes, place_of, journal.MARK)

@@ -29,7 +29,7 @@ _HALF, _NUMBERS = 1 << 31, 1 << 32  # numbers of transactions begin anew behind 
 _COMMIT_SUM, _COMMIT_TIME = 16, 0x30
 _CRC32_MARK, _NO_MARK = b"\1\4", b"\0\0"  # kind and length of the checksum in a commit block
 _INCOMPLETE = "changes of its last seconds may be missing"
-_DAMAGED = "its journal is damaged, and the changes behind the damage are missing"
+_DAMAGED = f"its journal is damaged: {_INCOMPLETE}"
 
 ReadBlock = Callable[[int], bytes]
 
