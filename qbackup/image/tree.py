@@ -8,7 +8,7 @@ the files of that partition, and files below it are hidden, as on the running sy
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from qbackup.base.errors import (
@@ -44,6 +44,7 @@ class ImageTree:
             which files they hit.
         obstacle: reason why files of the disk are not shown; None if there is none.
         search_limit: bytes of folders that are read to find one path; None for 512 MiB.
+        held_bytes: counts the bytes of the image that are in no hole; None for all file systems.
 
     Attributes:
         obstacle: as above.
@@ -59,6 +60,7 @@ class ImageTree:
         is_remains: bool = False,
         obstacle: str | None = None,
         search_limit: int | None = None,
+        held_bytes: Callable[[], int] | None = None,
     ) -> None:
         self.mounts = mounts
         self.limits = limits
@@ -68,7 +70,11 @@ class ImageTree:
         self.bound: dict[str, Node] = {}
         self._folders: OrderedDict[tuple[int, int], dict[bytes, int]] = OrderedDict()
         self._search_limit = search_limit
+        self.held_bytes = held_bytes or self._whole_size
         self._searched = 0  # bytes of folders that were read for the current path
+
+    def _whole_size(self) -> int:
+        return self.mounts.system(self.mounts.root).size
 
     def system_of(self, node: Node) -> AnyFileSystem:
         """Gives the file system that a node is in."""

@@ -66,9 +66,22 @@ class Ext4:
             self._replay()
         elif not self.superblock.is_clean:
             self.warning = f"{_IN_USE}, and has no journal: {_UNSURE}"
+        self.warning = "; ".join(filter(None, (self.warning, self._cut(), self._errors()))) or None
+
+    def _cut(self) -> str:
+        """Gives a warning of a file system that is longer than its device; else ""."""
+        size, there = self.superblock.size, self._device.size
+        if size <= there:
+            return ""
+        return (
+            f"the file system has {size} bytes, and only {there} of them are in the image: files"
+            " that reach behind its end are damaged"
+        )
+
+    def _errors(self) -> str:
         if self.superblock.has_errors:
-            noted = "the system that used it last has noted errors in the file system: " + _UNSURE
-            self.warning = f"{self.warning}; {noted}" if self.warning else noted
+            return "the system that used it last has noted errors in the file system: " + _UNSURE
+        return ""
 
     @property
     def label(self) -> bytes:
@@ -77,8 +90,13 @@ class Ext4:
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
-        return self.superblock.size
+        """Length in bytes, as far as the device has it."""
+        return min(self.superblock.size, self._device.size)
+
+    @property
+    def file_cost(self) -> int:
+        """Size of an inode in bytes."""
+        return self.superblock.inode_size
 
     @property
     def shares_blocks(self) -> bool:
@@ -87,8 +105,8 @@ class Ext4:
 
     @property
     def table_limit(self) -> int:
-        """Number of blocks, as no table can be in two files."""
-        return self.superblock.block_count
+        """Number of blocks on the device, as no table can be in two files."""
+        return -(-self.size // self.superblock.block_size)
 
     def _read_superblock(self) -> Superblock:
         data = self._device.read(superblock.OFFSET, superblock.SIZE)
@@ -183,7 +201,8 @@ class Ext4:
         _refuse_encrypted(inode)
         if inode.is_inline:
             return iter(())
-        return BlockMap(self.superblock, inode, self._read_map, self._limits.image_extents).runs()
+        limit, room = self._limits.image_extents, self.table_limit
+        return BlockMap(self.superblock, inode, self._read_map, limit, room).runs()
 
     def _read_map(self, number: int) -> bytes:
         self.table_count += 1
