@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -66,6 +67,29 @@ class _Handler:
     def again(self, number: int, frame: FrameType | None) -> None:
         """Raises the exception again; the alarm's handler."""
         self(self._number, frame)
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Makes the signals of `unwinding` wait until the end of this context, which must be short.
+
+    Outside the main thread nothing changes, as signals are handled in that one.
+    """
+    came: list[tuple[int, FrameType | None]] = []
+    before: dict[int, _Handler] = {}
+    is_main = threading.current_thread() is threading.main_thread()
+    try:
+        for number in _UNWINDING if is_main else ():
+            handler = signal.getsignal(number)
+            if isinstance(handler, _Handler):
+                before[number] = handler
+                signal.signal(number, lambda number, frame: came.append((number, frame)))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number, frame in came:
+        before[number](number, frame)
 
 
 @contextlib.contextmanager

@@ -145,6 +145,8 @@ class Image:
     def list(self, path: str = "/", *, on_error: OnError | None = None) -> Iterator[Node]:
         """Lists a folder by name. Of a file, gives the file itself.
 
+        More than 20,000 names come in the order in which they are stored, as they are read.
+
         Args:
             path: of the folder.
             on_error: called with a path and an error, where a name or its inode makes no sense;
@@ -153,7 +155,7 @@ class Image:
         node = self.stat(path)
         if node.kind != "folder":
             return iter([node])
-        return self._tree.nodes(node, self._tree.sorted_names(node, on_error), on_error)
+        return self._tree.nodes(node, self._tree.names(node, on_error), on_error)
 
     def walk(self, path: str = "/", *, on_error: OnError | None = None) -> Iterator[Node]:
         """Lists a folder and all below, each folder before its content. Follows no links.

@@ -8,12 +8,10 @@ the files of that partition, and files below it are hidden, as on the running sy
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
 
 from qbackup.base.errors import (
     Damaged,
-    LimitExceeded,
     NotInImage,
     PartitionUnreadable,
     QBackupError,
@@ -23,15 +21,13 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import decode, display, encode, unsafe_reason
 from qbackup.image.faults import ENTRY_ERRORS, OnError, naming, report_fault
 from qbackup.image.filesystem import AnyFileSystem
+from qbackup.image.folder_names import SORTED_LIMIT, FolderNames
 from qbackup.image.mount_table import MountTable
 from qbackup.image.node import Node
 
-#: Names of a folder with the numbers of their inodes.
-Names: TypeAlias = list[tuple[bytes, int]]
-
 _LINKS_LIMIT = 40  # as the kernel
 _SEARCH_LIMIT = 512 << 20  # bytes of folders for one path; no single one may be larger
-_CACHED_NAMES = 20_000  # about 4 MiB
+_CACHED_NAMES = SORTED_LIMIT
 
 
 class ImageTree:
@@ -140,24 +136,30 @@ class ImageTree:
     def _child(self, folder: Node, name: str) -> Node:
         if folder.kind != "folder":
             raise NotInImage(f"{display(folder.path)} is a {folder.kind}, not a folder")
-        number = self._cached_names(folder).get(encode(name))
+        number = self._number_of(folder, encode(name))
         if number is None:
             raise NotInImage(f"there is no {display(name)} in {display(folder.path)}")
         return self._node(f"{folder.path.rstrip('/')}/{name}", folder, number)
 
-    def _cached_names(self, folder: Node) -> dict[bytes, int]:
-        """Reads names; the last folders stay in memory. The first of two equal names counts."""
-        names = self._folders.pop(folder.key, None)
-        if names is None:
+    def _number_of(self, folder: Node, name: bytes) -> int | None:
+        """Finds a name; the names of the last folders stay in memory, unless they are very many.
+
+        Of two equal names the one with the smaller number counts.
+        """
+        known = self._folders.pop(folder.key, None)
+        if known is None:
             self._searched += folder.stat.size
             self.check_search()
-            names = {}
-            for name, number in self.sorted_names(folder, None):
-                names.setdefault(name, number)
-        self._folders[folder.key] = names
+            names = self.names(folder, None)
+            if not names.is_sorted:
+                return min((number for other, number in names if other == name), default=None)
+            known = {}
+            for other, number in names:
+                known.setdefault(other, number)
+        self._folders[folder.key] = known
         while len(self._folders) > 1 and sum(map(len, self._folders.values())) > _CACHED_NAMES:
             self._folders.popitem(last=False)
-        return names
+        return known.get(name)
 
     def _node(self, path: str, parent: Node, number: int) -> Node:
         """Gives an inode of the folder's file system, or the root of one that is mounted there."""
@@ -186,36 +188,25 @@ class ImageTree:
         with naming(node.path):
             yield from self.system_of(node).extents(node.stat)
 
-    def sorted_names(self, folder: Node, on_error: OnError | None, held: int = 0) -> Names:
+    def names(
+        self, folder: Node, on_error: OnError | None, above: Sequence[FolderNames] = ()
+    ) -> FolderNames:
         """Reads names and numbers; of a damaged folder the readable ones.
 
         Args:
             folder: with the names.
             on_error: called with an error; None raises it.
-            held: number of names of the folders above that are in memory.
+            above: names of the folders above, which count for the limits.
         """
-        found: Names = []
         limit = self.limits.tree_entries
-        try:
-            with naming(folder.path):
-                for entry in self.system_of(folder).names(folder.stat):
-                    found.append((entry.name, entry.number))
-                    if len(found) + held > limit:
-                        above = ", with those of the folders above" if held else ""
-                        raise LimitExceeded(
-                            f"the folder has more than {limit} entries{above}",
-                            limit="tree_entries",
-                        )
-        except ENTRY_ERRORS as error:
-            report_fault(folder.path, error, on_error)
-        return sorted(found)
+        return FolderNames(self.system_of(folder), folder, limit, on_error, above)
 
-    def nodes(self, folder: Node, names: Names, on_error: OnError | None) -> Iterator[Node]:
+    def nodes(self, folder: Node, names: FolderNames, on_error: OnError | None) -> Iterator[Node]:
         """Gives the nodes for names of a folder.
 
         Args:
             folder: with the names.
-            names: given by `sorted_names`.
+            names: given by `names`.
             on_error: called with the error of a name or of its inode; None raises it.
         """
         above = folder.path.rstrip("/")
