@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator
 
@@ -77,13 +76,17 @@ def held() -> Iterator[None]:
     """
     came: list[tuple[int, FrameType | None]] = []
     before: dict[int, _Handler] = {}
-    is_main = threading.current_thread() is threading.main_thread()
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        came.append((number, frame))
+
     try:
-        for number in _UNWINDING if is_main else ():
-            handler = signal.getsignal(number)
-            if isinstance(handler, _Handler):
-                before[number] = handler
-                signal.signal(number, lambda number, frame: came.append((number, frame)))
+        with contextlib.suppress(ValueError):
+            for number in _UNWINDING:
+                handler = signal.getsignal(number)
+                if isinstance(handler, _Handler):
+                    signal.signal(number, wait)
+                    before[number] = handler
         yield
     finally:
         for number, handler in before.items():
