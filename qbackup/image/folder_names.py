@@ -9,7 +9,8 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from qbackup.base.errors import LimitExceeded
-from qbackup.image.faults import ENTRY_ERRORS, OnError, naming, report_fault
+from qbackup.base.naming import naming
+from qbackup.image.faults import ENTRY_ERRORS, OnError, report_fault
 from qbackup.image.filesystem import AnyFileSystem
 from qbackup.image.node import Node
 
