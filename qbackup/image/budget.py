@@ -52,7 +52,7 @@ class CopyBudget:
         self._take(system, number, size, size)
         for extent in self._tree.extents_of(node):
             if extent.data is not None and not node.stat.is_inline:
-                self._take(system, number, extent.length, _size_without_zeros(extent.data))
+                self._take(system, number, extent.length, size_without_zeros(extent.data))
                 size += extent.length
             yield extent
         if node.stat.links > 1:
@@ -76,7 +76,7 @@ class CopyBudget:
             raise Damaged(reason + (_SHARED if system.shares_blocks else ""))
 
 
-def _size_without_zeros(data: memoryview) -> int:
+def size_without_zeros(data: memoryview) -> int:
     """Counts the bytes in all units that are not zeros."""
     content = bytes(data)
     if _ZEROS not in content:

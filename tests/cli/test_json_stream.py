@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +115,26 @@ class TestSignals:
                 came.append("written")
             came.append("never")
         assert came == ["written"]
+
+    def test_never_leave_text_to_be_written_twice(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """The signal comes when the system has written, before the program knows it."""
+        write = os.write
+
+        def interrupted(number: int, data: bytes) -> int:
+            count = write(number, data)
+            signal.raise_signal(signal.SIGINT)
+            return count
+
+        monkeypatch.setattr(os, "write", interrupted)
+        pending = bytearray(b"text")
+        with (tmp_path / "out").open("w") as out:
+            monkeypatch.setattr(sys, "stdout", out)
+            with pytest.raises(KeyboardInterrupt), signals.unwinding(is_program=False):
+                output.write_some(pending)
+        assert (tmp_path / "out").read_bytes() == b"text"
+        assert pending == b""
 
     def test_outside_of_the_command_line_are_left_alone(self) -> None:
         before = signal.getsignal(signal.SIGINT)

@@ -21,7 +21,7 @@ import pytest
 from qbackup.base.errors import Damaged
 from qbackup.base.events import Extent
 from qbackup.image import Image, open_image
-from qbackup.image.budget import CopyBudget
+from qbackup.image.budget import CopyBudget, size_without_zeros
 from qbackup.image.held import held_bytes
 from qbackup.image.spool import Spool, SpoolStream, fill
 from tests.make_kernel_image import OLD_UNMOUNTED_PATH
@@ -255,6 +255,22 @@ class TestCutImage:
         there = {f"/many/{path.name}": path.read_bytes() for path in (tmp_path / "out").iterdir()}
         assert there == {path: data for path, data in files.items() if path not in lost}
         assert any("are in the image" in warning for warning in report.warnings)
+
+
+class TestZeros:
+    @pytest.mark.parametrize(
+        "data, size",
+        [
+            (bytes(4096), 0),
+            (bytes(1500), 0),
+            ((b"x" + bytes(2047)) * 3, 3 * 1024),
+            (bytes(1024) + b"end", 3),
+            (b"x" * 1500, 1500),
+            (b"", 0),
+        ],
+    )
+    def test_are_not_counted_in_whole_units(self, data: bytes, size: int) -> None:
+        assert size_without_zeros(memoryview(data)) == size
 
 
 class TestHardLinks:
