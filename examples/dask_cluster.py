@@ -2,7 +2,7 @@
 
 FILE holds the passphrase; without arguments it is the sample backup beside this file. Without
 the ADDRESS of a scheduler, two processes on this machine are the cluster. Needs
-`pip install distributed` here, and qbackup on every worker.
+`pip install distributed` here, and qbackup and llvmlite on every worker.
 
 The workers learn neither passphrase nor data, but enough to test guesses of the passphrase:
 use workers that you trust, and TLS between them and you. For a command instead of a program:

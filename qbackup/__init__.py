@@ -161,18 +161,18 @@ def open(
 
     Args:
         source: a path, a URL, or a binary file object, seekable or not.
-        passphrase: str, bytes, or a callable that is called once; unlocks at once. Without it
-            nothing is derived until `BackupArchive.unlock`.
+        passphrase: str, bytes, or a callable that is called once. The backup is then unlocked at
+            once; without a passphrase nothing is derived until `BackupArchive.unlock`.
         limits: bounds on untrusted input.
         jobs: scrypt lanes derived side by side; default: the number of cores.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
-        executor: derives keys too, on other machines for instance; any Executor of
-            `concurrent.futures` whose workers have qbackup installed. The executor gets neither
-            the passphrase nor a key nor any data, see docs/security.md. The archive does not shut
-            it down.
+        executor: any `concurrent.futures.Executor` that derives keys in addition, for example on
+            other machines. Its workers must have qbackup and llvmlite installed. The executor gets
+            neither the passphrase nor a key nor any data, see docs/security.md. The archive does
+            not shut it down.
         executor_jobs: derivations that the executor gets at once; default: its workers and some
             more, or 16 where the number of its workers is unknown.
-        compression_filter: instead of the header's; ``none`` for no compression. A name
+        compression_filter: filter instead of the header's; ``none`` for no compression. A name
             that is not built in is a program of this machine, run as ``NAME -d``.
         hmac_algorithm: for formats 2 and 3, the only digest that may prove the header, by its
             name in openssl; default: each digest that is no weaker than SHA-1. Naming a weaker

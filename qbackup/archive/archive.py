@@ -34,13 +34,7 @@ if TYPE_CHECKING:
 class BackupArchive:
     """A Qubes OS backup, as a context manager; `close` releases everything.
 
-    `qbackup.open` documents the arguments.
-
-    Raises:
-        NotABackup: there is no Qubes backup here.
-        UnsupportedFormat: the backup's version can't be read.
-        UsageError: salvage from a pipe, or a number that makes no sense.
-        Unlockable: with a passphrase, see `unlock`.
+    `qbackup.open` makes one, and describes its arguments and errors.
     """
 
     def __init__(

@@ -117,6 +117,7 @@ class OpenedBackup:
             seekable=opened.seekable,
             executor=options.executor,
             executor_jobs=options.executor_jobs,
+            warn=self.warnings.add,
         )
         try:
             self._read_front()

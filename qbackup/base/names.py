@@ -249,6 +249,11 @@ def folded(path: str) -> str:
     return unicodedata.normalize("NFC", path).casefold()
 
 
+def is_reserved(component: str) -> bool:
+    """Tells if a restore needs this name in the output folder itself, or one like it."""
+    return folded(component) == METADATA_PATH or is_own(component)
+
+
 def is_own(component: str) -> bool:
     """Tells if some file system could treat this as a name that a restore reserves for itself.
 

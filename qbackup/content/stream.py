@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from qbackup.base.errors import LimitExceeded
-from qbackup.base.events import Extent
+from qbackup.content.inner import Entry
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -165,10 +166,14 @@ class VerifiedStream(io.BufferedIOBase):
         return b"".join(parts)
 
 
-def filled(extents: Iterator[Extent]) -> Iterator[memoryview]:
-    """Yields the bytes of extents, with zeros for holes. Closes the extents at the end."""
-    try:
-        for extent in extents:
+def filled(content: Callable[[], AbstractContextManager[Entry]]) -> Iterator[memoryview]:
+    """Yields the bytes of a file, with zeros for holes.
+
+    Args:
+        content: finds the file; the context ends without an error only if all of it was there.
+    """
+    with content() as entry:
+        for extent in entry.extents():
             if extent.data is not None:
                 yield extent.data
                 continue
@@ -177,8 +182,6 @@ def filled(extents: Iterator[Extent]) -> Iterator[memoryview]:
                 piece = _ZEROS[: min(left, len(_ZEROS))]
                 yield piece
                 left -= len(piece)
-    finally:
-        close_quietly(extents)
 
 
 def close_quietly(pieces: object) -> None:

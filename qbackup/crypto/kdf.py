@@ -7,7 +7,6 @@ at N=2^20, r=8, p=1: pycryptodome 2.2-2.5 s, hashlib 5.4-6.3 s; pyscrypt takes 1
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from typing import cast
 from qbackup.base.errors import MachineError, NotEnoughMemory
 from qbackup.crypto.romix.kernel import (
     LaneKernel,
-    LaneMix,
-    lane_mix,
     llvmlite_is_installed,
     load_kernel,
 )
@@ -26,7 +23,6 @@ from qbackup.crypto.romix.tuning import WIDTH
 from qbackup.crypto.scrypt_format import KEY_SIZE, ScryptParameters
 
 _HASHLIB_MEMORY = 2**31 - 1  # OpenSSL's ceiling, an int in hashlib
-PYCRYPTODOME = "pycryptodome"
 _LINE_LIMIT = 2047
 _LINE_END = re.compile(rb"[\0\r\n]")
 
@@ -52,7 +48,7 @@ class Backend:
         name: of the library.
         derive: the computation; its second argument is the number of lanes that may run at once.
         max_memory: the most memory, as `_memory` counts it, in bytes; None: any.
-        threaded: several lanes can run at once.
+        threaded: the lanes of a key can run side by side, each on a thread.
         slow: the library is so slow that the user must be warned.
         strict: parameters with N >= 2^(16·r), which RFC 7914 forbids, are refused. The scrypt
             program takes them.
@@ -92,6 +88,7 @@ def _pycryptodome() -> Backend:
 
     from Crypto.Protocol.KDF import scrypt
 
+    # Distributions still have releases before 4.0, in which the lanes go one after the other.
     threaded = "threads" in inspect.signature(scrypt).parameters
 
     def derive(job: Derivation, threads: int) -> bytes:
@@ -99,7 +96,7 @@ def _pycryptodome() -> Backend:
         options = {"threads": threads} if threaded else {}
         return cast(bytes, scrypt(job.secret, job.salt, KEY_SIZE, n, r, p, **options))
 
-    return Backend(PYCRYPTODOME, derive, threaded=threaded)
+    return Backend("pycryptodome", derive, threaded=threaded)
 
 
 def _hashlib() -> Backend:
@@ -181,15 +178,10 @@ class Deriver:
                 return backend
         raise MachineError(f"no scrypt on this machine can do {parameters}: install pycryptodome")
 
-    @functools.cached_property
-    def lane_mix(self) -> LaneMix | None:
-        """The ROMix of the fastest backend; None where lanes can't be had singly."""
-        if self.backends[0].name != PYCRYPTODOME:
-            return None
-        try:
-            return lane_mix()
-        except MachineError:
-            return None
+    @property
+    def is_threaded(self) -> bool:
+        """True if the fastest backend can run the lanes of a key side by side."""
+        return self.backends[0].threaded
 
     @property
     def has_kernel(self) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from qbackup.base.errors import Interrupted, UsageError
 from qbackup.crypto.kdf import Derivation, Deriver
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.crypto.scrypt_steps import finish
+from qbackup.crypto.scrypt_steps import can_travel, finish
 from qbackup.pipeline.key_request import ChunkQuota, KeyFuture
 from qbackup.pipeline.remote import RemoteMixing
 from qbackup.pipeline.schedule import Schedule
@@ -50,7 +50,6 @@ class KeyPool:
         self._process = os.getpid()
         self._speculated: dict[Derivation, KeyFuture] = {}
         self._closed = False
-        self._knows_lanes = False
         self._remote = remote
         self._feeds_remote = False
         self._numbers = itertools.count()
@@ -101,19 +100,12 @@ class KeyPool:
             if speculative:
                 self._speculated[derivation] = ticket
             if not self._closed:
-                self._use_lanes()
+                self._schedule.use_threads(allowed=self._deriver.is_threaded)
                 self._schedule.submit(ticket, derivation.parameters)
                 self._feed_remote()
                 self._workers.dispatch()
                 self._changed.notify_all()
         return ticket
-
-    def _use_lanes(self) -> None:
-        """Allows single lanes, once, when the fastest backend is known: lanes may fail later."""
-        if not self._knows_lanes:
-            self._knows_lanes = True
-            if self._deriver.lane_mix is not None:
-                self._schedule.use_lanes()
 
     def expect_lanes(self, count: int) -> None:
         """Announces how many lanes will be asked for; keys asked for on speculation count."""
@@ -329,4 +321,6 @@ class KeyPool:
 
 
 def _may_travel(ticket: KeyFuture) -> bool:
-    return ticket.proves is not None and not ticket.is_late
+    """Tells if other machines may get this derivation."""
+    can_be_checked = ticket.proves is not None and not ticket.is_late
+    return can_be_checked and can_travel(ticket.derivation.parameters)

@@ -57,6 +57,7 @@ class Pipeline:
         seekable: chunks can be read when they are needed; else they are held.
         executor: derives keys on other machines too.
         executor_jobs: number of derivations that the executor gets at once.
+        warn: called with a sentence if a worker of the executor can't derive keys.
     """
 
     def __init__(
@@ -68,12 +69,13 @@ class Pipeline:
         seekable: bool = True,
         executor: Executor | None = None,
         executor_jobs: int | None = None,
+        warn: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._jobs = min(jobs or available_cores(), _JOBS_LIMIT)
         self._memory = memory or default_memory()
         remote: RemoteMixing[KeyFuture] | None = None
         if executor is not None:
-            remote = RemoteMixing(executor, executor_jobs)
+            remote = RemoteMixing(executor, executor_jobs, warn)
         self._deriver = deriver
         self._pool = KeyPool(deriver, self._jobs, self._memory, remote)
         self._window = 4 * self._jobs + 8 + (2 * remote.jobs if remote else 0)

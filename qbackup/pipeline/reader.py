@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol, cast
 
@@ -177,8 +177,14 @@ class FileReader:
         return self._extents()
 
     def _extents(self) -> Iterator[Extent]:
+        with self._whole() as entry:
+            yield from entry.extents()
+
+    @contextmanager
+    def _whole(self) -> Iterator[Entry]:
+        """Finds the one file; at the end checks that all of it was there."""
         with self.naming_errors(), closing(self.decode()) as inner:
-            yield from self.content(inner).extents()
+            yield self.content(inner)
             self.finish(inner)
 
     def entries(self) -> Iterator[Entry]:
@@ -191,16 +197,15 @@ class FileReader:
         self._refuse_folder()
         size = 0
 
-        def extents() -> Iterator[Extent]:
+        @contextmanager
+        def content() -> Iterator[Entry]:
             nonlocal size
-            with self.naming_errors(), closing(self.decode()) as inner:
-                entry = self.content(inner)
+            with self._whole() as entry:
                 size = entry.size
-                yield from entry.extents()
-                self.finish(inner)
+                yield entry
 
         limit = self.access.limits.read_all
-        return cast(BinaryIO, VerifiedStream(filled(extents()), size=lambda: size, limit=limit))
+        return cast(BinaryIO, VerifiedStream(filled(content), size=lambda: size, limit=limit))
 
     def _refuse_folder(self) -> None:
         if self.is_folder:

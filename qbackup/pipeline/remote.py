@@ -2,8 +2,8 @@
 
 Only a derivation's blocks and N and r travel. The passphrase and the data stay here, and
 the key is made here (`qbackup.crypto.scrypt_steps`). No answer is believed: the caller proves
-the key. An executor that can't be called, or that has never given a right answer, is not
-asked again; its derivations are done here.
+the key. An executor that can't be called, that has never given a right answer, or that has a worker
+without the lane kernel is not asked again; its derivations are done here.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import CancelledError, Executor, Future
 from typing import Generic, TypeVar
 
+from qbackup.base.names import display
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.crypto.scrypt_steps import romix
+from qbackup.crypto.scrypt_steps import NoLaneKernel, romix
 
 _UNKNOWN_JOBS = 16
 _USELESS = 3  # failures without any right answer; after them the executor is not asked again
@@ -30,12 +31,18 @@ class RemoteMixing(Generic[Key]):
     """Derivations that an executor has. The caller owns the executor and shuts it down.
 
     Args:
-        executor: any executor; its processes must have qbackup installed.
+        executor: any executor; its processes must have qbackup and llvmlite installed.
         jobs: derivations that the executor gets at once; default: its workers and some more, so
             that no worker has to wait for the next one; 16 where their number is unknown.
+        warn: called once with a sentence if a worker can't derive keys.
     """
 
-    def __init__(self, executor: Executor, jobs: int | None = None) -> None:
+    def __init__(
+        self,
+        executor: Executor,
+        jobs: int | None = None,
+        warn: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self._executor = executor
         workers = getattr(executor, "_max_workers", None)
         self._jobs = jobs or (workers + 1 + workers // 4 if workers else _UNKNOWN_JOBS)
@@ -43,6 +50,7 @@ class RemoteMixing(Generic[Key]):
         self._futures: dict[Key, Future[bytes] | None] = {}
         self._forgotten: list[Future[bytes]] = []
         self._failures: int | None = 0  # None: a right answer has come
+        self._warn = warn
         self._losses = 0  # keys derived here sooner, since the last answer
         self.works = True
         self.is_silent = False  # the executor has not answered for too long
@@ -91,7 +99,7 @@ class RemoteMixing(Generic[Key]):
         """
 
         def done(future: Future[bytes]) -> None:
-            mixed = _result(future, len(blocks))
+            mixed = self._result(future, len(blocks))
             with self._lock:
                 if mixed is not None:
                     self.is_silent = False
@@ -113,6 +121,31 @@ class RemoteMixing(Generic[Key]):
         except Exception:  # a broken executor may raise anything, or return no future
             self.works = False
             on_mixed(key, None)
+
+    def _result(self, future: Future[bytes], size: int) -> bytes | None:
+        """Gives the mixed blocks; None if the worker did not give any."""
+        try:
+            mixed: object = future.result()
+        except NoLaneKernel as error:
+            self._retire(error)
+            return None
+        except (Exception, CancelledError):
+            return None
+        return mixed if isinstance(mixed, bytes) and len(mixed) == size else None
+
+    def _retire(self, error: NoLaneKernel) -> None:
+        """Asks the executor for nothing more.
+
+        An executor can't be told which worker to take. A worker that fails at once is always free,
+        so it would get one derivation after another.
+        """
+        with self._lock:
+            is_first, self.works = self.works, False
+        if is_first:
+            self._warn(
+                f"a worker of the executor can't derive keys: {display(error.reason)}. All keys"
+                " that are still missing are derived here"
+            )
 
     def judge(self, *, good: bool) -> None:
         """Counts a right or wrong answer. A right one makes up for all failures."""
@@ -155,11 +188,3 @@ class RemoteMixing(Generic[Key]):
         """Forgets all derivations."""
         for key in self.keys:
             self.forget(key)
-
-
-def _result(future: Future[bytes], size: int) -> bytes | None:
-    try:
-        mixed: object = future.result()
-    except (Exception, CancelledError):
-        return None
-    return mixed if isinstance(mixed, bytes) and len(mixed) == size else None

@@ -6,13 +6,11 @@ held chunks. The rules:
 * Derivations start in the order they were asked for; none overtakes another, so none starves.
 * The oldest derivation is always admitted once nothing else runs, so a small budget slows a
   restore down and can't stop it. The caller that charges held chunks does the same for chunks.
-* A job takes some lanes, not a whole derivation, when fewer derivations wait than there are jobs,
-  so that all jobs are busy to the end. The lanes of one derivation use the same memory one
-  after the other, as fresh memory for each would cost a third more.
 * With the lane kernel, a job takes lanes for one pass of the kernel, also lanes of neighbours with
   the same N and r. `qbackup.crypto.romix.tuning` decides how many.
-* Without lanes and kernel, a backend derives a key whole, with as many lanes side by side as
-  there are cores for it. Where memory is short, the derivation runs alone.
+* Without the kernel, a backend derives a key whole. When fewer derivations wait than jobs idle, one
+  derivation takes several jobs, and runs as many lanes side by side, if the backend can do that.
+* Where memory is short, the derivation runs alone.
 """
 
 from __future__ import annotations
@@ -62,7 +60,6 @@ class Strategy(Enum):
     """Ways to derive lanes."""
 
     WHOLE = "one derivation, by a backend"
-    SINGLY = "lanes of one derivation, one after the other"
     KERNEL = "lanes of one or more derivations, side by side by the lane kernel"
 
 
@@ -97,7 +94,7 @@ class Schedule(Generic[Key]):
         self._waiting: deque[LaneRange[Key]] = deque()
         self._width: Callable[[ScryptParameters], int] = _no_lanes
         self._touched = 0  # bytes of the largest pass so far, which jobs may have kept
-        self._singly = False  # a backend can derive lanes one after the other
+        self._side_by_side = True  # the backend can run the lanes of a derivation side by side
         self._alone: list[Key] = []  # derivations that may only run alone
         self._lone = False  # a derivation runs alone now
         self._running_jobs = 0
@@ -154,9 +151,9 @@ class Schedule(Generic[Key]):
 
     # Ways to derive
 
-    def use_lanes(self) -> None:
-        """Allows a backend's lanes, one after the other."""
-        self._singly = True
+    def use_threads(self, *, allowed: bool) -> None:
+        """Allows or forbids that a backend uses several jobs for one derivation."""
+        self._side_by_side = allowed
 
     def use_kernel(self, width: Callable[[ScryptParameters], int]) -> None:
         """Allows the lane kernel.
@@ -166,15 +163,11 @@ class Schedule(Generic[Key]):
         """
         self._width = width
 
-    def _drop(self, way: Strategy) -> None:
-        """Forbids a way that has failed."""
-        if way is Strategy.KERNEL:
-            self._width = _no_lanes
-        else:
-            self._singly = False
-        if not self._singly:  # no way is left to finish single lanes, so derivations start anew
-            shares = {share.key: _whole(share) for share in reversed(self._waiting)}
-            self._waiting = deque(reversed(shares.values()))
+    def _drop_kernel(self) -> None:
+        """Forbids the lane kernel. Derivations that it has begun start anew, by a backend."""
+        self._width = _no_lanes
+        shares = {share.key: _whole(share) for share in reversed(self._waiting)}
+        self._waiting = deque(reversed(shares.values()))
 
     # Running derivations
 
@@ -198,15 +191,12 @@ class Schedule(Generic[Key]):
         return self._begin_head(head, idle)
 
     def _begin_head(self, head: LaneRange[Key], idle: int) -> Assignment[Key]:
-        """Starts the oldest derivation: some of its lanes, or all."""
-        if self._singly and head.parameters.p > 1:
-            memory = head.parameters.lane_memory
-            return self._begin_lanes(Strategy.SINGLY, self._part_of(head), memory)
+        """Starts the oldest derivation by a backend, or goes on with what the kernel began."""
         if not head.is_whole:  # the kernel began this derivation and has to finish it
             fit = max(1, self._room(head.parameters, self._used))
             lanes = min(head.count, self._width(head.parameters), fit)
             return self._begin_pass(lanes, lanes)
-        share = max(1, idle // len(self._waiting))
+        share = max(1, idle // len(self._waiting)) if self._divides else 1
         return self._begin_whole(head, max(1, self.lanes_for(head.parameters, share, self._used)))
 
     def lanes_for(self, parameters: ScryptParameters, share: int, used: int = 0) -> int:
@@ -238,10 +228,10 @@ class Schedule(Generic[Key]):
         alike = (own.log2_n, own.r) == (parameters.log2_n, parameters.r)
         return alike and share.key not in self._alone
 
-    def _part_of(self, head: LaneRange[Key]) -> int:
-        """Gives the lanes for one job: all, while enough others wait to keep the jobs busy."""
-        waiting = sum(share.count for share in self._waiting)
-        return head.count if self._more else min(head.count, -(-waiting // self._jobs))
+    @property
+    def _divides(self) -> bool:
+        """True if a derivation may take several jobs: the backend can, and no more is to come."""
+        return self._side_by_side and not self._more
 
     def _begin_whole(self, head: LaneRange[Key], jobs: int) -> Assignment[Key]:
         self._waiting.popleft()
@@ -255,10 +245,10 @@ class Schedule(Generic[Key]):
         lane_memory = self._waiting[0].parameters.lane_memory
         self._touched = max(self._touched, lanes * lane_memory)
         memory = max(lanes * lane_memory, min(self._touched, most * lane_memory))
-        return self._begin_lanes(Strategy.KERNEL, lanes, memory)
+        return self._begin(Assignment(self._take_lanes(lanes), Strategy.KERNEL, 1, memory))
 
-    def _begin_lanes(self, way: Strategy, lanes: int, memory: int) -> Assignment[Key]:
-        """Takes lanes from the waiting derivations, and starts them."""
+    def _take_lanes(self, lanes: int) -> tuple[LaneRange[Key], ...]:
+        """Takes lanes from the waiting derivations."""
         parameters = self._waiting[0].parameters
         shares: list[LaneRange[Key]] = []
         left = lanes
@@ -269,7 +259,7 @@ class Schedule(Generic[Key]):
                 self._waiting.appendleft(replace(share, first=taken.end))
             shares.append(taken)
             left -= taken.count
-        return self._begin(Assignment(tuple(shares), way, 1, memory))
+        return tuple(shares)
 
     def _begin(self, start: Assignment[Key]) -> Assignment[Key]:
         self._running_jobs += start.jobs
@@ -312,10 +302,10 @@ class Schedule(Generic[Key]):
         return True
 
     def failed(self, start: Assignment[Key]) -> None:
-        """Has lanes whose way has failed wait for another way, and forbids the failed one."""
+        """Has lanes that the kernel failed to derive wait for a backend, and forbids the kernel."""
         self.done(start)
         self._put_back(start)
-        self._drop(start.way)
+        self._drop_kernel()
 
     def _put_back(self, start: Assignment[Key]) -> None:
         self._waiting.extendleft(s for s in reversed(start.shares) if s.key not in self._alone)

@@ -87,7 +87,7 @@ def start_daemon(target: Callable[[], None], name: str) -> Daemon:
     """
     try:
         _load_what_ends_threads()
-        _look_for_room()
+        check_room(1)
         daemon = Daemon(target, name)
         daemon.start()
     except (RuntimeError, MemoryError, OSError) as error:
@@ -95,9 +95,15 @@ def start_daemon(target: Callable[[], None], name: str) -> Daemon:
     return daemon
 
 
-def _look_for_room() -> None:
-    """Checks that there is memory for a thread; without it, `start` would wait for ever."""
-    mmap.mmap(-1, _ROOM).close()
+def check_room(threads: int) -> None:
+    """Checks that there is memory for so many threads; without it, `start` would wait for ever.
+
+    Raises:
+        OSError: there is none.
+        MemoryError: there is none.
+    """
+    if threads:
+        mmap.mmap(-1, threads * _ROOM).close()
 
 
 @functools.cache

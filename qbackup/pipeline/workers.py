@@ -1,8 +1,7 @@
-"""The threads that derive keys, in one of three ways that the schedule chooses.
+"""The threads that derive keys, in one of two ways that the schedule chooses.
 
-A backend derives a key whole; or a backend's ROMix derives lane by lane; or the lane kernel
-derives lanes of several keys at once. A key that fails in the second or third way is derived
-again in the first, so no chunk is lost.
+A backend derives a key whole, or the lane kernel derives lanes of several keys at once. A key that
+the kernel fails to derive is derived again by a backend, so no chunk is lost.
 """
 
 from __future__ import annotations
@@ -19,14 +18,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from qbackup.base.errors import MachineError, NotEnoughMemory
-from qbackup.crypto.kdf import Derivation, Deriver, check_memory
+from qbackup.crypto.kdf import Derivation, Deriver
 from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory
 from qbackup.crypto.romix.tuning import WIDTH, first_pass
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.scrypt_steps import finish
 from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.schedule import Assignment, Schedule, Strategy
-from qbackup.pipeline.threads import Daemon, start_daemon
+from qbackup.pipeline.threads import Daemon, check_room, start_daemon
 
 LINGER_SECONDS = 3.0  # an idle worker keeps its memory for this time
 
@@ -214,17 +213,16 @@ class Workers:
     def _do(self, start: Assignment[KeyFuture], memory: LaneMemory) -> Exception | None:
         """Does the work; returns the error where the work fails."""
         memory.shrink(start.memory if start.way is Strategy.KERNEL else 0)
-        return self._derive(start) if start.way is Strategy.WHOLE else self._mix(start, memory)
+        if start.way is Strategy.WHOLE:
+            return self._derive(start)
+        return self._mix(start, self._kernel, memory)
 
     def _keeps_memory(self, start: Assignment[KeyFuture], error: Exception | None) -> bool:
         return start.way is Strategy.KERNEL and error is None and not self._is_short
 
     def _learn(self, start: Assignment[KeyFuture], seconds: float) -> None:
         """Notes how long a derivation takes here. The lock is held."""
-        share = start.shares[0]
-        if start.way is not Strategy.KERNEL:
-            seconds *= share.parameters.p / share.count
-        self._slowness = seconds / share.parameters.work
+        self._slowness = seconds / start.shares[0].parameters.work
 
     def _linger(self, worker: _Worker) -> None:
         """Keeps the kernel's memory for a while, as fresh memory is slow. The lock is held."""
@@ -257,19 +255,27 @@ class Workers:
 
     def _derived(self, derivation: Derivation, lanes: int) -> bytes:
         try:
+            check_room(lanes - 1)  # the backend starts a thread for each lane but the first
             return self._deriver.derive(derivation, lanes)
-        except RuntimeError:  # the backend could not start a thread for each lane
+        except NotEnoughMemory:
+            raise
+        except Exception:  # no room for threads, or one that ended before its first line
             if lanes == 1:
                 raise
             return self._deriver.derive(derivation, 1)
 
-    def _mix(self, start: Assignment[KeyFuture], memory: LaneMemory) -> Exception | None:
-        """Derives lanes of one or more keys. If that fails, another way is taken."""
-        size = 128 * start.shares[0].parameters.r
+    def _mix(
+        self, start: Assignment[KeyFuture], kernel: LaneKernel | None, memory: LaneMemory
+    ) -> Exception | None:
+        """Derives lanes of one or more keys by the kernel. If that fails, a backend does it."""
+        parameters = start.shares[0].parameters
+        size = 128 * parameters.r
         blocks = b"".join(s.key.blocks[s.first * size : s.end * size] for s in start.shares)
         try:
-            mixed = self._mixed(start, blocks, memory)
-        except Exception as error:  # any failure is a reason to take another way
+            if kernel is None:
+                raise MachineError("there is no lane kernel here")
+            mixed = kernel.romix(blocks, parameters, memory)
+        except Exception as error:  # a compiler fails in many ways
             return error
         lanes = (mixed[at : at + size] for at in range(0, len(mixed), size))
         for share in start.shares:
@@ -291,15 +297,15 @@ class Workers:
                 self._send_away(self.idle[0])
         if error is None:
             self._schedule.done(start)
-        elif isinstance(error, NotEnoughMemory) and start.way is not Strategy.KERNEL:
+        elif start.way is Strategy.KERNEL:  # the kernel is not used again
+            self._schedule.failed(start)
+        elif isinstance(error, NotEnoughMemory):
             # Other programs had the memory. A backup's acceptance must not depend on them.
             if not self._schedule.again(start):
                 self._settle(start.shares[0].key, error=error)
-        elif start.way is Strategy.WHOLE:
+        else:
             self._schedule.done(start)
             self._settle(start.shares[0].key, error=error)
-        else:  # this way is not taken again
-            self._schedule.failed(start)
         self._forget_settled(start)
 
     def _forget_settled(self, start: Assignment[KeyFuture]) -> None:
@@ -307,16 +313,6 @@ class Workers:
         for share in start.shares:
             if share.key.is_settled:
                 self._schedule.cancel(share.key)
-
-    def _mixed(self, start: Assignment[KeyFuture], blocks: bytes, memory: LaneMemory) -> bytes:
-        parameters = start.shares[0].parameters
-        mix = self._deriver.lane_mix
-        if start.way is Strategy.KERNEL and self._kernel is not None:
-            return self._kernel.romix(blocks, parameters, memory)
-        if mix is None:
-            raise MachineError("this way of deriving keys is missing here")
-        check_memory(parameters)
-        return mix(blocks, 128 * parameters.r, parameters.n)
 
     def _add_lanes(self, ticket: KeyFuture, lanes: dict[int, bytes]) -> None:
         """Adds lanes of a derivation; the last ones complete its key."""

@@ -36,6 +36,7 @@ from tests.support.commandline import (
     start,
     wait_for,
 )
+from tests.support.derivations import need_llvmlite
 from tests.support.restored import files_below
 
 ROOT = EXAMPLES.parent
@@ -52,6 +53,7 @@ def distributed() -> Any:
         pytest.skip("not installed: distributed")
     import distributed
 
+    need_llvmlite()
     return distributed
 
 
@@ -196,6 +198,63 @@ class TestRestore:
             assert ended.err.count("\n") == 1
             assert files_below(tmp_path) == {"qubes.xml"}
             wait_for(lambda: not any(client.processing().values()))
+
+
+def take_llvmlite(client: Any, workers: list[str]) -> None:
+    """Makes these workers processes that find no llvmlite."""
+
+    def take() -> None:
+        sys.modules["llvmlite"] = None  # type: ignore[assignment]
+
+    client.run(take, workers=workers)
+
+
+class TestWorkersWithoutLlvmlite:
+    @pytest.mark.slow
+    def test_are_named_and_left_out(self, distributed: Any, slow: Path) -> None:
+        with (
+            cluster(distributed) as made,
+            distributed.Client(made, set_as_default=False) as client,
+        ):
+            without, _ = sorted(client.nthreads())
+            take_llvmlite(client, [without])
+            place = made.scheduler_address
+            ended = run("verify", slow, "--dask", place, "--jobs", "1", "--json", *KEY)
+            after = calls(client)
+        assert (ended.status, ended.document["ok"]) == (0, True)
+        assert ended.err == (
+            f"warning: these workers can't derive keys, and are left out: {without}:"
+            " llvmlite is not installed\n"
+        )
+        assert after.pop(without) == 0
+        assert all(after.values())
+
+    @pytest.mark.slow
+    def test_with_no_other_there_is_no_help(self, distributed: Any, slow: Path) -> None:
+        with cluster(distributed) as made:
+            with distributed.Client(made, set_as_default=False) as client:
+                take_llvmlite(client, list(client.nthreads()))
+            place = made.scheduler_address
+            ended = run("verify", slow, "--dask", place, *KEY)
+        assert ended.status == 5
+        assert ended.err.splitlines()[1:] == [
+            f"qbackup: no worker of the Dask cluster at {place} can derive keys: install qbackup"
+            " and llvmlite on them"
+        ]
+
+    @pytest.mark.slow
+    def test_through_the_library(self, distributed: Any, slow: Path) -> None:
+        passphrase = SAMPLE_FILE.read_text().strip()
+        with (
+            cluster(distributed) as made,
+            distributed.Client(made, set_as_default=False) as client,
+        ):
+            take_llvmlite(client, list(client.nthreads()))
+            executor = client.get_executor()
+            with qbackup.open(slow, passphrase=passphrase, jobs=1, executor=executor) as backup:
+                report = backup.verify()
+        assert report.ok
+        assert any("llvmlite is not installed" in warning for warning in report.warnings)
 
 
 class TestNoCluster:

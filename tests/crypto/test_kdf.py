@@ -21,7 +21,7 @@ from qbackup.crypto.kdf import (
     physical_memory,
     secret_line,
 )
-from qbackup.crypto.romix.kernel import LaneKernel, lane_mix, llvmlite_is_installed
+from qbackup.crypto.romix.kernel import LaneKernel, llvmlite_is_installed
 from qbackup.crypto.scrypt_format import EncryptedHeader, ScryptParameters
 from tests.maker import scrypt_encrypt
 from tests.support.speed import rows
@@ -70,6 +70,26 @@ RFC_7914 = [
 ]
 
 
+def peak_of_a_derivation(threads: int) -> int:
+    """Bytes that a process of its own takes at most for a key with lanes of 64 MiB."""
+    program = (
+        "import sys\n"
+        "from qbackup.crypto.kdf import Derivation, load_backends\n"
+        "from qbackup.crypto.scrypt_format import ScryptParameters\n"
+        "def peak():\n"
+        "    with open('/proc/self/status') as file:\n"
+        "        return int(next(l.split()[1] for l in file if l.startswith('VmHWM'))) * 1024\n"
+        "def derive(log2_n):\n"
+        "    job = Derivation(b'secret', b'salt', ScryptParameters(log2_n, 8, 2))\n"
+        "    load_backends()[0].derive(job, int(sys.argv[1]))\n"
+        "derive(4)\n"
+        "before = peak()\n"
+        "derive(16)\n"
+        "print(peak() - before)\n"
+    )
+    return int(subprocess.check_output([sys.executable, "-c", program, str(threads)]))
+
+
 class TestBackends:
     def test_all_three_are_here(self) -> None:
         """In the order of their speed; the tests of this file are about all of them."""
@@ -112,6 +132,45 @@ class TestBackends:
         job = Derivation(b"secret", b"salt", ScryptParameters(10, 8, 4))
         expected = BACKENDS["hashlib"].derive(job, 1)
         assert BACKENDS["pycryptodome"].derive(job, threads) == expected
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+    def test_pycryptodome_runs_lanes_side_by_side(self) -> None:
+        """The release that is asked for does, in the memory of as many lanes and no more."""
+        assert [b.threaded for b in BACKENDS.values()] == [True, False, False]
+        peaks = [peak_of_a_derivation(threads) for threads in (1, 2)]
+        assert peaks[0] < 80 * MIB
+        assert peaks[1] < 144 * MIB
+
+    def test_pycryptodome_is_told_how_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        from Crypto.Protocol import KDF
+
+        told: list[int] = []
+
+        def scrypt(*arguments: object, threads: int) -> bytes:
+            told.append(threads)
+            return bytes(64)
+
+        monkeypatch.setattr(KDF, "scrypt", scrypt)
+        job = Derivation(b"secret", b"salt", ScryptParameters(10, 8, 4))
+        Deriver().derive(job, 3)
+        assert told == [3]
+
+    def test_a_pycryptodome_without_threads_does_whole_keys(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Distributions have releases before 4.0."""
+        from Crypto.Protocol import KDF
+
+        new = KDF.scrypt
+
+        def old(password: bytes, salt: bytes, key_len: int, N: int, r: int, p: int) -> object:  # noqa: N803
+            return new(password, salt, key_len, N, r, p)
+
+        monkeypatch.setattr(KDF, "scrypt", old)
+        deriver = Deriver()
+        assert not deriver.is_threaded
+        job = Derivation(b"secret", b"salt", ScryptParameters(10, 8, 4))
+        assert deriver.derive(job, 1) == BACKENDS["hashlib"].derive(job, 1)
 
     def test_only_the_pure_python_one_is_slow(self) -> None:
         assert [backend.slow for backend in BACKENDS.values()] == [False, False, True]
@@ -281,36 +340,6 @@ class TestMemory:
                 deriver = Deriver((Backend("test", fail, threaded=threaded),))
                 with pytest.raises(NotEnoughMemory, match=f"key: {need} MiB are needed"):
                     deriver.derive(job, 3)
-
-
-class TestLanes:
-    """What a deriver has for lanes that are to be had singly."""
-
-    def test_are_mixed_by_pycryptodome_where_it_is_the_fastest(self) -> None:
-        assert Deriver().lane_mix is lane_mix()
-        assert Deriver((BACKENDS["pycryptodome"], BACKENDS["hashlib"])).lane_mix is lane_mix()
-
-    @pytest.mark.parametrize("name", ["hashlib", "pyscrypt"])
-    def test_are_not_to_be_had_of_other_backends(self, name: str) -> None:
-        assert Deriver((BACKENDS[name],)).lane_mix is None
-        assert Deriver((BACKENDS[name], BACKENDS["pycryptodome"])).lane_mix is None
-
-    def test_are_not_to_be_had_of_a_pycryptodome_that_is_not_known(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        """It stays a backend for whole keys."""
-        lane_mix.cache_clear()
-        monkeypatch.setattr("Crypto.version_info", (5, 0, "0"))
-        deriver = Deriver()
-        assert deriver.lane_mix is None
-        job = Derivation(b"", b"", ScryptParameters(4, 1, 1))
-        assert deriver.derive(job).hex() == RFC_7914[0][5]
-
-    def test_are_looked_for_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        deriver = Deriver()
-        mix = deriver.lane_mix
-        monkeypatch.setattr("qbackup.crypto.kdf.lane_mix", lambda: pytest.fail("again"))
-        assert deriver.lane_mix is mix
 
 
 class TestKernel:

@@ -17,20 +17,21 @@ from hypothesis import strategies as st
 from qbackup.base.errors import MachineError, NotEnoughMemory
 from qbackup.crypto import scrypt_steps
 from qbackup.crypto.kdf import Derivation
-from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, lane_mix, load_kernel
+from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, load_kernel
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.crypto.scrypt_steps import expand, finish, romix
-from tests.support.derivations import key_of, need_llvmlite
+from qbackup.crypto.scrypt_steps import (
+    NoLaneKernel,
+    can_travel,
+    check_worker,
+    expand,
+    finish,
+    romix,
+)
+from tests.support.derivations import key_of, need_llvmlite, plain_romix
 from tests.support.speed import rows
 
 SECRET = b"correct horse battery staple"
 
-derivations = st.builds(
-    Derivation,
-    st.binary(max_size=80),
-    st.binary(max_size=40),
-    st.builds(ScryptParameters, st.integers(1, 9), st.integers(1, 9), st.integers(1, 20)),
-)
 at_r_8 = st.builds(
     Derivation,
     st.binary(max_size=80),
@@ -116,15 +117,9 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
 
 
 class TestKeys:
-    @given(derivations)
+    @given(at_r_8)
     @each_example_alike
-    def test_are_openssls_without_a_kernel(self, no_kernel: list[str], job: Derivation) -> None:
-        assert mixed_key(job) == key_of(job)
-
-    @pytest.mark.slow
-    @given(st.one_of(derivations, at_r_8))
-    @each_example_alike
-    def test_are_openssls_with_one(self, kernel: CountingKernel, job: Derivation) -> None:
+    def test_are_openssls(self, kernel: CountingKernel, job: Derivation) -> None:
         assert mixed_key(job) == key_of(job)
 
     @pytest.mark.slow
@@ -146,9 +141,7 @@ class TestKeys:
 
     def test_mix_of_any_blocks_is_romix_of_each(self, kernel: CountingKernel) -> None:
         blocks = random.Random(3).randbytes(11 * 1024)
-        assert romix(blocks, 7, 8) == b"".join(
-            lane_mix()(blocks[at : at + 1024], 1024, 1 << 7) for at in range(0, len(blocks), 1024)
-        )
+        assert romix(blocks, 4, 8) == plain_romix(blocks, 1 << 4)
 
     def test_expand_and_finish_are_pbkdf2(self) -> None:
         job = Derivation(SECRET, b"salt", ScryptParameters(4, 3, 5))
@@ -163,7 +156,7 @@ class TestPasses:
     @pytest.mark.parametrize(
         ("p", "passes"),
         [
-            (1, []),
+            (1, [1]),
             (2, [2]),
             (3, [3]),
             (5, [5]),
@@ -173,9 +166,7 @@ class TestPasses:
             (20, [6, 6, 6, 2]),
         ],
     )
-    def test_are_six_lanes_wide_and_not_for_one(
-        self, kernel: CountingKernel, p: int, passes: list[int]
-    ) -> None:
+    def test_are_six_lanes_wide(self, kernel: CountingKernel, p: int, passes: list[int]) -> None:
         job = Derivation(SECRET, b"salt", ScryptParameters(6, 8, p))
         assert mixed_key(job) == key_of(job)
         assert kernel.passes == passes
@@ -183,8 +174,8 @@ class TestPasses:
     @pytest.mark.parametrize(
         ("lanes", "passes"),
         [
-            (0, []),
-            (1, []),
+            (0, [1] * 10),
+            (1, [1] * 10),
             (2, [2, 2, 2, 2, 2]),
             (5, [5, 5]),
             (6, [6, 4]),
@@ -221,40 +212,69 @@ class TestPasses:
             romix(bytes(8 * 1024), 4, 8)
         assert kernel.memories[0]._map is None
 
-    def test_are_not_made_with_another_r(self, kernel: CountingKernel) -> None:
-        job = Derivation(SECRET, b"salt", ScryptParameters(6, 4, 8))
-        assert mixed_key(job) == key_of(job)
-        assert kernel.passes == []
+    @pytest.mark.parametrize(("log2_n", "r"), [(6, 4), (6, 9), (33, 8)])
+    def test_are_not_made_with_parameters_that_the_kernel_does_not_support(
+        self, kernel: CountingKernel, monkeypatch: pytest.MonkeyPatch, log2_n: int, r: int
+    ) -> None:
+        monkeypatch.setattr(scrypt_steps, "check_memory", lambda parameters: None)
+        assert not can_travel(ScryptParameters(log2_n, r, 1))
+        with pytest.raises(ValueError, match="lanes"):
+            romix(bytes(8 * 128 * r), log2_n, r)
+
+    @pytest.mark.parametrize("log2_n", [1, 18, 20, 32])
+    def test_are_made_with_those_of_backups(self, log2_n: int) -> None:
+        assert can_travel(ScryptParameters(log2_n, 8, 1))
 
 
 class TestMachines:
-    def test_the_kernel_is_looked_for_once(self, no_kernel: list[str]) -> None:
+    def test_the_kernel_is_loaded_once(
+        self, loaded: LaneKernel, forgotten: None, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        loads: list[str] = []
+
+        def load() -> LaneKernel:
+            loads.append("load")
+            return loaded
+
+        monkeypatch.setattr(scrypt_steps, "load_kernel", load)
+        check_worker()
         for _ in range(3):
             romix(bytes(8 * 1024), 2, 8)
-        assert no_kernel == ["llvmlite"]
+        assert loads == ["load"]
 
-    def test_the_kernel_is_not_looked_for_where_it_does_not_pay(self, no_kernel: list[str]) -> None:
-        romix(bytes(1024), 2, 8)
-        assert no_kernel == []
+    def test_one_without_llvmlite_says_so(self, no_kernel: list[str]) -> None:
+        with pytest.raises(NoLaneKernel, match=r"^llvmlite is not installed$"):
+            romix(bytes(8 * 1024), 2, 8)
+        with pytest.raises(NoLaneKernel):
+            check_worker()
 
-    @pytest.mark.parametrize("error", [MachineError("wrong keys"), RuntimeError(), OSError()])
-    def test_a_broken_kernel_costs_no_key(
-        self, forgotten: None, monkeypatch: pytest.MonkeyPatch, error: Exception
+    @pytest.mark.parametrize(
+        ("error", "reason"),
+        [
+            (MachineError("wrong keys"), "wrong keys"),
+            (RuntimeError("LLVM \x1b[2J"), r"LLVM \x1b[2J"),
+            (OSError(), ""),
+        ],
+    )
+    def test_one_with_a_broken_llvmlite_says_so(
+        self,
+        forgotten: None,
+        monkeypatch: pytest.MonkeyPatch,
+        error: Exception,
+        reason: str,
     ) -> None:
         def load() -> LaneKernel:
             raise error
 
         monkeypatch.setattr(scrypt_steps, "load_kernel", load)
-        job = Derivation(SECRET, b"salt", ScryptParameters(3, 8, 8))
-        assert mixed_key(job) == key_of(job)
-
-    def test_with_nothing_that_mixes_is_told(
-        self, no_kernel: list[str], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        lane_mix.cache_clear()
-        monkeypatch.delattr("Crypto.Protocol.KDF._raw_scrypt_lib")
-        with pytest.raises(MachineError, match="no ROMix on this machine"):
+        with pytest.raises(NoLaneKernel) as raised:
             romix(bytes(8 * 1024), 2, 8)
+        assert raised.value.reason == f"llvmlite does not work: {reason}"
+
+    def test_the_error_travels(self) -> None:
+        error = pickle.loads(pickle.dumps(NoLaneKernel("llvmlite is not installed")))
+        assert type(error) is NoLaneKernel
+        assert error.reason == "llvmlite is not installed"
 
     @pytest.mark.parametrize("p", [1, 8])
     def test_more_memory_than_there_is_is_not_asked_for(
@@ -268,6 +288,10 @@ class TestMachines:
 
 
 class TestTravelling:
+    @pytest.fixture(autouse=True)
+    def has_llvmlite(self) -> None:
+        need_llvmlite()
+
     def test_the_function_goes_by_its_name(self) -> None:
         parcel = pickle.dumps(romix)
         assert pickle.loads(parcel) is romix

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from qbackup.base.errors import Interrupted, MachineError, NotEnoughMemory
-from qbackup.crypto.kdf import Backend, Deriver, load_backends
+from qbackup.crypto.kdf import Backend, Derivation, Deriver, load_backends
 from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, load_kernel
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.pipeline import workers
@@ -59,21 +59,13 @@ def check_keys(pool: KeyPool, count: int, parameters: ScryptParameters = LANES) 
 Pools = Callable[..., KeyPool]
 
 
-class TestThreeWays:
+class TestTwoWays:
     @rows("jobs", [1, 2, 8], quick=2)
     @rows("count", [1, 3, 9], quick=2)
     def test_whole(self, pools: Pools, jobs: int, count: int) -> None:
-        deriver = Watched(mixes=False)
-        check_keys(pools(deriver, jobs), count)
-        assert set(deriver.seen.ways) == {"whole"}
-
-    @rows("jobs", [1, 2, 8], quick=2)
-    @rows("count", [1, 3, 9], quick=2)
-    def test_lanes_singly(self, pools: Pools, jobs: int, count: int) -> None:
         deriver = Watched()
         check_keys(pools(deriver, jobs), count)
-        assert set(deriver.seen.ways) == {"singly"}
-        assert sum(deriver.seen.lanes) == LANES.p * count, "none of them twice"
+        assert set(deriver.seen.ways) == {"whole"}
 
     @rows("jobs", [1, 2], quick=2)
     @rows("count", [1, 3, 9], quick=2)
@@ -96,12 +88,74 @@ class TestThreeWays:
         check_keys(pool, 3, ScryptParameters(10, 4, 5))
         assert "kernel" not in deriver.seen.ways
 
-    def test_where_no_other_backend_is_known_by_its_lanes(self, pools: Pools) -> None:
-        """hashlib computes scrypt whole, or not at all."""
+    @pytest.mark.parametrize(("threaded", "lanes"), [(True, 4), (False, 1)])
+    def test_one_key_takes_all_jobs_where_its_lanes_can_run_side_by_side(
+        self, pools: Pools, threaded: bool, lanes: int
+    ) -> None:
+        seen: list[int] = []
+
+        def derive(job: Derivation, threads: int) -> bytes:
+            seen.append(threads)
+            return key_of(job)
+
+        check_keys(pools(Deriver((Backend("test", derive, threaded=threaded),)), 4), 1)
+        assert seen == [lanes]
+
+    def test_keys_that_are_asked_for_in_a_row_take_a_job_each(self, pools: Pools) -> None:
+        seen: list[int] = []
+
+        def derive(job: Derivation, threads: int) -> bytes:
+            seen.append(threads)
+            return key_of(job)
+
+        pool = pools(Deriver((Backend("test", derive, threaded=True),)), 2)
+        with pool.more_to_come():
+            tickets = [pool.start(job(number)) for number in range(4)]
+        for ticket in tickets:
+            ticket.wait()
+        assert seen == [1] * 4
+
+    def test_a_backend_without_threads(self, pools: Pools) -> None:
+        """hashlib has none, and neither has a pycryptodome before 4.0."""
         (backend,) = (one for one in load_backends() if one.name == "hashlib")
-        deriver = Deriver((backend,), load_kernel=load_kernel)
-        assert deriver.lane_mix is None
-        check_keys(pools(deriver), 3)
+        check_keys(pools(Deriver((backend,))), 3)
+
+    @pytest.mark.parametrize("error", [RuntimeError, OSError, MemoryError])
+    def test_where_there_is_no_room_for_threads_the_lanes_go_one_after_the_other(
+        self, pools: Pools, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+    ) -> None:
+        """pycryptodome would wait for ever for a thread that has no room to begin."""
+        asked: list[int] = []
+
+        def refuse(threads: int) -> None:
+            asked.append(threads)
+            raise error("no room")
+
+        seen: list[int] = []
+
+        def derive(job: Derivation, threads: int) -> bytes:
+            seen.append(threads)
+            return key_of(job)
+
+        monkeypatch.setattr(workers, "check_room", refuse)
+        check_keys(pools(Deriver((Backend("test", derive, threaded=True),)), 3), 1)
+        assert (asked, seen) == ([2], [1])
+
+    @pytest.mark.parametrize("error", [RuntimeError, KeyError])
+    def test_where_a_backend_s_thread_fails_the_lanes_go_one_after_the_other(
+        self, pools: Pools, error: type[Exception]
+    ) -> None:
+        """KeyError: pycryptodome finds no result of a thread that ended before its first line."""
+        seen: list[int] = []
+
+        def derive(job: Derivation, threads: int) -> bytes:
+            seen.append(threads)
+            if threads > 1:
+                raise error(1)
+            return key_of(job)
+
+        check_keys(pools(Deriver((Backend("test", derive, threaded=True),)), 3), 1)
+        assert seen == [3, 1]
 
     def test_no_backend_at_all_is_said(self, pools: Pools) -> None:
         deriver = Deriver((Backend("none", lambda job, threads: b"", max_memory=0),))
@@ -112,9 +166,8 @@ class TestThreeWays:
 class TestWaysThatFail:
     @rows("error", [RuntimeError("broken"), NotEnoughMemory("short"), MemoryError()], ids=repr)
     @rows("good", [0, 1, 2])
-    @rows("mixes", [True, False])
     def test_a_kernel_that_fails_in_the_middle_costs_no_key(
-        self, pools: Pools, kernel: LaneKernel, error: Exception, good: int, mixes: bool
+        self, pools: Pools, kernel: LaneKernel, error: Exception, good: int
     ) -> None:
         deriver: Watched
 
@@ -122,7 +175,7 @@ class TestWaysThatFail:
             if way == "kernel" and deriver.seen.ways.count("kernel") > good:
                 raise error
 
-        deriver = Watched(lambda lanes: kernel, mixes=mixes, before=fail)
+        deriver = Watched(lambda lanes: kernel, before=fail)
         pool = ready(pools(deriver))
         check_keys(pool, 9)
         failed = deriver.seen.ways.count("kernel")
@@ -130,42 +183,17 @@ class TestWaysThatFail:
         check_keys(pool, 3)
         assert deriver.seen.ways.count("kernel") == failed, "it is not tried again"
 
-    @rows("good", [0, 1, 3])
-    def test_lanes_that_fail_are_done_by_a_backend(self, pools: Pools, good: int) -> None:
-        deriver: Watched
-
-        def fail(way: str) -> None:
-            if way == "singly" and deriver.seen.ways.count("singly") > good:
-                raise ValueError("broken")
-
-        deriver = Watched(before=fail)
-        pool = pools(deriver)
-        check_keys(pool, 5)
-        failed = deriver.seen.ways.count("singly")
-        check_keys(pool, 3)
-        assert deriver.seen.ways.count("singly") == failed, "it is not tried again"
-
-    def test_both_fail(self, pools: Pools, kernel: LaneKernel) -> None:
-        def fail(way: str) -> None:
-            if way != "whole":
-                raise ValueError("broken")
-
-        deriver = Watched(lambda lanes: kernel, before=fail)
-        check_keys(ready(pools(deriver)), 5)
-        assert set(deriver.seen.ways) == {"kernel", "singly", "whole"}
-
-    def test_lanes_that_find_no_memory_are_derived_whole_and_alone(self, pools: Pools) -> None:
+    def test_keys_that_find_no_memory_are_derived_alone(self, pools: Pools) -> None:
         beside: list[int] = []
 
         def short(way: str) -> None:
-            if way == "singly":
-                raise NotEnoughMemory("another one has it")
             beside.append(pool._schedule._running_jobs)
+            if beside[-1] > 1:
+                raise NotEnoughMemory("another one has it")
 
-        deriver = Watched(before=short)
-        pool = pools(deriver, 4)
+        pool = pools(Watched(before=short), 4)
         check_keys(pool, 4)
-        assert beside == [1] * 4
+        assert beside.count(1) == 4
 
     def test_no_memory_alone_either_is_an_error_of_its_own(self, pools: Pools) -> None:
         def short(way: str) -> None:
@@ -188,11 +216,11 @@ class TestWaysThatFail:
         deriver = Watched(before=fail)
         pool = pools(deriver, 1)
         ticket = pool.start(job(0))
-        wait_for(lambda: gate.came == ["singly"])
+        wait_for(lambda: gate.came == ["whole"])
         ticket.cancel()
         gate.open()
         wait_for(lambda: not threads())
-        assert deriver.seen.ways == ["singly"]
+        assert deriver.seen.ways == ["whole"]
 
 
 class TestLoadingTheKernel:
@@ -236,7 +264,7 @@ class TestLoadingTheKernel:
         pool = pools(deriver)
         pool.warm_up(LANES)
         check_keys(pool, 3)
-        assert set(deriver.seen.ways) == {"singly"}
+        assert set(deriver.seen.ways) == {"whole"}
         gate.open()
         wait_for(lambda: pool.has_kernel)
         check_keys(pool, 9)
@@ -251,7 +279,7 @@ class TestLoadingTheKernel:
         pool = ready(pools(deriver))
         check_keys(pool, 3)
         assert not pool.has_kernel
-        assert set(deriver.seen.ways) == {"singly"}
+        assert set(deriver.seen.ways) == {"whole"}
 
     def test_no_thread_for_it(self, pools: Pools, monkeypatch: pytest.MonkeyPatch) -> None:
         pool = pools(Watched(load_kernel))
@@ -367,7 +395,8 @@ class TestGivingUp:
     def test_cancelled_while_its_lanes_run(self, pools: Pools) -> None:
         gate = Gate()
         pool = pools(Watched(before=gate))
-        ticket, other = pool.start(job(0)), pool.start(job(1))
+        with pool.more_to_come():
+            ticket, other = pool.start(job(0)), pool.start(job(1))
         wait_for(lambda: len(gate.came) == 2)
         ticket.cancel()
         with pytest.raises(Interrupted, match="not wanted"):
@@ -378,7 +407,7 @@ class TestGivingUp:
 
     def test_cancelled_before_it_began(self, pools: Pools) -> None:
         gate = Gate()
-        deriver = Watched(before=gate, mixes=False)
+        deriver = Watched(before=gate)
         pool = pools(deriver, 1)
         first, second = pool.start(job(0)), pool.start(job(1))
         second.cancel()
@@ -399,7 +428,8 @@ class TestGivingUp:
     def test_who_waits_when_the_pool_is_closed_is_told(self, pools: Pools) -> None:
         gate = Gate()
         pool = pools(Watched(before=gate))
-        told = [result_in_a_thread(pool.start(job(number)).wait) for number in range(3)]
+        with pool.more_to_come():
+            told = [result_in_a_thread(pool.start(job(number)).wait) for number in range(3)]
         wait_for(lambda: len(gate.came) == 2)
         pool.close()
         assert all(isinstance(one(), Interrupted) for one in told)
@@ -445,12 +475,11 @@ class TestThreadsThatCanNotBeStarted:
         check_keys(pool, 3)
 
     @rows("error", [RuntimeError("can't start new thread"), MemoryError()])
-    @rows("mixes", [True, False])
     def test_one_that_runs_does_the_work(
-        self, pools: Pools, monkeypatch: pytest.MonkeyPatch, error: Exception, mixes: bool
+        self, pools: Pools, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
         gate = Gate()
-        pool = pools(Watched(before=gate, mixes=mixes), 4)
+        pool = pools(Watched(before=gate), 4)
         tickets = [pool.start(job(0, ScryptParameters(10, 8, 1)))]
         wait_for(lambda: bool(gate.came))
         refuse_threads(monkeypatch, error)
@@ -478,10 +507,10 @@ class TestWorkersThatEnd:
         """Its worker ends where nobody can be told."""
         pool = KeyPool(Watched(), 2, BUDGET)
 
-        def fail(*arguments: object) -> None:
+        def fail(*arguments: object, **named: object) -> None:
             raise MemoryError
 
-        monkeypatch.setattr(pool._workers, "_add_lanes", fail)
+        monkeypatch.setattr(pool._workers, "_settle", fail)
         yield pool
         pool.close()
         wait_for(lambda: not threads())
@@ -516,7 +545,7 @@ class TestWorkersThatEnd:
 
 class TestSpeculation:
     def test_the_next_call_finds_it(self, pools: Pools) -> None:
-        deriver = Watched(mixes=False)
+        deriver = Watched()
         pool = pools(deriver)
         expected = pool.start(job(0), speculative=True)
         found = pool.start(job(0))
@@ -527,7 +556,7 @@ class TestSpeculation:
         assert len(deriver.seen.ways) == 2
 
     def test_what_was_begun_is_not_expected_once_more(self, pools: Pools) -> None:
-        pool = pools(Watched(mixes=False))
+        pool = pools(Watched())
         pool.start(job(0), speculative=True)
         pool.expect_lanes(2 * LANES.p)
         tickets = [pool.start(job(number)) for number in range(2)]
@@ -536,7 +565,7 @@ class TestSpeculation:
 
     def test_what_was_not_begun_is_dropped_when_it_is_not_needed(self, pools: Pools) -> None:
         gate = Gate()
-        deriver = Watched(before=gate, mixes=False)
+        deriver = Watched(before=gate)
         pool = pools(deriver, 1)
         first = pool.start(job(0))
         pool.start(job(1), speculative=True)

@@ -279,7 +279,7 @@ class TestThreads:
             told.append(threads)
             return bytes(64)
 
-        pipeline = Pipeline(Deriver((Backend("test", record),)), jobs=3)
+        pipeline = Pipeline(Deriver((Backend("test", record, threaded=True),)), jobs=3)
         pipeline.derive(Derivation(b"", b"", ScryptParameters(10, 8, 5)))
         assert told == [3]
 

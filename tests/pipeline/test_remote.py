@@ -18,7 +18,7 @@ import qbackup
 from qbackup.base.errors import Interrupted
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.crypto.scrypt_steps import expand, romix
+from qbackup.crypto.scrypt_steps import NoLaneKernel, expand, romix
 from qbackup.pipeline import key_pool as pool_module
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import KeyFuture
@@ -26,6 +26,7 @@ from qbackup.pipeline.remote import RemoteMixing
 from tests.support import alter, librarybackup, restored
 from tests.support.atrest import check_at_rest, threads
 from tests.support.commandline import wait_for
+from tests.support.derivations import need_llvmlite
 from tests.support.keypools import Gate, Watched, job, key_of
 
 COUNT = 12
@@ -96,6 +97,12 @@ def wrong_bytes(function: Callable[..., bytes], *arguments: Any) -> Future[Any]:
 Pools = Callable[..., KeyPool]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def has_llvmlite() -> None:
+    """Only the lane kernel does what an executor is asked for."""
+    need_llvmlite()
+
+
 @pytest.fixture
 def pools() -> Iterator[Pools]:
     """`pools(executor)`: a pool that nothing but this executor can derive for, until the gate of
@@ -103,11 +110,13 @@ def pools() -> Iterator[Pools]:
     """
     made: list[KeyPool] = []
 
-    def make(executor: Executor, *, here: bool = False, jobs: int | None = None) -> KeyPool:
+    def make(
+        executor: Executor, *, here: bool = False, jobs: int | None = None, **more: Any
+    ) -> KeyPool:
         gate = Gate()
         if here:
             gate.open()
-        pool = KeyPool(Watched(before=gate), 1, 1 << 26, RemoteMixing(executor, jobs))
+        pool = KeyPool(Watched(before=gate), 1, 1 << 26, RemoteMixing(executor, jobs, **more))
         pool.gate = gate  # type: ignore[attr-defined]
         made.append(pool)
         return pool
@@ -239,6 +248,35 @@ class TestOnesThatFail:
         pool.gate.open()  # type: ignore[attr-defined]
         assert [ticket.wait() for ticket in tickets] == [key_of(one) for one in jobs]
         ticket.wait()
+
+    def test_one_with_a_worker_without_the_kernel_is_not_asked_again(self, pools: Pools) -> None:
+        """Also after right answers of other workers: such a worker would be free all the time."""
+        warnings: list[str] = []
+        executor = Recorded(inline)
+        pool = pools(executor, jobs=2, warn=warnings.append)
+        busy(pool)
+        start(pool, job(0)).wait()
+        executor._answer = of_error(NoLaneKernel("no \x1b here"))
+        tickets = [start(pool, job(number)) for number in range(1, COUNT)]
+        remote = pool._remote
+        assert remote is not None
+        wait_for(lambda: not remote.works)
+        pool.gate.open()  # type: ignore[attr-defined]
+        assert [ticket.wait() for ticket in tickets] == [key_of(job(n)) for n in range(1, COUNT)]
+        assert 2 <= len(executor.calls) <= 3
+        (warning,) = warnings
+        assert warning.startswith(r"a worker of the executor can't derive keys: no \x1b here. All")
+
+    def test_what_the_kernel_can_not_do_stays_here(self, pools: Pools) -> None:
+        executor = Recorded(inline)
+        pool = pools(executor)
+        busy(pool)
+        other = job(0, ScryptParameters(10, 4, 5))
+        stays, travels = start(pool, other), start(pool, job(1))
+        assert travels.wait() == key_of(job(1))
+        assert len(executor.calls) == 1
+        pool.gate.open()  # type: ignore[attr-defined]
+        assert stays.wait() == key_of(other)
 
     @pytest.mark.slow
     def test_shut_down_in_the_middle(self, pools: Pools) -> None:

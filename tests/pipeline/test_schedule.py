@@ -68,6 +68,24 @@ def test_waiting_derivations_share_the_jobs() -> None:
     assert schedule.next() is None
 
 
+def test_a_derivation_takes_one_job_while_more_is_to_come() -> None:
+    schedule: Schedule[str] = Schedule(4, 1 << 40)
+    schedule.expect_more(1)
+    schedule.submit("a", LANE)
+    assert lanes(schedule.next()) == 1
+    schedule.expect_more(-1)
+    schedule.submit("b", LANE)
+    assert lanes(schedule.next()) == 3
+
+
+def test_a_derivation_takes_one_job_where_the_backend_has_no_threads() -> None:
+    schedule: Schedule[str] = Schedule(4, 1 << 40)
+    schedule.use_threads(allowed=False)
+    for key in "ab":
+        schedule.submit(key, LANE)
+    assert [lanes(schedule.next()) for _ in range(2)] == [1, 1]
+
+
 def test_the_budget_limits_how_many_lanes_run() -> None:
     schedule: Schedule[str] = Schedule(8, 600 * MIB)
     schedule.submit("a", LANE)
@@ -507,92 +525,3 @@ class TestLaneKernel:
             assert sum(start.jobs for start in running) <= jobs
             assert len(running) < 2 or sum(start.memory for start in running) <= memory
         assert started == [(key, lane) for key, p in enumerate(work) for lane in range(p.p)]
-
-
-def singly(jobs: int, memory: int = 1 << 40) -> Schedule[str]:
-    schedule: Schedule[str] = Schedule(jobs, memory)
-    schedule.use_lanes()
-    return schedule
-
-
-def part(start: Assignment[str] | None) -> tuple[str, int, int]:
-    """Lanes that one job goes through one after the other."""
-    assert start is not None
-    assert start.way is Strategy.SINGLY
-    (share,) = start.shares
-    assert (start.jobs, start.memory) == (1, share.parameters.lane_memory)
-    return share.key, share.first, share.end
-
-
-class TestLanesSingly:
-    def test_a_job_takes_a_whole_derivation_while_enough_wait(self) -> None:
-        schedule = singly(jobs=2)
-        for key in "ab":
-            schedule.submit(key, LANE)
-        assert part(schedule.next()) == ("a", 0, 5)
-
-    def test_the_last_one_is_divided_so_that_all_jobs_are_busy_to_the_end(self) -> None:
-        schedule = singly(jobs=2)
-        schedule.submit("a", LANE)
-        first, second = schedule.next(), schedule.next()
-        assert (part(first), part(second)) == (("a", 0, 3), ("a", 3, 4))
-        assert first is not None
-        schedule.done(first)
-        assert part(schedule.next()) == ("a", 4, 5)
-
-    def test_it_is_not_divided_while_more_is_to_come(self) -> None:
-        schedule = singly(jobs=2)
-        schedule.expect_more(1)
-        schedule.submit("a", LANE)
-        assert part(schedule.next()) == ("a", 0, 5)
-        schedule.expect_more(-1)
-        schedule.submit("b", LANE)
-        assert part(schedule.next()) == ("b", 0, 3)
-
-    def test_a_derivation_of_one_lane_is_a_backends(self) -> None:
-        schedule = singly(jobs=4)
-        schedule.submit("a", SINGLE)
-        assert name(schedule.next()) == "a"
-
-    def test_the_budget_counts_one_lane_for_a_job(self) -> None:
-        schedule = singly(jobs=8, memory=600 * MIB)
-        schedule.submit("a", LANE)
-        assert part(schedule.next()) == ("a", 0, 1)
-        assert part(schedule.next()) == ("a", 1, 2)
-        assert schedule.next() is None
-
-    def test_with_too_little_memory_the_derivation_is_begun_anew_alone(self) -> None:
-        schedule = singly(jobs=3)
-        schedule.submit("a", LANE)
-        schedule.submit("b", SINGLE)
-        first, second = schedule.next(), schedule.next()
-        assert (part(first), part(second)) == (("a", 0, 2), ("a", 2, 4))
-        assert first is not None
-        assert second is not None
-        assert schedule.again(first)
-        assert schedule.again(second), "it waits already"
-        assert name(alone := schedule.next()) == "a"
-        assert alone is not None
-        assert schedule.next() is None
-        assert not schedule.again(alone)
-        assert name(schedule.next()) == "b"
-
-    @pytest.mark.usefixtures("cheap_memory")
-    def test_what_the_kernel_began_can_be_gone_on_with_singly(self) -> None:
-        schedule = singly(jobs=1)
-        schedule.use_kernel(lambda parameters: 6)
-        schedule.submit("a", ScryptParameters(18, 8, 9))
-        start = schedule.next()
-        assert shares(start) == [("a", 0, 6)]
-        assert start is not None
-        schedule.done(start)
-        schedule.charge(1 << 42)
-        assert part(schedule.next()) == ("a", 6, 9)
-
-    def test_when_it_fails_a_backend_begins_anew(self) -> None:
-        schedule = singly(jobs=2)
-        schedule.submit("a", LANE)
-        start = schedule.next()
-        assert start is not None
-        schedule.failed(start)
-        assert name(schedule.next()) == "a"

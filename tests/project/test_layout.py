@@ -128,6 +128,16 @@ def test_no_file_is_too_long() -> None:
     assert not long
 
 
+def test_a_block_is_one_thing() -> None:
+    """A name of its own for each other size: `AES_BLOCK_SIZE`, `SPOOL_BLOCK_SIZE`, `HOLE_SIZE`."""
+    found = [
+        name_of(path)
+        for path in SOURCES
+        if re.search(r"^BLOCK_SIZE\b.* = ", path.read_text("utf-8"), re.MULTILINE)
+    ]
+    assert found == ["qbackup.storage.tar.fields"]
+
+
 def test_no_class_name_occurs_twice() -> None:
     names = Counter(
         node.name

@@ -22,7 +22,7 @@ from qbackup.base.errors import (
     NotABackup,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import ChunkName
+from qbackup.base.names import ChunkName, encode
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.chunk import StoredChunk, StoredChunks, StoredFile
 from qbackup.storage.chunk_table import ChunkTable, HmacIndex
@@ -47,7 +47,7 @@ class OneWay(io.BytesIO):
 
 def chunks(*names: str) -> bytes:
     """Members of these chunk names, each with its own name as data."""
-    return b"".join(member(f"{name}.enc".encode(), name.encode()) for name in names)
+    return b"".join(member(encode(f"{name}.enc"), encode(name)) for name in names)
 
 
 def backup(data: bytes, *, pipe: bool = False, limits: Limits | None = None) -> BackupArchive:
@@ -102,6 +102,19 @@ class TestFiles:
         metadata = catalog.metadata_file()
         assert metadata is not None
         assert metadata.path == "qubes.xml"
+
+    @pytest.mark.parametrize("path", ["\ud800", "vm1/private.img\udfff"])
+    def test_a_path_that_no_bytes_make_is_not_there(self, path: str) -> None:
+        assert seekable(chunks(*self.NAMES)).find(path) is None
+
+    @pytest.mark.parametrize("pipe", [False, True])
+    def test_give_their_paths_alone(self, pipe: bool) -> None:
+        with backup(chunks("\udcff.000", *self.NAMES[1:]), pipe=pipe) as made:
+            catalog = inside(made).catalog
+            catalog.drain()
+            paths = [file.path for file in catalog.seen_files()]
+            assert list(catalog.seen_paths()) == paths
+            assert paths == ["\udcff", "vm1/private.img", "vm12/private.img"]
 
     def test_past_999_chunks_stay_in_order(self) -> None:
         catalog = seekable(chunks(*(f"a.{n:03d}" for n in range(1003))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import threading
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from qbackup.crypto.kdf import Derivation, Deriver
-from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, LaneMix, lane_mix, load_kernel
+from qbackup.crypto.romix.kernel import LaneKernel, LaneMemory, load_kernel
 from qbackup.crypto.romix.tuning import WIDTH
 from qbackup.crypto.scrypt_format import ScryptParameters
 from tests.support.derivations import need_llvmlite
@@ -46,42 +45,28 @@ class Seen:
 
 
 class Watched(Deriver):
-    """The real deriver, whose three ways can be watched and made to fail.
+    """The real deriver, whose two ways can be watched and made to fail.
 
     Args:
         kernel: how the lane kernel is loaded; by default there is none.
-        mixes: lanes can be had singly.
-        before: called before each derivation, pass or lane with the name of its way; what it
-            raises, that way raises.
+        before: called before each derivation or pass with the name of its way; what it raises,
+            that way raises.
     """
 
     def __init__(
         self,
         kernel: Callable[[int], LaneKernel] | None = None,
         *,
-        mixes: bool = True,
         before: Callable[[str], None] = lambda way: None,
     ) -> None:
         super().__init__(load_kernel=kernel or load_kernel)
         self._has_kernel = kernel is not None
-        self._mixes = mixes
         self._before = before
         self.seen = Seen()
 
     @property
     def has_kernel(self) -> bool:
         return self._has_kernel
-
-    @functools.cached_property
-    def lane_mix(self) -> LaneMix | None:
-        if not self._mixes:
-            return None
-
-        def mix(lanes: bytes, size: int, n: int) -> bytes:
-            self._begin("singly", len(lanes) // size)
-            return lane_mix()(lanes, size, n)
-
-        return mix
 
     def load_kernel(self, lanes: int = WIDTH) -> LaneKernel | None:
         kernel = super().load_kernel(lanes)

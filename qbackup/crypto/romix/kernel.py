@@ -1,10 +1,9 @@
-"""scryptROMix of lanes: one after the other, or several at once.
+"""scryptROMix of several lanes at once.
 
 scrypt is PBKDF2, then scryptROMix on each of p lanes, then PBKDF2 again (RFC 7914, section 6).
 The lanes, of one key or of several with the same N and r, do not depend on each other, so the
 wide registers of a processor can work on several of them. `LaneKernel`, of the extra ``turbo``,
-does the step between the two PBKDF2; `LaneMemory` holds its working memory. `lane_mix`
-does the same with pycryptodome, lane by lane.
+does the step between the two PBKDF2; `LaneMemory` holds its working memory.
 
 Importing this module imports nothing heavy; `load_kernel` does.
 """
@@ -14,14 +13,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
-import functools
 import hashlib
 import importlib.util
-import inspect
 import mmap
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from qbackup.base.errors import MachineError, NotEnoughMemory
 from qbackup.base.locks import RLock
@@ -37,23 +33,6 @@ _KNOWN_PARAMETERS = ScryptParameters(10, _R, 16)
 _KNOWN_KEY = bytes.fromhex(
     "fdbabe1c9d3472007856e7190d01e9fe7c6ad7cbc8237830e77376634b373162"
     "2eaf30d92e22a3886ff109279d9830dac727afb94a83ee6d8360cbdfa2cc0640"
-)
-
-# (lanes of 128·r bytes, 128·r, N) → the same, each lane mixed, one after the other
-LaneMix = Callable[[bytes, int, int], bytes]
-
-# RFC 7914, section 10: ROMix of one block with r=1, N=16
-_KNOWN_BLOCK = bytes.fromhex(
-    "f7ce0b653d2d72a4108cf5abe912ffdd777616dbbb27a70e8204f3ae2d0f6fad"
-    "89f68f4811d1e87bcc3bd7400a9ffd29094f0184639574f39ae5a1315217bcd7"
-    "894991447213bb226c25b54da86370fbcd984380374666bb8ffcb5bf40c254b0"
-    "67d27c51ce4ad5fed829c90b505a571b7f4d1cad6a523cda770e67bceaaf7e89"
-)
-_KNOWN_RESULT = bytes.fromhex(
-    "79ccc193629debca047f0b70604bf6b62ce3dd4a9626e355fafc6198e6ea2b46"
-    "d58413673b99b029d665c357601fb426a0b2f4bba200ee9f0a43d19b571a9c71"
-    "ef1142e65d5a266fddca832ce59faa7cac0b9cf1be2bffca300d01ee387619c4"
-    "ae12fd4438f203a0e4e1c47ec314861f4e9087cb33396a6873e8f9d2539a4b8e"
 )
 
 # (lanes with r = 8, the address of V, N) → the same, mixed; `qbackup.crypto.romix.llvm_code.Romix`
@@ -271,56 +250,3 @@ def load_kernel(lanes: int = WIDTH) -> LaneKernel:
         kernel = LaneKernel(Romix)
         kernel.prepare(lanes)
     return kernel
-
-
-@functools.cache
-def lane_mix() -> LaneMix:
-    """Gives pycryptodome's ROMix, tested on a known lane first, as it is not documented.
-
-    The returned function raises NotEnoughMemory.
-
-    Raises:
-        MachineError: there is no ROMix, or it differs from that of the known versions.
-    """
-    try:
-        mix = _pycryptodome_mix()
-        is_right = mix(2 * _KNOWN_BLOCK, len(_KNOWN_BLOCK), 16) == 2 * _KNOWN_RESULT
-    except Exception:  # an undocumented function can fail in any way
-        is_right = False
-    if not is_right:
-        raise MachineError("no ROMix on this machine: install pycryptodome or llvmlite")
-    return mix
-
-
-def _pycryptodome_mix() -> LaneMix:
-    import Crypto
-    from Crypto.Protocol import KDF
-    from Crypto.Util import _raw_api as raw
-
-    library: Any = KDF._raw_scrypt_lib  # type: ignore[attr-defined,unused-ignore]
-    if not (3, 9) <= Crypto.version_info[:2] < (5, 0):
-        raise ImportError("a version that is not known")
-
-    def of_range(lanes: bytes, size: int, n: int) -> bytes:
-        output = raw.create_string_buffer(len(lanes))
-        numbers = (0, len(lanes) // size, len(lanes))  # first lane, number of lanes, bytes in all
-        counts = [raw.c_size_t(number) for number in numbers]
-        _check(library.scryptROMix(lanes, output, raw.c_size_t(size), n, *counts))
-        return bytes(raw.get_raw_buffer(output))
-
-    def of_each(lanes: bytes, size: int, n: int) -> bytes:
-        core = KDF._raw_salsa20_lib.Salsa20_8_core  # type: ignore[attr-defined,unused-ignore]
-        output = raw.create_string_buffer(size)
-        mixed = []
-        for start in range(0, len(lanes), size):
-            lane = lanes[start : start + size]
-            _check(library.scryptROMix(lane, output, raw.c_size_t(size), n, core))
-            mixed.append(bytes(raw.get_raw_buffer(output)))
-        return b"".join(mixed)
-
-    return of_range if "threads" in inspect.signature(KDF.scrypt).parameters else of_each
-
-
-def _check(status: int) -> None:
-    if status:
-        raise NotEnoughMemory("not enough memory to derive a key")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 
 from qbackup.base.names import encode
-from qbackup.restore.output.zeros import BLOCK_SIZE, ZEROS, is_zeros
+from qbackup.restore.output.zeros import HOLE_SIZE, ZEROS, is_zeros
 
 _HASH_SIZE = 32
 _PLAIN_FOLDER_MODE = 0o700
@@ -45,14 +45,14 @@ class ContentHash:
 
     def update(self, offset: int, data: memoryview) -> None:
         """Adds data at an offset, which must not lie before the end of the last data."""
-        number, start = divmod(offset, BLOCK_SIZE)
+        number, start = divmod(offset, HOLE_SIZE)
         if number != self._number:
             self._next_block(number)
         if start > self._filled:
             self._fill(start)
         position = 0
         while position < len(data):
-            piece = data[position : position + BLOCK_SIZE - self._filled]
+            piece = data[position : position + HOLE_SIZE - self._filled]
             position += len(piece)
             self._add(piece)
 
@@ -63,12 +63,12 @@ class ContentHash:
         return self._blocks.hexdigest()
 
     def _add(self, piece: memoryview) -> None:
-        if len(piece) == BLOCK_SIZE and is_zeros(piece):
+        if len(piece) == HOLE_SIZE and is_zeros(piece):
             self._number += 1  # a whole block of zeros counts as a hole
             return
         self._block.update(piece)
         self._filled += len(piece)
-        if self._filled == BLOCK_SIZE:
+        if self._filled == HOLE_SIZE:
             self._next_block(self._number + 1)
 
     def _fill(self, end: int) -> None:
@@ -77,7 +77,7 @@ class ContentHash:
 
     def _next_block(self, number: int) -> None:
         if self._filled:
-            self._fill(BLOCK_SIZE)
+            self._fill(HOLE_SIZE)
             block = self._block.digest()
             if block != _ZERO_HASH:
                 self._blocks.update(self._number.to_bytes(8, "big") + block)

@@ -151,10 +151,10 @@ def put_in_place(
     """
     final_name = final_name or name
     part, final = encode(name + PART_SUFFIX), encode(final_name)
-    old = encode(final_name + _OLD_SUFFIX)
     if not (overwrite and exists(folder, final_name)):
         _rename_new(folder, part, final)
     elif _is_folder(folder, part) or _is_folder(folder, final):
+        old = encode(final_name + _OLD_SUFFIX)
         if is_own:
             remove(folder, final_name + _OLD_SUFFIX)
         else:

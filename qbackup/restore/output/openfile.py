@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from qbackup.base.errors import MachineError
 from qbackup.base.names import display
 from qbackup.restore.output.folders import sync_folder
-from qbackup.restore.output.zeros import BLOCK_SIZE, is_zeros
+from qbackup.restore.output.zeros import HOLE_SIZE, is_zeros
 from qbackup.restore.sinks import CannotWrite
 
 FILE_MODE = 0o600
@@ -69,8 +69,8 @@ class OpenFile:
 
     def _write(self, offset: int, data: memoryview) -> None:
         start = 0
-        for block in range(0, len(data), BLOCK_SIZE):
-            piece = data[block : block + BLOCK_SIZE]
+        for block in range(0, len(data), HOLE_SIZE):
+            piece = data[block : block + HOLE_SIZE]
             if is_zeros(piece):
                 self._write_all(offset + start, data[start:block])
                 start = block + len(piece)

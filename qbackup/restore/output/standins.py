@@ -17,10 +17,9 @@ import hashlib
 import re
 from collections.abc import Iterator
 
-from qbackup.base.names import COMPONENT_LIMIT_BYTES, encode, folded, is_own
+from qbackup.base.names import COMPONENT_LIMIT_BYTES, encode, is_reserved
 
 PART_SUFFIX = ".part"
-_METADATA = "qubes.xml"
 _LONGEST = COMPONENT_LIMIT_BYTES - len(PART_SUFFIX)
 _SHORT = 64
 # Characters that Windows, NTFS, exFAT or FAT refuse in names, and bytes that are not UTF-8.
@@ -49,7 +48,7 @@ def without_reserved(qube: str, file: str) -> str:
         file: the file's path in the qube; ``""`` for the qube's whole folder.
     """
     first = _unreserved(qube)
-    if first == qube and (folded(qube) == _METADATA or is_own(qube)):
+    if first == qube and is_reserved(qube):
         first = _dot_escaped(qube)
     rest = [_unreserved(component) for component in file.split("/")] if file else []
     return "/".join([first, *rest])

@@ -1,4 +1,6 @@
-"""Writer of restored files. Files are made only here, in `folders`, `part`, `openfile`, `opentree`.
+"""The writer of restored files.
+
+Only this module, `folders`, `part`, `openfile` and `opentree` create anything.
 
 The rules, each kept by the system call itself and not by a check beforehand:
 
@@ -51,6 +53,10 @@ from qbackup.restore.sinks import (
     TreeSink,
 )
 
+_NO_LOCKS = (
+    "the file system of the output folder has no folder locks: two restores into this folder at the"
+    " same time are not kept apart, so run one after the other"
+)
 _NO_MODES = (
     "the file system of the output folder keeps no permissions: whoever can use that disk can read"
     " what was restored; a later run does not compare them"
@@ -127,6 +133,8 @@ class FolderWriter:
         except BaseException:
             os.close(self._root)
             raise
+        if not self._lock.is_held:
+            self._warnings[_NO_LOCKS] = None
         self._locations = Locations(self._root)
 
     @property
