@@ -1,25 +1,38 @@
-"""Makes `tests/vectors/kernel.img.z`: a file system that Linux itself has written to, by root.
+"""Makes `tests/vectors/kernel*.img.z`: file systems that Linux itself has written to, by root.
 
-    python -m tests.make_kernel_image
+    python -m tests.make_kernel_image [NAME…]
 
-mkfs.ext4 and e2fsck write some things otherwise than the kernel does: the index of a large
-folder, say, whose first block still ends as it did when it held names. So this one is mounted,
-filled, emptied in part, and copied while it is in use, its last changes in the journal only.
+mkfs.ext4 and e2fsck write some things otherwise than the kernel does, e.g. the index of a large
+folder, whose first block still ends as it did when it held names. So these are mounted, filled,
+emptied in part, and copied while they are in use, their last changes in the journal only.
+`kernel.img.z` has the checksums of today, `kernel-old.img.z` those of before 2012: of R2 and R3.
+`kernel-old-unmounted.img.z` was unmounted first, so its block groups are read from their own place.
 """
 
 from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 import zlib
 from pathlib import Path
 
 from tests.maker import make_ext4
 
-PATH = Path(__file__).parent / "vectors" / "kernel.img.z"
+VECTORS = Path(__file__).parent / "vectors"
+PATH = VECTORS / "kernel.img.z"
+OLD_PATH = VECTORS / "kernel-old.img.z"
+OLD_UNMOUNTED_PATH = VECTORS / "kernel-old-unmounted.img.z"
 MIB = 1 << 20
 COUNT = 300
+_OLD = ("-N", "512", "-g", "1024", "-O", "^metadata_csum,^64bit,^flex_bg,uninit_bg")
+#: Path → options of mkfs.ext4 and of mount.
+KINDS = {
+    PATH: (("-N", "512"), "loop"),
+    OLD_PATH: (_OLD, "loop,journal_checksum"),
+    OLD_UNMOUNTED_PATH: (_OLD, "loop,journal_checksum"),
+}
 
 
 def name_of(number: int) -> str:
@@ -46,19 +59,28 @@ def _fill(top: Path) -> None:
         os.fsync(file.fileno())
 
 
-def main() -> None:
-    """Needs a loop device."""
+def _make(path: Path) -> None:
+    features, mount_options = KINDS[path]
     with tempfile.TemporaryDirectory() as folder:
         image, top = Path(folder) / "image", Path(folder) / "top"
         top.mkdir()
-        make_ext4(image, 4 * MIB, None, ["-b", "1024", "-N", "512", "-J", "size=1"])
-        subprocess.run(["mount", "-o", "loop", str(image), str(top)], check=True)
+        make_ext4(image, 4 * MIB, None, ["-b", "1024", "-J", "size=1", *features])
+        subprocess.run(["mount", "-o", mount_options, str(image), str(top)], check=True)
         try:
             _fill(top)
             data = image.read_bytes()
         finally:
             subprocess.run(["umount", str(top)], check=True)
-    PATH.write_bytes(zlib.compress(data, 9))
+        if path == OLD_UNMOUNTED_PATH:
+            data = image.read_bytes()
+    path.write_bytes(zlib.compress(data, 9))
+
+
+def main() -> None:
+    """Makes all, or those of the given names. Needs a loop device."""
+    for path in KINDS:
+        if path.name in sys.argv[1:] or len(sys.argv) == 1:
+            _make(path)
 
 
 if __name__ == "__main__":

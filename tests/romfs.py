@@ -43,10 +43,12 @@ class Romfs:
             raise Damaged("the file system has no mark")
         self._device = device
         self._limits = limits
-        self.size = int.from_bytes(head[8:12], "big")
+        self.size = min(int.from_bytes(head[8:12], "big"), device.size)
+        self.file_cost = 16
         self.label = head[16:].partition(b"\0")[0]
         self.root = 16 + _padded(len(self.label) + 1)
         self.warning = None
+        self.obstacle = None
         self.shares_blocks = False
         self.table_count = 0
         self.table_limit = self.size

@@ -18,7 +18,12 @@ SCHEMA = 1
 
 def to_json(document: Document) -> str:
     """Writes one JSON document, pure ASCII, with its schema's number."""
-    return json.dumps({"schema": SCHEMA, **document}, indent=1)
+    return to_text({"schema": SCHEMA, **document})
+
+
+def to_text(document: Document) -> str:
+    """Writes a part of a JSON document, pure ASCII."""
+    return json.dumps(document, indent=1)
 
 
 def error_document(error: QBackupError, results: str) -> Document:

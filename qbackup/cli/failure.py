@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from qbackup.base.errors import MachineError, QBackupError
 from qbackup.cli import output, signals
 from qbackup.cli.commands import results_of, writes_files
 from qbackup.cli.exit_status import EXIT_INTERRUPTED, EXIT_SIGNAL, exit_status
+from qbackup.cli.json_stream import JsonStream
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.cli.documents import Document
 
 
 def wants_json(arguments: Sequence[str]) -> bool:
@@ -17,12 +22,18 @@ def wants_json(arguments: Sequence[str]) -> bool:
     return "--json" in options
 
 
-def report_failure(arguments: Sequence[str], error: QBackupError) -> int:
-    """Reports the error that ended a command; returns the exit status."""
-    if wants_json(arguments):
-        from qbackup.cli.documents import error_document, to_json
+def report_failure(arguments: Sequence[str], error: QBackupError, document: JsonStream) -> int:
+    """Reports the error that ended a command; returns the exit status.
 
-        output.print_result(to_json(error_document(error, results_of(arguments[0]))))
+    Args:
+        arguments: of the command line.
+        error: the reason.
+        document: that the command has begun, if it has begun one.
+    """
+    if wants_json(arguments):
+        from qbackup.cli.documents import error_document
+
+        _finish(document, lambda results: error_document(error, results), arguments)
     if isinstance(error, MachineError) and error.report is not None:
         from qbackup.cli.report import print_warnings, report_text
 
@@ -34,18 +45,42 @@ def report_failure(arguments: Sequence[str], error: QBackupError) -> int:
     return exit_status(error)
 
 
-def report_signal(arguments: Sequence[str], end: BaseException) -> int:
-    """Reports the signal that ended a command; returns the exit status."""
+def report_signal(arguments: Sequence[str], end: BaseException, document: JsonStream) -> int:
+    """Reports the signal that ended a command; returns the exit status.
+
+    Args:
+        arguments: of the command line.
+        end: the exception that the signal became.
+        document: that the command has begun, if it has begun one.
+    """
     how, status = "interrupted", EXIT_INTERRUPTED
     if isinstance(end, signals.Terminated):
         how, status = "terminated", EXIT_SIGNAL + end.number
     with contextlib.suppress(BrokenPipeError, QBackupError):
         if wants_json(arguments):
-            from qbackup.cli.documents import ended_document, to_json
+            from qbackup.cli.documents import ended_document
 
-            output.print_result(to_json(ended_document(how, results_of(arguments[0]))))
+            _finish(document, lambda results: ended_document(how, results), arguments)
         rest = ""
         if arguments and writes_files(arguments[0]):
             rest = "; no half-written file was left under a final name"
         output.print_message(f"qbackup: {how}{rest}")
     return status
+
+
+def _finish(
+    document: JsonStream, make: Callable[[str], Document], arguments: Sequence[str]
+) -> None:
+    """Writes the document of a failed command, or the rest of the one that the command has begun.
+
+    Args:
+        document: that may be begun.
+        make: gives the failure's values; called with the key of the command's list, or with "".
+        arguments: of the command line.
+    """
+    if document.is_begun:
+        document.end(make(""))
+    else:
+        from qbackup.cli.documents import to_json
+
+        output.print_result(to_json(make(results_of(arguments[0]))))

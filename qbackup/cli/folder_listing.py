@@ -13,7 +13,7 @@ from qbackup.archive.file import BackupFile
 from qbackup.base.errors import Damaged, NotInBackup, UsageError, without_traceback
 from qbackup.base.names import display, within, without_dot
 from qbackup.cli import output
-from qbackup.cli.documents import Document, named, to_json, with_errors
+from qbackup.cli.documents import Document, named, with_errors
 from qbackup.cli.report import print_errors
 from qbackup.content.inner import Entry
 
@@ -31,8 +31,8 @@ def print_folder(archive: BackupArchive, options: argparse.Namespace) -> int:
     wanted = options.name.rstrip("/")
     found = _Listing(archive, wanted, recursive=options.recursive)
     if options.json:
-        entries = [_document(path, entry) for path, entry in found]
-        output.print_result(to_json(with_errors({"entries": entries}, found.errors)))
+        entries = (_document(path, entry) for path, entry in found)
+        options.document.write("entries", entries, lambda: with_errors({}, found.errors))
     else:
         for path, entry in found:
             output.print_result(_line(path, entry))

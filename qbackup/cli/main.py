@@ -11,6 +11,7 @@ from qbackup.base.errors import MachineError, QBackupError
 from qbackup.cli import commands, output, signals
 from qbackup.cli.exit_status import EXIT_OUTPUT_CLOSED
 from qbackup.cli.failure import report_failure, report_signal
+from qbackup.cli.json_stream import JsonStream
 from qbackup.cli.options import parse
 
 
@@ -26,19 +27,20 @@ def main(arguments: Sequence[str] | None = None, *, held: Sequence[int] = ()) ->
         _forbid_core_dumps()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     output.replace_closed_streams()
+    document = JsonStream()
     with signals.unwinding(is_program=is_program):
         try:
             for number in held:
                 signal.raise_signal(number)
-            return _run(arguments)
+            return _run(arguments, document)
         except (KeyboardInterrupt, signals.Terminated) as end:
-            return report_signal(arguments, end)
+            return report_signal(arguments, end, document)
         except BrokenPipeError:
             return EXIT_OUTPUT_CLOSED
         except RuntimeError as error:  # a lock that a signal found half taken
             if not isinstance(error.__context__, KeyboardInterrupt | signals.Terminated):
                 raise
-            return report_signal(arguments, error.__context__)
+            return report_signal(arguments, error.__context__, document)
 
 
 def _forbid_core_dumps() -> None:
@@ -49,25 +51,27 @@ def _forbid_core_dumps() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], document: JsonStream) -> int:
     try:
-        status = _run_command(arguments)
+        status = _run_command(arguments, document)
         output.flush()
     except QBackupError as error:
-        return report_failure(arguments, error)
+        return report_failure(arguments, error, document)
     except MemoryError:
-        return report_failure(arguments, MachineError("out of memory"))
+        return report_failure(arguments, MachineError("out of memory"), document)
     except BrokenPipeError:
         raise
     except (OSError, ImportError, SystemError) as error:
         # a module that can't be loaded for want of memory, of which Python may have lost the error
-        return report_failure(arguments, MachineError(f"this machine failed: {error}"))
+        failure = MachineError(f"this machine failed: {error}")
+        return report_failure(arguments, failure, document)
     return status
 
 
-def _run_command(arguments: list[str]) -> int:
+def _run_command(arguments: list[str], document: JsonStream) -> int:
     try:
         options = parse(arguments)
     except SystemExit as end:  # argparse after --help and --version
         return int(end.code or 0)
+    options.document = document
     return commands.load(options.command).run(options)

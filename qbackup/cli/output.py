@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import sys
 from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import MachineError, UsageError
+from qbackup.cli import signals
 
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _CLEAR_LINE = "\r\x1b[K"
 _COLUMNS = 80
+_PIPE_SIZE = getattr(select, "PIPE_BUF", 512)  # bytes that a pipe takes at once, if it takes any
 _TERMINAL_TEXT_LIMIT = 1 << 20
 
 
@@ -98,6 +101,30 @@ def is_pretty(stream: TextIO) -> bool:
     from importlib.util import find_spec
 
     return find_spec("rich") is not None
+
+
+def write_some(data: bytearray) -> None:
+    """Writes the first bytes of ASCII text on standard output, and removes them from the array.
+
+    A signal ends this before or after that, so the array always holds what was not written yet.
+
+    Raises as `print_result`.
+    """
+    with _writing() as stdout:
+        stdout.flush()
+        try:
+            number = stdout.fileno()
+        except (OSError, ValueError, AttributeError):  # a stream in memory
+            number = -1
+        if number < 0 or not hasattr(select, "poll"):
+            stdout.write(data.decode("ascii"))
+            data.clear()
+            return
+        ready = select.poll()
+        ready.register(number, select.POLLOUT)
+        ready.poll()
+        with signals.held():
+            del data[: os.write(number, data[:_PIPE_SIZE])]
 
 
 def flush() -> None:

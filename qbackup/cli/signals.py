@@ -69,6 +69,33 @@ class _Handler:
 
 
 @contextlib.contextmanager
+def held() -> Iterator[None]:
+    """Makes the signals of `unwinding` wait until the end of this context, which must be short.
+
+    Outside the main thread nothing changes, as signals are handled in that one.
+    """
+    came: list[tuple[int, FrameType | None]] = []
+    before: dict[int, _Handler] = {}
+
+    def wait(number: int, frame: FrameType | None) -> None:
+        came.append((number, frame))
+
+    try:
+        with contextlib.suppress(ValueError):
+            for number in _UNWINDING:
+                handler = signal.getsignal(number)
+                if isinstance(handler, _Handler):
+                    signal.signal(number, wait)
+                    before[number] = handler
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number, frame in came:
+        before[number](number, frame)
+
+
+@contextlib.contextmanager
 def unwinding(*, is_program: bool) -> Iterator[None]:
     """Makes the signals raise within this context, but not those that were ignored before.
 

@@ -147,10 +147,17 @@ class _CopiedEntry:
 
 @dataclass(frozen=True)
 class _CountedData:
-    """A `TreeSink` that counts the files, folders and links made by another one."""
+    """A `TreeSink` that counts the files, folders and links made by another one.
+
+    Args:
+        sink: the other one.
+        counts: numbers by kind.
+        before_copy: called before a further name of a file becomes a copy of that file.
+    """
 
     sink: TreeSink
     counts: dict[str, int]
+    before_copy: Callable[[], None]
 
     def folder(self, path: str) -> None:
         self.sink.folder(path)
@@ -170,6 +177,7 @@ class _CountedData:
         return self.sink.keeps_modes
 
     def copy(self, path: str, source: str) -> int:
+        self.before_copy()
         size = self.sink.copy(path, source)
         self._count("link")
         return size
@@ -222,6 +230,7 @@ class _CopyJob:
         self._counts: dict[str, int] = {}
         self._firsts: dict[tuple[int, int], tuple[str, str]] = {}  # see `_first_name`
         self._folder = ""  # the last one in `_firsts`
+        self._current = node  # that is copied
 
     def run(self) -> CopyReport:
         try:
@@ -252,8 +261,8 @@ class _CopyJob:
             whole = failed(whole, cause)
         if self._tree.is_remains:
             self._losses.add_general("damaged", REMAINS)
-        if self._tree.obstacle is not None:
-            self._losses.add_general("missing", self._tree.obstacle)
+        for obstacle in self._tree.obstacles:
+            self._losses.add_general("missing", obstacle)
         mounts = self._tree.mounts
         return CopyReport(
             files=(whole, *self._losses.results()),
@@ -289,7 +298,9 @@ class _CopyJob:
     def _copy_folder(self) -> tuple[int, tuple[str, ...]]:
         with self._writer.tree("", self._name) as sink:
             restore = TreeRestore(
-                _CountedData(sink, self._counts), self._tree.limits, past_damage=True
+                _CountedData(sink, self._counts, self._take_copy),
+                self._tree.limits,
+                past_damage=True,
             )
             self._fill(restore)
             restore.finish()
@@ -306,10 +317,14 @@ class _CopyJob:
                 raise LimitExceeded(
                     f"the folder has more than {limit} entries", limit="tree_entries"
                 )
+            self._current = node
             try:
                 restore.add(self._entry(node))
             except ENTRY_ERRORS as error:  # of the entry; `restore` keeps those of its content
                 self._losses.add_error(node.path, error)
+
+    def _take_copy(self) -> None:
+        self._budget.take_copy(self._current)
 
     def _entry(self, node: Node) -> _CopiedEntry:
         path = node.path.removeprefix(self._node.path).lstrip("/") or "."

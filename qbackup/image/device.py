@@ -32,6 +32,12 @@ class ImageBytes:
             raise _unreadable(error) from error
         self.size = rest if size is None else min(size, rest)
 
+    def held_bytes(self) -> int:
+        """Counts the bytes of the whole stream that are in no hole, or more than these."""
+        from qbackup.image.held import held_bytes
+
+        return held_bytes(self._stream, self.size)
+
     def part(self, start: int, size: int) -> ImageBytes:
         """Gives a part of this part."""
         return ImageBytes(self._stream, self._start + start, max(min(size, self.size - start), 0))

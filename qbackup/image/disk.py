@@ -117,6 +117,11 @@ class Volume:
         """Warning of files that may be missing; None without one, or before it was opened."""
         return None if self._opened is None else self._opened.warning
 
+    @property
+    def obstacle(self) -> str | None:
+        """Damage that may have cost files; None without any, or before it was opened."""
+        return None if self._opened is None else self._opened.obstacle
+
     def open(self) -> AnyFileSystem:
         """Opens the file system.
 

@@ -139,7 +139,15 @@ class FileSystem(Protocol[S]):
 
     @property
     def size(self) -> int:
-        """Length in bytes; the folders of a sound file system together are no larger."""
+        """Length in bytes, no more than the device has.
+
+        The folders and files of a sound file system together are no larger.
+        """
+        ...
+
+    @property
+    def file_cost(self) -> int:
+        """Number of bytes that each file takes at least, besides content that is not inline."""
         ...
 
     @property
@@ -148,8 +156,13 @@ class FileSystem(Protocol[S]):
         ...
 
     @property
+    def obstacle(self) -> str | None:
+        """Damage that may have cost files without a trace, e.g. of a journal; else None."""
+        ...
+
+    @property
     def shares_blocks(self) -> bool:
-        """True if several files may use the same blocks, so that data may exceed `size`."""
+        """True if several files may use the same blocks on purpose."""
         ...
 
     @property
@@ -159,7 +172,7 @@ class FileSystem(Protocol[S]):
 
     @property
     def table_limit(self) -> int:
-        """Largest number of such tables that a sound file system has room for."""
+        """Largest number of such tables that there is room for on the device."""
         ...
 
     def stat(self, number: int, /) -> S:

@@ -70,11 +70,12 @@ class Image:
 
     @property
     def obstacle(self) -> str | None:
-        """Reason why files of the disk may be missing; None without one.
+        """Reason why files may be missing without a trace; None without one.
 
-        If a partition was named, the choice of the partition is never a reason.
+        Examples are partitions that can't be read, and a damaged journal. If a partition was named,
+        the choice of the partition is never a reason.
         """
-        return self._tree.obstacle
+        return "; ".join(self._tree.obstacles) or None
 
     @property
     def warning(self) -> str | None:
@@ -144,6 +145,8 @@ class Image:
     def list(self, path: str = "/", *, on_error: OnError | None = None) -> Iterator[Node]:
         """Lists a folder by name. Of a file, gives the file itself.
 
+        More than 20,000 names come in the order in which they are stored, as they are read.
+
         Args:
             path: of the folder.
             on_error: called with a path and an error, where a name or its inode makes no sense;
@@ -152,7 +155,7 @@ class Image:
         node = self.stat(path)
         if node.kind != "folder":
             return iter([node])
-        return self._tree.nodes(node, self._tree.sorted_names(node, on_error), on_error)
+        return self._tree.nodes(node, self._tree.names(node, on_error), on_error)
 
     def walk(self, path: str = "/", *, on_error: OnError | None = None) -> Iterator[Node]:
         """Lists a folder and all below, each folder before its content. Follows no links.

@@ -115,6 +115,15 @@ class MountTable:
                 found.append(f"{display(path)}: {mount.volume.warning}")
         return tuple(found)
 
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """Damage of each file system that was entered that may have cost files."""
+        found = [] if (obstacle := self._systems[self.root].obstacle) is None else [obstacle]
+        for path, mount in self._mounts.items():
+            if mount.volume is not None and mount.volume.obstacle is not None:
+                found.append(f"{display(path)}: {mount.volume.obstacle}")
+        return tuple(found)
+
     def notes(self, path: str, below: bool) -> tuple[str, ...]:
         """Gives the notes on mounts at a path or above, and with `below` also below."""
         top = path.rstrip("/") + "/"

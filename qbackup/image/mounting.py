@@ -20,15 +20,16 @@ def mount_all(tree: ImageTree, plan: Callable[[], Iterable[Mount]]) -> None:
         tree: with the file system of ``/`` alone.
         plan: gives the mounts, those above first, and may read files of the tree.
     """
-    obstacle, tree.obstacle = tree.obstacle, None  # the plan needs to know which files there are
+    tree.is_planning = True
     try:
         mounts = list(plan())
         tree.begin_search()  # once for all mounts, or many long ways would take long
         _mount_each(tree, mounts)
     except ENTRY_ERRORS as error:
         text = f"the mounts of /etc/fstab are not shown, or not all of them: {error}"
-        obstacle = f"{obstacle}; {text}" if obstacle else text
-    tree.obstacle = obstacle
+        tree.obstacle = f"{tree.obstacle}; {text}" if tree.obstacle else text
+    finally:
+        tree.is_planning = False
 
 
 def _mount_each(tree: ImageTree, mounts: Iterable[Mount]) -> None:

@@ -95,7 +95,8 @@ def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: boo
     driver = driver_of(content.kind) if number is None else None
     if driver is not None and not _has_table_in_front(device, content, limits):
         mounts = MountTable(driver.open(device, limits))
-        return Image(ImageTree(mounts, limits, is_remains=is_remains), stream)
+        tree = ImageTree(mounts, limits, is_remains=is_remains, held_bytes=device.held_bytes)
+        return Image(tree, stream)
     volumes = read_volumes(device, content, limits)
     if number is not None:
         choice = Choice(_named(volumes, number))
@@ -105,7 +106,13 @@ def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: boo
         text = f"the image holds {content.words}; only files in {READABLE_NAMES} can be read"
         raise UnsupportedFormat(text + "".join(driver.hint(device) for driver in DRIVERS))
     mounts = MountTable(choice.volume.open(), volumes, choice.volume)
-    tree = ImageTree(mounts, limits, is_remains=is_remains, obstacle=choice.obstacle)
+    tree = ImageTree(
+        mounts,
+        limits,
+        is_remains=is_remains,
+        obstacle=choice.obstacle,
+        held_bytes=device.held_bytes,
+    )
     image = Image(tree, stream)
     mount_all(tree, lambda: _mounts(image, volumes, choice.volume))
     return image

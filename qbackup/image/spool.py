@@ -164,6 +164,11 @@ class Spool:
         """Size in memory or in the file, in bytes."""
         return self._count * (SPOOL_BLOCK_SIZE if self.is_in_memory else _RECORD_SIZE)
 
+    @property
+    def data_size(self) -> int:
+        """Size of the blocks of the image that are not zeros, in bytes."""
+        return self._count * SPOOL_BLOCK_SIZE
+
     def close(self) -> None:
         """Frees memory and disk."""
         self._held.clear()

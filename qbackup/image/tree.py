@@ -8,12 +8,10 @@ the files of that partition, and files below it are hidden, as on the running sy
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
 
 from qbackup.base.errors import (
     Damaged,
-    LimitExceeded,
     NotInImage,
     PartitionUnreadable,
     QBackupError,
@@ -24,15 +22,13 @@ from qbackup.base.names import decode, display, encode, unsafe_reason
 from qbackup.base.naming import naming
 from qbackup.image.faults import ENTRY_ERRORS, OnError, report_fault
 from qbackup.image.filesystem import AnyFileSystem
+from qbackup.image.folder_names import SORTED_LIMIT, FolderNames
 from qbackup.image.mount_table import MountTable
 from qbackup.image.node import Node
 
-#: Names of a folder with the numbers of their inodes.
-Names: TypeAlias = list[tuple[bytes, int]]
-
 _LINKS_LIMIT = 40  # as the kernel
 _SEARCH_LIMIT = 512 << 20  # bytes of folders for one path; no single one may be larger
-_CACHED_NAMES = 20_000  # about 4 MiB
+_CACHED_NAMES = SORTED_LIMIT
 
 
 class ImageTree:
@@ -43,10 +39,13 @@ class ImageTree:
         limits: bounds on untrusted input.
         is_remains: True for the rest of a damaged image, with zeros for lost parts. Nothing shows
             which files they hit.
-        obstacle: reason why files of the disk may be missing; None if there is none.
+        obstacle: reason why files of the disk are not shown; None if there is none.
         search_limit: bytes of folders that are read to find one path; None for 512 MiB.
+        held_bytes: counts the bytes of the image that are in no hole; None for all file systems.
 
     Attributes:
+        obstacle: as above.
+        is_planning: True while mounts are planned: a path that is not there is then no loss.
         bound: folders that have a second place, by that place.
     """
 
@@ -58,19 +57,31 @@ class ImageTree:
         is_remains: bool = False,
         obstacle: str | None = None,
         search_limit: int | None = None,
+        held_bytes: Callable[[], int] | None = None,
     ) -> None:
         self.mounts = mounts
         self.limits = limits
         self.is_remains = is_remains
         self.obstacle = obstacle
+        self.is_planning = False
         self.bound: dict[str, Node] = {}
         self._folders: OrderedDict[tuple[int, int], dict[bytes, int]] = OrderedDict()
         self._search_limit = search_limit
+        self.held_bytes = held_bytes or self._whole_size
         self._searched = 0  # bytes of folders that were read for the current path
+
+    def _whole_size(self) -> int:
+        return self.mounts.system(self.mounts.root).size
 
     def system_of(self, node: Node) -> AnyFileSystem:
         """Gives the file system that a node is in."""
         return self.mounts.system(node.partition)
+
+    @property
+    def obstacles(self) -> tuple[str, ...]:
+        """Reasons why files may be missing without a trace, as far as known until now."""
+        own = () if self.obstacle is None else (self.obstacle,)
+        return (*own, *self.mounts.obstacles)
 
     # One path
 
@@ -81,9 +92,10 @@ class ImageTree:
             try:
                 return self.find(path, follow)
             except NotInImage as error:
-                if self.obstacle is None:
+                if self.is_planning or not self.obstacles:
                     raise
-                raise PartitionUnreadable(f"{error.reason}; {self.obstacle}") from error
+                kind = Damaged if self.obstacle is None else PartitionUnreadable
+                raise kind("; ".join((error.reason, *self.obstacles))) from error
 
     def begin_search(self) -> None:
         """Lets the search limit begin anew."""
@@ -125,24 +137,30 @@ class ImageTree:
     def _child(self, folder: Node, name: str) -> Node:
         if folder.kind != "folder":
             raise NotInImage(f"{display(folder.path)} is a {folder.kind}, not a folder")
-        number = self._cached_names(folder).get(encode(name))
+        number = self._number_of(folder, encode(name))
         if number is None:
             raise NotInImage(f"there is no {display(name)} in {display(folder.path)}")
         return self._node(f"{folder.path.rstrip('/')}/{name}", folder, number)
 
-    def _cached_names(self, folder: Node) -> dict[bytes, int]:
-        """Reads names; the last folders stay in memory. The first of two equal names counts."""
-        names = self._folders.pop(folder.key, None)
-        if names is None:
+    def _number_of(self, folder: Node, name: bytes) -> int | None:
+        """Finds a name; the names of the last folders stay in memory, unless they are very many.
+
+        Of two equal names the one with the smaller number counts.
+        """
+        known = self._folders.pop(folder.key, None)
+        if known is None:
             self._searched += folder.stat.size
             self.check_search()
-            names = {}
-            for name, number in self.sorted_names(folder, None):
-                names.setdefault(name, number)
-        self._folders[folder.key] = names
+            names = self.names(folder, None)
+            if not names.is_sorted:
+                return min((number for other, number in names if other == name), default=None)
+            known = {}
+            for other, number in names:
+                known.setdefault(other, number)
+        self._folders[folder.key] = known
         while len(self._folders) > 1 and sum(map(len, self._folders.values())) > _CACHED_NAMES:
             self._folders.popitem(last=False)
-        return names
+        return known.get(name)
 
     def _node(self, path: str, parent: Node, number: int) -> Node:
         """Gives an inode of the folder's file system, or the root of one that is mounted there."""
@@ -171,36 +189,25 @@ class ImageTree:
         with naming(node.path):
             yield from self.system_of(node).extents(node.stat)
 
-    def sorted_names(self, folder: Node, on_error: OnError | None, held: int = 0) -> Names:
+    def names(
+        self, folder: Node, on_error: OnError | None, above: Sequence[FolderNames] = ()
+    ) -> FolderNames:
         """Reads names and numbers; of a damaged folder the readable ones.
 
         Args:
             folder: with the names.
             on_error: called with an error; None raises it.
-            held: number of names of the folders above that are in memory.
+            above: names of the folders above, which count for the limits.
         """
-        found: Names = []
         limit = self.limits.tree_entries
-        try:
-            with naming(folder.path):
-                for entry in self.system_of(folder).names(folder.stat):
-                    found.append((entry.name, entry.number))
-                    if len(found) + held > limit:
-                        above = ", with those of the folders above" if held else ""
-                        raise LimitExceeded(
-                            f"the folder has more than {limit} entries{above}",
-                            limit="tree_entries",
-                        )
-        except ENTRY_ERRORS as error:
-            report_fault(folder.path, error, on_error)
-        return sorted(found)
+        return FolderNames(self.system_of(folder), folder, limit, on_error, above)
 
-    def nodes(self, folder: Node, names: Names, on_error: OnError | None) -> Iterator[Node]:
+    def nodes(self, folder: Node, names: FolderNames, on_error: OnError | None) -> Iterator[Node]:
         """Gives the nodes for names of a folder.
 
         Args:
             folder: with the names.
-            names: given by `sorted_names`.
+            names: given by `names`.
             on_error: called with the error of a name or of its inode; None raises it.
         """
         above = folder.path.rstrip("/")

@@ -15,6 +15,8 @@ from qbackup.image.faults import OnError, report_fault
 from qbackup.image.node import Node
 from qbackup.image.tree import ImageTree
 
+_PAGE = 512  # inodes in one number of `_EnteredFolders`
+
 
 def walk(tree: ImageTree, top: Node, on_error: OnError | None = None) -> Iterator[Node]:
     """Gives a node and all nodes below, each folder before its content. Follows no links.
@@ -29,13 +31,13 @@ def walk(tree: ImageTree, top: Node, on_error: OnError | None = None) -> Iterato
     if top.kind != "folder":
         return
     entered = _EnteredFolders(tree, top)
-    names = tree.sorted_names(top, on_error)
-    way, held = [tree.nodes(top, names, on_error)], [len(names)]
+    above = [tree.names(top, on_error)]
+    way = [tree.nodes(top, above[0], on_error)]
     while way:
         child = next(way[-1], None)
         if child is None:
             way.pop()
-            held.pop()
+            above.pop()
             continue
         if child.kind != "folder":
             yield child
@@ -46,9 +48,8 @@ def walk(tree: ImageTree, top: Node, on_error: OnError | None = None) -> Iterato
             continue
         entered.add(child)
         yield child
-        names = tree.sorted_names(child, on_error, sum(held))
-        way.append(tree.nodes(child, names, on_error))
-        held.append(len(names))
+        above.append(tree.names(child, on_error, above))
+        way.append(tree.nodes(child, above[-1], on_error))
 
 
 class _EnteredFolders:
@@ -61,13 +62,15 @@ class _EnteredFolders:
 
     def __init__(self, tree: ImageTree, top: Node) -> None:
         self._tree = tree
-        self._seen = {top.key}
+        self._seen: dict[tuple[int, int], int] = {}  # partition and page → bits for its inodes
+        self.add(top)
         self._room: dict[int, int] = {}  # bytes that more folders of each partition may have
         self._take_room(top)
 
     def add(self, folder: Node) -> None:
         """Counts a folder as entered."""
-        self._seen.add(folder.key)
+        page, bit = _place(folder)
+        self._seen[page] = self._seen.get(page, 0) | bit
 
     def fault_of(self, folder: Node) -> QBackupError | None:
         """Gives the reason not to enter a folder; None without one. Asked once for each folder."""
@@ -76,7 +79,8 @@ class _EnteredFolders:
         if fault is not None:
             return fault
         path = display(folder.path)
-        if folder.key in self._seen:
+        page, bit = _place(folder)
+        if self._seen.get(page, 0) & bit:
             return Damaged("the folder has a second name, or contains itself", file=path)
         if room < 0:
             return Damaged("the folders are larger than the file system", file=path)
@@ -87,6 +91,12 @@ class _EnteredFolders:
         room = self._room.setdefault(number, self._tree.system_of(folder).size)
         self._room[number] = room - (0 if folder.stat.is_inline else folder.size)
         return self._room[number]
+
+
+def _place(folder: Node) -> tuple[tuple[int, int], int]:
+    """Gives the page of a folder's inode and its bit there, so that a folder takes few bytes."""
+    partition, number = folder.key
+    return (partition, number // _PAGE), 1 << number % _PAGE
 
 
 def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:

@@ -206,7 +206,7 @@ class TestSignals:
     def test_a_lock_that_a_signal_found_half_taken(
         self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        def command(arguments: list[str]) -> int:
+        def command(arguments: list[str], document: object) -> int:
             try:
                 raise KeyboardInterrupt
             finally:

@@ -102,7 +102,7 @@ def test_damage_in_it_is_told_and_what_is_before_it_counts(tools: None, tmp_path
     data[_blocks_of_kind(data, 1)[-1] + 1024 + 500] ^= 1
     scene.dirty.write_bytes(data)
     with open_image(scene.dirty) as image:
-        assert "last seconds may be missing" in str(image.warning)
+        assert "its journal is damaged: changes of its last seconds" in str(image.obstacle)
         assert [node.name for node in image.list("folder")] == ["old"]
 
 

@@ -82,33 +82,34 @@ def _list_image(image: Image, path: str, *, options: argparse.Namespace) -> int:
     from qbackup.cli.report import print_errors
 
     faults = _Faults()
-    for doubt in doubts_about(image):
-        faults.note(doubt)
     if options.recursive:
         nodes = image.walk(path, on_error=faults)
     else:
         nodes = image.list(path, on_error=faults)
     if options.json:
-        _print_document(image, path, nodes, faults, below=options.recursive)
+        _write_document(image, path, nodes, faults, options)
     else:
         _print_lines(_line(image, node, options.recursive, faults) for node in nodes)
-    return print_errors(faults.texts)
+    return print_errors([*doubts_about(image), *faults.texts])
 
 
-def _print_document(
-    image: Image, path: str, nodes: Iterator[Node], faults: _Faults, *, below: bool
+def _write_document(
+    image: Image, path: str, nodes: Iterator[Node], faults: _Faults, options: argparse.Namespace
 ) -> None:
-    from qbackup.cli.documents import to_json, with_errors
-    from qbackup.cli.images import mount_notes
+    from qbackup.cli.documents import with_errors
+    from qbackup.cli.images import doubts_about, mount_notes
     from qbackup.cli.partitions import partition_documents
 
-    entries = [_entry_document(image, node, faults) for node in nodes]
-    document = {
-        "entries": entries,
-        "partitions": partition_documents(image),
-        "warnings": [*image.warnings, *mount_notes(image, path, below=below)],
-    }
-    output.print_result(to_json(with_errors(document, faults.texts)))
+    def rest() -> Document:
+        notes = mount_notes(image, path, below=options.recursive)
+        values = {
+            "partitions": partition_documents(image),
+            "warnings": [*image.warnings, *notes],
+        }
+        return with_errors(values, [*doubts_about(image), *faults.texts])
+
+    entries = (_entry_document(image, node, faults) for node in nodes)
+    options.document.write("entries", entries, rest)
 
 
 def _print_lines(lines: Iterator[str]) -> None:
@@ -166,15 +167,11 @@ class _Faults:
         self._count = 0
 
     def __call__(self, path: str, error: QBackupError) -> None:
-        """Notes the fault of one entry, as `Image.list` reports it."""
+        """Notes the fault of one entry, as `Image.list` reports it, while there is room."""
         from qbackup.base.names import display
 
-        self.note(f"{display(path)}: {error.reason}")
-
-    def note(self, text: str) -> None:
-        """Adds a sentence, while there is room."""
         self._count += 1
         if self._count <= _FAULTS_LIMIT:
-            self.texts.append(text)
+            self.texts.append(f"{display(path)}: {error.reason}")
         elif self._count == _FAULTS_LIMIT + 1:
             self.texts.append("more follow, which are left out")

@@ -1,8 +1,8 @@
 """Blocks of a file: extents, or the older tables of block numbers → runs.
 
 In a hostile image a tree of tables can lead anywhere, also back to itself. So a table counts once
-for a file, extents only ever go upwards, and a file has no more blocks than the file system. The
-work is then bounded by the size of the image.
+for a file, extents only ever go upwards, and a file has no more blocks than the device. The work
+is then bounded by the size of the image.
 """
 
 from __future__ import annotations
@@ -78,12 +78,14 @@ class BlockMap:
         inode: of the file, with blocks and no inline data.
         read_block: reads a block by its number.
         limit: number of runs, `Limits.image_extents`.
+        room: number of blocks that there are on the device.
     """
 
     superblock: Superblock
     inode: Inode
     read_block: ReadBlock
     limit: int
+    room: int
     _next: int = 0  # no run may begin before this block of the file
     _used: int = 0
     _tables: set[int] = field(default_factory=set)
@@ -117,8 +119,8 @@ class BlockMap:
         last = run.physical + run.count
         if run.physical <= self.superblock.first_block or last > self.superblock.block_count:
             raise Damaged(f"block {last - 1} is named, which the file system does not have")
-        if self._used > self.superblock.block_count:
-            raise Damaged("the file has more blocks than the file system")
+        if self._used > self.room:
+            raise Damaged("the file has more blocks than there are in the image")
 
     def _table(self, number: int) -> bytes:
         if number in self._tables:

@@ -17,18 +17,17 @@ from qbackup.base.events import Extent
 from qbackup.base.limits import Limits
 from qbackup.image.ext4 import directory, journal, superblock
 from qbackup.image.ext4.content import BlockReader, StoredContent
-from qbackup.image.ext4.crc32c import crc32c
 from qbackup.image.ext4.extents import BlockMap, BlockRun, RunTable
+from qbackup.image.ext4.groups import GroupTable
 from qbackup.image.ext4.inode import ROOT, Inode, parse_inode
 from qbackup.image.ext4.overlay import JournaledDevice
-from qbackup.image.ext4.superblock import META_BG, RECOVER, Superblock
+from qbackup.image.ext4.superblock import RECOVER, Superblock
 from qbackup.image.filesystem import FolderEntry, ImageDevice
 
 _CACHED_BLOCKS = 256
 _CACHED_BYTES = 4 << 20  # a disk can have several file systems, with blocks of up to 64 KiB
 _IN_USE = "the file system was in use or was not unmounted when it was saved"
 _UNSURE = "something may be missing or wrong that can't be seen"
-_CHECKSUM = slice(0x1E, 0x20)
 _SYMLINK_LIMIT = 4096  # as the kernel: with its text a link fills no more than a page
 _FOLDER_HOLE = "a part of the folder is not there"
 _FOLDER_LIMIT = 512 << 20  # a million names of 255 bytes take 264 MiB
@@ -45,6 +44,7 @@ class Ext4:
         root: number of the root folder's inode.
         superblock: parameters of the file system.
         warning: of files that may be missing; None without one.
+        obstacle: damage that may have cost files, or older content of them; None without any.
         table_count: number of blocks read until now that hold tables of files' blocks.
 
     Raises:
@@ -57,17 +57,31 @@ class Ext4:
         self._limits = limits
         self._device = device
         self.superblock: Superblock = self._read_superblock()
-        self._tables: dict[int, int] = {}
+        self._groups = GroupTable(self.superblock, self.read_block)
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self.warning: str | None = None
+        self.obstacle: str | None = None
         self.table_count = 0
         if self.superblock.incompat & RECOVER:
             self._replay()
         elif not self.superblock.is_clean:
             self.warning = f"{_IN_USE}, and has no journal: {_UNSURE}"
+        self.warning = "; ".join(filter(None, (self.warning, self._cut(), self._errors()))) or None
+
+    def _cut(self) -> str:
+        """Gives a warning of a file system that is longer than its device; else ""."""
+        size, there = self.superblock.size, self._device.size
+        if size <= there:
+            return ""
+        return (
+            f"the file system has {size} bytes, and only {there} of them are in the image: files"
+            " that reach behind its end are damaged"
+        )
+
+    def _errors(self) -> str:
         if self.superblock.has_errors:
-            noted = "the system that used it last has noted errors in the file system: " + _UNSURE
-            self.warning = f"{self.warning}; {noted}" if self.warning else noted
+            return "the system that used it last has noted errors in the file system: " + _UNSURE
+        return ""
 
     @property
     def label(self) -> bytes:
@@ -76,8 +90,13 @@ class Ext4:
 
     @property
     def size(self) -> int:
-        """Length in bytes."""
-        return self.superblock.size
+        """Length in bytes, as far as the device has it."""
+        return min(self.superblock.size, self._device.size)
+
+    @property
+    def file_cost(self) -> int:
+        """Size of an inode in bytes."""
+        return self.superblock.inode_size
 
     @property
     def shares_blocks(self) -> bool:
@@ -86,8 +105,8 @@ class Ext4:
 
     @property
     def table_limit(self) -> int:
-        """Number of blocks, as no table can be in two files."""
-        return self.superblock.block_count
+        """Number of blocks on the device, as no table can be in two files."""
+        return -(-self.size // self.superblock.block_size)
 
     def _read_superblock(self) -> Superblock:
         data = self._device.read(superblock.OFFSET, superblock.SIZE)
@@ -96,21 +115,24 @@ class Ext4:
     def _replay(self) -> None:
         """Takes over the journal's newer blocks, as the file system was not unmounted."""
         if not self.superblock.journal_inode:
-            self.warning = f"{_IN_USE}, and its journal is elsewhere"
+            self.obstacle = f"{_IN_USE}, and its journal is elsewhere: {_UNSURE}"
             return
         try:
             found, place_of = self._read_journal()
         except (Damaged, Unreadable) as error:
-            self.warning = f"{_IN_USE}, and its journal can't be read: {error.reason}"
+            reason = error.reason
+            self.obstacle = f"{_IN_USE}, and its journal can't be read ({reason}): {_UNSURE}"
             return
         if found.warning is not None:
             self.warning = f"{_IN_USE}: {found.warning}"
+        if found.fault is not None:
+            self.obstacle = f"{_IN_USE}, and {found.fault}"
         if found.writes:
             size = self.superblock.block_size
             self._device = JournaledDevice(self._device, size, found.writes, place_of, journal.MARK)
-            self._tables.clear()
             self._cache.clear()
             self.superblock = self._read_superblock()
+        self._groups = GroupTable(self.superblock, self.read_block)
 
     def _read_journal(self) -> tuple[journal.Replay, Callable[[int], int]]:
         """Gives its newer blocks, and a function from its blocks to those of the file system."""
@@ -160,7 +182,7 @@ class Ext4:
         if not 0 < number <= block.inode_count:
             raise Damaged(f"inode {number} is named, which the file system does not have")
         group, index = divmod(number - 1, block.inodes_per_group)
-        position = self._table(group) * block.block_size + index * block.inode_size
+        position = self._groups.inode_table(group) * block.block_size + index * block.inode_size
         number_of_block, offset = divmod(position, block.block_size)
         data = self.read_block(number_of_block)[offset : offset + block.inode_size]
         inode = parse_inode(data, number, block)
@@ -172,48 +194,6 @@ class Ext4:
             )
         return inode
 
-    def _table(self, group: int) -> int:
-        """Finds the first block of a group's inodes."""
-        table = self._tables.get(group)
-        if table is None:
-            table = self._tables[group] = self._read_table(group)
-        return table
-
-    def _read_table(self, group: int) -> int:
-        block = self.superblock
-        per_block = block.block_size // block.descriptor_size
-        where, index = divmod(group, per_block)
-        number = block.own_block + 1 + where
-        if block.incompat & META_BG and where >= block.first_meta_group:
-            number = self._meta_block(where * per_block)
-        start = index * block.descriptor_size
-        data = self.read_block(number)[start : start + block.descriptor_size]
-        if block.has_checksums:
-            self._check_group(data, group)
-        table = int.from_bytes(data[8:12], "little")
-        if block.descriptor_size > 32:
-            table |= int.from_bytes(data[0x28:0x2C], "little") << 32
-        if not block.first_block < table < block.block_count:
-            raise Damaged(f"the description of block group {group} is damaged")
-        return table
-
-    def _meta_block(self, group: int) -> int:
-        """Finds a meta group's descriptors: in its first group, behind a superblock if any."""
-        block = self.superblock
-        if not group:
-            return block.own_block + 1
-        first = block.first_block + group * block.blocks_per_group
-        return first + block.has_copy(group)
-
-    def _check_group(self, data: bytes, group: int) -> None:
-        blank = data[: _CHECKSUM.start] + bytes(2) + data[_CHECKSUM.stop :]
-        number = group.to_bytes(4, "little")
-        found = crc32c(blank, crc32c(number, self.superblock.seed)) & 0xFFFF
-        if found != int.from_bytes(data[_CHECKSUM], "little"):
-            raise Damaged(
-                f"the description of block group {group} is damaged: its checksum does not match"
-            )
-
     # Content of inodes
 
     def runs(self, inode: Inode) -> Iterator[BlockRun]:
@@ -221,7 +201,8 @@ class Ext4:
         _refuse_encrypted(inode)
         if inode.is_inline:
             return iter(())
-        return BlockMap(self.superblock, inode, self._read_map, self._limits.image_extents).runs()
+        limit, room = self._limits.image_extents, self.table_limit
+        return BlockMap(self.superblock, inode, self._read_map, limit, room).runs()
 
     def _read_map(self, number: int) -> bytes:
         self.table_count += 1

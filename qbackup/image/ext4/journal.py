@@ -3,6 +3,10 @@
 A qube that was killed, or that crashed, leaves its last changes there; the kernel writes them back
 at the next mount. Nothing is written here: newer blocks are read from the journal itself. Its
 format is that of jbd2 (filesystems/ext4/journal.rst), all of it big-endian.
+
+A transaction counts if it is complete and all checksums match that the journal has. The first one
+that is complete and has a wrong checksum ends the replay: Linux refuses to mount such a file
+system, and here the loss is reported. A transaction that was not completed is no damage.
 """
 
 from __future__ import annotations
@@ -14,18 +18,18 @@ from dataclasses import dataclass, field
 
 from qbackup.base.errors import Damaged
 from qbackup.image.ext4.crc32c import crc32c
+from qbackup.image.ext4.journal_head import MAGIC, JournalHead, parse_head
+from qbackup.image.ext4.legacy_crc import BigEndianCrc32
 
-_MAGIC = 0xC03B3998
-MARK = _MAGIC.to_bytes(4, "big")
+MARK = MAGIC.to_bytes(4, "big")
 _DESCRIPTOR, _COMMIT, _REVOKE = 1, 2, 5
-_SUPERBLOCKS = (3, 4)
-_BIT64, _CSUM_V2, _CSUM_V3, _FAST_COMMIT = 0x2, 0x8, 0x10, 0x20
-_KNOWN = 0x1 | _BIT64 | 0x4 | _CSUM_V2 | _CSUM_V3 | _FAST_COMMIT
 _ESCAPED, _SAME_UUID, _LAST = 1, 2, 8
-_LONGEST = 1 << 22  # blocks; mkfs makes 2^18
 _MOST = 1 << 19  # newer blocks, each with 150 bytes of memory
-_FAST_COMMIT_BLOCKS = 256
+_HALF, _NUMBERS = 1 << 31, 1 << 32  # numbers of transactions begin anew behind 2^32
+_COMMIT_SUM, _COMMIT_TIME = 16, 0x30
+_CRC32_MARK, _NO_MARK = b"\1\4", b"\0\0"  # kind and length of the checksum in a commit block
 _INCOMPLETE = "changes of its last seconds may be missing"
+_DAMAGED = f"its journal is damaged: {_INCOMPLETE}"
 
 ReadBlock = Callable[[int], bytes]
 
@@ -39,10 +43,12 @@ class Replay:
             journal, plus one if that is escaped: its first four bytes should be the journal's own
             mark, and are stored as zeros.
         warning: of changes that may be missing; None without one.
+        fault: damage that has cost changes; None without any.
     """
 
     writes: dict[int, int] = field(default_factory=dict)
     warning: str | None = None
+    fault: str | None = None
 
 
 def replay(read: ReadBlock, block_size: int, length: int) -> Replay:
@@ -56,7 +62,7 @@ def replay(read: ReadBlock, block_size: int, length: int) -> Replay:
     Raises:
         Damaged: the journal makes no sense at all.
     """
-    log = _Log(read, block_size, length)
+    log = _Log(read, block_size, parse_head(read(0), block_size, length))
     found = Replay()
     for transaction in log.transactions():
         found.writes.update(zip(transaction.targets, transaction.places, strict=True))
@@ -64,7 +70,9 @@ def replay(read: ReadBlock, block_size: int, length: int) -> Replay:
             raise Damaged(f"the journal has more than {_MOST} blocks in it")
         for target in log.revoked(transaction):  # only later writes count
             found.writes.pop(target, None)
-    if log.is_damaged or log.has_fast_commits:
+    if log.is_damaged or log.has_later_commit():
+        found.fault = _DAMAGED
+    if log.head.has_fast_commits:
         found.warning = _INCOMPLETE
     return found
 
@@ -75,116 +83,164 @@ class _Transaction:
     def __init__(self) -> None:
         self.targets, self.places = array("Q"), array("Q")  # see `Replay.writes`
         self.revokes = array("Q")
+        self.has_wrong_sum = False
+        self.sum = BigEndianCrc32()  # of descriptors and contents
 
 
 class _Log:
-    def __init__(self, read: ReadBlock, block_size: int, length: int) -> None:
-        data = read(0)
-        magic, kind, _, size, count, self._first, self._sequence, self._start = struct.unpack_from(
-            ">8I", data
-        )
-        self._features = struct.unpack_from(">I", data, 0x28)[0] if kind == _SUPERBLOCKS[1] else 0
-        if magic != _MAGIC or kind not in _SUPERBLOCKS or size != block_size:
-            raise Damaged("the journal is damaged")
-        if self._features & ~_KNOWN:
-            raise Damaged("the journal has features that are not known")
-        self.has_fast_commits = bool(self._features & _FAST_COMMIT)
-        self._has_checksums = bool(self._features & (_CSUM_V2 | _CSUM_V3))
-        if self.has_fast_commits:
-            count -= struct.unpack_from(">I", data, 0x54)[0] or _FAST_COMMIT_BLOCKS
-        self._end = min(count, length)
-        if not 0 < self._first < self._end <= _LONGEST or self._start >= self._end:
-            raise Damaged("the journal is damaged")
-        self._seed = crc32c(data[0x30:0x40])
+    """Goes through the transactions of a journal.
+
+    Args:
+        read: reads a block of the journal.
+        block_size: in bytes.
+        head: parameters.
+
+    Attributes:
+        is_damaged: True if a transaction is lost that was complete.
+    """
+
+    def __init__(self, read: ReadBlock, block_size: int, head: JournalHead) -> None:
+        self.head = head
+        self.is_damaged = False
         self._read = read
         self._block_size = block_size
-        self._left = self._end
-        self.is_damaged = False
+        self._left = head.end  # blocks that may still be read
+        self._number = head.sequence  # of the transaction under way
+        self._time = 0  # of the last commit
+        self._ends_in_older = False  # True if blocks of an earlier file system follow
 
     def transactions(self) -> Iterator[_Transaction]:
         """Gives the complete transactions, oldest first."""
-        place, number = self._start, self._sequence
-        transaction = _Transaction()
-        while place and self._left > 0:
+        place, transaction = self.head.start, _Transaction()
+        while place and self._left > 0 and not self.is_damaged:
             data = self._read(place)
             self._left -= 1
             magic, kind, sequence = struct.unpack_from(">3I", data)
-            if magic != _MAGIC or sequence != number:
+            if magic != MAGIC or sequence != self._number:
                 return  # a block of an older round
-            if not self._is_whole(data, kind):
-                self.is_damaged = True
-                return
-            if kind == _REVOKE:
-                transaction.revokes.append(place)
-            place = self._after(place)
-            if kind == _DESCRIPTOR:
-                place = self._read_writes(data, place, number, transaction)
-            elif kind == _COMMIT:
+            where, place = place, self._after(place)
+            if kind == _COMMIT:
+                if not self._is_sound(data, transaction):
+                    return
                 yield transaction
                 transaction = _Transaction()
-                number = (number + 1) & 0xFFFFFFFF
-            elif kind != _REVOKE:
+                self._number = (self._number + 1) % _NUMBERS
+            elif kind in (_DESCRIPTOR, _REVOKE):
+                transaction.has_wrong_sum |= not self._is_whole(data, kind)
+                if kind == _DESCRIPTOR:
+                    place = self._read_writes(data, place, transaction)
+                else:
+                    transaction.revokes.append(where)
+            else:
                 return
-            if self.is_damaged:
-                return
+
+    def _is_sound(self, commit: bytes, transaction: _Transaction) -> bool:
+        """Tells whether a complete transaction counts; a wrong checksum in a newer one is damage.
+
+        A wrong checksum in one that is older than the transaction before is none: those blocks
+        were left by an earlier file system. Nor is one in a transaction whose last block may have
+        been written before the others.
+        """
+        time = _time_of(commit)
+        is_whole = self._is_whole(commit, _COMMIT) and self._matches(commit, transaction)
+        if is_whole and not transaction.has_wrong_sum:
+            self._time = time
+            return True
+        if time < self._time:
+            self._ends_in_older = True
+        elif transaction.has_wrong_sum or not self.head.commits_early:
+            self.is_damaged = True
+        return False
+
+    def _matches(self, commit: bytes, transaction: _Transaction) -> bool:
+        """Compares the checksum over a whole transaction. Some writers leave it out."""
+        if not self.head.has_commit_checksums:
+            return True
+        mark, stored = commit[12:14], commit[_COMMIT_SUM : _COMMIT_SUM + 4]
+        if mark == _NO_MARK and stored == bytes(4):
+            return True
+        return mark == _CRC32_MARK and int.from_bytes(stored, "big") == transaction.sum.value
+
+    def has_later_commit(self) -> bool:
+        """Looks for a complete transaction behind the last one that was found.
+
+        Then something between them is damaged in a way that looks like the end of the log.
+        Blocks of an older round have smaller numbers. An early commit proves nothing about its own
+        transaction, only about the one before.
+        """
+        if not self.head.start or self._ends_in_older:
+            return False
+        oldest = self._number + self.head.commits_early
+        for place in range(self.head.first, self.head.end):
+            data = self._read(place)
+            magic, kind, sequence = struct.unpack_from(">3I", data)
+            if magic != MAGIC or kind != _COMMIT or (sequence - oldest) % _NUMBERS >= _HALF:
+                continue
+            if _time_of(data) >= self._time and self._is_whole(data, kind):
+                return True
+        return False
 
     def _after(self, place: int) -> int:
-        return place + 1 if place + 1 < self._end else self._first
+        return place + 1 if place + 1 < self.head.end else self.head.first
 
     def _is_whole(self, data: bytes, kind: int) -> bool:
-        if not self._has_checksums:
+        if not self.head.has_block_checksums:
             return True
-        at = 16 if kind == _COMMIT else self._block_size - 4
+        at = _COMMIT_SUM if kind == _COMMIT else self._block_size - 4
         blank = data[:at] + bytes(4) + data[at + 4 :]
-        return crc32c(blank, self._seed) == int.from_bytes(data[at : at + 4], "big")
+        return crc32c(blank, self.head.seed) == int.from_bytes(data[at : at + 4], "big")
 
-    def _read_writes(self, data: bytes, place: int, number: int, found: _Transaction) -> int:
+    def _read_writes(self, data: bytes, place: int, found: _Transaction) -> int:
         """Adds the writes that a descriptor lists, and returns the block behind their content."""
+        if self.head.has_commit_checksums:
+            found.sum.update(data)
         for target, flags, checksum in self._tags(data):
             if self._left <= 0:
                 self.is_damaged = True
                 return place
             self._left -= 1
-            if self._has_checksums and not self._is_content(place, number, checksum):
-                self.is_damaged = True
-                return place
+            self._check_content(place, checksum, found)
             found.targets.append(target)
             found.places.append(place << 1 | flags & _ESCAPED)
             place = self._after(place)
         return place
 
+    def _check_content(self, place: int, checksum: int, found: _Transaction) -> None:
+        head = self.head
+        if head.has_commit_checksums:
+            found.sum.update(self._read(place))
+        if head.has_block_checksums and not found.has_wrong_sum:
+            right = crc32c(self._read(place), crc32c(self._number.to_bytes(4, "big"), head.seed))
+            found.has_wrong_sum = checksum != (right if head.has_wide_tags else right & 0xFFFF)
+
     def _tags(self, data: bytes) -> Iterator[tuple[int, int, int]]:
         """Gives (target, flags, checksum) of each block that a descriptor lists."""
-        end = self._block_size - (4 if self._has_checksums else 0)
-        size = self._tag_size()
+        head, size = self.head, self.head.tag_size
+        end = self._block_size - (4 if head.has_block_checksums else 0)
         offset = 12
         while offset + size <= end:
-            if self._features & _CSUM_V3:
+            if head.has_wide_tags:
                 low, flags, high, checksum = struct.unpack_from(">4I", data, offset)
             else:
                 low, checksum, flags = struct.unpack_from(">IHH", data, offset)
                 high = 0
-                if self._features & _BIT64:
+                if head.has_wide_numbers:
                     high = int.from_bytes(data[offset + 8 : offset + 12], "big")
-            yield low | (high << 32 if self._features & _BIT64 else 0), flags, checksum
+            yield low | (high << 32 if head.has_wide_numbers else 0), flags, checksum
             if flags & _LAST:
                 return
             offset += size + (0 if flags & _SAME_UUID else 16)
 
-    def _tag_size(self) -> int:
-        if self._features & _CSUM_V3:
-            return 16
-        return 8 + (2 if self._features & _CSUM_V2 else 0) + (4 if self._features & _BIT64 else 0)
-
-    def _is_content(self, place: int, number: int, checksum: int) -> bool:
-        found = crc32c(self._read(place), crc32c(number.to_bytes(4, "big"), self._seed))
-        return checksum == (found if self._features & _CSUM_V3 else found & 0xFFFF)
-
     def revoked(self, transaction: _Transaction) -> Iterator[int]:
         """Gives the blocks whose content in the journal does not count."""
-        size = 8 if self._features & _BIT64 else 4
+        size = 8 if self.head.has_wide_numbers else 4
         for place in transaction.revokes:
             data = self._read(place)
             end = min(int.from_bytes(data[12:16], "big"), len(data))
             for offset in range(16, end - size + 1, size):
                 yield int.from_bytes(data[offset : offset + size], "big")
+
+
+def _time_of(commit: bytes) -> int:
+    """Reads the time of a commit in seconds since 1970; 0 where the writer left it out."""
+    return int.from_bytes(commit[_COMMIT_TIME : _COMMIT_TIME + 8], "big")

@@ -26,6 +26,7 @@ _HAS_JOURNAL = 0x4  # compatible
 _EXT3_INCOMPAT = 0x2 | 0x4 | 0x10
 _EXT3_RO_COMPAT = 0x1 | 0x2 | 0x4
 _SPARSE = 0x1  # read-only compatible
+_GROUP_CSUM = 0x10  # read-only compatible; `uninit_bg` of mkfs
 METADATA_CSUM = 0x400  # read-only compatible
 SHARED_BLOCKS = 0x4000  # read-only compatible
 _READ = 0x2 | 0x4 | 0x10 | 0x40 | 0x80 | 0x100 | 0x200 | 0x400 | 0x2000 | 0x4000 | 0x8000
@@ -53,6 +54,7 @@ class Superblock:
         has_errors: True if the running system found errors that nothing has repaired.
         journal_inode: number; 0 without a journal.
         backup_groups: the two groups with copies of the superblock, if they are named; else None.
+        uuid: 16 bytes.
         seed: of all checksums of metadata.
         label: volume name.
     """
@@ -72,6 +74,7 @@ class Superblock:
     has_errors: bool
     journal_inode: int
     backup_groups: tuple[int, int] | None
+    uuid: bytes
     seed: int
     label: bytes
 
@@ -82,8 +85,13 @@ class Superblock:
 
     @property
     def has_checksums(self) -> bool:
-        """True if metadata has checksums."""
+        """True if all metadata has checksums."""
         return bool(self.ro_compat & METADATA_CSUM)
+
+    @property
+    def has_group_checksums(self) -> bool:
+        """True if descriptors of block groups have the older checksum, and nothing else has any."""
+        return bool(self.ro_compat & _GROUP_CSUM) and not self.has_checksums
 
     @property
     def has_shared_blocks(self) -> bool:
@@ -135,7 +143,8 @@ def parse_superblock(data: bytes) -> Superblock:
         raise Damaged("the file system's superblock is damaged: its checksum does not match")
     dynamic = _u32(data, 0x4C) != _FIRST_REVISION
     is_64bit = bool(incompat & BIT64)
-    seed = _u32(data, 0x270) if incompat & CSUM_SEED else crc32c(data[0x68:0x78])
+    uuid = data[0x68:0x78]
+    seed = _u32(data, 0x270) if incompat & CSUM_SEED else crc32c(uuid)
     shift = _u32(data, 0x18)
     block = Superblock(
         block_size=1024 << min(shift, 8),
@@ -153,6 +162,7 @@ def parse_superblock(data: bytes) -> Superblock:
         has_errors=bool(_u16(data, 0x3A) & _ERRORS),
         journal_inode=_u32(data, 0xE0),
         backup_groups=_backup_groups(data),
+        uuid=uuid,
         seed=seed,
         label=data[0x78:0x88].rstrip(b"\0"),
     )
