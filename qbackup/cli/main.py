@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Sequence
 
+from qbackup.base.children import take_secrets
 from qbackup.base.errors import MachineError, QBackupError
 from qbackup.cli import commands, output, signals
 from qbackup.cli.exit_status import EXIT_OUTPUT_CLOSED
@@ -66,8 +68,10 @@ def _run(arguments: list[str]) -> int:
 
 
 def _run_command(arguments: list[str]) -> int:
+    environment = take_secrets(os.environ)  # of every command: some need no passphrase
     try:
         options = parse(arguments)
     except SystemExit as end:  # argparse after --help and --version
         return int(end.code or 0)
+    options.environment = environment
     return commands.load(options.command).run(options)

@@ -342,6 +342,35 @@ class TestWriting:
         assert not (tmp_path / "kit").exists()
 
 
+class TestPip:
+    """pip has a network: it gets neither the passphrase nor code of the folder it is started in."""
+
+    PIP = "import os, sys; open({seen!r}, 'w').write(repr(dict(os.environ))); sys.exit('no pip')"
+
+    def planted(self, folder: Path, seen: Path) -> None:
+        folder.mkdir()
+        (folder / "pip.py").write_text(self.PIP.format(seen=str(seen)))
+
+    def test_it_gets_no_passphrase(self, tmp_path: Path) -> None:
+        self.planted(tmp_path / "modules", tmp_path / "seen")
+        env = {"PYTHONPATH": f"{tmp_path}/modules", "QBACKUP_PASSPHRASE": "secret", "KEPT": "yes"}
+        env |= {"QBACKUP_PASSPHRASE_FILE": "secret", "QBACKUP_PASSPHRASE_COMMAND": "secret"}
+        ended = run("kit", "-o", tmp_path / "kit", env=env)
+        assert ended.status == 5
+        assert "no pip" in ended.err
+        seen = (tmp_path / "seen").read_text()
+        assert "'KEPT': 'yes'" in seen
+        assert "secret" not in seen
+        assert "QBACKUP_PASSPHRASE" not in seen
+
+    def test_one_in_the_current_folder_is_not_it(self, tmp_path: Path) -> None:
+        self.planted(tmp_path / "stick", tmp_path / "seen")
+        nowhere = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+        ended = run("kit", "-o", tmp_path / "kit", env=nowhere, cwd=tmp_path / "stick")
+        assert ended.status == 5
+        assert not (tmp_path / "seen").exists()
+
+
 class TestWhichWheelFits:
     @pytest.mark.parametrize(
         ("machine", "tag", "fits"),

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import qbackup
 from qbackup.base.errors import UsageError
 from qbackup.storage.sftp import Address, is_sftp, parse_address, with_config
-from qbackup.storage.url import _Ranged, is_url, without_secrets
+from qbackup.storage.url import _Ranged, is_url
 from tests.support.commandline import SAMPLE, SAMPLE_FILE, SAMPLE_SECRET, run
 from tests.support.librarybackup import PASSPHRASE, Made
 from tests.support.restored import Snapshot, snapshot
@@ -401,18 +401,6 @@ class TestNames:
     @pytest.mark.parametrize("text", ["/a/b", "a", "c:/b", "-", "a://", b"http://h/x", None])
     def test_no_urls(self, text: object) -> None:
         assert not is_url(text) or text == "a://"
-
-    @pytest.mark.slow
-    def test_secrets_are_not_shown(self) -> None:
-        shown = without_secrets("sftp://user:secret@host:22/a/b?token=secret#secret")
-        assert shown == "sftp://host:22/a/b"
-        ended = run("info", "http://user:secret@127.0.0.1:1/backup?key=secret")
-        assert ended.status == 5
-        assert "secret" not in ended.err + ended.out
-
-    def test_secrets_in_a_chain_of_protocols_are_not_shown(self) -> None:
-        shown = without_secrets("zip://backup::http://user:secret@host/a.zip?key=secret")
-        assert shown == "zip://backup::http://host/a.zip"
 
     @pytest.mark.slow
     @pytest.mark.parametrize("url", ["http://[::1", "http://a\x1b[31mb/x"])
