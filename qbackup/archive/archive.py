@@ -55,7 +55,9 @@ _BY_FOLDER = "qubes are called by their folders in the archive, whose names noth
 
 def _passphrase_bytes(passphrase: str | bytes) -> bytes:
     if isinstance(passphrase, bytes):
-        return passphrase
+        return bytes(passphrase)
+    if not isinstance(passphrase, str):
+        raise UsageError(f"the passphrase is a str or bytes, not {type(passphrase).__name__}")
     with contextlib.suppress(UnicodeEncodeError):  # the error would show the whole passphrase
         return passphrase.encode("utf-8", "surrogateescape")
     raise UsageError("the passphrase has characters that can't be written in UTF-8")
@@ -231,7 +233,7 @@ class BackupArchive:
                 qubes next. The key is not used before the header is verified.
 
         Raises:
-            UsageError: the passphrase can't be written in UTF-8.
+            UsageError: the passphrase is no str or bytes, or can't be written in UTF-8.
             WrongPassphrase: the passphrase does not fit.
             HeaderAltered: the passphrase fits, but the header was changed after it was written.
             LimitExceeded: the derivation would cost more than allowed; none was started.
