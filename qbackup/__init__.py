@@ -16,7 +16,7 @@ checked; if a call returns without raising, everything that was asked for is the
 error is a `QBackupError`.
 """
 
-from __future__ import annotations
+# no `from __future__` here: `python -m qbackup` would load one of the current folder (`__main__`)
 
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
@@ -144,18 +144,18 @@ __all__ = [
 
 
 def open(
-    source: str | os.PathLike[str] | BinaryIO,
+    source: "str | os.PathLike[str] | BinaryIO",
     *,
-    passphrase: Passphrase | None = None,
-    limits: Limits | None = None,
+    passphrase: "Passphrase | None" = None,
+    limits: "Limits | None" = None,
     jobs: int | None = None,
     memory: int | None = None,
-    executor: Executor | None = None,
+    executor: "Executor | None" = None,
     executor_jobs: int | None = None,
     compression_filter: str | None = None,
     hmac_algorithm: str | None = None,
     salvage: bool = False,
-) -> BackupArchive:
+) -> "BackupArchive":
     """Opens a backup: `BackupArchive` with the same arguments and errors.
 
     Args:
@@ -189,7 +189,7 @@ def open(
     )
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Loads a public name when first used, so that importing qbackup stays fast."""
     if name in __all__:
         import importlib
