@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from qbackup.base.children import take_secrets
 from qbackup.base.errors import MachineError, QBackupError
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None, *, held: Sequence[int] = ()) ->
         _forbid_core_dumps()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     output.replace_closed_streams()
-    with signals.unwinding(is_program=is_program):
+    with _requests_ended(is_program=is_program), signals.unwinding(is_program=is_program):
         try:
             for number in held:
                 signal.raise_signal(number)
@@ -41,6 +41,16 @@ def main(arguments: Sequence[str] | None = None, *, held: Sequence[int] = ()) ->
             if not isinstance(error.__context__, KeyboardInterrupt | signals.Terminated):
                 raise
             return report_signal(arguments, error.__context__)
+
+
+@contextlib.contextmanager
+def _requests_ended(*, is_program: bool) -> Iterator[None]:
+    """Ends all requests to servers behind this context, where the program ends after it."""
+    try:
+        yield
+    finally:
+        if is_program and (url := sys.modules.get("qbackup.storage.url")) is not None:
+            url.end_requests()
 
 
 def _forbid_core_dumps() -> None:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import io
 import re
+import sys
 from collections import OrderedDict
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ _WINDOWS = 16
 _PIECE = 8 * 1024**2
 _TRIES = 3
 _CONNECT_SECONDS, _SILENCE_SECONDS = 30, 60
+_END_SECONDS = 0.3
 _NEEDED = "a backup on another machine needs: pip install 'fsspec[http,sftp]'"
 _NOTHING = "the server gives nothing where the backup goes on"
 _TOO_MUCH = "the server gives more than it was asked for"
@@ -56,6 +58,32 @@ def open_url(url: str) -> BinaryIO:
         raise MachineError(
             f"can't open the backup: {_shown(reason, url)}", file=without_secrets(url)
         ) from error
+
+
+def end_requests() -> None:
+    """Cancels all requests that are under way, at the end of a program that has no others.
+
+    After Ctrl-C some still are. If Python's own end destroyed them, asyncio would print a complaint
+    for each.
+    """
+    fsspec_asyn = sys.modules.get("fsspec.asyn")
+    if fsspec_asyn is None:
+        return
+    import asyncio
+
+    with contextlib.suppress(Exception):  # whatever they end with, nobody waits for it
+        loop = fsspec_asyn.loop[0]
+        if loop is not None and loop.is_running():
+            asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(_END_SECONDS)
+
+
+async def _cancel_all() -> None:
+    import asyncio
+
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _open_any(url: str) -> io.RawIOBase:
