@@ -94,27 +94,29 @@ def count(backup: Path, passphrase: str, stream: Path) -> Counts:
         stream: gets the first chunk of the largest file, decrypted: the beginning of a gzip stream.
     """
     with qbackup.open(str(backup), passphrase=passphrase) as archive:
-        files = archive.catalog.seen_files()
-        parameters = EncryptedChunks(files[0].chunks, archive)[0].parameters
+        files = archive._opened.catalog.seen_files()
+        parameters = EncryptedChunks(files[0].chunks, archive._opened)[0].parameters
         counts = Counts(tuple(_count(archive, file) for file in files), parameters)
         largest = next(file for file in files if file.path == counts.largest.path)
-        with EncryptedChunks(largest.chunks, archive)[0].open() as plaintext:
+        with EncryptedChunks(largest.chunks, archive._opened)[0].open() as plaintext:
             stream.write_bytes(plaintext.read())
     return counts
 
 
 def _count(archive: qbackup.BackupArchive, file: StoredFile) -> FileCounts:
-    unlocked = archive.unlocked()
+    unlocked = archive._opened.unlocked()
     plaintext = 0
 
     def counted() -> Iterator[memoryview]:
         nonlocal plaintext
-        for piece in unlocked.decompress(archive.pipeline.run(unlocked.format, file.chunks)):
+        for piece in unlocked.decompress(
+            archive._opened.pipeline.run(unlocked.format, file.chunks)
+        ):
             assert isinstance(piece, memoryview)
             plaintext += len(piece)
             yield piece
 
-    inner = InnerArchive(counted(), file.path, archive.limits)
+    inner = InnerArchive(counted(), file.path, archive._opened.limits)
     extents = inner.only_file().extents()
     written = sum(_data(extent.data) for extent in extents if extent.data is not None)
     inner.finish()

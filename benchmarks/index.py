@@ -131,16 +131,16 @@ def measure(path: str, trace: bool) -> dict[str, float]:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, processor_start = time.perf_counter(), time.process_time()
     with qbackup.open(path) as backup:
-        files = backup.catalog.seen_files()
+        files = backup._opened.catalog.seen_files()
         seconds = time.perf_counter() - start
         processor = time.process_time() - processor_start
-        assert backup.catalog.error is None, backup.catalog.error
+        assert backup._opened.catalog.error is None, backup._opened.catalog.error
         return {
             "seconds": seconds,
             "processor": processor,
             "allocated": tracemalloc.get_traced_memory()[1] if trace else 0,
             "grown": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024,
-            "members": backup.catalog.member_count(),
+            "members": backup._opened.catalog.member_count(),
             "files": len(files),
         }
 

@@ -199,7 +199,7 @@ def indexing(backup: Path) -> float:
 
     def index() -> None:
         with qbackup.open(str(backup)) as archive:
-            archive.catalog.seen_files()
+            archive._opened.catalog.seen_files()
 
     return cpu_seconds(index)
 

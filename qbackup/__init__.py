@@ -24,11 +24,12 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
     from typing import Any, BinaryIO
 
-    from qbackup.archive.archive import BackupArchive, Passphrase
+    from qbackup.archive.archive import BackupArchive
     from qbackup.archive.backends import Backends
     from qbackup.archive.chunk import EncryptedChunk
     from qbackup.archive.estimate import Cost
     from qbackup.archive.file import BackupFile
+    from qbackup.archive.passphrase import Passphrase
     from qbackup.archive.qube import Qube
     from qbackup.base.errors import (
         AlreadyPassed,
@@ -156,22 +157,37 @@ def open(
     hmac_algorithm: str | None = None,
     salvage: bool = False,
 ) -> "BackupArchive":
-    """Opens a backup: `BackupArchive` with the same arguments and errors.
+    """Opens a backup.
 
     Args:
         source: a path, a URL, or a binary file object, seekable or not.
-        passphrase: str, bytes, or a callable that is called once; without it nothing is
-            derived until `BackupArchive.unlock`.
+        passphrase: str, bytes, or a callable that is called once; unlocks at once. Without it
+            nothing is derived until `BackupArchive.unlock`.
         limits: bounds on untrusted input.
         jobs: scrypt lanes derived side by side; default: the number of cores.
         memory: budget for derivations and held chunks, in bytes; default: half of RAM.
-        executor: a `concurrent.futures.Executor` that derives keys in addition, for example on
-            other machines; not shut down here. docs/security.md lists the data that it gets.
-        executor_jobs: derivations given to it at once; default: its workers and some more.
-        compression_filter: filter instead of the header's; ``none`` for no compression.
-        hmac_algorithm: for formats 2 and 3: the only digest of the header's HMAC that is accepted,
-            even if it is weak.
-        salvage: go on where the header can't be trusted or the archive is broken.
+        executor: derives keys too, on other machines for instance; any Executor of
+            `concurrent.futures` whose workers have qbackup installed. The executor gets neither
+            the passphrase nor a key nor any data, see docs/security.md. The archive does not shut
+            it down.
+        executor_jobs: derivations that the executor gets at once; default: its workers and some
+            more, or 16 where the number of its workers is unknown.
+        compression_filter: instead of the header's; ``none`` for no compression. A name
+            that is not built in is a program of this machine, run as ``NAME -d``.
+        hmac_algorithm: for formats 2 and 3, the only digest that may prove the header, by its
+            name in openssl; default: each digest that is no weaker than SHA-1. Naming a weaker
+            digest here is the only way to allow it.
+        salvage: go on where the header can't be believed or the archive is broken; see
+            docs/security.md for the promises that are weaker then. `BackupArchive.salvaged` lists
+            everything that was passed over; if there is anything, `restore` and `verify` raise at
+            the end.
+
+    Raises:
+        NotABackup: there is no Qubes backup here.
+        UnsupportedFormat: the backup's version can't be read.
+        UsageError: the source is no path and no binary file, the passphrase is no str or bytes,
+            salvage from a pipe, or a number that makes no sense.
+        Unlockable: with a passphrase, see `BackupArchive.unlock`.
     """
     from qbackup.archive.archive import BackupArchive
 

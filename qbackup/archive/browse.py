@@ -6,9 +6,8 @@ import os
 from contextlib import closing
 from typing import BinaryIO, cast
 
-from qbackup.archive.file import BackupFile
+from qbackup.archive.opened import OpenedBackup
 from qbackup.base.errors import MachineError, UsageError
-from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.base.report import OnProgress, Progress
 from qbackup.image.image import Image
@@ -24,12 +23,11 @@ from qbackup.image.spool import (
 
 
 def browse(
-    file: BackupFile,
+    backup: OpenedBackup,
+    name: str,
     *,
     partition: int | None = None,
     spool: str | os.PathLike[str] | None = None,
-    limits: Limits,
-    total: int | None = None,
     progress: OnProgress | None = None,
 ) -> Image:
     """Spools an image of a backup, and opens the file system in it.
@@ -37,39 +35,43 @@ def browse(
     The image is parsed only after its end was verified.
 
     Args:
-        file: the image.
+        backup: the backup.
+        name: ``QUBE/FILE``, or its path in the archive.
         partition: number of the partition with ``/``; default: chosen by `open_image`.
         spool: folder for large images; default: the system's folder for temporary files.
-        limits: bounds on untrusted input.
-        total: stored bytes of the image, where they are known before.
         progress: called after every chunk.
 
     Raises:
+        NotInBackup: there is no such image.
         UsageError: the file is a folder archive, whose files need no image to be opened.
         Damaged: the image is not whole, or its file system makes no sense.
         UnsupportedFormat: there is no ext4 in the image.
         MachineError: there is no room for the image.
     """
+    file = backup.qubes.file(name)
+    total: int | None = None
+    if backup.source.seekable:
+        backup.prefetch.expect(file.stored.chunk_count)
+        total = file.stored.stored_size
     if file.is_folder:
         raise UsageError(
             "this is a folder and no disk image; restore the folder to get its files",
             file=display(file.name),
         )
-    reader = file.reader
-    if total is not None and reader.least_size > MEMORY_BLOCKS * SPOOL_BLOCK_SIZE:
-        _check_space(spool if spool is not None else default_folder(), reader.least_size)
+    if total is not None and file.least_size > MEMORY_BLOCKS * SPOOL_BLOCK_SIZE:
+        _check_space(spool if spool is not None else default_folder(), file.least_size)
     held = Spool(spool, MEMORY_BLOCKS)
     counted = _CountedReader(file.name, total, progress)
     try:
-        with reader.naming_errors(), closing(reader.decode(on_chunk=counted)) as inner:
-            size = fill(held, reader.content(inner).extents())
-            reader.finish(inner)
+        with file.naming_errors(), closing(file.decode(on_chunk=counted)) as inner:
+            size = fill(held, file.content(inner).extents())
+            file.finish(inner)
     except BaseException:
         held.close()
         raise
     stream = cast(BinaryIO, SpoolStream(held, size))
-    with reader.naming_errors():
-        return open_image(stream, partition=partition, limits=limits)
+    with file.naming_errors():
+        return open_image(stream, partition=partition, limits=backup.limits)
 
 
 def _check_space(folder: str | os.PathLike[str], needed: int) -> None:

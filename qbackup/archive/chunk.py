@@ -19,19 +19,13 @@ class EncryptedChunk:
     No byte is read before the caller needs it. The head is read once and kept, and those same
     bytes go into the MAC.
 
-    Attributes:
-        index: position in the file, from 0.
-        offset: offset of its first byte in the backup.
-        size: stored length in bytes.
-        stored: the stored chunk.
-
     Args:
         stored: the stored chunk.
         access: the archive that the chunk belongs to.
     """
 
     def __init__(self, stored: StoredChunk, access: Access) -> None:
-        self.stored = stored
+        self._stored = stored
         self._access = access
 
     def __repr__(self) -> str:
@@ -40,22 +34,22 @@ class EncryptedChunk:
     @property
     def name(self) -> str:
         """Member name without suffix: ``vm1/private.img.000``."""
-        return self.stored.name
+        return self._stored.name
 
     @property
     def index(self) -> int:
         """Position in the file, from 0."""
-        return self.stored.index
+        return self._stored.index
 
     @property
     def offset(self) -> int:
         """Offset of its first byte in the backup."""
-        return self.stored.offset
+        return self._stored.offset
 
     @property
     def size(self) -> int:
         """Stored length in bytes."""
-        return self.stored.size
+        return self._stored.size
 
     @property
     def parameters(self) -> ScryptParameters:
@@ -65,8 +59,8 @@ class EncryptedChunk:
             ChunkDamaged: the chunk has no such header.
             UsageError: the backup's format derives no key by scrypt.
         """
-        door = self._access.door
-        parameters = door.parameters(self.stored.read_head(door.head_size))
+        format_ = self._access.format
+        parameters = format_.parameters(self._stored.read_head(format_.head_size))
         if parameters is None:
             raise UsageError(
                 "no key is derived by scrypt in this backup's format", chunk=display(self.name)
@@ -94,17 +88,17 @@ class EncryptedChunk:
 
     def _plaintext(self) -> Iterator[memoryview]:
         format_ = self._access.unlocked().format
-        needed = [self._sibling(index) for index in format_.file().needs(self.index)]
+        needed = [self._sibling(index) for index in format_.file().prerequisites(self.index)]
         pipeline, is_last = self._access.pipeline, self._is_last()
-        yield pipeline.open_chunk(format_, self.stored, needed, is_last=is_last)
+        yield pipeline.open_chunk(format_, self._stored, needed, is_last=is_last)
 
     def _sibling(self, index: int) -> StoredChunk:
-        if self.stored.siblings is None:
+        if self._stored.siblings is None:
             raise UsageError(
                 "from a pipe this chunk can't be opened alone, as others are needed: read the file",
                 chunk=display(self.name),
             )
-        for chunk in self.stored.siblings:
+        for chunk in self._stored.siblings:
             if chunk.index == index:
                 return chunk
         raise ChunkDamaged(
@@ -114,9 +108,11 @@ class EncryptedChunk:
 
     def _is_last(self) -> bool:
         """Tells if nothing of its file follows; the writer may put an empty chunk at the end."""
-        if self.stored.siblings is None:
+        if self._stored.siblings is None:
             return False
-        last = next((chunk for chunk in reversed(self.stored.siblings) if chunk.size), self.stored)
+        last = next(
+            (chunk for chunk in reversed(self._stored.siblings) if chunk.size), self._stored
+        )
         return last.index <= self.index
 
 

@@ -12,16 +12,13 @@ from collections import Counter
 from dataclasses import dataclass
 
 from qbackup.archive.chunk import EncryptedChunk
+from qbackup.archive.opened import OpenedBackup
 from qbackup.base.errors import QBackupError
 from qbackup.base.limits import MIB
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.romix.tuning import TOUCH_SECONDS, kernel_gain
 from qbackup.crypto.scrypt_format import EncryptedHeader, ScryptParameters
 from qbackup.pipeline.pipeline import Pipeline
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from qbackup.archive.archive import BackupArchive
 
 _PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a second
 _SLOW_PROBE = ScryptParameters(7, 8, 1)  # for pure Python, which would take a minute
@@ -56,32 +53,32 @@ class Cost:
     disk: int
 
 
-def estimate(archive: BackupArchive) -> Cost:
+def estimate(backup: OpenedBackup) -> Cost:
     """Reads the 96 header bytes of every chunk and times one small derivation."""
     parameters: Counter[ScryptParameters] = Counter()
     unreadable = stored = largest = count = 0
-    for file in archive.catalog.files():
+    for file in backup.catalog.files():
         for chunk in file.chunks:
             count += 1
             stored += chunk.size
             largest = max(largest, chunk.size)
-            if not archive.door.head_size:
+            if not backup.format.head_size:
                 continue
             try:
-                parameters[EncryptedChunk(chunk, archive).parameters] += 1
+                parameters[EncryptedChunk(chunk, backup).parameters] += 1
             except QBackupError:
                 unreadable += 1
-    slow = archive.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores
-    allowed = [p for p in parameters if _is_allowed(p, archive)]
-    speed = _seconds_per_work(archive) if allowed else 0.0
-    ways = [_way(p, parameters[p], archive.pipeline, slow=slow) for p in allowed]
+    slow = backup.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores
+    allowed = [p for p in parameters if _is_allowed(p, backup)]
+    speed = _seconds_per_work(backup) if allowed else 0.0
+    ways = [_way(p, parameters[p], backup.pipeline, slow=slow) for p in allowed]
     seconds = sum(way.work for way in ways) * speed + sum(way.touching for way in ways)
-    seconds += stored * _seconds_per_byte(archive)
+    seconds += stored * _seconds_per_byte(backup)
     held = max((way.memory for way in ways), default=0)
-    memory = held + 2 * min(largest, archive.limits.chunk) + _BASE_MEMORY
-    disk = max(stored, _listed_size(archive))
+    memory = held + 2 * min(largest, backup.limits.chunk) + _BASE_MEMORY
+    disk = max(stored, _listed_size(backup))
     return Cost(
-        members=archive.catalog.member_count(),
+        members=backup.catalog.member_count(),
         chunks=count,
         stored_size=stored,
         unreadable=unreadable,
@@ -118,35 +115,35 @@ def _way(parameters: ScryptParameters, count: int, pipeline: Pipeline, *, slow: 
     return _Way(work / lanes, memory * lanes)
 
 
-def _listed_size(archive: BackupArchive) -> int:
+def _listed_size(backup: OpenedBackup) -> int:
     """Sums the backup's own estimates of its qubes' sizes; 0 where they can't be read."""
-    if not archive.is_unlocked:
+    if not backup.is_unlocked:
         return 0
     with contextlib.suppress(QBackupError):
-        return sum(qube.size or 0 for qube in archive.qubes)
+        return sum(qube.size or 0 for qube in backup.qubes.qubes)
     return 0
 
 
-def _is_allowed(parameters: ScryptParameters, archive: BackupArchive) -> bool:
+def _is_allowed(parameters: ScryptParameters, backup: OpenedBackup) -> bool:
     try:
-        EncryptedHeader(parameters, b"", b"").check_limits(archive.limits)
+        EncryptedHeader(parameters, b"", b"").check_limits(backup.limits)
     except QBackupError:
         return False
     return True
 
 
-def _seconds_per_work(archive: BackupArchive) -> float:
+def _seconds_per_work(backup: OpenedBackup) -> float:
     """Measures the time of one derivation on one core, divided by its N·r·p."""
-    probe = _SLOW_PROBE if archive.deriver.backends[0].slow else _PROBE
+    probe = _SLOW_PROBE if backup.deriver.backends[0].slow else _PROBE
     start = time.perf_counter()
-    archive.deriver.derive(Derivation(b"probe", b"salt", probe))
+    backup.deriver.derive(Derivation(b"probe", b"salt", probe))
     return (time.perf_counter() - start) / probe.work
 
 
-def _seconds_per_byte(archive: BackupArchive) -> float:
+def _seconds_per_byte(backup: OpenedBackup) -> float:
     """Measures the time per stored byte; 0 where that is little compared with the keys."""
     try:
-        work = archive.door.work(archive.untrusted_header)
+        work = backup.format.work(backup.front.untrusted_header)
     except QBackupError:  # unlocking reports the same error; with salvage there may be no header
         return 0.0
     if work is None:

@@ -15,15 +15,14 @@ from qbackup.pipeline.reader import FileReader
 class BackupFile:
     """File of a backup. Nothing is read or derived before its content is asked for.
 
-    Attributes:
-        path: path in the archive without the chunk number: ``vm1/private.img``.
-        chunks: chunks in order; on a pipe they can be iterated once, as they come.
+    Args:
+        reader: reads the file.
     """
 
-    __slots__ = ("reader",)
+    __slots__ = ("_reader",)
 
     def __init__(self, reader: FileReader) -> None:
-        self.reader = reader
+        self._reader = reader
 
     def __repr__(self) -> str:
         return f"<BackupFile {display(self.name)}>"
@@ -31,27 +30,27 @@ class BackupFile:
     @property
     def path(self) -> str:
         """Path in the archive without the chunk number: ``vm1/private.img``."""
-        return self.reader.path
+        return self._reader.path
 
     @property
     def chunks(self) -> Sequence[EncryptedChunk]:
         """Chunks in order; on a pipe they can be iterated once, as they come."""
-        return EncryptedChunks(self.reader.stored.chunks, self.reader.access)
+        return EncryptedChunks(self._reader.stored.chunks, self._reader.access)
 
     @property
     def name(self) -> str:
         """``QUBE/FILE``, or the path in the archive where no qube is known."""
-        return self.reader.name
+        return self._reader.name
 
     @property
     def stored_size(self) -> int:
         """Size of its chunks in the archive, in bytes; on a pipe, of the chunks read so far."""
-        return self.reader.stored.stored_size
+        return self._reader.stored.stored_size
 
     @property
     def chunk_count(self) -> int:
         """Number of its chunks; on a pipe, of the chunks read so far."""
-        return self.reader.stored.chunk_count
+        return self._reader.stored.chunk_count
 
     @property
     def is_folder(self) -> bool:
@@ -60,7 +59,7 @@ class BackupFile:
         Until something of the file was read, its name decides, which is a guess: an archive that
         begins with a folder of the file's own name is a folder under any name.
         """
-        return self.reader.is_folder
+        return self._reader.is_folder
 
     def extents(self) -> Iterator[Extent]:
         """Yields data and holes of an image, in order, from the first byte to the last.
@@ -73,7 +72,7 @@ class BackupFile:
             SymbolicLink: the file is a link, raised by the first step of the iteration.
             Damaged: its content can't be believed from this place on.
         """
-        return self.reader.extents()
+        return self._reader.extents()
 
     def entries(self) -> Iterator[Entry]:
         """Yields the entries of a folder archive, in order; read each before the next.
@@ -81,7 +80,7 @@ class BackupFile:
         Raises:
             Damaged: its content can't be believed from this place on.
         """
-        return self.reader.entries()
+        return self._reader.entries()
 
     def open(self) -> BinaryIO:
         """Opens its content as a binary stream: verified, decompressed, holes filled with zeros.
@@ -94,4 +93,4 @@ class BackupFile:
             SymbolicLink: the file is a link, with a target and no content.
             Damaged: its content can't be believed from this place on.
         """
-        return self.reader.open()
+        return self._reader.open()

@@ -1,10 +1,9 @@
-"""`FileList`: the catalog's stored files, with their readers."""
+"""`FileList`: readers of the catalog's stored files."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from qbackup.archive.file import BackupFile
 from qbackup.content.folder_files import archives_above, entry_below
 from qbackup.pipeline.reader import Access, EntryReader, FileReader
 from qbackup.storage.catalog import Catalog
@@ -12,7 +11,7 @@ from qbackup.storage.chunk import StoredFile
 
 
 class FileList:
-    """Files of one backup, as readers for a restore and as public objects.
+    """Readers of one backup's files.
 
     Args:
         catalog: the stored files.
@@ -24,32 +23,28 @@ class FileList:
         self._catalog = catalog
         self._access = access
         self._seekable = seekable
-        self._passed: dict[str, BackupFile] = {}  # on a pipe, the only object of each file
+        self._passed: dict[str, FileReader] = {}  # on a pipe, the only reader of each file
         self._folders: dict[str, bool] = {}  # path → whether a folder archive, where asked for
 
-    def file(self, stored: StoredFile) -> BackupFile:
-        """Gives a file's public object."""
+    def file(self, stored: StoredFile) -> FileReader:
+        """Gives a file's reader."""
         if self._seekable:
-            return BackupFile(FileReader(stored, self._access))
+            return FileReader(stored, self._access)
         file = self._passed.get(stored.path)
         if file is None:
-            file = BackupFile(FileReader(stored, self._access))
+            file = FileReader(stored, self._access)
             file = self._passed.setdefault(stored.path, file)  # a session's thread asks too
         return file
 
-    def entry(self, archive: StoredFile, entry: str, name: str) -> BackupFile:
+    def entry(self, archive: StoredFile, entry: str, name: str) -> FileReader:
         """Gives one file of a folder archive, see `EntryReader`."""
-        return BackupFile(EntryReader(archive, self._access, entry, name))
+        return EntryReader(archive, self._access, entry, name)
 
-    def coming(self) -> Iterator[BackupFile]:
+    def coming(self) -> Iterator[FileReader]:
         """Yields all files in the archive's order; on a pipe, each as it comes."""
         return map(self.file, self._catalog.files())
 
-    def readers(self) -> Iterator[FileReader]:
-        """Yields the readers of all files, in the order of `coming`."""
-        return (file.reader for file in self.coming())
-
-    def seen(self, wanted: Callable[[str], bool]) -> tuple[BackupFile, ...]:
+    def seen(self, wanted: Callable[[str], bool]) -> tuple[FileReader, ...]:
         """Gives the files with wanted paths; on a pipe, among the files read so far."""
         return tuple(self.file(file) for file in self._catalog.seen_files() if wanted(file.path))
 
@@ -64,7 +59,7 @@ class FileList:
             return False
         if path not in self._folders:
             stored = self._catalog.find(path)
-            self._folders[path] = stored is not None and self.file(stored).reader.begins_as_folder()
+            self._folders[path] = stored is not None and self.file(stored).begins_as_folder()
         return self._folders[path]
 
     def choose(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from qbackup.archive.file import BackupFile
 from qbackup.archive.file_list import FileList
 from qbackup.base.errors import (
     Damaged,
@@ -22,6 +21,7 @@ from qbackup.base.errors import (
 from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
+from qbackup.base.naming import name_error
 from qbackup.content.inner import InnerArchive
 from qbackup.formats.metadata import QubeTable
 from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule, parse_firewall
@@ -48,7 +48,7 @@ class _Answer:
 _Task: TypeAlias = tuple[str, FileReader]
 
 
-def read_firewall(file: BackupFile, limits: Limits) -> tuple[Rule, ...]:
+def read_firewall(file: FileReader, limits: Limits) -> tuple[Rule, ...]:
     """Reads the rules of one qube.
 
     Raises:
@@ -56,7 +56,7 @@ def read_firewall(file: BackupFile, limits: Limits) -> tuple[Rule, ...]:
         UnsupportedFormat: the file is of a version that is not known.
         LimitExceeded: the file is longer than `Limits.metadata`.
     """
-    with file.reader.naming_errors():
+    with file.naming_errors():
         with file.open() as stream:
             data = stream.read(limits.metadata + 1)
             if len(data) <= limits.metadata:
@@ -105,7 +105,7 @@ class FirewallReader:
             total += len(answer.content) if isinstance(answer.content, bytes) else 0
             found[answer.qube] = self._judged(answer, total)
 
-        seen = (self._owner(file.path) for file in self.catalog.seen_files())
+        seen = map(self._owner, self.catalog.seen_paths())
         self.expect(sum(1 for qube in seen if qube is not None and wanted(qube)))
         self.pipeline.unpack(self.format, self._files(wanted), self._read, take)
         return found
@@ -118,7 +118,7 @@ class FirewallReader:
     def _files(
         self, wanted: Callable[[str], bool]
     ) -> Iterator[tuple[_Task, Iterable[StoredChunk]]]:
-        for file in self.files.readers():
+        for file in self.files.coming():
             qube = self._owner(file.path)
             if qube is not None and wanted(qube):
                 yield (qube, file), file.stored.chunks
@@ -126,13 +126,13 @@ class FirewallReader:
     def _read(self, task: _Task, events: Iterator[Event], tell: Callable[[_Answer], None]) -> None:
         """Reads one file. Several threads may call this at once."""
         qube, file = task
-        name = display(f"{qube}/{FIREWALL_FILE}")
+        name = f"{qube}/{FIREWALL_FILE}"
         try:
             content: bytes | QBackupError = self._content(file.decode(events))
         except _LOSSES as error:
-            error.file = name
+            name_error(error, name)
             content = error
-        tell(_Answer(qube, name, content))
+        tell(_Answer(qube, display(name), content))
 
     def _content(self, inner: InnerArchive) -> bytes:
         entry = inner.only_file()

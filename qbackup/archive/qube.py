@@ -11,6 +11,7 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.formats.metadata import Device, QubeRecord, QubeSettings, QubeTable
 from qbackup.formats.metadata.firewall import FIREWALL_FILE, Rule
+from qbackup.pipeline.reader import FileReader
 
 
 class Qube:
@@ -59,6 +60,9 @@ class Qube:
     @property
     def files(self) -> tuple[BackupFile, ...]:
         """Files of the qube in the archive; on a pipe, the files read so far."""
+        return tuple(map(BackupFile, self._readers()))
+
+    def _readers(self) -> tuple[FileReader, ...]:
         return self._files.seen(lambda path: (self._table.owner(path) or ("",))[0] == self.name)
 
     # Setup of the qube, in the terms of R4 whichever release wrote the backup
@@ -105,7 +109,7 @@ class Qube:
             UnsupportedFormat: the file is of a version that is not known.
             AlreadyPassed: on a pipe, the file went by.
         """
-        for file in self.files:
+        for file in self._readers():
             if file.name.partition("/")[2] == FIREWALL_FILE:
                 return read_firewall(file, self._limits)
         return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-from qbackup.archive.file import BackupFile
 from qbackup.archive.file_list import FileList
 from qbackup.archive.qube import Qube
 from qbackup.base.errors import (
@@ -18,6 +17,7 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display
+from qbackup.base.naming import name_error
 from qbackup.formats.metadata import (
     KnownQube,
     QubeRecord,
@@ -27,6 +27,7 @@ from qbackup.formats.metadata import (
     parse_qubes_xml,
 )
 from qbackup.formats.metadata.table import BY_FOLDER
+from qbackup.pipeline.reader import FileReader
 from qbackup.storage.catalog import Catalog
 
 
@@ -72,10 +73,10 @@ class QubeList:
                 self._metadata = self._read()
                 records = parse_qubes_xml(self._metadata, self._limits, root_tag=self._root_tag())
             except (Damaged, LimitExceeded) as error:
-                error.file = METADATA_PATH
+                name_error(error, METADATA_PATH)
                 self.error = error
-            seen = self._catalog.seen_files() if self._salvage else ()
-            self._table = QubeTable(records, (file.path for file in seen))
+            seen = self._catalog.seen_paths() if self._salvage else ()
+            self._table = QubeTable(records, seen)
         return self._table
 
     def _read(self) -> bytes:
@@ -87,9 +88,7 @@ class QubeList:
             raise ChunkMissing("this file is not in the archive", file=METADATA_PATH)
         try:
             with self._files.file(file).open() as stream:
-                data = stream.read(self._limits.metadata + 1)
-                if len(data) <= self._limits.metadata:
-                    data += stream.read(1)  # makes the stream verify its end
+                data = stream.read(self._limits.metadata + 1)  # fewer bytes: the end was verified
         except (FolderArchive, SymbolicLink) as error:
             raise Damaged(error.reason, file=METADATA_PATH) from error
         if len(data) > self._limits.metadata:
@@ -167,13 +166,13 @@ class QubeList:
         return self._known
 
     @property
-    def files(self) -> tuple[BackupFile, ...]:
-        """The files of all qubes, see `BackupArchive.files`."""
+    def files(self) -> tuple[FileReader, ...]:
+        """Readers of the files of all qubes, see `BackupArchive.files`."""
         _ = self.table
         return self._files.seen(lambda path: path != METADATA_PATH)
 
-    def file(self, name: str) -> BackupFile:
-        """Finds a file by its name, see `BackupArchive.file`."""
+    def file(self, name: str) -> FileReader:
+        """Finds a file by its name, and gives its reader, see `BackupArchive.file`."""
         qube, _, rest = name.partition("/")
         table = self.table
         found = self._files.choose(lambda file: table.path_of(qube, file), rest)

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from qbackup.archive.file_list import FileList
 from qbackup.archive.prefetch import MANY_CHUNKS, KeyPrefetch
 from qbackup.archive.qubes import QubeList
 from qbackup.archive.unlock.header import HeaderAuthenticator
-from qbackup.base.errors import AlreadyPassed, ChunkMissing, Incomplete, LimitExceeded, MachineError
+from qbackup.base.errors import (
+    AlreadyPassed,
+    ChunkMissing,
+    Incomplete,
+    LimitExceeded,
+    MachineError,
+    UsageError,
+)
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display, encode
 from qbackup.base.report import FileResult, OnProgress, Report, Status
@@ -19,15 +26,16 @@ from qbackup.content.filters import same_filter
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import FileReader
+from qbackup.restore.metadata_file import write_metadata
 from qbackup.restore.output.writer import FolderWriter
-from qbackup.restore.plan import Plan, Target
+from qbackup.restore.plan import Plan
 from qbackup.restore.results import failed
 from qbackup.restore.resume.journal import JOURNAL_NAME
 from qbackup.restore.resume.writer import ResumingWriter
-from qbackup.restore.run import FilesLoop, check_space, write_metadata
+from qbackup.restore.run import FilesLoop
 from qbackup.restore.sinks import NowhereWriter, Writer
+from qbackup.restore.space import check_space
 from qbackup.storage.catalog import Catalog
-from qbackup.storage.chunk import StoredFile
 from qbackup.storage.source import Source
 
 _FAILING_DRIVE = (
@@ -41,11 +49,29 @@ _NO_JOURNAL = (
 _NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
 
 
-@dataclass(frozen=True)
-class RestoreJob:
-    """Parts of an unlocked archive that `restore` and `verify` need.
+@dataclass(frozen=True, slots=True)
+class _Sizes:
+    """Figures on the files to restore, as far as they are known beforehand.
 
     Args:
+        chunks: number of their chunks.
+        stored: stored bytes; None where unknown.
+        to_write: stored bytes of the files that will be written; 0 where unknown.
+    """
+
+    chunks: int
+    stored: int | None
+    to_write: int
+
+
+@dataclass(frozen=True)
+class RestoreJob:
+    """A single `restore` or `verify`, with the parts of an unlocked backup that it needs.
+
+    Args:
+        names: ``QUBE`` or ``QUBE/FILE``; none means all.
+        progress: called after every chunk.
+        check: raise Incomplete unless every file is there and whole.
         source: the backup's bytes.
         catalog: its files.
         files: the same files with their readers.
@@ -61,6 +87,9 @@ class RestoreJob:
         warn: adds a warning.
     """
 
+    names: Sequence[str]
+    progress: OnProgress | None
+    check: bool
     source: Source
     catalog: Catalog
     files: FileList
@@ -77,31 +106,34 @@ class RestoreJob:
 
     def restore(
         self,
-        output: str | os.PathLike[str],
-        names: Sequence[str],
+        output: str | os.PathLike[str] | Writer,
         *,
         overwrite: bool,
         keep_damaged: bool,
-        progress: OnProgress | None,
-        check: bool,
     ) -> Report:
         """Restores files, see `BackupArchive.restore`."""
-        plan = self._plan(names)
+        if not isinstance(output, str | bytes | os.PathLike):
+            if overwrite or keep_damaged:
+                raise UsageError(
+                    "overwrite and keep_damaged are for folders: a Writer decides both"
+                )
+            return self._run(self._plan(), output, keep_metadata=True)
+        plan = self._plan()
         writer = self._writer(output, overwrite, keep_damaged, plan)
         try:
-            return self._run(plan, writer, progress, check, keep_metadata=True)
+            return self._run(plan, writer, keep_metadata=True)
         finally:
             writer.close()
 
-    def verify(self, names: Sequence[str], *, progress: OnProgress | None, check: bool) -> Report:
+    def verify(self) -> Report:
         """Verifies files, see `BackupArchive.verify`."""
-        return self._run(self._plan(names), NowhereWriter(), progress, check, keep_metadata=False)
+        return self._run(self._plan(), NowhereWriter(), keep_metadata=False)
 
-    def _plan(self, names: Sequence[str]) -> Plan:
+    def _plan(self) -> Plan:
         table = self.contents.table
-        seen = [file.path for file in self.catalog.seen_files()]
+        seen = self.catalog.seen_paths()
         known = seen if self.source.seekable else None
-        plan = Plan(table, names, known, self.files.holds_folder)
+        plan = Plan(table, self.names, known, self.files.holds_folder)
         if not self.source.seekable:
             for target in filter(None, map(plan.target, seen)):
                 raise AlreadyPassed("this file went by on the pipe", file=display(target.label))
@@ -137,26 +169,18 @@ class RestoreJob:
             "journal 1", self.front.digest, self.contents.digest, encode(same_filter(self.filter))
         )
 
-    def _run(
-        self,
-        plan: Plan,
-        writer: Writer,
-        progress: OnProgress | None,
-        check: bool,
-        *,
-        keep_metadata: bool,
-    ) -> Report:
-        self.ahead.expect(self._chunk_count(plan))
-        warning = check_space(writer, self._needed(plan, writer), plan.estimated_size())
+    def _run(self, plan: Plan, writer: Writer, *, keep_metadata: bool) -> Report:
+        sizes = self._sizes(plan, writer)
+        self.ahead.expect(sizes.chunks)
+        warning = check_space(writer, sizes.to_write, plan.estimated_size())
         if warning:
             self.warn(warning)
-        total = self._stored_size(plan)
         run = FilesLoop(
             plan,
             writer,
             self.limits,
-            total=total,
-            on_progress=progress,
+            total=sizes.stored,
+            on_progress=self.progress,
             load=lambda: self.pipeline.load,
         )
         try:
@@ -164,12 +188,12 @@ class RestoreJob:
             unpack = functools.partial(
                 self.pipeline.unpack, self.format, past_gaps=writer.goes_past_damage
             )
-            run.files(self.files.readers(), unpack, self._ignored)
+            run.files(self.files.coming(), unpack, self._ignored)
         except MachineError as error:
             error.report = self._report(run, writer)
             raise
         report = self._report(run, writer)
-        if check and not report.ok:
+        if self.check and not report.ok:
             raise Incomplete(report)
         return report
 
@@ -195,34 +219,20 @@ class RestoreJob:
             archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
         )
 
-    # Figures on the files to restore, where all are known beforehand
-
-    def _wanted(self, plan: Plan) -> Iterator[tuple[StoredFile, Target]]:
+    def _sizes(self, plan: Plan, writer: Writer) -> _Sizes:
+        """Adds up the files to restore, in one pass: a backup may have many."""
+        if not self.source.seekable:
+            return _Sizes(chunks=MANY_CHUNKS, stored=None, to_write=0)
+        chunks = stored = to_write = 0
         for file in self.catalog.seen_files():
             target = plan.target(file.path)
-            if target is not None:
-                yield file, target
-
-    def _stored_size(self, plan: Plan) -> int | None:
-        if not self.source.seekable:
-            return None
-        return sum(file.stored_size for file, _ in self._wanted(plan))
-
-    def _chunk_count(self, plan: Plan) -> int:
-        if not self.source.seekable:
-            return MANY_CHUNKS
-        return sum(file.chunk_count for file, _ in self._wanted(plan))
-
-    def _needed(self, plan: Plan, writer: Writer) -> int:
-        """Adds up the stored bytes of the files to write; 0 where they are not known yet."""
-        if not self.source.seekable:
-            return 0
-        wanted = (
-            file
-            for file, t in self._wanted(plan)
-            if not t.entries and writer.has_room(t.qube, t.name)
-        )
-        return sum(file.readable_size(self.limits.chunk) for file in wanted)
+            if target is None:
+                continue
+            chunks += file.chunk_count
+            stored += file.stored_size
+            if not target.entries and writer.has_room(target.qube, target.name):
+                to_write += file.readable_size(self.limits.chunk)
+        return _Sizes(chunks, stored, to_write)
 
     def _ignored(self, file: FileReader) -> None:
         self.warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")

@@ -69,7 +69,7 @@ class NotInBackup(UsageError):
 class NotInImage(NotInBackup):
     """A path was asked for that is not in the image."""
 
-    advice = "to see what is there: qbackup ls BACKUP QUBE:/FOLDER"
+    advice = "to see what is there, list the folder above with qbackup ls"
 
 
 class AlreadyPassed(UsageError):

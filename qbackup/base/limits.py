@@ -23,6 +23,8 @@ class Limits:
     Args:
         scrypt_memory: 128·N·r of one derivation lane.
         scrypt_work: N·r·p of one derivation; time is proportional to it.
+        scrypt_growth: times the memory and work of the header's own derivation that a chunk's may
+            need; one writer's parameters differ by 8 at most, as they follow the machine's load.
         scrypt_lanes: r·p; the derivation holds 128·r·p bytes besides the lanes.
         header: length of ``backup-header``.
         metadata: length of ``qubes.xml``.
@@ -49,6 +51,7 @@ class Limits:
 
     scrypt_memory: int = 8 * GIB  # 2^23 at r=8; scrypt's defaults give 2^18 to 2^21
     scrypt_work: int = 1 << 28  # 16 times N=2^21 r=8: a minute or two on a slow core
+    scrypt_growth: int = 16
     scrypt_lanes: int = 1 << 17  # 16 MiB besides the lanes; real backups have 8 to 56
     header: int = 64 * KIB  # a real one has 150 bytes
     metadata: int = 16 * MIB  # a hundred qubes take 300 KiB

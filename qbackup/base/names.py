@@ -18,7 +18,7 @@ HEADER_NAME = "backup-header"
 HEADER_COPY_NAME = "backup-header.hmac"
 METADATA_PATH = "qubes.xml"
 ENCRYPTED_SUFFIX = ".enc"
-PROOF_LIMIT_BYTES = 4096  # of a member that holds another one's HMAC
+HMAC_LIMIT_BYTES = 4096  # of a member that holds another one's HMAC
 _WHOLE_FOLDER = "/."  # behind a folder's name: all that is in it
 _IMAGE_SUFFIX = ".img"
 OWN_PREFIX = ".qbackup-"  # of the files that a restore keeps for itself in the output folder
@@ -89,13 +89,13 @@ class Naming:
 
     Args:
         suffix: behind a chunk's name.
-        proof_suffix: behind a chunk's member name, for the member that holds the chunk's HMAC;
+        hmac_suffix: behind a chunk's member name, for the member that holds the chunk's HMAC;
             None: chunks authenticate themselves.
         folders: last components of the files that are folders; dom0's home is always one.
     """
 
     suffix: str
-    proof_suffix: str | None = None
+    hmac_suffix: str | None = None
     folders: frozenset[str] = frozenset()
 
     def chunk(self, member: str) -> ChunkName | None:
@@ -107,9 +107,9 @@ class Naming:
 
     def proven(self, member: str) -> ChunkName | None:
         """Gives the chunk whose HMAC a member holds; None if it holds none."""
-        if self.proof_suffix is None or not member.endswith(self.proof_suffix):
+        if self.hmac_suffix is None or not member.endswith(self.hmac_suffix):
             return None
-        return self.chunk(member[: -len(self.proof_suffix)] + self.suffix)
+        return self.chunk(member[: -len(self.hmac_suffix)] + self.suffix)
 
     def is_folder(self, path: str) -> bool:
         """Tells if this file is a folder archive."""

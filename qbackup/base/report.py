@@ -127,7 +127,7 @@ class Report:
             found.append(_KEPT if kept else DAMAGED)
         if self.archive_limit:
             found.append(self.archive_limit)
-        if len(self.errors) > bool(self.archive_limit):
+        if len(self.errors) > bool(self.archive_limit) and (self.bad or not self.is_salvage):
             found.append(_SALVAGED if self.is_salvage else ARCHIVE_DAMAGED)
         found += dict.fromkeys(result.advice for result in self.bad if result.advice)
         if "exists" in statuses:

@@ -6,6 +6,8 @@ import argparse
 import os
 from collections.abc import Sequence
 
+from qbackup.base.errors import UsageError
+
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
     from qbackup.base.limits import Limits
@@ -164,6 +166,22 @@ def name_argument(text: str) -> str:
 
     unknown = any("\udc80" <= char <= "\udcff" for char in text)
     return decode(os.fsencode(text)) if unknown else text
+
+
+def check_names(names: Sequence[str]) -> None:
+    """Checks that names are those of qubes and their files, not of paths inside an image.
+
+    Raises:
+        UsageError: ``QUBE:/path`` or ``QUBE/FILE.img:/path`` is among them.
+    """
+    from qbackup.base.names import display
+
+    for name in names:
+        if name.partition("/")[0].endswith(":") or ".img:/" in name:
+            raise UsageError(
+                f"{display(name)} is a path inside an image. To get such files:"
+                " qbackup cp BACKUP QUBE:/path FOLDER"
+            )
 
 
 def folder(text: str) -> str:

@@ -61,7 +61,9 @@ def place_of(backup: str, name: str | None) -> ImagePlace:
     if not colon or not qube:
         raise UsageError(f"{display(name)}: write QUBE:/path, e.g. vault:/home/user")
     if qube == "dom0":
-        raise UsageError("dom0 has no image: restore it, and its home is a folder")
+        raise UsageError(
+            "dom0 has no image: qbackup ls BACKUP dom0 lists its home; restore makes a folder of it"
+        )
     is_named = "/" in qube
     image = qube if is_named else f"{qube}/{_PRIVATE}"
     return ImagePlace(image, f"/{path}", qube.partition("/")[0], is_named)

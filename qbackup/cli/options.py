@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from qbackup import __version__
 from qbackup.base.errors import UsageError
 from qbackup.cli import commands
-from qbackup.cli.arguments import limits_of, name_argument
+from qbackup.cli.arguments import check_names, limits_of, name_argument
 
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         options.limits = limits_of(options.limits)
     if "names" in options:  # argparse itself takes only those beside BACKUP
         options.names += map(name_argument, names)
+        check_names(options.names)
     for key, text in zip(_not_given(options), names, strict=False):
         setattr(options, key, name_argument(text) if key == "name" else text)
     return options

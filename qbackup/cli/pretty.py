@@ -37,7 +37,10 @@ _STYLES = (
     ("MISSING", "bold red"),
     ("NOT EVERYTHING", "bold red"),
     ("STOPPED", "bold red"),
+    ("THE ARCHIVE IS", "bold red"),
     ("EXISTS", "bold yellow"),
+    ("ARCHIVE", "bold red"),
+    ("LIMIT", "bold yellow"),
     ("what to do: ", "cyan"),
     ("All ", "bold green"),
 )

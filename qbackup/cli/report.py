@@ -102,15 +102,22 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
 def _sum(report: Report, *, stopped: bool) -> str:
     good = [result for result in report.files if result.ok]
     total = human_size(sum(result.size for result in good))
-    bad = len(report.files) - len(good)
     kept = sum(result.status == "kept" and bool(result.qube) for result in good)
     if kept:
         total += f"; {kept} of them there before, and read again"
-    if stopped:
-        return f"STOPPED BEFORE THE END: {bad} not whole, {len(good)} whole ({total})."
-    if report.ok:
+    if report.ok and not stopped:
         return f"All {len(good)} files are there, verified and whole ({total})."
-    return f"NOT EVERYTHING IS THERE: {bad} not whole, {len(good)} whole ({total})."
+    if not (stopped or report.bad):
+        return (
+            f"THE ARCHIVE IS NOT WHOLE (see above), but all {len(good)} files that were found are"
+            f" ({total})."
+        )
+    verdict = "STOPPED BEFORE THE END" if stopped else "NOT EVERYTHING IS THERE"
+    in_the_way = sum(result.status == "exists" for result in report.bad)
+    counts = [f"{len(report.bad) - in_the_way} not whole", f"{len(good)} whole ({total})"]
+    if in_the_way:
+        counts.insert(1, f"{in_the_way} not written, as something is in the way")
+    return f"{verdict}: {', '.join(counts)}."
 
 
 def _damage_lines(result: FileResult) -> list[str]:
@@ -142,7 +149,7 @@ def _some(texts: Sequence[str]) -> list[str]:
 
 def _archive_lines(report: Report) -> list[str]:
     """Faults of the archive as a whole; the last may be a limit and no damage."""
-    lines = [f"DAMAGED  the archive: {error}" for error in report.errors]
+    lines = [f"ARCHIVE  {error}" for error in report.errors]
     if report.archive_limit:
         lines[-1] = f"LIMIT  the archive: {report.errors[-1]}"
     return lines

@@ -37,9 +37,7 @@ from qbackup.content.link_targets import original_target
 from qbackup.content.piece_queue import CUT_OFF, PieceQueue
 from qbackup.content.placing import place_runs
 from qbackup.content.volume_boundary import BoundaryChecker
-from qbackup.storage.tar.fields import (
-    SYMBOLIC_LINK,
-)
+from qbackup.storage.tar.fields import SYMBOLIC_LINK
 from qbackup.storage.tar.reader import TarMember, read_member
 from qbackup.storage.tar.sparse import Page
 
@@ -103,14 +101,15 @@ class InnerArchive:
         every_link: bool = False,
     ) -> None:
         self._on_close = on_close
-        self._seams = BoundaryChecker()
-        self._bytes = PieceQueue(pieces, self._check_seam)
+        self._boundaries = BoundaryChecker()
+        self._bytes = PieceQueue(pieces, self._check_boundary)
         self._path = path
         self._limits = limits
         self._past_gaps = past_gaps
         self._every_link = every_link
         self._first: _First | None = None
         self._member: TarMember | None = None
+        self._name = ""  # of this member
         self._current: Entry | None = None
         self._left = 0
 
@@ -131,7 +130,7 @@ class InnerArchive:
             except FILE_ERRORS as error:
                 self._first = _First(error=without_traceback(error))
         member = self._first.member
-        if member is None or decode(member.name).removesuffix("/") not in self._own_names:
+        if member is None or self._name.removesuffix("/") not in self._own_names:
             return None
         return KINDS.get(member.type, "unknown")
 
@@ -150,7 +149,7 @@ class InnerArchive:
                     f"the folder has more than {self._limits.tree_entries} entries",
                     limit="tree_entries",
                 )
-            yield self._entry(member, self._relative(decode(member.name)))
+            yield self._entry(member, self._relative(self._name))
 
     def only_file(self) -> Entry:
         """Gives the one regular file that this archive must hold, named as the backup's file.
@@ -161,10 +160,9 @@ class InnerArchive:
         member = self._next_member()
         if member is None:
             raise Damaged("the inner archive is empty")
-        name = decode(member.name)
-        if name not in self._own_names:
-            raise Damaged(f"the inner archive holds another file: {display(name)}")
-        entry = self._entry(member, name.rpartition("/")[2])
+        if self._name not in self._own_names:
+            raise Damaged(f"the inner archive holds another file: {display(self._name)}")
+        entry = self._entry(member, self._name.rpartition("/")[2])
         if entry.kind == "symlink":
             raise Damaged(
                 f"this is a symlink, not a file: the link leads to {display(entry.target)}, and"
@@ -185,7 +183,7 @@ class InnerArchive:
         member = self._next_member()
         if member is None or member.type != SYMBOLIC_LINK:
             raise Damaged("the inner archive holds no symbolic link")
-        target = self._entry(member, decode(member.name).rpartition("/")[2]).target
+        target = self._entry(member, self._name.rpartition("/")[2]).target
         self.finish()
         shown = display(target[:_SHOWN_TARGET])
         return shown if len(target) <= _SHOWN_TARGET else f"{shown}…"
@@ -204,7 +202,7 @@ class InnerArchive:
         """
         member = self._next_member()
         if member is not None:
-            raise Damaged(f"the inner archive holds a second file: {display(decode(member.name))}")
+            raise Damaged(f"the inner archive holds a second file: {display(self._name)}")
 
     def extents(self, entry: Entry) -> Iterator[Extent]:
         """Yields data and holes of the current entry.
@@ -233,8 +231,8 @@ class InnerArchive:
         Used when the first header is lost, which states where the file's bytes belong.
         """
         end = self._limits.file_size
-        while self._bytes.more() and (position := self.position) < end:
-            yield _at(position, self._bytes.part(end - position))
+        while self._bytes.has_more() and (position := self.position) < end:
+            yield _at(position, self._bytes.read_some_or_gap(end - position))
 
     @property
     def position(self) -> int:
@@ -249,9 +247,9 @@ class InnerArchive:
     def _data(self, size: int) -> memoryview | Gap:
         """Gives some of the current entry's data; a gap only if past_gaps is set."""
         if self._past_gaps:
-            part: memoryview | Gap = self._bytes.part(size)
+            part: memoryview | Gap = self._bytes.read_some_or_gap(size)
         else:
-            part = self._bytes.piece(size)
+            part = self._bytes.read_some(size)
             if not len(part):
                 raise Damaged(CUT_OFF)
         self._left -= _length(part)
@@ -268,13 +266,13 @@ class InnerArchive:
         wanted = next(reader)
         try:
             while True:
-                data = self._bytes.take(wanted)
+                data = self._bytes.read_exactly(wanted)
                 if len(data) < wanted:
                     raise Damaged("the inner archive is cut off: its end is missing")
-                self._seams.begin_member()
+                self._boundaries.begin_member()
                 wanted = reader.send(data)
         except StopIteration as end:
-            self._seams.begin_data(end.value)
+            self._boundaries.begin_data(end.value)
             self._member = end.value
         if self._member is None:
             self._pass_zeros()
@@ -286,10 +284,11 @@ class InnerArchive:
                 needed=self._member.size,
             )
         self._left = self._member.stored_size
+        self._name = decode(self._member.name)
         return self._member
 
-    def _check_seam(self, seam: VolumeBoundary) -> Gap | None:
-        return self._seams.check(seam, self._member, self._left)
+    def _check_boundary(self, boundary: VolumeBoundary) -> Gap | None:
+        return self._boundaries.check(boundary, self._member, self._left)
 
     def _pass_rest(self) -> None:
         """Skips unread data of the current entry, and its padding."""
@@ -297,14 +296,15 @@ class InnerArchive:
             return
         while self._left:
             self._data(self._left)
-        padding = self._bytes.take(self._member.padding)
-        if len(padding) < self._member.padding or padding.strip(b"\0"):
+        size = self._member.padding
+        padding = self._bytes.read_exactly(size)
+        if len(padding) < size or padding.strip(b"\0"):
             raise Damaged("the inner archive is cut off or disordered after its data")
         self._member = self._current = None
 
     def _pass_zeros(self) -> None:
         total = 0
-        while len(piece := self._bytes.piece(1 << 16)):
+        while len(piece := self._bytes.read_some(1 << 16)):
             total += len(piece)
             if bytes(piece).strip(b"\0"):
                 raise Damaged("something follows the end of the inner archive")
@@ -315,7 +315,7 @@ class InnerArchive:
 
     def _entry(self, member: TarMember, path: str) -> Entry:
         kind = KINDS.get(member.type, "unknown")
-        target = decode(member.link)
+        target = decode(member.link) if member.link else ""
         if kind == "hardlink":
             target = self._relative(target)
         elif kind == "symlink":

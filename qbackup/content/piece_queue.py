@@ -16,15 +16,15 @@ class PieceQueue:
 
     Args:
         pieces: the stream.
-        on_seam: called with each boundary of volumes, after everything before it was taken and
+        on_boundary: called with each boundary of volumes, after everything before it was taken and
             before anything behind it is; gives what is lost there.
     """
 
     def __init__(
-        self, pieces: Iterator[Piece], on_seam: Callable[[VolumeBoundary], Gap | None]
+        self, pieces: Iterator[Piece], on_boundary: Callable[[VolumeBoundary], Gap | None]
     ) -> None:
         self._pieces = pieces
-        self._on_seam = on_seam
+        self._on_boundary = on_boundary
         self._piece = _EMPTY
         self._gap: Gap | None = None
         self._broken: QBackupError | None = None
@@ -35,7 +35,7 @@ class PieceQueue:
         """Error because of which nothing can be read here; None if something can."""
         return self._gap.error if self._gap is not None else self._broken
 
-    def piece(self, size: int) -> memoryview:
+    def read_some(self, size: int) -> memoryview:
         """Gives some bytes, at most size; none at the end of the stream. Raises at a gap."""
         if not self._fill():
             return _EMPTY
@@ -45,7 +45,7 @@ class PieceQueue:
         self.position += len(taken)
         return taken
 
-    def part(self, size: int) -> memoryview | Gap:
+    def read_some_or_gap(self, size: int) -> memoryview | Gap:
         """Gives some bytes as `piece` does, or the gap here; of both at most size bytes.
 
         Where the stream ends in an error, the length of the loss is not known. Then everything that
@@ -58,14 +58,14 @@ class PieceQueue:
             self._broken = without_traceback(error)
             return Gap(size, self._broken)
         if self._gap is None:
-            return self.piece(size)
+            return self.read_some(size)
         taken = Gap(min(size, self._gap.length), self._gap.error)
         left = self._gap.length - taken.length
         self._gap = Gap(left, taken.error) if left else None
         self.position += taken.length
         return taken
 
-    def more(self) -> bool:
+    def has_more(self) -> bool:
         """Tells if bytes, or a gap of known length, are left."""
         try:
             return self._fill()
@@ -83,22 +83,22 @@ class PieceQueue:
             if following is None:
                 return False
             if isinstance(following, VolumeBoundary):
-                self._gap = self._on_seam(following)
+                self._gap = self._on_boundary(following)
             elif isinstance(following, Gap):
                 self._gap = following
             else:
                 self._piece = following
         return True
 
-    def take(self, size: int) -> bytes:
+    def read_exactly(self, size: int) -> bytes:
         """Gives exactly size bytes, fewer only at the end of the stream."""
-        taken = self.piece(size) if size else _EMPTY
+        taken = self.read_some(size) if size else _EMPTY
         if len(taken) == size:
             return bytes(taken)
         parts = [bytes(taken)]
         missing = size - len(taken)
         while missing:
-            taken = self.piece(missing)
+            taken = self.read_some(missing)
             if not len(taken):
                 break
             parts.append(bytes(taken))

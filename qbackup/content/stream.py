@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from qbackup.base.errors import LimitExceeded
+from qbackup.base.events import Extent
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 _EMPTY = memoryview(b"")
+_ZEROS = memoryview(bytes(256 * 1024))
 READ1_SIZE = 256 * 1024
 
 
@@ -161,6 +163,22 @@ class VerifiedStream(io.BufferedIOBase):
         while self._fill():
             parts.append(self._take(len(self._piece)))
         return b"".join(parts)
+
+
+def filled(extents: Iterator[Extent]) -> Iterator[memoryview]:
+    """Yields the bytes of extents, with zeros for holes. Closes the extents at the end."""
+    try:
+        for extent in extents:
+            if extent.data is not None:
+                yield extent.data
+                continue
+            left = extent.length
+            while left:
+                piece = _ZEROS[: min(left, len(_ZEROS))]
+                yield piece
+                left -= len(piece)
+    finally:
+        close_quietly(extents)
 
 
 def close_quietly(pieces: object) -> None:

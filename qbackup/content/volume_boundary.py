@@ -48,11 +48,11 @@ class BoundaryChecker:
         if sparse and not all(_is_called(member, name) for name in self._names):
             raise _misplaced()
 
-    def check(self, seam: VolumeBoundary, member: TarMember | None, left: int) -> Gap | None:
+    def check(self, boundary: VolumeBoundary, member: TarMember | None, left: int) -> Gap | None:
         """Checks a boundary: a member that was cut there must go on in the next volume.
 
         Args:
-            seam: first fields of the next volume.
+            boundary: first fields of the next volume.
             member: the member whose data are read; None between members and within headers.
             left: how many of its stored bytes are still to come.
 
@@ -63,34 +63,36 @@ class BoundaryChecker:
             QBackupError: error of the volume that is lost between them.
             Damaged: the next volume is another one than the one that belongs here.
         """
-        goes_on = bool(left) and _is_called(member, seam.name)
-        if seam.error is not None:
-            if not goes_on or seam.left > left:
-                raise seam.error
-            return Gap(left - seam.left, seam.error)
+        goes_on = bool(left) and _is_called(member, boundary.name)
+        if boundary.error is not None:
+            if not goes_on or boundary.left > left:
+                raise boundary.error
+            return Gap(left - boundary.left, boundary.error)
         if self._in_headers:
-            self._pass_headers(seam)
+            self._pass_headers(boundary)
         elif not left:
-            if seam.strange is not None:  # the next block must be a header
-                raise seam.strange
-        elif self._is_marked(seam):
-            if seam.strange is not None:
-                raise seam.strange
-            if not (goes_on and left == seam.left):
+            if boundary.strange is not None:  # the next block must be a header
+                raise boundary.strange
+        elif self._is_marked(boundary):
+            if boundary.strange is not None:
+                raise boundary.strange
+            if not (goes_on and left == boundary.left):
                 raise _misplaced()
-        elif seam.name or not seam.is_whole:  # without marks only the lengths can show a fault
+        elif (
+            boundary.name or not boundary.is_whole
+        ):  # without marks only the lengths can show a fault
             raise _misplaced()
         return None
 
-    def _pass_headers(self, seam: VolumeBoundary) -> None:
+    def _pass_headers(self, boundary: VolumeBoundary) -> None:
         self._cut = True
-        if seam.name:
-            self._names.append(seam.name)
+        if boundary.name:
+            self._names.append(boundary.name)
 
-    def _is_marked(self, seam: VolumeBoundary) -> bool:
+    def _is_marked(self, boundary: VolumeBoundary) -> bool:
         """Tells if this cut in a member's data must have a mark; all have one, or none."""
         if self._marked is None:
-            self._marked = bool(seam.name)
+            self._marked = bool(boundary.name)
         return self._marked
 
 

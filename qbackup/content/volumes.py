@@ -84,9 +84,9 @@ def _volume(
         del piece
     size = len(front)
     if number:
-        seam = _seam(front)
-        yield replace(seam, is_whole=is_whole, error=None if lost is None else lost.error)
-        front = front[BLOCK_SIZE:] if seam.name else front
+        boundary = _boundary(front)
+        yield replace(boundary, is_whole=is_whole, error=None if lost is None else lost.error)
+        front = front[BLOCK_SIZE:] if boundary.name else front
     if front:
         yield memoryview(front)
     del front
@@ -97,7 +97,7 @@ def _volume(
     return size
 
 
-def _seam(front: bytes) -> VolumeBoundary:
+def _boundary(front: bytes) -> VolumeBoundary:
     """Reads the boundary that a volume behind a cut begins with.
 
     Raises:

@@ -15,7 +15,7 @@ import hmac
 import string
 
 from qbackup.base.errors import ChunkDamaged, Damaged, UnsupportedFormat
-from qbackup.base.names import PROOF_LIMIT_BYTES, display
+from qbackup.base.names import HMAC_LIMIT_BYTES, display
 from qbackup.crypto.ciphers import CbcCipher
 
 SALT_MAGIC = b"Salted__"
@@ -91,14 +91,14 @@ def weak_digests_of_size(size: int) -> list[str]:
     return [digest for digest, n in _DIGESTS.items() if n == size and digest in _WEAK]
 
 
-def parse_proof(untrusted_text: bytes) -> bytes:
+def parse_hmac(untrusted_text: bytes) -> bytes:
     """Parses an HMAC from the line that ``openssl dgst`` printed.
 
     Raises:
         Damaged: the text is longer than 4,096 bytes, or no such line.
     """
-    if len(untrusted_text) > PROOF_LIMIT_BYTES:
-        raise Damaged(f"its HMAC is longer than {PROOF_LIMIT_BYTES} bytes")
+    if len(untrusted_text) > HMAC_LIMIT_BYTES:
+        raise Damaged(f"its HMAC is longer than {HMAC_LIMIT_BYTES} bytes")
     try:
         text = untrusted_text.decode("ascii")
     except UnicodeDecodeError:

@@ -98,8 +98,13 @@ class EncryptedHeader:
             raise ChunkDamaged("its header is damaged (the checksum differs)")
         return cls(ScryptParameters(log2_n, r, p), salt, raw)
 
-    def check_limits(self, limits: Limits) -> None:
+    def check_limits(self, limits: Limits, beside: ScryptParameters | None = None) -> None:
         """Checks that a derivation with these parameters may be started at all.
+
+        Args:
+            limits: bounds on the derivation.
+            beside: parameters of the same backup's header. Whoever holds the disk can make a head
+                that asks for gigabytes and minutes; no writer asks for much more than beside it.
 
         Raises:
             ChunkDamaged: scrypt itself does not allow these parameters.
@@ -123,8 +128,24 @@ class EncryptedHeader:
                     limit=name,
                     needed=value,
                 )
+        if beside is not None:
+            self._check_growth(limits, beside)
 
-    def fits(self, key: bytes) -> bool:
+    def _check_growth(self, limits: Limits, beside: ScryptParameters) -> None:
+        parameters = self.parameters
+        growth = max(
+            -(-parameters.lane_memory // beside.lane_memory), -(-parameters.work // beside.work)
+        )
+        if growth > limits.scrypt_growth:
+            raise LimitExceeded(
+                f"its scrypt parameters ({parameters}) ask for {growth} times what the header of"
+                f" this backup asks for ({beside}), and the limit scrypt_growth is"
+                f" {limits.scrypt_growth} times: no writer of this backup made this chunk",
+                limit="scrypt_growth",
+                needed=growth,
+            )
+
+    def accepts(self, key: bytes) -> bool:
         """Tells if bytes 64-95 agree with the derived key, in constant time.
 
         A key does not agree when the passphrase is wrong, or when the chunk belongs to another

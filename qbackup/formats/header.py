@@ -12,17 +12,18 @@ procedure for format 4.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
 from dataclasses import dataclass
 
 from qbackup.base.errors import HeaderAltered, LimitExceeded, UnsupportedFormat
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_NAME, decode, display
+from qbackup.formats import FORMATS, WITHOUT_HEADER, WITHOUT_VERSION, FormatRow, find_format
 
 _TRUE = ("1", "true", "yes")
 _SHOWN = 80  # characters of a value in a message
-_SCRYPT = "scrypt"
-NOT_NAMED = ""  # a digest that has to be found by trial, in format 2
+_VERSION_DIGITS = 4
+_NO_DIGESTS = frozenset(row.hmac_algorithm for row in FORMATS if not row.has_digest)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,21 +81,25 @@ class BackupHeader:
 
     @classmethod
     def _parse(cls, values: dict[str, str]) -> BackupHeader:
-        version = _check_version(values)
-        rules = _RULES[version]
+        row = _choose_row(values)
         compressed = _required_boolean(values, "compressed")
         header = cls(
-            version=version,
+            version=row.version,
             encrypted=_required_boolean(values, "encrypted"),
             compressed=compressed,
-            compression_filter=values.get("compression-filter", rules.compression_filter)
+            compression_filter=values.get("compression-filter", row.compression_filter)
             if compressed
             else None,
-            hmac_algorithm=values.get("hmac-algorithm", rules.hmac_algorithm),
-            crypto_algorithm=values.get("crypto-algorithm", rules.crypto_algorithm),
-            backup_id=_check_id(_required(values, "backup-id")) if rules.has_id else "",
+            hmac_algorithm=values.get("hmac-algorithm", row.hmac_algorithm),
+            crypto_algorithm=values.get("crypto-algorithm", row.crypto_algorithm),
+            backup_id=_check_id(_required(values, "backup-id")) if row.has_id else "",
         )
-        rules.check(header)
+        _check_algorithm(row, header.hmac_algorithm)
+        if row.is_always_encrypted and not header.encrypted:
+            raise _NotUnderstoodError(
+                f"the header says 'not encrypted', which format {row.version} never is",
+                is_unsupported=True,
+            )
         return header
 
 
@@ -113,12 +118,52 @@ def read_version(untrusted_data: bytes, limits: Limits) -> int:
         if pair is not None:
             values.setdefault(*pair)
     try:
-        version = _check_version(values)
-        if version in _PROVEN_BY_DIGEST:
-            _check_digest(version, values.get("hmac-algorithm", ""))
+        row = _choose_row(values)
+        if row.has_digest:
+            _check_algorithm(row, values.get("hmac-algorithm", row.hmac_algorithm))
     except _NotUnderstoodError as error:
         raise error.unproven() from None
-    return version
+    return row.version
+
+
+def guess_header(untrusted_chunk: bytes) -> BackupHeader:
+    """Makes a header for a backup that has none, from its first chunk.
+
+    The compression is left open, because it is detected from each volume.
+    """
+    row = WITHOUT_HEADER
+    return _with_defaults(row, encrypted=row.is_encrypted(untrusted_chunk))
+
+
+def header_for_id(
+    version: int, backup_id: str, *, compression_filter: str | None = None
+) -> BackupHeader:
+    """Makes a header for a backup of which only the version and the id are known.
+
+    Raises:
+        UnsupportedFormat: this program does not read that version.
+    """
+    return _with_defaults(
+        find_format(version), backup_id=backup_id, compression_filter=compression_filter
+    )
+
+
+def _with_defaults(
+    row: FormatRow,
+    *,
+    encrypted: bool = True,
+    compression_filter: str | None = None,
+    backup_id: str = "",
+) -> BackupHeader:
+    return BackupHeader(
+        version=row.version,
+        encrypted=encrypted,
+        compressed=compression_filter is not None,
+        compression_filter=compression_filter,
+        hmac_algorithm=row.hmac_algorithm,
+        crypto_algorithm=row.crypto_algorithm,
+        backup_id=backup_id,
+    )
 
 
 class _NotUnderstoodError(Exception):
@@ -227,14 +272,13 @@ def _required_boolean(values: dict[str, str], key: str) -> bool:
     return _boolean(_required(values, key))
 
 
-def _check_version(values: dict[str, str]) -> int:
+def _choose_row(values: dict[str, str]) -> FormatRow:
     text = values.get("version")
     if text is None:
-        return _VERSION_WITHOUT_NAME
-    is_number = text.isascii() and text.isdigit() and len(text) <= 4
-    version = int(text) if is_number else None
-    if version is not None and version in _RULES:
-        return version
+        return WITHOUT_VERSION
+    if text.isascii() and text.isdigit() and len(text) <= _VERSION_DIGITS:
+        with contextlib.suppress(UnsupportedFormat):
+            return find_format(int(text))
     raise _NotUnderstoodError(
         f"this is a backup of format {_shown(text) or 'nothing'}, which this version of qbackup"
         " does not know; a newer one may",
@@ -249,53 +293,16 @@ def _check_id(value: str) -> str:
     return value
 
 
-def _check_format_4(header: BackupHeader) -> None:
-    if header.hmac_algorithm != _SCRYPT:
+def _check_algorithm(row: FormatRow, name: str) -> None:
+    """Checks the algorithm that authenticates chunks: a digest, or the only one of the format."""
+    if not row.has_digest and name != row.hmac_algorithm:
         raise _NotUnderstoodError(
-            f"the header names {_shown(header.hmac_algorithm) or 'nothing'} where format 4 has"
-            f" {_SCRYPT}",
+            f"the header names {_shown(name) or 'nothing'} where format {row.version} has"
+            f" {row.hmac_algorithm}",
             is_unsupported=True,
         )
-    if not header.encrypted:
+    if row.has_digest and name.lower() in _NO_DIGESTS:
         raise _NotUnderstoodError(
-            "the header says 'not encrypted', which format 4 never is", is_unsupported=True
+            f"the header names {name.lower()} where format {row.version} has a digest",
+            is_unsupported=True,
         )
-
-
-def _check_old_format(header: BackupHeader) -> None:
-    _check_digest(header.version, header.hmac_algorithm)
-
-
-def _check_digest(version: int, name: str) -> None:
-    if name.lower() == _SCRYPT:
-        raise _NotUnderstoodError(
-            f"the header names {_SCRYPT} where format {version} has a digest", is_unsupported=True
-        )
-
-
-@dataclass(frozen=True)
-class _Rules:
-    """Rules for the header of one version.
-
-    Args:
-        hmac_algorithm: of a header that names none.
-        crypto_algorithm: of a header that names none.
-        compression_filter: of a compressed backup whose header names none; ``""``: not known.
-        has_id: the header has an identifier.
-        check: raises an error if the header breaks another rule of this version.
-    """
-
-    hmac_algorithm: str
-    crypto_algorithm: str | None
-    compression_filter: str
-    has_id: bool
-    check: Callable[[BackupHeader], None]
-
-
-_RULES = {
-    2: _Rules(NOT_NAMED, "aes-256-cbc", "gzip", False, _check_old_format),
-    3: _Rules("SHA512", "aes-256-cbc", "", False, _check_old_format),
-    4: _Rules(_SCRYPT, None, "", True, _check_format_4),
-}
-_PROVEN_BY_DIGEST = (2, 3)
-_VERSION_WITHOUT_NAME = 2  # R2's release candidates name none

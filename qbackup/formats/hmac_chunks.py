@@ -8,12 +8,13 @@ from typing import Protocol
 from qbackup.base.errors import ChunkDamaged, LimitExceeded, QBackupError
 from qbackup.base.events import Data
 from qbackup.base.names import display
+from qbackup.base.naming import naming
 from qbackup.crypto.ciphers import CbcCipher, CtrInPlace
 from qbackup.crypto.openssl import (
     LARGEST_BLOCK,
     SALTED_SIZE,
     CbcStream,
-    parse_proof,
+    parse_hmac,
     proves,
 )
 
@@ -36,12 +37,12 @@ class ChunkContent(Protocol):
         """Gives the rest of the plaintext at the file's end."""
         ...
 
-    def alone(self, data: Data, *, is_last: bool) -> memoryview:
-        """Gives the plaintext of a chunk's own bytes, as `FileDecryptor.alone` does."""
+    def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
+        """Gives the plaintext of a chunk's own bytes, as `FileDecryptor` does."""
         ...
 
-    def needs(self, index: int) -> tuple[int, ...]:
-        """Gives the chunks that must be opened before this one, as `FileDecryptor.needs` does."""
+    def prerequisites(self, index: int) -> tuple[int, ...]:
+        """Gives the chunks that must be opened before this one, as `FileDecryptor` does."""
         ...
 
 
@@ -56,11 +57,11 @@ class Plain:
         """Returns ``b""``: nothing is left at the file's end."""
         return b""
 
-    def alone(self, data: Data, *, is_last: bool) -> memoryview:
+    def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
         """Gives the chunk's plaintext unchanged."""
         return data.buffer
 
-    def needs(self, index: int) -> tuple[int, ...]:
+    def prerequisites(self, index: int) -> tuple[int, ...]:
         """Returns ``()``: each chunk can be opened alone."""
         return ()
 
@@ -117,13 +118,13 @@ class Encrypted:
     def _rest(self) -> bytes:
         return self._stream.rest() if self._stream is not None else b""
 
-    def alone(self, data: Data, *, is_last: bool) -> memoryview:
+    def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
         """Gives the plaintext of a chunk's own bytes, without those of the chunk before it."""
         end = self.finish() if is_last else self._rest()
         of_others = max(0, -SALTED_SIZE - data.offset)
         return memoryview(bytes(data.buffer) + end)[of_others:]
 
-    def needs(self, index: int) -> tuple[int, ...]:
+    def prerequisites(self, index: int) -> tuple[int, ...]:
         """Gives chunk 0, for its salt, and the chunk before, for its last cipher block."""
         return tuple(dict.fromkeys((0, index - 1))) if index else ()
 
@@ -141,30 +142,32 @@ class HmacChunk:
     derivation: None = None
     other: None = None
 
-    def fits(self, key: bytes) -> bool:
+    def accepts(self, key: bytes) -> bool:
         """Returns True: no key is derived, so there is nothing to check."""
         return True
 
-    def check_key(self, key: bytes) -> None:
+    def require(self, key: bytes) -> None:
         """Accepts any key, because none is derived."""
 
-    def open(self, key: bytes, body: memoryview, proof: bytes | None, decrypt: CtrInPlace) -> Data:
+    def open(
+        self, key: bytes, body: memoryview, stored_hmac: bytes | None, decrypt: CtrInPlace
+    ) -> Data:
         """Checks the HMAC, then decrypts the chunk in place, as `SealedChunk.open` does."""
         try:
-            self._check(body[self.room :], proof)
+            self._check(body[self.room :], stored_hmac)
             data = self.content.open(self.index, body)
-        except LimitExceeded as error:
-            error.chunk = display(self.name)
-            raise
+        except LimitExceeded:
+            with naming(chunk=self.name):  # entered only here to save time
+                raise
         except QBackupError as error:
             raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
         stored_size = len(body) - self.room
         return Data(data.buffer, stored_size, self.index, data.offset, data.span)
 
-    def _check(self, stored: memoryview, proof: bytes | None) -> None:
-        if proof is None:
+    def _check(self, stored: memoryview, stored_hmac: bytes | None) -> None:
+        if stored_hmac is None:
             raise ChunkDamaged(f"its HMAC is missing ({HMAC_SUFFIX})")
-        if not proves(self.passphrase, self.digest, stored, parse_proof(proof)):
+        if not proves(self.passphrase, self.digest, stored, parse_hmac(stored_hmac)):
             raise ChunkDamaged("its content or its HMAC was altered or cut off (the HMAC differs)")
 
 
@@ -178,7 +181,7 @@ class HmacFile:
         self._content = content
         self._last: HmacChunk | None = None
 
-    def lock(self, name: str, index: int, head: bytes) -> HmacChunk:
+    def parse_head(self, name: str, index: int, head: bytes) -> HmacChunk:
         """Makes the sealed chunk of this name and index. A chunk has no head in these formats."""
         chunk = HmacChunk(name, index, self._passphrase, self._digest, self._room, self._content)
         if self._last is None or index >= self._last.index:  # a chunk can come again, later
@@ -193,17 +196,14 @@ class HmacFile:
         """
         if self._last is None:
             return None
-        try:
+        with naming(chunk=self._last.name):
             rest = self._content.finish()
-        except QBackupError as error:
-            error.chunk = display(self._last.name)
-            raise
         return Data(memoryview(rest), index=self._last.index) if rest else None
 
-    def needs(self, index: int) -> tuple[int, ...]:
+    def prerequisites(self, index: int) -> tuple[int, ...]:
         """Gives the chunks that must be opened before this one, in order, to open it alone."""
-        return self._content.needs(index)
+        return self._content.prerequisites(index)
 
-    def alone(self, data: Data, *, is_last: bool) -> memoryview:
+    def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
         """Gives the plaintext of a chunk's own bytes."""
-        return self._content.alone(data, is_last=is_last)
+        return self._content.standalone_plaintext(data, is_last=is_last)

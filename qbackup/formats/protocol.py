@@ -8,7 +8,7 @@ gives a `FileDecryptor` for each file, and that gives a `SealedChunk` for each c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
@@ -17,7 +17,9 @@ from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats.header import BackupHeader
+
+if TYPE_CHECKING:
+    from qbackup.formats.header import BackupHeader
 
 
 def ignore_warning(text: str) -> None:
@@ -40,11 +42,11 @@ class SealedChunk(Protocol):
         """
         ...
 
-    def fits(self, key: bytes) -> bool:
+    def accepts(self, key: bytes) -> bool:
         """Tells if this is the right key; always true where no key is derived."""
         ...
 
-    def check_key(self, key: bytes) -> None:
+    def require(self, key: bytes) -> None:
         """Checks the key, before the body is read.
 
         Raises:
@@ -52,7 +54,9 @@ class SealedChunk(Protocol):
         """
         ...
 
-    def open(self, key: bytes, body: memoryview, proof: bytes | None, decrypt: CtrInPlace) -> Data:
+    def open(
+        self, key: bytes, body: memoryview, stored_hmac: bytes | None, decrypt: CtrInPlace
+    ) -> Data:
         """Verifies body, decrypts it in place and returns the plaintext.
 
         To be called for the chunks of a file in order, one at a time.
@@ -61,7 +65,7 @@ class SealedChunk(Protocol):
             key: from the derivation.
             body: `UnlockedFormat.room` bytes that may be overwritten, then all bytes behind the
                 head.
-            proof: content of the member with this chunk's HMAC; None if there is none.
+            stored_hmac: content of the member with this chunk's HMAC; None if there is none.
             decrypt: AES-256-CTR.
 
         Raises:
@@ -70,30 +74,30 @@ class SealedChunk(Protocol):
         ...
 
 
-def fitting(
-    locked: SealedChunk, key: bytes, derive: Callable[[Derivation], bytes]
+def choose_by_key(
+    sealed: SealedChunk, key: bytes, derive: Callable[[Derivation], bytes]
 ) -> tuple[SealedChunk, bytes]:
     """Chooses between a chunk and the same chunk under its other name, by the key that is right.
 
     Args:
-        locked: the chunk.
+        sealed: the chunk.
         key: derived for it.
         derive: derives another key; called only where there is another name and `key` is wrong.
 
     Returns:
         The chunk and its key.
     """
-    other = locked.other
-    if other is None or other.derivation is None or locked.fits(key):
-        return locked, key
+    other = sealed.other
+    if other is None or other.derivation is None or sealed.accepts(key):
+        return sealed, key
     other_key = derive(other.derivation)
-    return (other, other_key) if other.fits(other_key) else (locked, key)
+    return (other, other_key) if other.accepts(other_key) else (sealed, key)
 
 
 class FileDecryptor(Protocol):
     """Decryptor of the chunks of one file. Keeps the values that one chunk needs of another."""
 
-    def lock(self, name: str, index: int, head: bytes) -> SealedChunk:
+    def parse_head(self, name: str, index: int, head: bytes) -> SealedChunk:
         """Parses a chunk's head: its first `UnlockedFormat.head_size` bytes.
 
         Args:
@@ -115,11 +119,11 @@ class FileDecryptor(Protocol):
         """
         ...
 
-    def needs(self, index: int) -> tuple[int, ...]:
+    def prerequisites(self, index: int) -> tuple[int, ...]:
         """Gives the chunks that must be opened before this one, in order, to open it alone."""
         ...
 
-    def alone(self, data: Data, *, is_last: bool) -> memoryview:
+    def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
         """Gives the plaintext of a chunk's own bytes, from the data that `SealedChunk.open` gave.
 
         Raises:
@@ -149,7 +153,7 @@ class UnlockedFormat(Protocol):
         ...
 
 
-class LockedHeader(Protocol):
+class SealedHeader(Protocol):
     """Content of ``backup-header.hmac``, which authenticates the header."""
 
     misfit: str
@@ -160,7 +164,7 @@ class LockedHeader(Protocol):
         """Derivation of the key; None where none is derived: the key is then ``b""``."""
         ...
 
-    def fits(self, key: bytes) -> bool:
+    def accepts(self, key: bytes) -> bool:
         """Tells if the passphrase is this backup's."""
         ...
 
@@ -185,6 +189,7 @@ class Format(Protocol):
     """A format without a passphrase.
 
     Attributes:
+        version: as the header names it.
         naming: of its members.
         head_size: see `UnlockedFormat`.
         heads_name_backup: a chunk's head fits the id of one backup only, so the head proves which
@@ -193,6 +198,7 @@ class Format(Protocol):
         metadata_root: the root element of its ``qubes.xml``.
     """
 
+    version: int
     naming: Naming
     metadata_root: str
     head_size: int
@@ -210,9 +216,9 @@ class Format(Protocol):
         """
         ...
 
-    def lock_header(
+    def parse_header_hmac(
         self, passphrase: bytes, header: bytes, copy: bytes, limits: Limits
-    ) -> LockedHeader:
+    ) -> SealedHeader:
         """Parses ``backup-header.hmac``, which authenticates the header.
 
         Args:
@@ -236,12 +242,13 @@ class Format(Protocol):
         """
         ...
 
-    def format(
+    def unlock(
         self,
         header: BackupHeader,
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ...,
+        beside: ScryptParameters | None = ...,
     ) -> UnlockedFormat:
         """Unlocks the format with a passphrase.
 
@@ -250,6 +257,8 @@ class Format(Protocol):
             passphrase: the backup's.
             limits: bounds on the values in a chunk.
             warn: called with a message about a harmless peculiarity of a verified chunk.
+            beside: parameters of the header's own key, which those of chunks are near; None where
+                there are none.
 
         Raises:
             UnsupportedFormat: the header names an algorithm that is not there, or not allowed.

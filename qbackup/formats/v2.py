@@ -16,46 +16,35 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from qbackup.base.errors import ChunkDamaged, LimitExceeded
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.crypto.ciphers import CbcCipher
 from qbackup.crypto.openssl import LARGEST_BLOCK, SALT_MAGIC, SALTED_SIZE, CbcStream
-from qbackup.formats.header import BackupHeader
+from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.hmac_chunks import ChunkContent, HmacFile, Plain
 from qbackup.formats.protocol import ignore_warning
 from qbackup.formats.v3 import Format3
 
-_CIPHER = "aes-256-cbc"
+if TYPE_CHECKING:
+    from qbackup.formats.header import BackupHeader
+
 _USUAL_DIGEST = "SHA1"
 _PIECE_SIZE = 1024 * 1024
 _ZLIB_METHOD = 8  # RFC 1950: in the low half of the first byte; the first two make a multiple of 31
 
 
-def header_for(untrusted_chunk: bytes) -> BackupHeader:
-    """Makes a header for a backup that has none, from its first chunk.
-
-    The compression is left open, because it is detected from each volume.
-    """
-    return BackupHeader(
-        version=2,
-        encrypted=_is_encrypted(untrusted_chunk),
-        compressed=False,
-        compression_filter=None,
-        hmac_algorithm="",
-        crypto_algorithm=_CIPHER,
-        backup_id="",
-    )
-
-
-def _is_encrypted(chunk: bytes) -> bool:
-    if chunk.startswith(SALT_MAGIC):
+def is_encrypted(untrusted_chunk: bytes) -> bool:
+    """Tells from the first chunk of a backup without a header if its chunks are encrypted."""
+    if untrusted_chunk.startswith(SALT_MAGIC):
         return True
     try:
-        return zlib.decompressobj().decompress(chunk, SALTED_SIZE).startswith(SALT_MAGIC)
+        front = zlib.decompressobj().decompress(untrusted_chunk, SALTED_SIZE)
     except zlib.error:
         return False
+    return front.startswith(SALT_MAGIC)
 
 
 class EncryptedVolumes:
@@ -94,11 +83,11 @@ class EncryptedVolumes:
         """Returns ``b""``: nothing is left at a file's end."""
         return b""
 
-    def alone(self, data: Data, *, is_last: bool) -> memoryview:
+    def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
         """Gives the chunk's plaintext unchanged."""
         return data.buffer
 
-    def needs(self, index: int) -> tuple[int, ...]:
+    def prerequisites(self, index: int) -> tuple[int, ...]:
         """Returns ``()``: each chunk can be opened alone."""
         return ()
 
@@ -174,12 +163,15 @@ class UnlockedFormat2:
 class Format2(Format3):
     """`Format` of format 2. The header is authenticated as in format 3."""
 
-    def format(
+    version = 2
+
+    def unlock(
         self,
         header: BackupHeader,
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> UnlockedFormat2:
         """Unlocks the format with a passphrase.
 

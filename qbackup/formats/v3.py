@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from qbackup.base.errors import KEY_OR_HEADER_MISFIT, UnsupportedFormat
 from qbackup.base.limits import Limits
@@ -26,14 +27,16 @@ from qbackup.crypto.openssl import (
     LARGEST_BLOCK,
     choose_digest,
     digests_of_size,
-    parse_proof,
+    parse_hmac,
     proves,
     weak_digests_of_size,
 )
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats.header import BackupHeader
 from qbackup.formats.hmac_chunks import HMAC_SUFFIX, ChunkContent, Encrypted, HmacFile, Plain
 from qbackup.formats.protocol import UnlockedFormat, ignore_warning
+
+if TYPE_CHECKING:
+    from qbackup.formats.header import BackupHeader
 
 NAMING = Naming("", HMAC_SUFFIX, frozenset((".", "apps", "apps.templates", "kernels")))
 CAVEATS = (
@@ -79,7 +82,7 @@ class HeaderProof:
     Args:
         passphrase: the backup's.
         header: as stored.
-        proof: content of ``backup-header.hmac``, as stored.
+        stored_hmac: content of ``backup-header.hmac``, as stored.
         digests: that may have been used, in the order in which they are tried.
 
     Raises:
@@ -89,14 +92,16 @@ class HeaderProof:
     misfit = KEY_OR_HEADER_MISFIT
     derivation = None
 
-    def __init__(self, passphrase: bytes, header: bytes, proof: bytes, digests: list[str]) -> None:
+    def __init__(
+        self, passphrase: bytes, header: bytes, stored_hmac: bytes, digests: list[str]
+    ) -> None:
         self._passphrase = passphrase
         self._header = header
-        self._proof = proof
-        self._mac = parse_proof(proof)
+        self._stored_hmac = stored_hmac
+        self._mac = parse_hmac(stored_hmac)
         self._digests = digests
 
-    def fits(self, key: bytes) -> bool:
+    def accepts(self, key: bytes) -> bool:
         """Tells if the header's HMAC is right with one of the digests."""
         return self._digest() is not None
 
@@ -135,6 +140,7 @@ class Format3:
             None: any that is not weak.
     """
 
+    version = 3
     naming = NAMING
     metadata_root = "QubesVmCollection"
     head_size = 0
@@ -148,7 +154,7 @@ class Format3:
         """Returns None: no key is derived by scrypt."""
         return
 
-    def lock_header(
+    def parse_header_hmac(
         self, passphrase: bytes, header: bytes, copy: bytes, limits: Limits
     ) -> HeaderProof:
         """Parses the header's HMAC, and chooses the digests to try by its length.
@@ -158,7 +164,7 @@ class Format3:
             UnsupportedFormat: only a weak digest has this length, or the requested digest is not
                 there.
         """
-        size = len(parse_proof(copy))
+        size = len(parse_hmac(copy))
         if self._asked_for is not None:
             digests = [choose_digest(self._asked_for, allowed=self._asked_for)]
         else:
@@ -187,12 +193,13 @@ class Format3:
 
         return work
 
-    def format(
+    def unlock(
         self,
         header: BackupHeader,
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> UnlockedFormat:
         """Unlocks the format with a passphrase.
 

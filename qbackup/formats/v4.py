@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from qbackup.base.errors import KEY_MISFIT, ChunkDamaged, QBackupError
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.base.names import ENCRYPTED_SUFFIX, HEADER_NAME, METADATA_PATH, Naming, display, encode
+from qbackup.base.naming import naming
 from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation, secret_line
 from qbackup.crypto.scrypt_format import (
@@ -28,8 +30,10 @@ from qbackup.crypto.scrypt_format import (
     open_in_place,
 )
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import ignore_warning
+
+if TYPE_CHECKING:
+    from qbackup.formats.header import BackupHeader
 
 NAMING = Naming(ENCRYPTED_SUFFIX)
 _RC1_FOLDER = "../../"  # prefix that R4.0.1-rc1 put before the name of qubes.xml
@@ -59,25 +63,27 @@ class ScryptChunk:
     other: ScryptChunk | None = None
     on_open: Callable[[], None] | None = None
 
-    def fits(self, key: bytes) -> bool:
+    def accepts(self, key: bytes) -> bool:
         """Tells if this is the right key."""
-        return self.header.fits(key)
+        return self.header.accepts(key)
 
-    def check_key(self, key: bytes) -> None:
+    def require(self, key: bytes) -> None:
         """Checks the key, before the body is read.
 
         Raises:
             ChunkDamaged: the key is wrong.
         """
-        if not self.fits(key):
+        if not self.accepts(key):
             raise ChunkDamaged(
                 "it does not fit this backup's passphrase: it belongs to another backup or another"
                 " place, or its header was altered",
                 chunk=display(self.name),
             )
 
-    def open(self, key: bytes, body: memoryview, proof: bytes | None, decrypt: CtrInPlace) -> Data:
-        """Checks the MAC, then decrypts body in place. `proof` is not used.
+    def open(
+        self, key: bytes, body: memoryview, stored_hmac: bytes | None, decrypt: CtrInPlace
+    ) -> Data:
+        """Checks the MAC, then decrypts body in place. `stored_hmac` is not used.
 
         Raises:
             ChunkDamaged: the chunk is not as written; no plaintext was released.
@@ -85,21 +91,29 @@ class ScryptChunk:
         stored_size = HEADER_SIZE + len(body)
         try:
             plaintext = open_in_place(self.header, key, body, decrypt)
-        except QBackupError as error:
-            error.chunk = error.chunk or display(self.name)
-            raise
+        except QBackupError:
+            with naming(chunk=self.name):  # entered only here to save time
+                raise
         if self.on_open is not None:
             self.on_open()
         return Data(plaintext, stored_size, self.index)
 
 
-def _lock(name: str, index: int, secret: bytes, head: bytes, limits: Limits) -> ScryptChunk:
+def _parse_head(
+    name: str,
+    index: int,
+    secret: bytes,
+    head: bytes,
+    limits: Limits,
+    *,
+    beside: ScryptParameters | None = None,
+) -> ScryptChunk:
     try:
         header = EncryptedHeader.parse(head)
-        header.check_limits(limits)
-    except QBackupError as error:
-        error.chunk = display(name)
-        raise
+        header.check_limits(limits, beside)
+    except QBackupError:
+        with naming(chunk=name):  # entered only here to save time
+            raise
     derivation = Derivation(secret_line(secret), header.salt, header.parameters)
     return ScryptChunk(name, index, header, derivation)
 
@@ -118,7 +132,9 @@ class UnlockedFormat4:
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> None:
+        self._beside = beside
         self._prefix = encode(backup_id) + b"!"
         self._passphrase = passphrase
         self._limits = limits
@@ -129,23 +145,25 @@ class UnlockedFormat4:
         """Returns itself: all files have the same decryptor."""
         return self
 
-    def lock(self, name: str, index: int, head: bytes) -> ScryptChunk:
-        """Parses a chunk's head, as `FileDecryptor.lock` does.
+    def parse_head(self, name: str, index: int, head: bytes) -> ScryptChunk:
+        """Parses a chunk's head, as `FileDecryptor.parse_head` does.
 
         Raises:
             ChunkDamaged: the bytes are no chunk's head.
             LimitExceeded: the head asks for more than allowed.
         """
-        locked = _lock(name, index, self._secret(name), head, self._limits)
+        sealed = _parse_head(
+            name, index, self._secret(name), head, self._limits, beside=self._beside
+        )
         if name.rpartition(".")[0] != METADATA_PATH:
-            return locked
+            return sealed
         secret = secret_line(self._secret(_RC1_FOLDER + name))
         other = replace(
-            locked,
-            derivation=replace(locked.derivation, secret=secret),
+            sealed,
+            derivation=replace(sealed.derivation, secret=secret),
             on_open=self._warn_of_rc1,
         )
-        return replace(locked, other=other)
+        return replace(sealed, other=other)
 
     def _secret(self, name: str) -> bytes:
         return self._prefix + encode(name) + b"!" + self._passphrase
@@ -159,11 +177,11 @@ class UnlockedFormat4:
         """Returns None: nothing is left at a file's end."""
         return
 
-    def needs(self, index: int) -> tuple[int, ...]:
+    def prerequisites(self, index: int) -> tuple[int, ...]:
         """Returns ``()``: each chunk can be opened alone."""
         return ()
 
-    def alone(self, data: Data, *, is_last: bool) -> memoryview:
+    def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
         """Gives the chunk's plaintext unchanged."""
         return data.buffer
 
@@ -180,7 +198,7 @@ class HeaderCopy:
 
     def __init__(self, passphrase: bytes, copy: bytes, limits: Limits) -> None:
         secret = encode(HEADER_NAME) + b"!" + passphrase
-        self._chunk = _lock(HEADER_NAME, 0, secret, copy[:HEADER_SIZE], limits)
+        self._chunk = _parse_head(HEADER_NAME, 0, secret, copy[:HEADER_SIZE], limits)
         self._copy = copy
 
     @property
@@ -188,9 +206,9 @@ class HeaderCopy:
         """Derivation of the key."""
         return self._chunk.derivation
 
-    def fits(self, key: bytes) -> bool:
+    def accepts(self, key: bytes) -> bool:
         """Tells if the passphrase is this backup's."""
-        return self._chunk.fits(key)
+        return self._chunk.accepts(key)
 
     def open(self, key: bytes, decrypt: CtrInPlace) -> bytes:
         """Gives the header's authenticated bytes.
@@ -213,6 +231,7 @@ class HeaderCopy:
 class Format4:
     """`Format` of format 4."""
 
+    version = 4
     naming = NAMING
     metadata_root = "qubes"
     head_size = HEADER_SIZE
@@ -227,7 +246,7 @@ class Format4:
         """
         return EncryptedHeader.parse(head).parameters
 
-    def lock_header(
+    def parse_header_hmac(
         self, passphrase: bytes, header: bytes, copy: bytes, limits: Limits
     ) -> HeaderCopy:
         """Parses ``backup-header.hmac``, as `HeaderCopy` does."""
@@ -237,12 +256,13 @@ class Format4:
         """Returns None: only keys cost time."""
         return
 
-    def format(
+    def unlock(
         self,
         header: BackupHeader,
         passphrase: bytes,
         limits: Limits,
         warn: Callable[[str], None] = ignore_warning,
+        beside: ScryptParameters | None = None,
     ) -> UnlockedFormat4:
         """Unlocks the format with a passphrase."""
-        return UnlockedFormat4(header.backup_id, passphrase, limits, warn)
+        return UnlockedFormat4(header.backup_id, passphrase, limits, warn, beside)

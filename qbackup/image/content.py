@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qbackup.base.errors import LimitExceeded
 from qbackup.base.names import display
-from qbackup.image.faults import naming
+from qbackup.base.naming import naming
 from qbackup.image.filesystem import AnyFileSystem
 from qbackup.image.node import Node
 

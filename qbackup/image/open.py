@@ -17,10 +17,11 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
+from qbackup.base.naming import naming
 from qbackup.image.choosing import Choice, choose
 from qbackup.image.device import ImageBytes
 from qbackup.image.disk import Volume, read_volumes
-from qbackup.image.faults import ENTRY_ERRORS, naming
+from qbackup.image.faults import ENTRY_ERRORS
 from qbackup.image.fstab import ENTRIES_LIMIT, SIZE_LIMIT, MountLine, parse_fstab
 from qbackup.image.image import Image
 from qbackup.image.kinds import (

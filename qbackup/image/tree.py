@@ -21,7 +21,8 @@ from qbackup.base.errors import (
 from qbackup.base.events import Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import decode, display, encode, unsafe_reason
-from qbackup.image.faults import ENTRY_ERRORS, OnError, naming, report_fault
+from qbackup.base.naming import naming
+from qbackup.image.faults import ENTRY_ERRORS, OnError, report_fault
 from qbackup.image.filesystem import AnyFileSystem
 from qbackup.image.mount_table import MountTable
 from qbackup.image.node import Node

@@ -13,7 +13,7 @@ from qbackup.base.errors import FILE_ERRORS
 from qbackup.base.events import Data
 from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation
-from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, fitting
+from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, choose_by_key
 from qbackup.storage.chunk import StoredChunk
 
 _NOTHING = memoryview(b"")
@@ -44,7 +44,7 @@ class ChunkOpening:
         self._format = format_
         self._chunk = chunk
         head = chunk.read_head(format_.head_size)
-        self._sealed = decryptor.lock(chunk.name, chunk.index, head)
+        self._sealed = decryptor.parse_head(chunk.name, chunk.index, head)
         self._is_read = False
         self._body = _NOTHING
         self._hmac: bytes | None = None
@@ -54,9 +54,9 @@ class ChunkOpening:
         """Derivation of the chunk's key; None where the format needs none: the key is ``b""``."""
         return self._sealed.derivation
 
-    def fits(self, key: bytes) -> bool:
+    def accepts(self, key: bytes) -> bool:
         """Tells by the head if this is the key of the chunk's own name."""
-        return self._sealed.fits(key)
+        return self._sealed.accepts(key)
 
     def read(self) -> None:
         """Reads body and HMAC: on a pipe when they pass, elsewhere after the key was checked."""
@@ -85,8 +85,8 @@ class ChunkOpening:
             Damaged: the chunk can't be believed; nothing was released.
             LimitExceeded: the chunk asks for more than allowed.
         """
-        sealed, key = fitting(self._sealed, key, derive)
-        sealed.check_key(key)
+        sealed, key = choose_by_key(self._sealed, key, derive)
+        sealed.require(key)
         if not self._is_read:
             read()
         body, self._body = self._body, _NOTHING

@@ -211,7 +211,7 @@ class KeyPool:
                     self._schedule.charge(size)
                     self._workers.make_room()
                     return True
-                self._changed.wait()
+                self._changed.wait(SIGNAL_SECONDS)
         return False
 
     def release(self, size: int, holder: ChunkQuota) -> None:

@@ -18,7 +18,7 @@ from typing import Generic, TypeVar
 from qbackup.base.errors import Interrupted, MachineError
 from qbackup.base.events import Event
 from qbackup.pipeline.session import Session
-from qbackup.pipeline.threads import SIGNAL_SECONDS, start_daemon
+from qbackup.pipeline.threads import LOST, SIGNAL_SECONDS, Daemon, start_daemon
 
 Tag = TypeVar("Tag")
 Item = TypeVar("Item")
@@ -68,6 +68,7 @@ class ParallelFiles(Generic[Tag, Message]):
         self._work = work
         self._messages: queue.Queue[Message | _End] = queue.Queue(_MESSAGES)
         self._stopped = False
+        self._lines: list[Daemon] = []
         self._running = 0
 
     def __iter__(self) -> Generator[Message, None, None]:
@@ -86,11 +87,12 @@ class ParallelFiles(Generic[Tag, Message]):
     def _start(self) -> None:
         for session in self._sessions:
             try:
-                start_daemon(functools.partial(self._line, session), "qbackup-line")
+                line = start_daemon(functools.partial(self._line, session), "qbackup-line")
             except MachineError:
                 if not self._running:
                     raise
                 return  # the lines already running do the work
+            self._lines.append(line)
             self._running += 1
 
     def _line(self, session: Session[Tag]) -> None:
@@ -120,14 +122,24 @@ class ParallelFiles(Generic[Tag, Message]):
                     return
 
     def _get(self) -> Message | _End:
-        """Waits for the next message. A signal ends the wait."""
+        """Waits for the next message. A signal ends the wait.
+
+        Raises:
+            MachineError: a line has ended without its last message.
+        """
         while True:
             try:
                 message = self._messages.get(timeout=SIGNAL_SECONDS)
             except queue.Empty:
+                self._check_lines()
                 continue
             self._running -= isinstance(message, _End)
             return message
+
+    def _check_lines(self) -> None:
+        ended = sum(not line.is_alive for line in self._lines)
+        if ended > len(self._lines) - self._running and self._messages.empty():
+            raise MachineError(LOST)
 
     def _stop(self) -> None:
         """Ends the lines, and gives them some time to remove half-written files."""

@@ -158,14 +158,14 @@ class Pipeline:
         """Starts to derive a key that will probably be asked for."""
         self._pool.start(derivation, speculative=True)
 
-    def fits(self, format_: UnlockedFormat, chunk: StoredChunk) -> bool:
+    def accepts(self, format_: UnlockedFormat, chunk: StoredChunk) -> bool:
         """Tells if a chunk's head was made with this passphrase and its own name.
 
         Raises the errors that `open_chunk` raises. A chunk's other name is not tried: many chunks
         are asked for this, and each name costs a derivation.
         """
         opening = ChunkOpening(format_, format_.file(), chunk)
-        return opening.fits(self._key(opening))
+        return opening.accepts(self._key(opening))
 
     def open_chunk(
         self,
@@ -180,7 +180,7 @@ class Pipeline:
         Args:
             format_: format of the chunks.
             chunk: the chunk.
-            needed: the chunks that `FileDecryptor.needs` names.
+            needed: the chunks that `FileDecryptor.prerequisites` names.
             is_last: the chunk is the last one of its file.
 
         Raises:
@@ -201,7 +201,7 @@ class Pipeline:
 
         for other in needed:
             open_first(other, open_one)
-        return decryptor.alone(open_first(chunk, open_one), is_last=is_last)
+        return decryptor.standalone_plaintext(open_first(chunk, open_one), is_last=is_last)
 
     def _key(self, opening: ChunkOpening) -> bytes:
         return self.derive(opening.derivation) if opening.derivation is not None else b""

@@ -22,17 +22,16 @@ from qbackup.base.errors import (
 from qbackup.base.events import Event, Extent
 from qbackup.base.limits import Limits
 from qbackup.base.names import display, must_have_content
+from qbackup.base.naming import name_error
 from qbackup.content.entry_kinds import Kind
 from qbackup.content.folder_files import why_no_file
 from qbackup.content.inner import Entry, InnerArchive
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.lost_chunks import past_gaps as go_past_gaps
-from qbackup.content.stream import VerifiedStream, close_quietly
+from qbackup.content.stream import VerifiedStream, close_quietly, filled
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.chunk import StoredFile
-
-_ZEROS = memoryview(bytes(256 * 1024))
 
 # Called with a chunk's stored size after its plaintext was handed on.
 OnChunk = Callable[[int], None]
@@ -58,7 +57,7 @@ class Access(Protocol):
     pipeline: Pipeline
 
     @property
-    def door(self) -> Format:
+    def format(self) -> Format:
         """Knowledge of the backup's format without the passphrase."""
         ...
 
@@ -83,12 +82,12 @@ class FileReader:
         access: the archive that the file belongs to.
     """
 
-    __slots__ = ("_holds_folder", "access", "stored")
+    __slots__ = ("_is_folder", "access", "stored")
 
     def __init__(self, stored: StoredFile, access: Access) -> None:
         self.stored = stored
         self.access = access
-        self._holds_folder = False
+        self._is_folder: bool | None = None  # unknown until somebody asks
 
     @property
     def path(self) -> str:
@@ -108,7 +107,9 @@ class FileReader:
     @property
     def is_folder(self) -> bool:
         """True for a folder archive; judged by the name until something of the file was read."""
-        return self._holds_folder or self.access.is_folder(self.path)
+        if self._is_folder is None:
+            self._is_folder = self.access.is_folder(self.path)
+        return self._is_folder
 
     def decode(
         self,
@@ -144,7 +145,8 @@ class FileReader:
     def own_kind(self, inner: InnerArchive) -> Kind | None:
         """Tells the kind of the first entry, see `InnerArchive`; `is_folder` is then no guess."""
         kind = inner.own_kind()
-        self._holds_folder = self._holds_folder or kind == "folder"
+        if kind == "folder":
+            self._is_folder = True
         return kind
 
     def begins_as_folder(self) -> bool:
@@ -189,17 +191,16 @@ class FileReader:
         self._refuse_folder()
         size = 0
 
-        def pieces() -> Iterator[memoryview]:
+        def extents() -> Iterator[Extent]:
             nonlocal size
             with self.naming_errors(), closing(self.decode()) as inner:
                 entry = self.content(inner)
                 size = entry.size
-                for extent in entry.extents():
-                    yield from _bytes_of(extent)
+                yield from entry.extents()
                 self.finish(inner)
 
         limit = self.access.limits.read_all
-        return cast(BinaryIO, VerifiedStream(pieces(), size=lambda: size, limit=limit))
+        return cast(BinaryIO, VerifiedStream(filled(extents()), size=lambda: size, limit=limit))
 
     def _refuse_folder(self) -> None:
         if self.is_folder:
@@ -210,7 +211,7 @@ class FileReader:
 
     def naming_errors(self) -> _NamedErrors:
         """Puts this file's name into errors that pass."""
-        return _NamedErrors(self.name)
+        return _NamedErrors(self)
 
 
 class EntryReader(FileReader):
@@ -285,23 +286,12 @@ def _counted(events: Iterator[Event], on_chunk: OnChunk) -> Iterator[Event]:
 
 
 class _NamedErrors:
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, reader: FileReader) -> None:
+        self._reader = reader
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        if isinstance(error, QBackupError) and error.file is None:
-            error.file = display(self._name)
-
-
-def _bytes_of(extent: Extent) -> Iterator[memoryview]:
-    if extent.data is not None:
-        yield extent.data
-        return
-    left = extent.length
-    while left:
-        piece = _ZEROS[: min(left, len(_ZEROS))]
-        yield piece
-        left -= len(piece)
+        if isinstance(error, QBackupError):
+            name_error(error, self._reader.name)

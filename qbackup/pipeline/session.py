@@ -35,7 +35,7 @@ from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import ChunkQuota
 from qbackup.pipeline.lookahead import Demand
 from qbackup.pipeline.stage_queue import Item, Queue, Tag, missing
-from qbackup.pipeline.threads import start_daemon
+from qbackup.pipeline.threads import Daemon, start_daemon
 from qbackup.storage.chunk import StoredChunk
 
 _READY_LIMIT = 1  # opened chunks that wait for the caller
@@ -78,7 +78,7 @@ class Session(Generic[Tag]):
         self._changed = threading.Condition()
         self._coming: Queue[Tag] = Queue(window, self._changed)
         self._ready: Queue[Tag] = Queue(_READY_LIMIT, self._changed)
-        self._holder = ChunkQuota(chunks, lambda: self._is_wanted(self._reading))
+        self._holder = ChunkQuota(chunks, lambda: self._demand.is_wanted(self._reading))
         self._reading = 0  # number of the file whose chunk waits to be held
         self._demand = Demand(self._changed, window, eager=eager)
         self._eager = eager
@@ -86,10 +86,7 @@ class Session(Generic[Tag]):
         self._in_hand = 0  # bytes held of the chunk that the caller has
         self._failed: BaseException | None = None  # ended the session; raised again by each call
         self._started = False
-
-    @property
-    def _closed(self) -> bool:
-        return self._demand.closed
+        self._stages: list[Daemon] = []
 
     def __enter__(self) -> Session[Tag]:
         return self
@@ -136,7 +133,7 @@ class Session(Generic[Tag]):
     def _take(self) -> Item[Tag]:
         if self._failed is not None:
             raise self._failed
-        item = self._ready.get()
+        item = self._ready.get(self._check_stages)
         if item is None:
             raise self._failed or Interrupted("the backup was closed")
         if item.chunk is not None:
@@ -161,7 +158,7 @@ class Session(Generic[Tag]):
         if sys.is_finalizing() or self._pool.is_elsewhere:
             return
         self._take_back()  # needed even if another thread has closed the session meanwhile
-        if self._closed:
+        if self._demand.closed:
             return
         self._demand.closed = True
         self._give_up(self._demand.unwanted)
@@ -189,10 +186,15 @@ class Session(Generic[Tag]):
             self._started = True
             try:
                 for stage in (self._look_ahead, self._open_chunks):
-                    start_daemon(functools.partial(self._run, stage), "qbackup-stage")
+                    run = functools.partial(self._run, stage)
+                    self._stages.append(start_daemon(run, "qbackup-stage"))
             except MachineError:
                 self.close()
                 raise
+
+    def _check_stages(self) -> None:
+        for stage in self._stages:
+            stage.check()
 
     def _run(self, stage: Callable[[], None]) -> None:
         """Runs a stage; one that fails with nobody to report to ends the session."""
@@ -201,9 +203,6 @@ class Session(Generic[Tag]):
         except BaseException as error:
             self._failed = self._failed or error
             self._drop_all()
-
-    def _is_wanted(self, number: int) -> bool:
-        return self._demand.is_wanted(number)
 
     def _drop(self, item: Item[Tag]) -> None:
         if item.ticket is not None:
@@ -232,7 +231,7 @@ class Session(Generic[Tag]):
         expected, decryptor = 0, self._format.file()
         for chunk in chunks:
             self._demand.wait_for_turn(number)
-            if not self._is_wanted(number):
+            if not self._demand.is_wanted(number):
                 self._demand.settle()
                 break
             if self._past_gaps and chunk.index != expected:
@@ -259,7 +258,7 @@ class Session(Generic[Tag]):
         item.ticket = None
         item.opening = opening = ChunkOpening(self._format, decryptor, chunk)
         if opening.derivation is not None:
-            item.ticket = self._pool.start(opening.derivation, proves=opening.fits)
+            item.ticket = self._pool.start(opening.derivation, proves=opening.accepts)
         if self._hold_bodies:
             with contextlib.suppress(Unwanted):
                 self._read(item, opening, chunk)
@@ -279,7 +278,7 @@ class Session(Generic[Tag]):
         is_whole = True  # the last event was no loss
         while (item := self._coming.get()) is not None:
             if item.chunk is not None:
-                if not self._is_wanted(item.number):
+                if not self._demand.is_wanted(item.number):
                     self._drop(item)
                     self._demand.settle()
                     continue
@@ -299,7 +298,7 @@ class Session(Generic[Tag]):
         try:
             item.event = open_first(chunk, functools.partial(self._open_one, item))
         except Unwanted:
-            if self._is_wanted(item.number):
+            if self._demand.is_wanted(item.number):
                 item.error = Interrupted("the backup was closed")
         except FILE_ERRORS as error:
             item.event = self._lost(chunk, error)
@@ -324,7 +323,7 @@ class Session(Generic[Tag]):
         )
 
     def _begin_other(self, item: Item[Tag], other: StoredChunk) -> None:
-        if item.decryptor is None or not self._is_wanted(item.number):
+        if item.decryptor is None or not self._demand.is_wanted(item.number):
             raise Unwanted
         self._pool.release(item.held, self._holder)
         item.held = 0
@@ -336,7 +335,7 @@ class Session(Generic[Tag]):
 
     def _finish(self, item: Item[Tag]) -> Item[Tag] | None:
         """Gives the last event of a file whose last chunk was opened; None if there is none."""
-        if item.decryptor is None or not self._is_wanted(item.number):
+        if item.decryptor is None or not self._demand.is_wanted(item.number):
             return None
         try:
             event: Event | None = item.decryptor.finish()

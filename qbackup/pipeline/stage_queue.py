@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -85,11 +86,17 @@ class Queue(Generic[Tag]):
             while not self._closed and self._chunks >= self._limit:
                 self._changed.wait()
 
-    def get(self) -> Item[Tag] | None:
-        """Waits for the next item; None when closed. A signal ends the wait."""
+    def get(self, check: Callable[[], None] | None = None) -> Item[Tag] | None:
+        """Waits for the next item; None when closed. A signal ends the wait.
+
+        Args:
+            check: called again and again; raises an error if no item will come any more.
+        """
         with self._changed:
             while not self._closed and not self._items:
                 self._changed.wait(SIGNAL_SECONDS)
+                if check is not None and not self._items:
+                    check()
             if self._closed:
                 return None
             item = self._items.popleft()

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import mmap
+import queue
 import sys
 import threading
 from collections.abc import Callable
@@ -19,18 +20,79 @@ SIGNAL_SECONDS = 0.2
 _ROOM = 16 * 1024**2  # bytes for a stack of common size, and for a thread's first objects
 
 
-def start_daemon(target: Callable[[], None], name: str) -> None:
+LOST = "this machine failed: a thread ended without a word, as it does when memory runs out"
+
+
+class Daemon:
+    """Thread that the end of the program does not wait for.
+
+    A thread can run although its start failed, and can end before its first line. Therefore it
+    waits for the word that its start succeeded, and whoever waits for its work asks `is_lost`.
+
+    Args:
+        target: its work.
+        name: its name.
+    """
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        self._target = target
+        self._may_work: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._has_ended = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Starts the thread. After an error the work will not be done, even if the thread runs.
+
+        Raises:
+            RuntimeError: the machine allows no more threads.
+            MemoryError: the machine has no memory for a thread.
+        """
+        try:
+            self._thread.start()
+        except BaseException:
+            self._may_work.put(False)
+            raise
+        self._may_work.put(True)
+
+    @property
+    def is_alive(self) -> bool:
+        """True until the thread has ended."""
+        return self._thread.is_alive()
+
+    @property
+    def is_lost(self) -> bool:
+        """True if the thread was started and has ended, but its work did not return or raise."""
+        return not self._thread.is_alive() and not self._has_ended
+
+    def check(self) -> None:
+        """Raises MachineError if the thread is lost, so that nobody waits for its work."""
+        if self.is_lost:
+            raise MachineError(LOST)
+
+    def _run(self) -> None:
+        if not self._may_work.get():
+            return
+        try:
+            self._target()
+        finally:
+            self._has_ended = True
+
+
+def start_daemon(target: Callable[[], None], name: str) -> Daemon:
     """Starts a thread that the end of the program does not wait for.
 
     Raises:
-        MachineError: the machine has no memory for a thread, or allows no more threads.
+        MachineError: the machine has no memory for a thread, or allows no more threads. Then
+            nothing of the work is done.
     """
     try:
         _load_what_ends_threads()
         _look_for_room()
-        threading.Thread(target=target, name=name, daemon=True).start()
+        daemon = Daemon(target, name)
+        daemon.start()
     except (RuntimeError, MemoryError, OSError) as error:
         raise MachineError("this machine can't start a thread") from error
+    return daemon
 
 
 def _look_for_room() -> None:

@@ -26,7 +26,7 @@ from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.scrypt_steps import finish
 from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.schedule import Assignment, Schedule, Strategy
-from qbackup.pipeline.threads import start_daemon
+from qbackup.pipeline.threads import Daemon, start_daemon
 
 LINGER_SECONDS = 3.0  # an idle worker keeps its memory for this time
 
@@ -95,12 +95,15 @@ class Workers:
         self._kernel_asked_for = False
         self._is_short = False  # the machine had less memory than the budget
         self._slowness = 0.0  # seconds of the last derivation here, for each N·r·p
+        self._threads: list[Daemon] = []
         self.idle: list[_Worker] = []
 
     def check(self) -> None:
         """Raises MachineError if a thread that others wait for has ended."""
         if self._broken is not None:
             raise MachineError(_BROKEN) from self._broken
+        for thread in self._threads:
+            thread.check()
 
     def close(self) -> None:
         """Starts nothing more, and ends idle workers. The lock is held."""
@@ -127,9 +130,9 @@ class Workers:
                 return
             self._kernel_asked_for = True
             self._kernel_awaited_until = time.monotonic() + _KERNEL_SECONDS
-        load = functools.partial(self._load_kernel, parameters)
-        if not self.start_thread(load, "qbackup-kernel"):
-            self._kernel_awaited_until = 0.0
+            load = functools.partial(self._load_kernel, parameters)
+            if not self.start_thread(load, "qbackup-kernel"):
+                self._kernel_awaited_until = 0.0
 
     def _load_kernel(self, parameters: ScryptParameters) -> None:
         try:
@@ -147,7 +150,10 @@ class Workers:
     # Threads
 
     def start_thread(self, target: Callable[[], None], name: str) -> bool:
-        """Starts a daemon thread; False where the machine has no memory for one."""
+        """Starts a daemon thread; False where the machine has no memory for one.
+
+        The lock is held.
+        """
 
         def run() -> None:
             try:
@@ -157,8 +163,9 @@ class Workers:
                 with self._changed:
                     self._changed.notify_all()
 
+        self._threads = [thread for thread in self._threads if thread.is_alive or thread.is_lost]
         try:
-            start_daemon(run, name)
+            self._threads.append(start_daemon(run, name))
         except MachineError:
             return False
         return True

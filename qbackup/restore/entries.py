@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from qbackup.base.errors import QBackupError
 from qbackup.base.names import folded
+from qbackup.base.report import Status
 from qbackup.content.folder_files import why_no_file
 from qbackup.content.inner import Entry, InnerArchive
 from qbackup.restore.plan import Target
@@ -29,7 +30,7 @@ class Outcome:
         cause: error that has cost the file; None where `error` has all there is to report.
     """
 
-    status: str
+    status: Status
     error: str | None = None
     size: int = 0
     cause: QBackupError | None = None

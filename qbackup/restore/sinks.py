@@ -13,15 +13,15 @@ from typing import Protocol
 
 
 class AlreadyExists(Exception):
-    """Something of this name is there already. Used inside this package only."""
+    """Something of this name is there already. A writer raises this; no caller sees it."""
 
 
 class CannotWrite(Exception):
-    """File that can't be made here, as its name or size does not fit. Used inside only."""
+    """File that can't be made here, as its name or size does not fit. No caller sees it."""
 
 
 class NameRefused(CannotWrite):
-    """Name that can't be made in its folder, where other names can. Used inside this package only.
+    """Name that can't be made in its folder, where other names can. No caller sees it.
 
     Attributes:
         taken_by: name, in the folder's list, of the entry that has the name already; None if none
@@ -34,7 +34,7 @@ class NameRefused(CannotWrite):
 
 
 class NoLinks(CannotWrite):
-    """Link that can't be made here, as its kind or text is refused. Used inside only."""
+    """Link that can't be made here, as its kind or text is refused. No caller sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +155,12 @@ class TreeSink(Protocol):
 
 
 class Writer(Protocol):
-    """Writer of restored files, to a folder or to nowhere."""
+    """Writer of restored files, e.g. to a folder or to nowhere.
+
+    Several threads may use a writer at once, each for another file. All bytes that a sink gets are
+    verified, but only `FileSink.commit` and `TreeSink.commit` prove that a file is whole. A sink
+    that is left without one belongs to a file that is not.
+    """
 
     goes_past_damage: bool
     """True if a file is read to its end although some of its bytes are lost."""

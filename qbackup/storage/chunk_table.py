@@ -8,7 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import ChunkDamaged
-from qbackup.base.names import PROOF_LIMIT_BYTES, ChunkName, decode, display
+from qbackup.base.names import HMAC_LIMIT_BYTES, ChunkName, decode, display, encode
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import Source
 
@@ -51,8 +51,12 @@ class ChunkTable:
 
     def path(self, run: int) -> str:
         """Gives the path of the file that a run belongs to."""
+        return decode(self.encoded_path(run))
+
+    def encoded_path(self, run: int) -> bytes:
+        """Gives the bytes of the path of the file that a run belongs to."""
         start = self._name_ends[run - 1] if run else 0
-        return decode(bytes(self._names[start : self._name_ends[run]]))
+        return bytes(self._names[start : self._name_ends[run]])
 
     def run_length(self, run: int) -> int:
         """Gives the number of chunks in a run."""
@@ -60,7 +64,7 @@ class ChunkTable:
         end = self._run_starts[run + 1] if more else len(self._offsets)
         return end - self._run_starts[run]
 
-    def place(self, run: int, position: int) -> tuple[int, int, int]:
+    def location(self, run: int, position: int) -> tuple[int, int, int]:
         """Gives (chunk index, offset, size) of one chunk of a run."""
         where = self._run_starts[run] + position
         return self._run_indexes[run] + position, self._offsets[where], self._sizes[where]
@@ -76,7 +80,7 @@ class RunsByPath:
     def __init__(self, table: ChunkTable) -> None:
         self._table = table
         count = table.run_count()
-        hashes = array("q", (hash(table.path(run)) for run in range(count)))
+        hashes = array("q", (hash(table.encoded_path(run)) for run in range(count)))
         # Sorting makes a list of objects, so only a sixteenth is sorted at a time to save memory
         parts = [array("I") for _ in range(16)]
         for run, value in enumerate(hashes):
@@ -93,16 +97,20 @@ class RunsByPath:
         for place in range(1, len(self._hashes)):
             if self._hashes[place] == self._hashes[place - 1]:
                 run = self._order[place]
-                if self[self._table.path(run)][0] != run:
+                if self[self._table.encoded_path(run)][0] != run:
                     later.add(run)
         return (run for run in range(len(hashes)) if run not in later)
 
-    def __getitem__(self, path: str) -> list[int]:
-        """Gives the runs of a file in the archive's order; an empty list for an unknown file."""
+    def __getitem__(self, path: bytes) -> list[int]:
+        """Gives the runs of a file in the archive's order; an empty list for an unknown file.
+
+        Args:
+            path: bytes of the file's path.
+        """
         wanted = hash(path)
         start = bisect_left(self._hashes, wanted)
         end = bisect_right(self._hashes, wanted, lo=start)
-        return [run for run in self._order[start:end] if self._table.path(run) == path]
+        return [run for run in self._order[start:end] if self._table.encoded_path(run) == path]
 
 
 class SortedMembers:
@@ -132,7 +140,9 @@ class SortedMembers:
             for position in range(self._table.run_length(run)):
                 pairs.extend((run, position))
         places = range(len(pairs) // 2)
-        numbers = array("I", (self._table.place(pairs[2 * i], pairs[2 * i + 1])[0] for i in places))
+        numbers = array(
+            "I", (self._table.location(pairs[2 * i], pairs[2 * i + 1])[0] for i in places)
+        )
         ordered = array("I")
         last = -1
         for i in sorted(places, key=numbers.__getitem__):
@@ -148,17 +158,17 @@ class SortedMembers:
             return len(self._order) // 2
         return self._table.run_length(self._runs[0])
 
-    def place(self, position: int) -> tuple[int, int, int]:
+    def location(self, position: int) -> tuple[int, int, int]:
         """Gives (number, offset, size) of a member by its position."""
         if self._order is None:
-            return self._table.place(self._runs[0], position)
-        return self._table.place(self._order[2 * position], self._order[2 * position + 1])
+            return self._table.location(self._runs[0], position)
+        return self._table.location(self._order[2 * position], self._order[2 * position + 1])
 
     def find(self, number: int) -> tuple[int, int, int] | None:
         """Finds the `place` of the member with this number; None if there is none."""
         every = range(len(self))
-        position = bisect_left(every, number, key=lambda at: self.place(at)[0])
-        place = self.place(position) if position in every else None
+        position = bisect_left(every, number, key=lambda at: self.location(at)[0])
+        place = self.location(position) if position in every else None
         return place if place is not None and place[0] == number else None
 
 
@@ -189,7 +199,7 @@ class HmacIndex:
         members = self._of(chunk.path)
         place = members.find(chunk.index) if members is not None else None
         if which:
-            place = self._table.place(*self._more[chunk][which - 1])
+            place = self._table.location(*self._more[chunk][which - 1])
         if place is None:
             return None
         _, offset, size = place
@@ -202,7 +212,7 @@ class HmacIndex:
 
     def _of(self, path: str) -> SortedMembers | None:
         """Finds the HMACs of one file; None if there are none."""
-        runs = self._runs[path]
+        runs = self._runs[encode(path)]
         if not runs:
             return None
         if len(runs) > 1 and path in self._scattered:
@@ -226,9 +236,9 @@ def read_hmac(source: Source, offset: int, size: int, chunk: ChunkName) -> bytes
         ChunkDamaged: the HMAC is longer than such a member can be, or cut off.
         MachineError: the source can't be read.
     """
-    if size > PROOF_LIMIT_BYTES:
+    if size > HMAC_LIMIT_BYTES:
         raise ChunkDamaged(
-            f"its HMAC has {size} bytes, and never more than {PROOF_LIMIT_BYTES}",
+            f"its HMAC has {size} bytes, and never more than {HMAC_LIMIT_BYTES}",
             chunk=display(str(chunk)),
         )
     buffer = bytearray(size)

@@ -53,14 +53,14 @@ def scan_past_damage(
     """
     window = Window(source)
     search = _HeaderSearch(source, limits, is_part)
-    seams = ArchivePadding(limits, warn, lose)
+    padding = ArchivePadding(limits, warn, lose)
     resume = count = 0
     begins = True  # a member begins here, so there is no padding to pass
     while True:
         begin = None
         try:
             if not begins:
-                seams.pass_one(window)
+                padding.pass_one(window)
             begin = window.position
             member = _next_member(window, limits)
         except (ArchiveDamaged, MachineError) as error:
@@ -72,7 +72,7 @@ def scan_past_damage(
             if found is None:
                 return
             window.position = found
-            seams.begin_at_guess(found)
+            padding.begin_at_guess(found)
             resume, begins = found + BLOCK_SIZE, True
             continue
         if member is None:

@@ -80,7 +80,7 @@ def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[Sto
     window = Window(source)
     check_first_block(window.take(BLOCK_SIZE, HEADERS_SIZE - BLOCK_SIZE))
     window.position = 0
-    seams = ArchivePadding(limits, warn, lose)
+    padding = ArchivePadding(limits, warn, lose)
     count = 0
     while True:
         member = next_member(window, limits)
@@ -97,7 +97,7 @@ def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[Sto
         elif not is_mere_folder(member):
             warn(f"{display(name)}: not a regular file, ignored")
         window.position = offset + member.stored_size + member.padding
-        seams.pass_one(window)
+        padding.pass_one(window)
 
 
 def plain_name(member: TarMember) -> str:

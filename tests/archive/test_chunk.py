@@ -23,6 +23,7 @@ from qbackup.base.names import ChunkName
 from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.source import PipeSource, Source, open_source
 from tests.support import vectorfiles
+from tests.support.inside import inside
 from tests.support.sources import Failing, piped
 from tests.support.tarbytes import member
 
@@ -127,9 +128,9 @@ def opened(name: str, source: object = None, **options: Any) -> Iterator[BackupA
 
 
 def chunks_of(archive: BackupArchive, path: str = "vm1/private.img") -> list[EncryptedChunk]:
-    found = archive.catalog.find(path)
+    found = inside(archive).catalog.find(path)
     assert found is not None
-    return list(EncryptedChunks(found.chunks, archive))
+    return list(EncryptedChunks(found.chunks, inside(archive)))
 
 
 def stored_at(name: str, member: str) -> range:

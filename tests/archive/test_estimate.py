@@ -12,6 +12,7 @@ from qbackup.archive.estimate import Cost, estimate
 from qbackup.crypto import kdf
 from tests.support import alter
 from tests.support.commandline import SAMPLE
+from tests.support.inside import inside
 
 IMAGE = "vm1/private.img.000.enc"
 LANE = 256 << 20  # N=2^18, r=8
@@ -29,7 +30,7 @@ def estimated(
     monkeypatch.setattr(kdf, "llvmlite_is_installed", lambda: has_kernel)
     monkeypatch.setattr(estimate_module, "_seconds_per_work", lambda archive: 2e-7)
     with qbackup.open(path, jobs=2, memory=memory) as archive:
-        return estimate(archive)
+        return estimate(inside(archive))
 
 
 def test_the_lane_kernel_makes_it_faster_and_wants_more_memory(

@@ -18,6 +18,7 @@ from qbackup.pipeline.schedule import Schedule
 from tests.maker import BackupMaker
 from tests.maker.collected import PASSPHRASE
 from tests.support import vectorfiles
+from tests.support.inside import inside
 
 NAME = "xz-many-chunks"
 METADATA = "qubes.xml"
@@ -55,7 +56,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 def salts_of(archive: BackupArchive, path: str) -> list[bytes]:
     """Of a file's chunks, as they are stored: bytes 16 to 47 of each."""
-    file = archive.catalog.find(path)
+    file = inside(archive).catalog.find(path)
     assert file is not None
     return [bytes(chunk.read_head(96))[16:48] for chunk in file.chunks]
 
@@ -92,7 +93,7 @@ class TestFirstKeys:
             archive.expect_all()
             archive.unlock(PASSWORD, ahead=True)
             assert archive.verify().ok
-            members = archive.catalog.member_count()
+            members = inside(archive).catalog.member_count()
         assert ahead
         assert len(asked) == len(set(asked)) == members - 1, "the header itself has none"
 
@@ -101,7 +102,7 @@ class TestFirstKeys:
             archive.expect_all()
             with pytest.raises(WrongPassphrase):
                 archive.unlock("wrong", ahead=True)
-            assert archive.pipeline._pool._speculated == {}
+            assert inside(archive).pipeline._pool._speculated == {}
             archive.unlock(PASSWORD, ahead=True)
             assert archive.verify().ok
 

@@ -259,9 +259,11 @@ class TestMistakes:
                 "no folder vault/private.img; .*, write vault/private.img:/$",
             ),
             (["ls", ":/home"], "write QUBE:/path"),
-            (["ls", "dom0:/home"], "dom0 has no image: restore it"),
+            (["ls", "dom0:/home"], "dom0 has no image: qbackup ls BACKUP dom0 lists"),
             (["cp", "vault:/home", "/dev/null"], "can't use the output folder|is there already"),
             (["cat", "vault:/home"], "this is a folder, not a file"),
+            (["verify", "vault:/home"], "To get such files: qbackup cp BACKUP"),
+            (["verify", "vault/root.img:/etc"], "To get such files: qbackup cp BACKUP"),
         ],
     )
     def test_are_told_with_what_to_do(self, made: Path, arguments: list[str], words: str) -> None:

@@ -20,7 +20,7 @@ CLI = Path(qbackup.__file__).parent / "cli"
 NAMES = [row.name for row in commands.REGISTRY]
 
 # names that reference.md does not document, and that the command line once used
-INSIDES = ("catalog", "deriver", "door", "pipeline", "name_of", "unlocked", "limits")
+INSIDES = ("catalog", "deriver", "format", "pipeline", "name_of", "unlocked", "limits")
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:

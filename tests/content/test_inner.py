@@ -152,7 +152,9 @@ class TestOneFile:
         opened = inner(archive(plain()))
         entry = opened.only_file()
         opened.finish()
-        with pytest.raises(UsageError, match="went by"):
+        with pytest.raises(
+            UsageError, match=r"^this entry's data went by: read it before the next entry$"
+        ):
             list(entry.extents())
 
 
@@ -194,8 +196,12 @@ class TestOtherContent:
 
     def test_where_a_symbolic_link_leads_is_said(self) -> None:
         data = archive(header(BNAME, kind=tarfile.SYMTYPE, link=b"/etc/\x1bshadow"))
-        with pytest.raises(Damaged, match=r"leads to /etc/\\x1bshadow"):
+        with pytest.raises(Damaged) as caught:
             whole(data)
+        assert str(caught.value) == (
+            r"this is a symlink, not a file: the link leads to /etc/\x1bshadow,"
+            " and links are not followed"
+        )
 
     def test_a_hard_link_is_damage_wherever_it_leads(self) -> None:
         for link in (b"/etc/shadow", BNAME + b"/x", b""):
@@ -204,7 +210,7 @@ class TestOtherContent:
 
     def test_an_empty_archive_is_damage(self) -> None:
         for data in (END, archive()):
-            with pytest.raises(Damaged, match="empty"):
+            with pytest.raises(Damaged, match=r"^the inner archive is empty$"):
                 whole(data)
 
     @pytest.mark.parametrize("data", [b"no tar at all" * 100, os.urandom(2000)])
@@ -217,7 +223,76 @@ class TestOtherContent:
         assert len(whole(archive(front), limits=Limits(file_size=1001))) == 1001
         with pytest.raises(LimitExceeded, match="1001 bytes") as caught:
             whole(archive(front), limits=Limits(file_size=1000))
-        assert caught.value.limit == "file_size"
+        assert (caught.value.limit, caught.value.needed) == ("file_size", 1001)
+
+
+class TestOwnKind:
+    """The kind that the archive's beginning shows, before anything of it is used."""
+
+    @pytest.mark.parametrize(
+        ("kind", "name", "expected"),
+        [
+            (tarfile.REGTYPE, BNAME, "file"),
+            (tarfile.SYMTYPE, BNAME, "symlink"),
+            (tarfile.LNKTYPE, BNAME, "hardlink"),
+            (tarfile.DIRTYPE, BNAME + b"/", "folder"),
+            (tarfile.DIRTYPE, BNAME, "folder"),
+            (tarfile.FIFOTYPE, BNAME, "pipe"),
+            (b"Z", BNAME, "unknown"),
+            (tarfile.REGTYPE, b"vm1/another.img", None),
+            (tarfile.REGTYPE, b"/" + BNAME, None),
+        ],
+    )
+    def test_of_the_member_with_the_files_own_name(
+        self, kind: bytes, name: bytes, expected: str | None
+    ) -> None:
+        opened = inner(archive(header(name, kind=kind, link=b"x")))
+        assert opened.own_kind() == expected
+        assert opened.own_kind() == expected
+
+    def test_of_an_empty_archive_there_is_none(self) -> None:
+        assert inner(END).own_kind() is None
+
+    def test_what_was_looked_at_is_read_as_if_it_was_not(self) -> None:
+        opened = inner(archive(plain()))
+        assert opened.own_kind() == "file"
+        assert content(opened.only_file()) == b"content"
+        opened.finish()
+
+    def test_an_error_at_the_beginning_comes_when_it_is_read(self) -> None:
+        opened = inner(b"no tar at all" * 100)
+        assert opened.own_kind() is None
+        for _ in range(2):
+            with pytest.raises(Damaged, match="header"):
+                opened.only_file()
+
+
+class TestOnlyLink:
+    """A file that is a symbolic link: its target, and a proven end."""
+
+    def link(self, target: bytes, *more: bytes) -> str:
+        link = header(BNAME, kind=tarfile.SYMTYPE, link=target)
+        return inner(archive(link, *more)).only_link()
+
+    def test_gives_a_target_that_is_safe_to_print(self) -> None:
+        assert self.link(b"/usr/share/\x1bicon.png") == r"/usr/share/\x1bicon.png"
+
+    @pytest.mark.parametrize("length", [1, 100, 255, 256, 257, 4096])
+    def test_cuts_a_target_that_is_too_long_for_a_report(self, length: int) -> None:
+        records = pax({b"linkpath": b"x" * length})
+        text = inner(archive(records + header(BNAME, kind=tarfile.SYMTYPE, link=b"y"))).only_link()
+        assert text == ("x" * length if length <= 256 else "x" * 256 + "…")
+
+    @pytest.mark.parametrize(
+        "data", [END, archive(plain()), archive(header(BNAME, kind=tarfile.DIRTYPE))]
+    )
+    def test_anything_else_is_damage(self, data: bytes) -> None:
+        with pytest.raises(Damaged, match=r"^the inner archive holds no symbolic link$"):
+            inner(data).only_link()
+
+    def test_what_follows_is_damage(self) -> None:
+        with pytest.raises(Damaged):
+            self.link(b"x", plain())
 
 
 class TestTheEnd:
@@ -250,7 +325,7 @@ class TestTheEnd:
     @pytest.mark.parametrize("blocks", [1, 2, 20])
     @pytest.mark.parametrize("extra", [b"x", b"\0\0x", plain(name=b"other")])
     def test_anything_behind_it_is_damage(self, blocks: int, extra: bytes) -> None:
-        with pytest.raises(Damaged, match="follows the end"):
+        with pytest.raises(Damaged, match=r"^something follows the end of the inner archive$"):
             whole(plain() + blocks * ZEROS + extra)
 
     def test_only_zeros_are_nothing(self) -> None:
@@ -258,9 +333,11 @@ class TestTheEnd:
         for value in range(1, 256):
             changed = bytearray(data)
             changed[BLOCK + 700] = value
-            with pytest.raises(Damaged, match="disordered"):
+            with pytest.raises(
+                Damaged, match=r"^the inner archive is cut off or disordered after its data$"
+            ):
                 whole(bytes(changed))
-            with pytest.raises(Damaged, match="follows the end"):
+            with pytest.raises(Damaged, match=r"^something follows the end of the inner archive$"):
                 whole(data + bytes([value]))
 
     def test_after_damage_there_is_no_end(self) -> None:
@@ -269,7 +346,9 @@ class TestTheEnd:
         for _ in range(2):
             with pytest.raises(Damaged):
                 opened.finish()
-        with pytest.raises(UsageError, match="went by"):
+        with pytest.raises(
+            UsageError, match=r"^this entry's data went by: read it before the next entry$"
+        ):
             list(entry.extents())
 
     def test_zeros_without_an_end_are_given_up_on(self) -> None:

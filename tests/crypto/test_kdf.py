@@ -416,4 +416,4 @@ class TestSecretLine:
         data = scrypt_encrypt(b"", tmp_path / "file", combined).read_bytes()
         header = EncryptedHeader.parse(data)
         job = Derivation(secret_line(combined), header.salt, header.parameters)
-        assert header.fits(Deriver().derive(job))
+        assert header.accepts(Deriver().derive(job))

@@ -20,7 +20,7 @@ from qbackup.crypto.openssl import (
     bytes_to_key,
     choose_digest,
     digests_of_size,
-    parse_proof,
+    parse_hmac,
     proves,
 )
 from tests.maker import HMAC_TEXTS, run
@@ -173,7 +173,7 @@ class TestHmacs:
     def test_are_those_of_openssl(self, name: str, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(TEXT)
         command = ["openssl", "dgst", f"-{name}", "-hmac", SECRET.decode()]
-        mac = parse_proof(run(command, stdin=TEXT))
+        mac = parse_hmac(run(command, stdin=TEXT))
         digest = choose_digest(name)
         assert proves(SECRET, digest, memoryview(bytearray(TEXT)), mac)
         assert not proves(SECRET, digest, TEXT[1:], mac)
@@ -184,7 +184,7 @@ class TestHmacs:
     @pytest.mark.parametrize("text", [*HMAC_TEXTS.values(), "={hex}", "x=\t{hex} \r\n"])
     def test_in_every_spelling(self, text: str) -> None:
         said = text.format(hex="00aB" * 16, digest="SHA512").encode()
-        assert parse_proof(said) == b"\0\xab" * 16
+        assert parse_hmac(said) == b"\0\xab" * 16
 
     @pytest.mark.parametrize(
         "text",
@@ -194,12 +194,12 @@ class TestHmacs:
     )  # fmt: skip
     def test_everything_else_is_damage(self, text: bytes) -> None:
         with pytest.raises(Damaged, match="HMAC"):
-            parse_proof(text)
+            parse_hmac(text)
 
     def test_of_at_most_4096_bytes(self) -> None:
-        assert parse_proof(b"=00".ljust(4096)) == b"\0"
+        assert parse_hmac(b"=00".ljust(4096)) == b"\0"
         with pytest.raises(Damaged, match="4096"):
-            parse_proof(b"=00".ljust(4097))
+            parse_hmac(b"=00".ljust(4097))
 
     def test_the_strongest_digests_come_first(self) -> None:
         assert digests_of_size(64)[0] == "sha512"

@@ -154,6 +154,29 @@ class TestAnyString:
             BackupHeader.parse(data, proven=True)
         words = f"{caught.value} {caught.value.advice}"
         assert "damage" not in words and "altered" not in words
+        assert caught.value.file == "backup-header"
+
+    @pytest.mark.parametrize(
+        ("data", "words"),
+        [
+            (
+                text() + b"line\n",
+                "backup-header: the header is as it was written, and this program can't use it:"
+                " the header has a line without '='",
+            ),
+            (
+                text(version="5"),
+                "backup-header: this is a backup of format 5, which this version of qbackup does"
+                " not know; a newer one may",
+            ),
+        ],
+    )
+    def test_what_is_proven_and_not_understood_is_reported_in_full(
+        self, data: bytes, words: str
+    ) -> None:
+        with pytest.raises(UnsupportedFormat) as caught:
+            BackupHeader.parse(data, proven=True)
+        assert str(caught.value) == words
 
     @pytest.mark.parametrize(
         ("data", "version"),
@@ -235,7 +258,7 @@ class TestDamagedHeaders:
             (text(backup_id="a\0b"), r"no key can hold: 'a\\x00b'"),
             (text() + b"version=4\n", "says version twice"),
             (text() + b"line\n", "a line without '='"),
-            (text() + bytes(70_000), "too long"),
+            (text() + bytes(70_000), "the header is too long"),
         ],
     )
     def test_the_file_and_what_is_wrong_are_said(self, data: bytes, words: str) -> None:
@@ -301,5 +324,7 @@ class TestOtherFormats:
             BackupHeader.parse(text(hmac_algorithm="SHA512"))
 
     def test_format_4_is_always_encrypted(self) -> None:
-        with pytest.raises(UnsupportedFormat, match="not encrypted"):
+        with pytest.raises(
+            UnsupportedFormat, match=r"the header says 'not encrypted', which format 4 never is$"
+        ):
             BackupHeader.parse(text(encrypted="False"))

@@ -32,7 +32,8 @@ from qbackup.base.events import Data, Event, Extent, Lost
 from qbackup.content.inner import InnerArchive
 from qbackup.content.volumes import choose_volumes
 from qbackup.crypto.ciphers import choose_cbc
-from qbackup.formats.v2 import EncryptedVolumes, header_for
+from qbackup.formats.header import guess_header
+from qbackup.formats.v2 import EncryptedVolumes
 from qbackup.storage.source import SeekableSource, open_source
 from tests.maker import (
     RELEASE_CANDIDATE,
@@ -857,7 +858,7 @@ class TestWithoutAHeader:
         ],
     )
     def test_encryption_is_told_from_the_first_chunk(self, chunk: bytes, encrypted: bool) -> None:
-        assert header_for(chunk).encrypted is encrypted
+        assert guess_header(chunk).encrypted is encrypted
 
     @pytest.mark.parametrize("way", WAYS)
     def test_a_first_chunk_longer_than_qubes_xml_may_be(

@@ -14,13 +14,14 @@ import qbackup
 from qbackup.archive.chunk import EncryptedChunks
 from qbackup.base.limits import Limits
 from qbackup.crypto.kdf import Derivation, Deriver
-from qbackup.formats.protocol import fitting
+from qbackup.formats.protocol import choose_by_key
 from qbackup.formats.v4 import UnlockedFormat4
 from tests.conftest import MakerFactory
 from tests.maker import assemble, flip_byte, get, replace
 from tests.support import vectorfiles
 from tests.support.alter import flipped
 from tests.support.commandline import SMALL_SECRET, call, run
+from tests.support.inside import inside
 from tests.support.restored import errors, statuses
 from tests.support.sources import piped
 
@@ -88,9 +89,9 @@ class TestVector:
 
     def test_its_chunks_alone(self) -> None:
         with qbackup.open(VECTOR, passphrase=SMALL_SECRET) as backup:
-            file = backup.catalog.metadata_file()
+            file = inside(backup).catalog.metadata_file()
             assert file is not None
-            for chunk in EncryptedChunks(file.chunks, backup):
+            for chunk in EncryptedChunks(file.chunks, inside(backup)):
                 with chunk.open() as plaintext:
                     assert plaintext.read()
 
@@ -99,11 +100,11 @@ class TestNothingElse:
     @pytest.mark.parametrize("name", ["vm1/private.img.000", "vm1/qubes.xml.000", "qubes.xm.000"])
     def test_no_other_file_has_a_second_name(self, name: str) -> None:
         format_ = UnlockedFormat4("ID", b"secret", Limits())
-        assert format_.lock(name, 0, head_of("qubes.xml.000.enc")).other is None
+        assert format_.parse_head(name, 0, head_of("qubes.xml.000.enc")).other is None
 
     def test_every_chunk_of_it_has_one_of_the_same_number(self) -> None:
         head = head_of("qubes.xml.000.enc")
-        locked = UnlockedFormat4("ID", b"secret", Limits()).lock("qubes.xml.1000", 1000, head)
+        locked = UnlockedFormat4("ID", b"secret", Limits()).parse_head("qubes.xml.1000", 1000, head)
         assert locked.derivation.secret == b"ID!qubes.xml.1000!secret"
         assert locked.other is not None
         assert locked.other.derivation.secret == b"ID!../../qubes.xml.1000!secret"
@@ -114,17 +115,17 @@ class TestNothingElse:
         format_ = UnlockedFormat4(id_, SMALL_SECRET.encode(), Limits())
         head = head_of("qubes.xml.001.enc")
         for name, fits in (("qubes.xml.000", False), ("qubes.xml.001", True)):
-            locked = format_.lock(name, 0, head)
+            locked = format_.parse_head(name, 0, head)
             derive = Deriver().derive
-            found, key = fitting(locked, derive(locked.derivation), derive)
-            assert found.fits(key) is fits
+            found, key = choose_by_key(locked, derive(locked.derivation), derive)
+            assert found.accepts(key) is fits
             assert (found is locked) is not fits
 
     def test_where_the_right_name_fits_no_other_key_is_derived(self, maker: MakerFactory) -> None:
         backup = maker()
         backup.add_qube("work", files={"private.img": b"data"})
         head = get(backup.members(), "qubes.xml.000.enc").path.read_bytes()[:96]
-        locked = UnlockedFormat4(backup.backup_id, SMALL_SECRET.encode(), Limits()).lock(
+        locked = UnlockedFormat4(backup.backup_id, SMALL_SECRET.encode(), Limits()).parse_head(
             "qubes.xml.000", 0, head
         )
 
@@ -132,7 +133,7 @@ class TestNothingElse:
             raise AssertionError("a second key was asked for")
 
         key = Deriver().derive(locked.derivation)
-        assert fitting(locked, key, refuse) == (locked, key)
+        assert choose_by_key(locked, key, refuse) == (locked, key)
 
     def test_another_file_bound_to_such_a_name_is_lost(
         self, maker: MakerFactory, tmp_path: Path

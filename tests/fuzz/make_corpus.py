@@ -31,6 +31,7 @@ from tests.fuzz import backup, common, guard, made
 from tests.fuzz.backup import Choices
 from tests.maker.qubesxml import qubes_xml
 from tests.support import vectorfiles
+from tests.support.inside import inside
 from tests.support.tarbytes import BLOCK
 from tests.testkit import vector
 
@@ -66,9 +67,11 @@ def _of_backup(data: bytes, passphrase: bytes) -> Iterator[Candidate]:
             yield "scrypt", content[: 96 + member.size % 100]
     with contextlib.suppress(QBackupError), _opened(data, passphrase) as opened:
         filter_ = opened.header.compression_filter
-        for file in opened.catalog.files():
+        for file in inside(opened).catalog.files():
             with contextlib.suppress(QBackupError):
-                stream = b"".join(_plain(chunk) for chunk in EncryptedChunks(file.chunks, opened))
+                stream = b"".join(
+                    _plain(chunk) for chunk in EncryptedChunks(file.chunks, inside(opened))
+                )
                 yield from _of_stream(file.path, filter_ or NONE, stream)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from qbackup.base.errors import QBackupError
 from qbackup.base.events import Data
 from qbackup.crypto.ciphers import choose_cbc
-from qbackup.crypto.openssl import LARGEST_BLOCK, choose_digest, parse_proof, proves
+from qbackup.crypto.openssl import LARGEST_BLOCK, choose_digest, parse_hmac, proves
 from qbackup.formats.hmac_chunks import Encrypted
 from tests.fuzz import enc
 from tests.fuzz.common import outcome
@@ -87,13 +87,13 @@ def _cut(stored: bytes, chance: random.Random, size: int | None) -> Iterator[byt
 
 def _check_text(text: bytes) -> None:
     """A line is read if it ends in whole bytes of hex, and proves what has this HMAC only."""
-    mac = outcome(lambda: parse_proof(text))
+    mac = outcome(lambda: parse_hmac(text))
     line = _LINE.fullmatch(text) if text.isascii() and len(text) <= 4096 else None
     expected = None if line is None else bytes.fromhex(line[1].decode())
     assert (None if isinstance(mac, QBackupError) else mac) == expected
     front = text.partition(b"=")[0]
     line_again = front + enc.proof(text, PASSPHRASE, "sha1").removeprefix(b"(stdin)")
-    mac_again = outcome(lambda: parse_proof(line_again))
+    mac_again = outcome(lambda: parse_hmac(line_again))
     assert isinstance(mac_again, QBackupError) or proves(PASSPHRASE, "sha1", text, mac_again)
     assert isinstance(mac, QBackupError) or not proves(PASSPHRASE, "sha1", text, mac)
     digest = outcome(lambda: choose_digest(front.decode("latin-1")))

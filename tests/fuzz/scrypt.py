@@ -30,9 +30,9 @@ def _open(data: bytes, plain: bytes | None) -> None:
     assert header.raw == data[:HEADER_SIZE]
     _check_parameters(header)
     if plain is not None:
-        assert header.fits(_KEY)
+        assert header.accepts(_KEY)
         _check_body(header, data[HEADER_SIZE:], plain)
-    elif not header.fits(_KEY):
+    elif not header.accepts(_KEY):
         _check_refused(header, data[HEADER_SIZE:])
 
 

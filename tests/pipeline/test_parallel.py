@@ -24,6 +24,7 @@ from tests.maker.collected import PASSPHRASE
 from tests.support import alter, librarybackup, restored
 from tests.support.atrest import check_at_rest, threads
 from tests.support.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_for
+from tests.support.inside import inside
 from tests.support.restored import files_below
 from tests.support.slowruns import small_disk, wait_for_derivation
 from tests.support.sources import piped
@@ -51,7 +52,7 @@ def opened() -> Iterator[Opener]:
     yield make
     for archive in made:
         archive.close()
-        check_at_rest(archive.pipeline._pool)
+        check_at_rest(inside(archive).pipeline._pool)
 
 
 @pytest.fixture
@@ -227,6 +228,39 @@ class TestEnds:
         refuse(monkeypatch, "qbackup-line", allowed=1)
         assert opened(many, PASSPHRASE).verify().ok
 
+    @rows("begun", [1, 2, 3], quick=1)
+    def test_a_line_that_runs_though_its_start_failed_takes_no_file(
+        self, many: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, begun: int
+    ) -> None:
+        """As where memory runs out between the system's start and its report."""
+        refuse(monkeypatch, "qbackup-line", allowed=begun, runs=True)
+        report = opened(many, PASSPHRASE).verify()
+        assert report.ok
+        assert len(report.files) == 2 * FILES + 1
+
+    @pytest.mark.timeout(60)
+    @rows("name", ["qbackup-line", "qbackup-stage", "qbackup-derive"])
+    @rows("jobs", [1, 8], quick=2)
+    def test_a_thread_that_ends_before_its_first_line_is_not_waited_for(
+        self,
+        many: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        name: str,
+        jobs: int,
+    ) -> None:
+        with qbackup.open(many, passphrase=PASSPHRASE, jobs=jobs) as archive:
+            _ = archive.metadata
+            wait_for(lambda: name not in threads())
+            run = threading.Thread.run
+            monkeypatch.setattr(
+                threading.Thread, "run", lambda self: None if self.name == name else run(self)
+            )
+            if (name, jobs) == ("qbackup-line", 1):
+                assert archive.verify().ok  # one job has no lines
+            else:
+                with pytest.raises(MachineError, match="a thread ended without a word"):
+                    archive.verify()
+
     def test_with_no_line_at_all_it_is_said(
         self, many: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -269,7 +303,7 @@ class TestEnds:
             is_ill.set()
             with pytest.raises(MemoryError):
                 archive.verify()
-            pool = archive.pipeline._pool
+            pool = inside(archive).pipeline._pool
             wait_for(lambda: pool._schedule._used == 0)
 
 
@@ -363,14 +397,16 @@ def check_no_half_written_file(out: Path) -> None:
             assert path.read_bytes() == bytes([number + 1]) * (100 << 10)
 
 
-def refuse(monkeypatch: pytest.MonkeyPatch, name: str, allowed: int) -> None:
-    """No more threads of this name can be started."""
+def refuse(monkeypatch: pytest.MonkeyPatch, name: str, allowed: int, *, runs: bool = False) -> None:
+    """No more threads of this name can be started; they may run nevertheless."""
     start_thread = threading.Thread.start
     begun: list[threading.Thread] = []
 
     def start_some(self: threading.Thread) -> None:
         if self.name == name:
             if len(begun) >= allowed:
+                if runs:
+                    start_thread(self)
                 raise RuntimeError("can't start new thread")
             begun.append(self)
         start_thread(self)
@@ -390,7 +426,7 @@ def test_lines_are_for_four_jobs_and_more(many: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(ParallelFiles, "__init__", count)
     for jobs in (1, 3, 4, 8, 9, 64):
         with qbackup.open(many, passphrase=PASSPHRASE, jobs=jobs) as archive:
-            assert isinstance(archive.pipeline, Pipeline)
+            assert isinstance(inside(archive).pipeline, Pipeline)
             assert archive.verify().ok
     with qbackup.open(many.open("rb"), passphrase=PASSPHRASE, jobs=8) as archive:
         assert archive.verify().ok

@@ -388,8 +388,8 @@ class TestClosing:
             collecting.start()
             collecting.join(10)
             assert not collecting.is_alive()
-            assert not session._closed
-        wait_for(lambda: session._closed)
+            assert not session._demand.closed
+        wait_for(lambda: session._demand.closed)
         pipeline.close()
         check_at_rest(pipeline._pool)
 
@@ -453,7 +453,7 @@ class TestClosing:
         thread.start()
         pipeline.close()
         thread.join()
-        assert all(session._closed for session in kept[:3])
+        assert all(session._demand.closed for session in kept[:3])
 
     def test_memory_that_others_had_costs_no_chunk(self, chunks: list[Chunk]) -> None:
         """A key that can't be derived beside others is derived alone, and fits."""

@@ -6,7 +6,10 @@ import ast
 import base64
 import dataclasses
 import hashlib
+import importlib
+import inspect
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -223,6 +226,29 @@ def test_no_message_has_anybody_install_a_stranger_s_package() -> None:
     assert not re.search(r"install '?qbackup", said_by_the_product())
 
 
+def members_shown() -> dict[str, list[str]]:
+    """Classes of which the reference lists what it shows, by their paths."""
+    page = (PAGES / "reference.md").read_text("utf-8")
+    blocks = re.findall(
+        r"^::: (\S+)\n    options:\n      members:\n((?:        - \w+\n)+)", page, re.MULTILINE
+    )
+    return {path: re.findall(r"- (\w+)", names) for path, names in blocks}
+
+
+def public_attributes(class_: type) -> set[str]:
+    """Names without an underscore that a class and its objects have."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(class_)))
+    own = {
+        node.attr
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.ctx, ast.Store)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+    }
+    return {name for name in own | set(dir(class_)) if not name.startswith("_")}
+
+
 class TestSite:
     def test_every_page_is_in_its_navigation(self) -> None:
         listed = re.findall(r"^  - .+: (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
@@ -234,6 +260,19 @@ class TestSite:
         assert "errors" in shown
         names = set(qbackup.__all__) - {"__version__"}
         assert names - set(vars(errors)) - shown == set()
+
+    @pytest.mark.parametrize("path", sorted(members_shown()))
+    def test_what_it_does_not_show_of_a_class_has_an_underscore(self, path: str) -> None:
+        shown = members_shown()[path]
+        module, _, name = path.rpartition(".")
+        found = public_attributes(getattr(importlib.import_module(module), name))
+        assert found == set(shown)
+        assert len(shown) == len(set(shown))
+
+    def test_of_a_class_that_it_shows_whole_the_docstring_has_each_attribute(self) -> None:
+        described = set(re.findall(r"^        (\w+): ", qbackup.Qube.__doc__ or "", re.MULTILINE))
+        described |= set(re.findall(r"^    (\w+): ", qbackup.Qube.__doc__ or "", re.MULTILINE))
+        assert public_attributes(qbackup.Qube) - set(dir(qbackup.Qube)) == described
 
 
 def said_by_the_product() -> str:

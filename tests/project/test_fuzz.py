@@ -156,7 +156,7 @@ def _says_nothing_of_what_is_broken(patch: pytest.MonkeyPatch) -> None:
 
 
 def _joins_any_volumes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(inner.InnerArchive, "_check_seam", lambda archive, seam: None)
+    patch.setattr(inner.InnerArchive, "_check_boundary", lambda archive, seam: None)
 
 
 def _takes_any_name(patch: pytest.MonkeyPatch) -> None:
@@ -256,5 +256,5 @@ def test_a_seal_is_opened_by_nothing_else() -> None:
     """What the harnesses seal is what the product takes for sealed, and only under its key."""
     sealed = seal.encrypted(b"plain", seal.key_for(b"secret"))
     parsed = scrypt_format.EncryptedHeader.parse(sealed)
-    assert parsed.fits(seal.key_for(b"secret"))
-    assert not parsed.fits(seal.key_for(b"another"))
+    assert parsed.accepts(seal.key_for(b"secret"))
+    assert not parsed.accepts(seal.key_for(b"another"))

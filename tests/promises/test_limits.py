@@ -23,6 +23,7 @@ from qbackup.crypto.kdf import Derivation
 from qbackup.restore.sinks import NowhereWriter
 from qbackup.restore.tree import TreeRestore
 from tests.maker import BackupMaker, assemble, make_sparse
+from tests.support.inside import inside
 from tests.support.librarybackup import IMAGE, IMAGE_SIZE, KIB, NOISE, PASSPHRASE, Made
 from tests.support.restored import errors, statuses
 from tests.support.speed import rows
@@ -66,7 +67,7 @@ def read_all(archive: BackupArchive, name: str) -> None:
 def unpack(archive: BackupArchive) -> None:
     """As verifying a home does, with the error as it is raised."""
     with NowhereWriter().tree("dom0", "user") as sink:
-        tree = TreeRestore(sink, archive.limits)
+        tree = TreeRestore(sink, inside(archive).limits)
         for entry in archive.file("dom0/user").entries():
             tree.add(entry)
         tree.finish()
@@ -126,6 +127,7 @@ def test_every_limit_has_a_test() -> None:
         "scrypt_memory",
         "scrypt_work",
         "scrypt_lanes",
+        "scrypt_growth",
         "header",
         "metadata",
         "members",
@@ -170,6 +172,9 @@ class TestDerivations:
             ("scrypt_memory", 128 * 8 * 2048, ("--logN", "11", "-r", "8", "-p", "1")),
             ("scrypt_work", 8 * 2 * 1024, ("--logN", "10", "-r", "8", "-p", "2")),
             ("scrypt_lanes", 16, ("--logN", "10", "-r", "8", "-p", "2")),
+            ("scrypt_growth", 2, ("--logN", "11", "-r", "8", "-p", "1")),
+            ("scrypt_growth", 8, ("--logN", "13", "-r", "8", "-p", "1")),
+            ("scrypt_growth", 3, ("--logN", "10", "-r", "8", "-p", "3")),
         ],
     )
     def test_of_one_chunk(
@@ -251,7 +256,7 @@ class TestArchive:
             assert archive.verify().ok
         with opened(made, members=count - 1) as archive:
             report = archive.verify(check=False)
-            error = archive.catalog.error
+            error = inside(archive).catalog.error
         assert isinstance(error, LimitExceeded)
         assert error.limit == "members"
         assert not report.ok and any("members" in text for text in report.errors)

@@ -26,7 +26,7 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from qbackup.archive.archive import Passphrase
+from qbackup.archive.passphrase import Passphrase
 from qbackup.cli.passphrase import Request
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import HEADER_SIZE
@@ -34,6 +34,7 @@ from qbackup.crypto.subkeys import RootKey
 from qbackup.pipeline.key_request import KeyFuture
 from tests.support import alter, vectorfiles
 from tests.support.commandline import SMALL, SMALL_SECRET, finish, run, start, wait_for
+from tests.support.inside import inside, stored_of
 from tests.support.speed import rows
 
 MANY = vectorfiles.backup_path("xz-many-chunks")
@@ -124,10 +125,12 @@ class TestKeysAreKnown:
         known = set(keys_of(SMALL, SMALL_SECRET))
         with qbackup.open(SMALL, passphrase=SMALL_SECRET) as backup:
             for chunk in backup.file("personal/private.img").chunks:
-                format_ = backup.door.format(backup.header, SMALL_SECRET.encode(), backup.limits)
-                head = chunk.stored.read_head(HEADER_SIZE)
-                locked = format_.file().lock(chunk.name, chunk.index, head)
-                assert any(len(key) == 64 and locked.fits(key) for key in known)
+                format_ = inside(backup).format.unlock(
+                    backup.header, SMALL_SECRET.encode(), inside(backup).limits
+                )
+                head = stored_of(chunk).read_head(HEADER_SIZE)
+                locked = format_.file().parse_head(chunk.name, chunk.index, head)
+                assert any(len(key) == 64 and locked.accepts(key) for key in known)
 
 
 @dataclass(frozen=True)
@@ -240,16 +243,17 @@ class TestLibrary:
         with qbackup.open(SMALL, passphrase=SMALL_SECRET) as backup:
             file = backup.file("personal/private.img")
             (chunk,) = file.chunks
-            format_ = backup.unlocked().format
-            head = chunk.stored.read_head(HEADER_SIZE)
-            locked = format_.file().lock(chunk.name, chunk.index, head)
-            key = next(key for key in keys_of(SMALL, SMALL_SECRET) if locked.fits(key))
+            format_ = inside(backup).unlocked().format
+            head = stored_of(chunk).read_head(HEADER_SIZE)
+            locked = format_.file().parse_head(chunk.name, chunk.index, head)
+            key = next(key for key in keys_of(SMALL, SMALL_SECRET) if locked.accepts(key))
             report = backup.verify()
             assert locked.derivation is not None
-            backup.pipeline.expect(locked.derivation)  # a ticket that nobody takes away
-            shown = [backup, backup.header, backup.qubes, file, chunk, backup.unlocked(), format_]
+            inside(backup).pipeline.expect(locked.derivation)  # a ticket that nobody takes away
+            state = inside(backup)
+            shown = [backup, backup.header, backup.qubes, file, chunk, state.unlocked(), format_]
             shown += [locked, locked.derivation, report, report.files, RootKey(key)]
-            shown += [backup.pipeline, backup.deriver, backup.limits, backup.warnings]
+            shown += [state, state.pipeline, state.deriver, state.limits, backup.warnings]
             shown += [Request(None, f"echo {SMALL_SECRET}", {"A": SMALL_SECRET}, False)]
             own = [
                 thing

@@ -22,6 +22,7 @@ from tests.maker import BackupMaker, Member, assemble, drop, get, make_sparse, r
 from tests.support import alter
 from tests.support.commandline import Ended, call
 from tests.support.damagedfiles import PERSONAL, VAULT, check_bytes, flipped, keep, noise, only_bad
+from tests.support.inside import inside, reader_of
 from tests.support.librarybackup import CHUNK, IMAGE, KIB, NOISE, PASSPHRASE, TEXT, Made
 from tests.support.restored import of_tree, snapshot, statuses
 from tests.support.sources import Failing, piped
@@ -437,7 +438,9 @@ class TestMemory:
         with qbackup.open(source, passphrase=PASSPHRASE) as archive:  # type: ignore[arg-type]
             file = archive.file("vault/private.img")
             losses = Losses(
-                archive.pipeline.run(archive.unlocked().format, file.reader.stored.chunks)
+                inside(archive).pipeline.run(
+                    inside(archive).unlocked().format, reader_of(file).stored.chunks
+                )
             )
             losses.note_all()
         error = losses.first

@@ -31,6 +31,7 @@ from qbackup.restore.resume.records import LINE_LIMIT, Codec, Record, State
 from tests.maker import BackupMaker, Member, assemble, scrypt_encrypt
 from tests.maker.collected import PASSPHRASE as MADE_PASSPHRASE
 from tests.maker.procedure import scrypt_decrypt
+from tests.support.inside import inside
 from tests.support.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.support.restored import JOURNAL, content, errors, is_private, snapshot, statuses
 from tests.support.speed import rows
@@ -98,7 +99,7 @@ class TestFile:
         assert sizes["vault/private.img"] == len(NOISE)
 
     def test_holds_neither_passphrase_nor_key(self, backup: BackupArchive, journal: Path) -> None:
-        root = backup._front.root_key(backup.pipeline)
+        root = inside(backup).front.root_key(inside(backup).pipeline)
         for secret in (PASSPHRASE.encode(), root.secret, root.secret.hex().encode()):
             assert secret not in journal.read_bytes()
         assert root.secret.hex() not in repr(root)

@@ -20,6 +20,7 @@ import pytest
 
 import qbackup
 from qbackup import BackupArchive, Incomplete, MachineError, NotInBackup, Report
+from qbackup.restore.run import FilesLoop, Step
 from tests.maker import (
     BackupMaker,
     append_bytes,
@@ -960,3 +961,22 @@ def test_several_restores_of_one_archive_at_once(made: Made, tmp_path: Path) -> 
     for name in ("one", "two", "three"):
         assert reports[name].ok
         assert snapshot(tmp_path / name) == whole(made)
+
+
+class TestBegunWithoutAResult:
+    @rows("lost", ["vault/private.img", "dom0/user", "personal/text"], quick=1)
+    def test_is_an_error_whatever_the_cause(
+        self, backup: BackupArchive, out: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+    ) -> None:
+        """As where the thread that took the file ended without a word."""
+        take = FilesLoop._take
+
+        def lose(self: FilesLoop, step: Step) -> None:
+            if step.task.target.label != lost:
+                take(self, step)
+
+        monkeypatch.setattr(FilesLoop, "_take", lose)
+        with pytest.raises(MachineError, match=f"the work on {lost} was begun and has no result"):
+            backup.restore(out)
+        with pytest.raises(MachineError, match=f"the work on {lost} was begun and has no result"):
+            backup.verify()

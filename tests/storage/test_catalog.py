@@ -28,6 +28,7 @@ from qbackup.storage.chunk import StoredChunk, StoredChunks, StoredFile
 from qbackup.storage.chunk_table import ChunkTable, HmacIndex
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import open_source
+from tests.support.inside import inside
 from tests.support.tarbytes import archive, header, member, pax
 
 HEADER = member(
@@ -55,7 +56,7 @@ def backup(data: bytes, *, pipe: bool = False, limits: Limits | None = None) -> 
 
 
 def seekable(data: bytes) -> Catalog:
-    return backup(data).catalog
+    return inside(backup(data)).catalog
 
 
 def listing(catalog: Catalog) -> list[tuple[str, list[int]]]:
@@ -69,14 +70,14 @@ class TestFiles:
     @pytest.mark.parametrize("pipe", [False, True])
     def test_come_in_the_archives_order_with_their_chunks(self, pipe: bool) -> None:
         with backup(chunks(*self.NAMES), pipe=pipe) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [
                 ("qubes.xml", [0]),
                 ("vm1/private.img", [0, 1]),
                 ("vm12/private.img", [0]),
             ]
-            assert made.catalog.member_count() == 6
-            assert made.catalog.error is None
+            assert inside(made).catalog.member_count() == 6
+            assert inside(made).catalog.error is None
             assert made.warnings == []
 
     def test_know_their_stored_size(self) -> None:
@@ -127,11 +128,11 @@ class TestFiles:
         with backup(data) as made:
             found = {
                 file.path: {chunk.index: chunk.size for chunk in file.chunks}
-                for file in made.catalog.files()
+                for file in inside(made).catalog.files()
             }
             assert found == expected
             assert list(found) == list(expected)
-            for file in made.catalog.files():
+            for file in inside(made).catalog.files():
                 numbers = [chunk.index for chunk in file.chunks]
                 assert numbers == sorted(numbers)
                 assert file.stored_size == sum(expected[file.path].values())
@@ -198,15 +199,15 @@ class TestOtherMembers:
     )
     def test_are_passed_with_a_warning(self, name: str, pipe: bool) -> None:
         with backup(member(name.encode()) + chunks("a.000"), pipe=pipe) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [("a", [0])]
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [("a", [0])]
             assert made.warnings == [f"{name}: no part of a backup has such a name, ignored"]
 
     @pytest.mark.parametrize("pipe", [False, True])
     def test_a_second_header_or_copy_is_ignored(self, pipe: bool) -> None:
         with backup(HEADER + COPY + chunks("a.000"), pipe=pipe) as made:
-            assert made.catalog.header_copy().offset < len(HEADER + COPY)
-            assert listing(made.catalog) == [("a", [0])]
+            assert inside(made).catalog.header_copy().offset < len(HEADER + COPY)
+            assert listing(inside(made).catalog) == [("a", [0])]
             assert [text.partition(":")[0] for text in made.warnings] == [
                 "backup-header",
                 "backup-header.hmac",
@@ -214,7 +215,7 @@ class TestOtherMembers:
 
     def test_names_are_made_visible_in_warnings(self) -> None:
         with backup(member(b"\x1b]0;evil\a")) as made:
-            made.catalog.drain()
+            inside(made).catalog.drain()
             assert made.warnings == [
                 "\\x1b]0;evil\\x07: no part of a backup has such a name, ignored"
             ]
@@ -224,25 +225,25 @@ class TestHeaderCopy:
     def test_that_is_missing_is_an_altered_header(self) -> None:
         for file in (io.BytesIO(HEADER + chunks("a.000")), OneWay(HEADER + chunks("a.000"))):
             with qbackup.open(file) as made, pytest.raises(HeaderAltered, match="missing"):
-                made.catalog.header_copy()
+                inside(made).catalog.header_copy()
 
     def test_that_is_cut_off_is_an_altered_header(self) -> None:
         for file in (io.BytesIO(HEADER), OneWay(HEADER + COPY[:100])):
             with qbackup.open(file) as made, pytest.raises(HeaderAltered, match="missing"):
-                made.catalog.header_copy()
+                inside(made).catalog.header_copy()
 
     def test_may_stand_anywhere_in_a_file_but_not_on_a_pipe(self) -> None:
         data = HEADER + chunks("a.000") + COPY
         with qbackup.open(io.BytesIO(data)) as made:
-            assert made.catalog.header_copy().size == 200
+            assert inside(made).catalog.header_copy().size == 200
         with qbackup.open(OneWay(data)) as made, pytest.raises(HeaderAltered):
-            made.catalog.header_copy()
+            inside(made).catalog.header_copy()
 
     @pytest.mark.parametrize("pipe", [False, True])
     def test_is_the_same_however_often_it_is_asked_for(self, pipe: bool) -> None:
         with backup(chunks("a.000"), pipe=pipe) as made:
-            assert made.catalog.header_copy() is made.catalog.header_copy()
-            assert made.catalog.metadata_file() is None
+            assert inside(made).catalog.header_copy() is inside(made).catalog.header_copy()
+            assert inside(made).catalog.metadata_file() is None
 
 
 class TestBrokenArchives:
@@ -250,25 +251,25 @@ class TestBrokenArchives:
     def test_keep_what_stands_before_the_break(self, pipe: bool) -> None:
         data = chunks("a.000", "b.000")
         with backup(data[:-10_240] + b"x" * 512, pipe=pipe) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [("a", [0])]
-            assert isinstance(made.catalog.error, ArchiveDamaged)
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [("a", [0])]
+            assert isinstance(inside(made).catalog.error, ArchiveDamaged)
 
     @pytest.mark.parametrize("pipe", [False, True])
     def test_too_many_members_are_an_error_and_the_first_ones_stay(self, pipe: bool) -> None:
         limits = Limits(members=4)
         with backup(chunks("a.000", "a.001", "a.002"), pipe=pipe, limits=limits) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [("a", [0, 1])]
-            assert isinstance(made.catalog.error, LimitExceeded)
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [("a", [0, 1])]
+            assert isinstance(inside(made).catalog.error, LimitExceeded)
 
     @pytest.mark.parametrize("pipe", [False, True])
     def test_an_impossible_size_costs_what_follows_only(self, pipe: bool) -> None:
         forged = archive(pax({b"size": b"9" * 20}), header(b"b.000.enc"))
         with backup(chunks("a.000") + forged, pipe=pipe) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [("a", [0])]
-            assert isinstance(made.catalog.error, ArchiveDamaged)
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [("a", [0])]
+            assert isinstance(inside(made).catalog.error, ArchiveDamaged)
 
     def test_a_tar_archive_of_other_things_is_no_backup(self) -> None:
         nothing = archive(header(b"folder", kind=b"5"))
@@ -289,97 +290,100 @@ class TestBrokenArchives:
         with monkeypatch.context() as patch:
             patch.setattr("qbackup.base.names.parse_chunk_name", interrupt)
             with pytest.raises(KeyboardInterrupt):
-                made.catalog.drain()
+                inside(made).catalog.drain()
         with pytest.raises(Interrupted):
-            made.catalog.drain()
+            inside(made).catalog.drain()
 
 
 class TestPipes:
     def test_a_file_that_went_by_says_so(self) -> None:
         with backup(chunks("a.000", "b.000"), pipe=True) as made:
-            made.catalog.header_copy()
-            for file in list(made.catalog.files()):
+            inside(made).catalog.header_copy()
+            for file in list(inside(made).catalog.files()):
                 with pytest.raises(AlreadyPassed):
                     list(file.chunks)
             with pytest.raises(AlreadyPassed):
-                made.catalog.find("a")
+                inside(made).catalog.find("a")
 
     def test_the_file_at_hand_is_found_again(self) -> None:
         with backup(chunks("a.000", "b.000"), pipe=True) as made:
-            made.catalog.header_copy()
-            found = made.catalog.find("b")
+            inside(made).catalog.header_copy()
+            found = inside(made).catalog.find("b")
             assert found is not None
-            assert made.catalog.find("b") is found
+            assert inside(made).catalog.find("b") is found
             assert [chunk.index for chunk in found.chunks] == [0]
-            assert [file.path for file in made.catalog.seen_files()] == ["a", "b"]
-            assert made.catalog.find("c") is None
+            assert [file.path for file in inside(made).catalog.seen_files()] == ["a", "b"]
+            assert inside(made).catalog.find("c") is None
 
     def test_metadata_that_do_not_come_next_are_left_to_come(self) -> None:
         with backup(chunks("a.000", "qubes.xml.000"), pipe=True) as made:
-            made.catalog.header_copy()
-            assert made.catalog.metadata_file() is None
-            assert listing(made.catalog) == [("a", [0]), ("qubes.xml", [0])]
+            inside(made).catalog.header_copy()
+            assert inside(made).catalog.metadata_file() is None
+            assert listing(inside(made).catalog) == [("a", [0]), ("qubes.xml", [0])]
 
     def test_a_chunk_that_comes_after_its_file_is_an_error_of_the_archive(self) -> None:
         data = chunks("a.000", "b.000", "a.001", "a.002")
         with backup(data, pipe=True) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [("a", [0]), ("b", [0])]
-            assert isinstance(made.catalog.error, ArchiveDamaged)
-            assert made.catalog.error.chunk == "a.001"
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [("a", [0]), ("b", [0])]
+            error = inside(made).catalog.error
+            assert isinstance(error, ArchiveDamaged)
+            assert error.chunk == "a.001"
 
     def test_a_late_chunk_that_came_before_is_only_a_double(self) -> None:
         with backup(chunks("a.000", "a.001", "b.000", "a.000"), pipe=True) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [("a", [0, 1]), ("b", [0])]
-            assert made.catalog.error is None
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [("a", [0, 1]), ("b", [0])]
+            assert inside(made).catalog.error is None
             assert made.warnings == ["a.000: here twice, the first one counts"]
 
     @pytest.mark.parametrize("pipe", [False, True])
     def test_a_stray_copy_inside_another_file_costs_nothing(self, pipe: bool) -> None:
         data = chunks("a.000", "a.001", "b.000", "a.001", "b.001", "c.000", "a.000", "b.000")
         with backup(data, pipe=pipe) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [("a", [0, 1]), ("b", [0, 1]), ("c", [0])]
-            assert made.catalog.error is None
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [("a", [0, 1]), ("b", [0, 1]), ("c", [0])]
+            assert inside(made).catalog.error is None
             assert sorted(made.warnings) == [
                 f"{name}: here twice, the first one counts" for name in ("a.000", "a.001", "b.000")
             ]
 
     def test_a_late_chunk_inside_another_file_costs_that_file_nothing(self) -> None:
         with backup(chunks("a.000", "b.000", "a.001", "b.001", "c.000"), pipe=True) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [("a", [0]), ("b", [0, 1]), ("c", [0])]
-            assert isinstance(made.catalog.error, ArchiveDamaged)
-            assert made.catalog.error.chunk == "a.001"
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [("a", [0]), ("b", [0, 1]), ("c", [0])]
+            error = inside(made).catalog.error
+            assert isinstance(error, ArchiveDamaged)
+            assert error.chunk == "a.001"
 
     @pytest.mark.parametrize("names", [("a.000", "a.002", "a.001"), ("a.001", "b.000", "a.000")])
     def test_a_chunk_after_its_gap_was_not_here_twice(self, names: tuple[str, ...]) -> None:
         with backup(chunks(*names), pipe=True) as made:
-            made.catalog.header_copy()
-            made.catalog.drain()
+            inside(made).catalog.header_copy()
+            inside(made).catalog.drain()
             assert made.warnings == []
-            assert isinstance(made.catalog.error, ArchiveDamaged)
-            assert made.catalog.error.chunk == names[-1]
+            error = inside(made).catalog.error
+            assert isinstance(error, ArchiveDamaged)
+            assert error.chunk == names[-1]
 
     def test_a_doubled_chunk_is_passed_over_with_a_warning(self) -> None:
         with backup(chunks("a.000", "a.000", "a.001"), pipe=True) as made:
-            made.catalog.header_copy()
-            assert listing(made.catalog) == [("a", [0, 1])]
+            inside(made).catalog.header_copy()
+            assert listing(inside(made).catalog) == [("a", [0, 1])]
             assert made.warnings == ["a.000: here twice, the first one counts"]
 
     def test_chunks_can_not_be_picked_but_are_counted(self) -> None:
         with backup(chunks("a.000", "a.001"), pipe=True) as made:
-            made.catalog.header_copy()
-            (file,) = made.catalog.files()
+            inside(made).catalog.header_copy()
+            (file,) = inside(made).catalog.files()
             assert isinstance(file.chunks, Sequence)
             with pytest.raises(AlreadyPassed):
                 file.chunks[0]
             with pytest.raises(AlreadyPassed):
                 file.readable_size(5)
             assert (file.chunk_count, file.stored_size) == (2, 10)
-            made.catalog.drain()
-            assert made.catalog.member_count() == 4
+            inside(made).catalog.drain()
+            assert inside(made).catalog.member_count() == 4
 
 
 class TestProofs:

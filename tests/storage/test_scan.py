@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from qbackup.base.errors import ArchiveDamaged, LimitExceeded, NotABackup
 from qbackup.base.limits import Limits
-from qbackup.base.names import ChunkName
+from qbackup.base.names import ChunkName, encode
 from qbackup.storage.chunk_table import ChunkTable, RunsByPath
 from qbackup.storage.resync import scan_past_damage
 from qbackup.storage.scan import StoredMember, next_member, scan
@@ -281,8 +281,8 @@ class TestNoBackup:
     @pytest.mark.parametrize(
         ("data", "reason"),
         [
-            (b"", "empty"),
-            (b"x", "tar header"),
+            (b"", "the file is empty"),
+            (b"x", "a Qubes backup: it does not begin with a tar header"),
             (bytes(10 * BLOCK), "nothing but zeros"),
             (b"PK\x03\x04" + bytes(5000), "zip archive"),
             (b"#!/bin/sh\n" * 1000, "tar header"),
@@ -338,7 +338,7 @@ class TestCutArchives:
                 assert isinstance(error, NotABackup)
             else:
                 assert isinstance(error, ArchiveDamaged)
-                assert "cut off" in error.reason
+                assert error.reason.startswith("the archive is cut off")
 
     def test_at_every_block(self, data: bytes, whole: list[StoredMember], ends: set[int]) -> None:
         for size in range(0, len(data) + 1, BLOCK):
@@ -402,6 +402,24 @@ class TestDamagedArchives:
             assert [stored.name for stored in members] == ["backup-header"]
             assert isinstance(error, ArchiveDamaged)
             assert f"at byte {RECORD}" in error.reason
+
+    @pytest.mark.parametrize(
+        ("rest", "is_of_a_device"),
+        [
+            (b"\x7fELF" + bytes(range(256)) * 40, True),
+            (b"x" * BLOCK, True),
+            (b"x" * (BLOCK - 1), False),
+            (member(b"another").replace(b"another", b"changed"), False),
+        ],
+        ids=["foreign", "a block", "less", "a member"],
+    )
+    def test_foreign_bytes_behind_the_first_member_may_be_a_devices(
+        self, rest: bytes, is_of_a_device: bool
+    ) -> None:
+        _, error, _ = collect(seekable(member(b"backup-header") + rest))
+        assert isinstance(error, ArchiveDamaged)
+        assert f"at byte {RECORD}" in error.reason
+        assert ("the device may have held this" in error.reason) is is_of_a_device
 
     @given(st.data())
     @settings(max_examples=200)
@@ -594,7 +612,7 @@ class TestChunkTable:
             table.add(ChunkName(path, index), StoredMember("", 1000 * place, place))
         assert len(table) == len(names)
         found = [
-            (table.path(run), *table.place(run, position))
+            (table.path(run), *table.location(run, position))
             for run in range(table.run_count())
             for position in range(table.run_length(run))
         ]
@@ -604,15 +622,16 @@ class TestChunkTable:
         runs = RunsByPath(table)
         paths = list(dict.fromkeys(path for path, _ in names))
         assert [table.path(run) for run in runs.first_runs] == paths
+        every = range(table.run_count())
         for path in [*paths, "not there"]:
-            assert runs[path] == [r for r in range(table.run_count()) if table.path(r) == path]
+            assert runs[encode(path)] == [run for run in every if table.path(run) == path]
 
     def test_chunks_that_follow_one_another_are_one_run(self) -> None:
         table = ChunkTable()
         for index in range(2000):
             table.add(ChunkName("vm1/private.img", index), StoredMember("", 2**62 + index, 2**40))
         assert table.run_count() == 1
-        assert table.place(0, 1500) == (1500, 2**62 + 1500, 2**40)
+        assert table.location(0, 1500) == (1500, 2**62 + 1500, 2**40)
 
     def test_a_file_is_found_among_many_without_looking_at_their_names(
         self, monkeypatch: pytest.MonkeyPatch
@@ -622,38 +641,38 @@ class TestChunkTable:
             table.add(ChunkName(f"file {number}", 0), StoredMember("", 0, 0))
         runs = RunsByPath(table)
         looked_at: list[int] = []
-        path = ChunkTable.path
+        path = ChunkTable.encoded_path
 
-        def recorded(self: ChunkTable, run: int) -> str:
+        def recorded(self: ChunkTable, run: int) -> bytes:
             looked_at.append(run)
             return path(self, run)
 
-        monkeypatch.setattr(ChunkTable, "path", recorded)
+        monkeypatch.setattr(ChunkTable, "encoded_path", recorded)
         for number in (0, 1, 500, 999):
-            assert runs[f"file {number}"] == [number]
+            assert runs[b"file %d" % number] == [number]
         assert looked_at == [0, 1, 500, 999]
 
     def test_names_whose_hashes_are_the_same_are_told_apart(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("qbackup.storage.scan.hash", lambda path: 7, raising=False)
+        monkeypatch.setattr("qbackup.storage.chunk_table.hash", lambda path: 7, raising=False)
         table = ChunkTable()
         for path in ("a", "b", "a", "c"):
             table.add(ChunkName(path, 0), StoredMember("", 0, 0))
         runs = RunsByPath(table)
         assert list(runs.first_runs) == [0, 1, 3]
-        assert [runs["a"], runs["b"], runs["c"], runs["d"]] == [[0, 2], [1], [3], []]
+        assert [runs[b"a"], runs[b"b"], runs[b"c"], runs[b"d"]] == [[0, 2], [1], [3], []]
 
     @pytest.mark.parametrize("step", [1, 2**59, 2**60 - 1, 2**60])
     def test_files_are_found_whatever_their_hashes_are(
         self, monkeypatch: pytest.MonkeyPatch, step: int
     ) -> None:
         values = [-(2**63), *(place * step for place in (3, -1, 7, 0, -8, 5, 4, -7, 1)), 2**63 - 1]
-        hashes = {f"file {place}": value for place, value in enumerate(dict.fromkeys(values))}
-        monkeypatch.setattr("qbackup.storage.scan.hash", hashes.__getitem__, raising=False)
+        hashes = {b"file %d" % place: value for place, value in enumerate(dict.fromkeys(values))}
+        monkeypatch.setattr("qbackup.storage.chunk_table.hash", hashes.__getitem__, raising=False)
         table = ChunkTable()
         for path in hashes:
-            table.add(ChunkName(path, 0), StoredMember("", 0, 0))
+            table.add(ChunkName(path.decode(), 0), StoredMember("", 0, 0))
         runs = RunsByPath(table)
         assert [runs[path] for path in hashes] == [[run] for run in range(len(hashes))]
         assert list(runs.first_runs) == list(range(len(hashes)))

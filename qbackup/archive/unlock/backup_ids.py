@@ -19,7 +19,7 @@ _FRONT = 5  # number of first matching chunks that decide between two ids
 
 
 @dataclass(frozen=True)
-class IdProofs:
+class IdMatches:
     """Ids that chunks have confirmed.
 
     Args:
@@ -34,7 +34,7 @@ class IdProofs:
 def fits(format_: UnlockedFormat, chunk: StoredChunk, pipeline: Pipeline) -> bool:
     """Tells if a chunk's head was made with this passphrase, backup id and name."""
     try:
-        return pipeline.fits(format_, chunk)
+        return pipeline.accepts(format_, chunk)
     except FILE_ERRORS:
         return False
 
@@ -43,7 +43,7 @@ def identify(
     formats: Mapping[str, UnlockedFormat],
     witnesses: Iterable[StoredChunk],
     pipeline: Pipeline,
-) -> IdProofs:
+) -> IdMatches:
     """Tries ids on chunks: a single id until a chunk confirms it, several ids on all chunks.
 
     Args:
@@ -65,4 +65,4 @@ def identify(
         order.remove(id_)
         order.insert(0, id_)  # the next chunk is most likely of the same backup
     front = proven[:_FRONT]
-    return IdProofs(by, max(front, key=front.count) if front else None)
+    return IdMatches(by, max(front, key=front.count) if front else None)

@@ -26,13 +26,11 @@ from qbackup.base.errors import (
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, METADATA_PATH, display
 from qbackup.crypto.kdf import Derivation
-from qbackup.crypto.scrypt_format import MAGIC as SCRYPT_MAGIC
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats import choose_format
+from qbackup.formats import WITHOUT_HEADER, assume_format, choose_format, find_by_copy
 from qbackup.formats.header import BackupHeader, read_version
-from qbackup.formats.protocol import Format, LockedHeader
-from qbackup.formats.v4 import Format4
+from qbackup.formats.protocol import Format, SealedHeader
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.scan import StoredMember
@@ -43,7 +41,7 @@ _NO_STAND_IN = (
     " it: try another copy of the backup"
 )
 _OTHER_FORMAT = (
-    "the header was altered or is damaged: its authenticated copy is that of format 4, and the"
+    "the header was altered or is damaged: its authenticated copy is that of format {}, and the"
     " header says another format, or none"
 )
 _USE_THE_COPY = (
@@ -85,8 +83,8 @@ class HeaderAuthenticator:
         self._hmac_algorithm = hmac_algorithm
         # The root key or its derivation, and the bytes of the proven header.
         self._proven: tuple[RootKey | Derivation, bytes] | None = None
-        self._door: Format | None = None
-        self._locked: LockedHeader | None = None  # kept after it was opened
+        self._format: Format | None = None
+        self._sealed: SealedHeader | None = None  # kept after it was opened
         self.faults: list[str] = []
         self._header = b""
 
@@ -100,17 +98,17 @@ class HeaderAuthenticator:
             UnsupportedFormat: the backup's version can't be read.
         """
         self._header = self._read_header()
-        self._choose_door(read_version(self._header, self._limits))
+        self._choose_format(read_version(self._header, self._limits))
 
-    def _choose_door(self, version: int) -> Format:
-        self._door = choose_format(version, hmac_algorithm=self._hmac_algorithm)
-        self._catalog.naming = self._door.naming
-        return self._door
+    def _choose_format(self, version: int) -> Format:
+        self._format = choose_format(version, hmac_algorithm=self._hmac_algorithm)
+        self._catalog.naming = self._format.naming
+        return self._format
 
     @property
-    def door(self) -> Format:
-        """The backup's format; format 4 where the header can't be used."""
-        return self._door if self._door is not None else Format4()
+    def format(self) -> Format:
+        """The backup's format; the newest one where the header can't be used."""
+        return self._format if self._format is not None else assume_format()
 
     @property
     def untrusted_header(self) -> BackupHeader:
@@ -150,13 +148,23 @@ class HeaderAuthenticator:
         return self._proven
 
     @property
+    def proven_parameters(self) -> ScryptParameters | None:
+        """Parameters of the header's key, after the key has proven them; else None."""
+        derivation = self._sealed.derivation if self._sealed is not None else None
+        return derivation.parameters if derivation is not None else None
+
+    @property
     def untrusted_parameters(self) -> ScryptParameters | None:
         """Parameters of the header's key; None where unknown, or where no key is derived."""
+        sealed = self._sealed
         try:
-            locked = self.door.lock_header(b"", self._header, self._read_copy(), self._limits)
+            if sealed is None:
+                copy = self._read_copy()
+                sealed = self.format.parse_header_hmac(b"", self._header, copy, self._limits)
         except QBackupError:
             return None  # `authenticate` reports the same error
-        return locked.derivation.parameters if locked.derivation is not None else None
+        derivation = sealed.derivation
+        return derivation.parameters if derivation is not None else None
 
     def authenticate(
         self,
@@ -188,8 +196,8 @@ class HeaderAuthenticator:
     def _accept(self, key: RootKey | Derivation, plain: bytes) -> BackupHeader:
         """Accepts the header that the copy proves, and parses it."""
         header = self._parse(plain)
-        if self._locked is not None:
-            header = self._locked.complete(header)
+        if self._sealed is not None:
+            header = self._sealed.complete(header)
         self._proven = key, plain
         return header
 
@@ -207,25 +215,26 @@ class HeaderAuthenticator:
         Raises the errors that `authenticate` raises.
         """
         copy = self._read_copy()
-        if not self.door.heads_name_backup and copy.startswith(SCRYPT_MAGIC):
-            raise HeaderAltered(_OTHER_FORMAT, file=HEADER_NAME)
+        other = find_by_copy(copy)
+        if other is not None and not self.format.heads_name_backup:
+            raise HeaderAltered(_OTHER_FORMAT.format(other.version), file=HEADER_NAME)
         try:
-            locked = self.door.lock_header(passphrase, self._header, copy, self._limits)
+            sealed = self.format.parse_header_hmac(passphrase, self._header, copy, self._limits)
             key = b""
-            if locked.derivation is not None:
-                key = _derive(locked.derivation, pipeline, meanwhile)
-            if not locked.fits(key):
+            if sealed.derivation is not None:
+                key = _derive(sealed.derivation, pipeline, meanwhile)
+            if not sealed.accepts(key):
                 pipeline.forget_expected()
-                raise self._misfit(locked)
-            self._locked = locked
-            return locked.root(key), locked.open(key, pipeline.cipher.decrypt)
+                raise self._misfit(sealed)
+            self._sealed = sealed
+            return sealed.root(key), sealed.open(key, pipeline.cipher.decrypt)
         except Damaged as error:
             raise HeaderAltered(
                 f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
             ) from error
 
-    def _misfit(self, locked: LockedHeader) -> WrongPassphrase:
-        error = WrongPassphrase(locked.misfit)
+    def _misfit(self, sealed: SealedHeader) -> WrongPassphrase:
+        error = WrongPassphrase(sealed.misfit)
         if not self._can_be_replaced:
             error.advice = _NO_STAND_IN
         return error
@@ -233,7 +242,7 @@ class HeaderAuthenticator:
     @property
     def _can_be_replaced(self) -> bool:
         """True if salvage can replace the header."""
-        return self.door.heads_name_backup
+        return self.format.heads_name_backup
 
     def _read_header(self) -> bytes:
         member = self._catalog.header()
@@ -250,7 +259,8 @@ class HeaderAuthenticator:
     def _no_header(self, first: str) -> UnsupportedFormat:
         error = UnsupportedFormat(
             f"the backup's header is missing: it begins with {display(first)}. Without it only"
-            " backups of format 2 can be read" + ("" if self._source.seekable else _MAYBE_LATER)
+            f" backups of format {WITHOUT_HEADER.version} can be read"
+            + ("" if self._source.seekable else _MAYBE_LATER)
         )
         if first == HEADER_COPY_NAME:
             error.advice = _USE_THE_COPY

@@ -27,9 +27,10 @@ from qbackup.base.errors import (
     WrongPassphrase,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import PROOF_LIMIT_BYTES, display
+from qbackup.base.names import HMAC_LIMIT_BYTES, display
 from qbackup.crypto.scrypt_format import ScryptParameters
-from qbackup.formats.header import BackupHeader
+from qbackup.formats import WITHOUT_HEADER
+from qbackup.formats.header import BackupHeader, guess_header
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import Catalog, SalvageCatalog
 from qbackup.storage.catalog.repacked import FIRST_NAME as _FIRST_NAME
@@ -37,7 +38,7 @@ from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.scan import StoredMember, scan
 from qbackup.storage.source import Source
 
-_HMAC_NAME = f"{_FIRST_NAME}.hmac"
+_HMAC_NAME = f"{_FIRST_NAME}{WITHOUT_HEADER.naming.hmac_suffix}"
 _OVERHEAD = 64 * 1024  # most bytes that a tar archive, compression and encryption add
 _TRIES_LIMIT = 20  # files that the passphrase is tried on
 
@@ -120,7 +121,7 @@ def read_beginning(source: Source, limits: Limits) -> FirstChunk | None:
     hmac = None
     second = _next(members)
     if second is not None and second.name == _HMAC_NAME:
-        hmac = _read(source, second, PROOF_LIMIT_BYTES, "header")
+        hmac = _read(source, second, HMAC_LIMIT_BYTES, "header")
     return FirstChunk(chunk, hmac)
 
 
@@ -133,7 +134,7 @@ def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> Fir
     if first is None or second is None:
         return None
     chunk = _read(source, first, _size_limit(limits), "metadata")
-    return FirstChunk(chunk, _read(source, second, PROOF_LIMIT_BYTES, "header"))
+    return FirstChunk(chunk, _read(source, second, HMAC_LIMIT_BYTES, "header"))
 
 
 def _size_limit(limits: Limits) -> int:
@@ -154,7 +155,7 @@ def find_beginning(catalog: SalvageCatalog, limits: Limits) -> FirstChunk | None
 
 def beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
     """Gives the first chunks of files that are not too long, with their HMACs."""
-    if catalog.naming.proof_suffix is None:
+    if catalog.naming.hmac_suffix is None:
         return
     small = (chunk for chunk in catalog.beginnings() if chunk.size <= _size_limit(limits))
     for chunk in islice(small, _TRIES_LIMIT):
@@ -243,12 +244,10 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
 
     def begin(self) -> None:
         """Takes the first chunk for the header, and tells from it what the backup is."""
-        from qbackup.formats.v2 import header_for
-
         self.faults = [self._beginning.fault] if self._beginning.fault else []
         self._header = self._beginning.chunk
-        self._untrusted = header_for(self._header)
-        self._choose_door(self._untrusted.version)
+        self._untrusted = guess_header(self._header)
+        self._choose_format(self._untrusted.version)
 
     @property
     def untrusted_header(self) -> BackupHeader:

@@ -17,14 +17,11 @@ from qbackup.archive.unlock.headerless import (
 )
 from qbackup.base.errors import LimitExceeded, MachineError
 from qbackup.base.limits import Limits
-from qbackup.formats import v3, v4
+from qbackup.formats import NAMINGS
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
 from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.source import SeekableSource, Source
-
-# Naming schemes of members to try before the header is known, the most likely first.
-_NAMINGS = (v4.NAMING, v3.NAMING)
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Opening:
             self.source.stop()
         if self.salvage:
             return self._open_for_salvage(beginning)
-        parts = self.source, self.limits, self.warn, _NAMINGS[0]
+        parts = self.source, self.limits, self.warn, NAMINGS[0]
         catalog: Catalog
         if self.source.seekable:
             catalog = SeekableCatalog.opened(*parts, has_header=beginning is None)
@@ -79,7 +76,7 @@ class Opening:
         from qbackup.archive.unlock.salvage import SalvageAuthenticator
 
         source = cast(SeekableSource, self.source)  # who opens for salvage sees to that
-        catalog = SalvageCatalog(source, self.limits, self.warn, _NAMINGS)
+        catalog = SalvageCatalog(source, self.limits, self.warn, NAMINGS)
         digest = self.hmac_algorithm
         beginning = beginning or find_beginning(catalog, self.limits)
         front: HeaderAuthenticator

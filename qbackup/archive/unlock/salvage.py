@@ -23,15 +23,15 @@ and the first header counts. Another header in the file is reported, with the ad
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 
-from qbackup.archive.unlock.backup_ids import IdProofs, identify
+from qbackup.archive.unlock.backup_ids import IdMatches, identify
+from qbackup.archive.unlock.filter_detection import detect_from_chunks
 from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
+from qbackup.archive.unlock.header_ids import collect_ids
 from qbackup.base.errors import (
-    FILE_ERRORS,
     HeaderAltered,
     MachineError,
     NotABackup,
@@ -39,33 +39,27 @@ from qbackup.base.errors import (
     QBackupError,
     Unlockable,
     Unreadable,
-    UnsupportedFormat,
     WrongPassphrase,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, decode, display
-from qbackup.content.detect import NONE, detect_filter
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, display
+from qbackup.content.detect import NONE
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
 from qbackup.formats import choose_format
-from qbackup.formats.header import BackupHeader
+from qbackup.formats.header import BackupHeader, header_for_id
 from qbackup.formats.protocol import UnlockedFormat
-from qbackup.formats.v4 import UnlockedFormat4
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import BLOCK_SIZE
 
-_BACKUP_ID = re.compile(rb"backup[-_]id=([A-Za-z0-9-]{1,255})(?![A-Za-z0-9-])")
-_ID_LINE = re.compile(rb"^[ \t]*backup[-_]id=([^\r\n\0]{0,254}[^\r\n\0 \t])[ \t\r]*$", re.MULTILINE)
 _SHOWN = 80  # characters of an id in a message
-_IDS_LIMIT = 4
 _WITNESSES_LIMIT = 20  # chunks that ids are tried on
 _FEW_WITNESSES = 3  # chunks to try where a whole copy shows that the passphrase is wrong
 _TRIES_LIMIT = 40  # ids times chunks; each try costs a derivation
-_FILTER_TRIES = 20  # chunks to open for the detection of the filter
 _HEADERS_SIZE = 3 * BLOCK_SIZE  # bytes of tar headers in front of a member's data
 _NO_COPY = "the header's authenticated copy is missing"
 _FAULT = (Unlockable, Unreadable, MachineError)
@@ -126,7 +120,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             super().begin()
             _ = BackupHeader.parse(self._header, self._limits)  # what is malformed tells nothing
         except _FAULT as error:
-            self._fault, self._door = error, None
+            self._fault, self._format = error, None
             self._chunks.tell_naming()
             self.faults.append(f"the header can't be used: {error.reason}")
         if self._fault is not None and not self._catalog.seen_files():
@@ -160,7 +154,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             header = self._authenticate(headers, passphrase, pipeline, meanwhile)
         except (Unlockable, Unreadable) as error:
             error.reason = ". ".join((error.reason, *others))
-            if isinstance(error, WrongPassphrase) and self.door.heads_name_backup:
+            if isinstance(error, WrongPassphrase) and self.format.heads_name_backup:
                 error.advice = NOTHING_FITS
             raise
         self.faults += others
@@ -173,29 +167,30 @@ class SalvageAuthenticator(HeaderAuthenticator):
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None,
     ) -> BackupHeader:
-        if not self.door.heads_name_backup:
+        if not self.format.heads_name_backup:
             return super().authenticate(passphrase, pipeline, meanwhile)
         copies, error = self._open_copies(passphrase, pipeline, meanwhile)
         proven = [copy for copy in copies if copy.plain in headers.values()]
-        ids = _ids(headers, copies)
+        ids = collect_ids({copy.offset: copy.header for copy in copies}, headers)
         if not ids:
             raise self._nothing_known(error)
         if proven and len(ids) == 1:
             return self._accept_copy(proven[0], headers)
         few = isinstance(error, WrongPassphrase) and not copies
         witnesses = self._chunks.spread_chunks(_FEW_WITNESSES if few else _WITNESSES_LIMIT)
-        formats = {id_: UnlockedFormat4(id_, passphrase, self._limits) for id_ in ids}
-        proofs = identify(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
-        chosen = proofs.in_front
+        known = [header_for_id(self.format.version, id_) for id_ in ids]
+        formats = {h.backup_id: self.format.unlock(h, passphrase, self._limits) for h in known}
+        matches = identify(formats, witnesses[: max(1, _TRIES_LIMIT // len(ids))], pipeline)
+        chosen = matches.in_front
         if chosen is None and copies and (proven or not witnesses):
             return self._accept_copy((proven or copies)[0], headers)
         if chosen is None:
             raise self._nothing_proven(copies, error, len(witnesses))
-        self._tell_of_others(ids, chosen, proofs)
+        self._tell_of_others(ids, chosen, matches)
         copy = next((c for c in (*proven, *copies) if c.header.backup_id == chosen), None)
         if copy is not None:
             return self._accept_copy(copy, headers)
-        return self._header_with(chosen, formats[chosen], proofs.by[chosen], pipeline, error)
+        return self._header_with(chosen, formats[chosen], matches.by[chosen], pipeline, error)
 
     def _read_headers(self) -> dict[int, bytes]:
         """Reads the headers that can be read, by their offset."""
@@ -215,7 +210,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             with contextlib.suppress(Unlockable, Unreadable):
                 parsed = BackupHeader.parse(header, self._limits)
                 names_backup = choose_format(parsed.version).heads_name_backup
-                if header != self._header and not (names_backup and self.door.heads_name_backup):
+                if header != self._header and not (names_backup and self.format.heads_name_backup):
                     found.append(
                         f"another header, of format {parsed.version}, is in this file, and"
                         f" its backup is left out; for that one {_where(offset - _HEADERS_SIZE)}"
@@ -294,9 +289,9 @@ class SalvageAuthenticator(HeaderAuthenticator):
             " all these chunks are damaged"
         )
 
-    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, proofs: IdProofs) -> None:
+    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, matches: IdMatches) -> None:
         """Records a fault for each other backup that has parts in this file."""
-        for id_, chunks in proofs.by.items():
+        for id_, chunks in matches.by.items():
             if id_ == chosen:
                 continue
             self.faults.append(
@@ -309,59 +304,27 @@ class SalvageAuthenticator(HeaderAuthenticator):
         self,
         id_: str,
         format_: UnlockedFormat,
-        proofs: Sequence[StoredChunk],
+        matches: Sequence[StoredChunk],
         pipeline: Pipeline,
         error: QBackupError,
     ) -> BackupHeader:
-        name = None if self._knows_filter else self._told_filter(format_, proofs, pipeline)
+        name = None
+        if not self._knows_filter:
+            name = detect_from_chunks(format_, self._first_chunks(matches), pipeline)
         self.faults.append(
             f"the header can't be authenticated ({error.reason}); its backup id"
             f" {_shown(id_)} was proven"
-            f" by {display(proofs[0].name)}, and nothing else that it says was believed"
+            f" by {display(matches[0].name)}, and nothing else that it says was believed"
         )
         if name is not None:
             self.faults.append(f"the compression filter was detected from the data: {name}")
         filter_name = None if name in (None, NONE) else name
         self._proven = None
-        return BackupHeader(
-            version=4,
-            encrypted=True,
-            compressed=filter_name is not None,
-            compression_filter=filter_name,
-            hmac_algorithm="scrypt",
-            crypto_algorithm=None,
-            backup_id=id_,
-        )
+        return header_for_id(self.format.version, id_, compression_filter=filter_name)
 
-    def _told_filter(
-        self, format_: UnlockedFormat, proofs: Sequence[StoredChunk], pipeline: Pipeline
-    ) -> str:
-        """Detects the filter from the first chunk of a file that can be verified.
-
-        The chunks that proved the id are tried first.
-
-        Raises:
-            UnsupportedFormat: no such chunk can be opened, or its beginning fits no known filter.
-        """
-        proven = (chunk for chunk in proofs if chunk.index == 0)
-        for chunk in islice(chain(proven, self._chunks.beginnings()), _FILTER_TRIES):
-            try:
-                data = pipeline.open_chunk(format_, chunk)
-            except FILE_ERRORS:
-                continue
-            if not len(data):
-                continue
-            name = detect_filter(data)
-            if name is not None:
-                return name
-            raise UnsupportedFormat(
-                "the files are compressed with something that is not known; name the filter:"
-                " --compression-filter NAME"
-            )
-        raise UnsupportedFormat(
-            "no first chunk of a file can be opened, so the compression filter can't be detected"
-            " from the data; name it: --compression-filter NAME"
-        )
+    def _first_chunks(self, matches: Sequence[StoredChunk]) -> Iterator[StoredChunk]:
+        """Yields first chunks of files; those that proved the id come first."""
+        return chain((chunk for chunk in matches if chunk.index == 0), self._chunks.beginnings())
 
 
 def _shown(id_: str) -> str:
@@ -374,14 +337,3 @@ def _where(begin: int) -> str:
         f"copy the file from where it begins (tail -c +{max(0, begin) + 1}) and use --salvage on"
         " the copy"
     )
-
-
-def _ids(headers: Mapping[int, bytes], copies: Sequence[_HeaderCopy]) -> dict[str, int]:
-    """Collects the ids, each with the offset where it is named first; copies' ids come first."""
-    ids = {copy.header.backup_id: copy.offset for copy in copies}
-    for offset, header in headers.items():
-        for name in (*_ID_LINE.findall(header), *_BACKUP_ID.findall(header)):
-            id_ = decode(name)
-            if id_ in ids or len(ids) < _IDS_LIMIT:
-                ids[id_] = min(offset, ids.get(id_, offset))
-    return ids

@@ -35,6 +35,7 @@ class Destination:
         name: name in that folder.
         overwrite: replace an existing file or folder of that name.
         is_taken: tells if a file of the backup has a name in this folder.
+        is_own: the folder is for restored files; otherwise other names in it are left alone.
     """
 
     root: int
@@ -43,8 +44,9 @@ class Destination:
     name: str
     overwrite: bool
     is_taken: Callable[[str], bool]
+    is_own: bool = True
 
-    def take(self, written: int) -> None:
+    def publish(self, written: int) -> None:
         """Renames ``NAME.part`` to ``NAME``.
 
         Args:
@@ -54,9 +56,9 @@ class Destination:
             CannotWrite: ``NAME.part`` is another file or folder than the written one.
         """
         self._check(written)
-        put_in_place(self.folder, self.name, self.overwrite)
+        put_in_place(self.folder, self.name, self.overwrite, is_own=self.is_own)
 
-    def take_damaged(self, written: int) -> str:
+    def publish_damaged(self, written: int) -> str:
         """Renames ``NAME.part`` to the first free damaged name; returns that name.
 
         If one of these names has the same content already, ``NAME.part`` is removed instead.

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import stat
+from collections.abc import Iterator
 
-from qbackup.base.names import decode, encode
+from qbackup.base.names import OWN_PREFIX, decode, display, encode
 from qbackup.restore.output.naming import listed_as, make, takes_names
 from qbackup.restore.output.standins import PART_SUFFIX
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, NameRefused
@@ -126,7 +128,14 @@ def is_trusted(state: os.stat_result, folder: int) -> bool:
     return state.st_uid in (0, os.geteuid(), os.fstat(folder).st_uid)
 
 
-def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | None = None) -> None:
+def put_in_place(
+    folder: int,
+    name: str,
+    overwrite: bool,
+    *,
+    final_name: str | None = None,
+    is_own: bool = True,
+) -> None:
     """Renames ``NAME.part`` to ``NAME``, and writes the folder's names to the disk.
 
     Args:
@@ -134,6 +143,11 @@ def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | N
         name: ``NAME``.
         overwrite: replace an existing file or folder.
         final_name: new name instead of ``NAME``.
+        is_own: the folder is for restored files, so a ``NAME.old.part`` in it was left by a killed
+            run. Otherwise it may be the user's.
+
+    Raises:
+        CannotWrite: there is a ``NAME.old.part`` that may be the user's.
     """
     final_name = final_name or name
     part, final = encode(name + PART_SUFFIX), encode(final_name)
@@ -141,7 +155,10 @@ def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | N
     if not (overwrite and exists(folder, final_name)):
         _rename_new(folder, part, final)
     elif _is_folder(folder, part) or _is_folder(folder, final):
-        remove(folder, final_name + _OLD_SUFFIX)
+        if is_own:
+            remove(folder, final_name + _OLD_SUFFIX)
+        else:
+            check_no_old(folder, final_name)
         os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
         os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
         sync_folder(folder)  # remove the old one only after the new name is on the disk
@@ -149,6 +166,21 @@ def put_in_place(folder: int, name: str, overwrite: bool, *, final_name: str | N
     else:
         os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
     sync_folder(folder)
+
+
+def check_no_old(folder: int, name: str) -> None:
+    """Checks that nothing has the name under which a replaced file or folder waits.
+
+    Raises:
+        CannotWrite: something has it: left by a copy that was killed, or the user's own.
+    """
+    old = name + _OLD_SUFFIX
+    if exists(folder, old):
+        raise CannotWrite(
+            f"{display(old)}, the name of what is replaced until that is done, is taken: by a copy"
+            " that was killed, or by something else of yours. Move or remove that, or copy to"
+            " another name"
+        )
 
 
 def take_back(folder: int, name: str) -> None:
@@ -193,7 +225,11 @@ def _rename_new(folder: int, part: bytes, final: bytes) -> None:
 
 
 def remove(folder: int, name: str) -> None:
-    """Removes a file, or a folder with its content, never following a link."""
+    """Removes a file, or a folder with its content, never following a link.
+
+    Others can make folders in it that are deeper than a program may open or call itself. Therefore
+    folders further down are moved up first, and no more than two folders are open at once.
+    """
     path = encode(name)
     try:
         is_folder = _is_folder(folder, path)
@@ -202,19 +238,53 @@ def remove(folder: int, name: str) -> None:
     if not is_folder:
         os.unlink(path, dir_fd=folder)
         return
+    top = _open_any(folder, path)
+    try:
+        _empty(top)
+    finally:
+        os.close(top)
+    os.rmdir(path, dir_fd=folder)
+
+
+def _empty(top: int) -> None:
+    """Removes all that an open folder holds."""
+    left = [os.fsencode(name) for name in os.listdir(top)]
+    new_names = _new_names()
+    while left:
+        name = left.pop()
+        if not _is_folder(top, name):
+            os.unlink(name, dir_fd=top)
+            continue
+        below = _open_any(top, name)
+        try:
+            for child in map(os.fsencode, os.listdir(below)):
+                if _is_folder(below, child):
+                    os.close(_open_any(below, child))  # moving a folder takes access to it
+                    left.append(next(new_names))
+                    os.rename(child, left[-1], src_dir_fd=below, dst_dir_fd=top)
+                else:
+                    os.unlink(child, dir_fd=below)
+        finally:
+            os.close(below)
+        os.rmdir(name, dir_fd=top)
+
+
+def _new_names() -> Iterator[bytes]:
+    """Yields names that nothing has yet."""
+    prefix = f"{OWN_PREFIX}below-{os.urandom(8).hex()}-"
+    return (f"{prefix}{number}".encode() for number in itertools.count())
+
+
+def _open_any(folder: int, path: bytes) -> int:
+    """Opens a folder, also one whose mode keeps out even its owner, and gives its owner access."""
     try:
         fd = os.open(path, OLD_FOLDER, dir_fd=folder)
-    except PermissionError:  # the folder's mode keeps out even its owner
+    except PermissionError:
         _allow(folder, path)
         fd = os.open(path, OLD_FOLDER, dir_fd=folder)
-    try:
-        with contextlib.suppress(OSError):  # some file systems have no permissions
-            os.fchmod(fd, FOLDER_MODE)
-        for child in os.listdir(fd):
-            remove(fd, child)
-    finally:
-        os.close(fd)
-    os.rmdir(path, dir_fd=folder)
+    with contextlib.suppress(OSError):  # some file systems have no permissions
+        os.fchmod(fd, FOLDER_MODE)
+    return fd
 
 
 def _allow(folder: int, path: bytes) -> None:

@@ -185,13 +185,13 @@ class OpenTree:
         """Writes everything to the disk and gives the folder its final name."""
         self._unsynced.sync()
         with translated(self._place.name):
-            self._place.take(self._folders.open([]))
+            self._place.publish(self._folders.open([]))
 
     def keep(self) -> str | None:
         """Writes everything to the disk and gives the folder a name such as ``NAME.damaged``."""
         self._unsynced.sync()
         with translated(self._place.name):
-            return self._place.take_damaged(self._folders.open([]))
+            return self._place.publish_damaged(self._folders.open([]))
 
     def _listed_as(self, folder: int, name: bytes) -> str | None:
         """Calls `listed_as` a limited number of times, as a stranger's tree could cost hours."""

@@ -7,6 +7,7 @@ system refuses a name or takes it for another file's name.
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 from qbackup.base.names import display, encode, without_dot
 from qbackup.restore.output.folders import Folders, have_folder
@@ -37,7 +38,7 @@ def make_parents(folders: Folders, names: list[str]) -> list[str]:
 
 
 def _have_folder(folder: int, name: str) -> str:
-    for candidate in (name, *stand_ins(name)):
+    for candidate in itertools.chain((name,), stand_ins(name)):
         with contextlib.suppress(NameRefused):
             if have_folder(folder, candidate):
                 return candidate

@@ -1,5 +1,4 @@
-"""The writer of restored files. Only this module, `folders`, `part`, `openfile` and `opentree` create
-anything.
+"""Writer of restored files. Files are made only here, in `folders`, `part`, `openfile`, `opentree`.
 
 The rules, each kept by the system call itself and not by a check beforehand:
 
@@ -15,31 +14,34 @@ The rules, each kept by the system call itself and not by a check beforehand:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
 from qbackup.base.errors import MachineError
-from qbackup.base.locks import Condition
-from qbackup.base.names import display, encode, folded, without_dot
+from qbackup.base.names import display, encode
 from qbackup.restore.output.destination import Destination
 from qbackup.restore.output.folders import (
     FOLDER_MODE,
     OLD_FILE,
     OLD_FOLDER,
     Folders,
+    check_no_old,
     clear_up,
     exists,
     make_folders,
     take_back,
 )
+from qbackup.restore.output.locations import Locations
 from qbackup.restore.output.lock import FolderLock
+from qbackup.restore.output.name_locks import NameLocks
 from qbackup.restore.output.naming import listed_as
 from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
 from qbackup.restore.output.opentree import OpenTree
 from qbackup.restore.output.part import PartMaker
 from qbackup.restore.output.standins import PART_SUFFIX, stand_ins
-from qbackup.restore.output.whereabouts import make_parents, name_there, path_of, plain_path
+from qbackup.restore.output.whereabouts import make_parents, plain_path
 from qbackup.restore.sinks import (
     AlreadyExists,
     CannotWrite,
@@ -73,12 +75,12 @@ class _Image(OpenFile):
     def commit(self, size: int, chunks: int = 0) -> None:
         with translated(self._name):
             self._close(size, self._mode, self._mtime_ns)
-            self._place.take(self.fd)
+            self._place.publish(self.fd)
 
     def keep(self, size: int) -> str | None:
         with translated(self._name):
             self._close(size, FILE_MODE, None)
-            return self._place.take_damaged(self.fd)
+            return self._place.publish_damaged(self.fd)
 
     def _close(self, size: int, mode: int, mtime_ns: int | None) -> None:
         if not self.close_synced(size, mode, mtime_ns):
@@ -114,11 +116,8 @@ class FolderWriter:
         self.goes_past_damage = self.keeps_damaged = keep_damaged
         self._is_taken = is_taken
         self._overwrite = overwrite
-        self._written: dict[str, str] = {}
-        self._actual: dict[tuple[str, str], str] = {}  # paths of what was made, where they differ
         self._warnings: dict[str, None] = {}
-        self._being_written: set[str] = set()
-        self._changed = Condition()
+        self._name_locks = NameLocks()
         with _folder_errors(path):
             make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -128,6 +127,7 @@ class FolderWriter:
         except BaseException:
             os.close(self._root)
             raise
+        self._locations = Locations(self._root)
 
     @property
     def folder(self) -> int:
@@ -137,6 +137,7 @@ class FolderWriter:
     def close(self) -> None:
         """Unlocks and closes the output folder."""
         if self._root >= 0:
+            self._locations.close()
             self._lock.release()
             os.close(self._root)
             self._root = -1
@@ -164,32 +165,16 @@ class FolderWriter:
         return ExistingFile()
 
     def locate(self, qube: str, name: str, *, is_known: bool = False) -> str:
-        """Gives a file's path in the output folder, or the path it will probably get.
+        """Gives a file's path in the output folder, see `Locations.locate`."""
+        return self._locations.locate(qube, name, is_known=is_known)
 
-        Args:
-            qube: the qube that the file belongs to.
-            name: the file's name.
-            is_known: an earlier run has restored the file, so a stand-in for its name counts as
-                this file.
-        """
-        actual = self._actual.get((qube, name))
-        if actual is not None:
-            return actual
-        there: list[str] = []
-        with contextlib.closing(Folders(os.dup(self._root))) as folders:
-            for component in path_of(qube, name):
-                with contextlib.suppress(OSError):  # the folder does not exist yet
-                    component = name_there(folders.open(there), component, is_known)
-                there.append(component)
-        path = "/".join(there)
-        if is_known:
-            self._remember(qube, name, path)
-        return path
+    def claim(self, qube: str, name: str) -> bool:
+        """Reserves a file's path, see `Locations.claim`."""
+        return self._locations.claim(qube, name)
 
     def restored_as(self, qube: str, name: str) -> str | None:
-        """Gives the file's path in the output folder if it is not the usual one."""
-        path = self._actual.get((qube, name), "/".join(path_of(qube, name)))
-        return path if path != "/".join(plain_path(qube, name)) else None
+        """Gives the file's path in the output folder; None if that is QUBE/NAME."""
+        return self._locations.restored_as(qube, name)
 
     @property
     def warnings(self) -> Sequence[str]:
@@ -199,29 +184,6 @@ class FolderWriter:
     def note_no_modes(self) -> None:
         """Adds the warning that the file system keeps no permissions."""
         self._warnings[_NO_MODES] = None
-
-    def _components(self, qube: str, name: str) -> list[str]:
-        """Gives the components of a file's path: the actual one if known, else the usual one."""
-        actual = self._actual.get((qube, name))
-        return path_of(qube, name) if actual is None else actual.split("/")
-
-    def _remember(self, qube: str, name: str, path: str) -> None:
-        if path != "/".join(path_of(qube, name)):
-            self._actual[qube, name] = path
-
-    def claim(self, qube: str, name: str) -> bool:
-        """Reserves a name; False if a file with a name that may be the same on the disk has it.
-
-        A folder and a file in it that both come from this very restore don't replace each other.
-        """
-        path = self.locate(qube, name)
-        if self._written.setdefault(folded(path), path) != path:
-            return False
-        if without_dot(name) != name:  # a qube's whole folder
-            below = folded(path) + "/"
-            return not any(other.startswith(below) for other in self._written)
-        top, slash, _ = path.partition("/")
-        return not slash or folded(top) not in self._written
 
     def clear_up(self, qube: str, name: str) -> None:
         """Completes the steps after a file got its name, which a killed run has left undone."""
@@ -291,9 +253,9 @@ class FolderWriter:
         A file that this very restore has written is never overwritten: where the file system
         ignores case, two files of the backup can have one name.
         """
-        *parents, base = self._components(qube, name)
+        *parents, base = self._locations.components(qube, name)
         with (
-            self._turn(folded("/".join([*parents, base]))),
+            self._name_locks.hold("/".join([*parents, base])),
             contextlib.closing(Folders(os.dup(self._root))) as folders,
             contextlib.closing(PartMaker(begin, is_own=self._is_own)) as part,
         ):
@@ -309,6 +271,7 @@ class FolderWriter:
                     final,
                     self._overwrite and self.claim(qube, name),
                     lambda other: self._is_taken("/".join([*plain_path(qube, name)[:-1], other])),
+                    self._is_own,
                 ),
                 fd,
             )
@@ -321,11 +284,11 @@ class FolderWriter:
         part: PartMaker,
     ) -> tuple[str, int]:
         """Begins a file under its name, or under a stand-in where the disk refuses the name."""
-        base = self._components(*file)[-1]
-        for candidate in (base, *stand_ins(base)):
+        base = self._locations.components(*file)[-1]
+        for candidate in itertools.chain((base,), stand_ins(base)):
             if self._is_own and listed_as(folder, encode(candidate)) not in (None, candidate):
                 continue  # the file system takes this name for another one
-            self._remember(*file, "/".join([*parents, candidate]))
+            self._locations.remember(*file, "/".join([*parents, candidate]))
             try:
                 self._check_free(file, folder, candidate)
                 return candidate, part.make(folder, candidate)
@@ -340,26 +303,12 @@ class FolderWriter:
             exists(folder, base)
         except OSError:  # the file system refuses the name
             return
-        take_back(folder, base)
+        if self._is_own:
+            take_back(folder, base)
+        elif self._overwrite:
+            check_no_old(folder, base)
         if not (self._overwrite and self.claim(*file)) and exists(folder, base):
             raise AlreadyExists
-
-    @contextlib.contextmanager
-    def _turn(self, name: str) -> Iterator[None]:
-        """Lets only one file at a time be written under a name, ignoring case.
-
-        Otherwise the second of two files would take the first one's ``.part`` for a leftover.
-        """
-        with self._changed:
-            while name in self._being_written:
-                self._changed.wait()
-            self._being_written.add(name)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._being_written.discard(name)
-                self._changed.notify_all()
 
 
 @contextlib.contextmanager

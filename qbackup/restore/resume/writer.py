@@ -1,8 +1,7 @@
 """Repeated runs of a restore: whole files in the output folder are kept, the others are written.
 
-`ResumingWriter` is a `FolderWriter` with a `Journal`. The verified bytes of each file are hashed
-while they are written, and the journal gets a line before and after the rename. An existing file
-of the same name is looked up in the journal, read again, and kept if it is the same.
+`ResumingWriter` is a `FolderWriter` with a `Journal`. Its sinks are in `journaled`. An existing
+file of the same name is looked up in the journal, read again, and kept if it is the same.
 """
 
 from __future__ import annotations
@@ -14,13 +13,10 @@ from typing import Literal
 
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
-from qbackup.pipeline.background import BackgroundWork
-from qbackup.pipeline.pipeline import available_cores
-from qbackup.restore.output.digest import ContentHash, TreeHash
-from qbackup.restore.output.opentree import KEPT_MODE
 from qbackup.restore.output.rehash import hash_image, hash_tree
 from qbackup.restore.output.writer import FolderWriter
-from qbackup.restore.resume.journal import JOURNAL_NAME, Journal
+from qbackup.restore.resume.journal import Journal
+from qbackup.restore.resume.journaled import JournaledImage, JournaledRename, JournaledTree
 from qbackup.restore.resume.records import Record
 from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink, TreeSink
 
@@ -81,7 +77,7 @@ class ResumingWriter:
         return False
 
     def is_needed(self, qube: str, name: str) -> bool:
-        """Tells if the file has to be read; with overwrite, an existing file is compared first."""
+        """Tells if the file has to be read. With overwrite, an existing file is compared first."""
         if not self._writer.has_room(qube, name, is_known=self._is_known(qube, name)):
             return False
         return not (self._overwrite and self.found(qube, name).is_whole)
@@ -114,7 +110,7 @@ class ResumingWriter:
             if not qube:  # qubes.xml needs no journal: its content is compared, see `holds`
                 yield sink
                 return
-            image = _JournaledImage(sink, self._put(qube, name, "file"))
+            image = JournaledImage(sink, self._rename(qube, name, "file"))
             with contextlib.closing(image):  # must end before its descriptor is closed
                 yield image
 
@@ -123,9 +119,9 @@ class ResumingWriter:
         """Makes a folder of a qube, and journals it."""
         self._refuse_whole(qube, name)
         with self._writer.tree(qube, name) as sink:
-            yield _JournaledTree(sink, self._put(qube, name, "folder"), self._warn)
+            yield JournaledTree(sink, self._rename(qube, name, "folder"), self._warn)
 
-    def _put(self, qube: str, name: str, kind: Literal["file", "folder"]) -> JournaledRename:
+    def _rename(self, qube: str, name: str, kind: Literal["file", "folder"]) -> JournaledRename:
         return JournaledRename(self._journal, qube, name, kind)
 
     def restored_as(self, qube: str, name: str) -> str | None:
@@ -189,172 +185,3 @@ def _as_told_now(record: Record) -> tuple[tuple[tuple[str, str], ...], tuple[str
         else:
             refused.append((path, reason))
     return tuple(refused), tuple(notes)
-
-
-class _HashedFile:
-    """File whose content is hashed while it is written."""
-
-    def __init__(self, sink: FileSink) -> None:
-        self._sink = sink
-        self._hash = ContentHash()
-
-    def write(self, offset: int, data: memoryview) -> None:
-        self._hash.update(offset, data)
-        self._sink.write(offset, data)
-
-
-class _JournaledImage(_HashedFile):
-    """`FileSink` of a journaled file. A large one is hashed and written in the background."""
-
-    def __init__(self, sink: FileSink, put: JournaledRename) -> None:
-        super().__init__(sink)
-        self._put = put
-        self._behind = BackgroundWork(super().write, alone=available_cores() == 1)
-
-    def write(self, offset: int, data: memoryview) -> None:
-        self._behind.put(offset, data)
-
-    def close(self) -> None:
-        self._behind.close()
-
-    def commit(self, size: int, chunks: int = 0) -> None:
-        self._behind.finish()
-        with self._put.around(self._hash.finish(size), size, chunks):
-            self._sink.commit(size, chunks)
-
-    def keep(self, size: int) -> str | None:
-        self._behind.finish()
-        return self._sink.keep(size)
-
-
-class _HashedTreeFile(_HashedFile):
-    """`FileSink` of a file whose hash goes into that of its folder."""
-
-    def __init__(self, sink: FileSink, tree: TreeHash, path: str, mode: int) -> None:
-        super().__init__(sink)
-        self._tree = tree
-        self._path = path
-        self._mode = mode
-
-    def commit(self, size: int, chunks: int = 0) -> None:
-        self._sink.commit(size, chunks)
-        self._tree.file(self._path, self._mode & KEPT_MODE, size, self._hash.finish(size))
-
-    def keep(self, size: int) -> str | None:
-        return self._sink.keep(size)
-
-
-class _JournaledTree:
-    """`TreeSink` of a folder that is hashed, and journaled around its rename."""
-
-    def __init__(self, sink: TreeSink, put: JournaledRename, warn: Callable[[str], None]) -> None:
-        self._sink = sink
-        self._put = put
-        self._hash = TreeHash(modes=sink.keeps_modes)
-        self._warn = warn
-
-    @property
-    def keeps_modes(self) -> bool:
-        return self._sink.keeps_modes
-
-    def folder(self, path: str) -> None:
-        self._sink.folder(path)
-        self._hash.folder(path)
-
-    @contextlib.contextmanager
-    def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
-        with self._sink.file(path, size, mode, mtime_ns) as sink:
-            yield _HashedTreeFile(sink, self._hash, path, mode)
-
-    def hard_link(self, path: str, target: str) -> None:
-        self._sink.hard_link(path, target)
-        self._hash.hard_link(path, target)
-
-    def copy(self, path: str, source: str) -> int:
-        size = self._sink.copy(path, source)
-        self._hash.hard_link(path, source)
-        return size
-
-    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
-        self._sink.symbolic_link(path, target, mtime_ns)
-        self._hash.symbolic_link(path, target)
-
-    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
-        self._sink.finish_folder(path, mode, mtime_ns)
-        self._hash.folder(path, mode & KEPT_MODE)
-
-    def commit(
-        self,
-        size: int = 0,
-        chunks: int = 0,
-        refused: Sequence[tuple[str, str]] = (),
-        notes: Sequence[str] = (),
-    ) -> None:
-        content = self._hash.finish()
-        if content is None:
-            self._warn(
-                f"{self._put.label}: too many entries for {JOURNAL_NAME}, so a second run will not"
-                " know this folder"
-            )
-            self._sink.commit(size, chunks, refused, notes)
-            return
-        with self._put.around(content, size, chunks, refused, notes, modes=self.keeps_modes):
-            self._sink.commit(size, chunks, refused, notes)
-
-    def keep(self) -> str | None:
-        return self._sink.keep()
-
-
-class JournaledRename:
-    """Rename of a file, with a line in the journal before and one after.
-
-    Args:
-        journal: gets the lines.
-        qube: name of the file's qube.
-        name: name of the file.
-        kind: a file, or a folder archive.
-    """
-
-    def __init__(
-        self,
-        journal: Journal,
-        qube: str,
-        name: str,
-        kind: Literal["file", "folder"],
-    ) -> None:
-        self._journal = journal
-        self._qube = qube
-        self._name = name
-        self._kind: Literal["file", "folder"] = kind
-
-    @property
-    def label(self) -> str:
-        """Name of the file in messages."""
-        return display(f"{self._qube}/{self._name}")
-
-    @contextlib.contextmanager
-    def around(
-        self,
-        sha256: str,
-        size: int,
-        chunks: int,
-        refused: Sequence[tuple[str, str]] = (),
-        notes: Sequence[str] = (),
-        *,
-        modes: bool = True,
-    ) -> Iterator[None]:
-        """Writes the first line, runs the rename, and writes the second line if that succeeds."""
-        record = Record(
-            qube=self._qube,
-            name=self._name,
-            kind=self._kind,
-            size=size,
-            sha256=sha256,
-            chunks=chunks,
-            refused=tuple(refused),
-            modes=modes,
-            notes=tuple(notes),
-        )
-        self._journal.ready(record)
-        yield
-        self._journal.whole(record)

@@ -73,6 +73,10 @@ class Catalog(Protocol):
         """Gives the known files: all files, or on a pipe the files read so far."""
         ...
 
+    def seen_paths(self) -> Sequence[str]:
+        """Gives the paths of the files that `seen_files` gives."""
+        ...
+
     def member_count(self) -> int:
         """Counts the known members."""
         ...

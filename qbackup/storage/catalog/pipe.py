@@ -219,7 +219,7 @@ class PipeCatalog:
 
     def _chunk(self, name: ChunkName, member: StoredMember) -> StoredChunk:
         hmac: ReadHmac | None = None
-        if self.naming.proof_suffix is not None:
+        if self.naming.hmac_suffix is not None:
             hmac = functools.partial(self._read_hmac, name)
         return StoredChunk(
             name,
@@ -296,6 +296,10 @@ class PipeCatalog:
     def seen_files(self) -> Sequence[StoredFile]:
         """Gives the files read so far."""
         return tuple(passing.file for passing in self._seen.values())
+
+    def seen_paths(self) -> Sequence[str]:
+        """Gives the paths of the files read so far."""
+        return [file.path for file in self.seen_files()]
 
     def member_count(self) -> int:
         """Counts the members read so far."""

@@ -49,7 +49,7 @@ class SalvageChunks(IndexedChunks):
         """Makes the first member, with the first HMAC, of a name; others of both can be tried."""
         first = super()._chunk(place, which)
         others = self._others.get(first.index, ())
-        places = [place, *(self._index.table.place(*other) for other in others)]
+        places = [place, *(self._index.table.location(*other) for other in others)]
         hmacs = self._index.hmacs
         count = hmacs.count(ChunkName(self._path, first.index)) if hmacs is not None else 1
         make = super()._chunk
@@ -166,7 +166,7 @@ class SalvageCatalog(SeekableCatalog):
         for run in range(table.run_count()):
             end = start + table.run_length(run)
             while place is not None and place < end:
-                chunks.append(index.chunk(table.path(run), table.place(run, place - start)))
+                chunks.append(index.chunk(table.path(run), table.location(run, place - start)))
                 place = next(wanted, None)
             start = end
         return chunks
@@ -176,7 +176,7 @@ class SalvageCatalog(SeekableCatalog):
         index = self.index()
         table = index.table
         for run in range(table.run_count()):
-            place = table.place(run, 0)
+            place = table.location(run, 0)
             if place[0] == 0:
                 yield index.chunk(table.path(run), place)
 

@@ -23,6 +23,7 @@ from qbackup.base.names import (
     ChunkName,
     Naming,
     display,
+    encode,
 )
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import SCAN_ERRORS, HmacOf, add_fault, classify
@@ -143,7 +144,7 @@ class SeekableCatalog:
         except SCAN_ERRORS as error:
             self.error = error
         hmacs: HmacIndex | None = None
-        if self.naming.proof_suffix is not None:
+        if self.naming.hmac_suffix is not None:
             hmacs = HmacIndex(of_hmacs, self._source, limit=self._hmacs_limit)
         return ChunkIndex(table, hmacs, self._source, self._chunk_limit, self._warn)
 
@@ -167,8 +168,8 @@ class SeekableCatalog:
     def file_at(self, run: int) -> StoredFile:
         """Makes the file that a run belongs to."""
         index = self.index()
+        runs = self._by_path()[index.table.encoded_path(run)]
         path = index.table.path(run)
-        runs = self._by_path()[path]
         with self._lock:
             if len(runs) > 1 and path in self._scattered:
                 return self._scattered[path]
@@ -186,7 +187,10 @@ class SeekableCatalog:
 
     def find(self, path: str) -> StoredFile | None:
         """Finds the file with this path; None if there is none."""
-        runs = self._by_path()[path]
+        try:
+            runs = self._by_path()[encode(path)]
+        except UnicodeEncodeError:  # text that no bytes of a name make
+            return None
         return self.file_at(runs[0]) if runs else None
 
     def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
@@ -204,6 +208,10 @@ class SeekableCatalog:
     def seen_files(self) -> Sequence[StoredFile]:
         """Gives all files in the archive's order."""
         return IndexedFiles(self, self._by_path().first_runs)
+
+    def seen_paths(self) -> Sequence[str]:
+        """Gives the paths of all files in the archive's order."""
+        return [self.table().path(run) for run in self._by_path().first_runs]
 
     def member_count(self) -> int:
         """Counts the members of the archive."""
@@ -297,7 +305,7 @@ class IndexedChunks(StoredChunks):
 
     def sizes(self) -> Iterator[int]:
         """Yields the stored size of each chunk in bytes."""
-        return (self._members.place(position)[2] for position in range(len(self)))
+        return (self._members.location(position)[2] for position in range(len(self)))
 
     def __len__(self) -> int:
         return len(self._members)
@@ -311,7 +319,7 @@ class IndexedChunks(StoredChunks):
             return [self[i] for i in range(*position.indices(len(self)))]
         if not -len(self) <= position < len(self):
             raise IndexError("no such chunk")
-        return self._chunk(self._members.place(position % len(self)))
+        return self._chunk(self._members.location(position % len(self)))
 
     def _chunk(self, place: tuple[int, int, int], which: int = 0) -> StoredChunk:
         """Makes the chunk at a place, with one of the HMACs of its name."""

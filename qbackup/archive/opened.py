@@ -1,0 +1,287 @@
+"""`OpenedBackup`: state of an open backup, which `BackupArchive` shows to callers.
+
+Its files and chunks read through it, as their `qbackup.pipeline.reader.Access`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Collection, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from qbackup.archive.file_list import FileList
+from qbackup.archive.firewalls import Firewall, FirewallReader
+from qbackup.archive.passphrase import Passphrase, passphrase_bytes
+from qbackup.archive.prefetch import KeyPrefetch
+from qbackup.archive.qubes import QubeList
+from qbackup.archive.restoring import RestoreJob
+from qbackup.archive.unlock.headerless import ReplaySource
+from qbackup.archive.unlock.opening import Opening
+from qbackup.archive.warning_list import WarningList
+from qbackup.base.errors import LimitExceeded, UsageError
+from qbackup.base.limits import Limits
+from qbackup.base.report import OnProgress
+from qbackup.content.filters import choose_filter, decoder_name, other_filter
+from qbackup.content.lost_chunks import DecompressPastGaps
+from qbackup.content.volumes import choose_volumes
+from qbackup.crypto.kdf import Deriver
+from qbackup.formats import choose_format
+from qbackup.formats.header import BackupHeader
+from qbackup.formats.protocol import Format, UnlockedFormat
+from qbackup.pipeline.pipeline import Pipeline
+from qbackup.pipeline.reader import Unlocked
+from qbackup.storage.source import Source
+from qbackup.storage.unpacked import open_backup
+
+_BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
+_LOCKED = "the backup is locked: call unlock(passphrase) first"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenOptions:
+    """Choices of the caller, as `BackupArchive` documents them.
+
+    Raises:
+        UsageError: a number that makes no sense.
+    """
+
+    limits: Limits
+    jobs: int | None
+    memory: int | None
+    executor: Executor | None
+    executor_jobs: int | None
+    compression_filter: str | None
+    hmac_algorithm: str | None
+    salvage: bool
+
+    def __post_init__(self) -> None:
+        for name in ("jobs", "memory", "executor_jobs"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise UsageError(f"{name} is a whole number above 0")
+
+
+class OpenedBackup:
+    """State of an open backup: its bytes, index, header, keys, and list of qubes.
+
+    Args:
+        source: a path, a URL, or a binary file object.
+        options: choices of the caller.
+        passphrase: unlocks at once; None: nothing is derived until `unlock`.
+
+    Attributes:
+        limits: bounds on untrusted input.
+        warnings: warnings until now.
+        source: bytes of the backup.
+        catalog: index of its files.
+        front: authenticator of its header.
+        deriver: derives keys.
+        pipeline: gives the files' plaintext.
+        files: readers of its files.
+        prefetch: announces the keys that will be needed.
+
+    Raises:
+        NotABackup: there is no Qubes backup here.
+        UnsupportedFormat: the backup's version can't be read.
+        UsageError: salvage from a pipe.
+        Unlockable: with a passphrase, see `BackupArchive.unlock`.
+    """
+
+    def __init__(
+        self,
+        source: str | os.PathLike[str] | BinaryIO,
+        options: OpenOptions,
+        passphrase: Passphrase | None,
+    ) -> None:
+        self.limits = options.limits
+        self.warnings = WarningList()
+        self.deriver = Deriver()
+        self._options = options
+        self._header: BackupHeader | None = None
+        self._unlocked: Unlocked | None = None
+        opened = open_backup(source, self.limits)
+        if options.salvage and not opened.seekable:
+            opened.close()
+            raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
+        for note in getattr(opened, "notes", ()):  # only a folder has notes
+            self.warnings.add(note)
+        # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
+        self.source: Source = opened if options.salvage else ReplaySource(opened)
+        self.pipeline = Pipeline(
+            self.deriver,
+            jobs=options.jobs,
+            memory=options.memory,
+            seekable=opened.seekable,
+            executor=options.executor,
+            executor_jobs=options.executor_jobs,
+        )
+        try:
+            self._read_front()
+            if passphrase is not None:
+                self.unlock(passphrase)
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_front(self) -> None:
+        opening = Opening(
+            source=self.source,
+            warn=self.warnings.add,
+            limits=self.limits,
+            hmac_algorithm=self._options.hmac_algorithm,
+            salvage=self._options.salvage,
+            knows_filter=self._options.compression_filter is not None,
+        )
+        self.catalog, self.front = opening.open()
+        self.files = FileList(self.catalog, self, seekable=self.source.seekable)
+        self._qubes = QubeList(
+            self.catalog,
+            self.files,
+            self.limits,
+            lambda: self.format.metadata_root,
+            salvage=self._options.salvage,
+        )
+        self.prefetch = KeyPrefetch(
+            self.front, self.catalog, self.pipeline, seekable=self.source.seekable
+        )
+
+    def close(self) -> None:
+        """Closes everything opened and abandons work under way. Never raises."""
+        try:
+            self.pipeline.close()
+        finally:
+            self.source.close()
+
+    # Header and keys
+
+    @property
+    def is_unlocked(self) -> bool:
+        """True if the passphrase was given and fits."""
+        return self._header is not None
+
+    @property
+    def header(self) -> BackupHeader:
+        """The authenticated header. Raises UsageError while the backup is locked."""
+        if self._header is None:
+            raise UsageError(_LOCKED)
+        return self._header
+
+    @property
+    def format(self) -> Format:
+        """The backup's format, as far as it is known without the passphrase."""
+        return self.front.format
+
+    def unlock(self, passphrase: Passphrase, *, ahead: bool = False) -> None:
+        """Authenticates the header with the passphrase, see `BackupArchive.unlock`."""
+        data = passphrase_bytes(passphrase)
+        meanwhile = functools.partial(self.prefetch.begin, lambda: self._format_ahead(data))
+        header = self.front.authenticate(data, self.pipeline, meanwhile if ahead else None)
+        format_ = choose_format(header.version, hmac_algorithm=self._options.hmac_algorithm)
+        beside = self.front.proven_parameters
+        unlocked = format_.unlock(header, data, self.limits, self.warnings.add, beside)
+        self._unlocked = Unlocked(unlocked, self._choose_decompress(unlocked, header))
+        self._header = header
+
+    def _format_ahead(self, passphrase: bytes) -> UnlockedFormat:
+        """Gives the format that the header names, before the header is proven."""
+        header, beside = self.front.untrusted_header, self.front.untrusted_parameters
+        return self.format.unlock(header, passphrase, self.limits, beside=beside)
+
+    def _choose_decompress(
+        self, format_: UnlockedFormat, header: BackupHeader
+    ) -> DecompressPastGaps:
+        names = header.compression_filter, self._options.compression_filter
+        if format_.has_volumes:
+            return choose_volumes(*names, self.limits)
+        if warning := other_filter(*names):
+            self.warnings.add(warning)
+        return choose_filter(*names, self.limits)
+
+    def unlocked(self) -> Unlocked:
+        """Gives the keys and filter that reading needs. Raises UsageError while it is locked."""
+        if self._unlocked is None:
+            raise UsageError(_LOCKED)
+        return self._unlocked
+
+    # Qubes and files
+
+    @property
+    def qubes(self) -> QubeList:
+        """The list of qubes. Raises UsageError while the backup is locked."""
+        self.unlocked()
+        return self._qubes
+
+    def name_of(self, path: str) -> str:
+        """Gives QUBE/FILE for a path in the archive, or the path itself where no qube is known."""
+        return self._qubes.name_of(path)
+
+    def is_folder(self, path: str) -> bool:
+        """Tells by the name if this file is a folder archive."""
+        return self.catalog.naming.is_folder(path)
+
+    # Work on the whole backup
+
+    def read_firewalls(self, qubes: Collection[str] | None) -> dict[str, Firewall]:
+        """Reads the firewall rules of qubes, see `BackupArchive.firewalls`."""
+        reader = FirewallReader(
+            catalog=self.catalog,
+            files=self.files,
+            table=self.qubes.table,
+            pipeline=self.pipeline,
+            expect=self.prefetch.expect,
+            format=self.unlocked().format,
+            limits=self.limits,
+        )
+        return reader.read(lambda name: qubes is None or name in qubes)
+
+    def restore_job(
+        self, names: Sequence[str], *, progress: OnProgress | None, check: bool
+    ) -> RestoreJob:
+        """Gives a job that restores or verifies. Raises UsageError while it is locked.
+
+        Args:
+            names: ``QUBE`` or ``QUBE/FILE``; none means all.
+            progress: called after every chunk.
+            check: raise Incomplete unless every file is there and whole.
+        """
+        override = self._options.compression_filter
+        return RestoreJob(
+            names=names,
+            progress=progress,
+            check=check,
+            source=self.source,
+            catalog=self.catalog,
+            files=self.files,
+            front=self.front,
+            contents=self.qubes,
+            pipeline=self.pipeline,
+            ahead=self.prefetch,
+            format=self.unlocked().format,
+            filter=override or decoder_name(self.header.compression_filter),
+            limits=self.limits,
+            is_salvage=self._options.salvage,
+            warnings=self.warnings.texts,
+            warn=self.warnings.add,
+        )
+
+    @property
+    def salvaged(self) -> tuple[str, ...]:
+        """Faults that salvage passed over until now, in words; empty without salvage."""
+        if not self._options.salvage:
+            return ()
+        faults = [*self.front.faults, *self.catalog.faults]
+        if self._qubes.error is not None:
+            faults.append(f"{self._qubes.error}; {_BY_FOLDER}")
+        return tuple(faults)
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """Faults of the archive as a whole, see `BackupArchive.errors`."""
+        error = self.catalog.error
+        if error is None:
+            return self.salvaged
+        advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
+        return (*self.salvaged, f"{error}{advice}")

@@ -1,0 +1,67 @@
+"""The last line of a report: success only if everything is whole, and each kind counted."""
+
+from __future__ import annotations
+
+import pytest
+
+from qbackup.base.report import FileResult, Report, Status
+from qbackup.cli.report import report_text
+
+
+def result(name: str, status: Status) -> FileResult:
+    """The result for one file of 1,024 bytes."""
+    error = None if status in ("ok", "kept") else "why"
+    return FileResult(qube="work", name=name, status=status, error=error, size=1024)
+
+
+WHOLE, KEPT = result("a", "ok"), result("b", "kept")
+DAMAGED, MISSING, EXISTS = result("c", "damaged"), result("d", "missing"), result("e", "exists")
+
+
+@pytest.mark.parametrize(
+    ("files", "errors", "last"),
+    [
+        ([WHOLE], [], "All 1 files are there, verified and whole (1.0 KiB)."),
+        (
+            [WHOLE, KEPT],
+            [],
+            "All 2 files are there, verified and whole"
+            " (2.0 KiB; 1 of them there before, and read again).",
+        ),
+        (
+            [WHOLE, DAMAGED, MISSING],
+            [],
+            "NOT EVERYTHING IS THERE: 2 not whole, 1 whole (1.0 KiB).",
+        ),
+        (
+            [WHOLE, DAMAGED, EXISTS],
+            [],
+            "NOT EVERYTHING IS THERE: 1 not whole,"
+            " 1 not written, as something is in the way, 1 whole (1.0 KiB).",
+        ),
+        (
+            [WHOLE],
+            ["the archive is cut off"],
+            "THE ARCHIVE IS NOT WHOLE (see above), but all 1 files that were found are (1.0 KiB).",
+        ),
+    ],
+)
+def test_the_last_line(files: list[FileResult], errors: list[str], last: str) -> None:
+    report = Report(files=tuple(files), errors=tuple(errors))
+    lines = report_text(report).splitlines()
+    assert lines[-1] == last
+    assert [line for line in lines if line.startswith("ARCHIVE")] == [
+        f"ARCHIVE  {error}" for error in errors
+    ]
+
+
+def test_no_end_before_the_last_file_reads_like_success() -> None:
+    text = report_text(Report(files=(WHOLE,)), stopped=True)
+    assert text == "STOPPED BEFORE THE END: 0 not whole, 1 whole (1.0 KiB)."
+
+
+def test_salvage_without_a_loss_asks_for_no_other_copy() -> None:
+    fault = Report(files=(WHOLE,), errors=("the header was altered",), is_salvage=True)
+    lost = Report(files=(WHOLE, DAMAGED), errors=("the header was altered",), is_salvage=True)
+    assert not fault.advice
+    assert any("another copy" in text for text in lost.advice)

@@ -1,0 +1,138 @@
+"""Removing and replacing in a folder that others can write into."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+
+import pytest
+
+from qbackup.restore.output.folders import remove
+from qbackup.restore.output.writer import FolderWriter
+from qbackup.restore.sinks import CannotWrite
+
+DEPTH = 1200  # more than Python calls and files that a process may open
+PACKAGE = Path(__file__).parents[2] / "qbackup"
+
+#: Functions that call themselves, and what bounds how deep that goes.
+RECURSIVE = {
+    ("cli/kit/build.py", "_sources"): "our own package",
+    ("image/ext4/extents.py", "_below"): "three levels of the format",
+    ("image/ext4/extents.py", "_extents"): "five levels of the format, which are checked",
+    ("restore/output/folders.py", "make_folders"): "the path that the user gave",
+    ("storage/resync.py", "_fill"): "the size of a buffer, divided each time",
+}
+
+
+def make_deep(folder: Path, depth: int) -> None:
+    """Makes a row of folders in folders, deeper than a path may be."""
+    fd = os.open(folder, os.O_RDONLY)
+    for _ in range(depth):
+        os.mkdir("d", dir_fd=fd)
+        os.close(os.open("f", os.O_CREAT, dir_fd=fd))
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+
+
+def removed(folder: Path, name: str) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        remove(fd, name)
+    finally:
+        os.close(fd)
+
+
+class TestRemove:
+    def test_a_row_of_folders_of_any_depth(self, tmp_path: Path) -> None:
+        (tmp_path / "x").mkdir()
+        make_deep(tmp_path / "x", DEPTH)
+        removed(tmp_path, "x")
+        assert os.listdir(tmp_path) == []
+
+    def test_a_tree_with_folders_that_nobody_may_open(self, tmp_path: Path) -> None:
+        for path in ("x/a/b/c", "x/a/e", "x/.qbackup-below-0"):
+            (tmp_path / path).mkdir(parents=True)
+            (tmp_path / path / "file").write_text("x")
+        (tmp_path / "x/a/b").chmod(0)
+        removed(tmp_path, "x")
+        assert os.listdir(tmp_path) == []
+
+    def test_follows_no_link(self, tmp_path: Path) -> None:
+        (tmp_path / "mine/deep").mkdir(parents=True)
+        (tmp_path / "x/a").mkdir(parents=True)
+        (tmp_path / "x/a/link").symlink_to(tmp_path / "mine")
+        (tmp_path / "x/link").symlink_to(tmp_path / "mine")
+        removed(tmp_path, "x")
+        assert os.listdir(tmp_path) == ["mine"]
+        assert os.listdir(tmp_path / "mine") == ["deep"]
+
+    def test_nothing(self, tmp_path: Path) -> None:
+        removed(tmp_path, "x")
+
+
+@pytest.mark.slow
+def test_a_planted_part_costs_no_restore(tmp_path: Path) -> None:
+    part = tmp_path / "personal/private.img.part"
+    part.mkdir(parents=True)
+    make_deep(part, DEPTH)
+    with FolderWriter(tmp_path).image("personal", "private.img") as image:
+        image.write(0, memoryview(b"whole"))
+        image.commit(5)
+    assert (tmp_path / "personal/private.img").read_bytes() == b"whole"
+
+
+def test_functions_that_call_themselves_are_bounded() -> None:
+    found = set()
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        names = recursive(tree.body, "")
+        for part in ast.walk(tree):
+            names |= recursive(part.body, "self.") if isinstance(part, ast.ClassDef) else set()
+        found |= {(path.relative_to(PACKAGE).as_posix(), name) for name in names}
+    assert found == set(RECURSIVE)
+
+
+def recursive(body: list[ast.stmt], prefix: str) -> set[str]:
+    """The functions of a module (no prefix) or a class that call themselves."""
+    return {
+        function.name
+        for function in body
+        if isinstance(function, ast.FunctionDef)
+        for call in ast.walk(function)
+        if isinstance(call, ast.Call) and ast.unparse(call.func) == prefix + function.name
+    }
+
+
+class TestTheUsersOwnOldPart:
+    """A copy into a folder that may hold anything takes no name for its own."""
+
+    def test_is_left_alone_and_named(self, tmp_path: Path) -> None:
+        (tmp_path / "x").mkdir()
+        (tmp_path / "x.old.part").write_text("mine")
+        writer = FolderWriter(tmp_path, overwrite=True, is_own=False)
+        with (
+            pytest.raises(CannotWrite, match=r"^x\.old\.part, the name of what is replaced"),
+            writer.tree("", "x"),
+        ):
+            pytest.fail("nothing may be written")
+        assert sorted(os.listdir(tmp_path)) == ["x", "x.old.part"]
+
+    def test_made_meanwhile_is_left_alone_too(self, tmp_path: Path) -> None:
+        (tmp_path / "x").mkdir()
+        writer = FolderWriter(tmp_path, overwrite=True, is_own=False)
+        with pytest.raises(CannotWrite, match=r"old\.part"), writer.tree("", "x") as tree:
+            (tmp_path / "x.old.part").write_text("mine")
+            tree.commit()
+        assert (tmp_path / "x.old.part").read_text() == "mine"
+        assert (tmp_path / "x").is_dir()
+
+    def test_takes_no_name_that_is_free(self, tmp_path: Path) -> None:
+        (tmp_path / "x.old.part").write_text("mine")
+        with FolderWriter(tmp_path, is_own=False).image("", "x") as image:
+            image.write(0, memoryview(b"new"))
+            image.commit(3)
+        assert (tmp_path / "x.old.part").read_text() == "mine"
+        assert (tmp_path / "x").read_text() == "new"
