@@ -16,7 +16,7 @@ checked; if a call returns without raising, everything that was asked for is the
 error is a `QBackupError`.
 """
 
-from __future__ import annotations
+# no `from __future__` here: `python -m qbackup` would load one of the current folder (`__main__`)
 
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
@@ -145,18 +145,18 @@ __all__ = [
 
 
 def open(
-    source: str | os.PathLike[str] | BinaryIO,
+    source: "str | os.PathLike[str] | BinaryIO",
     *,
-    passphrase: Passphrase | None = None,
-    limits: Limits | None = None,
+    passphrase: "Passphrase | None" = None,
+    limits: "Limits | None" = None,
     jobs: int | None = None,
     memory: int | None = None,
-    executor: Executor | None = None,
+    executor: "Executor | None" = None,
     executor_jobs: int | None = None,
     compression_filter: str | None = None,
     hmac_algorithm: str | None = None,
     salvage: bool = False,
-) -> BackupArchive:
+) -> "BackupArchive":
     """Opens a backup.
 
     Args:
@@ -185,7 +185,8 @@ def open(
     Raises:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: the backup's version can't be read.
-        UsageError: salvage from a pipe, or a number that makes no sense.
+        UsageError: the source is no path and no binary file, the passphrase is no str or bytes,
+            salvage from a pipe, or a number that makes no sense.
         Unlockable: with a passphrase, see `BackupArchive.unlock`.
     """
     from qbackup.archive.archive import BackupArchive
@@ -204,7 +205,7 @@ def open(
     )
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     """Loads a public name when first used, so that importing qbackup stays fast."""
     if name in __all__:
         import importlib

@@ -3,9 +3,11 @@
 Loading the other modules takes some hundredths of a second, and Ctrl-C may come then. So signals
 are held first of all, with modules that are built into the interpreter, until the command line can
 handle them.
-"""
 
-from __future__ import annotations
+``python -m`` puts the current folder in front of the path. That may be a stick with an ``xml.py``
+or a ``Crypto/`` beside the backup. So the folder leaves the path before anything is loaded that is
+not in the interpreter already, ``__future__`` included. This package is found without it.
+"""
 
 import _signal  # type: ignore[import-not-found]  # `signal` itself first loads enum and more
 import os
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def main(prepare: Callable[[], None] | None = None) -> int:
+def main(prepare: "Callable[[], None] | None" = None) -> int:
     """Runs the command line of this process; returns the exit status.
 
     Args:
@@ -46,5 +48,19 @@ def _hold_signals() -> list[int]:
     return held
 
 
+def _leave_current_folder() -> None:
+    """Drops the entry of the path that `python -m` made; `python -P` and `-I` make none."""
+    if sys.flags.isolated or getattr(sys.flags, "safe_path", False):
+        return
+    try:
+        current = os.getcwd()
+    except OSError:  # the folder was removed, and Python left the entry out
+        return
+    if sys.path[:1] == [current]:
+        del sys.path[0]
+
+
 if __name__ == "__main__":
+    if __package__:
+        _leave_current_folder()
     sys.exit(main())

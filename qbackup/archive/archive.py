@@ -118,7 +118,7 @@ class BackupArchive:
                 qubes next. The key is not used before the header is verified.
 
         Raises:
-            UsageError: the passphrase can't be written in UTF-8.
+            UsageError: the passphrase is no str or bytes, or can't be written in UTF-8.
             WrongPassphrase: the passphrase does not fit.
             HeaderAltered: the passphrase fits, but the header was changed after it was written.
             LimitExceeded: the derivation would cost more than allowed; none was started.

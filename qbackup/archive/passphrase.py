@@ -15,11 +15,13 @@ def passphrase_bytes(passphrase: Passphrase) -> bytes:
     """Gives the passphrase as bytes; text is encoded in UTF-8, and a callable is called once.
 
     Raises:
-        UsageError: the text can't be written in UTF-8.
+        UsageError: this is no str or bytes, or the text can't be written in UTF-8.
     """
     given = passphrase() if callable(passphrase) else passphrase
     if isinstance(given, bytes):
         return given
+    if not isinstance(given, str):
+        raise UsageError(f"the passphrase is a str or bytes, not {type(given).__name__}")
     with contextlib.suppress(UnicodeEncodeError):  # the error would show the whole passphrase
         return given.encode("utf-8", "surrogateescape")
     raise UsageError("the passphrase has characters that can't be written in UTF-8")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from qbackup.base.children import take_secrets
 from qbackup.base.errors import MachineError, QBackupError
 from qbackup.cli import commands, output, signals
 from qbackup.cli.exit_status import EXIT_OUTPUT_CLOSED
@@ -28,7 +30,7 @@ def main(arguments: Sequence[str] | None = None, *, held: Sequence[int] = ()) ->
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     output.replace_closed_streams()
     document = JsonStream()
-    with signals.unwinding(is_program=is_program):
+    with _requests_ended(is_program=is_program), signals.unwinding(is_program=is_program):
         try:
             for number in held:
                 signal.raise_signal(number)
@@ -41,6 +43,16 @@ def main(arguments: Sequence[str] | None = None, *, held: Sequence[int] = ()) ->
             if not isinstance(error.__context__, KeyboardInterrupt | signals.Terminated):
                 raise
             return report_signal(arguments, error.__context__, document)
+
+
+@contextlib.contextmanager
+def _requests_ended(*, is_program: bool) -> Iterator[None]:
+    """Ends all requests to servers behind this context, where the program ends after it."""
+    try:
+        yield
+    finally:
+        if is_program and (url := sys.modules.get("qbackup.storage.url")) is not None:
+            url.end_requests()
 
 
 def _forbid_core_dumps() -> None:
@@ -69,9 +81,11 @@ def _run(arguments: list[str], document: JsonStream) -> int:
 
 
 def _run_command(arguments: list[str], document: JsonStream) -> int:
+    environment = take_secrets(os.environ)  # of every command: some need no passphrase
     try:
         options = parse(arguments)
     except SystemExit as end:  # argparse after --help and --version
         return int(end.code or 0)
     options.document = document
+    options.environment = environment
     return commands.load(options.command).run(options)

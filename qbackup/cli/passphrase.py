@@ -14,10 +14,11 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from qbackup.archive.archive import BackupArchive
+from qbackup.base.children import child_environment
 from qbackup.base.errors import Unlockable, UsageError, WrongPassphrase
 from qbackup.base.names import display
 from qbackup.cli import output
@@ -26,6 +27,7 @@ from qbackup.cli.passphrase_readings import Reading, readings_of_file, readings_
 VARIABLE = "QBACKUP_PASSPHRASE"
 FILE_VARIABLE = "QBACKUP_PASSPHRASE_FILE"
 COMMAND_VARIABLE = "QBACKUP_PASSPHRASE_COMMAND"
+VARIABLES = (VARIABLE, FILE_VARIABLE, COMMAND_VARIABLE)
 
 _SIZE_LIMIT = 64 * 1024
 _COMMAND_SECONDS = 300
@@ -78,12 +80,6 @@ class Request:
     def is_given(self) -> bool:
         """True if a source is named, so that no question on the terminal is needed."""
         return self._has_flag or bool(self.environment)
-
-
-def take_environment(environ: MutableMapping[str, str]) -> dict[str, str]:
-    """Takes the variables out of the environment, so that no child process gets them."""
-    names = (VARIABLE, FILE_VARIABLE, COMMAND_VARIABLE)
-    return {name: environ.pop(name) for name in names if name in environ}
 
 
 def check(request: Request) -> None:
@@ -186,7 +182,11 @@ def _run(command: str) -> bytes:
         raise UsageError("the passphrase command is empty")
     try:
         with subprocess.Popen(
-            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=child_environment(),
         ) as process:
             try:
                 data = _read_output(process)

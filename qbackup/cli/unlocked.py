@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Iterator
 
@@ -75,13 +74,13 @@ def open_backup(
 
 
 def passphrase_request(options: argparse.Namespace) -> Request:
-    """Checks what options and environment say about the passphrase, and clears the environment."""
-    from qbackup.cli.passphrase import Request, check, take_environment
+    """Checks the sources of the passphrase that options and environment name."""
+    from qbackup.cli.passphrase import VARIABLES, Request, check
 
     request = Request(
         file=options.passphrase_file,
         command=options.passphrase_command,
-        environment=take_environment(os.environ),
+        environment={n: v for n, v in options.environment.items() if n in VARIABLES},
         stdin_is_backup=options.backup == "-",
     )
     check(request)

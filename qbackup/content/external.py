@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterable, Iterator
 from typing import IO, cast
 
+from qbackup.base.children import child_environment
 from qbackup.base.errors import Damaged, MachineError
 from qbackup.base.events import Event
 from qbackup.content.detect import detect_filter
@@ -20,7 +21,11 @@ def run_filter(command: list[str], events: Iterable[Event]) -> Iterator[memoryvi
     """Runs the user's own program as the filter; writes its input and reads its output in turn."""
     try:
         process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            env=child_environment(),
         )
     except OSError as error:
         raise MachineError(f"can't run the filter {command[0]}: {error.strerror}") from error

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 from typing import BinaryIO
 
 from qbackup.base.errors import Damaged, MachineError
+from qbackup.storage.fileobject import length_of, read_piece
 
 
 class ImageBytes:
@@ -27,7 +27,7 @@ class ImageBytes:
         self._stream = stream
         self._start = start
         try:
-            rest = max(stream.seek(0, io.SEEK_END) - start, 0)
+            rest = max(length_of(stream) - start, 0)
         except OSError as error:
             raise _unreadable(error) from error
         self.size = rest if size is None else min(size, rest)
@@ -53,9 +53,9 @@ class ImageBytes:
             raise Damaged(f"byte {offset + size} is named, but the image ends at {self.size}")
         try:
             self._stream.seek(self._start + offset)
-            data = self._stream.read(size)
+            data = read_piece(self._stream, size)
             while len(data) < size:
-                more = self._stream.read(size - len(data))
+                more = read_piece(self._stream, size - len(data))
                 if not more:
                     raise Damaged(f"the image ends at byte {offset + len(data)}")
                 data += more

@@ -39,6 +39,7 @@ from qbackup.image.mounting import mount_all
 from qbackup.image.partitions import MBR_MARK
 from qbackup.image.tree import ImageTree
 from qbackup.restore.output.folders import DAMAGED_SUFFIX
+from qbackup.storage.fileobject import require_binary
 
 _REMAINS = re.compile(re.escape(DAMAGED_SUFFIX) + r"(\.\d+)?$")
 _FSTAB = "/etc/fstab"
@@ -63,6 +64,7 @@ def open_image(
         limits: bounds on files of the image.
 
     Raises:
+        UsageError: this is no path and no binary file.
         NotInImage: there is no such partition.
         UnsupportedFormat: the image holds no ext4; the text names its content.
             PartitionUnreadable if a partition was named, or if there are partitions.
@@ -74,6 +76,7 @@ def open_image(
         is_remains = bool(_REMAINS.search(os.fspath(source)))
         stream = _open(source)
     else:
+        require_binary(source, "an image")
         stream = source
     try:
         return _image(stream, partition, limits or Limits(), is_remains)

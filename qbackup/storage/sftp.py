@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
+from qbackup.base.children import without_secrets_of_environment
+
 _URL = re.compile(r"(?:sftp|ssh)://(?P<server>[^/]*)(?P<path>/.*)?", re.IGNORECASE | re.DOTALL)
 _SERVER = re.compile(
     r"(?:(?P<user>[^:@]*)(?::(?P<password>.*))?@)?(?P<host>\[[^\]@]+\]|[^:@\[\]\s?#]+)"
@@ -162,7 +164,9 @@ def _connect(address: Address) -> Any:
     import paramiko
 
     try:
-        proxy = paramiko.ProxyCommand(address.proxy) if address.proxy else None
+        proxy = None
+        if address.proxy:
+            proxy = paramiko.ProxyCommand(without_secrets_of_environment(address.proxy))
         client = paramiko.SSHClient()
         client.load_system_host_keys()
         # an unknown server needs no trust: all data from it are authenticated, like a drive's

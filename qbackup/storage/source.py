@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import select
 import stat
 from typing import BinaryIO, Protocol, cast
 
@@ -22,6 +21,7 @@ from qbackup.base.errors import (
     UsageError,
 )
 from qbackup.base.locks import Lock
+from qbackup.storage.fileobject import length_of, read_some, require_binary
 from qbackup.storage.url import is_url, open_url
 
 _FORMAT_1_FILE = "qubes.xml"
@@ -143,15 +143,15 @@ class SeekableSource:
             if error.errno == errno.EINVAL and offset > _PLAUSIBLE_END:
                 return 0  # the offset is larger than any that the file system can have
             raise _failed(error) from error
-        except ValueError as error:  # a closed file object raises this
-            raise Interrupted(_CLOSED) from error
+        except ValueError as error:
+            raise _refused(self._file, error) from error
 
     def end(self) -> int:
         """Gives the file's length in bytes; 0 if unknown."""
         try:
             with self._use, self._lock:
-                return self._file.seek(0, io.SEEK_END)
-        except (OSError, ValueError):
+                return length_of(self._file)
+        except (OSError, ValueError, MachineError):
             return 0
 
     def _read_patiently(self, offset: int, buffer: memoryview) -> int:
@@ -181,7 +181,7 @@ class SeekableSource:
     def _seek_read(self, offset: int, buffer: memoryview) -> int:
         with self._lock:
             self._file.seek(offset)
-            return _read_some(self._file, buffer)
+            return read_some(self._file, buffer)
 
     def close(self) -> None:
         """Closes the file, if this package opened it, once no read is under way."""
@@ -222,7 +222,7 @@ class PipeSource:
             self._failure = _failed(error)
             raise self._failure from error
         except ValueError as error:
-            raise Interrupted(_CLOSED) from error
+            raise _refused(self._file, error) from error
 
     def _pass(self, offset: int, buffer: memoryview) -> int:
         if not self._skip(offset - self._position):
@@ -254,30 +254,22 @@ def _failed(error: OSError) -> MachineError:
     return MachineError(f"reading the backup failed: {error.strerror or error}")
 
 
+def _refused(file: BinaryIO | io.FileIO, error: ValueError) -> MachineError | Interrupted:
+    """Makes the error for a ValueError of a file object: most raise it once they are closed."""
+    if getattr(file, "closed", True):
+        return Interrupted(_CLOSED)
+    return MachineError(f"reading the backup failed: {error}")
+
+
 def _fill(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
     """Reads until buffer is full or the file ends: a raw read may give less than asked."""
     done = 0
     while done < len(buffer):
-        count = _read_some(file, buffer[done:])
+        count = read_some(file, buffer[done:])
         if not count:
             break
         done += count
     return done
-
-
-def _read_some(file: BinaryIO | io.FileIO, buffer: memoryview) -> int:
-    """Reads once; returns 0 at the end of the file."""
-    while True:
-        count: int | None
-        if isinstance(file, io.IOBase) and hasattr(file, "readinto"):
-            count = file.readinto(buffer)
-        else:
-            data = file.read(len(buffer))
-            count = None if data is None else len(data)
-            buffer[: count or 0] = data or b""
-        if count is not None:
-            return count
-        select.select([file], [], [])  # a pipe that was set not to wait
 
 
 def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
@@ -289,10 +281,11 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
     Raises:
         NotABackup: a directory, or a device that is no disk.
         UnsupportedFormat: a directory that is a backup of format 1.
-        UsageError: there is no such file.
+        UsageError: there is no such file, or this is no path and no binary file.
         MachineError: the file can't be opened.
     """
     if not isinstance(source, (str, bytes, os.PathLike)):
+        require_binary(source, "a backup")
         return _of_file(source, owned=False)
     if is_url(source):
         return _of_file(open_url(cast(str, source)), owned=True)
@@ -320,6 +313,6 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
 def _of_file(file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False) -> Source:
     binary: BinaryIO = file
     seekable = getattr(file, "seekable", None)
-    if seekable is not None and seekable():
+    if callable(seekable) and seekable() and callable(getattr(file, "seek", None)):
         return SeekableSource(binary, owned=owned, is_device=is_device)
     return PipeSource(binary, owned=owned)

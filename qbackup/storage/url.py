@@ -11,17 +11,16 @@ import contextlib
 import errno
 import io
 import re
+import sys
 from collections import OrderedDict
 from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 from qbackup.base.errors import MachineError, UsageError
-from qbackup.base.names import display
 from qbackup.storage.sftp import is_sftp, open_sftp, parse_address, read_config, with_config
+from qbackup.storage.url_secrets import TORN_ADVICE, is_torn, printable, without_secrets
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_USER = re.compile(r"//[^/?#\s]*@")
-_QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
 _NOT_FOUND, _PART = 404, 206  # of HTTP
 _SMALL = 16 * 1024
 _WINDOW = 128 * 1024  # fetched for a small read: headers, and the beginning of the data
@@ -29,6 +28,7 @@ _WINDOWS = 16
 _PIECE = 8 * 1024**2
 _TRIES = 3
 _CONNECT_SECONDS, _SILENCE_SECONDS = 30, 60
+_END_SECONDS = 0.3
 _NEEDED = "a backup on another machine needs: pip install 'fsspec[http,sftp]'"
 _NOTHING = "the server gives nothing where the backup goes on"
 _TOO_MUCH = "the server gives more than it was asked for"
@@ -37,11 +37,6 @@ _TOO_MUCH = "the server gives more than it was asked for"
 def is_url(source: object) -> bool:
     """Tells if this names a backup on another machine, and no file here."""
     return isinstance(source, str) and _URL.match(source) is not None
-
-
-def without_secrets(url: str) -> str:
-    """Makes a URL that may be shown: without user, password, and anything behind ``?``."""
-    return _hide(url.partition("?")[0].partition("#")[0])
 
 
 def open_url(url: str) -> BinaryIO:
@@ -63,6 +58,32 @@ def open_url(url: str) -> BinaryIO:
         raise MachineError(
             f"can't open the backup: {_shown(reason, url)}", file=without_secrets(url)
         ) from error
+
+
+def end_requests() -> None:
+    """Cancels all requests that are under way, at the end of a program that has no others.
+
+    After Ctrl-C some still are. If Python's own end destroyed them, asyncio would print a complaint
+    for each.
+    """
+    fsspec_asyn = sys.modules.get("fsspec.asyn")
+    if fsspec_asyn is None:
+        return
+    import asyncio
+
+    with contextlib.suppress(Exception):  # whatever they end with, nobody waits for it
+        loop = fsspec_asyn.loop[0]
+        if loop is not None and loop.is_running():
+            asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result(_END_SECONDS)
+
+
+async def _cancel_all() -> None:
+    import asyncio
+
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _open_any(url: str) -> io.RawIOBase:
@@ -128,17 +149,10 @@ def _shown(error: BaseException, url: str) -> str:
     if isinstance(status, int):
         message = getattr(error, "message", "")
         answer = f"answers {status} {message}" if status else "leads elsewhere without end"
-        return _told(f"the server {answer}".rstrip())
-    return _told(str(error).replace(url, without_secrets(url)) or type(error).__name__)
-
-
-def _told(text: str) -> str:
-    """Makes text that a server may have written safe: one line, printable, without secrets."""
-    return "".join(c if c == "\\" else display(c) for c in " ".join(_hide(text).split()))
-
-
-def _hide(text: str) -> str:
-    return _QUERY.sub(r"\1", _USER.sub("//", text))
+        return printable(f"the server {answer}".rstrip())
+    if is_torn(url):  # the text may have a part of the password for a host, a port or a path
+        return f"{TORN_ADVICE} ({type(error).__name__})"
+    return printable(str(error).replace(url, without_secrets(url)) or type(error).__name__)
 
 
 class _Raw(io.RawIOBase):
@@ -163,7 +177,7 @@ class _Raw(io.RawIOBase):
         super().close()
 
     def _failed(self, error: Exception) -> OSError:
-        return OSError(errno.EIO, _told(str(error) or type(error).__name__))
+        return OSError(errno.EIO, printable(str(error) or type(error).__name__))
 
 
 class _Ranged(_Raw):

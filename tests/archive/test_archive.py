@@ -353,7 +353,7 @@ class TestLaziness:
         )
         command = [sys.executable, "-I", "-S", "-c", code]
         done = subprocess.run(command, capture_output=True, check=True)
-        assert done.stdout.split() == [b"__future__", b"qbackup"]
+        assert done.stdout.split() == [b"qbackup"]
 
     def test_opening_a_backup_loads_no_xml_and_no_rich(self, made: Made) -> None:
         code = (

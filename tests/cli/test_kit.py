@@ -7,7 +7,6 @@ import errno
 import hashlib
 import io
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ from qbackup.cli.kit import start
 from qbackup.cli.kit.build import program, write_kit, write_plain_kit
 from qbackup.cli.kit.launch import _use_wheel, read_sums
 from qbackup.cli.kit.wheels import Machine, fetch, fitting
+from tests.docs import byhand
 from tests.support.commandline import SAMPLE, SAMPLE_FILE, run
 from tests.support.restored import snapshot
 
@@ -342,6 +342,35 @@ class TestWriting:
         assert not (tmp_path / "kit").exists()
 
 
+class TestPip:
+    """pip has a network: it gets neither the passphrase nor code of the folder it is started in."""
+
+    PIP = "import os, sys; open({seen!r}, 'w').write(repr(dict(os.environ))); sys.exit('no pip')"
+
+    def planted(self, folder: Path, seen: Path) -> None:
+        folder.mkdir()
+        (folder / "pip.py").write_text(self.PIP.format(seen=str(seen)))
+
+    def test_it_gets_no_passphrase(self, tmp_path: Path) -> None:
+        self.planted(tmp_path / "modules", tmp_path / "seen")
+        env = {"PYTHONPATH": f"{tmp_path}/modules", "QBACKUP_PASSPHRASE": "secret", "KEPT": "yes"}
+        env |= {"QBACKUP_PASSPHRASE_FILE": "secret", "QBACKUP_PASSPHRASE_COMMAND": "secret"}
+        ended = run("kit", "-o", tmp_path / "kit", env=env)
+        assert ended.status == 5
+        assert "no pip" in ended.err
+        seen = (tmp_path / "seen").read_text()
+        assert "'KEPT': 'yes'" in seen
+        assert "secret" not in seen
+        assert "QBACKUP_PASSPHRASE" not in seen
+
+    def test_one_in_the_current_folder_is_not_it(self, tmp_path: Path) -> None:
+        self.planted(tmp_path / "stick", tmp_path / "seen")
+        nowhere = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINKS": ""}
+        ended = run("kit", "-o", tmp_path / "kit", env=nowhere, cwd=tmp_path / "stick")
+        assert ended.status == 5
+        assert not (tmp_path / "seen").exists()
+
+
 class TestWhichWheelFits:
     @pytest.mark.parametrize(
         ("machine", "tag", "fits"),
@@ -388,28 +417,15 @@ class TestWhichWheelFits:
 class TestTheProcedure:
     """The page's last part, by the real programs."""
 
-    def commands(self, plain: Path) -> str:
-        text = (plain / "RECOVERY.txt").read_text()
-        lines = text.partition("IF NONE OF THIS WORKS")[2].splitlines()
-        code = [line for line in lines if re.match(r" {4,20}\S", line)]  # others are remarks
-        return "\n".join(re.sub(r"(?<=\S)\s{3,}\S.*$", "", line) for line in code)
-
     @pytest.mark.slow
-    @pytest.mark.parametrize("file", ["vm1/private.img", "qubes.xml"])
-    def test_it_gives_the_file(self, plain: Path, tools: None, tmp_path: Path, file: str) -> None:
-        header = run("info", SAMPLE, "--json").document["header"]
-        script = self.commands(plain).replace("BACKUP", str(SAMPLE))
-        assert "f=vm1/private.img" in script
-        script = script.replace("f=vm1/private.img", f"f={file}")
+    @pytest.mark.parametrize("file", ["vm1/private.img", "vm1/firewall.xml"])
+    def test_it_gives_the_file(
+        self, plain: Path, expected: dict[str, object], tools: None, tmp_path: Path, file: str
+    ) -> None:
+        text = (plain / "RECOVERY.txt").read_text()
+        commands = byhand.for_backup(byhand.kit_blocks(text), SAMPLE)
         passphrase = SAMPLE_FILE.read_text().strip()
-        subprocess.run(
-            ["bash", "-e", "-o", "pipefail", "-c", script],
-            cwd=tmp_path,
-            input=f"{passphrase}\n{header['backup_id']}\n",
-            text=True,
-            check=True,
-        )
-        name = "personal/private.img" if file != "qubes.xml" else file
-        expected = tmp_path / "expected"
-        assert run("restore", SAMPLE, "-o", expected, *KEY).status == 0
-        assert (tmp_path / file).read_bytes() == (expected / name).read_bytes()
+        said = byhand.run(commands, tmp_path, passphrase, changes={"vm1/private.img": file})
+        assert f"GOOD: {file} is in the folder personal\n" in said
+        restored = snapshot(tmp_path / "by-hand/personal")
+        assert restored[file] == expected[file.replace("vm1", "personal")]

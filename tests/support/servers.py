@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 SSHD = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 _SSHD_CONFIG = """\
@@ -32,6 +32,7 @@ PermitRootLogin yes
 Subsystem sftp internal-sftp
 """
 _LARGE = 256 << 20
+_LITTLE = 4096
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
@@ -98,6 +99,29 @@ class Endless(Ranges):
         with contextlib.suppress(OSError):
             while type(self).given < _LARGE:
                 type(self).given += self.wfile.write(bytes(1 << 20))
+
+
+class Trickle(Ranges):
+    """As `Ranges`, a little at a time; `given` is how many of these it wrote."""
+
+    given: int
+
+    def setup(self) -> None:
+        super().setup()
+        self.wfile = cast(Any, self)
+        self._socket = self.request.makefile("wb", 0)
+
+    def write(self, data: bytes) -> int:
+        """Stands in for the stream that the answer goes to."""
+        with contextlib.suppress(OSError):  # who waits no longer
+            for start in range(0, len(data), _LITTLE):
+                self._socket.write(data[start : start + _LITTLE])
+                type(self).given += 1
+                time.sleep(0.02)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing waits here."""
 
 
 class Elsewhere(Ranges):

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from qbackup.base.children import child_environment
 from qbackup.base.errors import MachineError, UsageError
 from qbackup.cli.kit.launch import SUMS_NAME, WHEELS_NAME
 from qbackup.cli.kit.wheels import fetch
@@ -154,6 +155,7 @@ def _try(path: Path) -> None:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
+            env=child_environment(),
             capture_output=True,
             text=True,
             check=False,

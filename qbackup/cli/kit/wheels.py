@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from qbackup.base.children import child_environment
 from qbackup.base.errors import MachineError
 
 #: pip's names of the systems that a kit has wheels for.
@@ -28,6 +29,13 @@ SYSTEMS = (
 _PACKAGE = "pycryptodome"
 _OLDEST_PYTHON = "3.10"
 _SECONDS = 300
+# `-m pip` would take a pip.py of the current folder, e.g. of the stick that the backup is on
+_RUN_PIP = """\
+import sys
+sys.path[:] = [folder for folder in sys.path if folder]
+import runpy
+runpy.run_module("pip", run_name="__main__")
+"""
 _LINUX = re.compile(r"(manylinux|musllinux)_(\d+)_(\d+)_(\w+)")
 _LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 _LEGACY_LINUX = re.compile(r"(manylinux1|manylinux2010|manylinux2014)_(\w+)")
@@ -104,7 +112,7 @@ def fetch(folder: Path) -> list[Path]:
     """
     requirement = _installed()
     for system in SYSTEMS:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command = [sys.executable, "-c", _RUN_PIP, "download", "--quiet", "--no-deps"]
         command += ["--disable-pip-version-check", "--no-input", "--only-binary=:all:"]
         command += ["--platform", system, "--python-version", _OLDEST_PYTHON]
         command += ["--implementation", "cp", "--abi", "abi3", "--dest", str(folder), requirement]
@@ -112,6 +120,7 @@ def fetch(folder: Path) -> list[Path]:
             done = subprocess.run(
                 command,
                 stdin=subprocess.DEVNULL,
+                env=child_environment(),
                 capture_output=True,
                 text=True,
                 check=False,
