@@ -24,7 +24,8 @@ class Limits:
         scrypt_memory: 128·N·r of one derivation lane.
         scrypt_work: N·r·p of one derivation; time is proportional to it.
         scrypt_growth: times the memory and work of the header's own derivation that a chunk's may
-            need; one writer's parameters differ by 8 at most, as they follow the machine's load.
+            need, where that is more than N=2^21, r=8, p=1, the most that writers ask for; one
+            writer's parameters differ by 8 at most, as they follow the machine's load.
         scrypt_lanes: r·p; the derivation holds 128·r·p bytes besides the lanes.
         header: length of ``backup-header``.
         metadata: length of ``qubes.xml``.

@@ -71,6 +71,10 @@ class ScryptParameters:
         return f"N=2^{self.log2_n}, r={self.r}, p={self.p}"
 
 
+# the most that the `scrypt` program asks for by default, on any machine
+_USUAL = ScryptParameters(21, 8, 1)
+
+
 @dataclass(frozen=True, slots=True)
 class EncryptedHeader:
     """The first 96 bytes, parsed. Only their checksum was checked."""
@@ -133,10 +137,11 @@ class EncryptedHeader:
 
     def _check_growth(self, limits: Limits, beside: ScryptParameters) -> None:
         parameters = self.parameters
+        usual = parameters.lane_memory <= _USUAL.lane_memory and parameters.work <= _USUAL.work
         growth = max(
             -(-parameters.lane_memory // beside.lane_memory), -(-parameters.work // beside.work)
         )
-        if growth > limits.scrypt_growth:
+        if not usual and growth > limits.scrypt_growth:
             raise LimitExceeded(
                 f"its scrypt parameters ({parameters}) ask for {growth} times what the header of"
                 f" this backup asks for ({beside}), and the limit scrypt_growth is"

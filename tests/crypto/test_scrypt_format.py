@@ -258,6 +258,36 @@ class TestParameters:
             Limits(scrypt_memory=most.lane_memory, scrypt_work=most.work, scrypt_lanes=r * p)
         )
 
+    @pytest.mark.parametrize(
+        ("chunk", "header", "growth"),
+        [
+            ((21, 8, 1), (10, 8, 1), None),  # what writers ask for is never too much
+            ((18, 8, 5), (10, 8, 1), None),
+            ((22, 8, 1), (18, 8, 1), None),
+            ((22, 8, 1), (18, 8, 5), None),
+            ((22, 8, 1), (17, 8, 5), 32),
+            ((23, 8, 1), (18, 8, 5), 32),
+            ((18, 8, 80), (18, 8, 5), None),
+            ((18, 8, 81), (18, 8, 5), 17),
+        ],
+    )
+    def test_far_beyond_those_of_the_header_are_refused(
+        self,
+        chunk: tuple[int, int, int],
+        header: tuple[int, int, int],
+        growth: int | None,
+    ) -> None:
+        beside = ScryptParameters(*header)
+        head = EncryptedHeader.parse(forged_header(*chunk))
+        if growth is None:
+            head.check_limits(Limits(), beside)
+            return
+        with pytest.raises(LimitExceeded) as caught:
+            head.check_limits(Limits(), beside)
+        assert (caught.value.limit, caught.value.needed) == ("scrypt_growth", growth)
+        assert f"ask for {growth} times what the header" in str(caught.value)
+        head.check_limits(Limits(scrypt_growth=growth), beside)
+
     @given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
     def test_whatever_they_are_nothing_but_our_errors_comes(
         self, log2_n: int, r: int, p: int

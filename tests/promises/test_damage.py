@@ -201,8 +201,8 @@ def with_parameters(stored: bytes, log2_n: int, r: int, p: int) -> bytes:
         ((10, 8, 1 << 20), "scrypt_lanes"),
         ((23, 8, 1 << 8), "scrypt_work"),
         ((23, 8, 4), "scrypt_growth"),
-        ((15, 8, 1), "scrypt_growth"),
-        ((10, 8, 17), "scrypt_growth"),
+        ((22, 8, 1), "scrypt_growth"),
+        ((14, 8, 1 << 11), "scrypt_growth"),
     ],
 )
 def test_absurd_parameters_meet_a_limit_before_they_cost_anything(

@@ -172,9 +172,6 @@ class TestDerivations:
             ("scrypt_memory", 128 * 8 * 2048, ("--logN", "11", "-r", "8", "-p", "1")),
             ("scrypt_work", 8 * 2 * 1024, ("--logN", "10", "-r", "8", "-p", "2")),
             ("scrypt_lanes", 16, ("--logN", "10", "-r", "8", "-p", "2")),
-            ("scrypt_growth", 2, ("--logN", "11", "-r", "8", "-p", "1")),
-            ("scrypt_growth", 8, ("--logN", "13", "-r", "8", "-p", "1")),
-            ("scrypt_growth", 3, ("--logN", "10", "-r", "8", "-p", "3")),
         ],
     )
     def test_of_one_chunk(
