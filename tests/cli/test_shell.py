@@ -13,7 +13,6 @@ import pytest
 from qbackup.cli.shell import FILES, completions
 from tests import make_shell
 from tests.support.commandline import run
-from tests.support.speed import rows
 
 COMMANDS = {"info", "list", "verify", "restore", "cat", "ls", "cp", "kit", "completion"}
 
@@ -46,7 +45,7 @@ def bash(tmp_path: Path, *words: str) -> list[str]:
     return done.stdout.split()
 
 
-@rows("name", [*FILES.values(), make_shell.MANUAL])
+@pytest.mark.parametrize("name", [*FILES.values(), make_shell.MANUAL])
 def test_they_are_those_of_the_parser(name: str) -> None:
     pytest.importorskip("shtab")
     pytest.importorskip("build_manpages")

@@ -18,6 +18,7 @@ import pytest
 
 import qbackup
 from qbackup.base import errors
+from qbackup.cli import commands
 from tests.docs import PAGES, ROOT, code, console, examples
 from tests.secondreader import Backup
 from tests.support import vectorfiles
@@ -167,21 +168,30 @@ def keys(value: Any) -> set[str]:
     return set().union(*map(keys, value)) if isinstance(value, list) else set()
 
 
+#: A call of each command with ``--json``.
+JSON_CALLS = [
+    ["info", "qubes-2015-06-05T101112"],
+    ["list", "qubes-damaged"],
+    ["restore", "qubes-damaged", "-o", "out", "--keep-damaged"],
+    ["verify", "qubes-2024-09-17T101112"],
+    ["ls", "qubes-2024-09-17T101112", "personal:/home/user"],
+    ["cp", "qubes-2024-09-17T101112", "personal:/home/user", "copied"],
+]
+
+
 class TestJson:
     page = (PAGES / "reference.md").read_text("utf-8").partition("## What `--json` prints")[2]
 
+    def test_each_command_that_has_it_stands_in_the_table_and_is_called_below(self) -> None:
+        with_json = {
+            row.name for row in commands.REGISTRY if "--json" in run(row.name, "--help").out
+        }
+        rows = [line for line in self.page.splitlines() if line.startswith("| `")]
+        in_the_table = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+        assert in_the_table == with_json == {arguments[0] for arguments in JSON_CALLS}
+
     @pytest.mark.slow
-    @pytest.mark.parametrize(
-        "arguments",
-        [
-            ["info", "qubes-2015-06-05T101112"],
-            ["list", "qubes-damaged"],
-            ["restore", "qubes-damaged", "-o", "out", "--keep-damaged"],
-            ["verify", "qubes-2024-09-17T101112"],
-            ["ls", "qubes-2024-09-17T101112", "personal:/home/user"],
-            ["cp", "qubes-2024-09-17T101112", "personal:/home/user", "copied"],
-        ],
-    )
+    @pytest.mark.parametrize("arguments", JSON_CALLS)
     def test_the_reference_names_every_field(self, arguments: list[str], tmp_path: Path) -> None:
         console.prepare(tmp_path)
         secret = console.PASSPHRASES["sample" if "2024" in arguments[1] else "vector"]
