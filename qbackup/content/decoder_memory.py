@@ -7,6 +7,8 @@ through. The decoder's own limit bounds the memory. Sources: RFC 8878, section 3
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 HEAD_SIZE = 64  # first bytes of a stream that are enough to find the size
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _XZ_HEADER_SIZE = 12
@@ -26,7 +28,7 @@ def decoder_memory(name: str, head: bytes) -> int | None:
             window = _zstd_window(head)
             # zstd's limit is a power of two: the largest one within `Limits.decoder_memory`
             return None if window is None else 1 << max(0, window - 1).bit_length()
-        dictionary = _xz_dictionary(head) if name == "xz" else _lzma_dictionary(head)
+        dictionary = _DICTIONARIES[name](head) if name in _DICTIONARIES else None
     except IndexError:
         return None
     return None if dictionary is None else dictionary + _MIB  # liblzma's own tables
@@ -71,3 +73,9 @@ def _behind_number(data: bytes, position: int) -> int:
 
 def _lzma_dictionary(head: bytes) -> int | None:
     return int.from_bytes(head[1:5], "little") if len(head) >= 5 else None
+
+
+_DICTIONARIES: dict[str, Callable[[bytes], int | None]] = {
+    "xz": _xz_dictionary,
+    "lzma": _lzma_dictionary,
+}

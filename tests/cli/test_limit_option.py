@@ -168,3 +168,8 @@ class TestWindows:
     def test_any_bytes_give_a_number_or_nothing(self, name: str, head: bytes) -> None:
         found = decoder_memory(name, head)
         assert found is None or found > 0
+
+
+def test_a_filter_whose_streams_name_no_memory_is_not_read_as_another() -> None:
+    for name in ("gzip", "bzip2", "unheard-of"):
+        assert decoder_memory(name, bytes(range(1, 65))) is None
