@@ -47,7 +47,8 @@ class Stick:
     ) -> tuple[subprocess.CompletedProcess[str], set[str]]:
         """Runs `python -m`; returns also the planted modules that were imported."""
         self.seen.write_text("")
-        env = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        others = ("PYTHON", "COVERAGE")  # coverage imports much before the program does
+        env = {name: value for name, value in os.environ.items() if not name.startswith(others)}
         command = [PYTHON, "-m", *map(str, arguments)]
         done = subprocess.run(
             command,
