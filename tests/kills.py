@@ -111,7 +111,7 @@ class Scene:
             allowed = (final.get(path), before.get(path))
             assert ".part" in path or what in allowed, f"{path} is wrong after a kill"
         for path, what in before.items():  # nor is it lost until the new one is there
-            old = path.replace("dom0/user/", "dom0/user.old.part/")
+            old = path.replace("dom0/user/", "dom0/user.part.part/")
             replaced = path.startswith("dom0/user/") and "dom0/user/link" in found
             assert what in (found.get(path), found.get(old)) or path in found or replaced, path
         killed.kills += 1

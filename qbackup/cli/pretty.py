@@ -37,7 +37,7 @@ _STYLES = (
     ("MISSING", "bold red"),
     ("NOT EVERYTHING", "bold red"),
     ("STOPPED", "bold red"),
-    ("THE ARCHIVE IS", "bold red"),
+    ("THE ARCHIVE ", "bold red"),
     ("EXISTS", "bold yellow"),
     ("ARCHIVE", "bold red"),
     ("LIMIT", "bold yellow"),

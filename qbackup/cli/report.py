@@ -108,9 +108,12 @@ def _sum(report: Report, *, stopped: bool) -> str:
     if report.ok and not stopped:
         return f"All {len(good)} files are there, verified and whole ({total})."
     if not (stopped or report.bad):
+        verdict = "IS NOT WHOLE"
+        if report.archive_limit and len(report.errors) == 1:
+            verdict = "WAS NOT READ TO ITS END"
         return (
-            f"THE ARCHIVE IS NOT WHOLE (see above), but all {len(good)} files that were found are"
-            f" ({total})."
+            f"THE ARCHIVE {verdict} (see above), but all {len(good)} files that were found are"
+            f" whole ({total})."
         )
     verdict = "STOPPED BEFORE THE END" if stopped else "NOT EVERYTHING IS THERE"
     in_the_way = sum(result.status == "exists" for result in report.bad)

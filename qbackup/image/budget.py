@@ -14,6 +14,11 @@ _UNIT = 1024  # bytes; no file system here has smaller blocks
 _ZEROS = bytes(_UNIT)
 _NO_ROOM = "the files have more data than the file system has room for"
 _NOT_HELD = "the files have more data than the image holds"
+_NO_LINKS = (
+    "it is one more name of a file that was copied, and this disk has no hard links; copies of all"
+    " such names would take more room than the file system has. Copy to a disk that has them, or"
+    " folder by folder"
+)
 _SHARED = "; its files share data: copy its folders one by one, each by itself"
 
 
@@ -65,7 +70,9 @@ class CopyBudget:
             Damaged: there is no room for another file of this size.
         """
         size = self._sizes.get(node.key, 0)
-        self._take(self._tree.system_of(node), node.partition, size, 0)
+        self._left[node.partition] -= size
+        if self._left[node.partition] < 0:
+            raise Damaged(_NO_LINKS)
 
     def _take(self, system: AnyFileSystem, number: int, size: int, held: int) -> None:
         self._left[number] -= size

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from qbackup.base.errors import Interrupted, MachineError
-from qbackup.pipeline.threads import SIGNAL_SECONDS, start_daemon
+from qbackup.pipeline.threads import SIGNAL_SECONDS, Daemon, start_daemon
 
 _INLINE_SIZE = 1 << 20  # bytes of a file; a thread for less would cost more than it saves
 _WAITING_LIMIT = 1 << 20  # bytes waiting or being worked on
@@ -41,6 +41,7 @@ class BackgroundWork:
         self._is_inline = alone
         self._inline_left = _INLINE_SIZE
         self._process: int | None = None  # id of the thread's process; None without a thread
+        self._thread: Daemon | None = None
         self._batch: _Batch = deque()
         self._batch_size = 0
         self._todo: queue.SimpleQueue[tuple[_Batch, int]] = queue.SimpleQueue()
@@ -96,9 +97,12 @@ class BackgroundWork:
         """Ends the thread, if there is one in this process."""
         self._closed = True
         self._todo.put((deque(), 0))  # wakes the thread
-        while not self._ended and self._process == os.getpid():
+        while not self._ended and self._process == os.getpid() and self._is_alive():
             with contextlib.suppress(queue.Empty):
                 self._done.get(timeout=SIGNAL_SECONDS)
+
+    def _is_alive(self) -> bool:
+        return self._thread is not None and self._thread.is_alive
 
     def _is_running(self, size: int) -> bool:
         """Tells if there is a thread, and starts one with a file's second MiB."""
@@ -110,7 +114,7 @@ class BackgroundWork:
 
     def _start(self) -> None:
         try:
-            start_daemon(self._run, "qbackup-behind")
+            self._thread = start_daemon(self._run, "qbackup-behind")
         except MachineError:  # the caller's own thread does the work, which takes longer
             self._is_inline = True
         else:
@@ -133,6 +137,8 @@ class BackgroundWork:
         except queue.Empty:
             if self._process != os.getpid():
                 raise Interrupted("the file was begun in another process") from None
+            if self._thread is not None:
+                self._thread.check()
 
     def _check(self) -> None:
         if self._failed is not None:

@@ -193,6 +193,8 @@ class Session(Generic[Tag]):
                 raise
 
     def _check_stages(self) -> None:
+        if self._failed is not None:
+            raise self._failed
         for stage in self._stages:
             stage.check()
 

@@ -117,6 +117,11 @@ def _wait_for(file: BinaryIO | io.FileIO) -> None:
         MachineError: the object has no descriptor that could be waited for.
     """
     try:
-        select.select([file], [], [])
+        if hasattr(select, "poll"):  # `select` can't wait for descriptors above 1,023
+            waiting = select.poll()
+            waiting.register(file, select.POLLIN)
+            waiting.poll()
+        else:
+            select.select([file], [], [])
     except (TypeError, io.UnsupportedOperation) as error:
         raise MachineError(_NO_WAY_TO_WAIT) from error

@@ -17,6 +17,7 @@ from qbackup.base.errors import (
     Interrupted,
     MachineError,
     NotABackup,
+    QBackupError,
     UnsupportedFormat,
     UsageError,
 )
@@ -143,7 +144,9 @@ class SeekableSource:
             if error.errno == errno.EINVAL and offset > _PLAUSIBLE_END:
                 return 0  # the offset is larger than any that the file system can have
             raise _failed(error) from error
-        except ValueError as error:
+        except (QBackupError, MemoryError):
+            raise
+        except Exception as error:  # a file object of the caller's may raise any, e.g. `EOFError`
             raise _refused(self._file, error) from error
 
     def end(self) -> int:
@@ -221,7 +224,9 @@ class PipeSource:
             self.troubles += 1
             self._failure = _failed(error)
             raise self._failure from error
-        except ValueError as error:
+        except (QBackupError, MemoryError):
+            raise
+        except Exception as error:  # a file object of the caller's may raise any, e.g. `EOFError`
             raise _refused(self._file, error) from error
 
     def _pass(self, offset: int, buffer: memoryview) -> int:
@@ -254,9 +259,9 @@ def _failed(error: OSError) -> MachineError:
     return MachineError(f"reading the backup failed: {error.strerror or error}")
 
 
-def _refused(file: BinaryIO | io.FileIO, error: ValueError) -> MachineError | Interrupted:
-    """Makes the error for a ValueError of a file object: most raise it once they are closed."""
-    if getattr(file, "closed", True):
+def _refused(file: BinaryIO | io.FileIO, error: Exception) -> MachineError | Interrupted:
+    """Makes the error for any error of a file object; most raise ValueError once closed."""
+    if isinstance(error, ValueError) and getattr(file, "closed", True):
         return Interrupted(_CLOSED)
     return MachineError(f"reading the backup failed: {error}")
 

@@ -42,7 +42,8 @@ DAMAGED, MISSING, EXISTS = result("c", "damaged"), result("d", "missing"), resul
         (
             [WHOLE],
             ["the archive is cut off"],
-            "THE ARCHIVE IS NOT WHOLE (see above), but all 1 files that were found are (1.0 KiB).",
+            "THE ARCHIVE IS NOT WHOLE (see above),"
+            " but all 1 files that were found are whole (1.0 KiB).",
         ),
     ],
 )
@@ -52,6 +53,16 @@ def test_the_last_line(files: list[FileResult], errors: list[str], last: str) ->
     assert lines[-1] == last
     assert [line for line in lines if line.startswith("ARCHIVE")] == [
         f"ARCHIVE  {error}" for error in errors
+    ]
+
+
+def test_a_limit_is_no_damage() -> None:
+    report = Report(files=(WHOLE,), errors=("too many members",), archive_limit="--limit members=9")
+    assert report_text(report).splitlines() == [
+        "LIMIT  the archive: too many members",
+        "what to do: --limit members=9",
+        "THE ARCHIVE WAS NOT READ TO ITS END (see above),"
+        " but all 1 files that were found are whole (1.0 KiB).",
     ]
 
 

@@ -23,6 +23,8 @@ _BLOCK = re.compile(
     r"<!-- by hand: (?P<format>\d) -->\n```sh\n(?P<code>.*?)```(?:\n\n```text\n(?P<text>.*?)```)?",
     re.DOTALL,
 )
+#: What stands in place of `gzip -dc` where nothing is compressed: in format 4, in format 3.
+UNCOMPRESSED = re.findall(r"```sh\nunpack\(\) \{ (cat && .*); \}\n```", PAGE.read_text("utf-8"))
 _ASKING = "stty -echo; IFS= read -r pass; stty echo\n"
 
 

@@ -174,6 +174,18 @@ def test_a_machine_that_starts_no_thread_does_it_itself(monkeypatch: pytest.Monk
     assert work.threads == {threading.current_thread().name}
 
 
+@pytest.mark.timeout(60)
+def test_a_thread_that_ended_before_its_first_line_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(threading.Thread, "run", lambda self: None)
+    doing = BackgroundWork(Collected(8 * MIB))
+    with pytest.raises(MachineError, match="without a word"):
+        for offset in range(0, 8 * MIB, MIB):
+            doing.put(offset, memoryview(bytes(MIB)))
+    doing.close()
+
+
 def test_a_process_that_was_forked_meanwhile_does_not_wait_for_the_thread() -> None:
     doing = BackgroundWork(Collected(4 * MIB))
     for offset in range(0, 4 * MIB, MIB):

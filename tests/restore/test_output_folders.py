@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from qbackup.restore.output.folders import remove
+from qbackup.restore.output.naming import names_in
 from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.sinks import CannotWrite
 
@@ -106,33 +109,106 @@ def recursive(body: list[ast.stmt], prefix: str) -> set[str]:
     }
 
 
+class TestNamesOfOurOwn:
+    """No file's unfinished name is another file's."""
+
+    @pytest.mark.parametrize("other", ["notes.txt.old", "notes.txt.damaged", "notes.txt.old.old"])
+    def test_two_files_at_once(self, tmp_path: Path, other: str) -> None:
+        writer = FolderWriter(tmp_path)
+        with writer.image("q", other) as first:
+            first.write(0, memoryview(b"first"))
+            with writer.image("q", "notes.txt") as second:
+                second.write(0, memoryview(b"second"))
+                second.commit(6)
+            first.commit(5)
+        assert (tmp_path / "q" / other).read_bytes() == b"first"
+        assert (tmp_path / "q/notes.txt").read_bytes() == b"second"
+        assert len(os.listdir(tmp_path / "q")) == 2
+
+    def test_what_a_kill_left_of_one_is_not_taken_for_another(self, tmp_path: Path) -> None:
+        (tmp_path / "q").mkdir()
+        (tmp_path / "q/notes.txt.old.part").write_bytes(b"half")
+        with FolderWriter(tmp_path).image("q", "notes.txt") as image:
+            image.write(0, memoryview(b"whole"))
+            image.commit(5)
+        assert (tmp_path / "q/notes.txt").read_bytes() == b"whole"
+
+    def test_a_replacement_that_is_interrupted_is_undone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "x").mkdir()
+        (tmp_path / "x/mine").write_text("mine")
+        rename = os.rename
+        calls: list[object] = []
+
+        def interrupted(*arguments: Any, **options: Any) -> None:
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            rename(*arguments, **options)
+
+        writer = FolderWriter(tmp_path, overwrite=True, is_own=False)
+        with pytest.raises(KeyboardInterrupt), writer.tree("", "x") as tree:
+            monkeypatch.setattr(os, "rename", interrupted)
+            tree.commit()
+        assert os.listdir(tmp_path) == ["x"]
+        assert os.listdir(tmp_path / "x") == ["mine"]
+
+
+def test_a_part_that_another_program_made_meanwhile_stays(tmp_path: Path) -> None:
+    with FolderWriter(tmp_path, is_own=False).image("", "x") as image:
+        image.write(0, memoryview(b"whole"))
+        image.commit(5)
+        (tmp_path / "x.part").write_text("another's")
+    assert (tmp_path / "x.part").read_text() == "another's"
+
+
+def test_two_threads_see_all_names_of_a_folder(tmp_path: Path) -> None:
+    """Each by a descriptor that `dup` made from one, as two of a restore's threads have them."""
+    expected = {f"{number:04d}".encode() for number in range(3000)}
+    for name in expected:
+        (tmp_path / os.fsdecode(name)).touch()
+    root = os.open(tmp_path, os.O_RDONLY)
+    missed: list[int] = []
+
+    def look(fd: int) -> None:
+        missed.extend(len(expected - set(names_in(fd))) for _ in range(20))
+
+    threads = [threading.Thread(target=look, args=(os.dup(root),)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(missed) == {0}
+
+
 class TestTheUsersOwnOldPart:
     """A copy into a folder that may hold anything takes no name for its own."""
 
     def test_is_left_alone_and_named(self, tmp_path: Path) -> None:
         (tmp_path / "x").mkdir()
-        (tmp_path / "x.old.part").write_text("mine")
+        (tmp_path / "x.part.part").write_text("mine")
         writer = FolderWriter(tmp_path, overwrite=True, is_own=False)
         with (
-            pytest.raises(CannotWrite, match=r"^x\.old\.part, the name of what is replaced"),
+            pytest.raises(CannotWrite, match=r"^x\.part\.part, the name of what is replaced"),
             writer.tree("", "x"),
         ):
             pytest.fail("nothing may be written")
-        assert sorted(os.listdir(tmp_path)) == ["x", "x.old.part"]
+        assert sorted(os.listdir(tmp_path)) == ["x", "x.part.part"]
 
     def test_made_meanwhile_is_left_alone_too(self, tmp_path: Path) -> None:
         (tmp_path / "x").mkdir()
         writer = FolderWriter(tmp_path, overwrite=True, is_own=False)
-        with pytest.raises(CannotWrite, match=r"old\.part"), writer.tree("", "x") as tree:
-            (tmp_path / "x.old.part").write_text("mine")
+        with pytest.raises(CannotWrite, match=r"part\.part"), writer.tree("", "x") as tree:
+            (tmp_path / "x.part.part").write_text("mine")
             tree.commit()
-        assert (tmp_path / "x.old.part").read_text() == "mine"
+        assert (tmp_path / "x.part.part").read_text() == "mine"
         assert (tmp_path / "x").is_dir()
 
     def test_takes_no_name_that_is_free(self, tmp_path: Path) -> None:
-        (tmp_path / "x.old.part").write_text("mine")
+        (tmp_path / "x.part.part").write_text("mine")
         with FolderWriter(tmp_path, is_own=False).image("", "x") as image:
             image.write(0, memoryview(b"new"))
             image.commit(3)
-        assert (tmp_path / "x.old.part").read_text() == "mine"
+        assert (tmp_path / "x.part.part").read_text() == "mine"
         assert (tmp_path / "x").read_text() == "new"

@@ -19,6 +19,7 @@ import qbackup
 from qbackup import BackupArchive, MachineError
 from qbackup.crypto.kdf import Derivation
 from qbackup.restore.output.lock import FolderLock
+from qbackup.restore.resume import writer as resuming
 from tests import kills
 from tests.maker import BackupMaker, assemble, drop
 from tests.maker import run as run_tool
@@ -255,7 +256,7 @@ class TestOverwriting:
         self, backup: BackupArchive, out: Path, final: Snapshot
     ) -> None:
         """Then it is in the way, as it was; and replaced, where that is asked for again."""
-        old, part = out / "dom0/user.old.part", out / "dom0/user.part"
+        old, part = out / "dom0/user.part.part", out / "dom0/user.part"
         for overwrite in (False, True):
             shutil.rmtree(out, ignore_errors=True)
             old.mkdir(parents=True)
@@ -274,7 +275,7 @@ class TestOverwriting:
     ) -> None:
         backup.restore(out)
         journal = (out / JOURNAL).read_bytes()
-        for path in (out / "dom0/user.old.part/sub", out / "vault/private.img.old.part"):
+        for path in (out / "dom0/user.part.part/sub", out / "vault/private.img.part.part"):
             path.mkdir(parents=True)
         ready = [line for line in journal.splitlines(True) if b'"ready"' in line]
         (out / JOURNAL).write_bytes(b"".join(ready))
@@ -502,6 +503,22 @@ class TestKills:
         done = subprocess.run(command, capture_output=True, check=False, text=True)
         assert done.returncode == 0, done.stderr
         assert "no wrong byte under a final name" in done.stdout
+
+
+class TestInterruptedWhileTheJournalIsRead:
+    def test_the_folder_is_not_left_locked(
+        self, out: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def interrupt(*arguments: object, **options: object) -> None:
+            raise KeyboardInterrupt
+
+        passphrase = SAMPLE_FILE.read_text().strip()
+        with qbackup.open(SAMPLE, passphrase=passphrase) as archive:
+            with monkeypatch.context() as patch:
+                patch.setattr(resuming, "Journal", interrupt)
+                with pytest.raises(KeyboardInterrupt):
+                    archive.restore(out)
+            assert archive.restore(out).ok
 
 
 class TestTwoAtOnce:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
 import os
 from collections.abc import Callable
@@ -12,9 +13,9 @@ from typing import Any, BinaryIO, cast
 import pytest
 
 import qbackup
-from qbackup.base.errors import MachineError, UsageError
+from qbackup.base.errors import MachineError, QBackupError, UsageError
 from qbackup.storage.fileobject import length_of, read_piece, read_some
-from tests.support.commandline import SMALL, SMALL_SECRET
+from tests.support.commandline import SAMPLE, SAMPLE_FILE, SMALL, SMALL_SECRET
 
 CONTENT = SMALL.read_bytes()
 
@@ -132,6 +133,23 @@ def read_all(file: BinaryIO) -> bytes:
         backup.open("personal/private.img") as image,
     ):
         return image.read()
+
+
+class TestErrors:
+    """A file object of the caller's may raise any error: the machine's, as far as is known."""
+
+    @pytest.mark.parametrize("size", [100, 20_000, 60_000])
+    def test_a_compressed_file_that_is_cut(self, size: int, tmp_path: Path) -> None:
+        path = tmp_path / "backup.gz"
+        path.write_bytes(gzip.compress(SAMPLE.read_bytes(), 0)[:size])
+        passphrase = SAMPLE_FILE.read_text().strip()
+        with (
+            gzip.open(path) as file,
+            pytest.raises(QBackupError) as caught,
+            qbackup.open(cast(BinaryIO, file), passphrase=passphrase) as archive,
+        ):
+            archive.verify()
+        assert "reading the backup failed" in str(caught.value)
 
 
 class TestNoFiles:

@@ -93,6 +93,18 @@ def _try(*command: str | Path) -> str:
         pytest.skip(f"can't be mounted here: {error}")
 
 
+_open = os.open  # the real one
+
+
+def _names_in(folder: int) -> list[str]:
+    """The names in an open folder, by a descriptor of its own: others may list it meanwhile."""
+    fd = _open(".", os.O_RDONLY, dir_fd=folder)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
+
+
 class Calls:
     """The system's calls as such a file system answers them; all else is real.
 
@@ -141,7 +153,7 @@ class Calls:
         text = name.decode("utf-8", "surrogateescape")
         if is_new and (set(name) & _REFUSED or min(name) < 32 or not text.isprintable()):
             raise OSError(self._refuse, os.strerror(self._refuse), path)
-        for other in os.listdir(folder):
+        for other in _names_in(folder):
             if os.fsencode(other) != name and other.casefold() == text.casefold():
                 return os.fsencode(other)
         return name

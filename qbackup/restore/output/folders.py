@@ -18,7 +18,7 @@ from qbackup.restore.output.naming import listed_as, make, takes_names
 from qbackup.restore.output.standins import PART_SUFFIX
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, NameRefused
 
-_OLD_SUFFIX = ".old.part"
+_OLD_SUFFIX = ".part.part"  # no file of a backup, nor a part of one, has such a name
 FOLDER_MODE = 0o700
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
@@ -160,7 +160,11 @@ def put_in_place(
         else:
             check_no_old(folder, final_name)
         os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
-        os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+        try:
+            os.rename(part, final, src_dir_fd=folder, dst_dir_fd=folder)
+        finally:  # after an error or an interrupt the old one gets its name again
+            if not exists(folder, final_name):
+                os.rename(old, final, src_dir_fd=folder, dst_dir_fd=folder)
         sync_folder(folder)  # remove the old one only after the new name is on the disk
         remove(folder, final_name + _OLD_SUFFIX)
     else:

@@ -78,6 +78,6 @@ class Locations:
             return False
         if without_dot(name) != name:  # a qube's whole folder
             below = folded(path) + "/"
-            return not any(other.startswith(below) for other in self._claimed)
+            return not any(other.startswith(below) for other in list(self._claimed))
         top, slash, _ = path.partition("/")
         return not slash or folded(top) not in self._claimed

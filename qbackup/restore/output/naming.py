@@ -101,6 +101,22 @@ def remove_empty(folder: int, name: bytes) -> None:
         os.unlink(name, dir_fd=folder)
 
 
+def names_in(folder: int) -> list[bytes]:
+    """Lists the names in an open folder.
+
+    The folder is opened anew, as a descriptor and those made from it by `os.dup` have one position
+    in the listing: of two threads that list a folder, each would miss names.
+
+    Raises:
+        OSError: the folder can't be read.
+    """
+    fd = os.open(".", os.O_RDONLY | getattr(os, "O_CLOEXEC", 0), dir_fd=folder)
+    try:
+        return [os.fsencode(name) for name in os.listdir(fd)]
+    finally:
+        os.close(fd)
+
+
 def listed_as(folder: int, name: bytes) -> str | None:
     """Gives the name under which an open folder lists the entry that this name leads to.
 
@@ -111,7 +127,7 @@ def listed_as(folder: int, name: bytes) -> str | None:
         state = os.lstat(name, dir_fd=folder)
         if not _may_be_another(folder, name):
             return decode(name)
-        names = [os.fsencode(other) for other in os.listdir(folder)]
+        names = names_in(folder)
         if name in names:
             return decode(name)
         composed = unicodedata.normalize("NFC", decode(name))

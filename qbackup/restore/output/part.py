@@ -67,12 +67,19 @@ class PartMaker:
             return
         name, self._name = self._name + PART_SUFFIX, None
         with contextlib.suppress(OSError):
-            if self._is_own or self._fd >= 0:
+            if self._is_own or self._is_there(name):
                 remove(self._folder, name)
-            else:  # the making was interrupted, and another program may have made this name
+            elif self._fd < 0:  # the making was interrupted; another program may have made it
                 remove_empty(self._folder, encode(name))
         if self._fd >= 0:
             os.close(self._fd)
+
+    def _is_there(self, part: str) -> bool:
+        """Tells if this is the file or folder that was made, and not another program's."""
+        if self._fd < 0:
+            return False
+        state = os.lstat(encode(part), dir_fd=self._folder)
+        return os.path.samestat(state, os.fstat(self._fd))
 
     def _clear(self, folder: int, name: str) -> None:
         part = name + PART_SUFFIX

@@ -61,9 +61,13 @@ class ResumingWriter:
         self._writer = FolderWriter(
             path, overwrite=overwrite, keep_damaged=keep_damaged, is_taken=is_taken
         )
-        self._journal = Journal(self._writer.folder, key, limit=limits.journal, warn=warn)
-        if by_path:
-            self._journal.warn_of_others()
+        try:
+            self._journal = Journal(self._writer.folder, key, limit=limits.journal, warn=warn)
+            if by_path:
+                self._journal.warn_of_others()
+        except BaseException:  # an interrupt too: a journal can be long
+            self._writer.close()
+            raise
 
     def close(self) -> None:
         """Closes the journal and the folder."""
