@@ -584,7 +584,7 @@ class TestOutOfOrder:
             looks += 1
             return place(self, run, position)
 
-        monkeypatch.setattr(ChunkTable, "place", counted)
+        monkeypatch.setattr(ChunkTable, "location", counted)
         with opened(path) as archive:
             assert archive.verify().ok
         assert looks < 40 * len(members)
