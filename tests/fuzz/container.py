@@ -118,7 +118,7 @@ def _check_catalogs(archive: bytes, members: list[StoredMember]) -> None:
 def _files(members: list[StoredMember]) -> Files:
     """The first chunk of each number, said in the plainest way."""
     files: Files = {}
-    for member in members[1:]:
+    for member in members:
         name = classify(member, NAMING, lambda text: None)
         if isinstance(name, ChunkName):
             files.setdefault(name.path, {}).setdefault(name.index, (member.offset, member.size))
