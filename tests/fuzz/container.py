@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from qbackup.base.errors import QBackupError
-from qbackup.base.names import ChunkName, encode
+from qbackup.base.names import HEADER_NAME, ChunkName, encode
 from qbackup.formats.v4 import NAMING
 from qbackup.storage.catalog import PipeCatalog, SeekableCatalog
 from qbackup.storage.catalog.common import classify
@@ -100,7 +100,11 @@ def _has_no_prefix(block: bytes) -> bool:
 
 
 def _check_catalogs(archive: bytes, members: list[StoredMember]) -> None:
-    expected = _files(members)
+    if members[0].name != HEADER_NAME:  # packed again or damaged: members are named anew there
+        outcome(lambda: _listed(SeekableCatalog.opened, seekable(archive)))
+        outcome(lambda: _listed(PipeCatalog, passing(archive)))
+        return
+    expected = _files(members[1:])
     catalog, found = _listed(SeekableCatalog.opened, seekable(archive))
     assert list(found) == list(expected)
     assert found == {path: dict(sorted(chunks.items())) for path, chunks in expected.items()}
