@@ -168,7 +168,7 @@ class TestCommitsOfOldJournals:
             assert image.obstacle is not None and "its journal is damaged" in image.obstacle
 
     def test_without_any_checksum_count(self) -> None:
-        """As in a journal that another kernel began, or e2fsprogs."""
+        """Another kernel, or e2fsprogs, may have begun the journal without them."""
         data = bytearray(stored(OLD_PATH))
         for at in self.COMMITS:
             data[at + 12 : at + 20] = bytes(8)

@@ -232,7 +232,7 @@ class TestEnds:
     def test_a_line_that_runs_though_its_start_failed_takes_no_file(
         self, many: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch, begun: int
     ) -> None:
-        """As where memory runs out between the system's start and its report."""
+        """Memory can run out between the thread's start and the report of it."""
         refuse(monkeypatch, "qbackup-line", allowed=begun, runs=True)
         report = opened(many, PASSPHRASE).verify()
         assert report.ok
@@ -282,7 +282,7 @@ class TestEnds:
         jobs: int,
         from_a_pipe: bool,
     ) -> None:
-        """As where memory runs out while an error is handed over: what waits is given back."""
+        """Memory can run out while an error is handed over; waiting chunks are given back then."""
         begin = getattr(Session, stage)
         is_ill = threading.Event()
 

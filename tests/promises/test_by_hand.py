@@ -12,8 +12,7 @@ import re
 import select
 import shutil
 import termios
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,7 +22,7 @@ from tests.docs.console import flipped
 from tests.maker import BackupMaker, assemble
 from tests.secondreader import Backup, members
 from tests.support import vectorfiles
-from tests.support.commandline import SAMPLE, SAMPLE_FILE, run
+from tests.support.commandline import SAMPLE, SAMPLE_FILE, run, wait_for
 from tests.support.restored import snapshot
 from tests.support.speed import rows
 from tests.support.tarbytes import header, padded, sealed
@@ -363,7 +362,7 @@ class TestPlantedInOlderBackups:
 
 
 class TestTyping:
-    """As a person does it: blocks are copied into a terminal, and the passphrase is typed."""
+    """Copies the blocks into a terminal and types the passphrase, like a person."""
 
     @pytest.mark.parametrize(
         "shell", [["bash", "--norc", "--noediting", "-i"], ["dash", "-i"]], ids=" ".join
@@ -388,7 +387,7 @@ def typed(shell: list[str], folder: Path, blocks: list[str], passphrase: str) ->
         for number, block in enumerate(blocks):
             os.write(terminal, block.encode())
             if "read -r pass" in block:
-                wait(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
+                wait_for(lambda: not termios.tcgetattr(terminal)[3] & termios.ECHO)
                 os.write(terminal, f"{passphrase}\n".encode())
             os.write(terminal, f"echo '='{number}=\n".encode())
             said += until(terminal, f"={number}=\r\n")
@@ -406,14 +405,6 @@ def until(terminal: int, end: str) -> str:
         assert ready, said
         said += os.read(terminal, 65536).decode(errors="replace")
     return said
-
-
-def wait(ready: Callable[[], bool]) -> None:
-    for _ in range(1000):
-        if ready():
-            return
-        time.sleep(0.01)
-    raise AssertionError("the terminal still shows what is typed")
 
 
 XZ = {"gzip -dc": "xz -dc"}

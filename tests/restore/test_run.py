@@ -968,7 +968,7 @@ class TestBegunWithoutAResult:
     def test_is_an_error_whatever_the_cause(
         self, backup: BackupArchive, out: Path, monkeypatch: pytest.MonkeyPatch, lost: str
     ) -> None:
-        """As where the thread that took the file ended without a word."""
+        """The thread that took the file may have ended without a word."""
         take = FilesLoop._take
 
         def lose(self: FilesLoop, step: Step) -> None:

@@ -213,7 +213,7 @@ class TestHttp:
 
     @rows("count", [3, 5, 7, 9, 11, 13, 15, 17], quick=0)
     def test_ctrl_c_while_data_come_ends_without_a_complaint_of_asyncio(self, count: int) -> None:
-        """It complained about a third of the time."""
+        """Before the mend a third of the interrupted runs complained."""
         values = {"asked": [], "failing": 0, "given": 0}
         trickle = cast(type[Trickle], type("Counted", (Trickle,), values))
         with http_server(MANY.parent, trickle) as url:

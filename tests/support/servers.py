@@ -102,7 +102,7 @@ class Endless(Ranges):
 
 
 class Trickle(Ranges):
-    """As `Ranges`, a little at a time; `given` is how many of these it wrote."""
+    """Server like `Ranges` that writes a little at a time; `given` counts the pieces."""
 
     given: int
 
