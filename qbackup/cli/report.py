@@ -117,10 +117,11 @@ def _sum(report: Report, *, stopped: bool) -> str:
         )
     verdict = "STOPPED BEFORE THE END" if stopped else "NOT EVERYTHING IS THERE"
     in_the_way = sum(result.status == "exists" for result in report.bad)
-    counts = [f"{len(report.bad) - in_the_way} not whole", f"{len(good)} whole ({total})"]
+    not_whole = len(report.bad) - in_the_way
+    counts = [f"{not_whole} not whole"] if not_whole or not in_the_way else []
     if in_the_way:
-        counts.insert(1, f"{in_the_way} not written, as something is in the way")
-    return f"{verdict}: {', '.join(counts)}."
+        counts.append(f"{in_the_way} not written, as something is in the way")
+    return f"{verdict}: {', '.join([*counts, f'{len(good)} whole ({total})'])}."
 
 
 def _damage_lines(result: FileResult) -> list[str]:

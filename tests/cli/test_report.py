@@ -40,6 +40,12 @@ DAMAGED, MISSING, EXISTS = result("c", "damaged"), result("d", "missing"), resul
             " 1 not written, as something is in the way, 1 whole (1.0 KiB).",
         ),
         (
+            [WHOLE, EXISTS],
+            [],
+            "NOT EVERYTHING IS THERE: 1 not written, as something is in the way,"
+            " 1 whole (1.0 KiB).",
+        ),
+        (
             [WHOLE],
             ["the archive is cut off"],
             "THE ARCHIVE IS NOT WHOLE (see above),"
