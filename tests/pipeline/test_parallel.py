@@ -261,6 +261,24 @@ class TestEnds:
                 with pytest.raises(MachineError, match="a thread ended without a word"):
                     archive.verify()
 
+    @pytest.mark.timeout(60)
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_a_stage_that_fails_to_say_so_ends_it_too(
+        self, many: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Memory can run out once more while the first such error is handed over."""
+
+        def fail(self: Session[object]) -> None:
+            raise MemoryError
+
+        with qbackup.open(many, passphrase=PASSPHRASE, jobs=1) as archive:
+            _ = archive.metadata
+            with monkeypatch.context() as patch:
+                patch.setattr(Session, "_open_chunks", fail)
+                patch.setattr(Session, "_drop_all", fail)
+                with pytest.raises(MemoryError):
+                    archive.verify()
+
     def test_with_no_line_at_all_it_is_said(
         self, many: Path, opened: Opener, monkeypatch: pytest.MonkeyPatch
     ) -> None:
