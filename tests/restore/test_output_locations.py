@@ -88,3 +88,12 @@ class TestClaim:
         assert locations.claim("work", ".")
         assert not locations.claim("work", "private.img")
         assert locations.claim("vault", "private.img")
+
+    def test_a_claim_of_another_thread_meanwhile_is_no_error(self, locations: Locations) -> None:
+        class Claiming(str):
+            def startswith(self, *arguments: object) -> bool:
+                locations._claimed.setdefault("another", "another")
+                return False
+
+        locations._claimed[Claiming("first")] = "first"
+        assert locations.claim("work", ".")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import fcntl
 import gzip
 import io
 import os
+import resource
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -133,6 +136,29 @@ def read_all(file: BinaryIO) -> bytes:
         backup.open("personal/private.img") as image,
     ):
         return image.read()
+
+
+def test_a_pipe_with_a_high_number_is_waited_for() -> None:
+    """Numbers above 1,023 are more than `select` can wait for."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2000:
+        pytest.skip("this process may not have so many files")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2000), hard))
+    low, writing = os.pipe()
+    reading = fcntl.fcntl(low, fcntl.F_DUPFD, 1500)
+    try:
+        os.set_blocking(reading, False)
+        later = threading.Timer(0.1, os.write, (writing, b"data"))
+        later.start()
+        with open(reading, "rb", buffering=0, closefd=False) as file:
+            buffer = bytearray(4)
+            assert read_some(cast(BinaryIO, file), memoryview(buffer)) == 4
+        later.join()
+        assert bytes(buffer) == b"data"
+    finally:
+        for fd in (low, writing, reading):
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 class TestErrors:
