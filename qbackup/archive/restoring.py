@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from qbackup.archive.file_list import FileList
 from qbackup.archive.prefetch import MANY_CHUNKS, KeyPrefetch
@@ -20,7 +20,7 @@ from qbackup.base.errors import (
     UsageError,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import METADATA_PATH, display, encode
+from qbackup.base.names import METADATA_PATH, display, encode, must_have_content
 from qbackup.base.report import FileResult, OnProgress, Report, Status
 from qbackup.content.filters import same_filter
 from qbackup.formats.protocol import UnlockedFormat
@@ -46,6 +46,9 @@ _NO_JOURNAL = (
     f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run will not know"
     " what this one restores"
 )
+_LARGE = 1 << 31
+_LARGE_COUNT = 1000
+_OVERHEAD_PART = 32  # no filter and no inner archive makes images longer by more than this part
 _NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
 
 
@@ -57,11 +60,13 @@ class _Sizes:
         chunks: number of their chunks.
         stored: stored bytes; None where unknown.
         to_write: stored bytes of the files that will be written; 0 where unknown.
+        large: least lengths in bytes of some large images that will be written, by their names.
     """
 
     chunks: int
     stored: int | None
     to_write: int
+    large: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -172,6 +177,8 @@ class RestoreJob:
     def _run(self, plan: Plan, writer: Writer, *, keep_metadata: bool) -> Report:
         sizes = self._sizes(plan, writer)
         self.ahead.expect(sizes.chunks)
+        for sentence in writer.foreseen(sizes.large):
+            self.warn(sentence)
         warning = check_space(writer, sizes.to_write, plan.estimated_size())
         if warning:
             self.warn(warning)
@@ -224,6 +231,7 @@ class RestoreJob:
         if not self.source.seekable:
             return _Sizes(chunks=MANY_CHUNKS, stored=None, to_write=0)
         chunks = stored = to_write = 0
+        large: dict[str, int] = {}
         for file in self.catalog.seen_files():
             target = plan.target(file.path)
             if target is None:
@@ -231,8 +239,14 @@ class RestoreJob:
             chunks += file.chunk_count
             stored += file.stored_size
             if not target.entries and writer.has_room(target.qube, target.name):
-                to_write += file.readable_size(self.limits.chunk)
-        return _Sizes(chunks, stored, to_write)
+                size = file.readable_size(self.limits.chunk)
+                to_write += size
+                if size > _LARGE and len(large) < _LARGE_COUNT and self._is_image(file.path):
+                    large[target.label] = size - size // _OVERHEAD_PART
+        return _Sizes(chunks, stored, to_write, large)
+
+    def _is_image(self, path: str) -> bool:
+        return must_have_content(path) and not self.files.holds_folder(path)
 
     def _ignored(self, file: FileReader) -> None:
         self.warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")

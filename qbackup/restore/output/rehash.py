@@ -7,16 +7,15 @@ of anything else is None, as a restore makes no such files.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from qbackup.base.limits import Limits
 from qbackup.base.names import decode, encode
 from qbackup.restore.output.digest import ENTRIES_LIMIT, ContentHash, TreeHash
+from qbackup.restore.output.disk_calls import data_runs
 from qbackup.restore.output.folders import OLD_FILE, OLD_FOLDER, Folders, is_trusted
 
 _PIECE_SIZE = 1 << 20
@@ -173,7 +172,7 @@ def hash_file(fd: int, size: int) -> str | None:
     """Gives the hash of an open file; None if its length is another one. Holes are skipped."""
     content = ContentHash()
     buffer = memoryview(bytearray(min(size, _PIECE_SIZE)))
-    for start, end in _data_runs(fd, size):
+    for start, end in data_runs(fd, size):
         while start < end:
             count = os.preadv(fd, [buffer[: end - start]], start)
             if not count:
@@ -181,18 +180,3 @@ def hash_file(fd: int, size: int) -> str | None:
             content.update(start, buffer[:count])
             start += count
     return content.finish(size) if os.fstat(fd).st_size == size else None
-
-
-def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yields (start, end) of a file's data; all of the file where the system knows no holes."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-            end = min(size, os.lseek(fd, start, os.SEEK_HOLE))
-        except (OSError, AttributeError) as error:
-            if getattr(error, "errno", None) != errno.ENXIO:  # ENXIO: only a hole is left
-                yield end, size
-            return
-        if start < end:
-            yield start, end

@@ -16,14 +16,17 @@ The rules, each kept by the system call itself and not by a check beforehand:
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from qbackup.base.errors import MachineError
 from qbackup.base.names import display, encode
+from qbackup.restore.output.abilities import Abilities, abilities_of, free_bytes, is_small
 from qbackup.restore.output.destination import Destination
+from qbackup.restore.output.disk_calls import sync_folder
 from qbackup.restore.output.folders import (
     FOLDER_MODE,
     OLD_FILE,
@@ -43,6 +46,7 @@ from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, trans
 from qbackup.restore.output.opentree import OpenTree
 from qbackup.restore.output.part import PartMaker
 from qbackup.restore.output.standins import PART_SUFFIX, stand_ins
+from qbackup.restore.output.unkept import Unkept
 from qbackup.restore.output.whereabouts import make_parents, plain_path
 from qbackup.restore.sinks import (
     AlreadyExists,
@@ -50,16 +54,6 @@ from qbackup.restore.sinks import (
     ExistingFile,
     FileSink,
     NameRefused,
-    TreeSink,
-)
-
-_NO_LOCKS = (
-    "the file system of the output folder has no folder locks: two restores into this folder at the"
-    " same time are not kept apart, so run one after the other"
-)
-_NO_MODES = (
-    "the file system of the output folder keeps no permissions: whoever can use that disk can read"
-    " what was restored; a later run does not compare them"
 )
 
 
@@ -70,27 +64,22 @@ class _Image(OpenFile):
         place: Destination,
         mode: int,
         mtime_ns: int | None,
-        on_no_modes: Callable[[], None],
+        unkept: Unkept,
     ) -> None:
-        super().__init__(fd, place.name)
+        super().__init__(fd, place.name, unkept)
         self._place = place
-        self._mode = mode
+        self._asked_mode = mode
         self._mtime_ns = mtime_ns
-        self._on_no_modes = on_no_modes
 
     def commit(self, size: int, chunks: int = 0) -> None:
         with translated(self._name):
-            self._close(size, self._mode, self._mtime_ns)
+            self.close_synced(size, self._asked_mode, self._mtime_ns)
             self._place.publish(self.fd)
 
     def keep(self, size: int) -> str | None:
         with translated(self._name):
-            self._close(size, FILE_MODE, None)
+            self.close_synced(size, FILE_MODE, None)
             return self._place.publish_damaged(self.fd)
-
-    def _close(self, size: int, mode: int, mtime_ns: int | None) -> None:
-        if not self.close_synced(size, mode, mtime_ns):
-            self._on_no_modes()
 
 
 class FolderWriter:
@@ -107,6 +96,9 @@ class FolderWriter:
 
     Raises:
         MachineError: the folder can't be made, or another restore is writing into it.
+
+    Attributes:
+        unkept: properties of files that the file system does not keep.
     """
 
     def __init__(
@@ -122,7 +114,7 @@ class FolderWriter:
         self.goes_past_damage = self.keeps_damaged = keep_damaged
         self._is_taken = is_taken
         self._overwrite = overwrite
-        self._warnings: dict[str, None] = {}
+        self.unkept = Unkept()
         self._name_locks = NameLocks()
         with _folder_errors(path):
             make_folders(path)
@@ -130,11 +122,13 @@ class FolderWriter:
         try:
             with _folder_errors(path):
                 self._lock = FolderLock(self._root)
+                if not sync_folder(self._root):
+                    self.unkept.note("folder sync")
         except BaseException:
             os.close(self._root)
             raise
         if not self._lock.is_held:
-            self._warnings[_NO_LOCKS] = None
+            self.unkept.note("locks")
         self._locations = Locations(self._root)
 
     @property
@@ -187,11 +181,7 @@ class FolderWriter:
     @property
     def warnings(self) -> Sequence[str]:
         """Warnings about the output folder, each once."""
-        return tuple(self._warnings)
-
-    def note_no_modes(self) -> None:
-        """Adds the warning that the file system keeps no permissions."""
-        self._warnings[_NO_MODES] = None
+        return self.unkept.texts
 
     def clear_up(self, qube: str, name: str) -> None:
         """Completes the steps after a file got its name, which a killed run has left undone."""
@@ -199,10 +189,23 @@ class FolderWriter:
         with translated(base), contextlib.closing(Folders(os.dup(self._root))) as folders:
             clear_up(folders.open(parents), base)
 
+    @functools.cached_property
+    def abilities(self) -> Abilities:
+        """Facts about the output folder's file system, found out when they are needed."""
+        return abilities_of(self._root)
+
     def free_space(self) -> int | None:
-        """Gives the bytes that are free on the output folder's disk."""
-        state = os.fstatvfs(self._root)
-        return state.f_bavail * state.f_frsize
+        """Gives the bytes that are free on the output folder's disk; None if that is not known."""
+        return free_bytes(self._root)
+
+    def foreseen(self, sizes: Mapping[str, int]) -> Sequence[str]:
+        """Gives sentences on files that can't be written here, before anything is."""
+        return self.abilities.foreseen(sizes)
+
+    def check_size(self, size: int) -> None:
+        """Raises NotHere if a file of this length can't be written here."""
+        if not is_small(size):
+            self.abilities.check(size, self.free_space())
 
     def holds(self, name: str, data: bytes) -> bool:
         """Tells if the output folder has a file of this name with exactly this content."""
@@ -230,14 +233,14 @@ class FolderWriter:
             return os.open(part, NEW_FILE, FILE_MODE, dir_fd=folder)
 
         with self._place_of(qube, name, begin) as (place, fd):
-            image = _Image(fd, place, mode, mtime_ns, self.note_no_modes)
+            image = _Image(fd, place, mode, mtime_ns, self.unkept)
             try:
                 yield image
             finally:
                 image.fd = -1  # the system may soon give this number to another file
 
     @contextlib.contextmanager
-    def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
+    def tree(self, qube: str, name: str) -> Iterator[OpenTree]:
         """Opens a new folder for writing."""
 
         def begin(folder: int, part: bytes) -> int:
@@ -247,10 +250,10 @@ class FolderWriter:
         with self._place_of(qube, name, begin) as (place, fd):
             with translated(place.name):
                 folders = Folders(os.dup(fd))
-            with contextlib.closing(folders), contextlib.closing(OpenTree(folders, place)) as tree:
-                if not tree.keeps_modes:
-                    self.note_no_modes()
-                yield tree
+            with contextlib.closing(folders):
+                tree = OpenTree(folders, place, self.unkept, self.check_size)
+                with contextlib.closing(tree):
+                    yield tree
 
     @contextlib.contextmanager
     def _place_of(

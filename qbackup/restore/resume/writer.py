@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from qbackup.base.limits import Limits
@@ -102,6 +102,14 @@ class ResumingWriter:
         """Gives the number of bytes that can be written."""
         return self._writer.free_space()
 
+    def foreseen(self, sizes: Mapping[str, int]) -> Sequence[str]:
+        """Gives sentences on files that can't be written here."""
+        return self._writer.foreseen(sizes)
+
+    def check_size(self, size: int) -> None:
+        """Raises NotHere if a file of this length can't be written here."""
+        self._writer.check_size(size)
+
     def holds(self, name: str, data: bytes) -> bool:
         """Tells if the output folder has a file of exactly this content."""
         return self._writer.holds(name, data)
@@ -166,7 +174,7 @@ class ResumingWriter:
         else:
             content = hash_tree(root, path, record.size, self._limits, modes=record.modes)
             if not record.modes:
-                self._writer.note_no_modes()
+                self._writer.unkept.note("permissions")
         if content != record.sha256:
             return ExistingFile(is_known=True)
         if not self._journal.is_whole(record):
