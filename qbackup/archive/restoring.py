@@ -177,11 +177,7 @@ class RestoreJob:
     def _run(self, plan: Plan, writer: Writer, *, keep_metadata: bool) -> Report:
         sizes = self._sizes(plan, writer)
         self.ahead.expect(sizes.chunks)
-        for sentence in writer.foreseen(sizes.large):
-            self.warn(sentence)
-        warning = check_space(writer, sizes.to_write, plan.estimated_size())
-        if warning:
-            self.warn(warning)
+        self._check_disk(plan, writer, sizes)
         run = FilesLoop(
             plan,
             writer,
@@ -203,6 +199,13 @@ class RestoreJob:
         if self.check and not report.ok:
             raise Incomplete(report)
         return report
+
+    def _check_disk(self, plan: Plan, writer: Writer, sizes: _Sizes) -> None:
+        """Warns of what the disk can't hold, before the first byte is written."""
+        short = check_space(writer, sizes.to_write, plan.estimated_size())
+        for warning in (*writer.foreseen(sizes.large), *([short] if short else [])):
+            if warning not in self.warnings:
+                self.warn(warning)
 
     def _report(self, run: FilesLoop, writer: Writer) -> Report:
         errors = (*self.front.faults, *self.catalog.faults)  # the error of qubes.xml is a result

@@ -1,6 +1,6 @@
 """Longest file and holes of the output folder's file system: told before a file is written.
 
-The system's answers are those of FAT; `test_output_mounts` asks a real one.
+The system's answers are those of FAT; `test_output_filesystems` asks a real one.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ from qbackup import Report
 from qbackup.image import open_image
 from qbackup.restore.output.abilities import Abilities, abilities_of, free_bytes
 from qbackup.restore.sinks import NotHere
-from tests.maker import BackupMaker, make_ext4, make_sparse
+from tests.maker import make_ext4, make_sparse
+from tests.support.commandline import call
+from tests.support.longfiles import LENGTH, make_long_backup
 from tests.support.restored import errors, statuses
 
 MIB = 1 << 20
 GIB = 1 << 30
 FAT_LONGEST = 4 * GIB - 1
-LONG = 5 * GIB
 
 
 @pytest.fixture
@@ -55,8 +56,7 @@ class Disk:
 @pytest.fixture
 def full(monkeypatch: pytest.MonkeyPatch) -> Disk:
     """A small disk without holes: what a file's length takes is gone, and its blocks are there."""
-    disk, fstat, fstatvfs = Disk(), os.fstat, os.fstatvfs
-    truncate = os.ftruncate
+    disk, fstat, truncate = Disk(), os.fstat, os.ftruncate
 
     def stat(fd: int) -> os.stat_result:
         state = fstat(fd)
@@ -71,7 +71,6 @@ def full(monkeypatch: pytest.MonkeyPatch) -> Disk:
         blocks = disk.free // 4096
         return os.statvfs_result((4096, 4096, 1 << 20, blocks, blocks, 0, 0, 0, 0, 255))
 
-    assert fstatvfs
     monkeypatch.setattr(os, "fstat", stat)
     monkeypatch.setattr(os, "ftruncate", cut)
     monkeypatch.setattr(os, "fstatvfs", statvfs)
@@ -148,7 +147,7 @@ def test_what_a_file_needs(
 
 
 def test_files_that_are_certainly_too_long_are_named() -> None:
-    sizes = {f"q{number}/root.img": LONG for number in range(12)} | {"a/b.img": 1}
+    sizes = {f"q{number}/root.img": LENGTH for number in range(12)} | {"a/b.img": 1}
     (sentence,) = Abilities(longest=FAT_LONGEST).foreseen(sizes)
     assert "no file of more than 4294967295 bytes" in sentence
     assert "q0/root.img, q1/root.img" in sentence and sentence.endswith("q9/root.img and 2 more")
@@ -158,21 +157,12 @@ def test_files_that_are_certainly_too_long_are_named() -> None:
 
 @pytest.fixture(scope="module")
 def backup(tools: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """A qube with an image of 5 GiB, nearly all holes; one with a small image; and a home."""
-    folder = tmp_path_factory.mktemp("long")
-    home = folder / "joe"
-    home.mkdir()
-    make_sparse(home / "disk.img", LONG, {LONG - 5: b"bytes"})
-    (home / "letter").write_text("text")
-    maker = BackupMaker(folder / "maker", chunk_size=100_000)
-    image = make_sparse(folder / "image", LONG, {0: b"first", LONG - 4: b"last"})
-    maker.add_qube("big", files={"private.img": image, "notes.txt": b"notes"})
-    maker.add_qube("small", files={"private.img": b"x" * 5000})
-    maker.add_home("joe", home)
-    return maker.write(folder / "backup"), maker.passphrase
+    return make_long_backup(tmp_path_factory.mktemp("long"))
 
 
-def restore(backup: tuple[Path, str], out: Path, **options: bool) -> tuple[Report, list[str]]:
+def restore(
+    backup: tuple[Path, str], out: Path, *, keep_damaged: bool = False
+) -> tuple[Report, list[str]]:
     """A restore's report, and the warnings that were known before the first file was."""
     early: list[str] = []
     with qbackup.open(backup[0], passphrase=backup[1]) as archive:
@@ -181,17 +171,17 @@ def restore(backup: tuple[Path, str], out: Path, **options: bool) -> tuple[Repor
             if not early:
                 early.extend(archive.warnings)
 
-        report = archive.restore(out, check=False, progress=see, **options)
+        report = archive.restore(out, check=False, progress=see, keep_damaged=keep_damaged)
     return report, early
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("options", [{}, {"keep_damaged": True}])
+@pytest.mark.parametrize("keep_damaged", [False, True])
 def test_a_file_that_is_too_long_costs_itself(
     backup: tuple[Path, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    options: dict[str, bool],
+    keep_damaged: bool,
 ) -> None:
     written: list[int] = []
     real: Callable[..., int] = os.pwrite
@@ -201,7 +191,7 @@ def test_a_file_that_is_too_long_costs_itself(
         return real(fd, data, offset)
 
     monkeypatch.setattr(os, "pwrite", write)
-    report, early = restore(backup, tmp_path / "out", **options)
+    report, early = restore(backup, tmp_path / "out", keep_damaged=keep_damaged)
     assert any("no file of more than 4294967295 bytes" in warning for warning in early)
     assert list(errors(report)) == ["big/private.img", "dom0/joe/disk.img"]
     assert all("is too long for the file system" in text for text in errors(report).values())
@@ -217,13 +207,23 @@ def test_a_file_that_is_too_long_costs_itself(
     assert statuses(again)["dom0/joe/disk.img"] == "missing"
 
 
+@pytest.mark.usefixtures("short")
+def test_the_command_tells_it_once(backup: tuple[Path, str], tmp_path: Path) -> None:
+    key = {"QBACKUP_PASSPHRASE": backup[1]}
+    ended = call("restore", backup[0], "-o", tmp_path / "out", env=key)
+    assert ended.status == 1
+    assert ended.err.count("no file of more than 4294967295 bytes") == 1
+    assert "MISSING  big/private.img: can't be written here" in ended.out
+    assert "what to do: restore to a disk with another file system" in ended.out
+
+
 def test_a_length_that_has_no_room_costs_itself(
     backup: tuple[Path, str], tmp_path: Path, full: Disk
 ) -> None:
     report, early = restore(backup, tmp_path / "out")
     assert any("has no holes" in warning for warning in early)
     assert list(errors(report)) == ["big/private.img", "dom0/joe/disk.img"]
-    assert all(f"it takes {LONG} bytes" in text for text in errors(report).values())
+    assert all(f"it takes {LENGTH} bytes" in text for text in errors(report).values())
     assert "make room" in report.advice[0]
     assert statuses(report)["small/private.img"] == "ok"
 
@@ -232,7 +232,7 @@ def test_a_length_that_has_no_room_costs_itself(
 def test_a_copy_out_of_an_image(tools: None, tmp_path: Path) -> None:
     tree = tmp_path / "tree"
     tree.mkdir()
-    make_sparse(tree / "big", LONG, {0: b"first"})
+    make_sparse(tree / "big", LENGTH, {0: b"first"})
     (tree / "small").write_text("small")
     with open_image(make_ext4(tmp_path / "image", 16 << 20, tree)) as image:
         report = image.copy("/", tmp_path / "all", check=False)
