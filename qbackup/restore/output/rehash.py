@@ -7,8 +7,10 @@ of anything else is None, as a restore makes no such files.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -20,6 +22,8 @@ from qbackup.restore.output.folders import OLD_FILE, OLD_FOLDER, Folders, is_tru
 
 _PIECE_SIZE = 1 << 20
 _NO_END = 1 << 62
+_NAMES_FACTOR = 2  # CIFS can show two names of one file as two files, and both are read
+_LATE_SECONDS = (1.0, 2.0)
 _FOLDER_BITS = 0o1777  # without setgid, which a folder inherits from the one above
 
 
@@ -43,13 +47,13 @@ def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = 
     Args:
         root: descriptor of the open folder.
         path: path below that.
-        size: length of all files together, in bytes; the result is None if they are longer.
+        size: length of all files together, in bytes; no more than twice as much is read.
         limits: limits for the folder.
         modes: include the permissions in the hash.
     """
     try:
         with closing(Folders(os.dup(root))) as folders:
-            walk = _TreeWalk(root, size, limits, TreeHash(modes=modes))
+            walk = _TreeWalk(root, size * _NAMES_FACTOR, limits, TreeHash(modes=modes))
             walk.go(folders.open(path.split("/")), "", 0)
             return walk.hash.finish()
     except (OSError, _NotOurs):
@@ -158,7 +162,7 @@ def _hash_file(folder: int, name: bytes, state: os.stat_result) -> str | None:
     """Gives a plain file's hash; None for anything else, or if exchanged before it was opened."""
     if not stat.S_ISREG(state.st_mode):  # opening a device can have effects
         return None
-    fd = os.open(name, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+    fd = _open_file(folder, name)
     try:
         opened = os.fstat(fd)
         if (opened.st_dev, opened.st_ino) != (state.st_dev, state.st_ino):
@@ -166,6 +170,22 @@ def _hash_file(folder: int, name: bytes, state: os.stat_result) -> str | None:
         return hash_file(fd, state.st_size)
     finally:
         os.close(fd)
+
+
+def _open_file(folder: int, name: bytes) -> int:
+    """Opens a file for reading.
+
+    CIFS closes files a second late, and until then Linux (6.1) refuses to open one by another of
+    its names.
+    """
+    for seconds in _LATE_SECONDS:
+        try:
+            return os.open(name, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        time.sleep(seconds)
+    return os.open(name, os.O_RDONLY | OLD_FILE, dir_fd=folder)
 
 
 def hash_file(fd: int, size: int) -> str | None:
