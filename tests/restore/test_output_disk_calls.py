@@ -27,7 +27,9 @@ from qbackup.restore.output.disk_calls import (
     sync_file,
     write_at,
 )
+from tests.maker import make_ext4
 from tests.support import vectorfiles
+from tests.support.commandline import call
 from tests.support.refusals import FAILURES, NUMBERS, REFUSALS, refuse, refuse_locks
 from tests.support.restored import statuses
 from tests.support.speed import rows
@@ -167,6 +169,21 @@ def test_a_failing_disk_stops_all(
     found = contents(tmp_path / "out")
     assert found.items() <= expected.items()
     assert "dom0" not in "".join(found)
+
+
+def test_a_copy_out_of_an_image_says_what_is_not_kept(
+    tools: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "letter").write_text("text")
+    image = make_ext4(tmp_path / "image", 8 << 20, tree)
+    refuse(monkeypatch, "times", errno.EPERM)
+    for path in ("/", "/letter"):
+        copied = call("cp", f"{image}:{path}", tmp_path / f"copy{len(path)}")
+        assert copied.status == 0
+        assert copied.err.count("does not take the times") == 1
+    assert (tmp_path / "copy1/letter").read_text() == (tmp_path / "copy7").read_text() == "text"
 
 
 class TestCalls:
