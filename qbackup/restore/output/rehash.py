@@ -22,7 +22,6 @@ from qbackup.restore.output.folders import OLD_FILE, OLD_FOLDER, Folders, is_tru
 
 _PIECE_SIZE = 1 << 20
 _NO_END = 1 << 62
-_NAMES_FACTOR = 2  # CIFS can show two names of one file as two files, and both are read
 _LATE_SECONDS = (1.0, 2.0)
 _FOLDER_BITS = 0o1777  # without setgid, which a folder inherits from the one above
 
@@ -47,13 +46,13 @@ def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = 
     Args:
         root: descriptor of the open folder.
         path: path below that.
-        size: length of all files together, in bytes; no more than twice as much is read.
+        size: length of all files together, in bytes; the result is None if they are longer.
         limits: limits for the folder.
         modes: include the permissions in the hash.
     """
     try:
         with closing(Folders(os.dup(root))) as folders:
-            walk = _TreeWalk(root, size * _NAMES_FACTOR, limits, TreeHash(modes=modes))
+            walk = _TreeWalk(root, size, limits, TreeHash(modes=modes))
             walk.go(folders.open(path.split("/")), "", 0)
             return walk.hash.finish()
     except (OSError, _NotOurs):

@@ -20,6 +20,7 @@ from qbackup.restore.resume.journaled import JournaledImage, JournaledRename, Jo
 from qbackup.restore.resume.records import Record
 from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink, TreeSink
 
+_NAMES_FACTOR = 2  # CIFS shows two names of one file as two files, and both are read
 _NOTHING_KNOWN = ExistingFile()
 _ONLY_NOTED = ("a device, which is never made", "a pipe, which is never made")
 
@@ -172,7 +173,8 @@ class ResumingWriter:
         if record.kind == "file":
             content = hash_image(root, path, record.size)
         else:
-            content = hash_tree(root, path, record.size, self._limits, modes=record.modes)
+            most = record.size * _NAMES_FACTOR
+            content = hash_tree(root, path, most, self._limits, modes=record.modes)
             if not record.modes:
                 self._writer.unkept.note("permissions")
         if content != record.sha256:
