@@ -228,9 +228,12 @@ def set_length(fd: int, size: int) -> None:
         OSError: the file can't have this length.
     """
     try:
-        while (now := os.fstat(fd)).st_size + _STEP_SIZE < size:
-            os.ftruncate(fd, now.st_size + _STEP_SIZE)
-            if not _has_grown(fd, now):
+        while (end := os.fstat(fd).st_size) + _STEP_SIZE < size:
+            before = _room_taken(fd)
+            os.ftruncate(fd, end + _STEP_SIZE)
+            if any(
+                now - _STEP_SIZE < then for now, then in zip(_room_taken(fd), before, strict=True)
+            ):
                 break
         os.ftruncate(fd, size)
     except OSError as error:
@@ -239,9 +242,16 @@ def set_length(fd: int, size: int) -> None:
         _write_zeros(fd, size)
 
 
-def _has_grown(fd: int, before: os.stat_result) -> bool:
-    """Tells if a longer file takes more room on the disk, as far as the system can tell."""
-    return (os.fstat(fd).st_blocks - before.st_blocks) * 512 >= _STEP_SIZE
+def _room_taken(fd: int) -> tuple[int, int]:
+    """Gives the bytes that a file takes on the disk, and those of all files but for a constant.
+
+    Both grow where there are no holes. Network file systems make up the first number.
+    """
+    try:
+        disk = os.fstatvfs(fd)
+    except OSError:
+        return 0, 0
+    return os.fstat(fd).st_blocks * 512, -disk.f_bfree * disk.f_frsize
 
 
 def _write_zeros(fd: int, size: int) -> None:
