@@ -5,8 +5,7 @@ so another core does that meanwhile.
 
 Both threads need Python's lock, and a thread that needs the lock waits until the other gives it up.
 How often that happens costs more time than how long each holds the lock. So data are handed over,
-hashed and written in large pieces: a MiB costs some four waits, and cost some twenty in pieces of
-64 KiB.
+hashed and written in large pieces.
 
 The amount of waiting data is bounded. The two sides talk through queues without a Python lock.
 Therefore an interrupt, which can come anywhere, leaves nothing locked.
