@@ -25,8 +25,8 @@ from qbackup.pipeline.threads import SIGNAL_SECONDS, Daemon, start_daemon
 
 _INLINE_SIZE = 1 << 20  # bytes of a file; a thread for less would cost more than it saves
 _WAITING_LIMIT = 2 << 20  # bytes waiting or being worked on
-_PIECE_SIZE = 1 << 20  # most bytes that are worked on in one go, which an interrupt waits for
-_BATCH_SIZE = 512 * 1024  # bytes that are handed over as soon as they are there
+_PIECE_SIZE = 512 * 1024  # most bytes that are worked on in one go, which an interrupt waits for
+_BATCH_SIZE = 384 * 1024  # bytes that are handed over as soon as they are there
 _BATCH_COUNT = 64  # most pieces of data in a batch, where these are small
 _OWN_LIMIT = 1 << 20  # bytes of the largest buffer that is kept whole for a piece of it
 
