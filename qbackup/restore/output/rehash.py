@@ -16,16 +16,31 @@ from dataclasses import dataclass, field
 
 from qbackup.base.limits import Limits
 from qbackup.base.names import decode, encode
-from qbackup.restore.output.digest import ENTRIES_LIMIT, ContentHash, TreeHash
+from qbackup.restore.output.digest import (
+    BLOCKWISE,
+    ENTRIES_LIMIT,
+    IN_ONE,
+    ContentHash,
+    TreeHash,
+    sha256,
+)
 from qbackup.restore.output.folders import OLD_FILE, OLD_FOLDER, Folders, is_trusted
+from qbackup.restore.output.zeros import HOLE_SIZE, is_zeros
 
 _PIECE_SIZE = 1 << 20
 _NO_END = 1 << 62
 _FOLDER_BITS = 0o1777  # without setgid, which a folder inherits from the one above
 
 
-def hash_image(root: int, path: str, size: int) -> str | None:
-    """Gives the hash of the file at this path below an open folder, if it has this length."""
+def hash_image(root: int, path: str, size: int, *, form: int = IN_ONE) -> str | None:
+    """Gives the hash of the file at this path below an open folder, if it has this length.
+
+    Args:
+        root: descriptor of the open folder.
+        path: path below that.
+        size: length of the file, in bytes.
+        form: form of the hash, see `digest`.
+    """
     try:
         with closing(Folders(os.dup(root))) as folders:
             *parents, name = path.split("/")
@@ -33,12 +48,14 @@ def hash_image(root: int, path: str, size: int) -> str | None:
             state = os.lstat(encode(name), dir_fd=folder)
             if state.st_size != size or not is_trusted(state, root):
                 return None
-            return _hash_file(folder, encode(name), state)
+            return _hash_file(folder, encode(name), state, form)
     except OSError:
         return None
 
 
-def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = True) -> str | None:
+def hash_tree(
+    root: int, path: str, size: int, limits: Limits, *, modes: bool = True, form: int = IN_ONE
+) -> str | None:
     """Gives the hash of the folder at this path below an open folder.
 
     Args:
@@ -47,10 +64,11 @@ def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = 
         size: length of all files together, in bytes; the result is None if they are longer.
         limits: limits for the folder.
         modes: include the permissions in the hash.
+        form: form of the files' hashes, see `digest`.
     """
     try:
         with closing(Folders(os.dup(root))) as folders:
-            walk = _TreeWalk(root, size, limits, TreeHash(modes=modes))
+            walk = _TreeWalk(root, size, limits, TreeHash(modes=modes), form)
             walk.go(folders.open(path.split("/")), "", 0)
             return walk.hash.finish()
     except (OSError, _NotOurs):
@@ -101,6 +119,7 @@ class _TreeWalk:
     size: int  # bytes that files may still have, all together
     limits: Limits
     hash: TreeHash = field(default_factory=TreeHash)
+    form: int = IN_ONE
     _linked: dict[tuple[int, int], str] = field(default_factory=dict)
     _listed: int = 0
 
@@ -147,7 +166,7 @@ class _TreeWalk:
             self.size -= state.st_size
             if self.size < 0 or not is_trusted(state, self.root):
                 raise _NotOurs
-            content = _hash_file(folder, name, state)
+            content = _hash_file(folder, name, state, self.form)
             if content is None:
                 raise _NotOurs
             if state.st_nlink > 1:
@@ -155,7 +174,7 @@ class _TreeWalk:
         return content
 
 
-def _hash_file(folder: int, name: bytes, state: os.stat_result) -> str | None:
+def _hash_file(folder: int, name: bytes, state: os.stat_result, form: int) -> str | None:
     """Gives a plain file's hash; None for anything else, or if exchanged before it was opened."""
     if not stat.S_ISREG(state.st_mode):  # opening a device can have effects
         return None
@@ -164,13 +183,15 @@ def _hash_file(folder: int, name: bytes, state: os.stat_result) -> str | None:
         opened = os.fstat(fd)
         if (opened.st_dev, opened.st_ino) != (state.st_dev, state.st_ino):
             return None
-        return hash_file(fd, state.st_size)
+        return hash_file(fd, state.st_size, form=form)
     finally:
         os.close(fd)
 
 
-def hash_file(fd: int, size: int) -> str | None:
+def hash_file(fd: int, size: int, *, form: int = IN_ONE) -> str | None:
     """Gives the hash of an open file; None if its length is another one. Holes are skipped."""
+    if form == BLOCKWISE:
+        return _hash_blockwise(fd, size)
     content = ContentHash()
     buffer = memoryview(bytearray(min(size, _PIECE_SIZE)))
     for start, end in _data_runs(fd, size):
@@ -181,6 +202,21 @@ def hash_file(fd: int, size: int) -> str | None:
             content.update(start, buffer[:count])
             start += count
     return content.finish(size) if os.fstat(fd).st_size == size else None
+
+
+def _hash_blockwise(fd: int, size: int) -> str | None:
+    """Gives the hash of an open file in the form of earlier versions."""
+    blocks = sha256()
+    number = 0
+    for start, end in _data_runs(fd, size):
+        number = max(number, start // HOLE_SIZE)  # the last block can have had data before, too
+        while number * HOLE_SIZE < end:
+            block = os.pread(fd, HOLE_SIZE, number * HOLE_SIZE).ljust(HOLE_SIZE, b"\0")
+            if not is_zeros(memoryview(block)):
+                blocks.update(number.to_bytes(8, "big") + sha256(block).digest())
+            number += 1
+    blocks.update(size.to_bytes(8, "big"))
+    return blocks.hexdigest() if os.fstat(fd).st_size == size else None
 
 
 def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:

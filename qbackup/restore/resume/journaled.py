@@ -13,7 +13,7 @@ from typing import Literal
 from qbackup.base.names import display
 from qbackup.pipeline.background import BackgroundWork
 from qbackup.pipeline.pipeline import available_cores
-from qbackup.restore.output.digest import ContentHash, TreeHash
+from qbackup.restore.output.digest import IN_ONE, ContentHash, TreeHash
 from qbackup.restore.output.opentree import KEPT_MODE
 from qbackup.restore.resume.journal import JOURNAL_NAME, Journal
 from qbackup.restore.resume.records import Record
@@ -209,6 +209,7 @@ class JournaledRename:
             size=size,
             sha256=sha256,
             chunks=chunks,
+            form=IN_ONE,
             refused=tuple(refused),
             modes=modes,
             notes=tuple(notes),
