@@ -75,8 +75,8 @@ class ScryptChunk:
         """
         if not self.accepts(key):
             raise ChunkDamaged(
-                "it does not fit this backup's passphrase: it belongs to another backup or another"
-                " place, or its header was altered",
+                "the passphrase does not open it: it belongs to another backup or another place, or"
+                " its header was altered",
                 chunk=display(self.name),
             )
 

@@ -179,7 +179,9 @@ class TestPipe:
         with piped(path) as file, qbackup.open(file, passphrase=PASSPHRASE) as archive:
             report = archive.verify()
         assert report == seekable
-        assert report.warnings == ("vm1/private.img.000: here twice, the first one counts",)
+        assert report.warnings == (
+            "vm1/private.img.000: is in the archive twice; the first one is used",
+        )
 
     def test_a_late_chunk_is_an_error_of_the_archive(self, made: Made, tmp_path: Path) -> None:
         last = next(m for m in made.members if m.name == "vm2/private.img.006.enc")

@@ -463,7 +463,7 @@ class TestQubesXml:
     ) -> None:
         report = restore(flip_byte(kit.members, kit.chunks("qubes.xml")[0], offset))
         self.check(kit, report, tmp_path / "out")
-        assert "files come out by their path" in errors(report)["qubes.xml"]
+        assert "files are called by their paths" in errors(report)["qubes.xml"]
 
     def test_missing(self, kit: Kit, restore: Callable[..., Report], tmp_path: Path) -> None:
         report = restore(drop(kit.members, *kit.chunks("qubes.xml")))

@@ -197,7 +197,7 @@ class TestDrive:
         ended = run(*restores.arguments("--json", "-q", backup=drive(end)), env=KEY)
         check_named(restores, ended)
         assert "Input/output error" in ended.document["error"]
-        assert "it may be dying" in " ".join(ended.document["warnings"])
+        assert "the drive may be failing" in " ".join(ended.document["warnings"])
         assert "personal/private.img" in restores.left()
 
     def test_where_its_front_can_not_be_read_it_is_the_machine_s_fault(

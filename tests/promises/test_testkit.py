@@ -29,7 +29,9 @@ MIB = 1 << 20
 
 VECTORS = {name: vector.load(name) for name in NAMES}
 #: Bytes that don't fit, though the command finds the passphrase that they stand for in a file.
-OTHER_READINGS = {"passphrase-wrong-decomposed": "were composed (Unicode NFC): that fits"}
+OTHER_READINGS = {
+    "passphrase-wrong-decomposed": "were composed (Unicode NFC): with that the passphrase fits"
+}
 
 
 def one_of_each() -> list[str]:

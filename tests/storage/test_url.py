@@ -235,7 +235,7 @@ class TestHttp:
     @pytest.mark.slow
     @pytest.mark.parametrize(
         ("handler", "words"),
-        [(Circle, "leads elsewhere without end"), (Locked, "answers 401 Unauthorized")],
+        [(Circle, "redirects without end"), (Locked, "answers 401 Unauthorized")],
     )
     def test_what_it_answers_is_told(self, handler: type[Files], words: str) -> None:
         with http_server(SAMPLE.parent, handler) as url:
