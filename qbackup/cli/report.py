@@ -133,7 +133,7 @@ def _damage_lines(result: FileResult) -> list[str]:
         lines.append(f"    bytes{of}: {', '.join(_some([_range(r) for r in result.ranges]))}")
     if result.unplaced and result.kept_as:
         lines.append(
-            "    its beginning is lost, which says where its bytes belong: what was kept is not an"
+            "    its beginning is lost, which told where each byte belongs: what was kept is not an"
             " image, but tools that search raw data for files can read it"
         )
     if result.kept_as:

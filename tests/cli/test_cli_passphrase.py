@@ -475,7 +475,7 @@ class TestEnvironment:
             "list", SMALL, "-p", SAMPLE_FILE, "--passphrase-command", f"touch {tmp_path}/x"
         )
         assert ended.status == 2
-        assert "name one" in ended.err
+        assert "use only one" in ended.err
         assert not (tmp_path / "x").exists()
 
     @pytest.mark.parametrize("left_out", range(4))
@@ -510,6 +510,7 @@ class TestEnvironment:
         assert "QBACKUP" not in dump
         assert "secret" not in dump
 
+    @pytest.mark.usefixtures("new_interpreters")
     def test_it_is_never_an_argument_of_a_process(self, tmp_path: Path) -> None:
         """The command line of the program, and of what it starts, as every process can read it."""
         code = (

@@ -163,9 +163,9 @@ class TestNothingIsWrong:
         assert snapshot(tmp_path / "out") != kit.whole()
 
 
-@rows("kind", KINDS, quick=3)
+@rows("kind", KINDS, quick=2)
 class TestFlippedByte:
-    @rows("place", PLACES, quick=3)
+    @rows("place", PLACES, quick=2)
     def test_costs_its_file_only(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, place: str
     ) -> None:
@@ -175,7 +175,7 @@ class TestFlippedByte:
             "damaged", name, chunk=chunk.removesuffix(".enc")
         )
 
-    @rows("parameters", [(10, 8, 2), (11, 8, 1), (10, 1, 8)], quick=3)
+    @rows("parameters", [(10, 8, 2), (11, 8, 1), (10, 1, 8)], quick=2)
     def test_parameters_with_a_fitting_checksum_do_no_better(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, parameters: tuple[int, int, int]
     ) -> None:
@@ -223,7 +223,7 @@ def test_absurd_parameters_meet_a_limit_before_they_cost_anything(
     assert len(asked) <= 1 + len(kit.members) - 2 - 1
 
 
-@rows("parameters", [(0, 8, 1), (64, 8, 1), (255, 8, 1), (10, 0, 1), (10, 8, 0)], quick=3)
+@rows("parameters", [(0, 8, 1), (64, 8, 1), (255, 8, 1), (10, 0, 1), (10, 8, 0)], quick=2)
 def test_impossible_parameters_are_damage(
     kit: Kit, after: Callable[..., Outcome], parameters: tuple[int, int, int]
 ) -> None:
@@ -234,7 +234,7 @@ def test_impossible_parameters_are_damage(
     )
 
 
-@rows("kind", KINDS, quick=3)
+@rows("kind", KINDS, quick=2)
 class TestChunk:
     """One chunk, changed as a whole."""
 
@@ -250,7 +250,7 @@ class TestChunk:
         outcome = after(extend(kit.members, chunk, tail))
         outcome.lost("damaged", KINDS[kind][2], says="MAC", chunk=chunk[:-4])
 
-    @rows("size", [0, 95, 96, 127, -1], quick=3)
+    @rows("size", [0, 95, 96, 127, -1], quick=2)
     def test_cut_short(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, chunk: str, size: int
     ) -> None:
@@ -457,7 +457,7 @@ class TestQubesXml:
         }
         assert snapshot(out) == self.by_path(kit)
 
-    @rows("offset", [7, 30, 55, 80, 96, -33, -1], quick=3)
+    @rows("offset", [7, 30, 55, 80, 96, -33, -1], quick=2)
     def test_damaged(
         self, kit: Kit, restore: Callable[..., Report], tmp_path: Path, offset: int
     ) -> None:

@@ -330,7 +330,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
 def _why_not_opened(error: QBackupError) -> str:
     """Gives the fault of a copy, beside chunks that the passphrase has opened."""
     if isinstance(error, WrongPassphrase):
-        return "the passphrase opens other parts of the backup, and not the header's copy"
+        return "the passphrase opens other parts of the backup, but not the header's copy"
     return error.reason
 
 
