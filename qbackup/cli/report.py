@@ -118,7 +118,7 @@ def _sum(report: Report, *, stopped: bool) -> str:
     verdict = "STOPPED BEFORE THE END" if stopped else "NOT EVERYTHING IS THERE"
     in_the_way = sum(result.status == "exists" for result in report.bad)
     not_whole = len(report.bad) - in_the_way
-    counts = [f"{not_whole} not whole"] if not_whole or not in_the_way else []
+    counts = [f"{not_whole} not whole"] if not_whole else []
     if in_the_way:
         counts.append(f"{in_the_way} not written (something is in the way)")
     return f"{verdict}: {', '.join([*counts, f'{len(good)} whole ({total})'])}."

@@ -72,7 +72,7 @@ def test_a_limit_is_no_damage() -> None:
 
 def test_no_end_before_the_last_file_reads_like_success() -> None:
     text = report_text(Report(files=(WHOLE,)), stopped=True)
-    assert text == "STOPPED BEFORE THE END: 0 not whole, 1 whole (1.0 KiB)."
+    assert text == "STOPPED BEFORE THE END: 1 whole (1.0 KiB)."
 
 
 def test_what_was_done_already_is_not_advised() -> None:
