@@ -127,7 +127,7 @@ class EncryptedHeader:
             allowed = getattr(limits, name)
             if value > allowed:
                 raise LimitExceeded(
-                    f"its scrypt parameters ({parameters}) need more than the limit {name} allows:"
+                    f"its scrypt parameters ({parameters}) exceed the limit {name}:"
                     f" {value}, and {allowed} is allowed",
                     limit=name,
                     needed=value,

@@ -222,7 +222,7 @@ class TestParameters:
         with pytest.raises(LimitExceeded) as caught:
             header.check_limits(Limits())
         assert caught.value.limit == limit
-        assert f"{limit}: {caught.value.needed} where " in str(caught.value)
+        assert f"{limit}: {caught.value.needed}, and " in str(caught.value)
 
     @pytest.mark.parametrize(
         ("log2_n", "r", "p"),
