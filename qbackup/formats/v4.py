@@ -75,8 +75,8 @@ class ScryptChunk:
         """
         if not self.accepts(key):
             raise ChunkDamaged(
-                "the passphrase does not open it: it belongs to another backup or another place, or"
-                " its header was altered",
+                "the passphrase does not fit this chunk: it belongs to another backup or another"
+                " place, or its header was altered",
                 chunk=display(self.name),
             )
 

@@ -390,13 +390,13 @@ class TestMissing:
         self, kit: Kit, after: Callable[..., Outcome], path: str, name: str
     ) -> None:
         outcome = after(drop(kit.members, *kit.chunks(path)))
-        outcome.lost("missing", name, says="not in the archive")
+        outcome.lost("missing", name, says="not in this backup")
 
     def test_a_whole_qube(self, kit: Kit, restore: Callable[..., Report], tmp_path: Path) -> None:
         gone = [*kit.chunks("vm2/private.img"), *kit.chunks("vm2/notes.txt")]
         report = restore(drop(kit.members, *gone))
         assert not report.ok
-        assert errors(report) == {"vault/private.img": "not in the archive"}
+        assert errors(report) == {"vault/private.img": "not in this backup"}
         left = {path: x for path, x in kit.whole().items() if not path.startswith("vault/")}
         assert snapshot(tmp_path / "out") == left
 
@@ -409,7 +409,7 @@ class TestMissing:
         with qbackup.open(path, passphrase=maker.passphrase) as archive:
             report = archive.verify(check=False)
             assert archive.verify(["work"]).ok
-        assert errors(report) == {"disp/*": "none of its files is in the archive"}
+        assert errors(report) == {"disp/*": "none of its files is in this backup"}
 
     def test_a_small_optional_file_can_not_be_seen_to_be_missing(
         self, kit: Kit, restore: Callable[..., Report]

@@ -272,7 +272,7 @@ class TestServersThatAnswerWrongly:
         """It is asked again, and no archive is called cut off that is not."""
         file = _Ranged(io.BytesIO(bytes(50)), 100)
         file.seek(60)
-        with pytest.raises(OSError, match="gives nothing") as caught:
+        with pytest.raises(OSError, match="sends nothing") as caught:
             file.read(10)
         assert caught.value.errno == errno.EIO
         file.seek(100)
