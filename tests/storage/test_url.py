@@ -264,7 +264,7 @@ class TestServersThatAnswerWrongly:
             def read(self, size: int | None = -1, /) -> bytes:
                 return super().read(size) + b"more"
 
-        with pytest.raises(OSError, match="more than it was asked for") as caught:
+        with pytest.raises(OSError, match="more than was asked for") as caught:
             _Ranged(Generous(bytes(100)), 100).read(10)
         assert caught.value.errno == errno.EIO
 
