@@ -36,7 +36,7 @@ from qbackup.pipeline.reader import Unlocked
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
 
-_BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
+_BY_FOLDER = "qubes are called by their folders in the archive, and nothing proves these names"
 _LOCKED = "the backup is locked: call unlock(passphrase) first"
 
 
@@ -105,7 +105,7 @@ class OpenedBackup:
         opened = open_backup(source, self.limits)
         if options.salvage and not opened.seekable:
             opened.close()
-            raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
+            raise UsageError("--salvage can't read from a pipe: write the backup to a file first")
         for note in getattr(opened, "notes", ()):  # only a folder has notes
             self.warnings.add(note)
         # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
@@ -180,6 +180,8 @@ class OpenedBackup:
         data = passphrase_bytes(passphrase)
         meanwhile = functools.partial(self.prefetch.begin, lambda: self._format_ahead(data))
         header = self.front.authenticate(data, self.pipeline, meanwhile if ahead else None)
+        for note in self.front.notes:
+            self.warnings.add(note)
         format_ = choose_format(header.version, hmac_algorithm=self._options.hmac_algorithm)
         beside = self.front.proven_parameters
         unlocked = format_.unlock(header, data, self.limits, self.warnings.add, beside)

@@ -90,7 +90,9 @@ class Plan:
             return
         is_known = (qube, file) in self._owners or (qube, file) in self._required
         if not is_known and not self._folder_of(qube, file):
-            raise NotInBackup(f"the qube {display(qube)!r} has no file {display(file)!r} here")
+            raise NotInBackup(
+                f"the qube {display(qube)!r} has no file {display(file)!r} in this backup"
+            )
 
     def _wants(self, qube: str, file: str) -> bool:
         return not self._names or qube in self._names or f"{qube}/{file}" in self._names
@@ -171,9 +173,9 @@ class Plan:
                 qube=qube,
                 name=file,
                 status="missing",
-                error="none of its files is in the archive"
+                error="none of its files is in this backup"
                 if file == NO_FILES
-                else "not in the archive",
+                else "not in this backup",
             )
             for qube, file in sorted(wanted - seen)
         ]

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from qbackup.base.errors import UsageError
+
 
 class AlreadyExists(Exception):
     """Something of this name is there already. A writer raises this; no caller sees it."""
@@ -238,6 +240,20 @@ class _NullSink:
         self, path: str, size: int, mode: int, mtime_ns: int
     ) -> contextlib.AbstractContextManager[FileSink]:
         return contextlib.nullcontext(self)
+
+
+def require_writer(output: object) -> None:
+    """Refuses what is neither a folder's path nor a writer, before anything is read.
+
+    Args:
+        output: an argument that is not a path.
+
+    Raises:
+        UsageError: the object has no `Writer.image`, or is a class.
+    """
+    if isinstance(output, type) or not callable(getattr(output, "image", None)):
+        kind = output.__name__ if isinstance(output, type) else type(output).__name__
+        raise UsageError(f"output is a path or a Writer, not {kind}")
 
 
 class NowhereWriter:

@@ -144,7 +144,7 @@ class TreeRestore:
         above = entry.path.rpartition("/")[0]
         while above and (parent := hash(encode(above))) not in self._parents:
             if parent in self._names:
-                return "below something that is no folder"
+                return "below something that is not a folder"
             above = above.rpartition("/")[0]
         if entry.kind != "folder":
             self._names[name] = None if entry.kind in _SPECIAL else False

@@ -44,6 +44,9 @@ from tests.support.restored import files_below
 from tests.support.slowruns import wait_for_derivation
 from tests.support.speed import rows
 
+# what other processes see of one, and when it can be ended, depends on how it was started
+pytestmark = pytest.mark.usefixtures("new_interpreters")
+
 KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
 IMAGE = "vm1/private.img.000.enc"
@@ -515,7 +518,7 @@ class TestFullDisk:
         assert "qbackup: can't write private.img: No space left on device\n" in ended.err
         assert ended.err.endswith("start the same command again\n")
         assert "warning: this may not fit: " in ended.err
-        assert "STOPPED BEFORE THE END: 0 not whole, 2 whole (1.0 MiB).\n" in ended.err
+        assert "STOPPED BEFORE THE END: 2 whole (1.0 MiB).\n" in ended.err
         assert "All " not in ended.err
         assert files_below(small_disk / "out") == {"qubes.xml", "first/private.img"}
         again = run("restore", path, "--json", "-o", small_disk / "again", env=SMALL_KEY)

@@ -240,7 +240,7 @@ class TestEnds:
 
     @pytest.mark.timeout(60)
     @rows("name", ["qbackup-line", "qbackup-stage", "qbackup-derive"])
-    @rows("jobs", [1, 8], quick=2)
+    @rows("jobs", [1, 8])
     def test_a_thread_that_ends_before_its_first_line_is_not_waited_for(
         self,
         many: Path,

@@ -194,7 +194,7 @@ class TestCommand:
         ended = run("restore", SAMPLE, "-o", out, *KEY)
         assert ended.status == 0
         assert "All 5 files are there, verified and whole" in ended.out
-        assert "; 1 of them there before, and read again" in ended.out
+        assert "; 1 already there, and read again" in ended.out
 
     @pytest.mark.slow
     def test_says_it_in_json(self, out: Path) -> None:
@@ -345,7 +345,7 @@ class TestHome:
             before = snapshot(out, folders=True)
             report = archive.restore(out, check=False)
             assert statuses(report)["dom0/user"] == "exists"
-            assert "not what this backup holds" in errors(report)["dom0/user"]
+            assert "differs from what this backup holds" in errors(report)["dom0/user"]
             assert snapshot(out, folders=True) == before
             assert statuses(archive.restore(out, overwrite=True))["dom0/user"] == "ok"
 

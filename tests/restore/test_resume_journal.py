@@ -358,7 +358,7 @@ class TestPlantedContent:
         before = snapshot(out)
         report = backup.restore(out, check=False)
         assert not_kept(report) == {"vault/private.img": "exists"}
-        assert "not what this backup holds" in errors(report)["vault/private.img"]
+        assert "differs from what this backup holds" in errors(report)["vault/private.img"]
         assert snapshot(out) == before
 
     @rows("kind", ["link", "dangling link", "pipe", "folder", "socket"], quick=2)
