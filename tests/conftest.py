@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import qbackup
 from qbackup import BackupArchive
 from qbackup.crypto.kdf import Derivation, Deriver
 from tests.maker import BackupMaker, missing_tools
-from tests.support import atrest, forkserver, librarybackup
+from tests.support import atrest, librarybackup
 from tests.support.keypools import kernel as kernel
 from tests.support.slowruns import small_disk as small_disk
 
@@ -33,14 +32,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """Ctrl-C works in every test, also where a shell's background job began with it ignored.
 
     Where only quick tests are run, and not in continuous integration, Hypothesis tries fewer
-    examples, and runs of the command line are forked.
+    examples.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     is_quick = config.getoption("markexpr", "") == "not slow" and "CI" not in os.environ
     settings.load_profile("quick" if is_quick else "no-clock")
-    os.environ.pop(forkserver.SWITCH, None)
-    if is_quick and sys.platform == "linux":
-        os.environ[forkserver.SWITCH] = "1"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -55,12 +51,6 @@ def hang_up_ends_a_process() -> Iterator[None]:
 def own_threads() -> None:
     """Tests that count threads count their own."""
     atrest.forget_others()
-
-
-@pytest.fixture
-def new_interpreters(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each run of the command line is a Python of its own, in the quick tests too."""
-    monkeypatch.delenv(forkserver.SWITCH, raising=False)
 
 
 @pytest.fixture(scope="session")

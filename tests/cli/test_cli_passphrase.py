@@ -510,7 +510,6 @@ class TestEnvironment:
         assert "QBACKUP" not in dump
         assert "secret" not in dump
 
-    @pytest.mark.usefixtures("new_interpreters")
     def test_it_is_never_an_argument_of_a_process(self, tmp_path: Path) -> None:
         """The command line of the program, and of what it starts, as every process can read it."""
         code = (

@@ -44,9 +44,6 @@ from tests.support.restored import files_below
 from tests.support.slowruns import wait_for_derivation
 from tests.support.speed import rows
 
-# what other processes see of one, and when it can be ended, depends on how it was started
-pytestmark = pytest.mark.usefixtures("new_interpreters")
-
 KEY = ("-p", SAMPLE_FILE)
 SMALL_KEY = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
 IMAGE = "vm1/private.img.000.enc"

@@ -37,9 +37,6 @@ from tests.support.commandline import SMALL, SMALL_SECRET, finish, run, start, w
 from tests.support.inside import inside, stored_of
 from tests.support.speed import rows
 
-# what other processes see of one, and when it can be ended, depends on how it was started
-pytestmark = pytest.mark.usefixtures("new_interpreters")
-
 MANY = vectorfiles.backup_path("xz-many-chunks")
 WRONG = "not the passphrase, but somebody's"
 KEPT = {"KEPT": "yes"}

@@ -33,7 +33,6 @@ import pytest
 
 from qbackup.cli.main import main
 from tests.support import vectorfiles
-from tests.support.forkserver import SWITCH, ForkedRun, processes_are_forked
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 #: Two qubes and dom0, N=2^14.
@@ -113,12 +112,7 @@ def environment(
         more: variables besides.
         is_measured: its coverage is, if this process's is: that takes memory to the very end.
     """
-    others = (
-        "QBACKUP_",
-        "PYTHONUNBUF",
-        SWITCH,
-        *(() if is_measured else ("COVERAGE_PROCESS", "COV_")),
-    )
+    others = ("QBACKUP_", "PYTHONUNBUF", *(() if is_measured else ("COVERAGE_PROCESS", "COV_")))
     mine = {k: v for k, v in os.environ.items() if not k.startswith(others)}
     return {**mine, "TERM": "dumb", **(more or {})}
 
@@ -136,8 +130,6 @@ def start(
 ) -> subprocess.Popen[bytes]:
     """Starts a run in a session of its own, so without a terminal unless one is given.
 
-    A new interpreter is started, or, in the quick tests, one that is there forked.
-
     `limits`: resource → value, as for `resource.setrlimit`; `before`: called in the new process.
     """
 
@@ -150,16 +142,6 @@ def start(
         if before is not None:
             before()
 
-    if not limits and before is None and processes_are_forked(env):
-        return ForkedRun(
-            [str(argument) for argument in arguments],
-            terminal=terminal,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env=environment(env),
-            cwd=cwd,
-        )
     return subprocess.Popen(
         command(*arguments),
         stdin=stdin,
