@@ -30,6 +30,15 @@ class Locations:
         """Forgets the descriptor, which the caller closes; paths that are known stay known."""
         self._root = -1
 
+    @property
+    def root(self) -> int:
+        """Descriptor of the output folder; -1 after `close`."""
+        return self._root
+
+    def folders(self) -> Folders:
+        """Gives an opener of folders below the output folder; the caller closes it."""
+        return Folders(os.dup(self._root))
+
     def locate(self, qube: str, name: str, *, is_known: bool = False) -> str:
         """Gives a file's path in the output folder, or the path it will probably get.
 
@@ -43,7 +52,7 @@ class Locations:
         if unusual is not None:
             return unusual
         there: list[str] = []
-        with contextlib.closing(Folders(os.dup(self._root))) as folders:
+        with contextlib.closing(self.folders()) as folders:
             for component in path_of(qube, name):
                 with contextlib.suppress(OSError):  # the folder does not exist yet
                     component = name_there(folders.open(there), component, is_known)
