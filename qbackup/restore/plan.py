@@ -113,7 +113,8 @@ class Plan:
         if owner is None:
             return None
         if self._wants(*owner):
-            return Target(*owner, _unsafe_target(*owner, folders=self._table.folders_above(owner)))
+            folders = self._table.folders_above(owner) if "/" in owner[1] else 0
+            return Target(*owner, _unsafe_target(*owner, folders=folders))
         entries = self._entries(*owner)
         return Target(*owner, None, entries) if entries and self._is_folder(path) else None
 

@@ -60,12 +60,13 @@ class Beginnings:
         Raises:
             AlreadyExists: something of this name is there.
         """
+        path = self.locations.components(qube, name)
         with (
-            self._name_locks.hold("/".join(self.locations.components(qube, name))),
+            self._name_locks.hold("/".join(path)),
             contextlib.closing(self.locations.folders()) as folders,
             contextlib.closing(PartMaker(begin, is_own=self.is_own)) as part,
         ):
-            beginning = Beginning(self, (qube, name), folders, part)
+            beginning = Beginning(self, (qube, name), path, folders, part)
             beginning.look()
             try:
                 yield beginning
@@ -79,15 +80,22 @@ class Beginning:
     Args:
         context: settings of the restore.
         file: names of the qube and of the file.
+        path: the usual components of its path, see `Locations.components`.
         folders: opener of folders below the output folder; the caller closes it.
         part: maker of ``NAME.part``; the caller closes it.
     """
 
     def __init__(
-        self, context: Beginnings, file: tuple[str, str], folders: Folders, part: PartMaker
+        self,
+        context: Beginnings,
+        file: tuple[str, str],
+        path: list[str],
+        folders: Folders,
+        part: PartMaker,
     ) -> None:
         self._context = context
         self._file = file
+        self._path = path
         self._folders = folders
         self._part = part
         self._begun: tuple[Destination, int] | None = None
@@ -96,9 +104,7 @@ class Beginning:
     @property
     def name(self) -> str:
         """Name that the file has, or is going to get if the file system takes that name."""
-        if self._begun is not None:
-            return self._begun[0].name
-        return self._context.locations.components(*self._file)[-1]
+        return self._path[-1] if self._begun is None else self._begun[0].name
 
     def look(self) -> None:
         """Looks at the file's place and makes nothing there.
@@ -110,7 +116,7 @@ class Beginning:
         """
         if not self._context.is_own:
             return  # `begin` follows at once
-        *parents, base = self._context.locations.locate(*self._file).split("/")
+        *parents, base = self._context.locations.there(self._path)
         try:
             folder = self._folders.open(parents)
         except OSError:  # there is no such folder yet, or `begin` reports the fault
@@ -142,15 +148,14 @@ class Beginning:
         self._is_closed = True
 
     def _make(self) -> tuple[Destination, int]:
-        locations = self._context.locations
-        *parents, base = locations.components(*self._file)
+        *parents, base = self._path
         with translated(base):
             there = make_parents(self._folders, parents)
             folder = self._folders.open(there)
             final, fd = self._make_part(folder, there, base)
         above = plain_path(*self._file)[:-1]
         destination = Destination(
-            locations.root,
+            self._context.locations.root,
             tuple(there),
             folder,
             final,

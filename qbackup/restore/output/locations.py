@@ -51,16 +51,20 @@ class Locations:
         unusual = self._unusual.get((qube, name))
         if unusual is not None:
             return unusual
-        there: list[str] = []
-        with contextlib.closing(self.folders()) as folders:
-            for component in path_of(qube, name):
-                with contextlib.suppress(OSError):  # the folder does not exist yet
-                    component = name_there(folders.open(there), component, is_known)
-                there.append(component)
-        path = "/".join(there)
+        path = "/".join(self.there(path_of(qube, name), is_known=is_known))
         if is_known:
             self.remember(qube, name, path)
         return path
+
+    def there(self, path: list[str], *, is_known: bool = False) -> list[str]:
+        """Gives the components that a path has in the output folder, or is going to get."""
+        there: list[str] = []
+        with contextlib.closing(self.folders()) as folders:
+            for component in path:
+                with contextlib.suppress(OSError):  # the folder does not exist yet
+                    component = name_there(folders.open(there), component, is_known)
+                there.append(component)
+        return there
 
     def components(self, qube: str, name: str) -> list[str]:
         """Gives the components of a file's path: the actual one if known, else the usual one."""
