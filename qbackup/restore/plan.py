@@ -10,7 +10,7 @@ from qbackup.base.names import METADATA_PATH, display, folded, unsafe_reason, wi
 from qbackup.base.report import FileResult
 from qbackup.content.folder_files import archives_above, entry_below
 from qbackup.formats.metadata import QubeTable
-from qbackup.restore.output.folders import DAMAGED_SUFFIX
+from qbackup.restore.output.side_names import DAMAGED_SUFFIX
 
 NO_FILES = "*"
 _NO_WRITER = (

@@ -38,7 +38,7 @@ from qbackup.restore.output.locations import Locations
 from qbackup.restore.output.lock import FolderLock
 from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
 from qbackup.restore.output.opentree import OpenTree
-from qbackup.restore.output.standins import PART_SUFFIX
+from qbackup.restore.output.side_names import part_name
 from qbackup.restore.sinks import (
     ExistingFile,
     FileSink,
@@ -221,7 +221,7 @@ class FolderWriter:
             return False
         finally:
             os.close(fd)
-        if same and exists(self._root, name + PART_SUFFIX):
+        if same and exists(self._root, part_name(self._root, name)):
             self.clear_up("", name)
         return same
 
