@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from qbackup.base.names import decode, encode
+from qbackup.restore.output.access import open_file
 from qbackup.restore.output.beginning import Beginning
 from qbackup.restore.output.destination import Destination
-from qbackup.restore.output.folders import FOLDER_MODE, OLD_FILE, Folders, sync_folder
+from qbackup.restore.output.folders import FOLDER_MODE, Folders, sync_folder
 from qbackup.restore.output.naming import listed_as, make, make_link
 from qbackup.restore.output.openfile import (
     FILE_MODE,
@@ -161,7 +162,7 @@ class OpenTree:
         """Copies a file made before, with mode and time; returns its length in bytes."""
         with translated(path):
             folder, base = self._folders.parent(source)
-            fd = os.open(base, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+            fd = open_file(folder, base, os.lstat(base, dir_fd=folder))
         try:
             state = os.fstat(fd)
             if not stat.S_ISREG(state.st_mode):
