@@ -29,16 +29,30 @@ OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLL
 
 
 def make_folders(path: str | os.PathLike[str]) -> None:
-    """Makes a folder and those above, all with `FOLDER_MODE`; `os.makedirs` sets only the last."""
+    """Makes a folder and those above, all with `FOLDER_MODE`; `os.makedirs` sets only the last.
+
+    Each new folder's name is written to the disk, as everything below is lost with that name.
+    """
     try:
-        os.mkdir(path, FOLDER_MODE)
+        _make_synced(path)
     except FileExistsError:
         if not os.path.isdir(path):
             raise
     except FileNotFoundError:
         parent = os.path.dirname(os.path.abspath(path))
         make_folders(parent)
-        os.mkdir(path, FOLDER_MODE)
+        _make_synced(path)
+
+
+def _make_synced(path: str | os.PathLike[str]) -> None:
+    """Makes a folder, and writes its name in the folder above to the disk."""
+    os.mkdir(path, FOLDER_MODE)
+    with contextlib.suppress(PermissionError):  # one can make a folder where one may not list
+        new = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            sync_named(new, "..")
+        finally:
+            os.close(new)
 
 
 class Folders:
@@ -108,6 +122,15 @@ def sync_folder(folder: int) -> None:
     except OSError as error:
         if error.errno not in _NO_FOLDER_SYNC:
             raise
+
+
+def sync_named(folder: int, name: str) -> None:
+    """Writes the names in a folder of an open one to the disk."""
+    fd = os.open(encode(name), os.O_RDONLY | getattr(os, "O_DIRECTORY", 0), dir_fd=folder)
+    try:
+        sync_folder(fd)
+    finally:
+        os.close(fd)
 
 
 def exists(folder: int, name: str) -> bool:
