@@ -13,6 +13,7 @@ import pytest
 
 import qbackup
 from qbackup.restore.output.access import open_file, opened_folder
+from qbackup.restore.output.writer import FolderWriter
 from tests.support.restored import statuses
 from tests.testkit import vector
 
@@ -124,11 +125,21 @@ class TestSecondRun:
         assert os.listdir(own / "out/dom0") == ["user"]
 
 
+class TestOutputFolder:
+    def test_is_made_where_one_may_not_list(self, own: Path) -> None:
+        """Then its name can't be synced, and nothing is lost by that."""
+
+        def work() -> None:
+            (own / "drop").mkdir(mode=0o300)
+            FolderWriter(own / "drop/out").close()
+            assert (own / "drop/out").is_dir()
+
+        as_user(work)
+
+
 class TestWithoutHardLinks:
     def test_a_second_name_of_a_closed_file_is_a_copy(self, own: Path) -> None:
         def work() -> None:
-            from qbackup.restore.output.writer import FolderWriter
-
             with FolderWriter(own / "out").tree("q", "t") as tree:
                 with tree.file("a", 4, 0o200, 0) as file:
                     file.write(0, memoryview(b"text"))

@@ -34,10 +34,8 @@ class TestPlantedNames:
     def test_keep_out_no_image_that_is_replaced(self, tmp_path: Path) -> None:
         """With `overwrite`, a planted name that differs in case claims nothing."""
         chosen = vector.load("planted-below-an-image-first")
-        backup = chosen.backup.replace(
-            b"vm12/private.img/x.000.enc", b"vm12/PRIVATE.IMG.000.enc\0\0"
-        )
-        (tmp_path / "backup").write_bytes(_with_checksum(backup, b"vm12/PRIVATE.IMG.000.enc"))
+        backup = _renamed(chosen.backup, b"vm12/private.img/x.000.enc", b"vm12/PRIVATE.IMG.000.enc")
+        (tmp_path / "backup").write_bytes(backup)
         (tmp_path / "out/work").mkdir(parents=True)
         (tmp_path / "out/work/private.img").write_bytes(b"of another time")
         with qbackup.open(tmp_path / "backup", passphrase=chosen.passphrase) as archive:
@@ -60,10 +58,8 @@ class TestPlantedNames:
 
     def test_leave_none_of_a_home(self, tmp_path: Path) -> None:
         chosen = vector.load("planted-of-no-qube-by-path")
-        backup = chosen.backup.replace(
-            b"vm77/a/private.img.000.enc", b"dom0-home/me.000.enc\0\0\0\0\0\0"
-        )
-        (tmp_path / "backup").write_bytes(_with_checksum(backup, b"dom0-home/me.000.enc"))
+        backup = _renamed(chosen.backup, b"vm77/a/private.img.000.enc", b"dom0-home/me.000.enc")
+        (tmp_path / "backup").write_bytes(backup)
         with qbackup.open(tmp_path / "backup", passphrase=chosen.passphrase) as archive:
             report = archive.restore(tmp_path / "out", check=False)
         assert statuses(report)["dom0/me"] == "damaged"

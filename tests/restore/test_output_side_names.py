@@ -80,12 +80,14 @@ class TestShortForms:
 class TestFilesAndFolders:
     def test_are_made_and_replaced(self, name: str, tmp_path: Path) -> None:
         for content in (b"first", b"second"):
-            with FolderWriter(tmp_path, overwrite=True).image("q", name) as image:
+            writer = FolderWriter(tmp_path, overwrite=True)
+            with writer.image("q", name) as image:
                 image.write(0, memoryview(content))
                 image.commit(len(content))
-            with FolderWriter(tmp_path, overwrite=True).tree("r", name) as tree:
+            with writer.tree("r", name) as tree:
                 tree.folder(content.decode())
                 tree.commit()
+            writer.close()
             assert (tmp_path / "q" / name).read_bytes() == content
             assert os.listdir(tmp_path / "r" / name) == [content.decode()]
         assert [len(os.listdir(tmp_path / qube)) for qube in "qr"] == [1, 1]
