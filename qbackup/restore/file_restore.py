@@ -246,8 +246,8 @@ class FileRestore:
 def _is_image(file: FileReader) -> bool:
     """Tells if the name is a disk image's; the content is then almost always a disk image too.
 
-    An image's name is reserved before its first key is derived, so images that share a name on
-    this disk are written in the archive's order. For other files that comes when their kind is
-    known.
+    An image's name is reserved before its first chunk is waited for. Of two images that share a
+    name on this disk, the one that waits so holds no chunk that the other needs room for. Nothing
+    is made before the first bytes are verified. Other names are reserved when the kind is known.
     """
     return must_have_content(file.path) and not file.is_folder

@@ -134,7 +134,6 @@ class Beginning:
         Raises:
             AlreadyExists: something of this name is there.
             CannotWrite: the name can't be had here.
-            LimitExceeded: the path has too many components.
             MachineError: the folder or the disk has a fault.
         """
         if self._is_closed:
