@@ -122,7 +122,7 @@ class Beginning:
         except OSError:  # there is no such folder yet, or `begin` reports the fault
             return
         with translated(base):
-            if self._undo(folder, base) and not self._context.overwrite and exists(folder, base):
+            if self._is_there(folder, base) and not self._context.overwrite:
                 raise AlreadyExists
 
     def begin(self) -> tuple[Destination, int]:
@@ -183,20 +183,20 @@ class Beginning:
 
     def _check_free(self, folder: int, base: str) -> None:
         """Raises AlreadyExists if something is there that may not be replaced."""
-        if self._undo(folder, base) and not self._may_replace() and exists(folder, base):
+        if self._is_there(folder, base) and not self._may_replace():
             raise AlreadyExists
 
-    def _undo(self, folder: int, base: str) -> bool:
-        """Undoes a replacement that was killed; returns False if the disk refuses the name."""
+    def _is_there(self, folder: int, base: str) -> bool:
+        """Tells if anything has this name, after a replacement that was killed is undone."""
         try:
-            exists(folder, base)
-        except OSError:
+            is_there = exists(folder, base)
+        except OSError:  # the file system refuses the name
             return False
         if self._context.is_own:
-            take_back(folder, base)
-        elif self._context.overwrite:
+            return is_there or take_back(folder, base)
+        if self._context.overwrite:
             check_no_old(folder, base)
-        return True
+        return is_there
 
     def _may_replace(self) -> bool:
         """Tells if what has the file's name may be replaced.

@@ -214,12 +214,22 @@ def check_no_old(folder: int, name: str) -> None:
         )
 
 
-def take_back(folder: int, name: str) -> None:
-    """Undoes a replacement that was killed between its two renames: the old one gets its name."""
+def take_back(folder: int, name: str) -> bool:
+    """Undoes a replacement that was killed between its two renames: the old one gets its name.
+
+    Args:
+        folder: descriptor of the folder.
+        name: a name that nothing has.
+
+    Returns:
+        True if there was an old one.
+    """
     old = old_name(folder, name)
-    if not exists(folder, name) and exists(folder, old):
-        os.rename(encode(old), encode(name), src_dir_fd=folder, dst_dir_fd=folder)
-        sync_folder(folder)
+    if not exists(folder, old):
+        return False
+    os.rename(encode(old), encode(name), src_dir_fd=folder, dst_dir_fd=folder)
+    sync_folder(folder)
+    return True
 
 
 def clear_up(folder: int, name: str) -> None:

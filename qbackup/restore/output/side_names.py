@@ -37,8 +37,10 @@ def old_name(folder: int, name: str) -> str:
 
 def side_name(folder: int, name: str, suffix: str) -> str:
     """Gives a file's name with a suffix; shortened where only the suffix makes it too long."""
-    longest = _longest(folder) if len(encode(name + suffix)) > _ALWAYS_FIT else _ALWAYS_FIT
-    if len(encode(name + suffix)) <= longest or len(encode(name)) > longest:
+    if name.isascii() and len(name + suffix) <= _ALWAYS_FIT:
+        return name + suffix
+    size, longest = len(encode(name)), _longest(folder)
+    if size + len(suffix) <= longest or size > longest:
         return name + suffix  # of a name that is too long itself, the system's own error counts
     end = f"%{hashlib.sha256(encode(name)).hexdigest()[:_HASH_DIGITS]}{suffix}"
     # cut between characters, and without bytes that are not UTF-8
