@@ -70,7 +70,7 @@ def _by_path(scene: Scene) -> Iterator[Vector]:
         )
         yield scene.vector(
             f"planted-{name}-by-path",
-            "outer archive: no qubes.xml, and a member of nobody in a folder",
+            f"outer archive: no qubes.xml, and a member of nobody ({name.replace('-', ' ')})",
             backup,
             expect="file missing",
             lost={METADATA: "missing", path: "damaged"},
@@ -88,8 +88,8 @@ def _old(scene: OldScene) -> Iterator[Vector]:
         for place, backup in _both(scene, "vm1/private.img.000", planted):
             yield scene.vector(
                 f"v{scene.format}-planted-{name}-{place}",
-                f"format {scene.format}: another file's chunk, with its HMAC, under a name in a"
-                f" folder of the qube's folder; it stands there {place}",
+                f"format {scene.format}: another file's chunk, with its HMAC, under a name of"
+                f" nobody ({name.replace('-', ' ')}); it stands there {place}",
                 backup,
                 expect="name refused",
                 lost={f"work/{path}": "refused"},
@@ -98,12 +98,12 @@ def _old(scene: OldScene) -> Iterator[Vector]:
 
 def _long_names(scenes: Scenes) -> Iterator[Vector]:
     """An extension of the writer may add files of any name; 247 bytes are its own limit."""
-    comment = "a file of a qube has a name that leaves no room for a suffix"
+    comment = "a file of a qube has a name that leaves no room for a suffix ({})"
     maker = scenes.maker("name-of-247")
     name = "n" * 247
     maker.add_qube("work", files={"private.img": scenes.file(noise(80)), name: b"247"})
     scene = scenes.finished(maker, {"work/private.img": noise(80), f"work/{name}": b"247"})
-    yield scene.vector("qube-name-of-247-bytes", comment, scene.members)
+    yield scene.vector("qube-name-of-247-bytes", comment.format("247 bytes"), scene.members)
     names = {
         "251-bytes": "n" * 251,
         "255-bytes": "n" * 255,
@@ -113,7 +113,7 @@ def _long_names(scenes: Scenes) -> Iterator[Vector]:
         scene = scenes.one_qube(f"name-of-{which}")
         yield scene.vector(
             f"qube-name-of-{which}",
-            comment,
+            comment.format(which.replace("-", " ")),
             scene.assemble(scene.members) + _sealed(scene, f"vm1/{name}", which.encode()),
             files={f"work/{name}": which.encode()},
         )
