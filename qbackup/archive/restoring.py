@@ -234,7 +234,7 @@ class RestoreJob:
                 continue
             chunks += file.chunk_count
             stored += file.stored_size
-            if not target.entries and writer.has_room(target.qube, target.name):
+            if not (target.entries or target.unsafe) and writer.has_room(target.qube, target.name):
                 to_write += file.readable_size(self.limits.chunk)
         return _Sizes(chunks, stored, to_write)
 

@@ -162,6 +162,10 @@ class Writer(Protocol):
     Several threads may use a writer at once, each for another file. All bytes that a sink gets are
     verified, but only `FileSink.commit` and `TreeSink.commit` prove that a file is whole. A sink
     that is left without one belongs to a file that is not.
+
+    A name alone proves nothing, as anybody who can write to the storage can add members. `image`
+    and `tree` are called with such names too, so a writer should make nothing before the first
+    bytes or the first entry come.
     """
 
     goes_past_damage: bool

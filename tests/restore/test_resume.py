@@ -24,10 +24,10 @@ from tests import kills
 from tests.maker import BackupMaker, assemble, drop
 from tests.maker import run as run_tool
 from tests.support import alter
-from tests.support.commandline import SAMPLE, SAMPLE_FILE, finish, run, start, wait_for
+from tests.support.commandline import SAMPLE, SAMPLE_FILE, finish, run, start
 from tests.support.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.support.restored import JOURNAL, Snapshot, content, errors, snapshot, statuses
-from tests.support.slowruns import wait_for_derivation
+from tests.support.slowruns import BEFORE_VAULT, wait_for_derivation
 from tests.support.sources import piped
 from tests.support.speed import rows
 from tests.testkit import vector
@@ -444,7 +444,7 @@ class TestInterrupted:
         )
         arguments = ("restore", endless, *alter.ANY_GROWTH, "-o", out, *KEY)
         with start(*arguments) as process:
-            wait_for_derivation(process, out / "vault/private.img.part")
+            wait_for_derivation(process, *(out / name for name in BEFORE_VAULT))
             process.send_signal(number)
             finish(process, arguments)
         ended = run("restore", SAMPLE, "-o", out, "--json", *KEY)
@@ -528,7 +528,7 @@ class TestTwoAtOnce:
         )
         arguments = ("restore", endless, *alter.ANY_GROWTH, "-o", out, *KEY)
         with start(*arguments) as first:
-            wait_for((out / "vault/private.img.part").exists)
+            wait_for_derivation(first, *(out / name for name in BEFORE_VAULT))
             before = snapshot(out)
             second = run("restore", SAMPLE, "-o", out, *KEY)
             assert second.status == 5

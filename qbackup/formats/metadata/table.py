@@ -59,6 +59,18 @@ class QubeTable:
                 return record.name, path[len(folder) + 1 :]
         return None
 
+    def folders_above(self, owner: tuple[str, str]) -> int:
+        """Gives the most folders that writers put between a qube and a file of the archive.
+
+        Every writer puts a qube's files into one folder. Where the list of qubes is lost, that
+        folder is unknown: backups of formats 2 and 3 that are not encrypted have
+        ``appvms/work/private.img``, which counts as a qube ``appvms``.
+
+        Args:
+            owner: names of the qube and of the file, see `owner`.
+        """
+        return 1 if self.by_path and owner[0] != DOM0_NAME else 0
+
     def path_of(self, qube: str, file: str) -> str | None:
         """Gives the path in the archive of a qube's file; None if there is no such qube."""
         for record in self.records:

@@ -7,6 +7,7 @@ before the rename and one after.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -96,8 +97,12 @@ class JournaledTree:
     ) -> None:
         self._sink = sink
         self._rename = rename
-        self._hash = TreeHash(modes=sink.keeps_modes)
         self._warn = warn
+
+    @functools.cached_property
+    def _hash(self) -> TreeHash:
+        """Hash of the folder; begun with its first entry, as the folder itself is."""
+        return TreeHash(modes=self._sink.keeps_modes)
 
     @property
     def keeps_modes(self) -> bool:
