@@ -12,6 +12,8 @@ from qbackup.pipeline.reader import Access, EntryReader, FileReader
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.chunk import StoredFile
 
+_READERS_KEPT = 10_000  # a reader knows if its file is a folder once something of it was read
+
 
 class FileList:
     """Readers of one backup's files.
@@ -26,7 +28,7 @@ class FileList:
         self._catalog = catalog
         self._access = access
         self._seekable = seekable
-        self._passed: dict[str, FileReader] = {}  # on a pipe, the only reader of each file
+        self._passed: dict[str, FileReader] = {}  # on a pipe, the reader of each file
         self._owned = _FilesByQube()
         self._folders: dict[str, bool] = {}  # path → whether a folder archive, where asked for
 
@@ -37,7 +39,8 @@ class FileList:
         file = self._passed.get(stored.path)
         if file is None:
             file = FileReader(stored, self._access)
-            file = self._passed.setdefault(stored.path, file)  # a session's thread asks too
+            if len(self._passed) < _READERS_KEPT:
+                file = self._passed.setdefault(stored.path, file)  # a session's thread asks too
         return file
 
     def entry(self, archive: StoredFile, entry: str, name: str) -> FileReader:

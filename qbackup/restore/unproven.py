@@ -14,6 +14,7 @@ from qbackup.base.events import Data, Event
 from qbackup.base.report import FileResult, Status, UnprovenFiles
 
 _NAMED = 1000  # of each status; a system of a hundred qubes has fewer files in all
+_CHUNKS = 10  # of one such file that are named
 
 
 class Believed:
@@ -43,7 +44,7 @@ class UnprovenResults:
 
     def named(self, results: tuple[FileResult, ...]) -> tuple[FileResult, ...]:
         """Gives the results of one file, marked; none where the file is only counted."""
-        marked = tuple(replace(result, unproven=True) for result in results)
+        marked = tuple(map(_marked, results))
         first = marked[0]
         count = self._counts[first.status] = self._counts.get(first.status, 0) + 1
         if count <= _NAMED:
@@ -58,3 +59,10 @@ class UnprovenResults:
             UnprovenFiles(status=status, count=self._counts[status] - _NAMED, first=first)
             for status, first in self._first.items()
         )
+
+
+def _marked(result: FileResult) -> FileResult:
+    """Marks a result, and keeps the first of its lost chunks, as all of them can be planted."""
+    lost, more = result.lost_chunks[:_CHUNKS], len(result.lost_chunks) - _CHUNKS
+    lost = (*lost, f"{more} more or so") if more > 0 else lost
+    return replace(result, unproven=True, lost_chunks=lost)

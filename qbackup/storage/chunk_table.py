@@ -128,6 +128,13 @@ class RunsByPath:
         end = bisect_right(self._hashes, wanted, lo=start)
         return [run for run in self._order[start:end] if self._table.encoded_path(run) == path]
 
+    def of(self, path: str) -> list[int]:
+        """Gives the runs of a file as ``[]`` does."""
+        try:
+            return self[encode(path)]
+        except UnicodeEncodeError:  # text that no bytes of a name make
+            return []
+
 
 class SortedMembers:
     """Members of one file in numeric order; of several with one number the first counts.

@@ -22,11 +22,11 @@ from qbackup.base.names import (
     METADATA_PATH,
     ChunkName,
     Naming,
-    encode,
 )
 from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import SCAN_ERRORS, HmacOf, add_fault, classify
+from qbackup.storage.catalog.indexed import IndexedFiles, IndexedPaths
 from qbackup.storage.catalog.repacked import Packing, look_for_header
 from qbackup.storage.chunk import ReadHmac, StoredChunk, StoredChunks, StoredFile
 from qbackup.storage.chunk_table import ChunkTable, HmacIndex, Kept, RunsByPath, SortedMembers
@@ -192,18 +192,8 @@ class SeekableCatalog:
 
     def find(self, path: str) -> StoredFile | None:
         """Finds the file with this path; None if there is none."""
-        runs = self._runs_of(path)
+        runs = self._by_path().of(path)
         return self.file_at(runs[0]) if runs else None
-
-    def holds(self, path: str) -> bool:
-        """Tells if there is a file with this path."""
-        return bool(self._runs_of(path))
-
-    def _runs_of(self, path: str) -> list[int]:
-        try:
-            return self._by_path()[encode(path)]
-        except UnicodeEncodeError:  # text that no bytes of a name make
-            return []
 
     def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
         """Finds the file with the first possible path of these; None if there is none."""
@@ -219,54 +209,16 @@ class SeekableCatalog:
 
     def seen_files(self) -> Sequence[StoredFile]:
         """Gives all files in the archive's order."""
-        return IndexedFiles(self, self._by_path().first_runs)
+        return IndexedFiles(self.file_at, self._by_path().first_runs)
 
     def seen_paths(self) -> Collection[str]:
         """Gives the paths of all files in the archive's order."""
-        return IndexedPaths(self, self.table(), self._by_path().first_runs)
+        return IndexedPaths(self.table(), self._by_path())
 
     def member_count(self) -> int:
         """Counts the members of the archive."""
         self.table()
         return self._count
-
-
-@dataclass(frozen=True)
-class IndexedPaths(Collection[str]):
-    """Paths of a seekable backup's files in the archive's order, each made on access."""
-
-    catalog: SeekableCatalog
-    table: ChunkTable
-    first_runs: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.first_runs)
-
-    def __iter__(self) -> Iterator[str]:
-        return map(self.table.path, self.first_runs)
-
-    def __contains__(self, path: object) -> bool:
-        return isinstance(path, str) and self.catalog.holds(path)
-
-
-class IndexedFiles(Sequence[StoredFile]):
-    """Files of a seekable backup in the archive's order, each made on access."""
-
-    def __init__(self, catalog: SeekableCatalog, first_runs: Sequence[int]) -> None:
-        self._catalog = catalog
-        self._first_runs = first_runs
-
-    def __len__(self) -> int:
-        return len(self._first_runs)
-
-    @overload
-    def __getitem__(self, position: int) -> StoredFile: ...
-    @overload
-    def __getitem__(self, position: slice) -> Sequence[StoredFile]: ...
-    def __getitem__(self, position: int | slice) -> StoredFile | Sequence[StoredFile]:
-        if isinstance(position, slice):
-            return IndexedFiles(self._catalog, self._first_runs[position])
-        return self._catalog.file_at(self._first_runs[position])
 
 
 @dataclass(frozen=True)
