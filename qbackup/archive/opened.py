@@ -240,7 +240,8 @@ class OpenedBackup:
             format=self.unlocked().format,
             limits=self.limits,
         )
-        return reader.read(lambda name: qubes is None or name in qubes)
+        listed = {record.name for record in self.qubes.table.records}
+        return reader.read(lambda name: name in listed and (qubes is None or name in qubes))
 
     def restore_job(
         self, names: Sequence[str], *, progress: OnProgress | None, check: bool

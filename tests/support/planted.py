@@ -42,6 +42,12 @@ def members(kind: str, numbers: Iterable[int]) -> Iterator[bytes]:
     return _headers(map(name, numbers), type_flag)
 
 
+def with_name(block: bytes, name: bytes) -> bytes:
+    """Gives a header with another name."""
+    fields = name.ljust(100, b"\0") + block[100:148] + b" " * 8 + block[156:]
+    return fields[:148] + b"%06o\0 " % sum(fields) + fields[156:]
+
+
 def plant(good: bytes, path: Path, kind: str, count: int, *, behind: bytes = b"") -> Path:
     """Writes a backup with planted members.
 

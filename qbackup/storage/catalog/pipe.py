@@ -128,6 +128,7 @@ class PipeCatalog:
         self._count = int(has_header)
         self._waiting: tuple[ChunkName, StoredMember] | None = None
         self._current: int | None = None  # number of the file whose chunks pass
+        self._at_hand: StoredFile | None = None
         self.passed = PassedFiles()
         self._header = self._first() if has_header else None
         self._copy: StoredMember | None = None
@@ -285,16 +286,20 @@ class PipeCatalog:
         if self._current is not None:
             for _ in self.chunks_of(self._current):
                 pass
-            self._current = None
+            self._current = self._at_hand = None
         waiting = self._peek()
         if waiting is None:
             return None
         # a new path, as `chunks_of` leaves no other waiting
-        self._current = self.passed.add(waiting[0].path)
-        return self.file_at(self._current)
+        number = self.passed.add(waiting[0].path)
+        self._at_hand = self.file_at(number)
+        self._current = number
+        return self._at_hand
 
     def file_at(self, number: int) -> StoredFile:
-        """Makes a file that has come, by its number."""
+        """Gives the file whose chunks pass, or makes one that went by, by its number."""
+        if number == self._current and self._at_hand is not None:
+            return self._at_hand
         return StoredFile(self.passed.path(number), PassingChunks(number, self))
 
     def find(self, path: str) -> StoredFile | None:
