@@ -131,7 +131,7 @@ def test_each_status_is_counted_by_itself() -> None:
     unproven = UnprovenResults()
     for number in range(20):
         for status in ("damaged", "limit"):
-            result = FileResult(qube="q", name=f"{number}", status=status)  # type: ignore[arg-type]
+            result = FileResult(qube="q", name=f"{number}", status=status)
             assert len(unproven.named((result,))) == (number < NAMED)
     assert [(more.status, more.count, more.first.name) for more in unproven.counted] == [
         ("damaged", 15, "5"),

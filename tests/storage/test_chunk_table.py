@@ -1,4 +1,4 @@
-"""Tables of members that anybody can have planted take little memory and no work out of proportion."""
+"""Tables of members that anybody can have planted: little memory, work in proportion."""
 
 from __future__ import annotations
 
