@@ -40,7 +40,7 @@ def _planted(scene: Scene) -> Iterator[Vector]:
     names += [b"stray%02d" % number for number in range(20)]
     names += [NAME] * 20
     yield scene.vector(
-        "planted-members",
+        "added-planted-members",
         "outer tar: 63 empty members are added at the end: three files of a qube, twenty of no"
         " qube, twenty that are no part of a backup, and twenty times a chunk that is there",
         scene.assemble(scene.members) + archive(*map(header, names)),
