@@ -319,7 +319,7 @@ class TestList:
         path = alter.without(SAMPLE, tmp_path / "less", IMAGE)
         ended = call("list", path, *KEY)
         assert ended.status == 1
-        assert "firewall.xml, private.img IS MISSING" in ended.out
+        assert "private.img IS MISSING; not in qubes.xml: firewall.xml" in ended.out
         assert "qbackup: files are missing from this backup" in ended.err
 
     def test_a_qube_of_which_nothing_is_there_is_status_1(self, tmp_path: Path) -> None:

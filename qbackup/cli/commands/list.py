@@ -31,10 +31,6 @@ EXAMPLES = """\
 """
 
 _NOT_IN_BACKUP = "NOT IN THIS BACKUP"
-_NOT_NAMED_NOTE = (
-    "note: nothing has proven yet that files not in qubes.xml belong to the backup: verify and"
-    " restore do"
-)
 _SHOWN = 20  # files of a qube that qubes.xml does not name
 
 
@@ -70,8 +66,6 @@ def run(options: argparse.Namespace) -> int:
             output.print_result(to_json(_document(archive, listings, firewalls, errors)))
         else:
             _print_table(_rows(listings))
-            if not options.quiet and any(listing.others for _, listing in listings):
-                output.print_message(_NOT_NAMED_NOTE)
         return print_errors(errors)
 
 
