@@ -37,6 +37,10 @@ from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
 
 _BY_FOLDER = "qubes are called by their folders in the archive, and nothing proves these names"
+_MORE_FOLDERS = (
+    "the archive has more than {0} folders, of which only the first {0} are listed as qubes (see"
+    " --limit qubes=VALUE)"
+)
 _LOCKED = "the backup is locked: call unlock(passphrase) first"
 
 
@@ -238,7 +242,8 @@ class OpenedBackup:
             format=self.unlocked().format,
             limits=self.limits,
         )
-        return reader.read(lambda name: qubes is None or name in qubes)
+        listed = {record.name for record in self.qubes.table.records}
+        return reader.read(lambda name: name in listed and (qubes is None or name in qubes))
 
     def restore_job(
         self, names: Sequence[str], *, progress: OnProgress | None, check: bool
@@ -266,7 +271,7 @@ class OpenedBackup:
             filter=override or decoder_name(self.header.compression_filter),
             limits=self.limits,
             is_salvage=self._options.salvage,
-            warnings=self.warnings.texts,
+            warnings=self.warnings,
             warn=self.warnings.add,
         )
 
@@ -278,6 +283,8 @@ class OpenedBackup:
         faults = [*self.front.faults, *self.catalog.faults]
         if self._qubes.error is not None:
             faults.append(f"{self._qubes.error}; {_BY_FOLDER}")
+            if self._qubes.table.has_more_folders:
+                faults.append(_MORE_FOLDERS.format(self.limits.qubes))
         return tuple(faults)
 
     @property

@@ -77,7 +77,7 @@ class QubeList:
                 name_error(error, METADATA_PATH)
                 self.error = error
             seen = self._catalog.seen_paths() if self._salvage else ()
-            self._table = QubeTable(records, seen)
+            self._table = QubeTable(records, seen, limit=self._limits.qubes)
         return self._table
 
     def _read(self) -> bytes:
@@ -134,7 +134,7 @@ class QubeList:
                 self.error.advice = BY_FOLDER
             raise self.error
         qubes = (self._qube(record) for record in table.records)
-        return tuple(qube for qube in qubes if qube.is_listed or qube.files)
+        return tuple(qube for qube in qubes if qube.is_listed or qube.has_files)
 
     @property
     def known_qubes(self) -> tuple[Qube, ...]:

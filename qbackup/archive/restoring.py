@@ -11,6 +11,7 @@ from qbackup.archive.file_list import FileList
 from qbackup.archive.prefetch import MANY_CHUNKS, KeyPrefetch
 from qbackup.archive.qubes import QubeList
 from qbackup.archive.unlock.header import HeaderAuthenticator
+from qbackup.archive.warning_list import WarningList
 from qbackup.base.errors import (
     AlreadyPassed,
     ChunkMissing,
@@ -21,6 +22,7 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display, encode
+from qbackup.base.notices import MemberWarning
 from qbackup.base.report import FileResult, OnProgress, Report, Status
 from qbackup.content.filters import same_filter
 from qbackup.formats.protocol import UnlockedFormat
@@ -101,7 +103,7 @@ class RestoreJob:
     filter: str | None
     limits: Limits
     is_salvage: bool
-    warnings: Sequence[str]
+    warnings: WarningList
     warn: Callable[[str], None]
 
     def restore(
@@ -204,7 +206,7 @@ class RestoreJob:
         errors = (*self.front.faults, *self.catalog.faults)  # the error of qubes.xml is a result
         fault = self.catalog.error
         results = run.results
-        warnings = [w for w in self.warnings if w not in errors]  # name nothing twice
+        warnings = [w for w in self.warnings.texts if w not in errors]  # name nothing twice
         warnings += writer.warnings
         if self.source.troubles:
             warnings.append(_FAILING_DRIVE)
@@ -221,6 +223,7 @@ class RestoreJob:
             is_salvage=self.is_salvage,
             keeps_damaged=writer.keeps_damaged,
             archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
+            unproven=run.unproven,
         )
 
     def _sizes(self, plan: Plan, writer: Writer) -> _Sizes:
@@ -239,7 +242,7 @@ class RestoreJob:
         return _Sizes(chunks, stored, to_write)
 
     def _ignored(self, file: FileReader) -> None:
-        self.warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")
+        self.warn(MemberWarning(file.path, "belongs to no qube of this backup, ignored"))
 
     def _metadata_result(self, writer: Writer, keep: bool) -> FileResult:
         """Gives the result of qubes.xml, which was read before everything else."""
