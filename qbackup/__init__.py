@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from qbackup.archive.chunk import EncryptedChunk
     from qbackup.archive.estimate import Cost
     from qbackup.archive.file import BackupFile
+    from qbackup.archive.listing import FileListing
     from qbackup.archive.passphrase import Passphrase
     from qbackup.archive.qube import Qube
     from qbackup.base.errors import (
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     )
     from qbackup.base.events import Extent
     from qbackup.base.limits import Limits
-    from qbackup.base.report import ByteRange, FileResult, Progress, Report
+    from qbackup.base.report import ByteRange, FileResult, Progress, Report, UnprovenFiles
     from qbackup.content.inner import Entry
     from qbackup.crypto.scrypt_format import ScryptParameters
     from qbackup.formats.header import BackupHeader
@@ -83,6 +84,7 @@ _MODULES = (
     "archive.chunk",
     "archive.file",
     "formats.metadata.settings",
+    "archive.listing",
     "archive.qube",
     "archive.archive",
     "archive.backends",
@@ -110,6 +112,7 @@ __all__ = [
     "EncryptedChunk",
     "Entry",
     "Extent",
+    "FileListing",
     "FileResult",
     "FolderArchive",
     "HeaderAltered",
@@ -134,6 +137,7 @@ __all__ = [
     "ScryptParameters",
     "SymbolicLink",
     "Unlockable",
+    "UnprovenFiles",
     "Unreadable",
     "UnsupportedFormat",
     "UsageError",

@@ -24,6 +24,7 @@ _PROBE = ScryptParameters(16, 8, 1)  # 64 MiB: past the caches, a tenth of a sec
 _SLOW_PROBE = ScryptParameters(7, 8, 1)  # for pure Python, which would take a minute
 _BASE_MEMORY = 64 * MIB
 _SAMPLE_SIZE = 2 * MIB
+_PARAMETERS = 100  # sets that are counted each; real backups have a few, planted chunks any number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +36,8 @@ class Cost:
         chunks: number of chunks in the archive.
         stored_size: their length in bytes.
         unreadable: number of chunks whose header is damaged.
-        parameters: number of chunks for each set of scrypt parameters.
+        parameters: number of chunks for each set of scrypt parameters, of the first hundred sets.
+        others: number of chunks with further parameters, which the other figures leave out.
         seconds: time here for all derivations that the limits allow, and for HMACs and decryption
             of all stored bytes where these count.
         memory: peak memory in bytes.
@@ -48,6 +50,7 @@ class Cost:
     stored_size: int
     unreadable: int
     parameters: dict[ScryptParameters, int]
+    others: int
     seconds: float
     memory: int
     disk: int
@@ -56,7 +59,7 @@ class Cost:
 def estimate(backup: OpenedBackup) -> Cost:
     """Reads the 96 header bytes of every chunk and times one small derivation."""
     parameters: Counter[ScryptParameters] = Counter()
-    unreadable = stored = largest = count = 0
+    unreadable = others = stored = largest = count = 0
     for file in backup.catalog.files():
         for chunk in file.chunks:
             count += 1
@@ -65,9 +68,14 @@ def estimate(backup: OpenedBackup) -> Cost:
             if not backup.format.head_size:
                 continue
             try:
-                parameters[EncryptedChunk(chunk, backup).parameters] += 1
+                found = EncryptedChunk(chunk, backup).parameters
             except QBackupError:
                 unreadable += 1
+                continue
+            if found in parameters or len(parameters) < _PARAMETERS:
+                parameters[found] += 1
+            else:
+                others += 1
     slow = backup.deriver.backends[0].slow  # pure Python runs one lane, whatever the cores
     allowed = [p for p in parameters if _is_allowed(p, backup)]
     speed = _seconds_per_work(backup) if allowed else 0.0
@@ -83,6 +91,7 @@ def estimate(backup: OpenedBackup) -> Cost:
         stored_size=stored,
         unreadable=unreadable,
         parameters=dict(parameters),
+        others=others,
         seconds=seconds,
         memory=memory,
         disk=disk,

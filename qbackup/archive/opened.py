@@ -36,7 +36,11 @@ from qbackup.pipeline.reader import Unlocked
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
 
-_BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
+_BY_FOLDER = "qubes are called by their folders in the archive, and nothing proves these names"
+_MORE_FOLDERS = (
+    "the archive has more than {0} folders, of which only the first {0} are listed as qubes (see"
+    " --limit qubes=VALUE)"
+)
 _LOCKED = "the backup is locked: call unlock(passphrase) first"
 
 
@@ -105,7 +109,7 @@ class OpenedBackup:
         opened = open_backup(source, self.limits)
         if options.salvage and not opened.seekable:
             opened.close()
-            raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
+            raise UsageError("--salvage can't read from a pipe: write the backup to a file first")
         for note in getattr(opened, "notes", ()):  # only a folder has notes
             self.warnings.add(note)
         # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
@@ -180,6 +184,8 @@ class OpenedBackup:
         data = passphrase_bytes(passphrase)
         meanwhile = functools.partial(self.prefetch.begin, lambda: self._format_ahead(data))
         header = self.front.authenticate(data, self.pipeline, meanwhile if ahead else None)
+        for note in self.front.notes:
+            self.warnings.add(note)
         format_ = choose_format(header.version, hmac_algorithm=self._options.hmac_algorithm)
         beside = self.front.proven_parameters
         unlocked = format_.unlock(header, data, self.limits, self.warnings.add, beside)
@@ -236,7 +242,8 @@ class OpenedBackup:
             format=self.unlocked().format,
             limits=self.limits,
         )
-        return reader.read(lambda name: qubes is None or name in qubes)
+        listed = {record.name for record in self.qubes.table.records}
+        return reader.read(lambda name: name in listed and (qubes is None or name in qubes))
 
     def restore_job(
         self, names: Sequence[str], *, progress: OnProgress | None, check: bool
@@ -264,7 +271,7 @@ class OpenedBackup:
             filter=override or decoder_name(self.header.compression_filter),
             limits=self.limits,
             is_salvage=self._options.salvage,
-            warnings=self.warnings.texts,
+            warnings=self.warnings,
             warn=self.warnings.add,
         )
 
@@ -276,6 +283,8 @@ class OpenedBackup:
         faults = [*self.front.faults, *self.catalog.faults]
         if self._qubes.error is not None:
             faults.append(f"{self._qubes.error}; {_BY_FOLDER}")
+            if self._qubes.table.has_more_folders:
+                faults.append(_MORE_FOLDERS.format(self.limits.qubes))
         return tuple(faults)
 
     @property

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from qbackup.archive.file import BackupFile
 from qbackup.archive.file_list import FileList
 from qbackup.archive.firewalls import read_firewall
+from qbackup.archive.listing import FileListing, list_files
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.formats.metadata import Device, QubeRecord, QubeSettings, QubeTable
@@ -62,8 +63,22 @@ class Qube:
         """Files of the qube in the archive; on a pipe, the files read so far."""
         return tuple(map(BackupFile, self._readers()))
 
-    def _readers(self) -> tuple[FileReader, ...]:
-        return self._files.seen(lambda path: (self._table.owner(path) or ("",))[0] == self.name)
+    @property
+    def has_files(self) -> bool:
+        """True if some file of the qube is in the archive."""
+        return next(self._readers(), None) is not None
+
+    def listing(self) -> FileListing:
+        """Lists its files in little memory, however many were planted, see `FileListing`."""
+        return list_files(
+            map(BackupFile, self._readers()),
+            required=self.required if self.in_backup else None,
+            is_named=lambda file: self._table.is_named(self.name, file),
+            is_usual=lambda file: self._table.is_usual(self.name, file),
+        )
+
+    def _readers(self) -> Iterator[FileReader]:
+        return self._files.of_qube(self.name, self._table.owner)
 
     # Setup of the qube, in the terms of R4 whichever release wrote the backup
 
@@ -107,7 +122,7 @@ class Qube:
         Raises:
             Damaged: the file is not whole, or its content is not valid.
             UnsupportedFormat: the file is of a version that is not known.
-            AlreadyPassed: on a pipe, the file went by.
+            AlreadyPassed: on a pipe, the file has already passed.
         """
         for file in self._readers():
             if file.name.partition("/")[2] == FIREWALL_FILE:

@@ -12,6 +12,7 @@ from qbackup.base.errors import (
     Damaged,
     FolderArchive,
     LimitExceeded,
+    NotInBackup,
     QBackupError,
     SymbolicLink,
 )
@@ -76,7 +77,7 @@ class QubeList:
                 name_error(error, METADATA_PATH)
                 self.error = error
             seen = self._catalog.seen_paths() if self._salvage else ()
-            self._table = QubeTable(records, seen)
+            self._table = QubeTable(records, seen, limit=self._limits.qubes)
         return self._table
 
     def _read(self) -> bytes:
@@ -133,7 +134,7 @@ class QubeList:
                 self.error.advice = BY_FOLDER
             raise self.error
         qubes = (self._qube(record) for record in table.records)
-        return tuple(qube for qube in qubes if qube.is_listed or qube.files)
+        return tuple(qube for qube in qubes if qube.is_listed or qube.has_files)
 
     @property
     def known_qubes(self) -> tuple[Qube, ...]:
@@ -180,6 +181,26 @@ class QubeList:
             stored = self._catalog.find(name)
             found = (stored, None) if stored is not None else None
         if found is None or found[0].path == METADATA_PATH:
-            raise table.not_there(f"there is no file {display(name)!r} in this backup")
+            raise self._absent(name)
         file, entry = found
         return self._files.file(file) if entry is None else self._files.entry(file, entry, name)
+
+    def _absent(self, name: str) -> NotInBackup:
+        """Makes the error for a file that is not there. A file that must be there is missing."""
+        table, broken = self.table, self._catalog.error
+        qube, slash, file = name.partition("/")
+        record = table.find(qube)
+        if record is None and slash and not table.by_path:
+            return table.not_there(f"there is no qube {display(qube)!r} in this backup")
+        if record is not None and file in record.required:
+            reason = f"the file {display(name)!r} is missing from this backup"
+        elif broken is not None:
+            reason = (
+                f"there is no file {display(name)!r} in the part of this backup that can be read"
+            )
+        else:
+            reason = f"there is no file {display(name)!r} in this backup"
+        error = table.not_there(reason if broken is None else f"{reason}: {broken.reason}")
+        if broken is not None:
+            error.advice = broken.advice
+        return error

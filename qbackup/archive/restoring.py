@@ -11,6 +11,7 @@ from qbackup.archive.file_list import FileList
 from qbackup.archive.prefetch import MANY_CHUNKS, KeyPrefetch
 from qbackup.archive.qubes import QubeList
 from qbackup.archive.unlock.header import HeaderAuthenticator
+from qbackup.archive.warning_list import WarningList
 from qbackup.base.errors import (
     AlreadyPassed,
     ChunkMissing,
@@ -21,6 +22,7 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import METADATA_PATH, display, encode, must_have_content
+from qbackup.base.notices import MemberWarning
 from qbackup.base.report import FileResult, OnProgress, Report, Status
 from qbackup.content.filters import same_filter
 from qbackup.formats.protocol import UnlockedFormat
@@ -33,23 +35,23 @@ from qbackup.restore.results import failed
 from qbackup.restore.resume.journal import JOURNAL_NAME
 from qbackup.restore.resume.writer import ResumingWriter
 from qbackup.restore.run import FilesLoop
-from qbackup.restore.sinks import NowhereWriter, Writer
+from qbackup.restore.sinks import NowhereWriter, Writer, require_writer
 from qbackup.restore.space import check_space
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.source import Source
 
 _FAILING_DRIVE = (
-    "the drive failed to read some bytes of the backup, at least at the first try: it may be"
-    " dying, so make a copy of it first (e.g. with ddrescue) and restore from that"
+    "some bytes of the backup could not be read, at least at the first try: the drive may be"
+    " failing. Copy the backup to a healthy drive (e.g. with ddrescue) and restore from the copy"
 )
 _NO_JOURNAL = (
-    f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run will not know"
-    " what this one restores"
+    f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run can't tell"
+    " which files this one has restored"
 )
 _LARGE = 1 << 31
 _LARGE_COUNT = 1000
 _OVERHEAD_PART = 32  # no filter and no inner archive makes images longer by more than this part
-_NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
+_NOT_REACHED = "not found in the part of the archive that can be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class RestoreJob:
     filter: str | None
     limits: Limits
     is_salvage: bool
-    warnings: Sequence[str]
+    warnings: WarningList
     warn: Callable[[str], None]
 
     def restore(
@@ -118,6 +120,7 @@ class RestoreJob:
     ) -> Report:
         """Restores files, see `BackupArchive.restore`."""
         if not isinstance(output, str | bytes | os.PathLike):
+            require_writer(output)
             if overwrite or keep_damaged:
                 raise UsageError(
                     "overwrite and keep_damaged are for folders: a Writer decides both"
@@ -141,7 +144,9 @@ class RestoreJob:
         plan = Plan(table, self.names, known, self.files.holds_folder)
         if not self.source.seekable:
             for target in filter(None, map(plan.target, seen)):
-                raise AlreadyPassed("this file went by on the pipe", file=display(target.label))
+                raise AlreadyPassed(
+                    "this file has already passed on the pipe", file=display(target.label)
+                )
         return plan
 
     def _writer(
@@ -204,14 +209,14 @@ class RestoreJob:
         """Warns of what the disk can't hold, before the first byte is written."""
         short = check_space(writer, sizes.to_write, plan.estimated_size())
         for warning in (*writer.foreseen(sizes.large), *([short] if short else [])):
-            if warning not in self.warnings:
+            if warning not in self.warnings.texts:
                 self.warn(warning)
 
     def _report(self, run: FilesLoop, writer: Writer) -> Report:
         errors = (*self.front.faults, *self.catalog.faults)  # the error of qubes.xml is a result
         fault = self.catalog.error
         results = run.results
-        warnings = [w for w in self.warnings if w not in errors]  # name nothing twice
+        warnings = [w for w in self.warnings.texts if w not in errors]  # name nothing twice
         warnings += writer.warnings
         if self.source.troubles:
             warnings.append(_FAILING_DRIVE)
@@ -226,7 +231,9 @@ class RestoreJob:
             errors=errors,
             warnings=tuple(warnings),
             is_salvage=self.is_salvage,
+            keeps_damaged=writer.keeps_damaged,
             archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
+            unproven=run.unproven,
         )
 
     def _sizes(self, plan: Plan, writer: Writer) -> _Sizes:
@@ -241,7 +248,7 @@ class RestoreJob:
                 continue
             chunks += file.chunk_count
             stored += file.stored_size
-            if not target.entries and writer.has_room(target.qube, target.name):
+            if not (target.entries or target.unsafe) and writer.has_room(target.qube, target.name):
                 size = file.readable_size(self.limits.chunk)
                 to_write += size
                 if size > _LARGE and len(large) < _LARGE_COUNT and self._is_image(file.path):
@@ -252,14 +259,16 @@ class RestoreJob:
         return must_have_content(path) and not self.files.holds_folder(path)
 
     def _ignored(self, file: FileReader) -> None:
-        self.warn(f"{display(file.path)}: belongs to no qube of this backup, ignored")
+        self.warn(MemberWarning(file.path, "belongs to no qube of this backup, ignored"))
 
     def _metadata_result(self, writer: Writer, keep: bool) -> FileResult:
         """Gives the result of qubes.xml, which was read before everything else."""
         data = self.contents.usable_metadata
         if data is None:
             error = self.contents.error
-            reason = f"{error.reason}; files come out by their path" if error else ""
+            reason = (
+                f"{error.reason}; files are called by their paths in the archive" if error else ""
+            )
             gone = isinstance(error, ChunkMissing) and error.chunk is None
             status: Status = "missing" if gone else "damaged"
             result = FileResult(qube="", name=METADATA_PATH, status=status, error=reason)

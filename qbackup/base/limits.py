@@ -34,7 +34,8 @@ class Limits:
         chunk: stored length of one chunk.
         name: length of a name of the outer archive, of a path in an inner one, or of a folder's
             path in an image.
-        depth: number of components of a path in a folder archive, or of one copied from an image.
+        depth: number of components of a path that a restore or a copy makes, or that is searched
+            in a folder that is a backup.
         pax_header: length of one pax header.
         sparse_entries: number of runs of data of one sparse file.
         image_extents: number of extents of one file in an image.
@@ -46,6 +47,9 @@ class Limits:
         zeros: bytes of zeros behind a member of the outer archive that are read in search of the
             next one; of further zeros only samples are read.
         decoder_memory: memory of the decompressor.
+        small_streams: number of compressed streams one after another in a file, besides one for
+            each 4 KiB of plaintext.
+        compressed_excess: bytes of a compressed file beyond five quarters of its plaintext.
         journal: length of the journal in the output folder.
         read_all: number of bytes that ``read()`` without a size returns at once.
     """
@@ -74,5 +78,8 @@ class Limits:
     trailing_zeros: int = 1 * MIB  # tar's default record is 10 KiB
     zeros: int = 256 * MIB  # two lost chunks; reading them from an empty stick takes some seconds
     decoder_memory: int = 160 * MIB  # xz -9 takes 65 MiB, zstd --long=27 takes 128 MiB
+    # each stream costs the set-up of a decoder; pbzip2 writes one for 900 KB, bgzip one for 64 KB
+    small_streams: int = 1000
+    compressed_excess: int = 4 * MIB  # no compressor makes data 2 % larger; bzip2 holds 900 KB back
     journal: int = 64 * MIB  # 100,000 files, with two entries of some 300 bytes each
     read_all: int = 1 * GIB  # a caller that reads more at once most likely does so by mistake

@@ -6,20 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from qbackup.base.advice import ARCHIVE_DAMAGED, DAMAGED
+from qbackup.base.advice import ANOTHER_COPY, ARCHIVE_DAMAGED, DAMAGED
 
 Status = Literal["ok", "damaged", "limit", "missing", "kept", "exists"]
 RangeState = Literal["good", "lost", "zero-filled"]
 GOOD: tuple[Status, ...] = ("ok", "kept")
-_KEPT = (
-    "try another copy of the backup; of what was kept as NAME.damaged, mount or repair a copy only"
-)
-_SALVAGED = "another copy of the backup may have what is lost of this one"
+_KEPT = "try another copy of the backup; before you mount or repair NAME.damaged, make a copy of it"
+_SALVAGED = "another copy of the backup may still have what is lost in this one"
 _EXISTS = (
-    "restore into another folder, or add --overwrite, which replaces files, and folders as a whole"
-    " with all that is in them"
+    "restore into another folder, or add --overwrite: it replaces files, and whole folders with"
+    " everything in them"
 )
-_MISSING = "missing files may be in an older backup; all that is there was restored"
+_MISSING = "an older backup may have the missing files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +63,8 @@ class FileResult:
         advice: a remedy for this file, where there is one besides the usual.
         restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is. For
             a damaged file, the path of the kept part.
+        unproven: nothing proves that the file was ever in the backup: ``qubes.xml`` does not name
+            it, Qubes has no such file, and no chunk of it could be believed.
     """
 
     qube: str
@@ -81,11 +81,30 @@ class FileResult:
     limit: str | None = None
     advice: str = ""
     restored_as: str | None = None
+    unproven: bool = False
 
     @property
     def ok(self) -> bool:
         """True if the file is there and whole."""
         return self.status in GOOD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnprovenFiles:
+    """Files of one status that nothing proves, see `FileResult`, and that are only counted.
+
+    Anybody who can write to the storage can plant a million of them. The first thousand of each
+    status have results of their own.
+
+    Args:
+        status: status of each.
+        count: number of them.
+        first: result of the first.
+    """
+
+    status: Status
+    count: int
+    first: FileResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +113,12 @@ class Report:
 
     Args:
         files: every requested file, and every file that should have been in the backup.
+        unproven: of further files that nothing proves, the number; mostly empty.
         errors: faults of the archive as a whole.
         warnings: things that were ignored without harm.
         is_salvage: broken places of the archive were already skipped in this run.
+        keeps_damaged: this run already kept the verified parts of damaged files, where there were
+            any.
         archive_limit: the remedy for the last of `errors`, if the archive as a whole exceeded a
             limit there; else ``""``.
     """
@@ -105,31 +127,39 @@ class Report:
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     is_salvage: bool = False
+    keeps_damaged: bool = False
     archive_limit: str = ""
+    unproven: tuple[UnprovenFiles, ...] = ()
 
     @property
     def ok(self) -> bool:
         """True if every requested file is there, verified and whole."""
-        return not self.errors and all(result.ok for result in self.files)
+        return not self.errors and not self.unproven and all(result.ok for result in self.files)
 
     @property
     def bad(self) -> tuple[FileResult, ...]:
-        """The files that are not there and whole."""
+        """The files that are not there and whole, but for those that are only counted."""
         return tuple(result for result in self.files if not result.ok)
+
+    @property
+    def bad_count(self) -> int:
+        """Number of the files that are not there and whole, also of those only counted."""
+        return len(self.bad) + sum(files.count for files in self.unproven)
 
     @property
     def advice(self) -> tuple[str, ...]:
         """Remedies for the files that are not whole, in sentences; the most useful first."""
-        statuses = {result.status for result in self.bad}
+        bad = (*self.bad, *(files.first for files in self.unproven))
+        statuses = {result.status for result in bad}
         kept = any(result.kept_as for result in self.bad)
         found = []
         if "damaged" in statuses:
-            found.append(_KEPT if kept else DAMAGED)
+            found.append(_KEPT if kept else ANOTHER_COPY if self.keeps_damaged else DAMAGED)
         if self.archive_limit:
             found.append(self.archive_limit)
-        if len(self.errors) > bool(self.archive_limit) and (self.bad or not self.is_salvage):
+        if len(self.errors) > bool(self.archive_limit) and (bad or not self.is_salvage):
             found.append(_SALVAGED if self.is_salvage else ARCHIVE_DAMAGED)
-        found += dict.fromkeys(result.advice for result in self.bad if result.advice)
+        found += dict.fromkeys(result.advice for result in bad if result.advice)
         if "exists" in statuses:
             found.append(_EXISTS)
         is_lost = any(result.status == "missing" and not result.advice for result in self.bad)
@@ -141,7 +171,9 @@ class Report:
         """Sums up the outcome in one sentence."""
         if self.ok:
             return f"all {len(self.files)} files are there and whole"
-        parts = [f"{len(self.bad)} of {len(self.files)} files are not whole"] if self.bad else []
+        bad = self.bad_count
+        total = len(self.files) - len(self.bad) + bad
+        parts = [f"{bad} of {total} files are not whole"] if bad else []
         return "; ".join([*parts, *self.errors])
 
 

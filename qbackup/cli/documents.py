@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from qbackup.base.errors import MachineError, QBackupError
 from qbackup.base.names import json_name
-from qbackup.base.report import FileResult, Report
+from qbackup.base.report import FileResult, Report, UnprovenFiles
 from qbackup.formats.header import BackupHeader
 
 Document: TypeAlias = dict[str, Any]
@@ -84,6 +84,8 @@ def report_document(report: Report) -> Document:
         "files": [_result_document(result) for result in report.files],
         "warnings": list(report.warnings),
     }
+    if report.unproven:
+        document["unproven"] = [_unproven_document(files) for files in report.unproven]
     if report.advice:
         document["advice"] = list(report.advice)
     return with_errors(document, report.errors)
@@ -98,6 +100,8 @@ def _result_document(result: FileResult) -> Document:
         "chunks": result.chunks,
         "size": result.size,
     }
+    if result.unproven:
+        document["unproven"] = True
     if result.notes:
         document["notes"] = list(result.notes)
     if result.limit is not None:
@@ -107,6 +111,12 @@ def _result_document(result: FileResult) -> Document:
     if result.restored_as is not None:
         document["restored_as"] = json_name(result.restored_as)["name"]
     return {**document, **_damage_document(result)}
+
+
+def _unproven_document(files: UnprovenFiles) -> Document:
+    first = _result_document(files.first)
+    del first["unproven"]
+    return {"status": files.status, "count": files.count, "first": first}
 
 
 def _damage_document(result: FileResult) -> Document:

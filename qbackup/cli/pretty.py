@@ -38,6 +38,7 @@ _STYLES = (
     ("NOT EVERYTHING", "bold red"),
     ("STOPPED", "bold red"),
     ("THE ARCHIVE ", "bold red"),
+    ("UNPROVEN", "bold yellow"),
     ("EXISTS", "bold yellow"),
     ("ARCHIVE", "bold red"),
     ("LIMIT", "bold yellow"),

@@ -131,14 +131,44 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
     """
     lines = []
     for result in report.files:
-        name = display(f"{result.qube}/{result.name}" if result.qube else result.name)
-        lines += [f"{name}: {note}" for note in result.notes]
-        if not result.ok:
-            lines.append(f"{result.status.upper()}  {name}: {result.error}")
-            lines += _damage_lines(result)
+        if not result.unproven:
+            lines += _result_lines(result)
+    lines += _unproven_lines(report)
     lines += _archive_lines(report)
     lines += [f"what to do: {text}" for text in ([] if stopped else report.advice)]
     return "\n".join([*lines, _sum(report, stopped=stopped)])
+
+
+def _result_lines(result: FileResult) -> list[str]:
+    """Gives a file's notes, and its losses if it is not whole."""
+    name = _shown_name(result)
+    lines = [f"{name}: {note}" for note in result.notes]
+    if not result.ok:
+        lines.append(f"{result.status.upper()}  {name}: {result.error}")
+        lines += _damage_lines(result)
+    return lines
+
+
+def _shown_name(result: FileResult) -> str:
+    return display(f"{result.qube}/{result.name}" if result.qube else result.name)
+
+
+def _unproven_lines(report: Report) -> list[str]:
+    """Gives the first files that nothing proves, then their number by status."""
+    results = [result for result in report.files if result.unproven]
+    lines = [line for result in results[:_SHOWN] for line in _result_lines(result)]
+    counts = {files.status: files.count for files in report.unproven}
+    first = {files.status: files.first for files in reversed(report.unproven)}
+    for result in reversed(results):
+        counts[result.status] = counts.get(result.status, 0) + 1
+        first[result.status] = result
+    for status, count in counts.items():
+        lines.append(
+            f"UNPROVEN  {count} {'file' if count == 1 else 'files'} with the status {status}, the"
+            f" first of them {_shown_name(first[status])}: nothing proves that such a file was"
+            " ever in the backup; anybody who can write to the storage can have added it"
+        )
+    return lines
 
 
 def _sum(report: Report, *, stopped: bool) -> str:
@@ -146,10 +176,10 @@ def _sum(report: Report, *, stopped: bool) -> str:
     total = human_size(sum(result.size for result in good))
     kept = sum(result.status == "kept" and bool(result.qube) for result in good)
     if kept:
-        total += f"; {kept} of them there before, and read again"
+        total += f"; {kept} already there, and read again"
     if report.ok and not stopped:
         return f"All {len(good)} files are there, verified and whole ({total})."
-    if not (stopped or report.bad):
+    if not (stopped or report.bad_count):
         verdict = "IS NOT WHOLE"
         if report.archive_limit and len(report.errors) == 1:
             verdict = "WAS NOT READ TO ITS END"
@@ -159,10 +189,11 @@ def _sum(report: Report, *, stopped: bool) -> str:
         )
     verdict = "STOPPED BEFORE THE END" if stopped else "NOT EVERYTHING IS THERE"
     in_the_way = sum(result.status == "exists" for result in report.bad)
-    not_whole = len(report.bad) - in_the_way
-    counts = [f"{not_whole} not whole"] if not_whole or not in_the_way else []
+    in_the_way += sum(files.count for files in report.unproven if files.status == "exists")
+    not_whole = report.bad_count - in_the_way
+    counts = [f"{not_whole} not whole"] if not_whole else []
     if in_the_way:
-        counts.append(f"{in_the_way} not written, as something is in the way")
+        counts.append(f"{in_the_way} not written (something is in the way)")
     return f"{verdict}: {', '.join([*counts, f'{len(good)} whole ({total})'])}."
 
 
@@ -175,8 +206,8 @@ def _damage_lines(result: FileResult) -> list[str]:
         lines.append(f"    bytes{of}: {', '.join(_some([_range(r) for r in result.ranges]))}")
     if result.unplaced and result.kept_as:
         lines.append(
-            "    its beginning is lost, and with it the places of its bytes: what was kept is no"
-            " image, but tools that search for files in raw data can read it"
+            "    its beginning is lost, which told where each byte belongs: what was kept is not an"
+            " image, but tools that search raw data for files can read it"
         )
     if result.kept_as:
         lines.append(f"    what could be verified was kept as {display(result.kept_as)}")

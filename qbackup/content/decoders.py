@@ -7,6 +7,8 @@ however the data were made.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -161,18 +163,16 @@ def _zstd(limits: Limits) -> Decoder:
 
 
 def _zstd_module() -> Any:
+    # asked for each stream, so no module is looked for that this Python can't have
+    name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
     try:
-        from compression import zstd  # type: ignore[import-not-found,unused-ignore]
+        return importlib.import_module(name)
     except ImportError:
-        try:
-            from backports import zstd  # type: ignore[import-not-found,unused-ignore,no-redef]
-        except ImportError:
-            raise UnsupportedFormat(
-                "the backup is compressed with zstd, which this Python can't read by itself;"
-                " install the missing part with: pip install backports.zstd, or name the program"
-                " if it is there: --compression-filter /usr/bin/zstd"
-            ) from None
-    return zstd
+        raise UnsupportedFormat(
+            "the backup is compressed with zstd, which this Python can't read by itself;"
+            " install the missing part with: pip install backports.zstd, or name the program"
+            " if it is there: --compression-filter /usr/bin/zstd"
+        ) from None
 
 
 DECODERS: dict[str, Callable[[Limits], Decoder]] = {

@@ -25,6 +25,7 @@ from qbackup.content.detect import NONE
 from qbackup.content.external import run_filter
 from qbackup.content.padding import Padding
 from qbackup.content.slices import INPUT_SIZE, OUTPUT_SIZE, raw, slices
+from qbackup.content.stream_yield import StreamYield
 
 _SHOWN = 80  # characters of a header's value in a message
 _PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._+-]{0,63}", re.ASCII)  # safe to type in a shell
@@ -66,7 +67,7 @@ def other_filter(from_header: str | None, override: str | None) -> str:
     if override not in KNOWN_FILTERS or is_nothing_new:
         return ""
     shown = NONE if from_header is None else display(from_header[:_SHOWN])
-    return f"files are read as asked for, {override}; the header says {shown}"
+    return f"files are decompressed with {override}, as you asked; the header says {shown}"
 
 
 # chunks' events in → pieces of the decompressed stream out
@@ -124,10 +125,12 @@ def _decompress(
 ) -> Iterator[memoryview]:
     decoder = make(limits)
     padding = Padding(name)
+    yields = StreamYield(name, limits)
     started = False
     head = b""  # first bytes of the current stream, for error messages
     for piece in slices(events, INPUT_SIZE):
         data: bytes | memoryview = piece
+        yields.take(len(piece))
         while len(data) or not (decoder.needs_input or decoder.eof):
             if decoder.eof:
                 data = padding.skip(data)
@@ -145,6 +148,7 @@ def _decompress(
             except Exception as error:  # each library has an exception of its own
                 raise _stream_error(name, error, head, limits) from error
             started = True
+            yields.give(len(output), ends=decoder.eof)
             data = decoder.unused_data if decoder.eof else b""
             if output:
                 yield memoryview(output)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from qbackup.base.errors import NotInBackup
@@ -10,9 +12,13 @@ from qbackup.base.names import METADATA_PATH, display, folded, unsafe_reason, wi
 from qbackup.base.report import FileResult
 from qbackup.content.folder_files import archives_above, entry_below
 from qbackup.formats.metadata import QubeTable
-from qbackup.restore.output.folders import DAMAGED_SUFFIX
+from qbackup.restore.output.side_names import DAMAGED_SUFFIX
 
 NO_FILES = "*"
+_NO_WRITER = (
+    "no program that writes backups puts a file in a folder of a qube's folder, so somebody may"
+    " have added it (qbackup cat reads it, if it is genuine)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +44,24 @@ class Target:
         return f"{self.qube}/{self.name}"
 
 
-def _unsafe_target(qube: str, file: str) -> str | None:
+def _unsafe_target(qube: str, file: str, *, folders: int | None = None) -> str | None:
     """Gives the reason why this must not be created as ``QUBE/FILE``; None if it may be.
 
     Names that a restore needs for itself are no reason: they get a stand-in, see `standins`.
+
+    Args:
+        qube: name of the qube.
+        file: name of the file.
+        folders: most folders that a writer puts between the qube and a file of the backup; None
+            for a file inside a folder archive, where any tree can be.
     """
-    file = without_dot(file)  # empty for an archive of a qube's whole folder
-    reason = unsafe_reason(qube) or (unsafe_reason(file) if file else None)
+    plain = without_dot(file)  # empty for an archive of a qube's whole folder
+    reason = unsafe_reason(qube) or (unsafe_reason(plain) if plain else None)
     if reason:
         return reason
-    return "the qube's name holds a slash" if "/" in qube else None
+    if "/" in qube:
+        return "the qube's name holds a slash"
+    return _NO_WRITER if folders is not None and file.count("/") > folders else None
 
 
 class Plan:
@@ -73,24 +87,38 @@ class Plan:
         self._table = table
         self._is_folder = is_folder
         self._names = [name.rstrip("/") for name in names]
-        self._owners = {table.owner(path) for path in paths} if paths is not None else None
-        self._damaged_names: set[str] | None = None
+        self._paths = paths
+        self._damaged_names: array[int] | None = None  # hashes, as there may be very many
         self._required = {(r.name, file) for r in table.records for file in r.required}
+        self._listed = {record.name for record in table.records}
         for name in self._names:
             self._check(name)
 
     def _check(self, name: str) -> None:
         qube, slash, file = name.partition("/")
-        known = {record.name for record in self._table.records}
-        if self._owners is not None:
-            known |= {owner[0] for owner in self._owners if owner}
-        if qube not in known and not (self._table.by_path and self._owners is None):
+        if not self._knows(qube):
             raise self._table.not_there(f"there is no qube {display(qube)!r} in this backup")
-        if not slash or self._owners is None:
+        if not slash or self._paths is None:
             return
-        is_known = (qube, file) in self._owners or (qube, file) in self._required
+        is_known = self._is_there(qube, file) or (qube, file) in self._required
         if not is_known and not self._folder_of(qube, file):
-            raise NotInBackup(f"the qube {display(qube)!r} has no file {display(file)!r} here")
+            raise NotInBackup(
+                f"the qube {display(qube)!r} has no file {display(file)!r} in this backup"
+            )
+
+    def _knows(self, qube: str) -> bool:
+        """Tells if a qube is in the metadata, or without metadata in the archive."""
+        if qube in self._listed:
+            return True
+        if not self._table.by_path or self._paths is None:
+            return self._table.by_path
+        return any(owner[0] == qube for owner in map(self._table.owner, self._paths) if owner)
+
+    def _is_there(self, qube: str, file: str) -> bool:
+        """Tells if the archive holds a file of a qube; False on a pipe."""
+        path = self._table.path_of(qube, file)
+        is_path = path is not None and self._paths is not None and path in self._paths
+        return is_path and self._table.owner(str(path)) == (qube, file)
 
     def _wants(self, qube: str, file: str) -> bool:
         return not self._names or qube in self._names or f"{qube}/{file}" in self._names
@@ -101,7 +129,8 @@ class Plan:
         if owner is None:
             return None
         if self._wants(*owner):
-            return Target(*owner, _unsafe_target(*owner))
+            folders = self._table.folders_above(owner) if "/" in owner[1] else 0
+            return Target(*owner, _unsafe_target(*owner, folders=folders))
         entries = self._entries(*owner)
         return Target(*owner, None, entries) if entries and self._is_folder(path) else None
 
@@ -110,10 +139,11 @@ class Plan:
         found = {}
         for name in self._names:
             owner, _, file = name.partition("/")
-            if owner != qube or not file or (self._owners and (qube, file) in self._owners):
+            if owner != qube or not file or self._is_there(qube, file):
                 continue
             entry = entry_below(folder, file)
-            if entry is not None and (not self._owners or self._folder_of(qube, file) == folder):
+            is_pipe = self._paths is None
+            if entry is not None and (is_pipe or self._folder_of(qube, file) == folder):
                 found[entry] = Target(qube, file, _unsafe_target(qube, file))
         return found
 
@@ -121,8 +151,7 @@ class Plan:
         """Gives the folder archive that may hold a file of a qube; None if there is none."""
         for folder in archives_above(file):
             path = self._table.path_of(qube, folder)
-            is_there = (qube, folder) in (self._owners or ())
-            if path is not None and is_there and self._is_folder(path):
+            if path is not None and self._is_there(qube, folder) and self._is_folder(path):
                 return folder
         return None
 
@@ -137,13 +166,17 @@ class Plan:
         where the archive's files are not known in advance.
         """
         if self._damaged_names is None:
-            self._damaged_names = set()
-            for owner in self._owners or ():
-                name = folded("/".join(owner or ()))
-                while DAMAGED_SUFFIX in name:
-                    self._damaged_names.add(name)
-                    name = name.rpartition("/")[0]
-        return folded(path) in self._damaged_names
+            self._damaged_names = array("q", sorted(array("q", self._damaged_hashes())))
+        wanted = hash(folded(path))
+        place = bisect_left(self._damaged_names, wanted)
+        return wanted in self._damaged_names[place : place + 1]
+
+    def _damaged_hashes(self) -> Iterator[int]:
+        for owner in map(self._table.owner, self._paths or ()):
+            name = folded("/".join(owner or ()))
+            while DAMAGED_SUFFIX in name:
+                yield hash(name)
+                name = name.rpartition("/")[0]
 
     def wants_whole(self, qube: str) -> bool:
         """Tells if all of a qube is asked for."""
@@ -153,12 +186,25 @@ class Plan:
         """Sums the backup's estimates of disk use, for the qubes that are asked for as a whole."""
         return sum(r.size or 0 for r in self._table.records if self.wants_whole(r.name))
 
+    def is_expected(self, qube: str, file: str) -> bool:
+        """Tells if a file is asked for by name, or is one that qubes have by ``qubes.xml``."""
+        return self._table.is_usual(qube, file) or f"{qube}/{file}" in self._names
+
+    def is_listed(self, qube: str) -> bool:
+        """Tells if a qube is in the metadata, or without metadata among the qubes by folder."""
+        return qube in self._listed
+
     def requires(self, target: Target) -> bool:
         """Tells if ``qubes.xml`` requires this file."""
         return (target.qube, target.name) in self._required
 
     def missing(self, seen: set[tuple[str, str]]) -> list[FileResult]:
-        """Gives results for images, whole qubes, and files asked for by name that are missing."""
+        """Gives results for images, whole qubes, and files asked for by name that are missing.
+
+        Args:
+            seen: the files that were found, as far as `is_expected` tells them; of other files,
+                one for each qube is enough.
+        """
         wanted = {pair for pair in self._required if self._wants(*pair)}
         wanted |= {(q, f) for q, s, f in (n.partition("/") for n in self._names) if s}
         with_files = {qube for qube, _ in seen | wanted}
@@ -171,9 +217,9 @@ class Plan:
                 qube=qube,
                 name=file,
                 status="missing",
-                error="none of its files is in the archive"
+                error="none of its files is in this backup"
                 if file == NO_FILES
-                else "not in the archive",
+                else "not in this backup",
             )
             for qube, file in sorted(wanted - seen)
         ]

@@ -11,13 +11,14 @@ from qbackup.base.errors import MachineError
 from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
-from qbackup.base.report import FileResult, OnProgress, Progress
+from qbackup.base.report import FileResult, OnProgress, Progress, UnprovenFiles
 from qbackup.pipeline.reader import FileReader
 from qbackup.restore.entries import pending
 from qbackup.restore.file_restore import FileRestore, Task
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.results import kept
 from qbackup.restore.sinks import Writer
+from qbackup.restore.unproven import Believed, UnprovenResults
 from qbackup.storage.chunk import StoredChunk
 
 
@@ -29,11 +30,13 @@ class Step:
         task: the task.
         stored: bytes of the backup finished since the last step.
         results: the task's results, at its end.
+        is_proven: some chunk of the task's file was believed.
     """
 
     task: Task
     stored: int = 0
     results: tuple[FileResult, ...] = ()
+    is_proven: bool = False
 
 
 Tell: TypeAlias = Callable[[Step], None]
@@ -75,10 +78,12 @@ class FilesLoop:
         self._load = load
         self._under_way: dict[int, str] = {}  # files by number, as they are shown
         self._metadata: list[FileResult] = []
-        self._begun: dict[int, str] = {}  # labels of the files that were handed out, by number
+        self._begun: dict[int, str] = {}  # labels of the files without results yet, by number
         self._results: dict[int, tuple[FileResult, ...]] = {}
         self._files: dict[int, FileReader] = {}  # files with results, by number
         self._seen: set[tuple[str, str]] = set()
+        self._seen_qubes: set[str] = set()
+        self._unproven = UnprovenResults()
         self._missing: list[FileResult] = []
 
     @property
@@ -86,6 +91,11 @@ class FilesLoop:
         """Results of the files so far, in the archive's order; then the missing files."""
         in_order = [self._counted(number) for number in sorted(self._results)]
         return [*self._metadata, *itertools.chain.from_iterable(in_order), *self._missing]
+
+    @property
+    def unproven(self) -> tuple[UnprovenFiles, ...]:
+        """Files that nothing proves and that are not among the results."""
+        return self._unproven.counted
 
     def _counted(self, number: int) -> tuple[FileResult, ...]:
         """Gives a file's results with its present number of chunks.
@@ -130,10 +140,9 @@ class FilesLoop:
 
     def _check_results(self) -> None:
         """Checks that each file that was begun has a result, whatever became of its thread."""
-        lost = [label for number, label in self._begun.items() if number not in self._results]
-        if lost:
+        for label in self._begun.values():
             raise MachineError(
-                f"this machine failed: the work on {display(lost[0])} was begun and has no result;"
+                f"this machine failed: the work on {display(label)} was begun and has no result;"
                 " start the same command again"
             )
 
@@ -141,13 +150,31 @@ class FilesLoop:
         """Notes a step, and reports progress."""
         target = step.task.target
         for asked in target.entries.values() or (target,):
-            self._seen.add((asked.qube, asked.name))
+            self._see(asked)
         self._done += step.stored
         if step.results:
-            self._results[step.task.number] = step.results
-            self._files[step.task.number] = step.task.file
+            self._begun.pop(step.task.number, None)
+            self._keep(step)
         if self._on_progress is not None and not target.unsafe:
             self._on_progress(self._progress(step))
+
+    def _see(self, target: Target) -> None:
+        """Notes that a file was found, as far as `Plan.missing` needs it."""
+        is_first = target.qube not in self._seen_qubes and self._plan.is_listed(target.qube)
+        if is_first or self._plan.is_expected(target.qube, target.name):
+            self._seen_qubes.add(target.qube)
+            self._seen.add((target.qube, target.name))
+
+    def _keep(self, step: Step) -> None:
+        """Keeps the results of a file; of too many files that nothing proves, their number."""
+        task, results = step.task, step.results
+        is_proven = step.is_proven or all(result.ok for result in results)
+        if not (is_proven or task.target.entries):
+            expected = self._plan.is_expected(task.target.qube, task.target.name)
+            results = results if expected else self._unproven.named(results)
+        if results:
+            self._results[task.number] = results
+            self._files[task.number] = task.file
 
     def _progress(self, step: Step) -> Progress:
         label = display(step.task.target.label)
@@ -190,9 +217,10 @@ class FilesLoop:
             tell(Step(task, size))
 
         tell(Step(task))
-        results = self._restore.run(task, events, on_chunk)
+        believed = Believed(events)
+        results = self._restore.run(task, iter(believed), on_chunk)
         left = max(0, task.file.stored.stored_size - told)  # not read if the file was given up
-        tell(Step(task, left, tuple(results)))
+        tell(Step(task, left, tuple(results), is_proven=believed.any))
 
     def _or_kept(self, result: FileResult) -> FileResult:
         """Gives "kept" for a file that an earlier run restored and that stands there whole.

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import functools
+import heapq
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
+from typing import Generic, TypeAlias, TypeVar
 
 from qbackup.base.errors import ChunkDamaged
 from qbackup.base.names import HMAC_LIMIT_BYTES, ChunkName, decode, display, encode
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import Source
+
+Value = TypeVar("Value")
+_Hmacs: TypeAlias = "tuple[SortedMembers, Doubles]"
+_SORTED_AT_ONCE = 1 << 16
+_FILES_KEPT = 64  # whose members are not in order; each was sorted
 
 
 class ChunkTable:
@@ -92,14 +99,23 @@ class RunsByPath:
         self.first_runs = array("I", self._first_runs(hashes))
 
     def _first_runs(self, hashes: array[int]) -> Iterator[int]:
-        """Gives the first run of each file, in the archive's order."""
-        later: set[int] = set()
+        """Gives the first run of each file, in the archive's order.
+
+        The runs of one hash stand in the archive's order. Each is looked at once, however many runs
+        one file has.
+        """
+        is_later = bytearray(len(hashes))
+        seen: set[bytes] = set()  # paths with one hash; more than one is chance
         for place in range(1, len(self._hashes)):
-            if self._hashes[place] == self._hashes[place - 1]:
-                run = self._order[place]
-                if self[self._table.encoded_path(run)][0] != run:
-                    later.add(run)
-        return (run for run in range(len(hashes)) if run not in later)
+            if self._hashes[place] != self._hashes[place - 1]:
+                seen.clear()
+                continue
+            if not seen:
+                seen.add(self._table.encoded_path(self._order[place - 1]))
+            path = self._table.encoded_path(self._order[place])
+            is_later[self._order[place]] = path in seen
+            seen.add(path)
+        return (run for run, later in enumerate(is_later) if not later)
 
     def __getitem__(self, path: bytes) -> list[int]:
         """Gives the runs of a file in the archive's order; an empty list for an unknown file.
@@ -111,6 +127,13 @@ class RunsByPath:
         start = bisect_left(self._hashes, wanted)
         end = bisect_right(self._hashes, wanted, lo=start)
         return [run for run in self._order[start:end] if self._table.encoded_path(run) == path]
+
+    def of(self, path: str) -> list[int]:
+        """Gives the runs of a file as ``[]`` does."""
+        try:
+            return self[encode(path)]
+        except UnicodeEncodeError:  # text that no bytes of a name make
+            return []
 
 
 class SortedMembers:
@@ -125,7 +148,7 @@ class SortedMembers:
     __slots__ = ("_order", "_runs", "_table")
 
     def __init__(
-        self, table: ChunkTable, runs: list[int], doubled: Callable[[int, int, int], None]
+        self, table: ChunkTable, runs: list[int], doubled: Callable[[int, int, int], object]
     ) -> None:
         self._table = table
         self._runs = runs
@@ -133,7 +156,7 @@ class SortedMembers:
         if len(runs) > 1:  # out of order, or with gaps or duplicates, which is rare
             self._order = self._sort(doubled)
 
-    def _sort(self, doubled: Callable[[int, int, int], None]) -> array[int]:
+    def _sort(self, doubled: Callable[[int, int, int], object]) -> array[int]:
         """Gives (run, position) pairs by number, 8 bytes each."""
         pairs = array("I")
         for run in self._runs:
@@ -145,7 +168,7 @@ class SortedMembers:
         )
         ordered = array("I")
         last = -1
-        for i in sorted(places, key=numbers.__getitem__):
+        for i in _sorted(places, numbers.__getitem__):
             if numbers[i] == last:
                 doubled(last, pairs[2 * i], pairs[2 * i + 1])
                 continue
@@ -172,6 +195,48 @@ class SortedMembers:
         return place if place is not None and place[0] == number else None
 
 
+class Doubles:
+    """Further members of one file that have the number of another one; 12 bytes each.
+
+    Args:
+        limit: number of members that are kept of each number.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._numbers = array("I")
+        self._places = array("I")
+
+    def add(self, number: int, run: int, position: int) -> bool:
+        """Adds a member, whose number is not below those before; False past the limit."""
+        before = len(self._numbers) - self._limit
+        if not self._limit or (before >= 0 and self._numbers[before] == number):
+            return False
+        self._numbers.append(number)
+        self._places.extend((run, position))
+        return True
+
+    def of(self, number: int) -> list[tuple[int, int]]:
+        """Gives run and position of each member that was kept of a number."""
+        start, end = bisect_left(self._numbers, number), bisect_right(self._numbers, number)
+        return [(self._places[2 * i], self._places[2 * i + 1]) for i in range(start, end)]
+
+
+class Kept(Generic[Value]):
+    """Values by path; only the last ones are kept, as a hostile backup may have very many."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Value] = {}
+
+    def get(self, path: str, make: Callable[[], Value]) -> Value:
+        """Gives the value of a path, made if it is not kept."""
+        value = self._values.pop(path) if path in self._values else make()
+        self._values[path] = value
+        if len(self._values) > _FILES_KEPT:
+            del self._values[next(iter(self._values))]
+        return value
+
+
 class HmacIndex:
     """Index of the HMACs of chunks. The first one of a name counts.
 
@@ -186,8 +251,7 @@ class HmacIndex:
         self._runs = RunsByPath(table)
         self._source = source
         self._limit = limit
-        self._scattered: dict[str, SortedMembers] = {}  # kept, so that each is sorted once
-        self._more: dict[ChunkName, list[tuple[int, int]]] = {}
+        self._scattered: Kept[_Hmacs] = Kept()  # so that each file's are sorted once
 
     def read(self, chunk: ChunkName, which: int = 0) -> bytes | None:
         """Reads an HMAC as `read_hmac` does; None if there is none.
@@ -196,10 +260,10 @@ class HmacIndex:
             chunk: name of the chunk.
             which: number of the HMAC among those of the chunk's name; less than `count`.
         """
-        members = self._of(chunk.path)
-        place = members.find(chunk.index) if members is not None else None
-        if which:
-            place = self._table.location(*self._more[chunk][which - 1])
+        found = self._of(chunk.path)
+        place = found[0].find(chunk.index) if found is not None else None
+        if which and found is not None:
+            place = self._table.location(*found[1].of(chunk.index)[which - 1])
         if place is None:
             return None
         _, offset, size = place
@@ -207,26 +271,33 @@ class HmacIndex:
 
     def count(self, chunk: ChunkName) -> int:
         """Counts the HMACs of one name, up to the limit; 1 if there is none."""
-        self._of(chunk.path)
-        return 1 + len(self._more.get(chunk, ()))
+        found = self._of(chunk.path)
+        return 1 + (len(found[1].of(chunk.index)) if found is not None else 0)
 
-    def _of(self, path: str) -> SortedMembers | None:
-        """Finds the HMACs of one file; None if there are none."""
+    def _of(self, path: str) -> _Hmacs | None:
+        """Finds the HMACs of one file, and the further ones; None if there are none."""
         runs = self._runs[encode(path)]
         if not runs:
             return None
-        if len(runs) > 1 and path in self._scattered:
-            return self._scattered[path]
-        members = SortedMembers(self._table, runs, functools.partial(self._doubled, path))
         if len(runs) > 1:
-            self._scattered[path] = members
-        return members
+            return self._scattered.get(path, functools.partial(self._sort, runs))
+        return self._sort(runs)
 
-    def _doubled(self, path: str, number: int, run: int, position: int) -> None:
-        name = ChunkName(path, number)
-        more = self._more.setdefault(name, []) if self._limit > 1 else []
-        if len(more) < self._limit - 1:
-            more.append((run, position))
+    def _sort(self, runs: list[int]) -> _Hmacs:
+        more = Doubles(self._limit - 1)
+        return SortedMembers(self._table, runs, more.add), more
+
+
+def _sorted(places: range, key: Callable[[int], int]) -> Iterator[int]:
+    """Yields places by their keys; equal ones in their order. Sorts some at a time to save memory.
+
+    A list of objects takes ten times the memory of an array.
+    """
+    parts = [
+        array("I", sorted(places[start : start + _SORTED_AT_ONCE], key=key))
+        for start in range(0, len(places), _SORTED_AT_ONCE)
+    ]
+    return heapq.merge(*parts, key=key) if len(parts) > 1 else iter(parts[0] if parts else ())
 
 
 def read_hmac(source: Source, offset: int, size: int, chunk: ChunkName) -> bytes:

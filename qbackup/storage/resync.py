@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import ArchiveDamaged, Damaged, LimitExceeded, MachineError, QBackupError
 from qbackup.base.limits import Limits
-from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, display
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME
+from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import ArchivePadding, Warn
 from qbackup.storage.scan import StoredMember, is_mere_folder, next_member, plain_name
 from qbackup.storage.source import SeekableSource
@@ -87,7 +88,7 @@ def scan_past_damage(
         if member.type in REGULAR_TYPES:
             yield StoredMember(plain_name(member), offset, member.stored_size)
         elif not is_mere_folder(member):
-            warn(f"{display(plain_name(member))}: not a regular file, ignored")
+            warn(MemberWarning(plain_name(member), "not a regular file, ignored"))
         window.position = offset + member.stored_size + member.padding
 
 

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 
 from qbackup.base.errors import ArchiveDamaged, Damaged, LimitExceeded, NotABackup
 from qbackup.base.limits import Limits
-from qbackup.base.names import ENCRYPTED_SUFFIX, decode, display, parse_chunk_name
+from qbackup.base.names import ENCRYPTED_SUFFIX, decode, parse_chunk_name
+from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import ArchivePadding, Warn
 from qbackup.storage.signatures import looks_like
 from qbackup.storage.source import Source
@@ -95,7 +96,7 @@ def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[Sto
         if member.type in REGULAR_TYPES:
             yield StoredMember(name, offset, member.stored_size)
         elif not is_mere_folder(member):
-            warn(f"{display(name)}: not a regular file, ignored")
+            warn(MemberWarning(name, "not a regular file, ignored"))
         window.position = offset + member.stored_size + member.padding
         padding.pass_one(window)
 

@@ -65,3 +65,14 @@ def test_a_kernel_that_does_not_pay_is_not_counted_on(monkeypatch: pytest.Monkey
         for has_kernel in (False, True)
     )
     assert kernel == plain
+
+
+def test_of_very_many_sets_of_parameters_the_first_are_counted_each(
+    costly: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anybody can plant chunks with parameters of their own, each a line of the report."""
+    monkeypatch.setattr(estimate_module, "_PARAMETERS", 1)
+    with qbackup.open(costly) as archive:
+        cost = estimate(inside(archive))
+    assert len(cost.parameters) == 1 and cost.others == 1
+    assert sum(cost.parameters.values()) + cost.others == cost.chunks

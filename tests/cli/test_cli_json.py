@@ -117,8 +117,18 @@ class TestList:
             "netvm": None,
             "size": 0,
             "files": [
-                {"name": "private.img", "chunks": 1, "stored_size": 1565},
-                {"name": "firewall.xml", "chunks": 1, "stored_size": 337},
+                {
+                    "name": "private.img",
+                    "chunks": 1,
+                    "stored_size": 1565,
+                    "in_qubes_xml": True,
+                },
+                {
+                    "name": "firewall.xml",
+                    "chunks": 1,
+                    "stored_size": 337,
+                    "in_qubes_xml": False,
+                },
             ],
             "missing": [],
             "in_backup": True,
@@ -412,9 +422,9 @@ class TestNames:
         ended = call("list", backup.write(tmp_path / "b"), "--json", env=SMALL_KEY)
         (qube,) = ended.document["qubes"]
         assert qube["name"] == "żółw"
-        assert qube["files"] == [
-            {"name": "private.img", "chunks": 1, "stored_size": qube["files"][0]["stored_size"]}
-        ]
+        (file,) = qube["files"]
+        assert set(file) == {"name", "chunks", "stored_size", "in_qubes_xml"}
+        assert (file["name"], file["chunks"]) == ("private.img", 1)
 
     def test_a_folder_of_the_archive_where_qubes_xml_is_lost(self, tmp_path: Path) -> None:
         member = "v\udcffm/private.img.000.enc"

@@ -369,3 +369,21 @@ class TestOwners:
         assert table.owner("dom0-home/user") == ("dom0", "user")
         assert table.owner("qubes.xml") is None
         assert table.path_of("vm1", "private.img") == "vm1/private.img"
+
+
+class TestFoldersInPlaceOfQubes:
+    """Where ``qubes.xml`` is lost; anybody can plant folders."""
+
+    PATHS = ("a/x", "qubes.xml", "b/x", "a/y", "c/x", "d/x")
+
+    @pytest.mark.parametrize(("limit", "names"), [(3, "abc"), (4, "abcd"), (9, "abcd")])
+    def test_are_listed_up_to_a_limit(self, limit: int, names: str) -> None:
+        table = QubeTable(None, self.PATHS, limit=limit)
+        assert "".join(record.name for record in table.records) == names
+        assert table.has_more_folders == (limit < 4)
+        assert table.owner("d/x") == ("d", "x"), "restored all the same"
+
+    def test_prove_no_file(self) -> None:
+        table = QubeTable(None, ["a/private.img"])
+        assert not table.is_named("a", "private.img")
+        assert not table.is_usual("a", "private.img")

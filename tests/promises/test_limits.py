@@ -137,6 +137,8 @@ def test_every_limit_has_a_test() -> None:
         "zeros",
         "journal",
         "image_extents",
+        "small_streams",
+        "compressed_excess",
     }
     assert {field.name for field in dataclasses.fields(Limits)} == elsewhere | set(READING)
 

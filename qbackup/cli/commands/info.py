@@ -90,6 +90,8 @@ def _document(archive: BackupArchive, cost: Cost) -> Document:
         },
         "warnings": list(archive.warnings),
     }
+    if cost.others:
+        document["other_parameters"] = cost.others
     if archive.caveats:
         document["not_promised"] = list(archive.caveats)
     return with_errors(document, archive.errors)
@@ -104,7 +106,7 @@ def _text(archive: BackupArchive, cost: Cost) -> str:
         ("a restore here", _cost_text(cost, is_exact=archive.is_unlocked)),
         *(("not promised", caveat) for caveat in archive.caveats),
     ]
-    return "\n".join(f"{name + ':':16}{display(value)}" for name, value in rows)
+    return "\n".join(f"{name + ':' if name else '':16}{display(value)}" for name, value in rows)
 
 
 def _header_rows(archive: BackupArchive) -> list[tuple[str, str]]:
@@ -128,6 +130,8 @@ def _archive_rows(cost: Cost) -> list[tuple[str, str]]:
         ("stored", human_size(cost.stored_size)),
         *(("scrypt", f"{p}: {_count(n)}") for p, n in cost.parameters.items()),
     ]
+    if cost.others:
+        rows.append(("", f"further parameters: {_count(cost.others)}, not in the estimate"))
     if cost.unreadable:
         rows.append(("damaged", f"{_count(cost.unreadable)} without a readable header"))
     return rows

@@ -11,20 +11,27 @@ from qbackup.cli.arguments import add_backup, add_common, add_passphrase
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import TypeAlias
+
     from qbackup.archive.archive import BackupArchive
+    from qbackup.archive.file import BackupFile
     from qbackup.archive.firewalls import Firewall
+    from qbackup.archive.listing import FileListing
     from qbackup.archive.qube import Qube
     from qbackup.cli.documents import Document
     from qbackup.formats.metadata import Device
 
+    _Listed: TypeAlias = tuple[Qube, FileListing]
+
 EXAMPLES = """\
   qbackup list BACKUP                        asks for the passphrase
-  qbackup list BACKUP -p FILE --json         for a program; takes a key more for each firewall
+  qbackup list BACKUP -p FILE --json         for programs; derives one more key for each firewall
   qbackup list BACKUP --all                  also the qubes that were not backed up
   qbackup list - < BACKUP                    from a pipe
 """
 
 _NOT_IN_BACKUP = "NOT IN THIS BACKUP"
+_SHOWN = 20  # files of a qube that qubes.xml does not name
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="also list qubes that are known but not in this backup",
+        help="also list qubes that the backup names but does not hold",
     )
     add_passphrase(parser)
     add_common(parser, json=True)
@@ -52,58 +59,53 @@ def run(options: argparse.Namespace) -> int:
             with output.working("reading the firewalls", quiet=options.quiet):
                 firewalls = archive.firewalls()
         archive.read_to_end()
+        listings = [(qube, qube.listing()) for qube in qubes]
         print_warnings(archive.warnings)
+        errors = _errors(archive, listings, firewalls)
         if options.json:
-            output.print_result(to_json(_document(archive, qubes, firewalls)))
+            output.print_result(to_json(_document(archive, listings, firewalls, errors)))
         else:
-            _print_table(_rows(qubes))
-        return print_errors(_errors(archive, qubes, firewalls))
+            _print_table(_rows(listings))
+        return print_errors(errors)
 
 
 def _errors(
-    archive: BackupArchive, qubes: Sequence[Qube], firewalls: Mapping[str, Firewall]
+    archive: BackupArchive, listings: Sequence[_Listed], firewalls: Mapping[str, Firewall]
 ) -> list[str]:
-    """Errors of the archive, missing files, and firewall rules that can't be read."""
+    """Gives the archive's errors, missing files, and firewall rules that can't be read."""
     from qbackup.cli.report import firewall_errors
 
-    missing = any(_missing_files(qube) for qube in qubes)
+    missing = any(listing.missing for _, listing in listings)
     files = ["files are missing from this backup"] if missing else []
     return [*archive.errors, *files, *firewall_errors(firewalls)]
 
 
-def _missing_files(qube: Qube) -> list[str]:
-    """The files that should be there of a qube and are not; ``*`` when nothing is."""
-    if not qube.in_backup:
-        return []
-    names = {_file_name(file.name) for file in qube.files}
-    missing = [name for name in qube.required if name not in names]
-    return missing or ([] if names else ["*"])
-
-
-def _file_name(name: str) -> str:
-    return name.partition("/")[2]
+def _file_name(file: BackupFile) -> str:
+    return file.name.partition("/")[2]
 
 
 # The JSON document
 
 
 def _document(
-    archive: BackupArchive, qubes: Sequence[Qube], firewalls: Mapping[str, Firewall]
+    archive: BackupArchive,
+    listings: Sequence[_Listed],
+    firewalls: Mapping[str, Firewall],
+    errors: Sequence[str],
 ) -> Document:
     from qbackup.cli.documents import header_document, with_errors
 
     document: Document = {
         "header": header_document(archive.header),
-        "qubes": [_qube_document(qube, firewalls.get(qube.name)) for qube in qubes],
+        "qubes": [_qube_document(listed, firewalls.get(listed[0].name)) for listed in listings],
         "warnings": list(archive.warnings),
     }
-    return with_errors(document, _errors(archive, qubes, firewalls))
+    return with_errors(document, errors)
 
 
-def _qube_document(qube: Qube, firewall: Firewall | None) -> Document:
-    from qbackup.base.names import json_name
-
-    return {
+def _qube_document(listed: _Listed, firewall: Firewall | None) -> Document:
+    qube, listing = listed
+    document: Document = {
         "name": qube.name,
         "class": qube.klass,
         "label": qube.label,
@@ -111,15 +113,25 @@ def _qube_document(qube: Qube, firewall: Firewall | None) -> Document:
         "netvm": qube.netvm,
         "size": qube.size,
         "files": [
-            {
-                **json_name(_file_name(file.name)),
-                "chunks": file.chunk_count,
-                "stored_size": file.stored_size,
-            }
-            for file in qube.files
+            *(_file_document(file, is_named=True) for file in listing.named),
+            *(_file_document(file, is_named=False) for file in listing.others),
         ],
-        "missing": _missing_files(qube),
+        "missing": list(listing.missing),
         **_settings_document(qube, firewall),
+    }
+    if listing.more:
+        document["more_files"] = {"count": listing.more, "stored_size": listing.more_size}
+    return document
+
+
+def _file_document(file: BackupFile, *, is_named: bool) -> Document:
+    from qbackup.base.names import json_name
+
+    return {
+        **json_name(_file_name(file)),
+        "chunks": file.chunk_count,
+        "stored_size": file.stored_size,
+        "in_qubes_xml": is_named,
     }
 
 
@@ -164,15 +176,12 @@ def _device_document(device: Device) -> Document:
 # The table
 
 
-def _rows(qubes: Sequence[Qube]) -> list[tuple[str, ...]]:
-    """The cells of the table, made visible, the first row as heads."""
+def _rows(listings: Sequence[_Listed]) -> list[tuple[str, ...]]:
+    """Gives the cells of the table, made visible, the first row as heads."""
     from qbackup.base.names import display
 
     rows = [("QUBE", "CLASS", "LABEL", "TEMPLATE", "SIZE", "FILES")]
-    for qube in qubes:
-        files = [_file_name(file.name) for file in qube.files]
-        files += [f"{name} IS MISSING" for name in _missing_files(qube)]
-        files += [] if qube.in_backup else [_NOT_IN_BACKUP]
+    for qube, listing in listings:
         rows.append(
             (
                 qube.name,
@@ -180,10 +189,21 @@ def _rows(qubes: Sequence[Qube]) -> list[tuple[str, ...]]:
                 qube.label or "?",
                 qube.template or "-",
                 _size_text(qube),
-                ", ".join(files),
+                _files_text(qube, listing),
             )
         )
     return [tuple(map(display, row)) for row in rows]
+
+
+def _files_text(qube: Qube, listing: FileListing) -> str:
+    files = [_file_name(file) for file in listing.named]
+    files += [f"{name} IS MISSING" for name in listing.missing]
+    files += [] if qube.in_backup else [_NOT_IN_BACKUP]
+    others = [_file_name(file) for file in listing.others[:_SHOWN]]
+    more = len(listing.others) - len(others) + listing.more
+    others += [f"{more} more"] if more else []
+    unnamed = [f"not in qubes.xml: {', '.join(others)}"] if others else []
+    return "; ".join([*([", ".join(files)] if files else []), *unnamed])
 
 
 def _size_text(qube: Qube) -> str:

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from qbackup.base.errors import NotInBackup
+from qbackup.base.limits import Limits
 from qbackup.formats.metadata.record import DOM0_FOLDER, DOM0_NAME, NO_LABEL, QubeRecord
 
 BY_FOLDER = (
-    "the list of qubes is damaged, so qubes have the names of their folders, for example vm1:"
-    " qbackup list BACKUP --salvage shows them, and restore without a name restores all of them"
+    "the list of qubes is damaged, so each qube is called by its folder, e.g. vm1: qbackup list"
+    " BACKUP --salvage shows the names, and restore without a name restores all qubes"
 )
+
+#: Files that Qubes stores of a qube besides its images, or instead of them; see docs/format.md.
+USUAL_FILES = frozenset(
+    {
+        "private.img", "root.img", "firewall.xml", "notes.txt", "whitelisted-appmenus.list",
+        "icon.png", "empty", "apps", "apps.templates", "kernels", ".",
+    }
+)  # fmt: skip
 
 
 class QubeTable:
@@ -21,15 +30,40 @@ class QubeTable:
     Args:
         records: from ``qubes.xml``; None if it is lost.
         paths: of the archive's files, to make records from their folders if ``qubes.xml`` is lost.
+        limit: number of such records; anybody can plant a million folders.
+
+    Attributes:
+        by_path: ``qubes.xml`` is lost.
+        has_more_folders: the archive has more folders than records were made.
     """
 
     def __init__(
-        self, records: tuple[QubeRecord, ...] | None, paths: Iterable[str] | None = None
+        self,
+        records: tuple[QubeRecord, ...] | None,
+        paths: Iterable[str] | None = None,
+        *,
+        limit: int = Limits.qubes,
     ) -> None:
         self.by_path = records is None
-        self.records = records or tuple(_folder_records(paths or ()))
+        by_folder = tuple(_folder_records(paths or (), limit + 1))
+        self.has_more_folders = len(by_folder) > limit
+        self.records = records or by_folder[:limit]
         self._folders = {r.backup_path: r for r in self.records if r.is_listed}
+        listed = () if self.by_path else self.records
+        self._required = {record.name: record.required for record in listed}
         self._homes_are_unlisted = any(r.is_dom0 and not r.is_listed for r in self.records)
+
+    def find(self, qube: str) -> QubeRecord | None:
+        """Gives the record of this qube; None if there is none in the backup."""
+        return next((record for record in self.records if record.name == qube), None)
+
+    def is_named(self, qube: str, file: str) -> bool:
+        """Tells if ``qubes.xml`` names this file: an image that must be there, or dom0's home."""
+        return file in self._required.get(qube, ())
+
+    def is_usual(self, qube: str, file: str) -> bool:
+        """Tells if Qubes writes a file of this name for a qube in ``qubes.xml``."""
+        return qube in self._required and (file in USUAL_FILES or self.is_named(qube, file))
 
     def not_there(self, reason: str) -> NotInBackup:
         """Makes the error for a name that no qube or file has."""
@@ -55,6 +89,18 @@ class QubeTable:
                 return record.name, path[len(folder) + 1 :]
         return None
 
+    def folders_above(self, owner: tuple[str, str]) -> int:
+        """Gives the most folders that writers put between a qube and a file of the archive.
+
+        Every writer puts a qube's files into one folder. Where the list of qubes is lost, that
+        folder is unknown: backups of formats 2 and 3 that are not encrypted have
+        ``appvms/work/private.img``, which counts as a qube ``appvms``.
+
+        Args:
+            owner: names of the qube and of the file, see `owner`.
+        """
+        return 1 if self.by_path and owner[0] != DOM0_NAME else 0
+
     def path_of(self, qube: str, file: str) -> str | None:
         """Gives the path in the archive of a qube's file; None if there is no such qube."""
         for record in self.records:
@@ -71,9 +117,14 @@ class QubeTable:
         return None
 
 
-def _folder_records(paths: Iterable[str]) -> Iterator[QubeRecord]:
-    """Makes records from the folders of the archive; only the name of each qube is known."""
-    folders = dict.fromkeys(path.partition("/")[0] for path in paths if "/" in path)
+def _folder_records(paths: Iterable[str], limit: int) -> Iterator[QubeRecord]:
+    """Makes records from the first folders of the archive; only the name of each qube is known."""
+    folders: dict[str, None] = {}
+    for path in paths:
+        if "/" in path:
+            folders[path.partition("/")[0]] = None
+        if len(folders) == limit:
+            break
     for folder in folders:
         yield QubeRecord(
             name=DOM0_NAME if folder == DOM0_FOLDER else folder,

@@ -99,20 +99,30 @@ def is_kept(mode: int, kept: int) -> bool:
     return mode & MODE_BITS == kept & MODE_BITS
 
 
-def set_mode_at(folder: int, name: bytes, mode: int) -> None:
-    """Sets the permissions of a folder that can't be opened, never following a link.
+def set_mode_at(folder: int, name: bytes, mode: int, state: os.stat_result | None = None) -> None:
+    """Sets the permissions of a file or folder that can't be opened, never following a link.
 
-    Linux can't do that in one call by name, so the folder is opened with ``O_PATH`` first.
+    Linux can't do that in one call by name, so the file is opened with ``O_PATH`` first.
+
+    Args:
+        folder: descriptor of the folder above.
+        name: name in that folder.
+        mode: the permissions.
+        state: of the file, as `os.lstat` gave it; any other one is left alone. None for a folder,
+            whichever has the name by now.
 
     Raises:
         OSError: the permissions can't be set.
     """
     if not hasattr(os, "O_PATH"):
-        os.chmod(name, mode, dir_fd=folder, follow_symlinks=False)
+        if state is None or os.path.samestat(os.lstat(name, dir_fd=folder), state):
+            os.chmod(name, mode, dir_fd=folder, follow_symlinks=False)
         return
-    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+    kind = os.O_DIRECTORY if state is None else 0
+    fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | kind, dir_fd=folder)
     try:
-        os.chmod(f"/proc/self/fd/{fd}", mode)
+        if state is None or os.path.samestat(os.fstat(fd), state):
+            os.chmod(f"/proc/self/fd/{fd}", mode)
     finally:
         os.close(fd)
 

@@ -6,8 +6,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from qbackup.base.names import decode, encode
+from qbackup.restore.output.access import open_file
+from qbackup.restore.output.beginning import Beginning
 from qbackup.restore.output.destination import Destination
 from qbackup.restore.output.disk_calls import (
     hard_link,
@@ -18,7 +21,7 @@ from qbackup.restore.output.disk_calls import (
     symbolic_link,
     sync_folder,
 )
-from qbackup.restore.output.folders import FOLDER_MODE, OLD_FILE, Folders
+from qbackup.restore.output.folders import FOLDER_MODE, Folders
 from qbackup.restore.output.naming import listed_as, make, make_link
 from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, Unsynced, translated
 from qbackup.restore.output.unkept import Unkept
@@ -47,12 +50,19 @@ class _TreeFile(OpenFile):
         raise CannotWrite("only whole files are kept of a folder")
 
 
+class _Begun(NamedTuple):
+    """Folder that is made."""
+
+    folders: Folders
+    place: Destination
+    keeps_modes: bool
+
+
 class OpenTree:
     """`TreeSink` that writes to the disk. The caller closes it.
 
     Args:
-        folders: opener of the folders below.
-        place: destination of the folder.
+        beginning: makes the folder when its first entry comes.
         unkept: gets the properties that the file system does not keep.
         check_size: raises NotHere if a file of some length can't be written.
 
@@ -63,40 +73,49 @@ class OpenTree:
     """
 
     def __init__(
-        self,
-        folders: Folders,
-        place: Destination,
-        unkept: Unkept,
-        check_size: Callable[[int], None],
+        self, beginning: Beginning, unkept: Unkept, check_size: Callable[[int], None]
     ) -> None:
         self.unkept = unkept
         self.unsynced = Unsynced(unkept)
         self.last_mode = FOLDER_MODE
-        self._folders = folders
-        self._place = place
+        self._beginning = beginning
         self._check_size = check_size
+        self._begun: _Begun | None = None
         self._listings = 0
-        with translated(place.name):
-            self._keeps_modes = _keeps_modes(folders.open([]))
-        if not self._keeps_modes:
-            unkept.note("permissions")
+
+    def begin(self) -> _Begun:
+        """Makes the folder, once."""
+        if self._begun is None:
+            place, fd = self._beginning.begin()
+            with translated(place.name):
+                keeps_modes = _keeps_modes(fd)
+                self._begun = _Begun(Folders(os.dup(fd)), place, keeps_modes)
+            if not keeps_modes:
+                self.unkept.note("permissions")
+        return self._begun
+
+    @property
+    def _folders(self) -> Folders:
+        return self.begin().folders
 
     @property
     def keeps_modes(self) -> bool:
-        """True if the file system keeps permissions."""
-        return self._keeps_modes
+        """True if the file system keeps permissions; makes the folder to find out."""
+        return self.begin().keeps_modes
 
     def set_mode(self, fd: int, mode: int) -> None:
         """Sets permissions where the file system keeps any; `last_mode` has what became of them."""
         self.last_mode = mode
-        if self._keeps_modes:
+        if self.keeps_modes:
             self.last_mode = set_mode(fd, mode) & KEPT_MODE
             if not is_kept(mode, self.last_mode):
                 self.unkept.note("some permissions")
 
     def close(self) -> None:
-        """Closes the files that were not committed."""
+        """Closes the folder, and the files that were not committed."""
         self.unsynced.close()
+        if self._begun is not None:
+            self._begun.folders.close()
 
     def folder(self, path: str) -> None:
         """Makes a new folder in one that is there."""
@@ -151,7 +170,7 @@ class OpenTree:
         """Copies a file made before, with mode and time; returns its length in bytes."""
         with translated(path):
             folder, base = self._folders.parent(source)
-            fd = os.open(base, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+            fd = open_file(folder, base, os.lstat(base, dir_fd=folder))
         try:
             state = os.fstat(fd)
             if not stat.S_ISREG(state.st_mode):
@@ -205,15 +224,17 @@ class OpenTree:
         notes: Sequence[str] = (),
     ) -> None:
         """Writes everything to the disk and gives the folder its final name."""
+        begun = self.begin()
         self.unsynced.sync()
-        with translated(self._place.name):
-            self._place.publish(self._folders.open([]))
+        with translated(begun.place.name):
+            begun.place.publish(begun.folders.open([]))
 
     def keep(self) -> str | None:
         """Writes everything to the disk and gives the folder a name such as ``NAME.damaged``."""
+        begun = self.begin()
         self.unsynced.sync()
-        with translated(self._place.name):
-            return self._place.publish_damaged(self._folders.open([]))
+        with translated(begun.place.name):
+            return begun.place.publish_damaged(begun.folders.open([]))
 
     def _listed_as(self, folder: int, name: bytes) -> str | None:
         """Calls `listed_as` a limited number of times, as a stranger's tree could cost hours."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,8 @@ from qbackup.base.errors import (
     NotABackup,
     QBackupError,
 )
-from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, ChunkName, Naming, display
+from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, ChunkName, Naming
+from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.chunk import StoredFile
 from qbackup.storage.scan import StoredMember
@@ -73,7 +74,7 @@ class Catalog(Protocol):
         """Gives the known files: all files, or on a pipe the files read so far."""
         ...
 
-    def seen_paths(self) -> Sequence[str]:
+    def seen_paths(self) -> Collection[str]:
         """Gives the paths of the files that `seen_files` gives."""
         ...
 
@@ -93,7 +94,7 @@ def classify(member: StoredMember, naming: Naming, warn: Warn) -> ChunkName | Hm
     """Classifies a member of the outer archive; None and a warning if no part of a backup."""
     name = member.name
     if name in (HEADER_NAME, HEADER_COPY_NAME):
-        warn(f"{name}: a second member of this name, ignored")
+        warn(MemberWarning(name, "a second member of this name, ignored"))
         return None
     chunk = naming.chunk(name)
     if chunk is not None:
@@ -101,7 +102,7 @@ def classify(member: StoredMember, naming: Naming, warn: Warn) -> ChunkName | Hm
     proven = naming.proven(name)
     if proven is not None:
         return HmacOf(proven)
-    warn(f"{display(name)}: no part of a backup has such a name, ignored")
+    warn(MemberWarning(name, "no part of a backup has such a name, ignored"))
     return None
 
 

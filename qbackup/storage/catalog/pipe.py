@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import overload
 
 from qbackup.base.errors import AlreadyPassed, ArchiveDamaged, HeaderAltered, QBackupError
@@ -17,6 +17,7 @@ from qbackup.base.names import (
     Naming,
     display,
 )
+from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import (
     SCAN_ERRORS,
@@ -25,6 +26,7 @@ from qbackup.storage.catalog.common import (
     classify,
     first_member,
 )
+from qbackup.storage.catalog.passed import PassedFiles
 from qbackup.storage.catalog.repacked import folder_of, inside
 from qbackup.storage.chunk import ReadHmac, StoredChunk, StoredChunks, StoredFile
 from qbackup.storage.chunk_table import read_hmac
@@ -40,47 +42,68 @@ _NO_COPY = (
 class PassingChunks(StoredChunks):
     """Chunks of one file on a pipe, which can be iterated once, as they come.
 
-    Attributes:
-        file: the file.
-        passed: number of the chunks read so far.
-        last: index of the last of these chunks.
-        passed_size: stored size of these chunks in bytes.
+    Args:
+        number: number of the file among those that have come.
+        catalog: the pipe's catalog, which keeps the figures.
     """
 
-    __slots__ = ("_catalog", "file", "last", "passed", "passed_size")
+    __slots__ = ("_catalog", "number")
 
-    def __init__(self, path: str, catalog: PipeCatalog) -> None:
+    def __init__(self, number: int, catalog: PipeCatalog) -> None:
         self._catalog = catalog
-        self.file = StoredFile(path, self)
-        self.passed = 0
-        self.last = -1
-        self.passed_size = 0
+        self.number = number
+
+    @property
+    def path(self) -> str:
+        """Path of the file."""
+        return self._catalog.passed.path(self.number)
 
     @property
     def stored_size(self) -> int:
         """Stored size of the chunks read so far, in bytes."""
-        return self.passed_size
+        return self._catalog.passed.sizes[self.number]
 
     def sizes(self) -> Iterator[int]:
         """Raises AlreadyPassed, as the sizes are not kept."""
-        raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self.file.path))
+        raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self.path))
 
     def __len__(self) -> int:
-        return self.passed
+        return self._catalog.passed.counts[self.number]
 
     @overload
     def __getitem__(self, position: int) -> StoredChunk: ...
     @overload
     def __getitem__(self, position: slice) -> Sequence[StoredChunk]: ...
     def __getitem__(self, position: int | slice) -> StoredChunk | Sequence[StoredChunk]:
-        raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self.file.path))
+        raise AlreadyPassed("on a pipe chunks come in order, once", file=display(self.path))
 
     def __iter__(self) -> Iterator[StoredChunk]:
-        if self.passed:
+        if len(self):
             raise AlreadyPassed(
-                "its chunks went by: on a pipe they come once", file=display(self.file.path)
+                "its chunks have already passed: a pipe gives each of them once",
+                file=display(self.path),
             )
-        return self._catalog.chunks_of(self.file.path, self)
+        return self._catalog.chunks_of(self.number)
+
+
+class SeenFiles(Sequence[StoredFile]):
+    """Files that have come on a pipe, each made on access."""
+
+    def __init__(self, catalog: PipeCatalog, numbers: range) -> None:
+        self._catalog = catalog
+        self._numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, position: int) -> StoredFile: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[StoredFile]: ...
+    def __getitem__(self, position: int | slice) -> StoredFile | Sequence[StoredFile]:
+        if isinstance(position, slice):
+            return SeenFiles(self._catalog, self._numbers[position])
+        return self._catalog.file_at(self._numbers[position])
 
 
 class PipeCatalog:
@@ -105,8 +128,9 @@ class PipeCatalog:
         self._warn = warn
         self._count = int(has_header)
         self._waiting: tuple[ChunkName, StoredMember] | None = None
-        self._current: PassingChunks | None = None
-        self._seen: dict[str, PassingChunks] = {}
+        self._current: int | None = None  # number of the file whose chunks pass
+        self._at_hand: StoredFile | None = None
+        self.passed = PassedFiles()
         self._header = self._first() if has_header else None
         self._copy: StoredMember | None = None
 
@@ -190,31 +214,35 @@ class PipeCatalog:
                 return None
             return read_hmac(self._source, member.offset, member.size, chunk)
 
-    def chunks_of(self, path: str, passing: PassingChunks) -> Iterator[StoredChunk]:
-        """Yields the chunks of the current file, until a new file begins."""
-        while (chunk := self._next_chunk(path, passing)) is not None:
+    def chunks_of(self, number: int) -> Iterator[StoredChunk]:
+        """Yields the chunks of the current file, until a new file begins.
+
+        Args:
+            number: number of the file among those that have come.
+        """
+        while (chunk := self._next_chunk(number)) is not None:
             yield chunk
 
-    def _next_chunk(self, path: str, passing: PassingChunks) -> StoredChunk | None:
+    def _next_chunk(self, number: int) -> StoredChunk | None:
         with self._lock:
             while True:
-                if self._current is not passing:
+                if self._current != number:
                     raise AlreadyPassed(
-                        "this file went by: on a pipe files come in order, once", file=display(path)
+                        "this file has already passed: a pipe gives each file once",
+                        file=display(self.passed.path(number)),
                     )
                 waiting = self._peek()
                 if waiting is None:
                     return None
                 name, member = waiting
-                if name.path != path and name.path not in self._seen:
+                owner = self.passed.find(name.path)
+                if owner is None:
                     return None
                 self._waiting = None
-                if name.path == path and name.index > passing.last:
+                if owner == number and name.index > self.passed.lasts[number]:
                     break
-                self._out_of_place(name)
-            passing.passed += 1
-            passing.last = name.index
-            passing.passed_size += member.size
+                self._out_of_place(owner, name)
+            self.passed.add_chunk(number, name.index, member.size)
             return self._chunk(name, member)
 
     def _chunk(self, name: ChunkName, member: StoredMember) -> StoredChunk:
@@ -230,14 +258,14 @@ class PipeCatalog:
             hmac=hmac,
         )
 
-    def _out_of_place(self, name: ChunkName) -> None:
+    def _out_of_place(self, owner: int, name: ChunkName) -> None:
         """Drops a chunk that came before, or that comes after its place in the order.
 
         At most its own file is lost; the file that is passing goes on.
         """
-        passing = self._seen[name.path]
-        if name.index <= passing.last and passing.passed > passing.last:  # no gap: a second copy
-            self._warn(f"{display(str(name))}: here twice, the first one counts")
+        last, count = self.passed.lasts[owner], self.passed.counts[owner]
+        if name.index <= last < count:  # no gap: a second copy
+            self._warn(MemberWarning(str(name), "is in the archive twice; the first one is used"))
         elif self.error is None:
             self.error = ArchiveDamaged(
                 "a chunk comes after its place: from a pipe it can't be put there; restore from a"
@@ -257,15 +285,23 @@ class PipeCatalog:
 
     def _begin_next_file(self) -> StoredFile | None:
         if self._current is not None:
-            for _ in self.chunks_of(self._current.file.path, self._current):
+            for _ in self.chunks_of(self._current):
                 pass
-            self._current = None
+            self._current = self._at_hand = None
         waiting = self._peek()
         if waiting is None:
             return None
-        path = waiting[0].path  # a new path, as `chunks_of` leaves no other waiting
-        self._current = self._seen[path] = PassingChunks(path, self)
-        return self._current.file
+        # a new path, as `chunks_of` leaves no other waiting
+        number = self.passed.add(waiting[0].path)
+        self._at_hand = self.file_at(number)
+        self._current = number
+        return self._at_hand
+
+    def file_at(self, number: int) -> StoredFile:
+        """Gives the file whose chunks pass, or makes one that went by, by its number."""
+        if number == self._current and self._at_hand is not None:
+            return self._at_hand
+        return StoredFile(self.passed.path(number), PassingChunks(number, self))
 
     def find(self, path: str) -> StoredFile | None:
         """Finds a file; the files before it pass. Raises AlreadyPassed."""
@@ -273,11 +309,11 @@ class PipeCatalog:
 
     def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
         """Finds the first file to come with one of these paths. Raises AlreadyPassed."""
-        if self._current is not None and self._current.file.path in paths:
-            return self._current.file
-        for path in filter(self._seen.__contains__, paths):
+        if self._current is not None and self.passed.path(self._current) in paths:
+            return self.file_at(self._current)
+        for path in filter(self.passed.__contains__, paths):
             raise AlreadyPassed(
-                "this file went by: on a pipe files come in order, once", file=display(path)
+                "this file has already passed: a pipe gives each file once", file=display(path)
             )
         return next((file for file in self.files() if file.path in paths), None)
 
@@ -295,11 +331,11 @@ class PipeCatalog:
 
     def seen_files(self) -> Sequence[StoredFile]:
         """Gives the files read so far."""
-        return tuple(passing.file for passing in self._seen.values())
+        return SeenFiles(self, range(len(self.passed)))
 
-    def seen_paths(self) -> Sequence[str]:
+    def seen_paths(self) -> Collection[str]:
         """Gives the paths of the files read so far."""
-        return [file.path for file in self.seen_files()]
+        return self.passed
 
     def member_count(self) -> int:
         """Counts the members read so far."""

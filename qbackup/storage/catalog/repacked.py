@@ -15,6 +15,7 @@ from itertools import chain
 
 from qbackup.base.errors import NotABackup, QBackupError
 from qbackup.base.names import HEADER_NAME, METADATA_PATH, ChunkName, decode, display, encode
+from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import SCAN_ERRORS, first_member
 from qbackup.storage.scan import StoredMember
@@ -81,7 +82,7 @@ def inside(members: Iterator[StoredMember], folder: str, warn: Warn) -> Iterator
     """Yields the members in a folder, by their names in there; warns of other members."""
     for member in members:
         if not member.name.startswith(folder):
-            warn(f"{display(member.name)}: outside of {display(folder)}, ignored")
+            warn(MemberWarning(member.name, f"outside of {display(folder)}, ignored"))
         elif member.name != folder:
             yield StoredMember(member.name[len(folder) :], member.offset, member.size)
 

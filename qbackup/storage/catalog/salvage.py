@@ -9,11 +9,13 @@ from itertools import chain, islice
 from qbackup.base.errors import QBackupError
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, ChunkName, Naming, display
+from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import SCAN_ERRORS, add_fault
 from qbackup.storage.catalog.repacked import folder_of, inside
 from qbackup.storage.catalog.seekable import ChunkIndex, IndexedChunks, SeekableCatalog
 from qbackup.storage.chunk import StoredChunk
+from qbackup.storage.chunk_table import Doubles
 from qbackup.storage.resync import scan_past_damage
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import SeekableSource
@@ -32,23 +34,21 @@ class SalvageChunks(IndexedChunks):
     def __init__(
         self, path: str, index: ChunkIndex, runs: list[int], broken: Callable[[str], None]
     ) -> None:
-        self._others: dict[int, list[tuple[int, int]]] = {}
+        self._others = Doubles(_CANDIDATES_LIMIT - 1)
         self._broken = broken
         super().__init__(path, index, runs)
 
     def _doubled(self, number: int, run: int, position: int) -> None:
-        others = self._others.setdefault(number, [])
-        name = display(str(ChunkName(self._path, number)))
-        if len(others) < _CANDIDATES_LIMIT - 1:
-            others.append((run, position))
-            self._index.warn(f"{name}: here twice, the first that can be believed counts")
-        else:
-            self._index.warn(f"{name}: here too often, only the first ones are tried")
+        is_kept = self._others.add(number, run, position)
+        kind = "is in the archive twice; the first one that can be verified is used"
+        if not is_kept:
+            kind = "is in the archive too often; only the first ones are tried"
+        self._index.warn(MemberWarning(str(ChunkName(self._path, number)), kind))
 
     def _chunk(self, place: tuple[int, int, int], which: int = 0) -> StoredChunk:
         """Makes the first member, with the first HMAC, of a name; others of both can be tried."""
         first = super()._chunk(place, which)
-        others = self._others.get(first.index, ())
+        others = self._others.of(first.index)
         places = [place, *(self._index.table.location(*other) for other in others)]
         hmacs = self._index.hmacs
         count = hmacs.count(ChunkName(self._path, first.index)) if hmacs is not None else 1

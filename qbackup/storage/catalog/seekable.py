@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import overload
 
 from qbackup.base.errors import (
@@ -22,14 +22,14 @@ from qbackup.base.names import (
     METADATA_PATH,
     ChunkName,
     Naming,
-    display,
-    encode,
 )
+from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import SCAN_ERRORS, HmacOf, add_fault, classify
+from qbackup.storage.catalog.indexed import IndexedFiles, IndexedPaths
 from qbackup.storage.catalog.repacked import Packing, look_for_header
 from qbackup.storage.chunk import ReadHmac, StoredChunk, StoredChunks, StoredFile
-from qbackup.storage.chunk_table import ChunkTable, HmacIndex, RunsByPath, SortedMembers
+from qbackup.storage.chunk_table import ChunkTable, HmacIndex, Kept, RunsByPath, SortedMembers
 from qbackup.storage.scan import StoredMember, scan
 from qbackup.storage.source import Source
 
@@ -61,7 +61,8 @@ class SeekableCatalog:
         self._index: ChunkIndex | None = None
         self._broken_off = False
         self._runs: RunsByPath | None = None
-        self._scattered: dict[str, StoredFile] = {}
+        self._scattered: Kept[StoredFile] = Kept()  # so that each is sorted once
+        self._were_told = bytearray()  # the first runs of files whose doubles were warned of
 
     @classmethod
     def opened(
@@ -124,7 +125,7 @@ class SeekableCatalog:
         with self._lock:
             if self._index is None:
                 if self._broken_off:  # the scan has passed members that are not in an index
-                    raise Interrupted("indexing the backup was broken off; open it again")
+                    raise Interrupted("indexing the backup was interrupted; open it again")
                 self._broken_off = True
                 self._index = self._read_index()
             return self._index
@@ -170,13 +171,17 @@ class SeekableCatalog:
         index = self.index()
         runs = self._by_path()[index.table.encoded_path(run)]
         path = index.table.path(run)
+        make = functools.partial(self._make_file, path, index, runs)
         with self._lock:
-            if len(runs) > 1 and path in self._scattered:
-                return self._scattered[path]
-            file = StoredFile(path, self._chunks(path, index, runs))
-            if len(runs) > 1:
-                self._scattered[path] = file  # sorted once, and warned of once
-            return file
+            return self._scattered.get(path, make) if len(runs) > 1 else make()
+
+    def _make_file(self, path: str, index: ChunkIndex, runs: list[int]) -> StoredFile:
+        if len(runs) > 1:  # warned of once, however often the file is made
+            self._were_told = self._were_told or bytearray(index.table.run_count())
+            if self._were_told[runs[0]]:
+                index = replace(index, warn=lambda text: None)
+            self._were_told[runs[0]] = 1
+        return StoredFile(path, self._chunks(path, index, runs))
 
     def _chunks(self, path: str, index: ChunkIndex, runs: list[int]) -> IndexedChunks:
         return IndexedChunks(path, index, runs)
@@ -187,10 +192,7 @@ class SeekableCatalog:
 
     def find(self, path: str) -> StoredFile | None:
         """Finds the file with this path; None if there is none."""
-        try:
-            runs = self._by_path()[encode(path)]
-        except UnicodeEncodeError:  # text that no bytes of a name make
-            return None
+        runs = self._by_path().of(path)
         return self.file_at(runs[0]) if runs else None
 
     def find_first(self, paths: tuple[str, ...]) -> StoredFile | None:
@@ -207,36 +209,16 @@ class SeekableCatalog:
 
     def seen_files(self) -> Sequence[StoredFile]:
         """Gives all files in the archive's order."""
-        return IndexedFiles(self, self._by_path().first_runs)
+        return IndexedFiles(self.file_at, self._by_path().first_runs)
 
-    def seen_paths(self) -> Sequence[str]:
+    def seen_paths(self) -> Collection[str]:
         """Gives the paths of all files in the archive's order."""
-        return [self.table().path(run) for run in self._by_path().first_runs]
+        return IndexedPaths(self.table(), self._by_path())
 
     def member_count(self) -> int:
         """Counts the members of the archive."""
         self.table()
         return self._count
-
-
-class IndexedFiles(Sequence[StoredFile]):
-    """Files of a seekable backup in the archive's order, each made on access."""
-
-    def __init__(self, catalog: SeekableCatalog, first_runs: Sequence[int]) -> None:
-        self._catalog = catalog
-        self._first_runs = first_runs
-
-    def __len__(self) -> int:
-        return len(self._first_runs)
-
-    @overload
-    def __getitem__(self, position: int) -> StoredFile: ...
-    @overload
-    def __getitem__(self, position: slice) -> Sequence[StoredFile]: ...
-    def __getitem__(self, position: int | slice) -> StoredFile | Sequence[StoredFile]:
-        if isinstance(position, slice):
-            return IndexedFiles(self._catalog, self._first_runs[position])
-        return self._catalog.file_at(self._first_runs[position])
 
 
 @dataclass(frozen=True)
@@ -300,8 +282,8 @@ class IndexedChunks(StoredChunks):
 
     def _doubled(self, number: int, run: int, position: int) -> None:
         """Warns of another chunk with the same number."""
-        name = display(str(ChunkName(self._path, number)))
-        self._index.warn(f"{name}: here twice, the first one counts")
+        name = str(ChunkName(self._path, number))
+        self._index.warn(MemberWarning(name, "is in the archive twice; the first one is used"))
 
     def sizes(self) -> Iterator[int]:
         """Yields the stored size of each chunk in bytes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from tests.maker import FILTERS, run
@@ -23,7 +23,11 @@ def vectors(scenes: Scenes) -> Iterator[Vector]:
         yield scene.vector(f"filter-{name}", f"filter: {name}", scene.members)
     yield from _gzip(scenes.small)
     for name in ("bzip2", "xz", "lzma", "zstd"):
-        yield from _of(scenes.one_qube(f"stream-{name}", compression_filter=name), name)
+        scene = scenes.one_qube(f"stream-{name}", compression_filter=name)
+        yield from _of(scene, name)
+        if name != "lzma":  # whose program reads one stream only
+            yield from _many_streams(scene, name)
+    yield from _many_streams(scenes.small, "gzip", VAULT, DAMAGED)
     yield from _greedy(scenes)
     yield from _large_windows(scenes)
 
@@ -123,6 +127,25 @@ def _of(scene: Scene, name: str) -> Iterator[Vector]:
             expect="file damaged",
             lost=ONE,
         )
+
+
+def _many_streams(
+    scene: Scene, name: str, path: str = "vm1/private.img", lost: Mapping[str, str] = ONE
+) -> Iterator[Vector]:
+    """Empty streams, each a file of no bytes through the real program: each costs a decoder."""
+    stream, empty = scene.compressed(_inner(scene, path)), run([name, "-c"], stdin=b"")
+    yield scene.vector(
+        f"{name}-empty-streams",
+        f"filter: 1,100 empty {name} streams follow the stream; the MAC is right",
+        scene.with_stream(path, stream + 1100 * empty),
+        expect="limit",
+        lost=lost,
+    )
+    yield scene.vector(
+        f"{name}-some-empty-streams",
+        f"filter: 20 empty {name} streams stand before the stream and behind it",
+        scene.with_stream(path, 20 * empty + stream + 20 * empty),
+    )
 
 
 def _greedy(scenes: Scenes) -> Iterator[Vector]:

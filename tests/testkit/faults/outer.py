@@ -29,7 +29,25 @@ def vectors(scenes: Scenes) -> Iterator[Vector]:
     yield from _types(scene)
     yield from _without_meaning(scene)
     yield from _behind_another_file(scene)
+    yield from _planted(scene)
     yield from _no_backup(scene)
+
+
+def _planted(scene: Scene) -> Iterator[Vector]:
+    """Members that anybody can write, at the end of the backup; each has no data."""
+    names = [NAME.rpartition(b"/")[0] + b"/x%d.000.enc" % number for number in range(3)]
+    names += [b"other/x%02d.000.enc" % number for number in range(20)]
+    names += [b"stray%02d" % number for number in range(20)]
+    names += [NAME] * 20
+    yield scene.vector(
+        "added-planted-members",
+        "outer tar: 63 empty members are added at the end: three files of a qube, twenty of no"
+        " qube, twenty that are no part of a backup, and twenty times a chunk that is there",
+        scene.assemble(scene.members) + archive(*map(header, names)),
+        expect="file damaged",
+        lost={f"work/x{number}": "damaged" for number in range(3)},
+        warnings=["other/x00", "stray00", CHUNK.removesuffix(".enc")],
+    )
 
 
 def _forged(

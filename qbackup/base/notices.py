@@ -1,0 +1,25 @@
+"""Warnings on members of an archive, which are counted by kind where there are many."""
+
+from __future__ import annotations
+
+from qbackup.base.names import display
+
+
+class MemberWarning(str):
+    """Warning on one member of the archive, as a sentence.
+
+    Anybody who can write to the storage can plant a million members, so a list of warnings keeps
+    the first ones of a kind, and counts the others.
+
+    Args:
+        member: name of the member, as in the archive.
+        kind: the rest of the sentence, the same for all members of a kind.
+    """
+
+    kind: str
+
+    def __new__(cls, member: str, kind: str) -> MemberWarning:
+        """Makes the sentence; the member's name is made printable."""
+        warning = super().__new__(cls, f"{display(member)}: {kind}")
+        warning.kind = kind
+        return warning
