@@ -162,7 +162,7 @@ class Report:
         found += dict.fromkeys(result.advice for result in bad if result.advice)
         if "exists" in statuses:
             found.append(_EXISTS)
-        is_lost = any(result.status == "missing" and not result.advice for result in self.bad)
+        is_lost = any(result.status == "missing" and not result.advice for result in bad)
         if is_lost and not self.errors:
             found.append(_MISSING)
         return tuple(found)

@@ -50,7 +50,7 @@ def _make_synced(path: str | os.PathLike[str]) -> None:
     with contextlib.suppress(PermissionError):  # one can make a folder where one may not list
         new = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         try:
-            sync_named(new, "..")
+            sync_named(new, b"..")
         finally:
             os.close(new)
 
@@ -115,9 +115,9 @@ def have_folder(folder: int, name: str) -> bool:
     return False
 
 
-def sync_named(folder: int, name: str) -> None:
+def sync_named(folder: int, name: bytes) -> None:
     """Writes the names in a folder of an open one to the disk."""
-    fd = os.open(encode(name), os.O_RDONLY | getattr(os, "O_DIRECTORY", 0), dir_fd=folder)
+    fd = os.open(name, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0), dir_fd=folder)
     try:
         sync_folder(fd)
     finally:
