@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from qbackup.archive.file_list import FileList
 from qbackup.archive.prefetch import MANY_CHUNKS, KeyPrefetch
@@ -21,7 +21,7 @@ from qbackup.base.errors import (
     UsageError,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import METADATA_PATH, display, encode
+from qbackup.base.names import METADATA_PATH, display, encode, must_have_content
 from qbackup.base.notices import MemberWarning
 from qbackup.base.report import FileResult, OnProgress, Report, Status
 from qbackup.content.filters import same_filter
@@ -48,6 +48,9 @@ _NO_JOURNAL = (
     f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run can't tell"
     " which files this one has restored"
 )
+_LARGE = 1 << 31
+_LARGE_COUNT = 1000
+_OVERHEAD_PART = 32  # no filter and no inner archive makes images longer by more than this part
 _NOT_REACHED = "not found in the part of the archive that can be read"
 
 
@@ -59,11 +62,13 @@ class _Sizes:
         chunks: number of their chunks.
         stored: stored bytes; None where unknown.
         to_write: stored bytes of the files that will be written; 0 where unknown.
+        large: least lengths in bytes of some large images that will be written, by their names.
     """
 
     chunks: int
     stored: int | None
     to_write: int
+    large: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -177,9 +182,7 @@ class RestoreJob:
     def _run(self, plan: Plan, writer: Writer, *, keep_metadata: bool) -> Report:
         sizes = self._sizes(plan, writer)
         self.ahead.expect(sizes.chunks)
-        warning = check_space(writer, sizes.to_write, plan.estimated_size())
-        if warning:
-            self.warn(warning)
+        self._check_disk(plan, writer, sizes)
         run = FilesLoop(
             plan,
             writer,
@@ -201,6 +204,13 @@ class RestoreJob:
         if self.check and not report.ok:
             raise Incomplete(report)
         return report
+
+    def _check_disk(self, plan: Plan, writer: Writer, sizes: _Sizes) -> None:
+        """Warns of what the disk can't hold, before the first byte is written."""
+        short = check_space(writer, sizes.to_write, plan.estimated_size())
+        for warning in (*writer.foreseen(sizes.large), *([short] if short else [])):
+            if warning not in self.warnings.texts:
+                self.warn(warning)
 
     def _report(self, run: FilesLoop, writer: Writer) -> Report:
         errors = (*self.front.faults, *self.catalog.faults)  # the error of qubes.xml is a result
@@ -231,6 +241,7 @@ class RestoreJob:
         if not self.source.seekable:
             return _Sizes(chunks=MANY_CHUNKS, stored=None, to_write=0)
         chunks = stored = to_write = 0
+        large: dict[str, int] = {}
         for file in self.catalog.seen_files():
             target = plan.target(file.path)
             if target is None:
@@ -238,8 +249,14 @@ class RestoreJob:
             chunks += file.chunk_count
             stored += file.stored_size
             if not (target.entries or target.unsafe) and writer.has_room(target.qube, target.name):
-                to_write += file.readable_size(self.limits.chunk)
-        return _Sizes(chunks, stored, to_write)
+                size = file.readable_size(self.limits.chunk)
+                to_write += size
+                if size > _LARGE and len(large) < _LARGE_COUNT and self._is_image(file.path):
+                    large[target.label] = size - size // _OVERHEAD_PART
+        return _Sizes(chunks, stored, to_write, large)
+
+    def _is_image(self, path: str) -> bool:
+        return must_have_content(path) and not self.files.holds_folder(path)
 
     def _ignored(self, file: FileReader) -> None:
         self.warn(MemberWarning(file.path, "belongs to no qube of this backup, ignored"))

@@ -162,7 +162,8 @@ class Report:
         found += dict.fromkeys(result.advice for result in bad if result.advice)
         if "exists" in statuses:
             found.append(_EXISTS)
-        if "missing" in statuses and not self.errors:
+        is_lost = any(result.status == "missing" and not result.advice for result in bad)
+        if is_lost and not self.errors:
             found.append(_MISSING)
         return tuple(found)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from qbackup.base.errors import QBackupError
 from qbackup.base.names import display
-from qbackup.base.report import ByteRange, FileResult, Report
+from qbackup.base.report import ByteRange, FileResult, Progress, Report
 from qbackup.cli import output
 from qbackup.cli.exit_status import EXIT_INCOMPLETE, EXIT_OK
 from qbackup.cli.progress import ProgressLine, ShowsProgress, human_size
@@ -60,13 +60,55 @@ def firewall_errors(firewalls: Mapping[str, Firewall]) -> list[str]:
     return [str(error) for error in firewalls.values() if isinstance(error, QBackupError)]
 
 
+class EarlyWarnings:
+    """Printer of the warnings that are known when the work on the first file begins.
+
+    Who is told beforehand that the disk may be too small can still take another one. Callable, as
+    the library reports progress.
+
+    Args:
+        known: gives the warnings until now.
+        progress: the display of progress; None where nothing is shown.
+
+    Attributes:
+        printed: warnings that were printed.
+    """
+
+    def __init__(self, known: Callable[[], Sequence[str]], progress: ShowsProgress | None) -> None:
+        self.printed: Sequence[str] = ()
+        self._known = known
+        self._progress = progress
+        self._is_begun = False
+
+    def __call__(self, progress: Progress) -> None:
+        """Prints the warnings, the first time only; then shows the progress."""
+        if not self._is_begun:
+            self._is_begun = True
+            self.printed = tuple(self._known())
+            if self.printed and self._progress is not None:
+                self._progress.clear()
+            print_warnings(self.printed)
+        if self._progress is not None:
+            self._progress(progress)
+
+
 def print_report(
-    options: argparse.Namespace, report: Report, progress: ShowsProgress | None
+    options: argparse.Namespace,
+    report: Report,
+    progress: ShowsProgress | None,
+    printed: Sequence[str] = (),
 ) -> int:
-    """Prints the final report of `verify` or `restore`; returns the exit status."""
+    """Prints the final report of `verify` or `restore`; returns the exit status.
+
+    Args:
+        options: of the command.
+        report: the outcome.
+        progress: the display of progress, which is cleared.
+        printed: warnings that were printed already.
+    """
     if progress is not None:
         progress.clear()
-    print_warnings(report.warnings)
+    print_warnings([warning for warning in report.warnings if warning not in printed])
     if options.json:
         from qbackup.cli.documents import report_document, to_json
 

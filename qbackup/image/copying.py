@@ -283,6 +283,7 @@ class _CopyJob:
     def _copy_file(self) -> tuple[int, tuple[str, ...]]:
         stat = self._node.stat
         notes = ("setuid or setgid dropped",) if stat.mode & ~KEPT_MODE else ()
+        self._writer.check_size(stat.size)
         with self._writer.image(
             "", self._name, mode=stat.mode & KEPT_MODE, mtime_ns=stat.mtime_ns
         ) as sink:

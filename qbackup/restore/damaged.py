@@ -137,8 +137,22 @@ class PartialFile:
         return self.ranges.of(self.size, lost="zero-filled" if self.kept_as else "lost")
 
 
-def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: StoredFile) -> PartialFile:
-    """Writes the good bytes of an image; gives a final name, or a damaged file's name."""
+def image(
+    inner: InnerArchive,
+    sink: FileSink,
+    losses: Losses,
+    file: StoredFile,
+    check_size: Callable[[int], None],
+) -> PartialFile:
+    """Writes the good bytes of an image; gives a final name, or a damaged file's name.
+
+    Args:
+        inner: the image's archive.
+        sink: takes the image.
+        losses: lost chunks of the file.
+        file: the stored file with the archive.
+        check_size: raises NotHere if a file of some length can't be written.
+    """
     remains = PartialFile()
     try:
         entry = inner.only_file()
@@ -146,6 +160,7 @@ def image(inner: InnerArchive, sink: FileSink, losses: Losses, file: StoredFile)
         remains.lose(error)
         size = _write_unplaced(inner, sink, remains)
     else:
+        check_size(entry.size)
         remains.size = size = entry.size
         _write(inner.parts(entry), sink, remains)
         _prove_end(inner, remains, losses)

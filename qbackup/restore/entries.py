@@ -12,7 +12,7 @@ from qbackup.base.report import Status
 from qbackup.content.folder_files import why_no_file
 from qbackup.content.inner import Entry, InnerArchive
 from qbackup.restore.plan import Target
-from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, Writer
+from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, NotHere, Writer
 
 _TWICE = "the folder archive has it twice, and nothing shows which one counts"
 _NOT_THERE = "not in the folder archive"
@@ -28,12 +28,14 @@ class Outcome:
         error: message; None if the file is whole.
         size: length of the file in bytes.
         cause: error that has cost the file; None where `error` has all there is to report.
+        advice: a remedy, where there is one besides the usual.
     """
 
     status: Status
     error: str | None = None
     size: int = 0
     cause: QBackupError | None = None
+    advice: str = ""
 
 
 class EntriesRestore:
@@ -86,25 +88,30 @@ class EntriesRestore:
             return
         self._names.add(label)
         try:
+            self._writer.check_size(entry.size)
             sink = open_files.enter_context(self._writer.image(target.qube, target.name))
             for extent in entry.extents():
                 if extent.data is not None:
                     sink.write(extent.offset, extent.data)
             self._held[path] = sink, entry.size
-        except AlreadyExists:
-            self._outcomes[path] = Outcome("exists")
-        except CannotWrite as failure:
-            self._outcomes[path] = Outcome("damaged", str(failure))
+        except (AlreadyExists, CannotWrite) as failure:
+            self._outcomes[path] = _outcome_of(failure)
 
 
 def _committed(sink: FileSink, size: int, chunks: int) -> Outcome:
     try:
         sink.commit(size, chunks)
-    except AlreadyExists:
-        return Outcome("exists")
-    except CannotWrite as failure:
-        return Outcome("damaged", str(failure))
+    except (AlreadyExists, CannotWrite) as failure:
+        return _outcome_of(failure)
     return Outcome("ok", size=size)
+
+
+def _outcome_of(failure: AlreadyExists | CannotWrite) -> Outcome:
+    if isinstance(failure, AlreadyExists):
+        return Outcome("exists")
+    if isinstance(failure, NotHere):
+        return Outcome("missing", str(failure), advice=failure.advice)
+    return Outcome("damaged", str(failure))
 
 
 def pending(writer: Writer, targets: Mapping[str, Target]) -> Iterator[str]:

@@ -23,7 +23,7 @@ from qbackup.restore.damaged import Losses, PartialFile
 from qbackup.restore.entries import EntriesRestore, Outcome, pending
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.results import DIFFERS, IN_THE_WAY, failed, kept, lost_to, part_of, result_of
-from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, Writer
+from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, NotHere, Writer
 from qbackup.restore.tree import TreeRestore
 
 
@@ -74,7 +74,7 @@ class FileRestore:
         except (Damaged, LimitExceeded, NotEnoughMemory) as error:
             return [lost_to(result_of(file, target, "damaged"), error)]
         except CannotWrite as error:
-            return [result_of(file, target, "damaged", str(error))]
+            return [_not_written(result_of(file, target, "damaged", str(error)), error)]
 
     def _content(self, task: Task, events: Iterator[Event], on_chunk: OnChunk) -> list[FileResult]:
         if self._writer.goes_past_damage:
@@ -140,7 +140,7 @@ class FileRestore:
     def _go_through_image(
         self, task: Task, inner: InnerArchive, losses: Losses, image: FileSink
     ) -> FileResult:
-        remains = damaged.image(inner, image, losses, task.file.stored)
+        remains = damaged.image(inner, image, losses, task.file.stored, self._writer.check_size)
         return self._remains(task, remains, losses, remains.size or 0)
 
     def _go_through_tree(self, task: Task, inner: InnerArchive, losses: Losses) -> list[FileResult]:
@@ -178,6 +178,7 @@ class FileRestore:
         self, file: FileReader, target: Target, inner: InnerArchive, sink: FileSink
     ) -> FileResult:
         entry = inner.only_file()
+        self._writer.check_size(entry.size)
         for extent in entry.extents():
             if extent.data is not None:
                 sink.write(extent.offset, extent.data)
@@ -229,6 +230,7 @@ class FileRestore:
         if outcome.status == "exists":
             return self._in_the_way(file, target)
         result = result_of(file, target, outcome.status, outcome.error, size=outcome.size)
+        result = replace(result, advice=outcome.advice)
         return [result if outcome.cause is None else lost_to(result, outcome.cause)]
 
     def _in_the_way(self, file: FileReader, target: Target) -> list[FileResult]:
@@ -241,6 +243,13 @@ class FileRestore:
             kept(target.qube, target.name, found),
             *(part_of(target, path, why) for path, why in found.refused),
         ]
+
+
+def _not_written(result: FileResult, error: CannotWrite) -> FileResult:
+    """Gives a file's result, with the remedy if the file is sound and this disk can't hold it."""
+    if isinstance(error, NotHere):
+        return replace(result, status="missing", advice=error.advice)
+    return result
 
 
 def _is_image(file: FileReader) -> bool:

@@ -7,7 +7,7 @@ verify a backup.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,6 +37,16 @@ class NameRefused(CannotWrite):
 
 class NoLinks(CannotWrite):
     """Link that can't be made here, as its kind or text is refused. No caller sees it."""
+
+
+class NotHere(CannotWrite):
+    """Sound file that this disk can't hold. No caller sees it.
+
+    Attributes:
+        advice: the remedy.
+    """
+
+    advice = "restore to a disk with another file system, for example one that Linux uses itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +218,22 @@ class Writer(Protocol):
         """Gives the number of bytes that can be written; None where nothing is written."""
         ...
 
+    def foreseen(self, sizes: Mapping[str, int]) -> Sequence[str]:
+        """Gives sentences on files that can't be written here, before anything is.
+
+        Args:
+            sizes: least length in bytes of each large file, by its name in messages.
+        """
+        ...
+
+    def check_size(self, size: int) -> None:
+        """Checks that a file of this length can be written, before its first byte is.
+
+        Raises:
+            NotHere: the file can't be written here.
+        """
+        ...
+
     def restored_as(self, qube: str, name: str) -> str | None:
         """Gives the file's path in the output folder; None if that is QUBE/NAME."""
         ...
@@ -293,6 +319,13 @@ class NowhereWriter:
     def free_space(self) -> int | None:
         """Returns None, as nothing is written."""
         return None
+
+    def foreseen(self, sizes: Mapping[str, int]) -> Sequence[str]:
+        """Returns nothing, as nothing is written."""
+        return ()
+
+    def check_size(self, size: int) -> None:
+        """Accepts every length, as nothing is written."""
 
     def restored_as(self, qube: str, name: str) -> str | None:
         """Returns None, as nothing is written."""

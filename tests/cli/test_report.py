@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qbackup.base.report import FileResult, Report, Status
-from qbackup.cli.report import report_text
+from qbackup.base.report import FileResult, Progress, Report, Status
+from qbackup.cli.report import EarlyWarnings, report_text
 
 
 def result(name: str, status: Status) -> FileResult:
@@ -93,3 +93,38 @@ def test_salvage_without_a_loss_asks_for_no_other_copy() -> None:
     lost = Report(files=(WHOLE, DAMAGED), errors=("the header was altered",), is_salvage=True)
     assert not fault.advice
     assert any("another copy" in text for text in lost.advice)
+
+
+class Display:
+    """A display of progress that notes what is asked of it."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def __call__(self, progress: Progress) -> None:
+        self.calls.append(progress.file)
+
+    def clear(self) -> None:
+        self.calls.append("clear")
+
+
+@pytest.mark.parametrize("display", [None, Display()])
+def test_warnings_come_before_the_first_file(
+    display: Display | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, and those that came later stay for the end."""
+    known = ["too small"]
+    early = EarlyWarnings(lambda: known, display)
+    assert (early.printed, capsys.readouterr().err) == ((), "")
+    early(Progress(0, None, "a"))
+    assert capsys.readouterr().err == "warning: too small\n"
+    known.append("later")
+    early(Progress(1, None, "b"))
+    assert (list(early.printed), capsys.readouterr().err) == (["too small"], "")
+    assert display is None or display.calls == ["clear", "a", "b"]
+
+
+def test_a_sound_file_that_has_no_place_here_asks_for_no_other_backup() -> None:
+    here = FileResult(qube="work", name="f", status="missing", error="why", advice="another disk")
+    assert Report(files=(WHOLE, here)).advice == ("another disk",)
+    assert "older backup" in Report(files=(here, MISSING)).advice[-1]

@@ -7,10 +7,12 @@ everywhere: the same restores, with the system's calls answering as such a file 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -19,9 +21,13 @@ import pytest
 import qbackup
 from qbackup import MachineError, Report
 from qbackup.image import open_image
+from qbackup.restore.output.abilities import Abilities, abilities_of
 from qbackup.restore.output.standins import stand_ins, without_reserved
 from tests.maker import BackupMaker, make_ext4
+from tests.support import alter, librarybackup
 from tests.support.commandline import run as run_command
+from tests.support.commandline import start, wait_for
+from tests.support.longfiles import LENGTH, make_long_backup
 from tests.support.mounts import KINDS, Calls, mounted
 from tests.support.restored import content, snapshot, statuses
 from tests.support.speed import rows
@@ -33,6 +39,12 @@ ODD = {
     "tab\there": "tab%09here",
     "caf\udce9": "caf%E9",
     "1234:2,S": "1234%3A2,S",
+}
+ABILITIES = {
+    "exfat": Abilities(longest=None, has_holes=False),
+    "ntfs": Abilities(),
+    "ntfs-windows": Abilities(),
+    "vfat": Abilities(longest=(4 << 30) - 1, has_holes=False),
 }
 PLAIN = ["Makefile", "makefile", "MAKEFILE", "b%3Ab.txt", "plain", "name of 4 words"]
 
@@ -59,6 +71,11 @@ def backup(tools: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
         maker.add_qube(name, files={"private.img": name.encode() * 1000, "a|b": name.encode()})
     maker.add_home(home.name, home)
     return maker.write(folder / "backup"), maker.passphrase
+
+
+@pytest.fixture(scope="module")
+def long_backup(tools: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    return make_long_backup(tmp_path_factory.mktemp("long"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -113,12 +130,74 @@ class TestRealOnes:
             yield disk
 
     def test_all_comes_out_and_a_second_run_knows_it(
-        self, backup: tuple[Path, str], disk: Path
+        self, kind: str, backup: tuple[Path, str], disk: Path
     ) -> None:
         first, second = check_restores(backup, disk / "out")
         for report in (first, second):
-            (warning,) = report.warnings
-            assert "keeps no permissions" in warning
+            assert sum("keeps no permissions" in warning for warning in report.warnings) == 1
+            assert sum("has no holes" in warning for warning in report.warnings) == (
+                not ABILITIES[kind].has_holes
+            )
+            assert sum("no file of more than" in warning for warning in report.warnings) == (
+                ABILITIES[kind].longest is not None
+            )
+            kept_not = 1 + (not ABILITIES[kind].has_holes) + (ABILITIES[kind].longest is not None)
+            assert len(report.warnings) == kept_not
+
+    def test_what_it_can_hold_is_found_out(self, kind: str, disk: Path) -> None:
+        folder = os.open(disk, os.O_RDONLY)
+        try:
+            assert abilities_of(folder) == ABILITIES[kind]
+        finally:
+            os.close(folder)
+        assert not [name for name in os.listdir(disk) if "qbackup" in name]
+
+    def test_files_that_it_can_not_hold_are_told_and_cost_themselves(
+        self, kind: str, long_backup: tuple[Path, str], disk: Path
+    ) -> None:
+        """5 GiB with nearly no data: too long for FAT, too much for exFAT, and nothing for NTFS."""
+        with qbackup.open(long_backup[0], passphrase=long_backup[1]) as archive:
+            report = archive.restore(disk / "out", check=False)
+        lost = {f"{result.qube}/{result.name}": result for result in report.bad}
+        assert (disk / "out/small/private.img").read_bytes() == b"x" * 5000
+        assert (disk / "out/dom0/joe/letter").read_text() == "text"
+        if ABILITIES[kind].has_holes:
+            assert lost == {}
+            assert (disk / "out/big/private.img").stat().st_size == LENGTH
+            return
+        assert list(lost) == ["big/private.img", "dom0/joe/disk.img"]
+        assert {result.status for result in lost.values()} == {"missing"}
+        words = "no holes" if ABILITIES[kind].longest is None else "is too long"
+        assert all(words in str(result.error) for result in lost.values())
+
+    def test_killed_and_run_again(self, backup: tuple[Path, str], disk: Path) -> None:
+        arguments: list[str | Path] = ["restore", "-", "-o", disk / "out", "--json", "-q"]
+        key = {"QBACKUP_PASSPHRASE": backup[1]}
+        data = backup[0].read_bytes()
+        with start(*arguments, stdin=subprocess.PIPE, env=key) as process:
+            assert process.stdin is not None
+            with contextlib.closing(process.stdin):
+                process.stdin.write(data[: len(data) * 2 // 3])
+                process.stdin.flush()
+                wait_for(lambda: any((disk / "out").rglob("private.img")))
+                process.kill()
+        with qbackup.open(backup[0], passphrase=backup[1]) as archive:
+            report = archive.restore(disk / "out", check=False)
+        assert report.ok
+        assert "kept" in statuses(report).values()
+        assert not list(disk.rglob("*.part"))
+        check_home(disk / "out/dom0/jo.doe", report)
+
+    @pytest.mark.slow
+    def test_the_rest_of_a_damaged_file_is_kept(self, disk: Path, tmp_path: Path) -> None:
+        made = librarybackup.make(tmp_path)
+        name = "vm1/private.img.002.enc"
+        damaged = alter.flipped(made.path, tmp_path / "damaged", name)
+        for _ in range(2):
+            with qbackup.open(damaged, passphrase=librarybackup.PASSPHRASE) as archive:
+                report = archive.restore(disk / "out", check=False, keep_damaged=True)
+            assert [result.kept_as for result in report.bad] == ["private.img.damaged"]
+        assert not list((disk / "out").rglob("private.img.damaged.2"))
 
     @pytest.mark.slow
     def test_what_was_changed_there_is_seen(self, backup: tuple[Path, str], disk: Path) -> None:

@@ -217,7 +217,10 @@ class TestTheUsersOwnOldPart:
 
 
 class TestNewOutputFolders:
-    """The name of each new folder is on the disk before anything is written into it."""
+    """The name of each new folder is on the disk before anything is written into it.
+
+    The output folder itself is synced last, which shows if its file system can do that.
+    """
 
     def names_synced(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> list[str]:
         """Makes an output folder; gives the calls that make or sync a folder, by their paths."""
@@ -245,12 +248,13 @@ class TestNewOutputFolders:
             *("mkdir a", above),
             *("mkdir b", "fsync a"),
             *("mkdir out", "fsync b"),
+            "fsync out",
         ]
 
     def test_one_that_is_there_needs_none(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        assert self.names_synced(monkeypatch, tmp_path) == []
+        assert self.names_synced(monkeypatch, tmp_path) == [f"fsync {tmp_path.name}"]
 
     def test_the_true_one_above_counts(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -259,7 +263,8 @@ class TestNewOutputFolders:
         (tmp_path / "elsewhere/deep").mkdir(parents=True)
         (tmp_path / "link").symlink_to("elsewhere/deep")
         path = tmp_path / "link/../out"
-        assert self.names_synced(monkeypatch, path) == ["mkdir out", "fsync elsewhere"]
+        made = ["mkdir out", "fsync elsewhere", "fsync out"]
+        assert self.names_synced(monkeypatch, path) == made
 
     def test_a_disk_that_fails_is_named(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -83,7 +83,12 @@ def _name_and_destination(options: argparse.Namespace) -> tuple[str | None, str]
 
 
 def _copy(image: Image, path: str, *, options: argparse.Namespace, destination: str) -> int:
+    from qbackup.cli.images import mount_notes
+    from qbackup.cli.report import print_warnings
+
     report = image.copy(path, destination, overwrite=options.overwrite, check=False)
+    of_image = {*image.warnings, *mount_notes(image, path, below=True)}  # printed by the caller
+    print_warnings([warning for warning in report.warnings if warning not in of_image])
     if options.json:
         from qbackup.cli.documents import to_json
         from qbackup.cli.partitions import partition_documents

@@ -45,19 +45,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Restores; returns the exit status."""
-    from qbackup.cli.report import print_report, shown_progress
+    from qbackup.cli.report import EarlyWarnings, print_report, shown_progress
     from qbackup.cli.unlocked import unlocked
 
     with (
         unlocked(options, whole=not options.names) as archive,
         shown_progress(quiet=options.quiet) as progress,
     ):
+        warnings = EarlyWarnings(lambda: archive.warnings, progress)
         report = archive.restore(
             options.output,
             options.names,
             overwrite=options.overwrite,
             keep_damaged=options.keep_damaged,
-            progress=progress,
+            progress=warnings,
             check=False,
         )
-        return print_report(options, report, progress)
+        return print_report(options, report, progress, warnings.printed)

@@ -15,12 +15,15 @@ import contextlib
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 
+from qbackup.restore.output.disk_calls import set_mode_at
 from qbackup.restore.output.folders import OLD_FILE, OLD_FOLDER
 
 _READ = 0o400
 _ENTER = 0o700
+_LATE_SECONDS = (1.0, 2.0)
 
 
 def open_file(folder: int, name: bytes, state: os.stat_result) -> int:
@@ -35,10 +38,26 @@ def open_file(folder: int, name: bytes, state: os.stat_result) -> int:
         OSError: it can't be read, even so.
     """
     try:
-        return os.open(name, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+        return _open(folder, name)
     except PermissionError:
         with _with_access(folder, name, state, _READ):
+            return _open(folder, name)
+
+
+def _open(folder: int, name: bytes) -> int:
+    """Opens a file that its owner may read.
+
+    CIFS closes files a second late, and until then Linux (6.1) refuses to open one by another of
+    its names.
+    """
+    for seconds in _LATE_SECONDS:
+        try:
             return os.open(name, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+        time.sleep(seconds)
+    return os.open(name, os.O_RDONLY | OLD_FILE, dir_fd=folder)
 
 
 @contextlib.contextmanager
@@ -90,24 +109,7 @@ def _with_access(folder: int, name: bytes, state: os.stat_result, bits: int) -> 
     if state.st_uid != os.geteuid() or mode & bits == bits:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     try:
-        _set_mode(folder, name, state, mode | bits)
+        set_mode_at(folder, name, mode | bits, state)
         yield
     finally:
-        _set_mode(folder, name, state, mode)
-
-
-def _set_mode(folder: int, name: bytes, state: os.stat_result, mode: int) -> None:
-    """Sets the mode of what has this state, never through a link.
-
-    Linux can't do that in one call by name, so the file is opened with ``O_PATH`` first.
-    """
-    if not hasattr(os, "O_PATH"):
-        if os.path.samestat(os.lstat(name, dir_fd=folder), state):
-            os.chmod(name, mode, dir_fd=folder, follow_symlinks=False)
-        return
-    fd = os.open(name, os.O_PATH | OLD_FILE, dir_fd=folder)
-    try:
-        if os.path.samestat(os.fstat(fd), state):
-            os.chmod(f"/proc/self/fd/{fd}", mode)
-    finally:
-        os.close(fd)
+        set_mode_at(folder, name, mode, state)

@@ -152,17 +152,21 @@ class Beginning:
             there = make_parents(self._folders, parents)
             folder = self._folders.open(there)
             final, fd = self._make_part(folder, there, base)
-        above = plain_path(*self._file)[:-1]
         destination = Destination(
             self._context.locations.root,
             tuple(there),
             folder,
             final,
             self._may_replace(),
-            lambda other: self._context.is_taken("/".join([*above, other])),
+            self._is_taken,
             self._context.is_own,
         )
         return destination, fd
+
+    def _is_taken(self, other: str) -> bool:
+        """Tells if a file of the backup has this name beside the file."""
+        above = plain_path(*self._file)[:-1]
+        return self._context.is_taken("/".join([*above, other]))
 
     def _make_part(self, folder: int, parents: list[str], base: str) -> tuple[str, int]:
         """Begins a file under its name, or under a stand-in where the disk refuses the name."""

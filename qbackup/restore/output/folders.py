@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 
 from qbackup.base.names import OWN_PREFIX, decode, display, encode
+from qbackup.restore.output.disk_calls import hard_link, set_mode, set_mode_at, sync_folder
 from qbackup.restore.output.naming import listed_as, make, takes_names
 from qbackup.restore.output.side_names import old_name, part_name
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, NameRefused
@@ -21,7 +22,6 @@ from qbackup.restore.sinks import AlreadyExists, CannotWrite, NameRefused
 FOLDER_MODE = 0o700
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _NOTHING_THERE = (errno.ENOENT, errno.ENAMETOOLONG)
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 OLD_FILE = (  # never through a link, and never waiting for the other end of a pipe
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 )
@@ -50,7 +50,7 @@ def _make_synced(path: str | os.PathLike[str]) -> None:
     with contextlib.suppress(PermissionError):  # one can make a folder where one may not list
         new = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
         try:
-            sync_named(new, "..")
+            sync_named(new, b"..")
         finally:
             os.close(new)
 
@@ -115,18 +115,9 @@ def have_folder(folder: int, name: str) -> bool:
     return False
 
 
-def sync_folder(folder: int) -> None:
-    """Writes the names in a folder to the disk (fsync), where the system can do that."""
-    try:
-        os.fsync(folder)
-    except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
-
-
-def sync_named(folder: int, name: str) -> None:
+def sync_named(folder: int, name: bytes) -> None:
     """Writes the names in a folder of an open one to the disk."""
-    fd = os.open(encode(name), os.O_RDONLY | getattr(os, "O_DIRECTORY", 0), dir_fd=folder)
+    fd = os.open(name, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0), dir_fd=folder)
     try:
         sync_folder(fd)
     finally:
@@ -247,7 +238,7 @@ def _rename_new(folder: int, part: bytes, final: bytes) -> None:
     """Renames without ever replacing: making a hard link fails if the name is taken."""
     if not _is_folder(folder, part):
         try:
-            os.link(part, final, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+            hard_link(folder, part, folder, final)
         except FileExistsError:
             raise AlreadyExists from None
         except OSError:
@@ -319,23 +310,8 @@ def _open_any(folder: int, path: bytes) -> int:
     try:
         fd = os.open(path, OLD_FOLDER, dir_fd=folder)
     except PermissionError:
-        _allow(folder, path)
+        set_mode_at(folder, path, FOLDER_MODE)
         fd = os.open(path, OLD_FOLDER, dir_fd=folder)
-    with contextlib.suppress(OSError):  # some file systems have no permissions
-        os.fchmod(fd, FOLDER_MODE)
+    with contextlib.suppress(OSError):  # a failing disk fails again when something is removed
+        set_mode(fd, FOLDER_MODE)
     return fd
-
-
-def _allow(folder: int, path: bytes) -> None:
-    """Gives a folder's owner access, never following a link.
-
-    Linux can't do that in one call by name, so the folder is opened with ``O_PATH`` first.
-    """
-    if not hasattr(os, "O_PATH"):
-        os.chmod(path, FOLDER_MODE, dir_fd=folder, follow_symlinks=False)
-        return
-    fd = os.open(path, os.O_PATH | OLD_FOLDER, dir_fd=folder)
-    try:
-        os.chmod(f"/proc/self/fd/{fd}", FOLDER_MODE)
-    finally:
-        os.close(fd)

@@ -10,9 +10,8 @@ left alone.
 
 from __future__ import annotations
 
-import contextlib
-
 from qbackup.base.errors import MachineError
+from qbackup.restore.output.disk_calls import lock, unlock
 
 
 class FolderLock:
@@ -30,26 +29,11 @@ class FolderLock:
 
     def __init__(self, folder: int) -> None:
         self._folder = folder
-        self.is_held = _lock(folder)
+        try:
+            self.is_held = lock(folder)
+        except BlockingIOError:
+            raise MachineError("another restore is writing into this output folder") from None
 
     def release(self) -> None:
         """Releases the lock, also while a thread that ends late has the folder open."""
-        with contextlib.suppress(ImportError, OSError):
-            import fcntl
-
-            fcntl.flock(self._folder, fcntl.LOCK_UN)
-
-
-def _lock(folder: int) -> bool:
-    """Locks the folder; returns False where that is not possible. Raises as `FolderLock`."""
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise MachineError("another restore is writing into this output folder") from None
-    except OSError:  # each file system refuses with an error of its own
-        return False
-    return True
+        unlock(self._folder)

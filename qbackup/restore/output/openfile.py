@@ -10,15 +10,22 @@ from collections.abc import Iterator
 
 from qbackup.base.errors import MachineError
 from qbackup.base.names import display
-from qbackup.restore.output.folders import sync_folder
+from qbackup.restore.output.disk_calls import (
+    is_kept,
+    set_length,
+    set_mode,
+    set_time,
+    sync_file,
+    sync_folder,
+    write_at,
+)
+from qbackup.restore.output.unkept import Unkept
 from qbackup.restore.output.zeros import HOLE_SIZE, is_zeros
-from qbackup.restore.sinks import CannotWrite
+from qbackup.restore.sinks import CannotWrite, NotHere
 
 FILE_MODE = 0o600
-_MODE_BITS = 0o777
 _BEGIN_SYNC = 32 << 20
 _UNSYNCED_LIMIT = 32  # several trees can be under way, and 1,024 files may be open
-_FARTHEST_TIME_NS = 10**9 << 62  # systems keep seconds as signed numbers of 64 bits
 NEW_FILE = (
     os.O_WRONLY
     | os.O_CREAT
@@ -27,11 +34,9 @@ NEW_FILE = (
     | getattr(os, "O_CLOEXEC", 0)
 )
 
-# Errors of this one path: something else stands there, or the file is larger than any file here
-# can be. Refused names have no error number of their own: see `naming`.
-_OWN_FAULT = (
-    errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EFBIG,
-)  # fmt: skip
+# Errors of this one path: something else stands there. Refused names have no error number of their
+# own: see `naming`.
+_OWN_FAULT = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENOTEMPTY)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _MAKE_ROOM = "make room, or take a folder on a larger disk, and start the same command again"
 
@@ -42,6 +47,8 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EFBIG:
+            raise NotHere(f"can't be written here: {error.strerror}") from error
         if error.errno in _OWN_FAULT:
             raise CannotWrite(f"can't be written here: {error.strerror}") from error
         failed = MachineError(f"can't write {display(what)}: {error.strerror}")
@@ -51,11 +58,19 @@ def translated(what: str) -> Iterator[None]:
 
 
 class OpenFile:
-    """File that is written sparsely: blocks of zeros are left out, the length is set at the end."""
+    """File that is written sparsely: blocks of zeros are left out, the length is set at the end.
 
-    def __init__(self, fd: int, name: str) -> None:
+    Args:
+        fd: descriptor of the new file.
+        name: its name in messages.
+        unkept: gets the properties that the file system does not keep.
+    """
+
+    def __init__(self, fd: int, name: str, unkept: Unkept) -> None:
         self.fd = fd
         self._name = name
+        self._unkept = unkept
+        self._end = 0
         self._begun = 0  # end of the bytes whose writing to the disk was begun
         self._dropped = 0  # value of `_begun` before the last time
 
@@ -78,8 +93,9 @@ class OpenFile:
 
     def _write_all(self, offset: int, data: memoryview) -> None:
         while len(data):
-            count = os.pwrite(self.fd, data, offset)
+            count = write_at(self.fd, data, offset, self._end)
             data, offset = data[count:], offset + count
+            self._end = max(self._end, offset)
         if offset - self._begun >= _BEGIN_SYNC:
             self._begin_sync(offset)
 
@@ -95,19 +111,19 @@ class OpenFile:
                 os.posix_fadvise(self.fd, start, end - start, os.POSIX_FADV_DONTNEED)
         self._dropped, self._begun = self._begun, end
 
-    def finish(self, size: int, mode: int, mtime_ns: int | None) -> bool:
-        """Sets length, mode and time; returns True if the mode is kept."""
+    def finish(self, size: int, mode: int | None, mtime_ns: int | None) -> None:
+        """Sets length, permissions and time; notes what is not kept. None leaves them alone."""
         set_length(self.fd, size)
-        is_kept = set_mode(self.fd, mode)
-        if mtime_ns is not None:
-            set_time(self.fd, mtime_ns)
-        return is_kept
+        if mode is not None and not is_kept(mode, set_mode(self.fd, mode)):
+            self._unkept.note("permissions")
+        if mtime_ns is not None and not set_time(self.fd, mtime_ns):
+            self._unkept.note("times")
 
-    def close_synced(self, size: int, mode: int, mtime_ns: int | None) -> bool:
-        """Sets length, mode and time as `finish` does, then writes the file to the disk."""
-        is_kept = self.finish(size, mode, mtime_ns)
-        os.fsync(self.fd)
-        return is_kept
+    def close_synced(self, size: int, mode: int, mtime_ns: int | None) -> None:
+        """Sets length, permissions and time as `finish` does, then writes the file to the disk."""
+        self.finish(size, mode, mtime_ns)
+        if not sync_file(self.fd):
+            self._unkept.note("file sync")
 
 
 class Unsynced:
@@ -116,9 +132,13 @@ class Unsynced:
     On a file system with a journal, and even more on a USB stick, syncing many small files together
     takes hardly longer than one. The files stay open until then, so that no error of the disk is
     missed.
+
+    Args:
+        unkept: gets the properties that the file system does not keep.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unkept: Unkept) -> None:
+        self._unkept = unkept
         self._open: list[tuple[int, str]] = []
 
     def add(self, fd: int, name: str) -> None:
@@ -130,7 +150,7 @@ class Unsynced:
         try:
             self._open.append((os.dup(fd), name))
         except OSError:  # the process may open no more files
-            sync(fd)
+            self._sync(fd)
         if len(self._open) >= _UNSYNCED_LIMIT:
             self.sync()
 
@@ -145,8 +165,15 @@ class Unsynced:
                 os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # begins to write, does not wait
         for fd, name in self._open:
             with translated(name):
-                sync(fd)
+                self._sync(fd)
         self.close()
+
+    def _sync(self, fd: int) -> None:
+        if stat.S_ISDIR(os.fstat(fd).st_mode):
+            if not sync_folder(fd):
+                self._unkept.note("folder sync")
+        elif not sync_file(fd):
+            self._unkept.note("file sync")
 
     def close(self) -> None:
         """Closes all of them without syncing."""
@@ -154,47 +181,3 @@ class Unsynced:
             with contextlib.suppress(OSError):
                 os.close(fd)
         self._open.clear()
-
-
-def sync(fd: int) -> None:
-    """Writes a file or folder to the disk; a folder only where the system can do that."""
-    if stat.S_ISDIR(os.fstat(fd).st_mode):
-        sync_folder(fd)
-    else:
-        os.fsync(fd)
-
-
-def set_length(fd: int, size: int) -> None:
-    """Sets a file's length, also where the system can lengthen a file only by writing to it."""
-    try:
-        os.ftruncate(fd, size)
-    except OSError:
-        now = os.fstat(fd).st_size
-        if now > size:
-            raise
-        if now < size:
-            os.pwrite(fd, b"\0", size - 1)
-
-
-def set_mode(fd: int, mode: int) -> bool:
-    """Sets permissions of a new file or folder; returns True if they are kept.
-
-    On file systems without permissions the call fails or changes nothing.
-    """
-    try:
-        os.fchmod(fd, mode)
-        return stat.S_IMODE(os.fstat(fd).st_mode) & _MODE_BITS == mode & _MODE_BITS
-    except OSError:
-        return False
-
-
-def set_time(fd: int, mtime_ns: int) -> None:
-    """Sets a file's or folder's time, if the file system can store it."""
-    with contextlib.suppress(OSError):
-        os.utime(fd, ns=times(mtime_ns))
-
-
-def times(mtime_ns: int) -> tuple[int, int]:
-    """Gives access and modification time; a time out of range becomes the nearest one in range."""
-    mtime_ns = max(-_FARTHEST_TIME_NS, min(mtime_ns, _FARTHEST_TIME_NS))
-    return mtime_ns, mtime_ns

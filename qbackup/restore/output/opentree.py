@@ -12,19 +12,19 @@ from qbackup.base.names import decode, encode
 from qbackup.restore.output.access import open_file
 from qbackup.restore.output.beginning import Beginning
 from qbackup.restore.output.destination import Destination
-from qbackup.restore.output.folders import FOLDER_MODE, Folders, sync_folder
-from qbackup.restore.output.naming import listed_as, make, make_link
-from qbackup.restore.output.openfile import (
-    FILE_MODE,
-    NEW_FILE,
-    OpenFile,
-    Unsynced,
-    set_length,
+from qbackup.restore.output.disk_calls import (
+    hard_link,
+    is_kept,
+    set_link_time,
     set_mode,
     set_time,
-    times,
-    translated,
+    symbolic_link,
+    sync_folder,
 )
+from qbackup.restore.output.folders import FOLDER_MODE, Folders
+from qbackup.restore.output.naming import listed_as, make, make_link
+from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, Unsynced, translated
+from qbackup.restore.output.unkept import Unkept
 from qbackup.restore.sinks import CannotWrite, FileSink
 
 KEPT_MODE = 0o1777  # setuid and setgid are dropped
@@ -34,21 +34,17 @@ _CHANGED = "something else stands in its place by now"
 
 
 class _TreeFile(OpenFile):
-    def __init__(
-        self, fd: int, name: str, mode: int | None, mtime_ns: int, unsynced: Unsynced
-    ) -> None:
-        super().__init__(fd, name)
-        self._unsynced = unsynced
-        self._mode = mode
+    def __init__(self, tree: OpenTree, fd: int, name: str, mode: int, mtime_ns: int) -> None:
+        super().__init__(fd, name, tree.unkept)
+        self._tree = tree
+        self._asked_mode = mode & KEPT_MODE
         self._mtime_ns = mtime_ns
 
     def commit(self, size: int, chunks: int = 0) -> None:
         with translated(self._name):
-            set_length(self.fd, size)
-            if self._mode is not None:
-                os.fchmod(self.fd, self._mode & KEPT_MODE)
-            set_time(self.fd, self._mtime_ns)
-            self._unsynced.add(self.fd, self._name)
+            self.finish(size, None, self._mtime_ns)
+            self._tree.set_mode(self.fd, self._asked_mode)
+            self._tree.unsynced.add(self.fd, self._name)
 
     def keep(self, size: int) -> str | None:
         raise CannotWrite("only whole files are kept of a folder")
@@ -67,14 +63,24 @@ class OpenTree:
 
     Args:
         beginning: makes the folder when its first entry comes.
-        on_no_modes: called if the file system keeps no permissions.
+        unkept: gets the properties that the file system does not keep.
+        check_size: raises NotHere if a file of some length can't be written.
+
+    Attributes:
+        unkept: see Args.
+        unsynced: written files that are to be synced.
+        last_mode: permissions of the file or folder that was finished last.
     """
 
-    def __init__(self, beginning: Beginning, on_no_modes: Callable[[], None]) -> None:
+    def __init__(
+        self, beginning: Beginning, unkept: Unkept, check_size: Callable[[int], None]
+    ) -> None:
+        self.unkept = unkept
+        self.unsynced = Unsynced(unkept)
+        self.last_mode = FOLDER_MODE
         self._beginning = beginning
-        self._on_no_modes = on_no_modes
+        self._check_size = check_size
         self._begun: _Begun | None = None
-        self._unsynced = Unsynced()
         self._listings = 0
 
     def begin(self) -> _Begun:
@@ -82,10 +88,10 @@ class OpenTree:
         if self._begun is None:
             place, fd = self._beginning.begin()
             with translated(place.name):
-                folders = Folders(os.dup(fd))
-                self._begun = _Begun(folders, place, _keeps_modes(folders.open([])))
-            if not self._begun.keeps_modes:
-                self._on_no_modes()
+                keeps_modes = _keeps_modes(fd)
+                self._begun = _Begun(Folders(os.dup(fd)), place, keeps_modes)
+            if not keeps_modes:
+                self.unkept.note("permissions")
         return self._begun
 
     @property
@@ -97,9 +103,17 @@ class OpenTree:
         """True if the file system keeps permissions; makes the folder to find out."""
         return self.begin().keeps_modes
 
+    def set_mode(self, fd: int, mode: int) -> None:
+        """Sets permissions where the file system keeps any; `last_mode` has what became of them."""
+        self.last_mode = mode
+        if self.keeps_modes:
+            self.last_mode = set_mode(fd, mode) & KEPT_MODE
+            if not is_kept(mode, self.last_mode):
+                self.unkept.note("some permissions")
+
     def close(self) -> None:
         """Closes the folder, and the files that were not committed."""
-        self._unsynced.close()
+        self.unsynced.close()
         if self._begun is not None:
             self._begun.folders.close()
 
@@ -118,6 +132,7 @@ class OpenTree:
     @contextlib.contextmanager
     def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
         """Makes a file, and removes it if writing fails."""
+        self._check_size(size)
         with translated(path):
             folder, base = self._folders.parent(path)
             fd = make(
@@ -127,8 +142,7 @@ class OpenTree:
                 self._listed_as,
             )
         try:
-            kept = mode if self.keeps_modes else None
-            yield _TreeFile(fd, path, kept, mtime_ns, self._unsynced)
+            yield _TreeFile(self, fd, path, mode, mtime_ns)
         except BaseException:  # the tree may be kept without this file, but never with half of it
             with translated(path):
                 os.unlink(base, dir_fd=folder)
@@ -146,13 +160,7 @@ class OpenTree:
                 make_link(
                     folder,
                     base,
-                    lambda name: os.link(
-                        source,
-                        name,
-                        src_dir_fd=source_folder,
-                        dst_dir_fd=folder,
-                        follow_symlinks=False,
-                    ),
+                    lambda name: hard_link(source_folder, source, folder, name),
                     self._listed_as,
                 )
             finally:
@@ -193,20 +201,20 @@ class OpenTree:
             folder, base = self._folders.parent(path)
 
             def link(name: bytes) -> None:
-                os.symlink(encode(target), name, dir_fd=folder)
+                symbolic_link(encode(target), folder, name)
 
             make_link(folder, base, link, self._listed_as)
-            with contextlib.suppress(NotImplementedError, OSError):
-                os.utime(base, ns=times(mtime_ns), dir_fd=folder, follow_symlinks=False)
+            if not set_link_time(folder, base, mtime_ns):
+                self.unkept.note("times")
 
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
         """Gives a folder mode and time."""
         with translated(path):
             fd = self._folders.open(_components(path))
-            if self.keeps_modes:
-                os.fchmod(fd, mode & KEPT_MODE)
-            set_time(fd, mtime_ns)
-            self._unsynced.add(fd, path)
+            self.set_mode(fd, mode & KEPT_MODE)
+            if not set_time(fd, mtime_ns):
+                self.unkept.note("times")
+            self.unsynced.add(fd, path)
 
     def commit(
         self,
@@ -217,14 +225,14 @@ class OpenTree:
     ) -> None:
         """Writes everything to the disk and gives the folder its final name."""
         begun = self.begin()
-        self._unsynced.sync()
+        self.unsynced.sync()
         with translated(begun.place.name):
             begun.place.publish(begun.folders.open([]))
 
     def keep(self) -> str | None:
         """Writes everything to the disk and gives the folder a name such as ``NAME.damaged``."""
         begun = self.begin()
-        self._unsynced.sync()
+        self.unsynced.sync()
         with translated(begun.place.name):
             return begun.place.publish_damaged(begun.folders.open([]))
 
@@ -236,7 +244,8 @@ class OpenTree:
 
 def _keeps_modes(folder: int) -> bool:
     """Tells if a new folder keeps permissions that it is given; restores `FOLDER_MODE` then."""
-    return set_mode(folder, FOLDER_MODE & 0o577) & set_mode(folder, FOLDER_MODE)
+    wanted = (FOLDER_MODE & 0o577, FOLDER_MODE)
+    return [is_kept(mode, set_mode(folder, mode)) for mode in wanted] == [True, True]
 
 
 def _components(path: str) -> list[str]:

@@ -7,7 +7,6 @@ of anything else is None, as a restore makes no such files.
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from qbackup.restore.output.digest import (
     TreeHash,
     sha256,
 )
+from qbackup.restore.output.disk_calls import data_runs
 from qbackup.restore.output.folders import Folders, is_trusted
 from qbackup.restore.output.zeros import HOLE_SIZE, is_zeros
 
@@ -227,7 +227,7 @@ def hash_file(fd: int, size: int, *, form: int = IN_ONE) -> str | None:
         return _hash_blockwise(fd, size)
     content = ContentHash()
     buffer = memoryview(bytearray(min(size, _PIECE_SIZE)))
-    for start, end in _data_runs(fd, size):
+    for start, end in data_runs(fd, size):
         while start < end:
             count = os.preadv(fd, [buffer[: end - start]], start)
             if not count:
@@ -241,7 +241,7 @@ def _hash_blockwise(fd: int, size: int) -> str | None:
     """Gives the hash of an open file in the form of earlier versions."""
     blocks = sha256()
     number = 0
-    for start, end in _data_runs(fd, size):
+    for start, end in data_runs(fd, size):
         number = max(number, start // HOLE_SIZE)  # the last block can have had data before, too
         while number * HOLE_SIZE < end:
             block = os.pread(fd, HOLE_SIZE, number * HOLE_SIZE).ljust(HOLE_SIZE, b"\0")
@@ -250,18 +250,3 @@ def _hash_blockwise(fd: int, size: int) -> str | None:
             number += 1
     blocks.update(size.to_bytes(8, "big"))
     return blocks.hexdigest() if os.fstat(fd).st_size == size else None
-
-
-def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yields (start, end) of a file's data; all of the file where the system knows no holes."""
-    end = 0
-    while end < size:
-        try:
-            start = os.lseek(fd, end, os.SEEK_DATA)
-            end = min(size, os.lseek(fd, start, os.SEEK_HOLE))
-        except (OSError, AttributeError) as error:
-            if getattr(error, "errno", None) != errno.ENXIO:  # ENXIO: only a hole is left
-                yield end, size
-            return
-        if start < end:
-            yield start, end

@@ -17,14 +17,17 @@ The rules, each kept by the system call itself and not by a check beforehand:
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from qbackup.base.errors import MachineError
 from qbackup.base.names import display, encode
+from qbackup.restore.output.abilities import Abilities, abilities_of, free_bytes, is_small
 from qbackup.restore.output.beginning import Beginning, Beginnings
 from qbackup.restore.output.destination import Destination
+from qbackup.restore.output.disk_calls import sync_folder
 from qbackup.restore.output.folders import (
     FOLDER_MODE,
     OLD_FILE,
@@ -39,19 +42,10 @@ from qbackup.restore.output.lock import FolderLock
 from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
 from qbackup.restore.output.opentree import OpenTree
 from qbackup.restore.output.side_names import part_name
+from qbackup.restore.output.unkept import Unkept
 from qbackup.restore.sinks import (
     ExistingFile,
     FileSink,
-    TreeSink,
-)
-
-_NO_LOCKS = (
-    "the file system of the output folder has no folder locks: two restores into this folder at the"
-    " same time are not kept apart, so run one after the other"
-)
-_NO_MODES = (
-    "the file system of the output folder keeps no permissions: whoever can use that disk can read"
-    " what was restored; a later run does not compare them"
 )
 
 
@@ -61,13 +55,12 @@ class _Image(OpenFile):
         beginning: Beginning,
         mode: int,
         mtime_ns: int | None,
-        on_no_modes: Callable[[], None],
+        unkept: Unkept,
     ) -> None:
-        super().__init__(-1, beginning.name)
+        super().__init__(-1, beginning.name, unkept)
         self._beginning = beginning
-        self._mode = mode
+        self._asked_mode = mode
         self._mtime_ns = mtime_ns
-        self._on_no_modes = on_no_modes
 
     def begin(self) -> Destination:
         """Makes the file, once; returns its destination."""
@@ -83,18 +76,14 @@ class _Image(OpenFile):
     def commit(self, size: int, chunks: int = 0) -> None:
         place = self.begin()
         with translated(self._name):
-            self._close(size, self._mode, self._mtime_ns)
+            self.close_synced(size, self._asked_mode, self._mtime_ns)
             place.publish(self.fd)
 
     def keep(self, size: int) -> str | None:
         place = self.begin()
         with translated(self._name):
-            self._close(size, FILE_MODE, None)
+            self.close_synced(size, FILE_MODE, None)
             return place.publish_damaged(self.fd)
-
-    def _close(self, size: int, mode: int, mtime_ns: int | None) -> None:
-        if not self.close_synced(size, mode, mtime_ns):
-            self._on_no_modes()
 
 
 class FolderWriter:
@@ -111,6 +100,9 @@ class FolderWriter:
 
     Raises:
         MachineError: the folder can't be made, or another restore is writing into it.
+
+    Attributes:
+        unkept: properties of files that the file system does not keep.
     """
 
     def __init__(
@@ -125,18 +117,20 @@ class FolderWriter:
         self._is_own = is_own
         self.goes_past_damage = self.keeps_damaged = keep_damaged
         self._overwrite = overwrite
-        self._warnings: dict[str, None] = {}
+        self.unkept = Unkept()
         with _folder_errors(path):
             make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with _folder_errors(path):
                 self._lock = FolderLock(self._root)
+                if not sync_folder(self._root):
+                    self.unkept.note("folder sync")
         except BaseException:
             os.close(self._root)
             raise
         if not self._lock.is_held:
-            self._warnings[_NO_LOCKS] = None
+            self.unkept.note("locks")
         self._locations = Locations(self._root)
         self._beginnings = Beginnings(
             self._locations, overwrite=overwrite, is_own=is_own, is_taken=is_taken
@@ -192,11 +186,7 @@ class FolderWriter:
     @property
     def warnings(self) -> Sequence[str]:
         """Warnings about the output folder, each once."""
-        return tuple(self._warnings)
-
-    def note_no_modes(self) -> None:
-        """Adds the warning that the file system keeps no permissions."""
-        self._warnings[_NO_MODES] = None
+        return self.unkept.texts
 
     def clear_up(self, qube: str, name: str) -> None:
         """Completes the steps after a file got its name, which a killed run has left undone."""
@@ -204,10 +194,23 @@ class FolderWriter:
         with translated(base), contextlib.closing(Folders(os.dup(self._root))) as folders:
             clear_up(folders.open(parents), base)
 
+    @functools.cached_property
+    def abilities(self) -> Abilities:
+        """Facts about the output folder's file system, found out when they are needed."""
+        return abilities_of(self._root)
+
     def free_space(self) -> int | None:
-        """Gives the bytes that are free on the output folder's disk."""
-        state = os.fstatvfs(self._root)
-        return state.f_bavail * state.f_frsize
+        """Gives the bytes that are free on the output folder's disk; None if that is not known."""
+        return free_bytes(self._root)
+
+    def foreseen(self, sizes: Mapping[str, int]) -> Sequence[str]:
+        """Gives sentences on files that can't be written here, before anything is."""
+        return self.abilities.foreseen(sizes)
+
+    def check_size(self, size: int) -> None:
+        """Raises NotHere if a file of this length can't be written here."""
+        if not is_small(size):
+            self.abilities.check(size, self.free_space())
 
     def holds(self, name: str, data: bytes) -> bool:
         """Tells if the output folder has a file of this name with exactly this content."""
@@ -238,7 +241,7 @@ class FolderWriter:
             return os.open(part, NEW_FILE, FILE_MODE, dir_fd=folder)
 
         with self._beginnings.of(qube, name, begin) as beginning:
-            image = _Image(beginning, mode, mtime_ns, self.note_no_modes)
+            image = _Image(beginning, mode, mtime_ns, self.unkept)
             try:
                 if not self._is_own:
                     image.begin()
@@ -247,7 +250,7 @@ class FolderWriter:
                 image.fd = -1  # the system may soon give this number to another file
 
     @contextlib.contextmanager
-    def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
+    def tree(self, qube: str, name: str) -> Iterator[OpenTree]:
         """Gives a new folder for writing, which is made when its first entry comes."""
 
         def begin(folder: int, part: bytes) -> int:
@@ -256,7 +259,7 @@ class FolderWriter:
 
         with (
             self._beginnings.of(qube, name, begin) as beginning,
-            contextlib.closing(OpenTree(beginning, self.note_no_modes)) as tree,
+            contextlib.closing(OpenTree(beginning, self.unkept, self.check_size)) as tree,
         ):
             if not self._is_own:
                 tree.begin()

@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 
 from qbackup.base.locks import Lock
 from qbackup.base.names import OWN_PREFIX, display
+from qbackup.restore.output.disk_calls import reserve, set_mode, sync_file, sync_folder
 from qbackup.restore.output.folders import OLD_FILE, is_trusted
 from qbackup.restore.resume.records import LINE_LIMIT, Codec, Record, State, untrusted_name
 
@@ -55,7 +56,7 @@ class _Reserve:
         if unnamed is not None:
             with contextlib.suppress(OSError):
                 self._fd = os.open(".", unnamed | os.O_WRONLY, _MODE, dir_fd=folder)
-                os.posix_fallocate(self._fd, 0, _RESERVE_SIZE)
+                reserve(self._fd, _RESERVE_SIZE)
 
     def give_back(self) -> bool:
         """Frees the space; returns True if any was held."""
@@ -148,7 +149,7 @@ class Journal:
             self._create()
         self._write(b"\n" + line if self._is_torn else line)
         if sync:
-            os.fsync(self._fd)
+            sync_file(self._fd)
 
     def _write(self, data: bytes) -> None:
         """Writes a line in one call, so that only a full disk or a machine's stop can tear it."""
@@ -170,7 +171,7 @@ class Journal:
     def _create(self) -> None:
         self._fd = os.open(JOURNAL_NAME, _NEW_FILE, _MODE, dir_fd=self._folder)
         self._make_private()
-        os.fsync(self._folder)
+        sync_folder(self._folder)
 
     def _open(self) -> None:
         try:
@@ -199,7 +200,7 @@ class Journal:
     def _make_private(self) -> None:
         """Sets the mode, which the umask may have changed; some file systems have none."""
         with contextlib.suppress(OSError):
-            os.fchmod(self._fd, _MODE)
+            set_mode(self._fd, _MODE)
 
     def _read(self) -> None:
         altered = 0

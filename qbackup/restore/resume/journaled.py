@@ -15,10 +15,10 @@ from qbackup.base.names import display
 from qbackup.pipeline.background import BackgroundWork
 from qbackup.pipeline.pipeline import available_cores
 from qbackup.restore.output.digest import IN_ONE, ContentHash, TreeHash
-from qbackup.restore.output.opentree import KEPT_MODE
+from qbackup.restore.output.opentree import OpenTree
 from qbackup.restore.resume.journal import JOURNAL_NAME, Journal
 from qbackup.restore.resume.records import Record
-from qbackup.restore.sinks import FileSink, TreeSink
+from qbackup.restore.sinks import FileSink
 
 
 class _HashedFile:
@@ -69,15 +69,15 @@ class JournaledImage(_HashedFile):
 class _HashedTreeFile(_HashedFile):
     """`FileSink` of a file whose hash goes into that of its folder."""
 
-    def __init__(self, sink: FileSink, tree: TreeHash, path: str, mode: int) -> None:
+    def __init__(self, sink: FileSink, tree: OpenTree, hashes: TreeHash, path: str) -> None:
         super().__init__(sink)
         self._tree = tree
+        self._hashes = hashes
         self._path = path
-        self._mode = mode
 
     def commit(self, size: int, chunks: int = 0) -> None:
         self._sink.commit(size, chunks)
-        self._tree.file(self._path, self._mode & KEPT_MODE, size, self._hash.finish(size))
+        self._hashes.file(self._path, self._tree.last_mode, size, self._hash.finish(size))
 
     def keep(self, size: int) -> str | None:
         return self._sink.keep(size)
@@ -93,7 +93,7 @@ class JournaledTree:
     """
 
     def __init__(
-        self, sink: TreeSink, rename: JournaledRename, warn: Callable[[str], None]
+        self, sink: OpenTree, rename: JournaledRename, warn: Callable[[str], None]
     ) -> None:
         self._sink = sink
         self._rename = rename
@@ -118,7 +118,7 @@ class JournaledTree:
     def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
         """Makes a file, which is hashed while it is written."""
         with self._sink.file(path, size, mode, mtime_ns) as sink:
-            yield _HashedTreeFile(sink, self._hash, path, mode)
+            yield _HashedTreeFile(sink, self._sink, self._hash, path)
 
     def hard_link(self, path: str, target: str) -> None:
         """Makes and hashes a hard link."""
@@ -139,7 +139,7 @@ class JournaledTree:
     def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
         """Gives a folder its mode, which is hashed too, and its time."""
         self._sink.finish_folder(path, mode, mtime_ns)
-        self._hash.folder(path, mode & KEPT_MODE)
+        self._hash.folder(path, self._sink.last_mode)
 
     def commit(
         self,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from qbackup.base.limits import Limits
@@ -20,6 +20,7 @@ from qbackup.restore.resume.journaled import JournaledImage, JournaledRename, Jo
 from qbackup.restore.resume.records import Record
 from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink, TreeSink
 
+_NAMES_FACTOR = 2  # CIFS shows two names of one file as two files, and both are read
 _NOTHING_KNOWN = ExistingFile()
 _ONLY_NOTED = ("a device, which is never made", "a pipe, which is never made")
 
@@ -102,6 +103,14 @@ class ResumingWriter:
         """Gives the number of bytes that can be written."""
         return self._writer.free_space()
 
+    def foreseen(self, sizes: Mapping[str, int]) -> Sequence[str]:
+        """Gives sentences on files that can't be written here."""
+        return self._writer.foreseen(sizes)
+
+    def check_size(self, size: int) -> None:
+        """Raises NotHere if a file of this length can't be written here."""
+        self._writer.check_size(size)
+
     def holds(self, name: str, data: bytes) -> bool:
         """Tells if the output folder has a file of exactly this content."""
         return self._writer.holds(name, data)
@@ -164,11 +173,10 @@ class ResumingWriter:
         if record.kind == "file":
             content = hash_image(root, path, record.size, form=form)
         else:
-            content = hash_tree(
-                root, path, record.size, self._limits, modes=record.modes, form=form
-            )
+            most = record.size * _NAMES_FACTOR
+            content = hash_tree(root, path, most, self._limits, modes=record.modes, form=form)
             if not record.modes:
-                self._writer.note_no_modes()
+                self._writer.unkept.note("permissions")
         if content != record.sha256:
             return ExistingFile(is_known=True)
         if not self._journal.is_whole(record):
