@@ -10,9 +10,10 @@ from qbackup.base.names import METADATA_PATH, display, folded, unsafe_reason, wi
 from qbackup.base.report import FileResult
 from qbackup.content.folder_files import archives_above, entry_below
 from qbackup.formats.metadata import QubeTable
-from qbackup.restore.output.folders import DAMAGED_SUFFIX
+from qbackup.restore.output.folders import DAMAGED_SUFFIX, UNPLACED_SUFFIX
 
 NO_FILES = "*"
+_KEPT_SUFFIXES = (DAMAGED_SUFFIX, UNPLACED_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +134,14 @@ class Plan:
     def holds(self, path: str) -> bool:
         """Tells if a file system may take the path for that of an archive's file or of its folder.
 
-        Only paths that contain `DAMAGED_SUFFIX` are looked for. False for all paths from a pipe,
-        where the archive's files are not known in advance.
+        Only paths that contain one of `_KEPT_SUFFIXES` are looked for. False for all paths from a
+        pipe, where the archive's files are not known in advance.
         """
         if self._damaged_names is None:
             self._damaged_names = set()
             for owner in self._owners or ():
                 name = folded("/".join(owner or ()))
-                while DAMAGED_SUFFIX in name:
+                while any(suffix in name for suffix in _KEPT_SUFFIXES):
                     self._damaged_names.add(name)
                     name = name.rpartition("/")[0]
         return folded(path) in self._damaged_names

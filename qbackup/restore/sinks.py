@@ -86,6 +86,29 @@ class FileSink(Protocol):
         ...
 
 
+class SpareSink(Protocol):
+    """File beside the one that is restored: verified bytes wait in it until their place is known.
+
+    What is left of them at the end, as nothing shows their place, may be kept.
+    """
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Writes verified data at an offset."""
+        ...
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """Reads what was written; where nothing is written, zeros."""
+        ...
+
+    def cut(self, size: int) -> None:
+        """Drops everything from an offset on."""
+        ...
+
+    def keep(self, size: int) -> str | None:
+        """Gives the file its length and a name such as ``NAME.unplaced``, as `FileSink.keep`."""
+        ...
+
+
 class TreeSink(Protocol):
     """Folder that is being written. Paths are relative to the folder; ``.`` is the folder."""
 
@@ -179,6 +202,14 @@ class Writer(Protocol):
         """Makes a folder of a qube. Raises the same errors as `image`."""
         ...
 
+    def spare(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Makes a spare file beside the one of this name, gone at the end unless it is kept.
+
+        Raises:
+            CannotWrite: none can be made here.
+        """
+        ...
+
     def has_room(self, qube: str, name: str) -> bool:
         """Tells if the file would be written, as far as a look at its name shows."""
         ...
@@ -240,6 +271,17 @@ class _NullSink:
         return contextlib.nullcontext(self)
 
 
+class _NullSpare:
+    """Spare file that is not written. Its bytes are counted and go nowhere."""
+
+    def write(self, offset: int, data: memoryview) -> None: ...
+    def cut(self, size: int) -> None: ...
+    def keep(self, size: int) -> str | None: ...
+
+    def read(self, offset: int, size: int) -> memoryview:
+        return memoryview(bytes(size))
+
+
 class NowhereWriter:
     """Writer that writes nothing, to verify a backup and find all damage."""
 
@@ -253,6 +295,10 @@ class NowhereWriter:
     def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
         """Gives a sink that writes nothing."""
         return contextlib.nullcontext(_NullSink())
+
+    def spare(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Gives a spare file that is not written."""
+        return contextlib.nullcontext(_NullSpare())
 
     def has_room(self, qube: str, name: str) -> bool:
         """Returns True, as nothing is in the way."""

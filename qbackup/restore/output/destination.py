@@ -36,6 +36,7 @@ class Destination:
         overwrite: replace an existing file or folder of that name.
         is_taken: tells if a file of the backup has a name in this folder.
         is_own: the folder is for restored files; otherwise other names in it are left alone.
+        damaged_suffix: stands behind the name of a damaged file.
     """
 
     root: int
@@ -45,6 +46,7 @@ class Destination:
     overwrite: bool
     is_taken: Callable[[str], bool]
     is_own: bool = True
+    damaged_suffix: str = DAMAGED_SUFFIX
 
     def publish(self, written: int) -> None:
         """Renames ``NAME.part`` to ``NAME``.
@@ -85,7 +87,7 @@ class Destination:
         raise CannotWrite(f"there are {REMAINS_LIMIT} damaged copies already")
 
     def _names(self) -> Iterator[str]:
-        first = self.name + DAMAGED_SUFFIX
+        first = self.name + self.damaged_suffix
         names = (first, *(f"{first}.{number}" for number in range(2, REMAINS_LIMIT + 1)))
         return (name for name in names if not self.is_taken(name))
 

@@ -26,6 +26,7 @@ OLD_FILE = (  # never through a link, and never waiting for the other end of a p
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 )
 DAMAGED_SUFFIX = ".damaged"  # of a file that is not whole and is kept
+UNPLACED_SUFFIX = ".unplaced"  # of bytes of such a file that have no known place in it
 OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 

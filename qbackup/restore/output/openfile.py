@@ -19,13 +19,9 @@ _MODE_BITS = 0o777
 _BEGIN_SYNC = 32 << 20
 _UNSYNCED_LIMIT = 32  # several trees can be under way, and 1,024 files may be open
 _FARTHEST_TIME_NS = 10**9 << 62  # systems keep seconds as signed numbers of 64 bits
-NEW_FILE = (
-    os.O_WRONLY
-    | os.O_CREAT
-    | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-)
+_NEW = os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NEW_FILE = os.O_WRONLY | _NEW
+NEW_SPARE_FILE = os.O_RDWR | _NEW
 
 # Errors of this one path: something else stands there, or the file is larger than any file here
 # can be. Refused names have no error number of their own: see `naming`.

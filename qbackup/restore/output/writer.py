@@ -25,9 +25,11 @@ from qbackup.base.errors import MachineError
 from qbackup.base.names import display, encode
 from qbackup.restore.output.destination import Destination
 from qbackup.restore.output.folders import (
+    DAMAGED_SUFFIX,
     FOLDER_MODE,
     OLD_FILE,
     OLD_FOLDER,
+    UNPLACED_SUFFIX,
     Folders,
     check_no_old,
     clear_up,
@@ -35,11 +37,12 @@ from qbackup.restore.output.folders import (
     make_folders,
     take_back,
 )
+from qbackup.restore.output.imagefile import ImageFile, SpareImageFile
 from qbackup.restore.output.locations import Locations
 from qbackup.restore.output.lock import FolderLock
 from qbackup.restore.output.name_locks import NameLocks
 from qbackup.restore.output.naming import listed_as
-from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
+from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, NEW_SPARE_FILE, translated
 from qbackup.restore.output.opentree import OpenTree
 from qbackup.restore.output.part import PartMaker
 from qbackup.restore.output.standins import PART_SUFFIX, stand_ins
@@ -50,6 +53,7 @@ from qbackup.restore.sinks import (
     ExistingFile,
     FileSink,
     NameRefused,
+    SpareSink,
     TreeSink,
 )
 
@@ -61,36 +65,6 @@ _NO_MODES = (
     "the file system of the output folder keeps no permissions: whoever can use that disk can read"
     " what was restored; a later run does not compare them"
 )
-
-
-class _Image(OpenFile):
-    def __init__(
-        self,
-        fd: int,
-        place: Destination,
-        mode: int,
-        mtime_ns: int | None,
-        on_no_modes: Callable[[], None],
-    ) -> None:
-        super().__init__(fd, place.name)
-        self._place = place
-        self._mode = mode
-        self._mtime_ns = mtime_ns
-        self._on_no_modes = on_no_modes
-
-    def commit(self, size: int, chunks: int = 0) -> None:
-        with translated(self._name):
-            self._close(size, self._mode, self._mtime_ns)
-            self._place.publish(self.fd)
-
-    def keep(self, size: int) -> str | None:
-        with translated(self._name):
-            self._close(size, FILE_MODE, None)
-            return self._place.publish_damaged(self.fd)
-
-    def _close(self, size: int, mode: int, mtime_ns: int | None) -> None:
-        if not self.close_synced(size, mode, mtime_ns):
-            self._on_no_modes()
 
 
 class FolderWriter:
@@ -230,7 +204,7 @@ class FolderWriter:
             return os.open(part, NEW_FILE, FILE_MODE, dir_fd=folder)
 
         with self._place_of(qube, name, begin) as (place, fd):
-            image = _Image(fd, place, mode, mtime_ns, self.note_no_modes)
+            image = ImageFile(fd, place, mode, mtime_ns, self.note_no_modes)
             try:
                 yield image
             finally:
@@ -253,13 +227,33 @@ class FolderWriter:
                 yield tree
 
     @contextlib.contextmanager
+    def spare(self, qube: str, name: str) -> Iterator[SpareSink]:
+        """Opens a new file beside another one, as `Writer` says."""
+
+        def begin(folder: int, part: bytes) -> int:
+            return os.open(part, NEW_SPARE_FILE, FILE_MODE, dir_fd=folder)
+
+        with self._place_of(qube, name + UNPLACED_SUFFIX, begin, is_spare=True) as (place, fd):
+            spare = SpareImageFile(fd, place)
+            try:
+                yield spare
+            finally:
+                spare.fd = -1  # the system may soon give this number to another file
+
+    @contextlib.contextmanager
     def _place_of(
-        self, qube: str, name: str, begin: Callable[[int, bytes], int]
+        self,
+        qube: str,
+        name: str,
+        begin: Callable[[int, bytes], int],
+        *,
+        is_spare: bool = False,
     ) -> Iterator[tuple[Destination, int]]:
         """Gives a file's destination, and the descriptor of the ``.part`` that was begun there.
 
         A file that this very restore has written is never overwritten: where the file system
-        ignores case, two files of the backup can have one name.
+        ignores case, two files of the backup can have one name. A spare file overwrites nothing,
+        and nothing is in its way.
         """
         *parents, base = self._locations.components(qube, name)
         with (
@@ -270,16 +264,17 @@ class FolderWriter:
             with translated(base):
                 there = make_parents(folders, parents)
                 folder = folders.open(there)
-                final, fd = self._begin((qube, name), folder, there, part)
+                final, fd = self._begin((qube, name), folder, there, part, is_spare=is_spare)
             yield (
                 Destination(
                     self._root,
                     tuple(there),
                     folder,
                     final,
-                    self._overwrite and self.claim(qube, name),
+                    not is_spare and self._overwrite and self.claim(qube, name),
                     lambda other: self._is_taken("/".join([*plain_path(qube, name)[:-1], other])),
                     self._is_own,
+                    "" if is_spare else DAMAGED_SUFFIX,
                 ),
                 fd,
             )
@@ -290,6 +285,8 @@ class FolderWriter:
         folder: int,
         parents: list[str],
         part: PartMaker,
+        *,
+        is_spare: bool,
     ) -> tuple[str, int]:
         """Begins a file under its name, or under a stand-in where the disk refuses the name."""
         base = self._locations.components(*file)[-1]
@@ -298,7 +295,8 @@ class FolderWriter:
                 continue  # the file system takes this name for another one
             self._locations.remember(*file, "/".join([*parents, candidate]))
             try:
-                self._check_free(file, folder, candidate)
+                if not is_spare:
+                    self._check_free(file, folder, candidate)
                 return candidate, part.make(folder, candidate)
             except NameRefused as error:
                 if error.taken_by is not None:

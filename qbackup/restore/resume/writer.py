@@ -18,7 +18,7 @@ from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.resume.journal import Journal
 from qbackup.restore.resume.journaled import JournaledImage, JournaledRename, JournaledTree
 from qbackup.restore.resume.records import Record
-from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink, TreeSink
+from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink, SpareSink, TreeSink
 
 _NOTHING_KNOWN = ExistingFile()
 _ONLY_NOTED = ("a device, which is never made", "a pipe, which is never made")
@@ -124,6 +124,10 @@ class ResumingWriter:
         self._refuse_whole(qube, name)
         with self._writer.tree(qube, name) as sink:
             yield JournaledTree(sink, self._rename(qube, name, "folder"), self._warn)
+
+    def spare(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Opens a new file beside another one, as `Writer` says. Such a file is not journaled."""
+        return self._writer.spare(qube, name)
 
     def _rename(self, qube: str, name: str, kind: Literal["file", "folder"]) -> JournaledRename:
         return JournaledRename(self._journal, qube, name, kind)
