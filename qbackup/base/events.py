@@ -92,13 +92,13 @@ class ArchiveEnd:
     Args:
         position: number of the archive's bytes that were read.
         data_end: offset in the archive of the first byte behind the file's data.
-        has_pax_map: the file is sparse and has its map in front of its data. Two writers write
-            such archives, and each ends them in its own way.
+        is_sparse: the file has a map of its holes. Two writers write such archives, and each ends
+            them in its own way.
     """
 
     position: int
     data_end: int
-    has_pax_map: bool
+    is_sparse: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from qbackup.base.events import ArchiveEnd, Gap, OpenGap
 from qbackup.content.padding import RECORD_SIZE
-from qbackup.storage.tar.fields import BLOCK_SIZE, OLD_GNU_SPARSE
+from qbackup.storage.tar.fields import BLOCK_SIZE
 from qbackup.storage.tar.reader import TarMember
 
 _MARK = 2 * BLOCK_SIZE  # bytes of zeros that end an archive
@@ -32,8 +32,7 @@ def pieces_from(
     Raises:
         QBackupError: the gap's error, as nothing shows where the bytes behind it belong.
     """
-    has_pax_map = member.sparse is not None and member.type != OLD_GNU_SPARSE
-    pieces = gap.place(ArchiveEnd(position, position + left, has_pax_map))
+    pieces = gap.place(ArchiveEnd(position, position + left, member.sparse is not None))
     if pieces is None:
         raise gap.error
     return pieces
@@ -51,7 +50,7 @@ def length_by_zeros(end: ArchiveEnd, zeros: int) -> int | None:
     """
     by_tar = -(-(end.data_end + -end.data_end % BLOCK_SIZE + _MARK) // RECORD_SIZE) * RECORD_SIZE
     fitting = {by_tar} if zeros >= by_tar - end.data_end else set()
-    if end.has_pax_map and _MARK <= zeros < _MARK + BLOCK_SIZE:
+    if end.is_sparse and _MARK <= zeros < _MARK + BLOCK_SIZE:
         fitting.add(end.data_end + _MARK)
     return fitting.pop() if len(fitting) == 1 else None
 

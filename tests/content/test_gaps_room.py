@@ -65,6 +65,7 @@ class TestEnd:
             (5_000, True, 1_536, None),
             (9_216, True, 1_024, 10_240),  # both end here
             (8_900, True, 1_340, None),  # either could have written this
+            (8_900, False, 1_340, 10_240),
         ],
     )
     def test_zeros_tell_the_writer(

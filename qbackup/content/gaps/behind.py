@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from qbackup.base.errors import FILE_ERRORS, QBackupError, without_traceback
-from qbackup.base.events import ArchiveEnd, Event, Gap, Lost, OpenGap, Piece
+from qbackup.base.events import ArchiveEnd, Data, Event, Gap, Lost, OpenGap, Piece
 from qbackup.base.limits import Limits
 from qbackup.content.archive_end import MOST_ZEROS, length_by_rest, length_by_zeros
 from qbackup.content.gaps.room import Segment, SegmentWriter, SpareFile, SpareRoom
 from qbackup.content.slices import INPUT_SIZE
+
+_HEAD_SIZE = 16
 
 
 class NotDecodable(Exception):
@@ -39,7 +41,8 @@ class SegmentDecoder(Protocol):
         ...
 
 
-MakeDecoder = Callable[[SegmentWriter], SegmentDecoder]
+# makes a decoder that writes into a segment; the bytes are the file's first ones, if they are known
+MakeDecoder = Callable[[SegmentWriter, bytes], SegmentDecoder]
 
 
 class EventsToGap:
@@ -47,11 +50,13 @@ class EventsToGap:
 
     Attributes:
         lost: error of the first lost chunk; None if none was met.
+        head: the file's first bytes; none if they are lost.
     """
 
     def __init__(self, events: Iterable[Event]) -> None:
         self._events = iter(events)
         self.lost: QBackupError | None = None
+        self.head = b""
 
     def __iter__(self) -> Iterator[Event]:
         return self
@@ -60,6 +65,8 @@ class EventsToGap:
         event = next(self._events)
         if isinstance(event, Lost) and self.lost is None:
             self.lost = without_traceback(event.error)
+        elif isinstance(event, Data) and event.index == event.offset == len(self.head) == 0:
+            self.head = bytes(event.buffer[:_HEAD_SIZE])
         return event
 
 
@@ -92,7 +99,7 @@ def decode_past_gaps(
     file = room.open()
     if file is None:
         raise source.lost
-    segments = _Segments(make, room, file, source.lost, limits)
+    segments = _Segments(lambda out: make(out, source.head), room, file, source.lost, limits)
     for event in source:
         segments.take(event)
         del event  # lets its buffer go before the next chunk comes
@@ -104,7 +111,7 @@ class _Segments:
     """Segments behind the first gap.
 
     Args:
-        make: see `decode_past_gaps`.
+        make: makes a decoder for one segment.
         room: keeps the segments.
         file: the room's file.
         error: of the first gap.
@@ -113,7 +120,7 @@ class _Segments:
 
     def __init__(
         self,
-        make: MakeDecoder,
+        make: Callable[[SegmentWriter], SegmentDecoder],
         room: SpareRoom,
         file: SpareFile,
         error: QBackupError,

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from qbackup.content.filters import BuiltInFilter
 from qbackup.content.gaps.behind import MakeDecoder, decode_past_gaps
+from qbackup.content.gaps.bzip2 import Bzip2Segment
 from qbackup.content.gaps.deflate import DeflateSegment
 from qbackup.content.gaps.room import SpareRoom
+from qbackup.content.gaps.xz import xz_past_gaps
 from qbackup.content.lost_chunks import DecompressPastGaps, raw_past_gaps
 from qbackup.content.slices import raw
 
@@ -30,6 +32,8 @@ def past_gaps(decompress: DecompressPastGaps, room: SpareRoom | None) -> Decompr
         return raw_past_gaps
     if room is None or not isinstance(decompress, BuiltInFilter):
         return decompress
+    if decompress.name == "xz":
+        return functools.partial(xz_past_gaps, decompress, room)
     make = _MAKERS[decompress.name](decompress) if decompress.name in _MAKERS else None
     if make is None:
         room.note = _NOTHING.format(decompress.name)
@@ -39,7 +43,16 @@ def past_gaps(decompress: DecompressPastGaps, room: SpareRoom | None) -> Decompr
 
 def _deflate(filter_: BuiltInFilter) -> MakeDecoder | None:
     is_zopfli = any(word in _ZOPFLI for word in filter_.command.split())
-    return None if is_zopfli else DeflateSegment
+    return None if is_zopfli else lambda out, head: DeflateSegment(out)
 
 
-_MAKERS: dict[str, _Maker] = {"gzip": _deflate, "pigz": _deflate}
+def _bzip2(filter_: BuiltInFilter) -> MakeDecoder | None:
+    return Bzip2Segment
+
+
+_MAKERS: dict[str, _Maker] = {
+    "gzip": _deflate,
+    "pigz": _deflate,
+    "bzip2": _bzip2,
+    "pbzip2": _bzip2,
+}

@@ -66,7 +66,8 @@ class SpareImageFile(OpenFile):
     def read(self, offset: int, size: int) -> memoryview:
         """Reads what was written; where nothing is written, zeros."""
         with translated(self._name):
-            return memoryview(os.pread(self.fd, size, offset))
+            data = os.pread(self.fd, size, offset)
+        return memoryview(data.ljust(size, b"\0"))  # zeros at the end need not have been written
 
     def cut(self, size: int) -> None:
         """Drops everything from an offset on."""
