@@ -128,7 +128,7 @@ class _Search:
                     yield start, end
         for symbol in range(self._bit, self._bit + _LONGEST_SYMBOL):
             end = end_of_codes(self._data, symbol, FINAL_FIXED, self._spend)
-            if self._is_end and end is not None and end != OPEN and self._is_trailer(end):
+            if end is not None and end != OPEN and self._may_be_last(end):
                 end = OPEN
             yield None, self._checked(symbol, end)
 
@@ -139,7 +139,7 @@ class _Search:
         if end is None or end == OPEN:
             return self._checked(start, end)
         if header_at(self._data, start)[0]:
-            return OPEN if self._is_end and self._is_trailer(end) else None
+            return OPEN if self._may_be_last(end) else None
         return self._checked(start, end)
 
     def _checked(self, start: int, end: int | None) -> int | None:
@@ -148,7 +148,8 @@ class _Search:
             return None
         return end if (8 * len(self._data) if end == OPEN else end) - start <= self._bit else None
 
-    def _is_trailer(self, end: int) -> bool:
-        """Tells if nothing but the trailer, and padding, follows."""
+    def _may_be_last(self, end: int) -> bool:
+        """Tells if nothing but the trailer and padding follows, as far as the data show."""
         rest = self._data[(end + 7) // 8 :]
-        return len(rest) >= TRAILER_SIZE and not rest[TRAILER_SIZE:].strip(b"\0")
+        is_enough = len(rest) >= TRAILER_SIZE or not self._is_end
+        return is_enough and not rest[TRAILER_SIZE:].strip(b"\0")
