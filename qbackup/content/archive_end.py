@@ -15,7 +15,6 @@ from qbackup.storage.tar.fields import BLOCK_SIZE
 from qbackup.storage.tar.reader import TarMember
 
 _MARK = 2 * BLOCK_SIZE  # bytes of zeros that end an archive
-MOST_ZEROS = RECORD_SIZE + BLOCK_SIZE + _MARK  # behind the data; more are the data's own
 
 
 def pieces_from(
@@ -45,8 +44,7 @@ def length_by_zeros(end: ArchiveEnd, zeros: int) -> int | None:
 
     Args:
         end: what the archive's header says.
-        zeros: number of zeros at the end of the archive; where there are more than `MOST_ZEROS`,
-            that many.
+        zeros: number of zeros at the end of the archive, its data's own among them.
     """
     by_tar = -(-(end.data_end + -end.data_end % BLOCK_SIZE + _MARK) // RECORD_SIZE) * RECORD_SIZE
     fitting = {by_tar} if zeros >= by_tar - end.data_end else set()

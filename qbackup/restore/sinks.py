@@ -92,6 +92,11 @@ class SpareSink(Protocol):
     What is left of them at the end, as nothing shows their place, may be kept.
     """
 
+    @property
+    def is_kept(self) -> bool:
+        """False if what is written goes nowhere, as only its length counts; reading gives zeros."""
+        ...
+
     def write(self, offset: int, data: memoryview) -> None:
         """Writes verified data at an offset."""
         ...
@@ -273,6 +278,8 @@ class _NullSink:
 
 class _NullSpare:
     """Spare file that is not written. Its bytes are counted and go nowhere."""
+
+    is_kept = False
 
     def write(self, offset: int, data: memoryview) -> None: ...
     def cut(self, size: int) -> None: ...

@@ -29,6 +29,7 @@ from qbackup.content.gaps.deflate_search import LONGEST_BLOCK, find_block
 from qbackup.content.gaps.room import SegmentWriter
 from tests.support.deflatestreams import (
     SMALL_BLOCK,
+    deceiving,
     deflate,
     mixed,
     small_blocks,
@@ -364,6 +365,35 @@ class TestRealPrograms:
             assert writer is not None and writer.segment.rest == len(data)
             rest = len(stream) - cut - LONGEST_BLOCK
             assert writer.segment.length >= (0.9 * rest if kind != "text" else rest)
+            check_right(writer, data[len(data) - writer.segment.length :])
+
+
+@pytest.mark.slow
+class TestDeceit:
+    """Content that gzip stores as it is, with whole blocks up to the end of each stored one."""
+
+    def test_a_false_start_that_goes_on_to_the_end_is_not_taken(self, tools: None) -> None:
+        data = deceiving(lambda content: run("gzip -6", content)[10:-8], 24)
+        stream = run("gzip -6", data + random.Random(2).randbytes(400_000))
+        data += random.Random(2).randbytes(400_000)
+        body = stream[10:-8]
+        (start, end, _), *_ = list(true_blocks(body))[2:]
+        cut = start // 8 + 100
+        # the deceit works: from within the first block, inflating goes on to the end of the file
+        false = next(
+            at
+            for at in dynamic_starts(body[cut:], end - 8 * cut - 500)
+            if end_of_block(body[cut:], at, spend) not in (None, OPEN)
+        )
+        first, following = begin_at(body[cut:], false)
+        inflater = zlib.decompressobj(-zlib.MAX_WBITS, bytes(WINDOW_SIZE))
+        output = inflater.decompress(first + body[cut + following :])
+        assert inflater.eof and not data.endswith(output)
+        # and is not believed
+        for at in range(cut, cut + 30_000, 5_000):
+            assert find_block(body[at:] + TRAILER, is_end=True) in {None, *true_starts(body, at)}
+            writer = decoded(stream[10 + at :], is_end=True, block=LONGEST_BLOCK, piece=32 * 1024)
+            assert writer is not None and writer.segment.length > 300_000
             check_right(writer, data[len(data) - writer.segment.length :])
 
 

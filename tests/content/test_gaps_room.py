@@ -11,9 +11,10 @@ from qbackup.base.events import ArchiveEnd
 from qbackup.content.archive_end import length_by_rest, length_by_zeros
 from qbackup.content.filters import choose_filter
 from qbackup.content.gaps.choose import past_gaps
-from qbackup.content.gaps.room import _RUNS_LIMIT, SHORT_RUN, Runs, SpareRoom
+from qbackup.content.gaps.room import _RUNS_LIMIT, SHORT_RUN, Runs, SegmentWriter, SpareRoom
 from qbackup.content.lost_chunks import raw_past_gaps
 from qbackup.content.slices import raw
+from tests.support.spare import MemorySpare
 
 
 class TestRuns:
@@ -104,3 +105,28 @@ class TestChoice:
     def test_a_program_of_the_user_s_is_as_it_is(self) -> None:
         chosen = choose_filter(None, "cat -x", Limits())
         assert past_gaps(chosen, SpareRoom(lambda: None)) is chosen
+
+
+class TestZeros:
+    """The zeros at a segment's end are counted as they pass: nothing need be read again."""
+
+    @pytest.mark.parametrize(
+        ("parts", "zeros"),
+        [
+            ([b"abc"], 0),
+            ([b"abc\0\0"], 2),
+            ([b"abc\0", b"\0\0", b""], 3),
+            ([b"\0\0\0"], 3),
+            ([b"\0\0", b"a", b"\0"], 1),
+            ([b"\0\0", 5, b"\0"], 1),
+            ([b"\0\0", 5], 0),
+        ],
+    )
+    def test_all_good_ones(self, parts: list[bytes | int], zeros: int) -> None:
+        writer = SegmentWriter(MemorySpare(), 0)
+        for part in parts:
+            if isinstance(part, int):
+                writer.lost(part)
+            else:
+                writer.good(memoryview(part))
+        assert writer.segment.zeros == zeros

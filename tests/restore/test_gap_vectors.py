@@ -82,6 +82,16 @@ def test_what_comes_out_is_right_and_enough(
     assert not any(name.endswith(".part") for name in snapshot(tmp_path / "out"))
 
 
+@pytest.mark.parametrize("name", ["gzip", "pigz", "bzip2", "xz-blocks"])
+def test_verifying_says_the_same(name: str, tmp_path: Path) -> None:
+    backup = damaged(name, (1,), tmp_path)
+    kept = restored(backup, tmp_path)
+    with qbackup.open(backup, passphrase=PASSPHRASE) as archive:
+        seen = only_bad(archive.verify(check=False))
+    assert [(r.start, r.end) for r in seen.ranges] == [(r.start, r.end) for r in kept.ranges]
+    assert seen.unplaced_size == kept.unplaced_size
+
+
 def check_carved(kept: bytes, image: bytes) -> None:
     """Each run of 64 bytes without zeros stands in the image."""
     found = 0

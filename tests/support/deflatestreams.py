@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections.abc import Callable
 
 #: zlib's smallest memory level ends a block after 127 symbols, of 31 bits at most.
 SMALL_BLOCK = 512
@@ -75,3 +76,37 @@ def with_fakes(count: int, seed: int = 1) -> bytes:
         inner = without_end(text(chance.randrange(200, 700), number), memory=1)
         parts.append(chance.randbytes(chance.randrange(1, 30)) + inner)
     return stored(parts)
+
+
+def deceiving(compress: Callable[[bytes], bytes], count: int) -> bytes:
+    """Content whose stored blocks, as a real program makes them, each end in blocks of their own.
+
+    Args:
+        compress: gives the program's deflate stream.
+        count: number of such blocks.
+    """
+    chance = random.Random(1)
+    data = b""
+    for number in range(count):
+        inner = without_end(text(3_000, number))
+        size = 32_767
+        for _ in range(50):
+            part = chance.randbytes(size - len(inner)) + inner
+            ends = stored_ends(compress(data + part + chance.randbytes(40_000)))
+            actual = next(end for end in ends if end > len(data)) - len(data)
+            if actual == size:
+                break
+            size = actual
+        data += part
+    return data
+
+
+def stored_ends(stream: bytes) -> list[int]:
+    """Where each stored block at a stream's beginning ends, in the bytes that come out."""
+    ends, at, total = [], 0, 0
+    while not stream[at] & 7:
+        size = int.from_bytes(stream[at + 1 : at + 3], "little")
+        total += size
+        at += 5 + size
+        ends.append(total)
+    return ends

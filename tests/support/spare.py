@@ -4,6 +4,8 @@ from __future__ import annotations
 
 
 class MemorySpare:
+    is_kept = True
+
     def __init__(self) -> None:
         self.data = bytearray()
 

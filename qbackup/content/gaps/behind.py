@@ -14,7 +14,7 @@ from typing import Protocol
 from qbackup.base.errors import FILE_ERRORS, QBackupError, without_traceback
 from qbackup.base.events import ArchiveEnd, Data, Event, Gap, Lost, OpenGap, Piece
 from qbackup.base.limits import Limits
-from qbackup.content.archive_end import MOST_ZEROS, length_by_rest, length_by_zeros
+from qbackup.content.archive_end import length_by_rest, length_by_zeros
 from qbackup.content.gaps.room import Segment, SegmentWriter, SpareFile, SpareRoom
 from qbackup.content.slices import INPUT_SIZE
 
@@ -164,7 +164,7 @@ class _Segments:
         """Finds the length of the whole archive."""
         if last.rest is not None:
             return length_by_rest(end, last.rest, self._limits.trailing_zeros)
-        return length_by_zeros(end, last.trailing_zeros(self._file, MOST_ZEROS))
+        return length_by_zeros(end, last.zeros)
 
     def _pieces(self, lost: int, segment: Segment) -> Iterator[memoryview | Gap]:
         if lost:

@@ -23,6 +23,11 @@ _RUNS_LIMIT = 4000  # runs of one segment
 class SpareFile(Protocol):
     """File beside the one that is restored; empty at first, and nobody else's."""
 
+    @property
+    def is_kept(self) -> bool:
+        """False if what is written goes nowhere, as only its length counts; reading gives zeros."""
+        ...
+
     def write(self, offset: int, data: memoryview) -> None:
         """Writes bytes at an offset, up to which nothing need have been written."""
         ...
@@ -84,6 +89,7 @@ class Segment:
         offset: of the first one in the spare file.
         runs: which of the bytes are good.
         length: number of bytes.
+        zeros: how many zeros stand at the end, all of them good.
         is_end: the last one is the stream's last one.
         rest: the stream's length modulo 2**32, where that is known.
     """
@@ -91,6 +97,7 @@ class Segment:
     offset: int
     runs: Runs = field(default_factory=Runs)
     length: int = 0
+    zeros: int = 0
     is_end: bool = False
     rest: int | None = None
 
@@ -103,13 +110,6 @@ class Segment:
             for start in range(0, length if good else 0, OUTPUT_SIZE):
                 yield file.read(position + start, min(OUTPUT_SIZE, length - start))
             position += length
-
-    def trailing_zeros(self, file: SpareFile, most: int) -> int:
-        """Counts the zeros at the end, all of them good, up to a number of them."""
-        *_, (last, good) = self.runs
-        size = min(most, last) if good else 0
-        data = bytes(file.read(self.offset + self.length - size, size)) if size else b""
-        return len(data) - len(data.rstrip(b"\0"))
 
 
 class SegmentWriter:
@@ -126,12 +126,19 @@ class SegmentWriter:
 
     def good(self, data: memoryview) -> None:
         """Appends good bytes."""
-        self._file.write(self.segment.offset + self.segment.length, data)
+        segment = self.segment
+        self._file.write(segment.offset + segment.length, data)
         self._note(len(data), good=True)
+        if len(data) and data[-1]:
+            segment.zeros = 0
+        else:
+            content = len(bytes(data).rstrip(b"\0"))
+            segment.zeros = len(data) - content + (0 if content else segment.zeros)
 
     def lost(self, length: int) -> None:
         """Appends lost bytes."""
         self._note(length, good=False)
+        self.segment.zeros = 0
 
     def _note(self, length: int, *, good: bool) -> None:
         self.segment.runs.add(length, good=good)

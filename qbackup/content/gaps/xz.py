@@ -26,6 +26,7 @@ _HEADER = b"\xfd7zXZ\0"
 _HEADER_SIZE = _FOOTER_SIZE = 12
 _FOOTER = b"YZ"
 _INDEX_LIMIT = 16 * 1024 * 1024  # bytes; in blocks of 24 MiB, xz -6's, some 50 TiB
+_TAIL_SIZE = 1024 * 1024  # bytes in which the index stands, where nothing else is kept
 _NO_BLOCK = (
     "xz wrote no whole block behind the lost chunk: all that follows is lost (with several blocks,"
     " xz -T, it is not)"
@@ -101,6 +102,12 @@ class StoredParts:
         self._file = file
         self._parts: list[tuple[int, int, int]] = []  # start and end in the stream, place here
         self._size = 0
+        self._tail = bytearray()  # the last bytes of the last part, where the file keeps none
+
+    @property
+    def is_kept(self) -> bool:
+        """False if only the last bytes can be read."""
+        return self._file.is_kept
 
     def add(self, position: int, data: memoryview) -> None:
         """Adds bytes that stand at an offset in the stream."""
@@ -109,6 +116,10 @@ class StoredParts:
             start, _, place = self._parts.pop()
         else:
             start, place = position, self._size
+            self._tail.clear()
+        if not self.is_kept:
+            self._tail += data
+            del self._tail[:-_TAIL_SIZE]
         self._parts.append((start, position + len(data), place))
         self._size += len(data)
 
@@ -133,6 +144,9 @@ class StoredParts:
         pieces = self.read(start, size) if start >= 0 else None
         if pieces is None:
             raise _broken()
+        at = start - (self.end - len(self._tail))
+        if not self.is_kept and at >= 0:
+            return bytes(self._tail[at : at + size])
         return b"".join(map(bytes, pieces))
 
 
@@ -209,7 +223,7 @@ def xz_past_gaps(
     for block, stored in index.whole(parts, position):
         if block.start > end:
             yield Gap(block.start - end, error)
-        yield from _decoded(filter_, index.flags, block, stored)
+        yield from _decoded(filter_, index.flags, block, stored) if parts.is_kept else _zeros(block)
         end = block.start + block.size
     if index.size > end:
         yield Gap(index.size - end, error)
@@ -236,6 +250,13 @@ def _decoded(
                 yield memoryview(output)
     if left or not decoder.eof:
         raise _broken()
+
+
+def _zeros(block: Block) -> Iterator[memoryview]:
+    """Yields zeros in place of a block, where only its length counts."""
+    zeros = memoryview(bytes(OUTPUT_SIZE))
+    for start in range(0, block.size, OUTPUT_SIZE):
+        yield zeros[: block.size - start]
 
 
 def _stream_of(flags: bytes, block: Block, stored: Iterator[memoryview]) -> Iterator[memoryview]:

@@ -59,6 +59,8 @@ class SpareImageFile(OpenFile):
         place: gives the name.
     """
 
+    is_kept = True
+
     def __init__(self, fd: int, place: Destination) -> None:
         super().__init__(fd, place.name)
         self._place = place
