@@ -13,7 +13,8 @@ from qbackup import ChunkDamaged, Damaged, Limits
 from qbackup.base.events import Data, Event, Gap, Lost
 from qbackup.content.filters import BuiltInFilter, choose_filter
 from qbackup.content.gaps.room import SpareRoom
-from qbackup.content.gaps.xz import Block, StoredParts, read_index, xz_past_gaps
+from qbackup.content.gaps.xz import xz_past_gaps
+from qbackup.content.gaps.xz_index import Block, StoredParts, read_index
 from tests.support.deflatestreams import mixed
 from tests.support.spare import MemorySpare
 
