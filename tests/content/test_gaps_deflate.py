@@ -362,9 +362,13 @@ class TestRealPrograms:
             writer = decoded(stream[cut:], is_end=True, block=LONGEST_BLOCK, piece=32 * 1024)
             if kind == "zeros":
                 continue  # they are shorter than one block
-            assert writer is not None and writer.segment.rest == len(data)
-            rest = len(stream) - cut - LONGEST_BLOCK
-            assert writer.segment.length >= (0.9 * rest if kind != "text" else rest)
+            assert writer is not None
+            # the longest block, what is left of the one there, and perhaps one more
+            rest = len(stream) - cut - LONGEST_BLOCK - 200_000
+            assert writer.segment.length >= 0.9 * rest
+            if not writer.segment.length:
+                continue
+            assert writer.segment.rest == len(data)
             check_right(writer, data[len(data) - writer.segment.length :])
 
 
