@@ -84,3 +84,4 @@ class SpareImageFile(_BegunFile):
         if self.fd >= 0:
             with translated(self._name):
                 set_length(self.fd, size)
+            self._end = min(self._end, size)
