@@ -240,6 +240,7 @@ class FolderWriter:
         with self._beginnings.of(qube, spare_name, begin, is_spare=True) as beginning:
             spare = SpareImageFile(beginning, self.unkept)
             try:
+                spare.begin()  # a name that can't be had is known before there are bytes
                 yield spare
             finally:
                 spare.fd = -1  # the system may soon give this number to another file
