@@ -118,6 +118,7 @@ class OpenedBackup:
             executor=options.executor,
             executor_jobs=options.executor_jobs,
             warn=self.warnings.add,
+            note=self.warnings.note,
         )
         try:
             self._read_front()

@@ -15,6 +15,7 @@ class WarningList:
 
     def __init__(self) -> None:
         self.texts: list[str] = []
+        self._noted: dict[str, str] = {}
 
     def add(self, text: str) -> None:
         """Adds a warning, or, once, a note that more were left out."""
@@ -22,3 +23,12 @@ class WarningList:
             self.texts.append(text)
         elif len(self.texts) == _WARNINGS_LIMIT:
             self.texts.append(_MORE)
+
+    def note(self, key: str, text: str) -> None:
+        """Adds a warning, or puts it in the place of the last one with the same key."""
+        before = self._noted.get(key)
+        self._noted[key] = text
+        if before in self.texts:
+            self.texts[self.texts.index(before)] = text
+        else:
+            self.texts.append(text)

@@ -78,6 +78,7 @@ class ScryptChunk:
                 "it does not fit this backup's passphrase: it belongs to another backup or another"
                 " place, or its header was altered",
                 chunk=display(self.name),
+                is_unproven=True,
             )
 
     def open(

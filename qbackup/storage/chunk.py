@@ -15,6 +15,8 @@ from qbackup.base.locks import Lock
 from qbackup.base.names import ChunkName, display
 from qbackup.storage.source import Source
 
+_HMAC_NEAR = 16 * 1024  # bytes behind a chunk in which its HMAC mostly stands
+
 # Gives a chunk's stored HMAC; None if there is none.
 ReadHmac = Callable[[], "bytes | None"]
 
@@ -51,6 +53,7 @@ class StoredChunk:
         hmac: ReadHmac | None = None,
         siblings: StoredChunks | None = None,
     ) -> None:
+        self._full_name = name
         self.name = str(name)
         self.index = name.index
         self.offset = offset
@@ -67,6 +70,26 @@ class StoredChunk:
 
     def __repr__(self) -> str:
         return f"<StoredChunk {display(self.name)} of {self.size} bytes>"
+
+    @property
+    def is_passing(self) -> bool:
+        """True for a chunk on a pipe, whose bytes come once."""
+        return not self._source.seekable
+
+    def afresh(self) -> StoredChunk:
+        """Gives the chunk with nothing that was read of it; from a pipe gives the chunk itself."""
+        if self.is_passing:
+            return self
+        self._source.forget(self.offset, self.size + _HMAC_NEAR)
+        return StoredChunk(
+            self._full_name,
+            self.offset,
+            self.size,
+            source=self._source,
+            limit=self._limit,
+            hmac=self._hmac,
+            siblings=self.siblings,
+        )
 
     def use(self, other: StoredChunk) -> None:
         """Notes that another member of its name replaced this one."""

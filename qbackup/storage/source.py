@@ -6,11 +6,12 @@ keep them, because a hostile drive may give other bytes the second time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import stat
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from qbackup.base.errors import (
     AlreadyPassed,
@@ -62,6 +63,10 @@ class Source(Protocol):
         """
         ...
 
+    def forget(self, offset: int, size: int) -> None:
+        """Drops copies of these bytes, so that the next read asks the device. Never raises."""
+        ...
+
     def end(self) -> int:
         """Gives the input's length in bytes; 0 if unknown; on a pipe, the bytes so far."""
         ...
@@ -75,6 +80,15 @@ class Closable(Protocol):
     """Object that can be closed."""
 
     def close(self) -> None: ...  # noqa: D102
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """File object that keeps some of the bytes that were read."""
+
+    def forget(self) -> None:
+        """Drops all bytes that are kept."""
+        ...
 
 
 class Use:
@@ -148,6 +162,15 @@ class SeekableSource:
             raise
         except Exception as error:  # a file object of the caller's may raise any, e.g. `EOFError`
             raise _refused(self._file, error) from error
+
+    def forget(self, offset: int, size: int) -> None:
+        """Drops the system's copy of these bytes, and that of a file on another machine."""
+        with contextlib.suppress(Exception), self._use:
+            if isinstance(self._file, Forgetful):
+                self._file.forget()
+            elif type(self._file) is io.FileIO and hasattr(os, "posix_fadvise"):
+                descriptor = self._file.fileno()
+                os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
 
     def end(self) -> int:
         """Gives the file's length in bytes; 0 if unknown."""
@@ -245,6 +268,9 @@ class PipeSource:
             self._position += count
             size -= count
         return True
+
+    def forget(self, offset: int, size: int) -> None:
+        """Does nothing: no byte of a pipe can be read again."""
 
     def end(self) -> int:
         """Gives the number of bytes that have come so far."""

@@ -109,6 +109,9 @@ class UnpackedSource:
         if len(self.notes) < _NOTES_LIMIT:
             self.notes.append(text)
 
+    def forget(self, offset: int, size: int) -> None:
+        """Does nothing: the system may still have its copy of a file."""
+
     def end(self) -> int:
         """Gives the length of the archive in bytes."""
         return self._end

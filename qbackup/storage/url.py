@@ -239,6 +239,10 @@ class _Ranged(_Raw):
             self._windows.popitem(last=False)
         return window[:size]
 
+    def forget(self) -> None:
+        """Drops all bytes that are kept, so that the next read asks the server."""
+        self._windows.clear()
+
     def _fetch(self, start: int, size: int) -> bytes:
         try:
             data = self._fetch_any(start, size)

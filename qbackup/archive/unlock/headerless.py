@@ -74,6 +74,12 @@ class ReplaySource:
             self._kept[offset] = bytes(buffer[:count]), len(buffer)
         return count
 
+    def forget(self, offset: int, size: int) -> None:
+        """Drops what is kept of these bytes, here and in the source; see `Source`."""
+        for start in [start for start in self._kept if offset <= start < offset + size]:
+            del self._kept[start]
+        self._source.forget(offset, size)
+
     def end(self) -> int:
         """Gives the offset of the source's end, see `Source`."""
         return self._source.end()
