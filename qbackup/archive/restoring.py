@@ -42,6 +42,11 @@ _FAILING_DRIVE = (
     "the drive failed to read some bytes of the backup, at least at the first try: it may be"
     " dying, so make a copy of it first (e.g. with ddrescue) and restore from that"
 )
+_FAILING_SERVER = (
+    "the server, or the connection to it, failed to give some bytes of the backup, at least at the"
+    " first try: what is called damaged may be whole there, so start the same command again, or"
+    " copy the backup to this machine first"
+)
 _NO_JOURNAL = (
     f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run will not know"
     " what this one restores"
@@ -204,7 +209,8 @@ class RestoreJob:
         warnings = [w for w in self.warnings if w not in errors]  # name nothing twice
         warnings += writer.warnings
         if self.source.troubles:
-            warnings.append(_FAILING_DRIVE)
+            is_remote = getattr(self.source, "is_remote", False)
+            warnings.append(_FAILING_SERVER if is_remote else _FAILING_DRIVE)
         if self.catalog.error is not None:
             errors = (*errors, str(self.catalog.error))
             results = [

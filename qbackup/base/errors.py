@@ -228,6 +228,18 @@ class MachineError(QBackupError):
     report: Report | None = None
 
 
+class ConnectionBroken(MachineError):
+    """The connection to a server broke that gives the backup only from its beginning.
+
+    Nothing is known of the bytes behind that place, so no file is called damaged for it.
+    """
+
+    advice = (
+        "start the same command again; files that are done are kept. If the connection breaks again"
+        " and again, copy the backup to this machine first"
+    )
+
+
 class NotEnoughMemory(MachineError):
     """A key can't be derived in this machine's memory. The chunk's file is lost, not the others."""
 

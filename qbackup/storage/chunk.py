@@ -10,7 +10,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from qbackup.base.errors import AlreadyPassed, ChunkDamaged, LimitExceeded, MachineError
+from qbackup.base.errors import (
+    AlreadyPassed,
+    ChunkDamaged,
+    ConnectionBroken,
+    LimitExceeded,
+    MachineError,
+)
 from qbackup.base.locks import Lock
 from qbackup.base.names import ChunkName, display
 from qbackup.storage.source import Source
@@ -124,6 +130,8 @@ class StoredChunk:
             return None
         try:
             return self._hmac()
+        except ConnectionBroken:
+            raise
         except MachineError as error:
             raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
 
@@ -139,6 +147,8 @@ class StoredChunk:
     def _read_into(self, offset: int, buffer: memoryview) -> int:
         try:
             return self._source.read_into(offset, buffer)
+        except ConnectionBroken:
+            raise
         except MachineError as error:
             raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
 

@@ -35,10 +35,11 @@ from qbackup.base.names import (
     parse_chunk_name,
 )
 from qbackup.storage.folder import OPEN_FLAGS, RootFolder
-from qbackup.storage.source import SeekableSource, Source, Use, open_source
+from qbackup.storage.source import SeekableSource, Source, open_source
 from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET
 from qbackup.storage.tar.plain_header import make_header
 from qbackup.storage.url import is_url
+from qbackup.storage.use import Use
 
 _HMAC_SUFFIX = ".hmac"
 _ENC = ENCRYPTED_SUFFIX.encode()
