@@ -33,6 +33,7 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
+from qbackup.storage.copies import open_copies
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
 
@@ -56,6 +57,7 @@ class OpenOptions:
     compression_filter: str | None
     hmac_algorithm: str | None
     salvage: bool
+    also: tuple[str | os.PathLike[str] | BinaryIO, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("jobs", "memory", "executor_jobs"):
@@ -102,14 +104,10 @@ class OpenedBackup:
         self._options = options
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
-        opened = open_backup(source, self.limits)
-        if options.salvage and not opened.seekable:
-            opened.close()
-            raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
-        for note in getattr(opened, "notes", ()):  # only a folder has notes
-            self.warnings.add(note)
+        opened = self._open_source(source)
         # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
-        self.source: Source = opened if options.salvage else ReplaySource(opened)
+        twice = options.salvage or options.also
+        self.source: Source = opened if twice else ReplaySource(opened)
         self.pipeline = Pipeline(
             self.deriver,
             jobs=options.jobs,
@@ -128,10 +126,23 @@ class OpenedBackup:
             self.close()
             raise
 
+    def _open_source(self, source: str | os.PathLike[str] | BinaryIO) -> Source:
+        """Opens the backup, with its other copies if there are any."""
+        if self._options.also:
+            return open_copies((source, *self._options.also), self.limits, self.warnings.add)
+        opened = open_backup(source, self.limits)
+        if self._options.salvage and not opened.seekable:
+            opened.close()
+            raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
+        for note in getattr(opened, "notes", ()):  # only a folder has notes
+            self.warnings.add(note)
+        return opened
+
     def _read_front(self) -> None:
         opening = Opening(
             source=self.source,
             warn=self.warnings.add,
+            note=self.warnings.note,
             limits=self.limits,
             hmac_algorithm=self._options.hmac_algorithm,
             salvage=self._options.salvage,

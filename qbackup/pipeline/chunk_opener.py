@@ -132,6 +132,7 @@ def open_first(
         first = without_traceback(error)  # whose frames hold the whole chunk
     else:
         tries.was_good()
+        chunk.use(chunk)
         return data
     for other in chunk.others:
         try:
@@ -147,5 +148,6 @@ def open_first(
             tries.was_in_vain()
         else:
             tries.was_right(chunk.name)
+            chunk.use(chunk)
             return data
     raise first

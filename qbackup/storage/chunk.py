@@ -7,7 +7,7 @@ read when they are asked for, within the limits, and from a pipe once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from qbackup.base.errors import (
@@ -45,7 +45,7 @@ class StoredChunk:
         name: the member's name without suffix: ``vm1/private.img.000``.
         index: position in the file, from 0.
         others: other members of its name, to try where this one can't be believed.
-        on_use: called with the one of `others` that replaced this one.
+        on_use: called with the chunk that was believed: this one, or one of `others`.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class StoredChunk:
         self.offset = offset
         self.size = size
         self.siblings = siblings
-        self.others: Sequence[StoredChunk] = ()
+        self.others: Iterable[StoredChunk] = ()
         self.on_use: Callable[[StoredChunk], None] = lambda other: None
         self._source = source
         self._limit = limit
@@ -82,6 +82,10 @@ class StoredChunk:
         """True for a chunk on a pipe, whose bytes come once."""
         return not self._source.seekable
 
+    def is_from(self, source: Source) -> bool:
+        """Tells if its bytes are read from this source."""
+        return self._source is source
+
     def afresh(self) -> StoredChunk:
         """Gives the chunk with nothing that was read of it; from a pipe gives the chunk itself."""
         if self.is_passing:
@@ -97,9 +101,9 @@ class StoredChunk:
             siblings=self.siblings,
         )
 
-    def use(self, other: StoredChunk) -> None:
-        """Notes that another member of its name replaced this one."""
-        self.on_use(other)
+    def use(self, member: StoredChunk) -> None:
+        """Notes which member of its name was believed."""
+        self.on_use(member)
 
     def read_head(self, size: int) -> bytes:
         """Reads the first bytes, fewer if there are no more; later calls give the same bytes."""

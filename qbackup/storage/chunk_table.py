@@ -196,14 +196,18 @@ class HmacIndex:
             chunk: name of the chunk.
             which: number of the HMAC among those of the chunk's name; less than `count`.
         """
-        members = self._of(chunk.path)
-        place = members.find(chunk.index) if members is not None else None
-        if which:
-            place = self._table.location(*self._more[chunk][which - 1])
+        place = self.location(chunk, which)
         if place is None:
             return None
         _, offset, size = place
         return read_hmac(self._source, offset, size, chunk)
+
+    def location(self, chunk: ChunkName, which: int = 0) -> tuple[int, int, int] | None:
+        """Gives (number, offset, size) of an HMAC, or None; arguments as in `read`."""
+        members = self._of(chunk.path)
+        if which:
+            return self._table.location(*self._more[chunk][which - 1])
+        return members.find(chunk.index) if members is not None else None
 
     def count(self, chunk: ChunkName) -> int:
         """Counts the HMACs of one name, up to the limit; 1 if there is none."""

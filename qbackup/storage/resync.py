@@ -20,7 +20,7 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, display
 from qbackup.storage.archive_padding import ArchivePadding, Warn
 from qbackup.storage.scan import StoredMember, is_mere_folder, next_member, plain_name
-from qbackup.storage.source import SeekableSource
+from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET, REGULAR_TYPES, check_block
 from qbackup.storage.tar.reader import TarMember
 from qbackup.storage.window import Window
@@ -38,7 +38,7 @@ IsPart = Callable[[str], bool]
 
 
 def scan_past_damage(
-    source: SeekableSource,
+    source: Source,
     limits: Limits,
     warn: Warn,
     lose: Warn,
@@ -102,7 +102,7 @@ def _next_member(window: Window, limits: Limits) -> TarMember | None:
 class _HeaderSearch:
     """Looks for the next member of a backup."""
 
-    def __init__(self, source: SeekableSource, limits: Limits, is_part: IsPart) -> None:
+    def __init__(self, source: Source, limits: Limits, is_part: IsPart) -> None:
         self._source = source
         self._is_part_name = is_part
         self._limits = limits

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
 from qbackup.base.errors import (
@@ -32,7 +32,7 @@ from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats import WITHOUT_HEADER
 from qbackup.formats.header import BackupHeader, guess_header
 from qbackup.pipeline.pipeline import Pipeline
-from qbackup.storage.catalog import Catalog, SalvageCatalog
+from qbackup.storage.catalog import Catalog, CopiesCatalog, SalvageCatalog
 from qbackup.storage.catalog.repacked import FIRST_NAME as _FIRST_NAME
 from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.scan import StoredMember, scan
@@ -172,6 +172,18 @@ def beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
                 f" {display(chunk.name)} proves the passphrase, and the rest was learned from that"
             )
             yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_hmac(), fault)
+
+
+def copied_beginnings(catalog: CopiesCatalog, limits: Limits) -> Iterator[FirstChunk]:
+    """Gives the first chunk of ``qubes.xml`` with its HMAC from each copy of a backup."""
+    file = catalog.metadata_file()
+    if file is None or not file.chunks or file.chunks[0].index:
+        return
+    first = file.chunks[0]
+    for chunk in islice(chain((first,), first.others), _TRIES_LIMIT):
+        with contextlib.suppress(ChunkDamaged):
+            if chunk.size <= _size_limit(limits):
+                yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_hmac())
 
 
 def _say_nothing(text: str) -> None:

@@ -1,0 +1,278 @@
+"""Files of a backup of which there are several copies, each perhaps damaged.
+
+Every copy is scanned past its broken places. A chunk is taken from the first copy in which it can
+be believed; where there is none, the copies' bytes are put together. Names and places only decide
+which bytes are tried. A MAC decides whether they are believed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from qbackup.base.errors import ChunkDamaged, MachineError, QBackupError
+from qbackup.base.limits import Limits
+from qbackup.base.locks import Lock
+from qbackup.base.names import ChunkName, Naming
+from qbackup.storage.archive_padding import Warn
+from qbackup.storage.catalog.common import add_fault
+from qbackup.storage.catalog.salvage import SalvageCatalog, SalvageChunks, in_words
+from qbackup.storage.catalog.seekable import ChunkIndex, IndexedChunks
+from qbackup.storage.chunk import StoredChunk
+from qbackup.storage.chunk_table import HmacIndex
+from qbackup.storage.copies import CopiesSource, Copy, merged_whole
+from qbackup.storage.merging import merges
+from qbackup.storage.resync import scan_past_damage
+from qbackup.storage.scan import StoredMember
+
+# Called with a key and a warning; takes the place of an earlier warning with the same key.
+Note = Callable[[str, str], None]
+
+_KEY = "copies"
+_MERGES_LIMIT = 256  # of one archive, tried in vain; each may cost a derivation
+_GUESSES_LIMIT = 1000
+_NO_END = 1 << 62
+_COMPARED_LIMIT = 64  # HMACs by which copies are compared
+
+
+class ChunkOrigins:
+    """Count of the chunks that each copy gave.
+
+    Args:
+        names: names of the copies.
+        note: called with the sum as a warning, as soon as it says more than "all from the first".
+    """
+
+    def __init__(self, names: Sequence[str], note: Note) -> None:
+        self._names = names
+        self._note = note
+        self._from: dict[int, int | None] = {}  # hash of a chunk's name → copy
+        self._counts: Counter[int | None] = Counter()
+        self._lock = Lock()
+        self.merges_left = _MERGES_LIMIT
+
+    def count(self, name: str, copy: int | None) -> None:
+        """Counts a chunk; copy None: the chunk was put together from several copies."""
+        if copy == 0:
+            return
+        with self._lock:
+            before = self._from.get(hash(name), 0)
+            if before == copy:
+                return
+            self._from[hash(name)] = copy
+            self._counts[copy] += 1
+            self._counts[before] -= 1
+            self._note(_KEY, self._sum())
+
+    def _sum(self) -> str:
+        merged = self._counts[None]
+        parts = [
+            f"{_chunks(self._counts[number])} came from {name}"
+            for number, name in enumerate(self._names)
+            if number and self._counts[number]
+        ]
+        if merged:
+            parts.append(f"{_chunks(merged)} came from parts of several copies, put together")
+        found = " and ".join(parts)
+        return f"of what could not be verified in {self._names[0]}, {found}; each is verified"
+
+
+def _chunks(count: int) -> str:
+    return f"{count} chunk{'' if count == 1 else 's'}"
+
+
+class CopiedChunks(SalvageChunks):
+    """Chunks of one file, each taken from the first copy in which it can be believed."""
+
+    def __init__(
+        self,
+        path: str,
+        index: ChunkIndex,
+        runs: list[int],
+        source: CopiesSource,
+        origins: ChunkOrigins,
+    ) -> None:
+        self._source = source
+        self._origins = origins
+        super().__init__(path, index, runs, lambda text: None)
+
+    def _doubled(self, number: int, run: int, position: int) -> None:
+        others = self._others.setdefault(number, [])
+        if len(others) <= 2 * len(self._source.copies):
+            others.append((run, position))
+
+    def _chunk(self, place: tuple[int, int, int], which: int = 0) -> StoredChunk:
+        """Makes the first member of a name; members of other copies can be tried, then merges."""
+        first = super()._chunk(place, which)
+        first.others = _Alternatives(tuple(first.others), functools.partial(self._merged, place))
+        return first
+
+    def _merged(self, place: tuple[int, int, int]) -> Iterator[StoredChunk]:
+        """Yields the chunk put together from two copies, for each two and in each likely way."""
+        number, _, size = place
+        source = self._source
+        offsets = [
+            offset
+            for _, offset, length in self._places(place)
+            if length == size and source.copy_at(offset) is not None
+        ]
+        pairs = [(one, two) for i, one in enumerate(offsets) for two in offsets[i + 1 :]]
+        for one, two in pairs:
+            for merged in merges(source.part(one), source.part(two), size):
+                for hmac in range(self._hmac_count(number)):
+                    if not self._origins.merges_left:
+                        return
+                    self._origins.merges_left -= 1
+                    yield self._index.chunk(
+                        self._path, (number, 0, size), hmac, self, source=merged
+                    )
+
+    def _used(self, first: StoredChunk, other: StoredChunk) -> None:
+        if other.is_from(self._source):
+            self._origins.count(first.name, self._source.copy_at(other.offset))
+        else:
+            self._origins.merges_left += 1  # not in vain
+            self._origins.count(first.name, None)
+
+
+class _Alternatives:
+    """Iterable over members of a name and what can be put together from them, made on demand."""
+
+    def __init__(
+        self, members: Sequence[StoredChunk], merged: Callable[[], Iterator[StoredChunk]]
+    ) -> None:
+        self._all = members
+        self._merged = merged
+
+    def __iter__(self) -> Iterator[StoredChunk]:
+        yield from self._all
+        yield from self._merged()
+
+
+class CopiesCatalog(SalvageCatalog):
+    """Catalog of all copies of a backup.
+
+    The list of members is known to be complete if one of the copies has no broken place, or if
+    their bytes put together have none. The faults of the copies are then mere warnings. A member
+    with a broken header counts only if another copy has one of the same name.
+
+    Args:
+        source: the copies.
+        limits: bounds on untrusted input.
+        warn: called with a warning for each thing left out.
+        note: called with a key and a warning that takes the place of the last one with that key.
+        namings: possible naming schemes of members, the most likely first.
+    """
+
+    def __init__(
+        self,
+        source: CopiesSource,
+        limits: Limits,
+        warn: Warn,
+        note: Note,
+        namings: Sequence[Naming],
+    ) -> None:
+        self._limits = limits
+        self._found: list[list[str]] = []  # faults of each copy that was scanned
+        self._known = array("q")  # hashes of the members' names
+        self._guesses: list[StoredMember] = []  # whose headers are broken
+        super().__init__(source, limits, warn, namings)
+        self._copies = source
+        self._origins = ChunkOrigins([copy.name for copy in source.copies], note)
+        self._hmacs_limit = self._candidates_limit = 2 * len(source.copies) + 2
+        self._members = self._scan_all()
+
+    def _scan_all(self) -> Iterator[StoredMember]:
+        """Yields the members of each copy in turn; at last those of all copies put together."""
+        copies = self._copies.copies
+        for number, copy in enumerate(copies):
+            yield from self._scan(copy, number)
+        if all(self._found):
+            whole = Copy("the copies put together", merged_whole(copies))
+            self._copies.add_merged(whole.source)
+            yield from self._scan(whole, len(copies))
+        wanted = {hash(guess.name) for guess in self._guesses}
+        wanted &= set(filter(wanted.__contains__, self._known))
+        yield from (guess for guess in self._guesses if hash(guess.name) in wanted)
+        self._conclude()
+
+    def _scan(self, copy: Copy, number: int) -> Iterator[StoredMember]:
+        faults: list[str] = []
+        self._found.append(faults)
+        begin, end_of_gap = self._copies.begin(number), 0
+
+        def lose(text: str) -> None:
+            add_fault(faults, f"{copy.name}: {text}")
+
+        def broken(error: QBackupError, found: int | None) -> None:
+            nonlocal end_of_gap
+            end_of_gap = _NO_END if found is None else found
+            lose(in_words(error, found))
+
+        def warn(text: str) -> None:
+            self._warn(f"{copy.name}: {text}")
+
+        for found in scan_past_damage(
+            copy.source, self._limits, warn, lose, broken, is_part=self._is_part
+        ):
+            member = StoredMember(found.name, begin + found.offset, found.size)
+            if found.offset >= end_of_gap:
+                self._known.append(hash(found.name))
+                yield member
+            elif len(self._guesses) < _GUESSES_LIMIT:
+                self._guesses.append(member)
+
+    def _conclude(self) -> None:
+        """Makes the copies' faults warnings if no member can be missing, else faults."""
+        is_complete = not all(self._found)
+        for faults in filter(None, self._found):
+            if is_complete:
+                more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
+                self._warn(f"{faults[0]}{more}; the copies together have every member")
+                continue
+            for fault in faults:
+                add_fault(self.faults, fault)
+
+    def _chunks(self, path: str, index: ChunkIndex, runs: list[int]) -> IndexedChunks:
+        return CopiedChunks(path, index, runs, self._copies, self._origins)
+
+    def _lose(self, text: str) -> None:
+        """Ignores that the first copy does not begin with its header: another one's is as good."""
+
+    def member_count(self) -> int:
+        """Counts the members of an average copy."""
+        return max(1, super().member_count() // len(self._copies.copies))
+
+    # Copies of other backups
+
+    def copy_of(self, member: StoredMember) -> int | None:
+        """Gives the number of the copy that a member stands in."""
+        return self._copies.copy_at(member.offset)
+
+    def strangers(self) -> list[int]:
+        """Finds copies whose HMACs are mostly others than those of the first copy, by number.
+
+        An HMAC names a chunk's content, and each backup is encrypted anew.
+        """
+        hmacs = self.index().hmacs
+        if hmacs is None:
+            return []
+        score: Counter[int] = Counter()
+        for chunk in self.spread_chunks(_COMPARED_LIMIT):
+            known = dict(self._hmacs_of(hmacs, chunk))
+            for copy in known.keys() - {0} if 0 in known else ():
+                score[copy] += 1 if known[copy] == known[0] else -1
+        return [copy for copy, points in score.items() if points < 0]
+
+    def _hmacs_of(self, hmacs: HmacIndex, chunk: StoredChunk) -> Iterator[tuple[int, bytes]]:
+        """Yields (number of the copy, HMAC) for each HMAC of a chunk that can be read."""
+        name = ChunkName(chunk.name.rpartition(".")[0], chunk.index)
+        for which in range(hmacs.count(name)):
+            place = hmacs.location(name, which)
+            copy = self._copies.copy_at(place[1]) if place is not None else None
+            if copy is not None:
+                with contextlib.suppress(ChunkDamaged, MachineError):
+                    yield copy, hmacs.read(name, which) or b""
