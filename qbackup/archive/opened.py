@@ -5,12 +5,13 @@ Its files and chunks read through it, as their `qbackup.pipeline.reader.Access`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from qbackup.archive.file_list import FileList
 from qbackup.archive.firewalls import Firewall, FirewallReader
@@ -21,8 +22,9 @@ from qbackup.archive.restoring import RestoreJob
 from qbackup.archive.unlock.headerless import ReplaySource
 from qbackup.archive.unlock.opening import Opening
 from qbackup.archive.warning_list import WarningList
-from qbackup.base.errors import LimitExceeded, UsageError
+from qbackup.base.errors import LimitExceeded, NotABackup, UsageError
 from qbackup.base.limits import Limits
+from qbackup.base.names import display
 from qbackup.base.report import OnProgress
 from qbackup.content.filters import choose_filter, decoder_name, other_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
@@ -34,8 +36,10 @@ from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
 from qbackup.storage.copies import open_copies
+from qbackup.storage.parts import first_part_of
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
+from qbackup.storage.url import is_url
 
 _BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
 _LOCKED = "the backup is locked: call unlock(passphrase) first"
@@ -119,7 +123,8 @@ class OpenedBackup:
             note=self.warnings.note,
         )
         try:
-            self._read_front()
+            with _naming_the_first_part(source):
+                self._read_front()
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
@@ -298,3 +303,18 @@ class OpenedBackup:
             return self.salvaged
         advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
         return (*self.salvaged, f"{error}{advice}")
+
+
+@contextlib.contextmanager
+def _naming_the_first_part(source: str | os.PathLike[str] | BinaryIO) -> Iterator[None]:
+    """Adds to the news that a file is no backup that it is a later part of one."""
+    try:
+        yield
+    except NotABackup as error:
+        is_path = isinstance(source, str | os.PathLike) and not is_url(source)
+        first = first_part_of(os.fsdecode(cast(str, source))) if is_path else None
+        if first is not None:
+            error.advice = (
+                f"it is named as a later part of a file: name the first, {display(first)}"
+            )
+        raise

@@ -35,6 +35,7 @@ from qbackup.base.names import (
     parse_chunk_name,
 )
 from qbackup.storage.folder import OPEN_FLAGS, RootFolder
+from qbackup.storage.parts import join_parts
 from qbackup.storage.source import SeekableSource, Source, open_source
 from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET
 from qbackup.storage.tar.plain_header import make_header
@@ -273,7 +274,7 @@ def _is_left_over(part: _Part, names: set[bytes]) -> bool:
 
 
 def open_backup(source: str | os.PathLike[str] | BinaryIO, limits: Limits) -> Source:
-    """Opens any backup that a user names: as `open_source` does, or an unpacked folder.
+    """Opens any backup that a user names: as `open_source` does, an unpacked folder, or parts.
 
     Raises:
         NotABackup: the folder is no backup; the message names the backups in it.
@@ -283,6 +284,9 @@ def open_backup(source: str | os.PathLike[str] | BinaryIO, limits: Limits) -> So
         with contextlib.suppress(OSError, ValueError):  # `open_source` reports the fault
             if os.path.isdir(path) and _holds_backup(path):
                 return UnpackedSource(path, limits)
+        joined = join_parts(path, limits)
+        if joined is not None:
+            return joined
     try:
         return open_source(source)
     except NotABackup as error:
