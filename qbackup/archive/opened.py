@@ -22,7 +22,7 @@ from qbackup.archive.restoring import RestoreJob
 from qbackup.archive.unlock.headerless import ReplaySource
 from qbackup.archive.unlock.opening import Opening
 from qbackup.archive.warning_list import WarningList
-from qbackup.base.errors import LimitExceeded, NotABackup, UsageError
+from qbackup.base.errors import LimitExceeded, MachineError, NotABackup, Unlockable, UsageError
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.base.report import OnProgress
@@ -35,6 +35,7 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
+from qbackup.storage import text_mode
 from qbackup.storage.copies import open_copies
 from qbackup.storage.parts import first_part_of
 from qbackup.storage.source import Source
@@ -123,7 +124,7 @@ class OpenedBackup:
             note=self.warnings.note,
         )
         try:
-            with _naming_the_first_part(source):
+            with self._telling_why(source):
                 self._read_front()
             if passphrase is not None:
                 self.unlock(passphrase)
@@ -139,9 +140,32 @@ class OpenedBackup:
         if self._options.salvage and not opened.seekable:
             opened.close()
             raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
-        for note in getattr(opened, "notes", ()):  # only a folder has notes
+        if self._options.salvage:
+            opened = text_mode.undo_text_mode(opened)
+        for note in getattr(opened, "notes", ()):  # few sources have notes
             self.warnings.add(note)
         return opened
+
+    @contextlib.contextmanager
+    def _telling_why(self, source: str | os.PathLike[str] | BinaryIO) -> Iterator[None]:
+        """Finds out why a file that should be a backup is none, where that can be told."""
+        try:
+            yield
+        except (NotABackup, Unlockable) as error:
+            is_path = isinstance(source, str | os.PathLike) and not is_url(source)
+            first = first_part_of(os.fsdecode(cast(str, source))) if is_path else None
+            if first is not None:
+                error.advice = f"its name is that of a later part: name the first, {display(first)}"
+            elif self.source.seekable and self._has_text_line_ends():
+                told = NotABackup(text_mode.TOLD)
+                told.advice = text_mode.ADVICE
+                raise told from error
+            raise
+
+    def _has_text_line_ends(self) -> bool:
+        with contextlib.suppress(MachineError):
+            return text_mode.has_text_line_ends(self.source)
+        return False
 
     def _read_front(self) -> None:
         opening = Opening(
@@ -303,18 +327,3 @@ class OpenedBackup:
             return self.salvaged
         advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
         return (*self.salvaged, f"{error}{advice}")
-
-
-@contextlib.contextmanager
-def _naming_the_first_part(source: str | os.PathLike[str] | BinaryIO) -> Iterator[None]:
-    """Adds to the news that a file is no backup that it is a later part of one."""
-    try:
-        yield
-    except NotABackup as error:
-        is_path = isinstance(source, str | os.PathLike) and not is_url(source)
-        first = first_part_of(os.fsdecode(cast(str, source))) if is_path else None
-        if first is not None:
-            error.advice = (
-                f"it is named as a later part of a file: name the first, {display(first)}"
-            )
-        raise

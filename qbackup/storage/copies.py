@@ -18,6 +18,7 @@ from qbackup.storage.archive_padding import Warn
 from qbackup.storage.merging import MergedSource, Part
 from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import check_block
+from qbackup.storage.text_mode import undo_text_mode
 from qbackup.storage.unpacked import open_backup
 from qbackup.storage.url import is_url
 from qbackup.storage.url_secrets import without_secrets
@@ -139,7 +140,7 @@ def open_copies(
     copies: list[Copy] = []
     try:
         for number, source in enumerate(sources, 1):
-            opened = open_backup(source, limits)
+            opened = undo_text_mode(open_backup(source, limits))
             copies.append(Copy(_name(source, number), opened))
             if not opened.seekable:
                 raise UsageError(
@@ -147,7 +148,7 @@ def open_copies(
                     " a file first",
                     file=copies[-1].name,
                 )
-            for note in getattr(opened, "notes", ()):  # only a folder has notes
+            for note in getattr(opened, "notes", ()):  # few sources have notes
                 warn(f"{copies[-1].name}: {note}")
     except BaseException:
         for copy in copies:
