@@ -5,14 +5,14 @@ Its files and chunks read through it, as their `qbackup.pipeline.reader.Access`.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
+from qbackup.archive.diagnosis import Diagnosis, put_right
 from qbackup.archive.file_list import FileList
 from qbackup.archive.firewalls import Firewall, FirewallReader
 from qbackup.archive.passphrase import Passphrase, passphrase_bytes
@@ -22,9 +22,8 @@ from qbackup.archive.restoring import RestoreJob
 from qbackup.archive.unlock.headerless import ReplaySource
 from qbackup.archive.unlock.opening import Opening
 from qbackup.archive.warning_list import WarningList
-from qbackup.base.errors import LimitExceeded, MachineError, NotABackup, Unlockable, UsageError
+from qbackup.base.errors import LimitExceeded, UsageError
 from qbackup.base.limits import Limits
-from qbackup.base.names import display
 from qbackup.base.report import OnProgress
 from qbackup.content.filters import choose_filter, decoder_name, other_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
@@ -35,12 +34,9 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
-from qbackup.storage import text_mode
 from qbackup.storage.copies import open_copies
-from qbackup.storage.parts import first_part_of
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
-from qbackup.storage.url import is_url
 
 _BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
 _LOCKED = "the backup is locked: call unlock(passphrase) first"
@@ -113,6 +109,7 @@ class OpenedBackup:
         # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
         twice = options.salvage or options.also
         self.source: Source = opened if twice else ReplaySource(opened)
+        self._diagnosis = Diagnosis(self.source, source, self.limits, is_salvage=options.salvage)
         self.pipeline = Pipeline(
             self.deriver,
             jobs=options.jobs,
@@ -124,7 +121,7 @@ class OpenedBackup:
             note=self.warnings.note,
         )
         try:
-            with self._telling_why(source):
+            with self._diagnosis.telling_why():
                 self._read_front()
             if passphrase is not None:
                 self.unlock(passphrase)
@@ -141,31 +138,10 @@ class OpenedBackup:
             opened.close()
             raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
         if self._options.salvage:
-            opened = text_mode.undo_text_mode(opened)
+            opened = put_right(opened, self.limits)
         for note in getattr(opened, "notes", ()):  # few sources have notes
             self.warnings.add(note)
         return opened
-
-    @contextlib.contextmanager
-    def _telling_why(self, source: str | os.PathLike[str] | BinaryIO) -> Iterator[None]:
-        """Finds out why a file that should be a backup is none, where that can be told."""
-        try:
-            yield
-        except (NotABackup, Unlockable) as error:
-            is_path = isinstance(source, str | os.PathLike) and not is_url(source)
-            first = first_part_of(os.fsdecode(cast(str, source))) if is_path else None
-            if first is not None:
-                error.advice = f"its name is that of a later part: name the first, {display(first)}"
-            elif self.source.seekable and self._has_text_line_ends():
-                told = NotABackup(text_mode.TOLD)
-                told.advice = text_mode.ADVICE
-                raise told from error
-            raise
-
-    def _has_text_line_ends(self) -> bool:
-        with contextlib.suppress(MachineError):
-            return text_mode.has_text_line_ends(self.source)
-        return False
 
     def _read_front(self) -> None:
         opening = Opening(
@@ -307,6 +283,7 @@ class OpenedBackup:
             is_salvage=self._options.salvage,
             warnings=self.warnings.texts,
             warn=self.warnings.add,
+            causes=self._diagnosis.causes,
         )
 
     @property
@@ -326,4 +303,4 @@ class OpenedBackup:
         if error is None:
             return self.salvaged
         advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
-        return (*self.salvaged, f"{error}{advice}")
+        return (*self.salvaged, f"{error}{advice}", *self._diagnosis.causes())

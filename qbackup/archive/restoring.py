@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -36,7 +35,6 @@ from qbackup.restore.resume.writer import ResumingWriter
 from qbackup.restore.run import FilesLoop
 from qbackup.restore.sinks import NowhereWriter, Writer
 from qbackup.restore.space import check_space
-from qbackup.storage import text_mode
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.source import Source
 
@@ -92,6 +90,7 @@ class RestoreJob:
         is_salvage: the archive was opened for salvage.
         warnings: warnings so far.
         warn: adds a warning.
+        causes: gives causes of damage that show in the file as a whole, in sentences.
     """
 
     names: Sequence[str]
@@ -110,6 +109,7 @@ class RestoreJob:
     is_salvage: bool
     warnings: Sequence[str]
     warn: Callable[[str], None]
+    causes: Callable[[], Sequence[str]]
 
     def restore(
         self,
@@ -213,8 +213,8 @@ class RestoreJob:
         if self.source.troubles:
             is_remote = getattr(self.source, "is_remote", False)
             warnings.append(_FAILING_SERVER if is_remote else _FAILING_DRIVE)
-        if (errors or fault or not all(result.ok for result in results)) and self._lost_line_ends():
-            warnings.append(text_mode.LOST)
+        if errors or fault is not None or not all(result.ok for result in results):
+            warnings += self.causes()
         if self.catalog.error is not None:
             errors = (*errors, str(self.catalog.error))
             results = [
@@ -228,12 +228,6 @@ class RestoreJob:
             is_salvage=self.is_salvage,
             archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
         )
-
-    def _lost_line_ends(self) -> bool:
-        """Tells if damage looks like that of a transfer in text mode."""
-        with contextlib.suppress(MachineError):
-            return self.source.seekable and text_mode.has_lost_line_ends(self.source)
-        return False
 
     def _sizes(self, plan: Plan, writer: Writer) -> _Sizes:
         """Adds up the files to restore, in one pass: a backup may have many."""

@@ -32,15 +32,21 @@ class JoinedSource:
         sources: the files, which can be read anywhere.
         sizes: their lengths in bytes.
         notes: messages about them.
+        offsets: where the bytes begin in each source; none: at its beginning.
     """
 
     seekable = True
 
     def __init__(
-        self, sources: Sequence[Source], sizes: Sequence[int], notes: Sequence[str] = ()
+        self,
+        sources: Sequence[Source],
+        sizes: Sequence[int],
+        notes: Sequence[str] = (),
+        offsets: Sequence[int] = (),
     ) -> None:
         self.notes = notes
         self._sources = sources
+        self._offsets = offsets or [0] * len(sources)
         self._starts = [0, *accumulate(sizes)]
 
     @property
@@ -55,7 +61,8 @@ class JoinedSource:
             number = bisect_right(self._starts, offset + done) - 1
             room = self._starts[number + 1] - offset - done
             piece = buffer[done : done + room]
-            count = self._sources[number].read_into(offset + done - self._starts[number], piece)
+            place = self._offsets[number] + offset + done - self._starts[number]
+            count = self._sources[number].read_into(place, piece)
             done += count
             if count < len(piece):
                 break
@@ -63,8 +70,11 @@ class JoinedSource:
 
     def forget(self, offset: int, size: int) -> None:
         """Drops copies of these bytes, see `Source`."""
-        for source, start in zip(self._sources, self._starts, strict=False):
-            source.forget(max(0, offset - start), size)
+        number = max(0, bisect_right(self._starts, offset) - 1)
+        for source, begin, start in list(
+            zip(self._sources, self._offsets, self._starts, strict=False)
+        )[number : number + 2]:
+            source.forget(begin + max(0, offset - start), size)
 
     def end(self) -> int:
         """Gives the length of all files in bytes."""

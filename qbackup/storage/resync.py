@@ -52,7 +52,7 @@ def scan_past_damage(
         LimitExceeded: more members than allowed.
     """
     window = Window(source)
-    search = _HeaderSearch(source, limits, is_part)
+    search = HeaderSearch(source, limits, is_part)
     padding = ArchivePadding(limits, warn, lose)
     resume = count = 0
     begins = True  # a member begins here, so there is no padding to pass
@@ -99,7 +99,7 @@ def _next_member(window: Window, limits: Limits) -> TarMember | None:
         raise ArchiveDamaged(error.reason) from error
 
 
-class _HeaderSearch:
+class HeaderSearch:
     """Looks for the next member of a backup."""
 
     def __init__(self, source: Source, limits: Limits, is_part: IsPart) -> None:
@@ -111,15 +111,20 @@ class _HeaderSearch:
         self._bad = 0  # bytes of the last window that could not be read
         self._is_dead = False  # no byte of the last window could be read
 
-    def next(self, start: int) -> int | None:
+    def next(self, start: int, reach: int | None = None) -> int | None:
         """Finds the next member from start on: its offset; None if there is none.
+
+        Args:
+            start: the first byte to look at.
+            reach: number of bytes to look at; None: all.
 
         Raises:
             LimitExceeded: the number of blocks that only look like a member exceeds the limit on
                 members.
         """
         position = start
-        while position < self._end:
+        end = self._end if reach is None else min(self._end, start + reach)
+        while position < end:
             data = self._read(position)
             found = self._find(position, data)
             if found is not None:
