@@ -52,7 +52,9 @@ class Diagnosis:
     def causes(self) -> tuple[str, ...]:
         """Gives the causes of damage in sentences; none where nothing is known. Looks once."""
         if self._causes is None:
-            self._causes = tuple(self._find_causes()) if self._may_look else ()
+            # a drive that fails is cause enough, and should not be read more than needed
+            is_sound = self._may_look and not self._source.troubles
+            self._causes = tuple(self._find_causes()) if is_sound else ()
         return self._causes
 
     def _find_causes(self) -> Iterator[str]:

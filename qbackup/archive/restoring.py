@@ -213,7 +213,7 @@ class RestoreJob:
         if self.source.troubles:
             is_remote = getattr(self.source, "is_remote", False)
             warnings.append(_FAILING_SERVER if is_remote else _FAILING_DRIVE)
-        if errors or fault is not None or not all(result.ok for result in results):
+        if errors or fault is not None:
             warnings += self.causes()
         if self.catalog.error is not None:
             errors = (*errors, str(self.catalog.error))

@@ -229,7 +229,7 @@ class MachineError(QBackupError):
 
 
 class ConnectionBroken(MachineError):
-    """The connection to a server broke that gives the backup only from its beginning.
+    """The connection broke over which the backup comes, once and in order.
 
     Nothing is known of the bytes behind that place, so no file is called damaged for it.
     """

@@ -17,6 +17,7 @@ from qbackup.base.events import Data
 from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation
 from qbackup.formats.protocol import FileDecryptor, UnlockedFormat, choose_by_key
+from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.second_tries import SecondTries
 from qbackup.storage.chunk import StoredChunk
 
@@ -62,6 +63,16 @@ class ChunkOpening:
     def accepts(self, key: bytes) -> bool:
         """Tells by the head if this is the key of the chunk's own name."""
         return self._sealed.accepts(key)
+
+    def fits(self, ticket: KeyFuture | None) -> bool:
+        """Tells if a key that was derived for another member of its name is this one's, too.
+
+        Members that differ in their bodies only need one derivation. A second try of the same
+        member uses nothing of the first.
+        """
+        if ticket is None or ticket.key is None or self._chunk.is_second_try:
+            return False
+        return ticket.derivation == self.derivation and self.accepts(ticket.key)
 
     def read(self) -> None:
         """Reads body and HMAC: on a pipe when they pass, elsewhere after the key was checked."""

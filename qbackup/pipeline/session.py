@@ -262,9 +262,9 @@ class Session(Generic[Tag]):
 
     def _begin(self, item: Item[Tag], decryptor: FileDecryptor, chunk: StoredChunk) -> None:
         """Reads a chunk's head and asks for its key; from a pipe reads the whole chunk."""
-        item.ticket = item.opening = None  # lets an earlier body's memory go
+        item.opening = None  # lets an earlier body's memory go
         item.opening = opening = ChunkOpening(self._format, decryptor, chunk)
-        if opening.derivation is not None:
+        if opening.derivation is not None and not opening.fits(item.ticket):
             item.ticket = self._pool.start(opening.derivation, proves=opening.accepts)
         if self._hold_bodies:
             with contextlib.suppress(Unwanted):

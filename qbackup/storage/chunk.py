@@ -46,6 +46,7 @@ class StoredChunk:
         index: position in the file, from 0.
         others: other members of its name, to try where this one can't be believed.
         on_use: called with the chunk that was believed: this one, or one of `others`.
+        is_second_try: all of its bytes were read before, and were wrong.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class StoredChunk:
         self.size = size
         self.siblings = siblings
         self.others: Iterable[StoredChunk] = ()
+        self.is_second_try = False
         self.on_use: Callable[[StoredChunk], None] = lambda other: None
         self._source = source
         self._limit = limit
@@ -91,7 +93,7 @@ class StoredChunk:
         if self.is_passing:
             return self
         self._source.forget(self.offset, self.size + _HMAC_NEAR)
-        return StoredChunk(
+        again = StoredChunk(
             self._full_name,
             self.offset,
             self.size,
@@ -100,6 +102,8 @@ class StoredChunk:
             hmac=self._hmac,
             siblings=self.siblings,
         )
+        again.is_second_try = True
+        return again
 
     def use(self, member: StoredChunk) -> None:
         """Notes which member of its name was believed."""

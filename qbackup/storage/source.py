@@ -251,7 +251,7 @@ class PipeSource:
 
 def _failed(error: OSError) -> MachineError:
     if isinstance(error, ConnectionError):
-        return ConnectionBroken(f"the connection to the server broke: {error.strerror or error}")
+        return ConnectionBroken(f"the connection broke: {error.strerror or error}")
     return MachineError(f"reading the backup failed: {error.strerror or error}")
 
 

@@ -8,9 +8,11 @@ with the others: once in 64 KiB. The other direction, CR LF to LF, loses bytes f
 
 from __future__ import annotations
 
+import contextlib
 from array import array
 from bisect import bisect_right
 
+from qbackup.base.errors import MachineError
 from qbackup.storage.source import Source
 
 UNDONE = (
@@ -122,8 +124,9 @@ class BinarySource:
 
 def undo_text_mode(source: Source) -> Source:
     """Gives a source that undoes text mode, if the file was transferred so; else the source."""
-    if source.seekable and has_text_line_ends(source):
-        return BinarySource(source)
+    with contextlib.suppress(MachineError):
+        if source.seekable and has_text_line_ends(source):
+            return BinarySource(source)
     return source
 
 

@@ -14,6 +14,7 @@ import pytest
 
 import qbackup
 from qbackup import Report, UsageError, WrongPassphrase
+from qbackup.crypto.kdf import Derivation, Deriver
 from qbackup.storage.merging import Part, compare, merges
 from qbackup.storage.source import open_source
 from tests.support import alter, vectorfiles
@@ -185,6 +186,36 @@ def test_members_lost_in_all_copies_are_no_success(tmp_path: Path) -> None:
     one = copy_of(NEW, tmp_path / "one", zero(at))
     report = verified(NEW, one, one)
     assert not report.ok and len(report.errors) == 3
+
+
+def test_a_copy_that_was_cut_between_two_members_is_no_proof(tmp_path: Path) -> None:
+    """The last member's header is broken in one copy, and the other one ends before it."""
+    with tarfile.open(vectorfiles.backup_path(NEW), ignore_zeros=True) as archive:
+        last = archive.getmembers()[-1]
+    start = last.offset - last.offset % 10_240
+    short = copy_of(NEW, tmp_path / "short", cut(start))
+    broken = copy_of(NEW, tmp_path / "broken", zero(start, 2048))
+    for copies in ((short, broken), (broken, short)):
+        assert verified(NEW, *copies).errors
+    assert verified(NEW, short, vectorfiles.backup_path(NEW)).ok
+
+
+def test_copies_of_one_chunk_cost_one_derivation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    salts = []
+    derive = Deriver.derive
+
+    def noted(deriver: Deriver, job: Derivation, threads: int = 1) -> bytes:
+        salts.append(job.salt)
+        return derive(deriver, job, threads)
+
+    monkeypatch.setattr(Deriver, "derive", noted)
+    at = place(NEW, LARGE[NEW]).offset_data
+    one = copy_of(NEW, tmp_path / "one", flip(at + 1000), flip(at + 3000))
+    two = copy_of(NEW, tmp_path / "two", flip(at + 2000))
+    assert verified(NEW, one, two).ok
+    assert len(salts) == len(set(salts))
 
 
 class TestOtherBackups:

@@ -12,6 +12,7 @@ import functools
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 from qbackup.base.errors import ChunkDamaged, MachineError, QBackupError
 from qbackup.base.limits import Limits
@@ -97,6 +98,7 @@ class CopiedChunks(SalvageChunks):
     ) -> None:
         self._source = source
         self._origins = origins
+        self._spent: dict[int, int] = {}  # merges tried of each chunk that is being opened
         super().__init__(path, index, runs, lambda text: None)
 
     def _doubled(self, number: int, run: int, position: int) -> None:
@@ -120,12 +122,14 @@ class CopiedChunks(SalvageChunks):
             if length == size and source.copy_at(offset) is not None
         ]
         pairs = [(one, two) for i, one in enumerate(offsets) for two in offsets[i + 1 :]]
+        self._spent[number] = 0
         for one, two in pairs:
             for merged in merges(source.part(one), source.part(two), size):
                 for hmac in range(self._hmac_count(number)):
                     if not self._origins.merges_left:
                         return
                     self._origins.merges_left -= 1
+                    self._spent[number] += 1
                     yield self._index.chunk(
                         self._path, (number, 0, size), hmac, self, source=merged
                     )
@@ -134,7 +138,7 @@ class CopiedChunks(SalvageChunks):
         if other.is_from(self._source):
             self._origins.count(first.name, self._source.copy_at(other.offset))
         else:
-            self._origins.merges_left += 1  # not in vain
+            self._origins.merges_left += self._spent.pop(first.index, 0)  # not in vain
             self._origins.count(first.name, None)
 
 
@@ -152,12 +156,42 @@ class _Alternatives:
         yield from self._merged()
 
 
+@dataclass
+class _Scan:
+    """Result of scanning one copy.
+
+    Args:
+        size: length of the copy in bytes.
+        names: hashes of its members' names, in order.
+        faults: its broken places, in words.
+        is_tail_broken: nothing was found behind the last broken place.
+        expected: hashes of names that were looked for and are there.
+    """
+
+    size: int
+    names: array[int] = field(default_factory=lambda: array("q"))
+    faults: list[str] = field(default_factory=list)
+    is_tail_broken: bool = False
+    expected: set[int] = field(default_factory=set)
+
+    def covers(self, other: _Scan) -> bool:
+        """Tells if this copy, which has no broken place, ends no earlier than another one.
+
+        An archive that was cut off between two members looks whole.
+        """
+        if not other.names:
+            return True
+        is_shorter = self.size < other.size and other.is_tail_broken
+        return other.names[-1] in self.names and not is_shorter
+
+
 class CopiesCatalog(SalvageCatalog):
     """Catalog of all copies of a backup.
 
-    The list of members is known to be complete if one of the copies has no broken place, or if
-    their bytes put together have none. The faults of the copies are then mere warnings. A member
-    with a broken header counts only if another copy has one of the same name.
+    The list of members is known to be complete if one of the copies has no broken place and ends
+    no earlier than the others, or if that is so of their bytes put together. The faults of the
+    copies are then mere warnings. A member with a broken header counts only if another copy has one
+    of the same name.
 
     Args:
         source: the copies.
@@ -176,8 +210,7 @@ class CopiesCatalog(SalvageCatalog):
         namings: Sequence[Naming],
     ) -> None:
         self._limits = limits
-        self._found: list[list[str]] = []  # faults of each copy that was scanned
-        self._known = array("q")  # hashes of the members' names
+        self._scans: list[_Scan] = []
         self._guesses: list[StoredMember] = []  # whose headers are broken
         super().__init__(source, limits, warn, namings)
         self._copies = source
@@ -190,26 +223,29 @@ class CopiesCatalog(SalvageCatalog):
         copies = self._copies.copies
         for number, copy in enumerate(copies):
             yield from self._scan(copy, number)
-        if all(self._found):
+        if any(scan.faults for scan in self._scans) and not self._is_complete():
             whole = Copy("the copies put together", merged_whole(copies))
             self._copies.add_merged(whole.source)
             yield from self._scan(whole, len(copies))
         wanted = {hash(guess.name) for guess in self._guesses}
-        wanted &= set(filter(wanted.__contains__, self._known))
-        yield from (guess for guess in self._guesses if hash(guess.name) in wanted)
+        for scan in self._scans:
+            scan.expected.update(filter(wanted.__contains__, scan.names))
+        known = set().union(*(scan.expected for scan in self._scans))
+        yield from (guess for guess in self._guesses if hash(guess.name) in known)
         self._conclude()
 
     def _scan(self, copy: Copy, number: int) -> Iterator[StoredMember]:
-        faults: list[str] = []
-        self._found.append(faults)
+        scan = _Scan(copy.source.end())
+        self._scans.append(scan)
         begin, end_of_gap = self._copies.begin(number), 0
 
         def lose(text: str) -> None:
-            add_fault(faults, f"{copy.name}: {text}")
+            add_fault(scan.faults, f"{copy.name}: {text}")
 
         def broken(error: QBackupError, found: int | None) -> None:
             nonlocal end_of_gap
             end_of_gap = _NO_END if found is None else found
+            scan.is_tail_broken = found is None
             lose(in_words(error, found))
 
         def warn(text: str) -> None:
@@ -220,15 +256,23 @@ class CopiesCatalog(SalvageCatalog):
         ):
             member = StoredMember(found.name, begin + found.offset, found.size)
             if found.offset >= end_of_gap:
-                self._known.append(hash(found.name))
+                scan.names.append(hash(found.name))
                 yield member
             elif len(self._guesses) < _GUESSES_LIMIT:
                 self._guesses.append(member)
 
+    def _is_complete(self) -> bool:
+        """Tells if one copy certainly has each member that any copy ever had."""
+        return any(
+            all(scan.covers(other) for other in self._scans)
+            for scan in self._scans
+            if not scan.faults
+        )
+
     def _conclude(self) -> None:
         """Makes the copies' faults warnings if no member can be missing, else faults."""
-        is_complete = not all(self._found)
-        for faults in filter(None, self._found):
+        is_complete = self._is_complete()
+        for faults in (scan.faults for scan in self._scans if scan.faults):
             if is_complete:
                 more = f", and {len(faults) - 1} more faults" if len(faults) > 1 else ""
                 self._warn(f"{faults[0]}{more}; the copies together have every member")
