@@ -6,6 +6,9 @@ find is only a guess: a header may have been planted, even inside another member
 guess does no harm, because each chunk is still opened with the key that is derived from its own
 name and the backup's id, and a MAC covers every byte of it.
 
+A member whose header is lost altogether is inferred from those around it, where only that one can
+stand there.
+
 The search begins behind the header of the previous member, not behind its data, because the size
 in that header may be the broken field. The search never goes back and looks at one block of 512
 bytes at most twice, so the whole scan takes about the time of reading the file.
@@ -19,6 +22,7 @@ from qbackup.base.errors import ArchiveDamaged, Damaged, LimitExceeded, MachineE
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, display
 from qbackup.storage.archive_padding import ArchivePadding, Warn
+from qbackup.storage.lost_header import LostHeaders
 from qbackup.storage.scan import StoredMember, is_mere_folder, next_member, plain_name
 from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET, REGULAR_TYPES, check_block
@@ -54,6 +58,7 @@ def scan_past_damage(
     window = Window(source)
     search = HeaderSearch(source, limits, is_part)
     padding = ArchivePadding(limits, warn, lose)
+    headers = LostHeaders()
     resume = count = 0
     begins = True  # a member begins here, so there is no padding to pass
     while True:
@@ -69,6 +74,8 @@ def scan_past_damage(
             guess = search.guess(begin, found)
             if guess is not None:
                 yield guess
+            else:
+                headers.note_break()
             if found is None:
                 return
             window.position = found
@@ -85,7 +92,12 @@ def scan_past_damage(
             )
         resume = offset = window.position
         if member.type in REGULAR_TYPES:
-            yield StoredMember(plain_name(member), offset, member.stored_size)
+            stored = StoredMember(plain_name(member), offset, member.stored_size)
+            lost = headers.infer(stored)
+            if lost is not None:
+                yield lost
+            headers.note(stored)
+            yield stored
         elif not is_mere_folder(member):
             warn(f"{display(plain_name(member))}: not a regular file, ignored")
         window.position = offset + member.stored_size + member.padding
