@@ -300,6 +300,8 @@ class OpenedBackup:
     def errors(self) -> tuple[str, ...]:
         """Faults of the archive as a whole, see `BackupArchive.errors`."""
         error = self.catalog.error
+        if error is None and self._options.also and not self._options.salvage:
+            return tuple(self.catalog.faults)  # of all copies; those of one copy are warnings
         if error is None:
             return self.salvaged
         advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""

@@ -186,6 +186,9 @@ def test_members_lost_in_all_copies_are_no_success(tmp_path: Path) -> None:
     one = copy_of(NEW, tmp_path / "one", zero(at))
     report = verified(NEW, one, one)
     assert not report.ok and len(report.errors) == 3
+    env = {"QBACKUP_PASSPHRASE": secret(NEW)}
+    ended = call("info", one, "--also", one, env=env)
+    assert ended.status == 1 and "the archive is broken" in ended.err
 
 
 def test_a_copy_that_was_cut_between_two_members_is_no_proof(tmp_path: Path) -> None:
