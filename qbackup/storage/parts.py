@@ -207,7 +207,7 @@ def _goes_on(joined: Source, boundary: int, limits: Limits) -> bool:
             if member.name.startswith((HEADER_NAME, METADATA_PATH)):
                 fronts.add(member.name)
             crosses = member.offset + member.size > boundary
-    except (NotABackup, ArchiveDamaged, LimitExceeded):
+    except (NotABackup, ArchiveDamaged, LimitExceeded, MachineError):
         return False
     return crosses
 
