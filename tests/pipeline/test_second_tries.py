@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +13,8 @@ import pytest
 import qbackup
 from qbackup import ChunkDamaged, Report
 from qbackup.crypto.kdf import Derivation, Deriver
+from qbackup.formats import hmac_chunks, v4
+from qbackup.storage.source import open_source
 from tests.support import vectorfiles
 from tests.support.librarybackup import NOISE, PASSPHRASE, Made
 from tests.support.restored import statuses
@@ -127,6 +130,43 @@ class TestDerivations:
             with chunk.open() as plaintext:
                 assert plaintext.read()
 
+    def test_a_second_read_is_derived_again(
+        self, made: Made, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        chunk = next(m for m in chunks_of(made.path, ".enc") if m.name == "vm2/private.img.002.enc")
+        derived = WrongOnce(monkeypatch, 1 << 30).seen
+        assert verified(Flipping(made.path, [chunk.offset_data + 200]), PASSPHRASE).ok
+        assert sorted(derived.values())[-2:] == [1, 2]
+
+    @pytest.mark.parametrize("name", [MANY, HMAC, RAW])
+    def test_a_mac_that_was_computed_wrong_from_a_pipe(
+        self, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The bytes in memory are right, and are all that there is."""
+        seen: set[bytes] = set()
+
+        def once(data: bytes | memoryview) -> bool:
+            is_first = bytes(data[-40:]) not in seen and len(data) > 3000
+            seen.add(bytes(data[-40:]))
+            return is_first
+
+        right_open, right_proof = v4.open_in_place, hmac_chunks.proves
+
+        def open_in_place(header: Any, key: bytes, body: memoryview, decrypt: Any) -> memoryview:
+            if once(body):
+                raise ChunkDamaged("its content was altered", is_unproven=True)
+            return right_open(header, key, body, decrypt)
+
+        def proves(key: bytes, digest: str, data: bytes | memoryview, mac: bytes) -> bool:
+            return not once(data) and right_proof(key, digest, data, mac)
+
+        monkeypatch.setattr(v4, "open_in_place", open_in_place)
+        monkeypatch.setattr(hmac_chunks, "proves", proves)
+        source: Any = io.BytesIO(vectorfiles.backup_path(name).read_bytes())
+        source.seekable = lambda: False
+        report = verified(source, passphrase_of(name))
+        assert report.ok and len(suspicions(report)) == 1
+
 
 class TestBounds:
     def test_what_is_damaged_stays_damaged_and_its_first_fault_is_told(self, made: Made) -> None:
@@ -184,3 +224,42 @@ class TestBounds:
         ):
             stream.read()
         assert source.reads_of_it == 2
+
+
+class TestForgetting:
+    """The second read must not get the system's copy of wrong bytes, nor that of a connection."""
+
+    def test_the_system_is_asked_to_drop_its_copy(
+        self, made: Made, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not hasattr(os, "posix_fadvise"):
+            pytest.skip("this system has no posix_fadvise")
+        asked = []
+        advise = os.posix_fadvise
+
+        def noted(descriptor: int, offset: int, size: int, advice: int) -> None:
+            asked.append((offset, size, advice))
+            advise(descriptor, offset, size, advice)
+
+        monkeypatch.setattr(os, "posix_fadvise", noted)
+        WrongOnce(monkeypatch, 4)
+        assert verified(made.path, PASSPHRASE).ok
+        places = {m.offset_data for m in chunks_of(made.path, ".enc")}
+        assert asked and {offset for offset, _, _ in asked} <= places
+        assert {advice for _, _, advice in asked} == {os.POSIX_FADV_DONTNEED}
+
+    def test_a_closed_source_has_nothing_to_drop(self, made: Made) -> None:
+        source = open_source(made.path)
+        source.close()
+        source.forget(0, 100)
+
+    def test_a_file_on_a_server_drops_what_it_kept(self) -> None:
+        class Kept(io.BytesIO):
+            forgotten = 0
+
+            def forget(self) -> None:
+                self.forgotten += 1
+
+        file = Kept(b"abc")
+        open_source(file).forget(0, 3)
+        assert file.forgotten == 1
