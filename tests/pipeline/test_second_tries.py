@@ -12,6 +12,7 @@ import pytest
 
 import qbackup
 from qbackup import ChunkDamaged, Report
+from qbackup.crypto import openssl, scrypt_format
 from qbackup.crypto.kdf import Derivation, Deriver
 from qbackup.formats import hmac_chunks, v4
 from qbackup.storage.source import open_source
@@ -150,7 +151,7 @@ class TestDerivations:
             seen.add(bytes(data[-40:]))
             return is_first
 
-        right_open, right_proof = v4.open_in_place, hmac_chunks.proves
+        right_open, right_proof = scrypt_format.open_in_place, openssl.proves
 
         def open_in_place(header: Any, key: bytes, body: memoryview, decrypt: Any) -> memoryview:
             if once(body):
