@@ -34,7 +34,8 @@ from qbackup.storage.window import Window
 _HMAC_SUFFIX = ".hmac"
 _FIRSTS = (HEADER_NAME, f"{METADATA_PATH}.000")
 _PARTS_LIMIT = 64
-_TRIES_LIMIT = 20_000  # sizes and places of the short part
+_TRIES_LIMIT = 4_000  # sizes and places of the short part
+_WALKS_LIMIT = 16  # orders that fit and are walked through
 _DISTANCES_LIMIT = 64
 _SHOWN = 8  # ranges of bytes in a message
 _REACH = 256 * 1024 * 1024  # of the search for the next header; chunks are shorter than half of it
@@ -104,12 +105,15 @@ def find_order(source: Source, limits: Limits) -> PartOrder | None:
     runs = list(islice(_runs(source, limits), _PARTS_LIMIT + 1))
     if not 1 < len(runs) <= _PARTS_LIMIT or not any(run.is_first for run in runs):
         return None
-    size = source.end()
+    size, walks = source.end(), 0
     for part_size, bounds in islice(_layouts(runs, size), _TRIES_LIMIT):
         cuts = _cuts(runs, bounds, size)
         order = _order(runs, cuts) if cuts is not None else None
         if order is None or cuts is None:
             continue
+        walks += 1
+        if walks > _WALKS_LIMIT:
+            return None
         places = tuple((cuts[i], cuts[i + 1] - cuts[i]) for i in order)
         numbers = [
             number
