@@ -25,12 +25,18 @@ MakerFactory = Callable[..., BackupMaker]
 # Examples have no deadline, which a busy machine would miss; all else is as it was (in continuous
 # integration Hypothesis chooses the same examples each time).
 settings.register_profile("no-clock", deadline=None)
-settings.load_profile("no-clock")
+settings.register_profile("quick", deadline=None, max_examples=30)
 
 
-def pytest_configure() -> None:
-    """Ctrl-C works in every test, also where a shell's background job began with it ignored."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Ctrl-C works in every test, also where a shell's background job began with it ignored.
+
+    Where only quick tests are run, and not in continuous integration, Hypothesis tries fewer
+    examples.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    is_quick = config.getoption("markexpr", "") == "not slow" and "CI" not in os.environ
+    settings.load_profile("quick" if is_quick else "no-clock")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -262,7 +262,8 @@ class BackupArchive:
             check: raise Incomplete unless every file is there and whole.
 
         Raises:
-            UsageError: a Writer with an argument that is for folders.
+            UsageError: the output is neither a path nor a Writer, or a Writer with an argument
+                that is for folders.
             NotInBackup: a name is not in the backup; nothing was written.
             AlreadyPassed: a file asked for has already passed on the pipe; nothing was written.
             MachineError: this machine failed; its `report` says what was done.

@@ -55,7 +55,7 @@ def browse(
         total = file.stored.stored_size
     if file.is_folder:
         raise UsageError(
-            "this is a folder and no disk image; restore the folder to get its files",
+            "this is a folder, not a disk image; restore the folder to get its files",
             file=display(file.name),
         )
     if total is not None and file.least_size > MEMORY_BLOCKS * SPOOL_BLOCK_SIZE:

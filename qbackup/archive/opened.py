@@ -38,7 +38,7 @@ from qbackup.storage.copies import open_copies
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
 
-_BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
+_BY_FOLDER = "qubes are called by their folders in the archive, and nothing proves these names"
 _LOCKED = "the backup is locked: call unlock(passphrase) first"
 
 
@@ -136,7 +136,7 @@ class OpenedBackup:
         opened = open_backup(source, self.limits)
         if self._options.salvage and not opened.seekable:
             opened.close()
-            raise UsageError("nothing can be salvaged from a pipe: write it to a file first")
+            raise UsageError("--salvage can't read from a pipe: write the backup to a file first")
         if self._options.salvage:
             opened = put_right(opened, self.limits)
         for note in getattr(opened, "notes", ()):  # few sources have notes
@@ -197,6 +197,8 @@ class OpenedBackup:
         data = passphrase_bytes(passphrase)
         meanwhile = functools.partial(self.prefetch.begin, lambda: self._format_ahead(data))
         header = self.front.authenticate(data, self.pipeline, meanwhile if ahead else None)
+        for note in self.front.notes:
+            self.warnings.add(note)
         format_ = choose_format(header.version, hmac_algorithm=self._options.hmac_algorithm)
         beside = self.front.proven_parameters
         unlocked = format_.unlock(header, data, self.limits, self.warnings.add, beside)

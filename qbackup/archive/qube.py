@@ -107,7 +107,7 @@ class Qube:
         Raises:
             Damaged: the file is not whole, or its content is not valid.
             UnsupportedFormat: the file is of a version that is not known.
-            AlreadyPassed: on a pipe, the file went by.
+            AlreadyPassed: on a pipe, the file has already passed.
         """
         for file in self._readers():
             if file.name.partition("/")[2] == FIREWALL_FILE:

@@ -12,6 +12,7 @@ from qbackup.base.errors import (
     Damaged,
     FolderArchive,
     LimitExceeded,
+    NotInBackup,
     QBackupError,
     SymbolicLink,
 )
@@ -180,6 +181,26 @@ class QubeList:
             stored = self._catalog.find(name)
             found = (stored, None) if stored is not None else None
         if found is None or found[0].path == METADATA_PATH:
-            raise table.not_there(f"there is no file {display(name)!r} in this backup")
+            raise self._absent(name)
         file, entry = found
         return self._files.file(file) if entry is None else self._files.entry(file, entry, name)
+
+    def _absent(self, name: str) -> NotInBackup:
+        """Makes the error for a file that is not there. A file that must be there is missing."""
+        table, broken = self.table, self._catalog.error
+        qube, slash, file = name.partition("/")
+        record = table.find(qube)
+        if record is None and slash and not table.by_path:
+            return table.not_there(f"there is no qube {display(qube)!r} in this backup")
+        if record is not None and file in record.required:
+            reason = f"the file {display(name)!r} is missing from this backup"
+        elif broken is not None:
+            reason = (
+                f"there is no file {display(name)!r} in the part of this backup that can be read"
+            )
+        else:
+            reason = f"there is no file {display(name)!r} in this backup"
+        error = table.not_there(reason if broken is None else f"{reason}: {broken.reason}")
+        if broken is not None:
+            error.advice = broken.advice
+        return error

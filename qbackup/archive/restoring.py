@@ -33,14 +33,14 @@ from qbackup.restore.results import failed
 from qbackup.restore.resume.journal import JOURNAL_NAME
 from qbackup.restore.resume.writer import ResumingWriter
 from qbackup.restore.run import FilesLoop
-from qbackup.restore.sinks import NowhereWriter, Writer
+from qbackup.restore.sinks import NowhereWriter, Writer, require_writer
 from qbackup.restore.space import check_space
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.source import Source
 
 _FAILING_DRIVE = (
-    "the drive failed to read some bytes of the backup, at least at the first try: it may be"
-    " dying, so make a copy of it first (e.g. with ddrescue) and restore from that"
+    "some bytes of the backup could not be read, at least at the first try: the drive may be"
+    " failing. Copy the backup to a healthy drive (e.g. with ddrescue) and restore from the copy"
 )
 _FAILING_SERVER = (
     "the server, or the connection to it, failed to give some bytes of the backup, at least at the"
@@ -48,10 +48,10 @@ _FAILING_SERVER = (
     " copy the backup to this machine first"
 )
 _NO_JOURNAL = (
-    f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run will not know"
-    " what this one restores"
+    f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run can't tell"
+    " which files this one has restored"
 )
-_NOT_REACHED = "not found: the archive can't be read to its end, so it may still be in there"
+_NOT_REACHED = "not found in the part of the archive that can be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +120,7 @@ class RestoreJob:
     ) -> Report:
         """Restores files, see `BackupArchive.restore`."""
         if not isinstance(output, str | bytes | os.PathLike):
+            require_writer(output)
             if overwrite or keep_damaged:
                 raise UsageError(
                     "overwrite and keep_damaged are for folders: a Writer decides both"
@@ -143,7 +144,9 @@ class RestoreJob:
         plan = Plan(table, self.names, known, self.files.holds_folder)
         if not self.source.seekable:
             for target in filter(None, map(plan.target, seen)):
-                raise AlreadyPassed("this file went by on the pipe", file=display(target.label))
+                raise AlreadyPassed(
+                    "this file has already passed on the pipe", file=display(target.label)
+                )
         return plan
 
     def _writer(
@@ -226,6 +229,7 @@ class RestoreJob:
             errors=errors,
             warnings=tuple(warnings),
             is_salvage=self.is_salvage,
+            keeps_damaged=writer.keeps_damaged,
             archive_limit=fault.advice if isinstance(fault, LimitExceeded) else "",
         )
 
@@ -240,7 +244,7 @@ class RestoreJob:
                 continue
             chunks += file.chunk_count
             stored += file.stored_size
-            if not target.entries and writer.has_room(target.qube, target.name):
+            if not (target.entries or target.unsafe) and writer.has_room(target.qube, target.name):
                 to_write += file.readable_size(self.limits.chunk)
         return _Sizes(chunks, stored, to_write)
 
@@ -252,7 +256,9 @@ class RestoreJob:
         data = self.contents.usable_metadata
         if data is None:
             error = self.contents.error
-            reason = f"{error.reason}; files come out by their path" if error else ""
+            reason = (
+                f"{error.reason}; files are called by their paths in the archive" if error else ""
+            )
             gone = isinstance(error, ChunkMissing) and error.chunk is None
             status: Status = "missing" if gone else "damaged"
             result = FileResult(qube="", name=METADATA_PATH, status=status, error=reason)

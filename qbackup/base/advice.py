@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-DAMAGED = (
-    "try another copy of the backup; restore with --keep-damaged leaves what could be verified"
-)
+ANOTHER_COPY = "try another copy of the backup"
+DAMAGED = f"{ANOTHER_COPY}; restore --keep-damaged saves the parts that could be verified"
 ARCHIVE_DAMAGED = (
-    "was the backup copied to its end? Compare its length with the original's; --salvage looks for"
-    " members behind a broken place"
+    "was the backup copied completely? Compare its size with the original's; --salvage looks for"
+    " files behind a damaged place"
 )

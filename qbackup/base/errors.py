@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 _RAISE = (
-    "if you trust who made this backup, raise the limit: --limit {} (in the library:"
-    " qbackup.Limits); if not, treat it as damaged, or as made to do harm"
+    "if you trust whoever made this backup, raise the limit: --limit {} (in the library:"
+    " qbackup.Limits); if you don't, this may be damage or an attack"
 )
 
 
@@ -96,13 +96,13 @@ class Unlockable(QBackupError):
 
 KEY_MISFIT = (
     "the passphrase does not fit this backup. Use the one that was typed when the backup was"
-    " made, not the disk's; mind the keyboard layout and Caps Lock"
+    " made, not that of the disk; check Caps Lock and the keyboard layout"
 )
 # of formats 3 and 2, whose header has one HMAC for both
 KEY_OR_HEADER_MISFIT = (
-    "the passphrase does not fit this backup, or its header was altered, which can't be told"
-    " apart in this format. The passphrase is the one that was typed when the backup was made;"
-    " mind the keyboard layout and Caps Lock"
+    "the passphrase does not fit this backup, or its header was altered: in this format the two"
+    " look the same. Use the passphrase that was typed when the backup was made, not that of the"
+    " disk; check Caps Lock and the keyboard layout"
 )
 
 
@@ -110,15 +110,16 @@ class WrongPassphrase(Unlockable):
     """The passphrase does not fit the backup's header."""
 
     advice = (
-        "if it is certainly right, the beginning of the backup may be damaged, which looks the"
-        " same: try another copy, or --salvage, which can tell the two apart"
+        "if you are sure of the passphrase, the beginning of the backup may be damaged, which"
+        " looks the same: try another copy of the backup, or --salvage, which can tell the two"
+        " apart"
     )
 
 
 class HeaderAltered(Unlockable):
     """The header's authenticated copy is damaged, missing, or differs from the header."""
 
-    advice = "try another copy of the backup; --salvage goes on with what the passphrase proves"
+    advice = "try another copy of the backup; --salvage uses only what the passphrase proves"
 
 
 class Unreadable(QBackupError):
@@ -243,7 +244,10 @@ class ConnectionBroken(MachineError):
 class NotEnoughMemory(MachineError):
     """A key can't be derived in this machine's memory. The chunk's file is lost, not the others."""
 
-    advice = "end other programs, and start it again with --jobs 1; files that are done are kept"
+    advice = (
+        "close other programs and run the same command again with --jobs 1; a restore keeps the"
+        " files that are finished"
+    )
 
 
 class Interrupted(QBackupError):

@@ -34,7 +34,8 @@ class Limits:
         chunk: stored length of one chunk.
         name: length of a name of the outer archive, of a path in an inner one, or of a folder's
             path in an image.
-        depth: number of components of a path in a folder archive, or of one copied from an image.
+        depth: number of components of a path that a restore or a copy makes, or that is searched
+            in a folder that is a backup.
         pax_header: length of one pax header.
         sparse_entries: number of runs of data of one sparse file.
         image_extents: number of extents of one file in an image.

@@ -13,6 +13,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from qbackup.base.errors import LimitExceeded
+
 DOM0_HOME = "dom0-home"
 HEADER_NAME = "backup-header"
 HEADER_COPY_NAME = "backup-header.hmac"
@@ -22,6 +24,7 @@ HMAC_LIMIT_BYTES = 4096  # of a member that holds another one's HMAC
 _WHOLE_FOLDER = "/."  # behind a folder's name: all that is in it
 _IMAGE_SUFFIX = ".img"
 OWN_PREFIX = ".qbackup-"  # of the files that a restore keeps for itself in the output folder
+_SHOWN_PATH = 200  # characters of a path that is too deep
 COMPONENT_LIMIT_BYTES = 255  # NAME_MAX of the usual file systems
 
 # At least three digits; more only past 999, so that each number is spelled in one way.
@@ -164,6 +167,23 @@ def _unsafe_component(component: str, any_byte: bool) -> str | None:
     if len(encode(component)) > COMPONENT_LIMIT_BYTES:
         return f"the name is longer than {COMPONENT_LIMIT_BYTES} bytes"
     return None
+
+
+def too_deep(path: str, limit: int) -> LimitExceeded | None:
+    """Gives the error of a path that has more components than `Limits.depth`; else None.
+
+    Every path that a restore or a copy makes is compared here, as each component can cost an open
+    folder. The error does not name a file.
+
+    Args:
+        path: components joined by ``/``.
+        limit: `Limits.depth`.
+    """
+    count = path.count("/") + 1
+    if count <= limit:
+        return None
+    shown = display(path[:_SHOWN_PATH])
+    return LimitExceeded(f"{shown}: deeper than {limit} folders", limit="depth", needed=count)
 
 
 def within(path: str, folder: str) -> str | None:

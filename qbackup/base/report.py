@@ -6,20 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from qbackup.base.advice import ARCHIVE_DAMAGED, DAMAGED
+from qbackup.base.advice import ANOTHER_COPY, ARCHIVE_DAMAGED, DAMAGED
 
 Status = Literal["ok", "damaged", "limit", "missing", "kept", "exists"]
 RangeState = Literal["good", "lost", "zero-filled"]
 GOOD: tuple[Status, ...] = ("ok", "kept")
-_KEPT = (
-    "try another copy of the backup; of what was kept as NAME.damaged, mount or repair a copy only"
-)
-_SALVAGED = "another copy of the backup may have what is lost of this one"
+_KEPT = "try another copy of the backup; before you mount or repair NAME.damaged, make a copy of it"
+_SALVAGED = "another copy of the backup may still have what is lost in this one"
 _EXISTS = (
-    "restore into another folder, or add --overwrite, which replaces files, and folders as a whole"
-    " with all that is in them"
+    "restore into another folder, or add --overwrite: it replaces files, and whole folders with"
+    " everything in them"
 )
-_MISSING = "missing files may be in an older backup; all that is there was restored"
+_MISSING = "an older backup may have the missing files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +95,8 @@ class Report:
         errors: faults of the archive as a whole.
         warnings: things that were ignored without harm.
         is_salvage: broken places of the archive were already skipped in this run.
+        keeps_damaged: this run already kept the verified parts of damaged files, where there were
+            any.
         archive_limit: the remedy for the last of `errors`, if the archive as a whole exceeded a
             limit there; else ``""``.
     """
@@ -105,6 +105,7 @@ class Report:
     errors: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     is_salvage: bool = False
+    keeps_damaged: bool = False
     archive_limit: str = ""
 
     @property
@@ -124,7 +125,7 @@ class Report:
         kept = any(result.kept_as for result in self.bad)
         found = []
         if "damaged" in statuses:
-            found.append(_KEPT if kept else DAMAGED)
+            found.append(_KEPT if kept else ANOTHER_COPY if self.keeps_damaged else DAMAGED)
         if self.archive_limit:
             found.append(self.archive_limit)
         if len(self.errors) > bool(self.archive_limit) and (self.bad or not self.is_salvage):

@@ -69,14 +69,14 @@ def add_image_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--spool",
         metavar="DIR",
-        help="the folder in which a large image is kept meanwhile, encrypted"
+        help="folder for the temporary, encrypted copy of a large image"
         " (default: TMPDIR, else /var/tmp)",
     )
     parser.add_argument(
         "--partition",
         metavar="N",
         type=positive,
-        help="the partition of a disk whose / is shown"
+        help="show this partition of a disk"
         " (default: the one with a system, else the largest with ext4)",
     )
 
@@ -85,7 +85,7 @@ def add_passphrase(parser: argparse.ArgumentParser) -> None:
     """Adds the group of options that name a source of the passphrase."""
     group = parser.add_argument_group(
         "passphrase",
-        "Asked for on the terminal, unless an option names a source, or the environment does:\n"
+        "Asked for on the terminal, unless one of these options or environment variables is set:\n"
         "QBACKUP_PASSPHRASE, QBACKUP_PASSPHRASE_FILE, QBACKUP_PASSPHRASE_COMMAND.",
     )
     group.add_argument(
@@ -115,8 +115,8 @@ def add_common(parser: argparse.ArgumentParser, *, json: bool) -> None:
     parser.add_argument(
         "--compression-filter",
         metavar="NAME",
-        help="decompress with this instead of what the header names: none for no compression,"
-        " or a program that takes -d",
+        help="decompress with this program, which takes -d, instead of the one that the header"
+        " names; none: the files are not compressed",
     )
     parser.add_argument(
         "--hmac-algorithm",
@@ -126,7 +126,7 @@ def add_common(parser: argparse.ArgumentParser, *, json: bool) -> None:
     parser.add_argument(
         "--salvage",
         action="store_true",
-        help="go on where the backup's header or the archive is damaged, and report each fault",
+        help="go on where the header or the archive is damaged, and report each fault",
     )
     parser.add_argument(
         "--also",
@@ -138,7 +138,7 @@ def add_common(parser: argparse.ArgumentParser, *, json: bool) -> None:
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="name the libraries that do the work"
+        "-v", "--verbose", action="store_true", help="show which libraries do the work"
     )
 
 
@@ -153,7 +153,7 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         "--memory",
         metavar="SIZE",
         type=size,
-        help="memory for key derivation, e.g. 400M (default: half of RAM)",
+        help="memory that key derivation may use, e.g. 400M (default: half of RAM)",
     )
     parser.add_argument(
         "--limit",
@@ -161,7 +161,7 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         dest="limits",
         action="append",
         type=limit,
-        help="raise a limit that an error names, e.g. decoder_memory=2G; may be given again",
+        help="raise a limit that an error names, e.g. decoder_memory=2G; may be repeated",
     )
 
 
@@ -240,7 +240,7 @@ def _near(name: str, names: Sequence[str]) -> str:
     near = get_close_matches(name.lower(), names, cutoff=0.5)
     parts = set(name.lower().split("_"))
     near += [other for other in names if other not in near and parts & set(other.split("_"))]
-    return f"near are: {', '.join(near)}" if near else f"there are: {', '.join(names)}"
+    return f"similar names: {', '.join(near)}" if near else f"the limits are: {', '.join(names)}"
 
 
 def limits_of(chosen: Sequence[tuple[str, int]] | None) -> Limits | None:

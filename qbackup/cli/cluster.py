@@ -67,7 +67,7 @@ def connected(address: str | None) -> Iterator[tuple[Executor | None, int | None
             _report_unfit(unfit)
             if not fit:
                 raise MachineError(
-                    f"no worker of the Dask cluster at {address} can derive keys: put this"
+                    f"no worker of the Dask cluster at {address} can derive keys: install this"
                     " program and llvmlite on them"
                 )
             # Naming workers excludes those that join later, so all that is done without need.

@@ -72,7 +72,14 @@ class _Listing:
             except Damaged as error:
                 self.errors.append(str(without_traceback(error)))
         if not is_there and not self.errors:
-            raise NotInBackup(f"there is nothing called {display(self.wanted)} in this backup")
+            raise self._absent()
+
+    def _absent(self) -> NotInBackup:
+        """Makes the error for a path that is not there; names the faults that may be the reason."""
+        faults = self.archive.errors
+        part = " in the part of this backup that can be read" if faults else " in this backup"
+        reason = f"there is nothing called {display(self.wanted)}{part}"
+        return NotInBackup("; ".join([reason, *faults]))
 
     def _folders(self) -> Iterator[tuple[BackupFile, str]]:
         """The folder archives that may hold the path, each with its own path."""

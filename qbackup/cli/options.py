@@ -96,7 +96,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     room = len(names) if "names" in options else len(_not_given(options))
     unknown = [text for text in rest[:end] if text.startswith("-")]
     if unknown or len(names) > room:
-        parser.error(f"unrecognized arguments: {' '.join(_without_values(unknown or names))}")
+        raise UsageError(
+            f"unrecognized arguments: {_without_values(unknown or names)}"
+            f" (see: qbackup {options.command} --help)"
+        )
     if "limits" in options:
         options.limits = limits_of(options.limits)
     if "names" in options:  # argparse itself takes only those beside BACKUP
@@ -123,8 +126,13 @@ def _not_given(options: argparse.Namespace) -> list[str]:
     return [key for key in ("name", "destination") if getattr(options, key, "") is None]
 
 
-def _without_values(unknown: list[str]) -> list[str]:
-    """The part of unknown arguments that may be shown: no SECRET of `--passphrase SECRET`."""
+def _without_values(unknown: list[str]) -> str:
+    """The part of unknown arguments that may be shown.
+
+    No SECRET of ``--passphrase SECRET``; nor, of a URL that a shell has cut in two, as its password
+    holds a space, what stands before the ``@``.
+    """
     options = [text for text in unknown if text.startswith("-")]
     names = [text.partition("=")[0] if text[:2] == "--" else text[:2] for text in options]
-    return names or unknown
+    shown = " ".join(names or unknown)
+    return f"…{shown[shown.rfind('@') :]}" if "@" in shown else shown

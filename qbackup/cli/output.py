@@ -220,7 +220,7 @@ def _write_bytes(data: bytes) -> None:
 def _write_to_terminal(data: bytes) -> None:
     if b"\0" in data or len(data) >= _TERMINAL_TEXT_LIMIT:
         raise UsageError(
-            "the file is no text, so a terminal can't show it: send it to a file, > NAME"
+            "the file is not text, so a terminal can't show it: send it to a file, > NAME"
         )
     from qbackup.base.names import decode, display
 

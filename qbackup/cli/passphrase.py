@@ -35,7 +35,7 @@ _LOOK_SECONDS = 0.1  # between two looks at a program that may have ended
 _TRIES = 3
 _TERMINAL = "/dev/tty"
 _OTHER_WAYS = (
-    f"give it with --passphrase-file FILE, --passphrase-command CMD or the environment's"
+    f"give it with --passphrase-file FILE, --passphrase-command CMD or the environment variable"
     f" {VARIABLE}, {FILE_VARIABLE} or {COMMAND_VARIABLE}"
 )
 
@@ -89,7 +89,7 @@ def check(request: Request) -> None:
         UsageError: two sources at one level, or standard input for two things.
     """
     if request.file is not None and request.command is not None:
-        raise UsageError("both --passphrase-file and --passphrase-command are given: name one")
+        raise UsageError("both --passphrase-file and --passphrase-command are given: use only one")
     if request.file is None and request.command is None and len(request.environment) > 1:
         raise UsageError(f"the environment has {' and '.join(request.environment)}: set only one")
     if request.from_file == "-" and request.stdin_is_backup:
@@ -239,7 +239,7 @@ def _from_terminal() -> Iterator[Reading]:
     typed = False
     for attempt in range(_TRIES):
         if attempt:
-            output.print_message("that passphrase does not fit; try again (Ctrl-C ends)")
+            output.print_message("that passphrase does not fit; try again (Ctrl-C to stop)")
         try:
             text = _ask()
         except EOFError:

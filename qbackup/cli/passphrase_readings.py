@@ -63,13 +63,13 @@ def readings_of_file(data: bytes, what: str) -> Iterator[Reading]:
             raise UsageError(
                 f"the first line of {what} is empty" if has_more else f"{what} is empty"
             )
-        note = f"{what} has several lines: the first one is taken, as Qubes' tools do"
+        note = f"{what} has several lines: only the first one is used, as Qubes' own tools do"
         for passphrase, more in _variants(line, what):
             if passphrase not in seen and len(seen) < READINGS_LIMIT:
                 seen.add(passphrase)
                 yield Reading(passphrase, _remark([*changes, *more]), note if has_more else "")
     if not seen:
-        raise UsageError(f"{what} is no text: a byte of it is NUL")
+        raise UsageError(f"{what} is not text: it has a NUL byte")
 
 
 def readings_of_text(text: bytes, what: str) -> Iterator[Reading]:
@@ -150,7 +150,7 @@ def _first_line(text: str) -> tuple[str, bool]:
 
 
 def _remark(changes: list[str]) -> str:
-    return f"{'; '.join(changes)}: that fits" if changes else ""
+    return f"{'; '.join(changes)}: with that the passphrase fits" if changes else ""
 
 
 def _is_utf_8(data: bytes) -> bool:

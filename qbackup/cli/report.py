@@ -104,7 +104,7 @@ def _sum(report: Report, *, stopped: bool) -> str:
     total = human_size(sum(result.size for result in good))
     kept = sum(result.status == "kept" and bool(result.qube) for result in good)
     if kept:
-        total += f"; {kept} of them there before, and read again"
+        total += f"; {kept} already there, and read again"
     if report.ok and not stopped:
         return f"All {len(good)} files are there, verified and whole ({total})."
     if not (stopped or report.bad):
@@ -118,9 +118,9 @@ def _sum(report: Report, *, stopped: bool) -> str:
     verdict = "STOPPED BEFORE THE END" if stopped else "NOT EVERYTHING IS THERE"
     in_the_way = sum(result.status == "exists" for result in report.bad)
     not_whole = len(report.bad) - in_the_way
-    counts = [f"{not_whole} not whole"] if not_whole or not in_the_way else []
+    counts = [f"{not_whole} not whole"] if not_whole else []
     if in_the_way:
-        counts.append(f"{in_the_way} not written, as something is in the way")
+        counts.append(f"{in_the_way} not written (something is in the way)")
     return f"{verdict}: {', '.join([*counts, f'{len(good)} whole ({total})'])}."
 
 
@@ -133,8 +133,8 @@ def _damage_lines(result: FileResult) -> list[str]:
         lines.append(f"    bytes{of}: {', '.join(_some([_range(r) for r in result.ranges]))}")
     if result.unplaced and result.kept_as:
         lines.append(
-            "    its beginning is lost, and with it the places of its bytes: what was kept is no"
-            " image, but tools that search for files in raw data can read it"
+            "    its beginning is lost, which told where each byte belongs: what was kept is not an"
+            " image, but tools that search raw data for files can read it"
         )
     if result.kept_as:
         lines.append(f"    what could be verified was kept as {display(result.kept_as)}")

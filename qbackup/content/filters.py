@@ -66,7 +66,7 @@ def other_filter(from_header: str | None, override: str | None) -> str:
     if override not in KNOWN_FILTERS or is_nothing_new:
         return ""
     shown = NONE if from_header is None else display(from_header[:_SHOWN])
-    return f"files are read as asked for, {override}; the header says {shown}"
+    return f"files are decompressed with {override}, as you asked; the header says {shown}"
 
 
 # chunks' events in → pieces of the decompressed stream out

@@ -219,7 +219,9 @@ class InnerArchive:
         """Yields extents as `extents` does, and `Missing` for lost data if past_gaps is set."""
         member = self._member
         if entry is not self._current or member is None:
-            raise UsageError("this entry's data went by: read it before the next entry")
+            raise UsageError(
+                "this entry's data have already passed: read them before the next entry"
+            )
         sparse = member.sparse
         pages = [Page.of_one(member.stored_size)] if sparse is None else sparse.pages()
         count = 1 if sparse is None else len(sparse)
@@ -279,7 +281,7 @@ class InnerArchive:
             return None
         if self._member.size > self._limits.file_size:
             raise LimitExceeded(
-                f"a file of {self._member.size} bytes passes the limit file_size",
+                f"a file of {self._member.size} bytes exceeds the limit file_size",
                 limit="file_size",
                 needed=self._member.size,
             )

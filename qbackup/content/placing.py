@@ -23,7 +23,9 @@ from qbackup.storage.tar.sparse import Page
 _MANY = 1000  # runs; in a file with fewer every hole is handed on
 _SHORT_HOLE = 4096  # bytes; shorter holes are no whole block of a file system
 _LONG_RUN = 16 * 1024  # bytes; longer runs are handed on without a copy
-_JOINED_SIZE = 512 * 1024  # bytes to join before an extent is handed on
+# bytes to join before an extent is handed on; with its last hole and run no more than 512 KiB,
+# the most that is hashed and written in one go
+_JOINED_SIZE = 512 * 1024 - _SHORT_HOLE - _LONG_RUN
 _ZEROS = memoryview(bytes(_SHORT_HOLE))
 _EMPTY = memoryview(b"")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from qbackup.base.events import Event, Lost
 
 INPUT_SIZE = 32 * 1024
-OUTPUT_SIZE = 128 * 1024  # malloc gives larger blocks back each time, and page faults cost time
+OUTPUT_SIZE = 512 * 1024  # with less, threads wait for each other more often
 
 
 def _buffers(events: Iterable[Event]) -> Iterator[memoryview]:

@@ -105,7 +105,7 @@ def parse_hmac(untrusted_text: bytes) -> bytes:
         text = ""
     digits = text.partition("=")[2].strip()
     if not digits or len(digits) % 2 or not _HEX_DIGITS.issuperset(digits):
-        raise Damaged("its HMAC is no line that openssl prints")
+        raise Damaged("its HMAC is not a line as openssl prints it")
     return bytes.fromhex(digits)
 
 

@@ -129,8 +129,8 @@ class EncryptedHeader:
             allowed = getattr(limits, name)
             if value > allowed:
                 raise LimitExceeded(
-                    f"its scrypt parameters ({parameters}) pass the limit {name}:"
-                    f" {value} where {allowed} is allowed",
+                    f"its scrypt parameters ({parameters}) exceed the limit {name}:"
+                    f" {value}, and {allowed} is allowed",
                     limit=name,
                     needed=value,
                 )
@@ -145,9 +145,9 @@ class EncryptedHeader:
         )
         if not usual and growth > limits.scrypt_growth:
             raise LimitExceeded(
-                f"its scrypt parameters ({parameters}) ask for {growth} times what the header of"
-                f" this backup asks for ({beside}), and the limit scrypt_growth is"
-                f" {limits.scrypt_growth} times: no writer of this backup made this chunk",
+                f"its scrypt parameters ({parameters}) need {growth} times what those of the"
+                f" backup's header need ({beside}), and the limit scrypt_growth allows"
+                f" {limits.scrypt_growth} times: Qubes writes no such chunk beside such a header",
                 limit="scrypt_growth",
                 needed=growth,
             )

@@ -185,8 +185,7 @@ class _NotUnderstoodError(Exception):
         if self._is_unsupported:
             return UnsupportedFormat(self._reason, file=HEADER_NAME)
         return UnsupportedFormat(
-            "the header is as it was written, and this program can't use it: the header"
-            f" {self._reason}",
+            f"this program can't use the header, which is as it was written: it {self._reason}",
             file=HEADER_NAME,
         )
 
@@ -194,14 +193,13 @@ class _NotUnderstoodError(Exception):
         """Makes the error for a header that anybody could have changed."""
         if not self._is_unsupported:
             return HeaderAltered(
-                "the header can't be understood, and is not authenticated: the header"
-                f" {self._reason}",
+                f"the header can't be understood, and is not authenticated: it {self._reason}",
                 file=HEADER_NAME,
             )
         error = UnsupportedFormat(self._reason, file=HEADER_NAME)
         error.advice = (  # a flipped bit in the header can have the same effect
-            "if a very old or a newer Qubes wrote this backup, another version of qbackup may read"
-            " it; else the header is damaged: try another copy of the backup, or --salvage"
+            "if a newer Qubes wrote this backup, a newer qbackup may read it; if not, the header is"
+            " damaged: try another copy of the backup, or --salvage"
         )
         return error
 
@@ -280,8 +278,8 @@ def _choose_row(values: dict[str, str]) -> FormatRow:
         with contextlib.suppress(UnsupportedFormat):
             return find_format(int(text))
     raise _NotUnderstoodError(
-        f"this is a backup of format {_shown(text) or 'nothing'}, which this version of qbackup"
-        " does not know; a newer one may",
+        f"the header says format {_shown(text) or 'nothing'}, which this version of qbackup does"
+        " not know",
         is_unsupported=True,
     )
 

@@ -75,7 +75,7 @@ class ScryptChunk:
         """
         if not self.accepts(key):
             raise ChunkDamaged(
-                "it does not fit this backup's passphrase: it belongs to another backup or another"
+                "the passphrase does not fit this chunk: it belongs to another backup or another"
                 " place, or its header was altered",
                 chunk=display(self.name),
                 is_unproven=True,

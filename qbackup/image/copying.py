@@ -26,11 +26,9 @@ from qbackup.image.tree import ImageTree
 from qbackup.image.walk import walk
 from qbackup.restore.output.opentree import KEPT_MODE
 from qbackup.restore.output.writer import FolderWriter
-from qbackup.restore.results import failed, status_of
+from qbackup.restore.results import IN_THE_WAY, failed, status_of
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, TreeSink
 from qbackup.restore.tree import TreeRestore
-
-_IN_THE_WAY = "something of this name is there already and was left alone (see --overwrite)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +107,7 @@ def _place(node: Node, path: str, destination: str | os.PathLike[str]) -> tuple[
     if not os.path.isdir(where):
         folder, name = os.path.split(where.rstrip("/"))
         if not name or name in (".", ".."):
-            raise UsageError(f"{display(where)} is no name to give")
+            raise UsageError(f"{display(where)} can't be the name of a copy")
         return folder or ".", name
     name = path.rstrip("/").rpartition("/")[2]
     if name in ("", ".", ".."):
@@ -239,7 +237,7 @@ class _CopyJob:
             else:
                 size, notes = self._copy_file()
         except AlreadyExists:
-            return self._report("exists", _IN_THE_WAY)
+            return self._report("exists", IN_THE_WAY)
         except CannotWrite as error:
             return self._report("missing", str(error))
         except ENTRY_ERRORS as error:

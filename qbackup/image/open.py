@@ -38,7 +38,7 @@ from qbackup.image.mount_table import MountTable
 from qbackup.image.mounting import mount_all
 from qbackup.image.partitions import MBR_MARK
 from qbackup.image.tree import ImageTree
-from qbackup.restore.output.folders import DAMAGED_SUFFIX
+from qbackup.restore.output.side_names import DAMAGED_SUFFIX
 from qbackup.storage.fileobject import require_binary
 
 _REMAINS = re.compile(re.escape(DAMAGED_SUFFIX) + r"(\.\d+)?$")

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from qbackup.base.errors import Damaged, LimitExceeded, QBackupError
 from qbackup.base.limits import Limits
-from qbackup.base.names import display, encode
+from qbackup.base.names import display, encode, too_deep
+from qbackup.base.naming import name_error
 from qbackup.image.faults import OnError, report_fault
 from qbackup.image.node import Node
 from qbackup.image.tree import ImageTree
@@ -42,7 +43,7 @@ def walk(tree: ImageTree, top: Node, on_error: OnError | None = None) -> Iterato
         if child.kind != "folder":
             yield child
             continue
-        fault = entered.fault_of(child) or _too_deep(child, len(way), tree.limits)
+        fault = entered.fault_of(child) or _too_long(child, top, tree.limits)
         if fault is not None:
             report_fault(child.path, fault, on_error)
             continue
@@ -99,12 +100,11 @@ def _place(folder: Node) -> tuple[tuple[int, int], int]:
     return (partition, number // _PAGE), 1 << number % _PAGE
 
 
-def _too_deep(folder: Node, depth: int, limits: Limits) -> QBackupError | None:
+def _too_long(folder: Node, top: Node, limits: Limits) -> QBackupError | None:
     """Gives the error of a path that is too long: it costs memory for each name in the folder."""
-    path = display(folder.path)
-    if depth > limits.depth:
-        return LimitExceeded("the folder is in too many others", limit="depth", file=path)
-    if len(encode(folder.path)) > limits.name:
-        reason = f"the path is longer than {limits.name} bytes"
-        return LimitExceeded(reason, limit="name", file=path)
-    return None
+    fault = too_deep(folder.path.removeprefix(top.path).lstrip("/"), limits.depth)
+    if fault is None and len(encode(folder.path)) > limits.name:
+        fault = LimitExceeded(f"the path is longer than {limits.name} bytes", limit="name")
+    if fault is not None:
+        name_error(fault, folder.path)
+    return fault

@@ -3,6 +3,10 @@
 Only one thread can inflate a stream. Hashing and writing the inflated data takes about as long,
 so another core does that meanwhile.
 
+Both threads need Python's lock, and a thread that needs the lock waits until the other gives it up.
+How often that happens costs more time than how long each holds the lock. So data are handed over,
+hashed and written in large pieces.
+
 The amount of waiting data is bounded. The two sides talk through queues without a Python lock.
 Therefore an interrupt, which can come anywhere, leaves nothing locked.
 """
@@ -20,8 +24,9 @@ from qbackup.base.errors import Interrupted, MachineError
 from qbackup.pipeline.threads import SIGNAL_SECONDS, Daemon, start_daemon
 
 _INLINE_SIZE = 1 << 20  # bytes of a file; a thread for less would cost more than it saves
-_WAITING_LIMIT = 1 << 20  # bytes waiting or being worked on
-_BATCH_SIZE = 256 * 1024  # bytes that are handed over at once
+_WAITING_LIMIT = 2 << 20  # bytes waiting or being worked on
+_PIECE_SIZE = 512 * 1024  # most bytes that are worked on in one go, which an interrupt waits for
+_BATCH_SIZE = 384 * 1024  # bytes that are handed over as soon as they are there
 _BATCH_COUNT = 64  # most pieces of data in a batch, where these are small
 _OWN_LIMIT = 1 << 20  # bytes of the largest buffer that is kept whole for a piece of it
 
@@ -60,8 +65,8 @@ class BackgroundWork:
         if not self._is_running(len(data)):
             self._work(offset, data)
             return
-        for start in range(0, len(data), _BATCH_SIZE):
-            piece = data[start : start + _BATCH_SIZE]
+        for start in range(0, len(data), _PIECE_SIZE):
+            piece = data[start : start + _PIECE_SIZE]
             self._batch.append((offset + start, _kept(piece)))
             self._batch_size += len(piece)
             if self._batch_size >= _BATCH_SIZE or len(self._batch) >= _BATCH_COUNT:

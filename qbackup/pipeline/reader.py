@@ -279,7 +279,7 @@ class EntryReader(FileReader):
 
     def entries(self) -> Iterator[Entry]:
         """Raises UsageError, as this is no folder."""
-        raise UsageError("this is a file and no folder archive", file=self.name)
+        raise UsageError("this is a file, not a folder archive", file=self.name)
 
 
 def _counted(events: Iterator[Event], on_chunk: OnChunk) -> Iterator[Event]:

@@ -14,7 +14,7 @@ from qbackup.base.errors import FILE_ERRORS, QBackupError, without_traceback
 from qbackup.base.events import Event, Extent, Lost, Missing
 from qbackup.base.report import ByteRange, RangeState
 from qbackup.content.inner import InnerArchive
-from qbackup.restore.output.folders import DAMAGED_SUFFIX
+from qbackup.restore.output.side_names import DAMAGED_SUFFIX
 from qbackup.restore.sinks import CannotWrite, FileSink
 from qbackup.restore.tree import TreeRestore
 from qbackup.storage.chunk import StoredFile

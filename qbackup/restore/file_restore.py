@@ -13,7 +13,7 @@ from qbackup.base.errors import Damaged, LimitExceeded, NotEnoughMemory
 from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.locks import Lock
-from qbackup.base.names import must_have_content
+from qbackup.base.names import must_have_content, too_deep
 from qbackup.base.report import FileResult
 from qbackup.content.entry_kinds import Kind
 from qbackup.content.inner import InnerArchive
@@ -65,6 +65,9 @@ class FileRestore:
         if target.entries:
             return self._some_of(task, events, on_chunk)
         try:
+            fault = too_deep(target.label, self._limits.depth)
+            if fault is not None:
+                raise fault
             return self._content(task, events, on_chunk)
         except AlreadyExists:
             return self._in_the_way(file, target)
@@ -202,8 +205,12 @@ class FileRestore:
         needed = {path: wanted[path] for path in pending(self._writer, wanted)}
         outcomes = dict.fromkeys(wanted, Outcome("exists"))
         for path, target in wanted.items():
+            fault = too_deep(target.label, self._limits.depth)
             if target.unsafe:
                 outcomes[path] = Outcome("damaged", f"refused: {target.unsafe}")
+            elif fault is not None:
+                outcomes[path] = Outcome("damaged", cause=fault)
+                needed.pop(path, None)
         if needed:
             inner = task.file.decode(events, on_chunk)
             try:
@@ -239,7 +246,8 @@ class FileRestore:
 def _is_image(file: FileReader) -> bool:
     """Tells if the name is a disk image's; the content is then almost always a disk image too.
 
-    An image's `.part` is made before its first key is derived, so an unwritable folder shows at
-    once. For other files nothing is made before their kind is known.
+    An image's name is reserved before its first chunk is waited for. Of two images that share a
+    name on this disk, the one that waits so holds no chunk that the other needs room for. Nothing
+    is made before the first bytes are verified. Other names are reserved when the kind is known.
     """
     return must_have_content(file.path) and not file.is_folder

@@ -10,9 +10,13 @@ from qbackup.base.names import METADATA_PATH, display, folded, unsafe_reason, wi
 from qbackup.base.report import FileResult
 from qbackup.content.folder_files import archives_above, entry_below
 from qbackup.formats.metadata import QubeTable
-from qbackup.restore.output.folders import DAMAGED_SUFFIX
+from qbackup.restore.output.side_names import DAMAGED_SUFFIX
 
 NO_FILES = "*"
+_NO_WRITER = (
+    "no program that writes backups puts a file in a folder of a qube's folder, so somebody may"
+    " have added it (qbackup cat reads it, if it is genuine)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +42,24 @@ class Target:
         return f"{self.qube}/{self.name}"
 
 
-def _unsafe_target(qube: str, file: str) -> str | None:
+def _unsafe_target(qube: str, file: str, *, folders: int | None = None) -> str | None:
     """Gives the reason why this must not be created as ``QUBE/FILE``; None if it may be.
 
     Names that a restore needs for itself are no reason: they get a stand-in, see `standins`.
+
+    Args:
+        qube: name of the qube.
+        file: name of the file.
+        folders: most folders that a writer puts between the qube and a file of the backup; None
+            for a file inside a folder archive, where any tree can be.
     """
-    file = without_dot(file)  # empty for an archive of a qube's whole folder
-    reason = unsafe_reason(qube) or (unsafe_reason(file) if file else None)
+    plain = without_dot(file)  # empty for an archive of a qube's whole folder
+    reason = unsafe_reason(qube) or (unsafe_reason(plain) if plain else None)
     if reason:
         return reason
-    return "the qube's name holds a slash" if "/" in qube else None
+    if "/" in qube:
+        return "the qube's name holds a slash"
+    return _NO_WRITER if folders is not None and file.count("/") > folders else None
 
 
 class Plan:
@@ -90,7 +102,9 @@ class Plan:
             return
         is_known = (qube, file) in self._owners or (qube, file) in self._required
         if not is_known and not self._folder_of(qube, file):
-            raise NotInBackup(f"the qube {display(qube)!r} has no file {display(file)!r} here")
+            raise NotInBackup(
+                f"the qube {display(qube)!r} has no file {display(file)!r} in this backup"
+            )
 
     def _wants(self, qube: str, file: str) -> bool:
         return not self._names or qube in self._names or f"{qube}/{file}" in self._names
@@ -101,7 +115,8 @@ class Plan:
         if owner is None:
             return None
         if self._wants(*owner):
-            return Target(*owner, _unsafe_target(*owner))
+            folders = self._table.folders_above(owner) if "/" in owner[1] else 0
+            return Target(*owner, _unsafe_target(*owner, folders=folders))
         entries = self._entries(*owner)
         return Target(*owner, None, entries) if entries and self._is_folder(path) else None
 
@@ -171,9 +186,9 @@ class Plan:
                 qube=qube,
                 name=file,
                 status="missing",
-                error="none of its files is in the archive"
+                error="none of its files is in this backup"
                 if file == NO_FILES
-                else "not in the archive",
+                else "not in this backup",
             )
             for qube, file in sorted(wanted - seen)
         ]

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from qbackup.restore.sinks import ExistingFile
 
 DIFFERS = (
-    "something of this name is there, and it is not what this backup holds; it was left alone"
-    " (see --overwrite)"
+    "something with this name is already there, and differs from what this backup holds; it was"
+    " left alone (see --overwrite)"
 )
-IN_THE_WAY = "something of this name is there already; it was left alone (see --overwrite)"
+IN_THE_WAY = "something with this name is already there; it was left alone (see --overwrite)"
 
 
 def status_of(error: QBackupError) -> Status:

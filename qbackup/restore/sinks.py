@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from qbackup.base.errors import UsageError
+
 
 class AlreadyExists(Exception):
     """Something of this name is there already. A writer raises this; no caller sees it."""
@@ -160,6 +162,10 @@ class Writer(Protocol):
     Several threads may use a writer at once, each for another file. All bytes that a sink gets are
     verified, but only `FileSink.commit` and `TreeSink.commit` prove that a file is whole. A sink
     that is left without one belongs to a file that is not.
+
+    A name alone proves nothing, as anybody who can write to the storage can add members. `image`
+    and `tree` are called with such names too, so a writer should make nothing before the first
+    bytes or the first entry come.
     """
 
     goes_past_damage: bool
@@ -238,6 +244,20 @@ class _NullSink:
         self, path: str, size: int, mode: int, mtime_ns: int
     ) -> contextlib.AbstractContextManager[FileSink]:
         return contextlib.nullcontext(self)
+
+
+def require_writer(output: object) -> None:
+    """Refuses what is neither a folder's path nor a writer, before anything is read.
+
+    Args:
+        output: an argument that is not a path.
+
+    Raises:
+        UsageError: the object has no `Writer.image`, or is a class.
+    """
+    if isinstance(output, type) or not callable(getattr(output, "image", None)):
+        kind = output.__name__ if isinstance(output, type) else type(output).__name__
+        raise UsageError(f"output is a path or a Writer, not {kind}")
 
 
 class NowhereWriter:

@@ -27,5 +27,5 @@ def check_space(writer: Writer, stored: int, estimated: int) -> str | None:
             " written; free some space, or restore qube by qube to different disks"
         )
     if free < estimated:
-        return f"this may not fit: the backup names about {estimated} bytes, {free} are free"
+        return f"this may not fit: about {estimated} bytes may be needed, {free} are free"
     return None

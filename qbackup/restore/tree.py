@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from qbackup.base.errors import FILE_ERRORS, Damaged, LimitExceeded, QBackupError, without_traceback
 from qbackup.base.limits import Limits
-from qbackup.base.names import display, encode, unsafe_reason
+from qbackup.base.names import display, encode, too_deep, unsafe_reason
 from qbackup.restore.output.standins import stand_ins
 from qbackup.restore.sinks import CannotWrite, FileSink, NameRefused, NoLinks, TreeSink
 from qbackup.restore.tree_entry import TreeEntry
@@ -130,11 +130,9 @@ class TreeRestore:
         reason = unsafe_reason(entry.path, any_byte=True)
         if reason:
             raise Damaged(f"{display(entry.path)}: {reason}")
-        if entry.path.count("/") >= self.limits.depth:
-            raise LimitExceeded(
-                f"{display(entry.path[:200])}: deeper than {self.limits.depth} folders",
-                limit="depth",
-            )
+        fault = too_deep(entry.path, self.limits.depth)
+        if fault is not None:
+            raise fault
 
     def _clash(self, entry: TreeEntry) -> str | None:
         """Gives the reason why an earlier entry excludes this one; if none, takes the name."""
@@ -144,7 +142,7 @@ class TreeRestore:
         above = entry.path.rpartition("/")[0]
         while above and (parent := hash(encode(above))) not in self._parents:
             if parent in self._names:
-                return "below something that is no folder"
+                return "below something that is not a folder"
             above = above.rpartition("/")[0]
         if entry.kind != "folder":
             self._names[name] = None if entry.kind in _SPECIAL else False

@@ -129,6 +129,6 @@ class ArchivePadding:
             )
         else:
             self._lose(
-                f"zeros from byte {start} to byte {end}, where a member should begin: at least one"
-                " member is lost, and its name is not known"
+                f"zeros from byte {start} to byte {end}, where a member should begin: whatever"
+                " stood there is lost, and its name is not known"
             )

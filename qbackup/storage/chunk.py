@@ -122,14 +122,16 @@ class StoredChunk:
         """Reads all bytes from `start` on into a fresh buffer, after `room` free bytes."""
         with self._lock:
             if self._taken and not self._source.seekable:
-                raise AlreadyPassed("its bytes went by on the pipe", chunk=display(self.name))
+                raise AlreadyPassed(
+                    "its bytes have already passed on the pipe", chunk=display(self.name)
+                )
             self._taken = True
         self._check_size()
         buffer = memoryview(bytearray(room + max(0, self.size - start)))
         body = buffer[room:]
         count = self._read_into(self.offset + start, body)
         if count < len(body):
-            raise ChunkDamaged("the archive ends inside of it", chunk=display(self.name))
+            raise ChunkDamaged("the archive ends inside this chunk", chunk=display(self.name))
         return buffer
 
     def read_hmac(self) -> bytes | None:

@@ -31,7 +31,7 @@ def looks_like(block: bytes) -> str | None:
         if block.startswith(beginning):
             return text
     if block and not any(block):
-        return "nothing but zeros: wiped, never written to its end, or from a drive that fails"
+        return "nothing but zeros: it was wiped or never fully written, or its drive is failing"
     if block[510:512] == _BOOT_MARK:
         return "a whole disk: the backup may be a file on it"
     return None

@@ -207,7 +207,7 @@ class PipeSource:
 
     def _read_next(self, offset: int, buffer: memoryview) -> int:
         if offset < self._position:
-            raise AlreadyPassed("its bytes went by on the pipe")
+            raise AlreadyPassed("its bytes have already passed on the pipe")
         try:
             with self._use:
                 return self._pass(offset, buffer)
@@ -302,7 +302,7 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
                 )
             raise NotABackup("this is a folder; a backup is a file in it", file=path)
         if stat.S_ISCHR(mode) or stat.S_ISSOCK(mode):
-            raise NotABackup("this is a device or socket, no file", file=path)
+            raise NotABackup("this is a device or socket, not a file", file=path)
         is_device = stat.S_ISBLK(mode)
         return _of_file(open(path, "rb", buffering=0), owned=True, is_device=is_device)
     except (FileNotFoundError, ValueError) as error:  # ValueError: a NUL in its name

@@ -33,6 +33,7 @@ from qbackup.base.names import (
     decode,
     display,
     parse_chunk_name,
+    too_deep,
 )
 from qbackup.storage.folder import OPEN_FLAGS, RootFolder
 from qbackup.storage.parts import join_parts
@@ -214,7 +215,10 @@ class _FolderWalk:
         for entry, mode, size in self._entries(folder):
             name = folder + b"/" + entry if folder else entry
             if stat.S_ISDIR(mode):
-                if name.count(b"/") < self._limits.depth and len(name) < self._limits.name:
+                fault = too_deep(decode(name), self._limits.depth)
+                if fault is not None:
+                    self._note(f"{fault} (see --limit depth={fault.needed}), ignored")
+                elif len(name) < self._limits.name:
                     below.append(name)
             elif len(name) <= self._limits.name and (part := _part(name, size)) is not None:
                 if stat.S_ISREG(mode):

@@ -30,8 +30,8 @@ _TRIES = 3
 _CONNECT_SECONDS, _SILENCE_SECONDS = 30, 60
 _END_SECONDS = 0.3
 _NEEDED = "a backup on another machine needs: pip install 'fsspec[http,sftp]'"
-_NOTHING = "the server gives nothing where the backup goes on"
-_TOO_MUCH = "the server gives more than it was asked for"
+_NOTHING = "the server sends nothing where the backup should go on"
+_TOO_MUCH = "the server sends more than was asked for"
 
 
 def is_url(source: object) -> bool:
@@ -148,7 +148,7 @@ def _shown(error: BaseException, url: str) -> str:
     status = getattr(error, "status", None)  # of HTTP
     if isinstance(status, int):
         message = getattr(error, "message", "")
-        answer = f"answers {status} {message}" if status else "leads elsewhere without end"
+        answer = f"answers {status} {message}" if status else "redirects without end"
         return printable(f"the server {answer}".rstrip())
     if is_torn(url):  # the text may have a part of the password for a host, a port or a path
         return f"{TORN_ADVICE} ({type(error).__name__})"
@@ -283,7 +283,7 @@ async def _http_part_of(file: Any, start: int, size: int) -> bytes:
         response.raise_for_status()
         place = response.headers.get("Content-Range", f"bytes {start}-")
         if response.status != _PART or not place.startswith(f"bytes {start}-"):
-            raise ValueError("the server does not give the part that it was asked for")
+            raise ValueError("the server does not send the part that was asked for")
         data = bytearray()
         while len(data) <= size and (more := await response.content.read(size + 1 - len(data))):
             data += more

@@ -12,8 +12,7 @@ from qbackup.base.names import display
 
 TORN_ADVICE = "an @ stands behind a /, ? or #; in a password write these as %2F, %3F and %23"
 _CHAINED = re.compile(r"::(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)  # fsspec's zip::http://…
-_USER = re.compile(r"//\S*@")
-_WHOLE_USER = re.compile(r"//(.*)@", re.DOTALL)  # in a URL that is known to be one
+_USER = re.compile(r"//(.*)@", re.DOTALL)  # a password may hold spaces and line ends
 _QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
 _ENDS_SERVER = re.compile("[/?#]")
 
@@ -24,7 +23,7 @@ def without_secrets(url: str) -> str:
 
 
 def _without_secrets(url: str) -> str:
-    hidden = _WHOLE_USER.sub(lambda user: "//…@" if _is_torn(user[1]) else "//", url)
+    hidden = _USER.sub(lambda user: "//…@" if _is_torn(user[1]) else "//", url)
     return hidden.partition("?")[0].partition("#")[0]
 
 
@@ -33,7 +32,7 @@ def is_torn(url: str) -> bool:
 
     A library that opens such a URL takes a part of the password for something else.
     """
-    users = (_WHOLE_USER.search(part) for part in _CHAINED.split(url))
+    users = (_USER.search(part) for part in _CHAINED.split(url))
     return any(user is not None and _is_torn(user[1]) for user in users)
 
 

@@ -44,7 +44,7 @@ class TestPipe:
     def test_what_has_passed_raises(self, pipe: BackupArchive) -> None:
         assert pipe.open("personal/archive.tar").read() == TAR
         for name in ("personal/private.img", "personal/text"):
-            with pytest.raises(AlreadyPassed, match="went by") as caught:
+            with pytest.raises(AlreadyPassed, match="already passed") as caught:
                 pipe.open(name)
             assert isinstance(caught.value, UsageError)
         assert pipe.open("vault/private.img").read() == NOISE
@@ -179,7 +179,9 @@ class TestPipe:
         with piped(path) as file, qbackup.open(file, passphrase=PASSPHRASE) as archive:
             report = archive.verify()
         assert report == seekable
-        assert report.warnings == ("vm1/private.img.000: here twice, the first one counts",)
+        assert report.warnings == (
+            "vm1/private.img.000: is in the archive twice; the first one is used",
+        )
 
     def test_a_late_chunk_is_an_error_of_the_archive(self, made: Made, tmp_path: Path) -> None:
         last = next(m for m in made.members if m.name == "vm2/private.img.006.enc")

@@ -157,7 +157,7 @@ class TestAnOlderFrontStandsInFront:
         backup = file_of(tmp_path, [copy], drop(new.members(), "backup-header.hmac"))
         report = salvaged(backup, out, new)
         assert (out / IMAGE).read_bytes() == NEW
-        assert any(f"id {NEW_ID} was proven" in error for error in report.errors)
+        assert any(f"id {NEW_ID} was used, which is proven" in error for error in report.errors)
 
     def test_more_headers_than_are_looked_at_cost_little(
         self,

@@ -17,7 +17,7 @@ from qbackup.base.errors import QBackupError
 from qbackup.storage.signatures import looks_like
 from tests.docs.console import flipped
 from tests.support import vectorfiles
-from tests.support.commandline import SAMPLE, SAMPLE_FILE, run
+from tests.support.commandline import SAMPLE, SAMPLE_FILE, call, run
 from tests.support.speed import rows
 
 KEY = ["-p", str(SAMPLE_FILE)]
@@ -94,7 +94,12 @@ class TestFirstWords:
         (tmp_path / "key").write_text("wrong")
         ended = run("list", SAMPLE, "-p", tmp_path / "key")
         assert ended.status == 3
-        for word in ("keyboard layout", "Caps Lock", "when the backup was made", "not the disk's"):
+        for word in (
+            "keyboard layout",
+            "Caps Lock",
+            "when the backup was made",
+            "not that of the disk",
+        ):
             assert word in ended.err
 
     @rows(
@@ -102,8 +107,8 @@ class TestFirstWords:
         [
             ("v2-beta3-raw", [], "--salvage, which can tell"),
             ("v2-beta3-raw", ["--salvage"], "most likely wrong"),
-            ("v3-home", [], "in this format nothing can stand in for it"),
-            ("v3-home", ["--salvage"], "in this format nothing can stand in for it"),
+            ("v3-home", [], "in this format nothing can replace it"),
+            ("v3-home", ["--salvage"], "in this format nothing can replace it"),
             ("gzip-published-header", [], "--salvage, which can tell"),
             ("gzip-published-header", ["--salvage"], "most likely wrong"),
         ],
@@ -139,6 +144,28 @@ class TestFirstWords:
         assert says in ended.err.splitlines()[1]
         assert list(tmp_path.iterdir()) == []
 
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (["ls", "vault:/"], "the file 'vault/private.img' is missing from this backup: "),
+            (["cat", "vault/private.img"], "the file 'vault/private.img' is missing from this"),
+            (["cat", "vault/x"], "no file 'vault/x' in the part of this backup that can be read: "),
+            (["ls", "dom0"], "nothing called dom0 in the part of this backup that can be read; "),
+            (["ls", "nobody:/"], "there is no qube 'nobody' in this backup"),
+        ],
+    )
+    def test_a_file_behind_a_cut_is_no_name_that_the_backup_never_had(
+        self, tmp_path: Path, arguments: list[str], says: str
+    ) -> None:
+        data = SAMPLE.read_bytes()
+        (tmp_path / "cut").write_bytes(data[: len(data) // 2])
+        command, *rest = arguments
+        ended = call(command, tmp_path / "cut", *rest, *KEY, "-q")
+        assert ended.status == 2
+        assert says in ended.err
+        is_fault_of_the_cut = "there is no qube" not in says
+        assert ("the archive is cut off at byte" in ended.err) == is_fault_of_the_cut
+
     @pytest.mark.slow
     @pytest.mark.parametrize(
         "arguments",
@@ -161,7 +188,7 @@ class TestFirstWords:
         (tmp_path / "cut").write_bytes(data[: len(data) // 2])
         ended = run("verify", tmp_path / "cut", *KEY)
         assert ended.status == 1
-        assert "what to do: was the backup copied to its end?" in ended.out
+        assert "what to do: was the backup copied completely?" in ended.out
         assert ended.out.splitlines()[-1].startswith("NOT EVERYTHING IS THERE")
 
     @pytest.mark.slow

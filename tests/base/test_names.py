@@ -23,6 +23,7 @@ from qbackup.base.names import (
     folded,
     json_name,
     parse_chunk_name,
+    too_deep,
     unsafe_reason,
     within,
 )
@@ -146,6 +147,24 @@ class TestHostilePaths:
             components = path.split("/")
             assert all(c not in ("", ".", "..") for c in components)
             assert path.isprintable()
+
+
+class TestDepth:
+    def test_up_to_the_limit_is_no_error(self) -> None:
+        assert too_deep("a/b/c", 3) is None
+        assert too_deep("a", 1) is None
+
+    def test_an_error_names_the_limit_and_its_option(self) -> None:
+        fault = too_deep("a/b/c", 2)
+        assert fault is not None
+        assert (fault.limit, fault.needed) == ("depth", 3)
+        assert "--limit depth=3" in fault.advice
+
+    def test_a_path_in_it_is_short_and_printable(self) -> None:
+        fault = too_deep("\x1b/" * 1100, 256)
+        assert fault is not None
+        assert len(str(fault)) < 1000
+        assert str(fault).isprintable()
 
 
 class TestWithin:

@@ -669,8 +669,11 @@ class TestCompressionFilter:
         same = call("verify", path, "--compression-filter", "none", env=SMALL_KEY)
         other = call("verify", path, "--compression-filter", "gzip", env=SMALL_KEY)
         assert (same.status, other.status) == (0, 1)
-        assert "as asked for" not in same.err
-        assert "warning: files are read as asked for, gzip; the header says none" in other.err
+        assert "as you asked" not in same.err
+        assert (
+            "warning: files are decompressed with gzip, as you asked; the header says none"
+            in other.err
+        )
 
     def test_a_program_of_the_users(self, tmp_path: Path) -> None:
         program = tmp_path / "my-filter"

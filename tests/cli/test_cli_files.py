@@ -252,7 +252,7 @@ class TestMistakes:
         [
             (["ls", "vault:/nothing"], r"there is no nothing in / \(this is vault/private.img"),
             (["ls", "vault/root.img:/nothing"], "there is no nothing in /$"),
-            (["ls", "nobody:/home"], "there is no file 'nobody/private.img' in this backup"),
+            (["ls", "nobody:/home"], "there is no qube 'nobody' in this backup"),
             (["ls", "vault"], "no folder vault; for files .*, write vault/private.img:/$"),
             (
                 ["ls", "vault/private.img"],
@@ -260,7 +260,7 @@ class TestMistakes:
             ),
             (["ls", ":/home"], "write QUBE:/path"),
             (["ls", "dom0:/home"], "dom0 has no image: qbackup ls BACKUP dom0 lists"),
-            (["cp", "vault:/home", "/dev/null"], "can't use the output folder|is there already"),
+            (["cp", "vault:/home", "/dev/null"], "can't use the output folder|is already there"),
             (["cat", "vault:/home"], "this is a folder, not a file"),
             (["verify", "vault:/home"], "To get such files: qbackup cp BACKUP"),
             (["verify", "vault/root.img:/etc"], "To get such files: qbackup cp BACKUP"),

@@ -39,7 +39,7 @@ OTHER_WAYS = (
     "QBACKUP_PASSPHRASE_COMMAND",
 )
 WHITE_SPACE_SAID = "white space at the end of"
-LINES_SAID = "has several lines: the first one is taken"
+LINES_SAID = "has several lines: only the first one is used"
 
 
 def python(code: str) -> str:
@@ -134,8 +134,8 @@ class TestFile:
             (b"\none\n", "first line of the passphrase "),
             (b"\r\none\n", "first line of the passphrase "),
             (b"\xff\xfe", "empty"),
-            (b"one\0two", "a byte of it is NUL"),
-            (b"\xff\xfeo\0n", "a byte of it is NUL"),
+            (b"one\0two", "it has a NUL byte"),
+            (b"\xff\xfeo\0n", "it has a NUL byte"),
             (b"x" * 65_537, "64 KiB"),
         ],
     )
@@ -265,7 +265,7 @@ class TestReadings:
         path = vectorfiles.backup_path(vector)
         ended = run("list", path, *arguments.get(way, ()), env=env)
         assert ended.status == 0
-        assert "were composed (Unicode NFC): that fits" in ended.err
+        assert "were composed (Unicode NFC): with that the passphrase fits" in ended.err
         assert secret not in ended.err
 
     @pytest.mark.slow
@@ -293,7 +293,7 @@ class TestReadings:
         (tmp_path / "p").write_bytes("\ufeffGrüße \r\n".encode())
         ended = call("restore", SMALL, "-p", tmp_path / "p", "-o", tmp_path / "out")
         assert ended.status == 3
-        assert "that fits" not in ended.err
+        assert "the passphrase fits" not in ended.err
         assert ended.err.count("does not fit") == 1
         assert not (tmp_path / "out").exists()
 
@@ -475,7 +475,7 @@ class TestEnvironment:
             "list", SMALL, "-p", SAMPLE_FILE, "--passphrase-command", f"touch {tmp_path}/x"
         )
         assert ended.status == 2
-        assert "name one" in ended.err
+        assert "use only one" in ended.err
         assert not (tmp_path / "x").exists()
 
     @pytest.mark.parametrize("left_out", range(4))
@@ -631,7 +631,7 @@ class TestTerminal:
             terminal.type_secret(f"{SMALL_SECRET}\n")
             ended = terminal.finish()
         assert listed(ended)
-        assert ended.err == "that passphrase does not fit; try again (Ctrl-C ends)\n"
+        assert ended.err == "that passphrase does not fit; try again (Ctrl-C to stop)\n"
 
     def test_it_says_that_checking_takes_its_time(self) -> None:
         with Terminal("list", SMALL) as terminal:

@@ -211,7 +211,7 @@ class TestCat:
         with Terminal("cat", path, f"work/{name}", "-q", env=SMALL_KEY) as terminal:
             assert terminal.finish().status == 2
         assert terminal.seen.startswith(
-            "qbackup: the file is no text, so a terminal can't show it: send it to a file"
+            "qbackup: the file is not text, so a terminal can't show it: send it to a file"
         )
 
     @pytest.mark.slow

@@ -238,8 +238,8 @@ class TestWorkersWithoutLlvmlite:
             ended = run("verify", slow, "--dask", place, *KEY)
         assert ended.status == 5
         assert ended.err.splitlines()[1:] == [
-            f"qbackup: no worker of the Dask cluster at {place} can derive keys: put this program"
-            " and llvmlite on them"
+            f"qbackup: no worker of the Dask cluster at {place} can derive keys: install this"
+            " program and llvmlite on them"
         ]
 
     @pytest.mark.slow

@@ -53,10 +53,10 @@ class TestOption:
     @pytest.mark.parametrize(
         ("text", "says"),
         [
-            ("decoder-memory=1G", "near are: decoder_memory"),
+            ("decoder-memory=1G", "similar names: decoder_memory"),
             ("memory=1G", "scrypt_memory"),
             ("sparse=5", "sparse_entries"),
-            ("zzz=1", "there are: scrypt_memory, scrypt_work"),
+            ("zzz=1", "the limits are: scrypt_memory, scrypt_work"),
             ("qubes", "is not NAME=VALUE"),
             ("qubes=", "not a size"),
             ("qubes=0", "not a size"),

@@ -25,8 +25,7 @@ DAMAGED, MISSING, EXISTS = result("c", "damaged"), result("d", "missing"), resul
         (
             [WHOLE, KEPT],
             [],
-            "All 2 files are there, verified and whole"
-            " (2.0 KiB; 1 of them there before, and read again).",
+            "All 2 files are there, verified and whole (2.0 KiB; 1 already there, and read again).",
         ),
         (
             [WHOLE, DAMAGED, MISSING],
@@ -37,13 +36,12 @@ DAMAGED, MISSING, EXISTS = result("c", "damaged"), result("d", "missing"), resul
             [WHOLE, DAMAGED, EXISTS],
             [],
             "NOT EVERYTHING IS THERE: 1 not whole,"
-            " 1 not written, as something is in the way, 1 whole (1.0 KiB).",
+            " 1 not written (something is in the way), 1 whole (1.0 KiB).",
         ),
         (
             [WHOLE, EXISTS],
             [],
-            "NOT EVERYTHING IS THERE: 1 not written, as something is in the way,"
-            " 1 whole (1.0 KiB).",
+            "NOT EVERYTHING IS THERE: 1 not written (something is in the way), 1 whole (1.0 KiB).",
         ),
         (
             [WHOLE],
@@ -74,7 +72,20 @@ def test_a_limit_is_no_damage() -> None:
 
 def test_no_end_before_the_last_file_reads_like_success() -> None:
     text = report_text(Report(files=(WHOLE,)), stopped=True)
-    assert text == "STOPPED BEFORE THE END: 0 not whole, 1 whole (1.0 KiB)."
+    assert text == "STOPPED BEFORE THE END: 1 whole (1.0 KiB)."
+
+
+def test_what_was_done_already_is_not_advised() -> None:
+    """Nothing of this file could be kept, though it was asked for."""
+    for keeps_damaged in (False, True):
+        report = Report(files=(WHOLE, DAMAGED), keeps_damaged=keeps_damaged)
+        assert ("--keep-damaged" in " ".join(report.advice)) == (not keeps_damaged)
+        assert any("another copy" in text for text in report.advice)
+
+
+def test_no_advice_claims_a_restore() -> None:
+    """The same report is made by `verify`, which writes nothing."""
+    assert not any("restored" in text for text in Report(files=(WHOLE, MISSING)).advice)
 
 
 def test_salvage_without_a_loss_asks_for_no_other_copy() -> None:

@@ -296,7 +296,7 @@ class TestMemory:
 
     def test_a_chunk_that_is_not_compressed_comes_in_small_pieces(self) -> None:
         lengths = [len(piece) for piece in pieces(None, bytes(3 << 20), chunk=3 << 20)]
-        assert (sum(lengths), max(lengths)) == (3 << 20, 128 * 1024)
+        assert (sum(lengths), max(lengths)) == (3 << 20, 512 * 1024)
 
     @pytest.mark.usefixtures("library")
     def test_a_chunk_is_let_go_before_the_next_one_is_asked_for(self, tools: None) -> None:

@@ -153,7 +153,8 @@ class TestOneFile:
         entry = opened.only_file()
         opened.finish()
         with pytest.raises(
-            UsageError, match=r"^this entry's data went by: read it before the next entry$"
+            UsageError,
+            match=r"^this entry's data have already passed: read them before the next entry$",
         ):
             list(entry.extents())
 
@@ -347,7 +348,8 @@ class TestTheEnd:
             with pytest.raises(Damaged):
                 opened.finish()
         with pytest.raises(
-            UsageError, match=r"^this entry's data went by: read it before the next entry$"
+            UsageError,
+            match=r"^this entry's data have already passed: read them before the next entry$",
         ):
             list(entry.extents())
 

@@ -222,7 +222,7 @@ class TestParameters:
         with pytest.raises(LimitExceeded) as caught:
             header.check_limits(Limits())
         assert caught.value.limit == limit
-        assert f"{limit}: {caught.value.needed} where " in str(caught.value)
+        assert f"{limit}: {caught.value.needed}, and " in str(caught.value)
 
     @pytest.mark.parametrize(
         ("log2_n", "r", "p"),
@@ -285,7 +285,7 @@ class TestParameters:
         with pytest.raises(LimitExceeded) as caught:
             head.check_limits(Limits(), beside)
         assert (caught.value.limit, caught.value.needed) == ("scrypt_growth", growth)
-        assert f"ask for {growth} times what the header" in str(caught.value)
+        assert f"need {growth} times what those of the backup's header need" in str(caught.value)
         head.check_limits(Limits(scrypt_growth=growth), beside)
 
     @given(st.integers(0, 255), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))

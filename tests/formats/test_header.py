@@ -161,13 +161,13 @@ class TestAnyString:
         [
             (
                 text() + b"line\n",
-                "backup-header: the header is as it was written, and this program can't use it:"
-                " the header has a line without '='",
+                "backup-header: this program can't use the header, which is as it was written:"
+                " it has a line without '='",
             ),
             (
                 text(version="5"),
-                "backup-header: this is a backup of format 5, which this version of qbackup does"
-                " not know; a newer one may",
+                "backup-header: the header says format 5, which this version of qbackup does"
+                " not know",
             ),
         ],
     )

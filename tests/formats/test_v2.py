@@ -195,7 +195,7 @@ class TestDamage:
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
 
-    @rows("way", WAYS, quick=2)
+    @rows("way", WAYS, quick=1)
     @rows("index", [0, 2, 4], quick=2)
     def test_a_missing_chunk(self, kit: Kit, way: str, index: int, tmp_path: Path) -> None:
         name = named(kit, CHUNKS[index])
@@ -203,7 +203,7 @@ class TestDamage:
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img")
 
-    @rows("way", WAYS, quick=2)
+    @rows("way", WAYS, quick=1)
     def test_a_missing_proof(self, kit: Kit, way: str, tmp_path: Path) -> None:
         name = named(kit, CHUNKS[2])
         backup = kit.assemble(drop(kit.members, f"{name}.hmac"))
@@ -220,7 +220,7 @@ class TestDamage:
         report = restored(backup, way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img")
 
-    @rows("way", WAYS, quick=2)
+    @rows("way", WAYS, quick=1)
     @rows("index", [0, 1, 3, 4], quick=2)
     def test_the_same_chunk_of_two_files_exchanged(
         self, kit: Kit, way: str, index: int, tmp_path: Path
@@ -237,7 +237,7 @@ class TestDamage:
             path = tmp_path / f"out/{name}/private.img"
             assert not path.exists() or path.read_bytes() == content
 
-    @rows("way", WAYS, quick=3)
+    @rows("way", WAYS, quick=2)
     def test_a_chunk_of_an_older_backup(self, kit: Kit, way: str, tmp_path: Path) -> None:
         """The same passphrase proves it: only its place in another file shows."""
         first, other = named(kit, CHUNKS[1]), named(kit, "vm2/private.img.001")
@@ -247,13 +247,13 @@ class TestDamage:
         report = restored(kit.assemble(members), way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img")
 
-    @rows("way", WAYS, quick=3)
+    @rows("way", WAYS, quick=2)
     def test_a_cut_chunk(self, kit: Kit, way: str, tmp_path: Path) -> None:
         name = named(kit, CHUNKS[3])
         report = restored(kit.assemble(cut(kit.members, name, -16)), way, tmp_path / "out")
         self.check_one_loss(report, tmp_path / "out", "work/private.img", name)
 
-    @rows("way", WAYS, quick=3)
+    @rows("way", WAYS, quick=2)
     def test_a_cut_file(self, kit: Kit, way: str, tmp_path: Path) -> None:
         backup = kit.assemble(kit.members)
         truncate(backup, backup.stat().st_size - 45_000)
@@ -263,7 +263,7 @@ class TestDamage:
         assert not (tmp_path / "out/vault/private.img").exists()
         assert "vault/private.img" in errors(report)
 
-    @rows("way", WAYS, quick=2)
+    @rows("way", WAYS, quick=1)
     def test_qubes_xml_is_damaged_behind_its_proof(
         self, kit: Kit, way: str, tmp_path: Path
     ) -> None:
@@ -282,7 +282,7 @@ class TestDamage:
 
 
 class TestLocked:
-    @rows("way", WAYS, quick=3)
+    @rows("way", WAYS, quick=2)
     def test_a_wrong_passphrase(self, kit: Kit, way: str, tmp_path: Path) -> None:
         backup = kit.assemble(kit.members)
         with pytest.raises(WrongPassphrase), opened(backup, way, passphrase="guess"):
@@ -292,7 +292,7 @@ class TestLocked:
         assert ended.status == 3
         assert not (tmp_path / "out").exists()
 
-    @rows("way", WAYS, quick=2)
+    @rows("way", WAYS, quick=1)
     def test_another_try_with_the_right_one(self, kit: Kit, way: str, tmp_path: Path) -> None:
         with opened(kit.assemble(kit.members), way, passphrase=None) as archive:
             with pytest.raises(WrongPassphrase):
@@ -413,7 +413,7 @@ class TestDigests:
         return make
 
     @rows("digest", ["SHA1", "ripemd160", "SHA256", "sha3-512", "blake2b512"], quick=2)
-    @rows("way", WAYS, quick=2)
+    @rows("way", WAYS, quick=1)
     def test_are_found_by_trying(
         self, make: Callable[..., Path], digest: str, way: str, tmp_path: Path
     ) -> None:

@@ -352,7 +352,7 @@ class TestHeader:
         header = b"version=3\nencrypted=True\ncompressed=False\n"
         backup = maker(header=header)
         backup.add_qube("work", files={"private.img": NOISE})
-        with pytest.raises(HeaderAltered, match="copy is that of format 4"):
+        with pytest.raises(HeaderAltered, match="copy, which is of format 4"):
             qbackup.open(backup.write(tmp_path / "backup"), passphrase=backup.passphrase)
 
     @rows(

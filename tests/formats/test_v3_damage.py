@@ -169,9 +169,9 @@ class TestNothingIsWrong:
         assert snapshot(tmp_path / "out") == kit.whole()
 
 
-@rows("kind", KINDS, quick=3)
+@rows("kind", KINDS, quick=2)
 class TestOneChunk:
-    @rows("offset", [0, 5, 12, 16, 100, -17, -1], quick=3)
+    @rows("offset", [0, 5, 12, 16, 100, -17, -1], quick=2)
     def test_a_flipped_byte_costs_its_file_only(
         self, kit: Kit, after: Callable[..., Outcome], kind: str, offset: int
     ) -> None:
@@ -226,7 +226,7 @@ class TestOneChunk:
         outcome = after(replace(kit.members, f"{chunk}.hmac", other))
         outcome.lost("damaged", name, says="the HMAC differs", chunk=chunk)
 
-    @rows("size", [0, 8, 16, -1, -16], quick=3)
+    @rows("size", [0, 8, 16, -1, -16], quick=2)
     def test_cut_short(self, kit: Kit, after: Callable[..., Outcome], kind: str, size: int) -> None:
         chunk, name = chunk_of(kit, kind)
         after(cut(kit.members, chunk, size)).lost("damaged", name, chunk=chunk)

@@ -27,7 +27,7 @@ from tests.support.sources import piped
 
 VECTOR = vectorfiles.backup_path("gzip-r401rc1")
 SAID = "was written by Qubes R4.0.1-rc1"
-RIGHT_NAME = "it does not fit this backup's passphrase"
+RIGHT_NAME = "the passphrase does not fit this chunk"
 
 
 def head_of(member: str) -> bytes:

@@ -138,7 +138,7 @@ class TestDestination:
         place = tmp_path / "out" / path.rpartition("/")[2]
         place.write_bytes(b"mine")
         with open_image(small) as image:
-            with pytest.raises(Incomplete, match="something of this name is there already"):
+            with pytest.raises(Incomplete, match="something with this name is already there"):
                 image.copy(path, tmp_path / "out")
             assert place.read_bytes() == b"mine"
             image.copy(path, tmp_path / "out", overwrite=True)

@@ -19,6 +19,7 @@ from qbackup.image import open_image, walk
 from qbackup.image.folder_names import SORTED_LIMIT
 from tests.support.commandline import call
 from tests.support.crowded import NAMES, crowded
+from tests.support.speed import rows
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def peak_of(*arguments: str) -> int:
 class TestMemory:
     """Before, an entry took 344 bytes in five objects, and 2,800 in thirty with `--json`."""
 
-    @pytest.mark.parametrize("options", [(), ("--json",), ("-R",), ("-R", "--json")])
+    @rows("options", [("-R", "--json"), (), ("--json",), ("-R",)])
     def test_does_not_grow_with_the_names(
         self, few: None, options: tuple[str, ...], tmp_path: Path
     ) -> None:

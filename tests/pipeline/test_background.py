@@ -96,7 +96,7 @@ def test_what_waits_is_bounded() -> None:
     try:
         time.sleep(0.5)
         assert len(reached) > 1, "the caller goes on"
-        assert reached[-1] - MIB <= 2 * MIB, "and not far"
+        assert reached[-1] - MIB <= 3 * MIB, "and not far"
     finally:
         work.go_on.set()
         bringing.join(30)
@@ -155,7 +155,7 @@ def test_nothing_is_under_way_when_it_was_closed(interrupted: bool) -> None:
         doing.close()
     assert time.monotonic() - start > 0.4
     after = list(work.ends)
-    assert after[-1] == MIB + 256 * 1024, "the piece that was under way, and none after it"
+    assert after[-1] == MIB + 512 * 1024, "the piece that was under way, and none after it"
     wait_for(lambda: not threads())
     assert work.ends == after
 

@@ -26,7 +26,7 @@ from tests.support.atrest import check_at_rest, threads
 from tests.support.commandline import SAMPLE, SAMPLE_FILE, finish, start, wait_for
 from tests.support.inside import inside
 from tests.support.restored import files_below
-from tests.support.slowruns import small_disk, wait_for_derivation
+from tests.support.slowruns import BEFORE_VAULT, small_disk, wait_for_derivation
 from tests.support.sources import piped
 from tests.support.speed import rows
 
@@ -240,7 +240,7 @@ class TestEnds:
 
     @pytest.mark.timeout(60)
     @rows("name", ["qbackup-line", "qbackup-stage", "qbackup-derive"])
-    @rows("jobs", [1, 8], quick=2)
+    @rows("jobs", [1, 8])
     def test_a_thread_that_ends_before_its_first_line_is_not_waited_for(
         self,
         many: Path,
@@ -407,7 +407,7 @@ class TestSignals:
             SAMPLE_FILE,
         )
         with start(*arguments) as process:
-            wait_for_derivation(process, out / "vault/private.img.part")
+            wait_for_derivation(process, *(out / name for name in BEFORE_VAULT))
             process.send_signal(number)
             ended = finish(process, arguments)
         assert ended.status == status

@@ -30,7 +30,7 @@ from tests.support.commandline import (
 from tests.support.faults import KEY, Restores, undisturbed
 from tests.support.librarybackup import Made
 from tests.support.restored import Snapshot, files_below
-from tests.support.slowruns import wait_for_derivation
+from tests.support.slowruns import BEFORE_VAULT, wait_for_derivation
 from tests.support.speed import rows
 
 SAMPLE_KEY = ("-p", SAMPLE_FILE)
@@ -107,7 +107,7 @@ class TestMemory:
         )
         arguments = ("restore", endless, *alter.ANY_GROWTH, "-o", out, *SAMPLE_KEY)
         with start(*arguments) as process:
-            wait_for_derivation(process, out / "vault/private.img.part")
+            wait_for_derivation(process, *(out / name for name in BEFORE_VAULT))
             pages = int(Path(f"/proc/{process.pid}/statm").read_text().split()[0])
             used = pages * resource.getpagesize()
             resource.prlimit(process.pid, resource.RLIMIT_AS, (used, used))

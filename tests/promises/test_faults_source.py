@@ -85,7 +85,7 @@ class TestCutWhileItIsRead:
         assert ended.status == 1
         bad = {f["name"]: f["error"] for f in ended.document["files"] if f["status"] != "ok"}
         assert set(bad) == {"private.img", "user"}
-        assert "private.img.002: the archive ends inside of it" in bad["private.img"]
+        assert "private.img.002: the archive ends inside this chunk" in bad["private.img"]
 
     @pytest.mark.parametrize("file", ["personal/private.img", "vault/private.img", "dom0/user"])
     def test_in_the_middle_of_a_file(self, restores: Restores, file: str) -> None:
@@ -197,7 +197,7 @@ class TestDrive:
         ended = run(*restores.arguments("--json", "-q", backup=drive(end)), env=KEY)
         check_named(restores, ended)
         assert "Input/output error" in ended.document["error"]
-        assert "it may be dying" in " ".join(ended.document["warnings"])
+        assert "the drive may be failing" in " ".join(ended.document["warnings"])
         assert "personal/private.img" in restores.left()
 
     def test_where_its_front_can_not_be_read_it_is_the_machine_s_fault(

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from qbackup.base.limits import Limits
 from qbackup.restore.output import digest, rehash
-from qbackup.restore.output.digest import ContentHash, TreeHash
+from qbackup.restore.output.digest import BLOCKWISE, ContentHash, TreeHash
 from qbackup.restore.output.rehash import hash_file, hash_tree
 from qbackup.restore.output.zeros import is_zeros
 from tests.maker import make_sparse
@@ -25,13 +25,24 @@ BLOCK = 64 * KIB
 NOISE = random.Random(3).randbytes(3 * BLOCK)
 
 
-def by_definition(data: bytes) -> str:
-    """As docs/decisions.md has it, word for word."""
-    listed = b""
+def counting(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The blocks that count, each with its number before it."""
     for number in range(0, -(-len(data) // BLOCK)):
         block = data[number * BLOCK : (number + 1) * BLOCK].ljust(BLOCK, b"\0")
         if block.strip(b"\0"):
-            listed += number.to_bytes(8, "big") + hashlib.sha256(block).digest()
+            yield number.to_bytes(8, "big"), block
+
+
+def by_definition(data: bytes) -> str:
+    """As docs/decisions.md has it, word for word."""
+    numbers = b"".join(number for number, _ in counting(data))
+    content = hashlib.sha256(b"".join(block for _, block in counting(data))).digest()
+    return hashlib.sha256(numbers + content + len(data).to_bytes(8, "big")).hexdigest()
+
+
+def of_earlier_versions(data: bytes) -> str:
+    """The form that earlier versions left in journals, word for word."""
+    listed = b"".join(n + hashlib.sha256(block).digest() for n, block in counting(data))
     return hashlib.sha256(listed + len(data).to_bytes(8, "big")).hexdigest()
 
 
@@ -100,8 +111,11 @@ class TestFile:
     def test_on_the_disk_has_the_same(self, tmp_path: Path, name: str) -> None:
         path = tmp_path / "file"
         path.write_bytes(CONTENTS[name])
+        data = CONTENTS[name]
         with path.open("rb") as file:
-            assert hash_file(file.fileno(), len(CONTENTS[name])) == by_definition(CONTENTS[name])
+            assert hash_file(file.fileno(), len(data)) == by_definition(data)
+            old = hash_file(file.fileno(), len(data), form=BLOCKWISE)
+            assert old == of_earlier_versions(data)
 
     @pytest.mark.parametrize("can_tell", [True, False])
     def test_holes_make_no_difference(
@@ -110,10 +124,12 @@ class TestFile:
         """Nor whether the system can tell where they are."""
         if not can_tell:
             monkeypatch.delattr(os, "SEEK_DATA")
-        parts = {3000: NOISE[:5000], 700 * KIB: NOISE}
+        parts = {3000: NOISE[:5000], 40 * KIB: NOISE[:100], 700 * KIB: NOISE}
         path = make_sparse(tmp_path / "sparse", 2000 * KIB, parts)
         with path.open("rb") as file:
             assert hash_file(file.fileno(), 2000 * KIB) == by_definition(path.read_bytes())
+            old = hash_file(file.fileno(), 2000 * KIB, form=BLOCKWISE)
+            assert old == of_earlier_versions(path.read_bytes())
 
     def test_a_hole_of_terabytes_takes_no_time(self, tmp_path: Path) -> None:
         """The suite's time limit is what would be met."""
@@ -128,6 +144,14 @@ class TestFile:
         path.write_bytes(NOISE)
         with path.open("rb") as file:
             assert hash_file(file.fileno(), len(NOISE) + 1) is None
+            assert hash_file(file.fileno(), len(NOISE) + 1, form=BLOCKWISE) is None
+
+    @pytest.mark.parametrize("start", [2, 100, BLOCK - 1])
+    def test_zeros_before_the_first_byte_of_a_block_count(self, tmp_path: Path, start: int) -> None:
+        """They go by before anybody knows that the block counts."""
+        data = bytes(start) + b"x" + bytes(2 * BLOCK)
+        cuts = [start // 2, start]
+        assert in_pieces(data, cuts) == in_pieces(data, cuts, holes=[0]) == by_definition(data)
 
 
 def hash_of(folder: Path, size: int = 0, limits: Limits | None = None) -> str | None:

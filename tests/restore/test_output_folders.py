@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from qbackup.base.errors import MachineError
 from qbackup.restore.output.folders import remove
 from qbackup.restore.output.naming import names_in
 from qbackup.restore.output.writer import FolderWriter
@@ -212,3 +214,59 @@ class TestTheUsersOwnOldPart:
             image.commit(3)
         assert (tmp_path / "x.part.part").read_text() == "mine"
         assert (tmp_path / "x").read_text() == "new"
+
+
+class TestNewOutputFolders:
+    """The name of each new folder is on the disk before anything is written into it."""
+
+    def names_synced(self, monkeypatch: pytest.MonkeyPatch, path: Path) -> list[str]:
+        """Makes an output folder; gives the calls that make or sync a folder, by their paths."""
+        calls: list[str] = []
+        real = os.mkdir, os.fsync
+
+        def mkdir(made: os.PathLike[str], *arguments: Any) -> None:
+            real[0](made, *arguments)
+            calls.append(f"mkdir {os.path.basename(made)}")
+
+        def fsync(fd: int) -> None:
+            real[1](fd)
+            calls.append(f"fsync {os.path.basename(os.readlink(f'/proc/self/fd/{fd}'))}")
+
+        monkeypatch.setattr(os, "mkdir", mkdir)
+        monkeypatch.setattr(os, "fsync", fsync)
+        FolderWriter(path).close()
+        return calls
+
+    def test_each_is_synced_in_the_one_above(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        above = f"fsync {tmp_path.name}"
+        assert self.names_synced(monkeypatch, tmp_path / "a/b/out") == [
+            *("mkdir a", above),
+            *("mkdir b", "fsync a"),
+            *("mkdir out", "fsync b"),
+        ]
+
+    def test_one_that_is_there_needs_none(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert self.names_synced(monkeypatch, tmp_path) == []
+
+    def test_the_true_one_above_counts(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Behind a link, `..` is not what the path's text says."""
+        (tmp_path / "elsewhere/deep").mkdir(parents=True)
+        (tmp_path / "link").symlink_to("elsewhere/deep")
+        path = tmp_path / "link/../out"
+        assert self.names_synced(monkeypatch, path) == ["mkdir out", "fsync elsewhere"]
+
+    def test_a_disk_that_fails_is_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(fd: int) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(MachineError, match="can't use the output folder"):
+            FolderWriter(tmp_path / "out")

@@ -24,10 +24,10 @@ from tests import kills
 from tests.maker import BackupMaker, assemble, drop
 from tests.maker import run as run_tool
 from tests.support import alter
-from tests.support.commandline import SAMPLE, SAMPLE_FILE, finish, run, start, wait_for
+from tests.support.commandline import SAMPLE, SAMPLE_FILE, finish, run, start
 from tests.support.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.support.restored import JOURNAL, Snapshot, content, errors, snapshot, statuses
-from tests.support.slowruns import wait_for_derivation
+from tests.support.slowruns import BEFORE_VAULT, wait_for_derivation
 from tests.support.sources import piped
 from tests.support.speed import rows
 from tests.testkit import vector
@@ -194,7 +194,7 @@ class TestCommand:
         ended = run("restore", SAMPLE, "-o", out, *KEY)
         assert ended.status == 0
         assert "All 5 files are there, verified and whole" in ended.out
-        assert "; 1 of them there before, and read again" in ended.out
+        assert "; 1 already there, and read again" in ended.out
 
     @pytest.mark.slow
     def test_says_it_in_json(self, out: Path) -> None:
@@ -345,7 +345,7 @@ class TestHome:
             before = snapshot(out, folders=True)
             report = archive.restore(out, check=False)
             assert statuses(report)["dom0/user"] == "exists"
-            assert "not what this backup holds" in errors(report)["dom0/user"]
+            assert "differs from what this backup holds" in errors(report)["dom0/user"]
             assert snapshot(out, folders=True) == before
             assert statuses(archive.restore(out, overwrite=True))["dom0/user"] == "ok"
 
@@ -444,7 +444,7 @@ class TestInterrupted:
         )
         arguments = ("restore", endless, *alter.ANY_GROWTH, "-o", out, *KEY)
         with start(*arguments) as process:
-            wait_for_derivation(process, out / "vault/private.img.part")
+            wait_for_derivation(process, *(out / name for name in BEFORE_VAULT))
             process.send_signal(number)
             finish(process, arguments)
         ended = run("restore", SAMPLE, "-o", out, "--json", *KEY)
@@ -528,7 +528,7 @@ class TestTwoAtOnce:
         )
         arguments = ("restore", endless, *alter.ANY_GROWTH, "-o", out, *KEY)
         with start(*arguments) as first:
-            wait_for((out / "vault/private.img.part").exists)
+            wait_for_derivation(first, *(out / name for name in BEFORE_VAULT))
             before = snapshot(out)
             second = run("restore", SAMPLE, "-o", out, *KEY)
             assert second.status == 5

@@ -31,6 +31,7 @@ from qbackup.restore.resume.records import LINE_LIMIT, Codec, Record, State
 from tests.maker import BackupMaker, Member, assemble, scrypt_encrypt
 from tests.maker.collected import PASSPHRASE as MADE_PASSPHRASE
 from tests.maker.procedure import scrypt_decrypt
+from tests.support import vectorfiles
 from tests.support.inside import inside
 from tests.support.librarybackup import IMAGE, NOISE, PASSPHRASE, TEXT, Made
 from tests.support.restored import JOURNAL, content, errors, is_private, snapshot, statuses
@@ -163,11 +164,12 @@ WRONG_VALUES: dict[str, list[object]] = {
     "sha256": [None, 0],
     "chunks": [-1, "2", None],
     "refused": [None, 1, "ab", [["a"]], [["a", "b", "c"]], [["a", 1]], [1]],
+    "form": [None, 0, 3, "1", True, 1.0],
     "modes": [None, 1, "yes"],
     "notes": [None, 1, "ab", [1], [None], {"a": "b"}],
     "colour": ["blue"],
 }
-OPTIONAL = {"modes", "notes"}  # in lines of earlier releases they are not
+OPTIONAL = {"form", "modes", "notes"}  # in lines of earlier releases they are not
 NO_RECORDS = [
     *(b"", b"{", b"[]", b"null", b'"state"', b"{}", b"[" * 50_000, b"9" * 5_000),
     *(json.dumps(FIELDS | {key: value}).encode() for key, v in WRONG_VALUES.items() for value in v),
@@ -191,6 +193,7 @@ class TestRecords:
                 size=1 << 62,
                 sha256="00" * 32,
                 chunks=0,
+                form=2,
                 refused=(("a\udcfe", "a device"), ("*", "more")),
                 modes=False,
                 notes=("a\udcfe: is called a%FE there",),
@@ -278,6 +281,37 @@ class TestRecords:
         assert [r.notes for r in second.files] == [r.notes for r in first.files]
 
 
+@pytest.mark.parametrize("name", ["gzip-published-header", "pigz-home"])
+class TestEarlierVersions:
+    """`tests/vectors/NAME.journal` was left by a version that hashed each block on its own."""
+
+    @contextlib.contextmanager
+    def restored(self, name: str, folder: Path) -> Iterator[BackupArchive]:
+        """The backup, restored into the folder, with the journal of that version there."""
+        passphrase = vectorfiles.load(name)["passphrase"]
+        with qbackup.open(vectorfiles.backup_path(name), passphrase=passphrase) as backup:
+            assert backup.restore(folder).ok
+            shutil.copyfile(vectorfiles.FOLDER / f"{name}.journal", folder / JOURNAL)
+            yield backup
+
+    def test_their_journals_are_continued(self, name: str, tmp_path: Path) -> None:
+        with self.restored(name, tmp_path / "out") as backup:
+            before = (tmp_path / "out" / JOURNAL).read_bytes()
+            report = backup.restore(tmp_path / "out")
+        assert not report.warnings
+        assert [file.status for file in report.files if file.qube] == ["kept"]
+        assert (tmp_path / "out" / JOURNAL).read_bytes() == before
+
+    def test_what_differs_from_them_is_not_kept(self, name: str, tmp_path: Path) -> None:
+        with self.restored(name, tmp_path / "out") as backup:
+            large = max((tmp_path / "out").rglob("*/*"), key=lambda path: path.lstat().st_size)
+            with large.open("r+b") as file:
+                file.seek(-1, os.SEEK_END)
+                file.write(b"?")
+            report = backup.restore(tmp_path / "out", check=False)
+        assert [file.status for file in report.files if file.qube] == ["exists"]
+
+
 class TestKey:
     def test_depends_on_all_that_it_is_bound_to(self) -> None:
         root = RootKey(b"s" * 64)
@@ -324,7 +358,7 @@ class TestPlantedContent:
         before = snapshot(out)
         report = backup.restore(out, check=False)
         assert not_kept(report) == {"vault/private.img": "exists"}
-        assert "not what this backup holds" in errors(report)["vault/private.img"]
+        assert "differs from what this backup holds" in errors(report)["vault/private.img"]
         assert snapshot(out) == before
 
     @rows("kind", ["link", "dangling link", "pipe", "folder", "socket"], quick=2)

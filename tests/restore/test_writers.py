@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,6 +120,12 @@ def test_arguments_for_folders_are_refused(argument: str) -> None:
     with opened(IMAGES) as backup, pytest.raises(UsageError, match=argument):
         backup.restore(memory, **{argument: True})  # type: ignore[arg-type]
     assert memory.images == {}
+
+
+@pytest.mark.parametrize("output", [5, None, 2.5, [], Memory, len])
+def test_neither_a_path_nor_a_writer_is_refused(output: Any) -> None:
+    with opened(IMAGES) as backup, pytest.raises(UsageError, match="a path or a Writer, not "):
+        backup.restore(output)
 
 
 def test_a_name_that_is_not_there_is_an_error_before_the_first_byte() -> None:

@@ -151,7 +151,9 @@ class TestFiles:
                 assert file.stored_size == sum(expected[file.path].values())
             doubles = len(names) - len(set(names))
             assert len(made.warnings) == doubles
-            assert all("here twice, the first one counts" in text for text in made.warnings)
+            assert all(
+                "is in the archive twice; the first one is used" in text for text in made.warnings
+            )
 
 
 class TestChunks:
@@ -348,7 +350,7 @@ class TestPipes:
             inside(made).catalog.header_copy()
             assert listing(inside(made).catalog) == [("a", [0, 1]), ("b", [0])]
             assert inside(made).catalog.error is None
-            assert made.warnings == ["a.000: here twice, the first one counts"]
+            assert made.warnings == ["a.000: is in the archive twice; the first one is used"]
 
     @pytest.mark.parametrize("pipe", [False, True])
     def test_a_stray_copy_inside_another_file_costs_nothing(self, pipe: bool) -> None:
@@ -358,7 +360,8 @@ class TestPipes:
             assert listing(inside(made).catalog) == [("a", [0, 1]), ("b", [0, 1]), ("c", [0])]
             assert inside(made).catalog.error is None
             assert sorted(made.warnings) == [
-                f"{name}: here twice, the first one counts" for name in ("a.000", "a.001", "b.000")
+                f"{name}: is in the archive twice; the first one is used"
+                for name in ("a.000", "a.001", "b.000")
             ]
 
     def test_a_late_chunk_inside_another_file_costs_that_file_nothing(self) -> None:
@@ -383,7 +386,7 @@ class TestPipes:
         with backup(chunks("a.000", "a.000", "a.001"), pipe=True) as made:
             inside(made).catalog.header_copy()
             assert listing(inside(made).catalog) == [("a", [0, 1])]
-            assert made.warnings == ["a.000: here twice, the first one counts"]
+            assert made.warnings == ["a.000: is in the archive twice; the first one is used"]
 
     def test_chunks_can_not_be_picked_but_are_counted(self) -> None:
         with backup(chunks("a.000", "a.001"), pipe=True) as made:

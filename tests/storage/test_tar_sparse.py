@@ -262,7 +262,7 @@ class TestPlacedByTheHundred:
     HOLES = (0, 1, 7, 511, 512, 512, 512, 4095, 4096, 5000)
     LENGTHS = (0, 1, 9, 511, 512, 512, 512, 513, 3000, 16_383, 16_384, 20_000)
 
-    @pytest.mark.parametrize("seed", range(40))
+    @rows("seed", range(40), quick=10)
     def test_as_one_run_at_a_time(self, seed: int) -> None:
         chance = random.Random(seed)
         holes = chance.choices(self.HOLES, k=chance.randrange(1, 4))

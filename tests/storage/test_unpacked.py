@@ -245,6 +245,15 @@ class TestHostileFolder:
         report = verified(unpacked)
         assert report.ok and all(text.isprintable() for text in report.warnings)
 
+    def test_folders_that_are_too_deep_are_noted(self, unpacked: Path) -> None:
+        deep = unpacked.joinpath(*["d"] * 260)
+        deep.mkdir(parents=True)
+        (deep / "x.000.enc").write_bytes(b"x")
+        report = verified(unpacked)
+        assert report.ok
+        (note,) = [text for text in report.warnings if "deeper than 256 folders" in text]
+        assert "--limit depth=257" in note
+
     def test_a_folder_that_may_not_be_read_is_noted(
         self, unpacked: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -265,7 +265,7 @@ class TestHttp:
     @pytest.mark.slow
     @pytest.mark.parametrize(
         ("handler", "words"),
-        [(Circle, "leads elsewhere without end"), (Locked, "answers 401 Unauthorized")],
+        [(Circle, "redirects without end"), (Locked, "answers 401 Unauthorized")],
     )
     def test_what_it_answers_is_told(self, handler: type[Files], words: str) -> None:
         with http_server(SAMPLE.parent, handler) as url:
@@ -294,7 +294,7 @@ class TestServersThatAnswerWrongly:
             def read(self, size: int | None = -1, /) -> bytes:
                 return super().read(size) + b"more"
 
-        with pytest.raises(OSError, match="more than it was asked for") as caught:
+        with pytest.raises(OSError, match="more than was asked for") as caught:
             _Ranged(Generous(bytes(100)), 100).read(10)
         assert caught.value.errno == errno.EIO
 
@@ -302,7 +302,7 @@ class TestServersThatAnswerWrongly:
         """It is asked again, and no archive is called cut off that is not."""
         file = _Ranged(io.BytesIO(bytes(50)), 100)
         file.seek(60)
-        with pytest.raises(OSError, match="gives nothing") as caught:
+        with pytest.raises(OSError, match="sends nothing") as caught:
             file.read(10)
         assert caught.value.errno == errno.EIO
         file.seek(100)

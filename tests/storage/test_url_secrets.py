@@ -40,7 +40,10 @@ class TestWithoutSecrets:
         for url in (f"http://user:S{rest}S@host/a", f"zip://x::sftp://u:{rest}S@host/a"):
             assert "S" not in without_secrets(url)
 
-    @pytest.mark.parametrize("password", ["secret", "sec/ret", "sec?ret", "sec#r/e?t", "se@cret"])
+    @pytest.mark.parametrize(
+        "password",
+        ["secret", "sec/ret", "sec?ret", "sec#r/e?t", "se@cret", "se c ret", "se\nc\tret"],
+    )
     def test_nor_in_a_text_that_has_it(self, password: str) -> None:
         text = printable(f"can't open 'http://user:{password}@host/a?b=secret': gone")
         assert "ret" not in text
@@ -69,6 +72,13 @@ class TestMessages:
         assert ended.err.startswith("qbackup: ")
         for part in ("sec", "ret"):
             assert part not in ended.err + ended.out
+
+    @pytest.mark.parametrize("rest", ["cret@host/a", "c ret@host/a", "c@ret@host/a"])
+    def test_nor_what_a_shell_has_cut_off_at_a_space(self, rest: str) -> None:
+        ended = run("list", "http://user:se", *rest.split(" "))
+        assert ended.status == 2
+        assert "ret" not in ended.err
+        assert "@host/a (see: qbackup list --help)" in ended.err
 
     def test_what_can_be_done_is_told(self) -> None:
         pytest.importorskip("fsspec")

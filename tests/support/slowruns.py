@@ -14,10 +14,13 @@ from tests.support.commandline import (
     wait_for,
 )
 
+#: Files of the sample that a restore has made before it comes to the image of `vault`.
+BEFORE_VAULT = ("personal/private.img", "personal/firewall.xml")
 
-def wait_for_derivation(process: subprocess.Popen[bytes], file: Path) -> None:
-    """Waits until a restore has made this file, and then only burns time: a key is derived."""
-    wait_for(file.exists)
+
+def wait_for_derivation(process: subprocess.Popen[bytes], *files: Path) -> None:
+    """Waits until a restore has made these files, and then only burns time: a key is derived."""
+    wait_for(lambda: all(file.exists() for file in files))
     start_seconds = cpu_seconds(process)
     wait_for(lambda: cpu_seconds(process) > start_seconds + 0.1)
 

@@ -41,10 +41,10 @@ def detect_from_chunks(
         if name is not None:
             return name
         raise UnsupportedFormat(
-            "the files are compressed with something that is not known; name the filter:"
+            "qbackup does not know how the files are compressed; name the program that does it:"
             " --compression-filter NAME"
         )
     raise UnsupportedFormat(
-        "no first chunk of a file can be opened, so the compression filter can't be detected"
-        " from the data; name it: --compression-filter NAME"
+        "the first chunk of no file can be opened, so the data don't show how the files are"
+        " compressed; name the program that does it: --compression-filter NAME"
     )

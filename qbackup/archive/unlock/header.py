@@ -37,23 +37,23 @@ from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import Source
 
 _NO_STAND_IN = (
-    "if it is certainly right, the header is damaged, and in this format nothing can stand in for"
-    " it: try another copy of the backup"
+    "if you are sure of the passphrase, the header is damaged, and in this format nothing can"
+    " replace it: try another copy of the backup"
 )
 _OTHER_FORMAT = (
-    "the header was altered or is damaged: its authenticated copy is that of format {}, and the"
-    " header says another format, or none"
+    "the header was altered or is damaged: it names another format than its authenticated copy,"
+    " which is of format {}, or none"
 )
 _USE_THE_COPY = (
-    "try another copy of the backup; with --salvage the header's authenticated copy stands in"
+    "try another copy of the backup; --salvage uses the header's authenticated copy instead"
 )
 _MAYBE_LATER = (
     " (from a pipe the header must come first: if somebody packed the backup again, write it to a"
     " file)"
 )
 NOTHING_FITS = (
-    "it fits nothing else that was tried for --salvage either, so it is most likely wrong; if not,"
-    " try another copy of the backup"
+    "--salvage tried the passphrase on other parts of the backup, and it fits none: it is most"
+    " likely wrong. If you are sure of it, try another copy of the backup"
 )
 
 
@@ -86,6 +86,7 @@ class HeaderAuthenticator:
         self._format: Format | None = None
         self._sealed: SealedHeader | None = None  # kept after it was opened
         self.faults: list[str] = []
+        self.notes: list[str] = []
         self._header = b""
 
     def begin(self) -> None:
@@ -251,8 +252,8 @@ class HeaderAuthenticator:
                 raise self._no_header(member.name)
             hint = "" if self._source.seekable else _MAYBE_LATER
             raise NotABackup(
-                f"this is a tar archive, but no Qubes backup: it begins with {display(member.name)}"
-                + hint
+                "this is a tar archive, but not a Qubes backup: it begins with"
+                f" {display(member.name)}{hint}"
             )
         return self._read_member(member, self._limits.header)
 

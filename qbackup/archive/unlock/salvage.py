@@ -94,6 +94,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
 
     Attributes:
         faults: what is wrong, and what was used instead.
+        notes: what was found out without the header, where nothing is wrong with it.
     """
 
     def __init__(
@@ -244,7 +245,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             found[stored] = _HeaderCopy(member.offset, key, plain, header)
         copies = [copy for copy in found.values() if copy is not None]
         if copies and next(iter(found.values())) is None:
-            self.faults.append("the first copy of the header can't be used; another one was")
+            self.faults.append("the first copy of the header can't be used; another one was used")
         return copies, first or HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
 
     def _accept_copy(self, copy: _HeaderCopy, headers: Mapping[int, bytes]) -> BackupHeader:
@@ -296,7 +297,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
                 continue
             self.faults.append(
                 f"this file holds parts of two backups: {_shown(chosen)}, which is used, and"
-                f" {_shown(id_)}, which is left out; for that one"
+                f" {_shown(id_)}, which is left out. To read that one,"
                 f" {_where(min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)}"
             )
 
@@ -312,12 +313,11 @@ class SalvageAuthenticator(HeaderAuthenticator):
         if not self._knows_filter:
             name = detect_from_chunks(format_, self._first_chunks(matches), pipeline)
         self.faults.append(
-            f"the header can't be authenticated ({error.reason}); its backup id"
-            f" {_shown(id_)} was proven"
-            f" by {display(matches[0].name)}, and nothing else that it says was believed"
+            f"the header can't be authenticated: {_why_not_opened(error)}. Only its backup id"
+            f" {_shown(id_)} was used, which is proven by {display(matches[0].name)}"
         )
         if name is not None:
-            self.faults.append(f"the compression filter was detected from the data: {name}")
+            self.notes.append(f"the compression filter was detected from the data: {name}")
         filter_name = None if name in (None, NONE) else name
         self._proven = None
         return header_for_id(self.format.version, id_, compression_filter=filter_name)
@@ -327,6 +327,13 @@ class SalvageAuthenticator(HeaderAuthenticator):
         return chain((chunk for chunk in matches if chunk.index == 0), self._chunks.beginnings())
 
 
+def _why_not_opened(error: QBackupError) -> str:
+    """Gives the fault of a copy, beside chunks that the passphrase has opened."""
+    if isinstance(error, WrongPassphrase):
+        return "the passphrase opens other parts of the backup, but not the header's copy"
+    return error.reason
+
+
 def _shown(id_: str) -> str:
     return display(id_[:_SHOWN])
 
@@ -334,6 +341,5 @@ def _shown(id_: str) -> str:
 def _where(begin: int) -> str:
     """Gives the advice for reading a backup that begins at this offset."""
     return (
-        f"copy the file from where it begins (tail -c +{max(0, begin) + 1}) and use --salvage on"
-        " the copy"
+        f"copy it out of this file with tail -c +{max(0, begin) + 1}, and use --salvage on the copy"
     )

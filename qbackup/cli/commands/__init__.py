@@ -50,15 +50,17 @@ class Row:
 
 
 REGISTRY = (
-    Row("info", "show what kind of backup this is, and what a restore will take here"),
+    Row(
+        "info", "show what kind of backup this is, and the time and space that a restore needs here"
+    ),
     Row("list", "list the qubes in the backup and their files"),
-    Row("verify", "check everything as restore does, and write nothing", results="files"),
+    Row("verify", "check everything as restore does, but write nothing", results="files"),
     Row("restore", "write the files of all qubes, or of some", results="files", writes_files=True),
     Row("cat", "write the content of one file to standard output"),
-    Row("script", "print a shell script that makes the qubes again on a new Qubes"),
+    Row("script", "print a shell script that recreates the qubes on a new Qubes system"),
     Row("ls", "list the files inside a disk image or a folder", results="entries"),
     Row("cp", "copy files out of a disk image", results="files", writes_files=True),
-    Row("kit", "make a folder to keep beside a backup, which restores it with Python alone"),
+    Row("kit", "make a folder to keep beside a backup, so that Python alone restores it"),
     Row("completion", "print the completions for a shell"),
 )
 

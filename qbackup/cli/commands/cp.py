@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace that file, or the whole folder of that name",
+        help="replace a file, or a whole folder, that already has the name",
     )
     add_image_options(parser)
     add_passphrase(parser)

@@ -21,12 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     wheels.add_argument(
         "--wheels",
         metavar="FOLDER",
-        help="take pycryptodome's wheels from this folder, instead of getting them by pip",
+        help="take pycryptodome's wheels from this folder, instead of downloading them with pip",
     )
     wheels.add_argument(
         "--no-wheels",
         action="store_true",
-        help="leave out everything that is compiled: the kit is smaller, and slower",
+        help="leave out everything that is compiled: the kit is smaller but slower",
     )
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   qbackup list BACKUP                        asks for the passphrase
-  qbackup list BACKUP -p FILE --json         for a program; takes a key more for each firewall
+  qbackup list BACKUP -p FILE --json         for programs; derives one more key for each firewall
   qbackup list BACKUP --all                  also the qubes that were not backed up
   qbackup list - < BACKUP                    from a pipe
 """
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all",
         action="store_true",
-        help="also list qubes that are known but not in this backup",
+        help="also list qubes that the backup names but does not hold",
     )
     add_passphrase(parser)
     add_common(parser, json=True)

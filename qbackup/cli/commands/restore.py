@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace files and whole folders that are there and differ",
+        help="replace files, and whole folders, that are already there and differ",
     )
     parser.add_argument(
         "--keep-damaged",

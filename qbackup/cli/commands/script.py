@@ -25,7 +25,7 @@ EXAMPLES = """\
   qbackup script BACKUP > make-qubes.sh      read the script, then run it in dom0
   qbackup script BACKUP work=work-old personal --restored /var/tmp/restored
 
-a key is derived for each qube with a firewall; `qbackup info` shows how long a key takes
+a key is derived for each qube with a firewall, which can take seconds for each
 """
 
 
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--restored",
         metavar="DIR",
         type=folder,
-        help="the folder with the restored files (default: the script's own argument)",
+        help="the folder with the restored files (default: named when the script is run)",
     )
     add_passphrase(parser)
     add_common(parser, json=False)

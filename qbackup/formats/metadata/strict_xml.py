@@ -62,5 +62,5 @@ def parse_xml(data: bytes, limits: Limits, *, file: str = METADATA_PATH) -> Elem
             parser.feed(data[start : start + _PIECE_SIZE])
         root: Element = parser.close()
     except (ParseError, ValueError, LookupError) as error:
-        raise Damaged(f"it is no well-formed XML ({error})", file=file) from error
+        raise Damaged(f"it is not well-formed XML ({error})", file=file) from error
     return root

@@ -8,8 +8,8 @@ from qbackup.base.errors import NotInBackup
 from qbackup.formats.metadata.record import DOM0_FOLDER, DOM0_NAME, NO_LABEL, QubeRecord
 
 BY_FOLDER = (
-    "the list of qubes is damaged, so qubes have the names of their folders, for example vm1:"
-    " qbackup list BACKUP --salvage shows them, and restore without a name restores all of them"
+    "the list of qubes is damaged, so each qube is called by its folder, e.g. vm1: qbackup list"
+    " BACKUP --salvage shows the names, and restore without a name restores all qubes"
 )
 
 
@@ -30,6 +30,10 @@ class QubeTable:
         self.records = records or tuple(_folder_records(paths or ()))
         self._folders = {r.backup_path: r for r in self.records if r.is_listed}
         self._homes_are_unlisted = any(r.is_dom0 and not r.is_listed for r in self.records)
+
+    def find(self, qube: str) -> QubeRecord | None:
+        """Gives the record of this qube; None if there is none in the backup."""
+        return next((record for record in self.records if record.name == qube), None)
 
     def not_there(self, reason: str) -> NotInBackup:
         """Makes the error for a name that no qube or file has."""
@@ -54,6 +58,18 @@ class QubeTable:
             if record is not None and not record.is_dom0:
                 return record.name, path[len(folder) + 1 :]
         return None
+
+    def folders_above(self, owner: tuple[str, str]) -> int:
+        """Gives the most folders that writers put between a qube and a file of the archive.
+
+        Every writer puts a qube's files into one folder. Where the list of qubes is lost, that
+        folder is unknown: backups of formats 2 and 3 that are not encrypted have
+        ``appvms/work/private.img``, which counts as a qube ``appvms``.
+
+        Args:
+            owner: names of the qube and of the file, see `owner`.
+        """
+        return 1 if self.by_path and owner[0] != DOM0_NAME else 0
 
     def path_of(self, qube: str, file: str) -> str | None:
         """Gives the path in the archive of a qube's file; None if there is no such qube."""

@@ -74,7 +74,7 @@ def parse_inode(data: bytes, number: int, superblock: Superblock) -> Inode:
         _check(data, seed, number, len(extra) >= 4)
     kind = _KINDS.get(mode & 0xF000)
     if kind is None or (not links and dtime):
-        raise Damaged(f"inode {number} is named, but there is no file in it")
+        raise Damaged(f"inode {number} is named, but holds no file")
     _, _, ctime_more, mtime_more, atime_more, *_ = _EXTRA.unpack(extra.ljust(_EXTRA.size, b"\0"))
     inline = _inline_data(data, len(extra)) if flags & INLINE_FLAG else None
     return Inode(

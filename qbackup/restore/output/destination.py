@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from qbackup.base.names import encode
-from qbackup.restore.output.folders import DAMAGED_SUFFIX, Folders, exists, put_in_place, remove
+from qbackup.restore.output.folders import Folders, exists, put_in_place, remove
 from qbackup.restore.output.rehash import same_content
-from qbackup.restore.output.standins import PART_SUFFIX
+from qbackup.restore.output.side_names import DAMAGED_SUFFIX, part_name, side_name
 from qbackup.restore.sinks import AlreadyExists, CannotWrite
 
 REMAINS_LIMIT = 99  # damaged copies of one file
@@ -46,6 +46,10 @@ class Destination:
     is_taken: Callable[[str], bool]
     is_own: bool = True
 
+    @property
+    def _part(self) -> str:
+        return part_name(self.folder, self.name)
+
     def publish(self, written: int) -> None:
         """Renames ``NAME.part`` to ``NAME``.
 
@@ -73,7 +77,7 @@ class Destination:
         self._check(written)
         for name in self._names():
             if self._is_same(name):
-                remove(self.folder, self.name + PART_SUFFIX)
+                remove(self.folder, self._part)
                 return name
             if exists(self.folder, name):
                 continue
@@ -85,12 +89,12 @@ class Destination:
         raise CannotWrite(f"there are {REMAINS_LIMIT} damaged copies already")
 
     def _names(self) -> Iterator[str]:
-        first = self.name + DAMAGED_SUFFIX
-        names = (first, *(f"{first}.{number}" for number in range(2, REMAINS_LIMIT + 1)))
+        numbers = ("", *(f".{number}" for number in range(2, REMAINS_LIMIT + 1)))
+        names = (side_name(self.folder, self.name, DAMAGED_SUFFIX + n) for n in numbers)
         return (name for name in names if not self.is_taken(name))
 
     def _is_same(self, name: str) -> bool:
-        return same_content(self.folder, self.name + PART_SUFFIX, name)
+        return same_content(self.folder, self._part, name)
 
     def _check(self, written: int) -> None:
         """Checks that ``NAME.part`` is the file that was written, and that its folder is in place.
@@ -100,7 +104,7 @@ class Destination:
         number their files by name.
         """
         try:
-            part = os.lstat(encode(self.name + PART_SUFFIX), dir_fd=self.folder)
+            part = os.lstat(encode(self._part), dir_fd=self.folder)
             is_own = os.path.samestat(part, os.fstat(written)) and self._is_reached()
         except OSError:
             is_own = False

@@ -1,10 +1,14 @@
 """Hashes of a file's and of a folder's content, by which a later run recognizes them.
 
-A file: SHA-256 over a list of its blocks of 64 KiB that are not all zeros, each as its number
-(8 bytes, big-endian) and its own SHA-256, the last block filled up with zeros; then the length
-(8 bytes). So the hash depends on the content alone, not on the order of writes or the file
-system's holes. A hole costs nothing, while SHA-256 over 20 GiB of zeros takes 10 to 50
-seconds. With SHA instructions, hashing in blocks runs at 1.7 GB/s, one long SHA-256 at 1.8.
+A file: only its blocks of 64 KiB that are not all zeros count, the last block filled up with zeros.
+The hash is SHA-256 over the numbers of these blocks (8 bytes each, big-endian), the SHA-256 of all
+their bytes one after another, and the length (8 bytes). So the hash depends on the content alone,
+not on the order of writes or the file system's holes. A hole costs nothing, while SHA-256 over
+20 GiB of zeros takes 10 to 50 seconds. As the bytes go through one SHA-256, hundreds of KiB can be
+hashed in one call, without Python's lock: another thread works meanwhile.
+
+Earlier versions hashed each of these blocks on its own: SHA-256 over the number and the SHA-256 of
+each block, and the length. Their journals hold such hashes, so there are two `FORMS`.
 
 A folder: SHA-256 over the sorted hashes of all entries in the folder. The hash of an entry covers
 its path, and the mode of a folder, the target of a symbolic link, or the mode, length and content
@@ -19,71 +23,75 @@ import hashlib
 from qbackup.base.names import encode
 from qbackup.restore.output.zeros import HOLE_SIZE, ZEROS, is_zeros
 
+BLOCKWISE = 1  # the form of earlier versions
+IN_ONE = 2  # the form that `ContentHash` gives
+FORMS = (BLOCKWISE, IN_ONE)
 _HASH_SIZE = 32
 _PLAIN_FOLDER_MODE = 0o700
 ENTRIES_LIMIT = 200_000  # about 160 bytes each; a larger folder is not journaled
 
 
-def _sha256(data: bytes = b"") -> hashlib._Hash:
+def sha256(data: bytes = b"") -> hashlib._Hash:
+    """Begins a SHA-256. Raises MemoryError where there is no memory for it."""
     try:
         return hashlib.sha256(data)
     except ValueError as error:  # OpenSSL raises this when memory runs out
         raise MemoryError from error
 
 
-_ZERO_HASH = _sha256(ZEROS).digest()
-
-
 class ContentHash:
     """Hash of a file, fed with its data in order. Bytes that are not fed are holes."""
 
     def __init__(self) -> None:
-        self._blocks = _sha256()
+        self._numbers = sha256()  # of the blocks that count
+        self._bytes = sha256()  # of their bytes
         self._number = 0  # number of the present block
-        self._filled = 0
-        self._block = _sha256()
+        self._passed = 0  # bytes of the present block that went by
+        self._counts = False  # the present block counts, so what went by of it is hashed
 
     def update(self, offset: int, data: memoryview) -> None:
         """Adds data at an offset, which must not lie before the end of the last data."""
-        number, start = divmod(offset, HOLE_SIZE)
-        if number != self._number:
-            self._next_block(number)
-        if start > self._filled:
-            self._fill(start)
-        position = 0
+        self._pass_hole(offset)
+        start = position = 0
         while position < len(data):
-            piece = data[position : position + HOLE_SIZE - self._filled]
-            position += len(piece)
-            self._add(piece)
+            end = min(len(data), position + HOLE_SIZE - self._passed)
+            if not self._counts:
+                if is_zeros(data[position:end]):
+                    self._bytes.update(data[start:position])
+                    start = end
+                else:
+                    self._begin_block()
+            self._pass(end - position)
+            position = end
+        self._bytes.update(data[start:])
 
     def finish(self, size: int) -> str:
         """Gives the hash of a file of this length, in hexadecimal digits."""
-        self._next_block(self._number + 1)
-        self._blocks.update(size.to_bytes(8, "big"))
-        return self._blocks.hexdigest()
+        self._pass_hole((self._number + 1) * HOLE_SIZE)
+        self._numbers.update(self._bytes.digest() + size.to_bytes(8, "big"))
+        return self._numbers.hexdigest()
 
-    def _add(self, piece: memoryview) -> None:
-        if len(piece) == HOLE_SIZE and is_zeros(piece):
-            self._number += 1  # a whole block of zeros counts as a hole
-            return
-        self._block.update(piece)
-        self._filled += len(piece)
-        if self._filled == HOLE_SIZE:
-            self._next_block(self._number + 1)
+    def _pass_hole(self, offset: int) -> None:
+        """Passes the zeros up to an offset."""
+        number, start = divmod(offset, HOLE_SIZE)
+        end = start if number == self._number else HOLE_SIZE
+        if self._counts:
+            self._bytes.update(ZEROS[self._passed : end])
+        if number == self._number:
+            self._passed = start
+        else:
+            self._number, self._passed, self._counts = number, start, False
 
-    def _fill(self, end: int) -> None:
-        self._block.update(ZEROS[: end - self._filled])
-        self._filled = end
+    def _begin_block(self) -> None:
+        """Takes note that the present block counts; zeros may have gone by."""
+        self._counts = True
+        self._numbers.update(self._number.to_bytes(8, "big"))
+        self._bytes.update(ZEROS[: self._passed])
 
-    def _next_block(self, number: int) -> None:
-        if self._filled:
-            self._fill(HOLE_SIZE)
-            block = self._block.digest()
-            if block != _ZERO_HASH:
-                self._blocks.update(self._number.to_bytes(8, "big") + block)
-            self._block = _sha256()
-        self._number = number
-        self._filled = 0
+    def _pass(self, count: int) -> None:
+        self._passed += count
+        if self._passed == HOLE_SIZE:
+            self._number, self._passed, self._counts = self._number + 1, 0, False
 
 
 class TreeHash:
@@ -135,7 +143,7 @@ class TreeHash:
         ]
         places = range(0, len(self._entries), _HASH_SIZE)
         hashes += [bytes(self._entries[place : place + _HASH_SIZE]) for place in places]
-        return _sha256(b"".join(sorted(hashes))).hexdigest()
+        return sha256(b"".join(sorted(hashes))).hexdigest()
 
     def _add(self, path: str, kind: bytes, mode: int, size: int, content: bytes) -> None:
         self._put(path, self._what(kind, mode, size, content))
@@ -159,8 +167,8 @@ class TreeHash:
 
 
 def _what(kind: bytes, mode: int, size: int, content: bytes) -> bytes:
-    return _sha256(b"%s %o %d " % (kind, mode, size) + content).digest()
+    return sha256(b"%s %o %d " % (kind, mode, size) + content).digest()
 
 
 def _entry(path: str, what: bytes) -> bytes:
-    return _sha256(what + encode(path)).digest()
+    return sha256(what + encode(path)).digest()

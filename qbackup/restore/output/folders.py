@@ -15,31 +15,44 @@ from collections.abc import Iterator
 
 from qbackup.base.names import OWN_PREFIX, decode, display, encode
 from qbackup.restore.output.naming import listed_as, make, takes_names
-from qbackup.restore.output.standins import PART_SUFFIX
+from qbackup.restore.output.side_names import old_name, part_name
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, NameRefused
 
-_OLD_SUFFIX = ".part.part"  # no file of a backup, nor a part of one, has such a name
 FOLDER_MODE = 0o700
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NOTHING_THERE = (errno.ENOENT, errno.ENAMETOOLONG)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 OLD_FILE = (  # never through a link, and never waiting for the other end of a pipe
     getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 )
-DAMAGED_SUFFIX = ".damaged"  # of a file that is not whole and is kept
 OLD_FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 def make_folders(path: str | os.PathLike[str]) -> None:
-    """Makes a folder and those above, all with `FOLDER_MODE`; `os.makedirs` sets only the last."""
+    """Makes a folder and those above, all with `FOLDER_MODE`; `os.makedirs` sets only the last.
+
+    Each new folder's name is written to the disk, as everything below is lost with that name.
+    """
     try:
-        os.mkdir(path, FOLDER_MODE)
+        _make_synced(path)
     except FileExistsError:
         if not os.path.isdir(path):
             raise
     except FileNotFoundError:
         parent = os.path.dirname(os.path.abspath(path))
         make_folders(parent)
-        os.mkdir(path, FOLDER_MODE)
+        _make_synced(path)
+
+
+def _make_synced(path: str | os.PathLike[str]) -> None:
+    """Makes a folder, and writes its name in the folder above to the disk."""
+    os.mkdir(path, FOLDER_MODE)
+    with contextlib.suppress(PermissionError):  # one can make a folder where one may not list
+        new = os.open(path, os.O_RDONLY | getattr(os, "O_DIRECTORY", 0))
+        try:
+            sync_named(new, "..")
+        finally:
+            os.close(new)
 
 
 class Folders:
@@ -111,11 +124,25 @@ def sync_folder(folder: int) -> None:
             raise
 
 
+def sync_named(folder: int, name: str) -> None:
+    """Writes the names in a folder of an open one to the disk."""
+    fd = os.open(encode(name), os.O_RDONLY | getattr(os, "O_DIRECTORY", 0), dir_fd=folder)
+    try:
+        sync_folder(fd)
+    finally:
+        os.close(fd)
+
+
 def exists(folder: int, name: str) -> bool:
-    """Tells if there is anything of this name; a dangling link counts."""
+    """Tells if there is anything of this name; a dangling link counts.
+
+    Nothing has a name that is too long for the file system.
+    """
     try:
         os.lstat(encode(name), dir_fd=folder)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in _NOTHING_THERE:
+            raise
         return False
     return True
 
@@ -150,13 +177,13 @@ def put_in_place(
         CannotWrite: there is a ``NAME.old.part`` that may be the user's.
     """
     final_name = final_name or name
-    part, final = encode(name + PART_SUFFIX), encode(final_name)
+    part, final = encode(part_name(folder, name)), encode(final_name)
     if not (overwrite and exists(folder, final_name)):
         _rename_new(folder, part, final)
     elif _is_folder(folder, part) or _is_folder(folder, final):
-        old = encode(final_name + _OLD_SUFFIX)
+        old = encode(old_name(folder, final_name))
         if is_own:
-            remove(folder, final_name + _OLD_SUFFIX)
+            remove(folder, decode(old))
         else:
             check_no_old(folder, final_name)
         os.rename(final, old, src_dir_fd=folder, dst_dir_fd=folder)
@@ -166,7 +193,7 @@ def put_in_place(
             if not exists(folder, final_name):
                 os.rename(old, final, src_dir_fd=folder, dst_dir_fd=folder)
         sync_folder(folder)  # remove the old one only after the new name is on the disk
-        remove(folder, final_name + _OLD_SUFFIX)
+        remove(folder, decode(old))
     else:
         os.replace(part, final, src_dir_fd=folder, dst_dir_fd=folder)
     sync_folder(folder)
@@ -178,7 +205,7 @@ def check_no_old(folder: int, name: str) -> None:
     Raises:
         CannotWrite: something has it: left by a copy that was killed, or the user's own.
     """
-    old = name + _OLD_SUFFIX
+    old = old_name(folder, name)
     if exists(folder, old):
         raise CannotWrite(
             f"{display(old)}, the name of what is replaced until that is done, is taken: by a copy"
@@ -187,19 +214,29 @@ def check_no_old(folder: int, name: str) -> None:
         )
 
 
-def take_back(folder: int, name: str) -> None:
-    """Undoes a replacement that was killed between its two renames: the old one gets its name."""
-    if not exists(folder, name) and exists(folder, name + _OLD_SUFFIX):
-        old, final = encode(name + _OLD_SUFFIX), encode(name)
-        os.rename(old, final, src_dir_fd=folder, dst_dir_fd=folder)
-        sync_folder(folder)
+def take_back(folder: int, name: str) -> bool:
+    """Undoes a replacement that was killed between its two renames: the old one gets its name.
+
+    Args:
+        folder: descriptor of the folder.
+        name: a name that nothing has.
+
+    Returns:
+        True if there was an old one.
+    """
+    old = old_name(folder, name)
+    if not exists(folder, old):
+        return False
+    os.rename(encode(old), encode(name), src_dir_fd=folder, dst_dir_fd=folder)
+    sync_folder(folder)
+    return True
 
 
 def clear_up(folder: int, name: str) -> None:
     """Removes leftovers beside a file, of a run that was killed after the rename."""
     sync_folder(folder)
-    for suffix in (PART_SUFFIX, _OLD_SUFFIX):
-        remove(folder, name + suffix)
+    for side in (part_name(folder, name), old_name(folder, name)):
+        remove(folder, side)
 
 
 def _is_folder(folder: int, name: bytes) -> bool:
@@ -234,12 +271,10 @@ def remove(folder: int, name: str) -> None:
     Others can make folders in it that are deeper than a program may open or call itself. Therefore
     folders further down are moved up first, and no more than two folders are open at once.
     """
-    path = encode(name)
-    try:
-        is_folder = _is_folder(folder, path)
-    except FileNotFoundError:
+    if not exists(folder, name):
         return
-    if not is_folder:
+    path = encode(name)
+    if not _is_folder(folder, path):
         os.unlink(path, dir_fd=folder)
         return
     top = _open_any(folder, path)

@@ -30,6 +30,15 @@ class Locations:
         """Forgets the descriptor, which the caller closes; paths that are known stay known."""
         self._root = -1
 
+    @property
+    def root(self) -> int:
+        """Descriptor of the output folder; -1 after `close`."""
+        return self._root
+
+    def folders(self) -> Folders:
+        """Gives an opener of folders below the output folder; the caller closes it."""
+        return Folders(os.dup(self._root))
+
     def locate(self, qube: str, name: str, *, is_known: bool = False) -> str:
         """Gives a file's path in the output folder, or the path it will probably get.
 
@@ -42,16 +51,20 @@ class Locations:
         unusual = self._unusual.get((qube, name))
         if unusual is not None:
             return unusual
-        there: list[str] = []
-        with contextlib.closing(Folders(os.dup(self._root))) as folders:
-            for component in path_of(qube, name):
-                with contextlib.suppress(OSError):  # the folder does not exist yet
-                    component = name_there(folders.open(there), component, is_known)
-                there.append(component)
-        path = "/".join(there)
+        path = "/".join(self.there(path_of(qube, name), is_known=is_known))
         if is_known:
             self.remember(qube, name, path)
         return path
+
+    def there(self, path: list[str], *, is_known: bool = False) -> list[str]:
+        """Gives the components that a path has in the output folder, or is going to get."""
+        there: list[str] = []
+        with contextlib.closing(self.folders()) as folders:
+            for component in path:
+                with contextlib.suppress(OSError):  # the folder does not exist yet
+                    component = name_there(folders.open(there), component, is_known)
+                there.append(component)
+        return there
 
     def components(self, qube: str, name: str) -> list[str]:
         """Gives the components of a file's path: the actual one if known, else the usual one."""

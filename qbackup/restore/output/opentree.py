@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 from qbackup.base.names import decode, encode
+from qbackup.restore.output.access import open_file
+from qbackup.restore.output.beginning import Beginning
 from qbackup.restore.output.destination import Destination
-from qbackup.restore.output.folders import FOLDER_MODE, OLD_FILE, Folders, sync_folder
+from qbackup.restore.output.folders import FOLDER_MODE, Folders, sync_folder
 from qbackup.restore.output.naming import listed_as, make, make_link
 from qbackup.restore.output.openfile import (
     FILE_MODE,
@@ -51,24 +54,54 @@ class _TreeFile(OpenFile):
         raise CannotWrite("only whole files are kept of a folder")
 
 
-class OpenTree:
-    """`TreeSink` that writes to the disk. The caller closes it."""
+class _Begun(NamedTuple):
+    """Folder that is made."""
 
-    def __init__(self, folders: Folders, place: Destination) -> None:
-        self._folders = folders
-        self._place = place
+    folders: Folders
+    place: Destination
+    keeps_modes: bool
+
+
+class OpenTree:
+    """`TreeSink` that writes to the disk. The caller closes it.
+
+    Args:
+        beginning: makes the folder when its first entry comes.
+        on_no_modes: called if the file system keeps no permissions.
+    """
+
+    def __init__(self, beginning: Beginning, on_no_modes: Callable[[], None]) -> None:
+        self._beginning = beginning
+        self._on_no_modes = on_no_modes
+        self._begun: _Begun | None = None
         self._unsynced = Unsynced()
         self._listings = 0
-        self._keeps_modes = _keeps_modes(folders.open([]))
+
+    def begin(self) -> _Begun:
+        """Makes the folder, once."""
+        if self._begun is None:
+            place, fd = self._beginning.begin()
+            with translated(place.name):
+                folders = Folders(os.dup(fd))
+                self._begun = _Begun(folders, place, _keeps_modes(folders.open([])))
+            if not self._begun.keeps_modes:
+                self._on_no_modes()
+        return self._begun
+
+    @property
+    def _folders(self) -> Folders:
+        return self.begin().folders
 
     @property
     def keeps_modes(self) -> bool:
-        """True if the file system keeps permissions."""
-        return self._keeps_modes
+        """True if the file system keeps permissions; makes the folder to find out."""
+        return self.begin().keeps_modes
 
     def close(self) -> None:
-        """Closes the files that were not committed."""
+        """Closes the folder, and the files that were not committed."""
         self._unsynced.close()
+        if self._begun is not None:
+            self._begun.folders.close()
 
     def folder(self, path: str) -> None:
         """Makes a new folder in one that is there."""
@@ -94,7 +127,7 @@ class OpenTree:
                 self._listed_as,
             )
         try:
-            kept = mode if self._keeps_modes else None
+            kept = mode if self.keeps_modes else None
             yield _TreeFile(fd, path, kept, mtime_ns, self._unsynced)
         except BaseException:  # the tree may be kept without this file, but never with half of it
             with translated(path):
@@ -129,7 +162,7 @@ class OpenTree:
         """Copies a file made before, with mode and time; returns its length in bytes."""
         with translated(path):
             folder, base = self._folders.parent(source)
-            fd = os.open(base, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+            fd = open_file(folder, base, os.lstat(base, dir_fd=folder))
         try:
             state = os.fstat(fd)
             if not stat.S_ISREG(state.st_mode):
@@ -170,7 +203,7 @@ class OpenTree:
         """Gives a folder mode and time."""
         with translated(path):
             fd = self._folders.open(_components(path))
-            if self._keeps_modes:
+            if self.keeps_modes:
                 os.fchmod(fd, mode & KEPT_MODE)
             set_time(fd, mtime_ns)
             self._unsynced.add(fd, path)
@@ -183,15 +216,17 @@ class OpenTree:
         notes: Sequence[str] = (),
     ) -> None:
         """Writes everything to the disk and gives the folder its final name."""
+        begun = self.begin()
         self._unsynced.sync()
-        with translated(self._place.name):
-            self._place.publish(self._folders.open([]))
+        with translated(begun.place.name):
+            begun.place.publish(begun.folders.open([]))
 
     def keep(self) -> str | None:
         """Writes everything to the disk and gives the folder a name such as ``NAME.damaged``."""
+        begun = self.begin()
         self._unsynced.sync()
-        with translated(self._place.name):
-            return self._place.publish_damaged(self._folders.open([]))
+        with translated(begun.place.name):
+            return begun.place.publish_damaged(begun.folders.open([]))
 
     def _listed_as(self, folder: int, name: bytes) -> str | None:
         """Calls `listed_as` a limited number of times, as a stranger's tree could cost hours."""

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from qbackup.base.names import display, encode
 from qbackup.restore.output.folders import exists, remove
 from qbackup.restore.output.naming import make, remove_empty
-from qbackup.restore.output.standins import PART_SUFFIX
+from qbackup.restore.output.side_names import part_name
 from qbackup.restore.sinks import CannotWrite
 
 
@@ -44,7 +44,7 @@ class PartMaker:
             NameRefused: the name is refused.
             OSError: the folder or the disk has a fault.
         """
-        part = encode(name + PART_SUFFIX)
+        part = encode(part_name(folder, name))
 
         def call(candidate: bytes) -> int:
             if candidate != part:  # `make` tries another name to find the cause of an error
@@ -65,7 +65,7 @@ class PartMaker:
         """Closes ``NAME.part``, and removes it if it still has this name."""
         if self._name is None:
             return
-        name, self._name = self._name + PART_SUFFIX, None
+        name, self._name = part_name(self._folder, self._name), None
         with contextlib.suppress(OSError):
             if self._is_own or self._is_there(name):
                 remove(self._folder, name)
@@ -82,7 +82,7 @@ class PartMaker:
         return os.path.samestat(state, os.fstat(self._fd))
 
     def _clear(self, folder: int, name: str) -> None:
-        part = name + PART_SUFFIX
+        part = part_name(folder, name)
         if self._is_own:
             remove(folder, part)
         elif exists(folder, part):

@@ -10,22 +10,38 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 
 from qbackup.base.limits import Limits
-from qbackup.base.names import decode, encode
-from qbackup.restore.output.digest import ENTRIES_LIMIT, ContentHash, TreeHash
-from qbackup.restore.output.folders import OLD_FILE, OLD_FOLDER, Folders, is_trusted
+from qbackup.base.names import decode, encode, too_deep
+from qbackup.restore.output.access import open_file, opened_folder
+from qbackup.restore.output.digest import (
+    BLOCKWISE,
+    ENTRIES_LIMIT,
+    IN_ONE,
+    ContentHash,
+    TreeHash,
+    sha256,
+)
+from qbackup.restore.output.folders import Folders, is_trusted
+from qbackup.restore.output.zeros import HOLE_SIZE, is_zeros
 
 _PIECE_SIZE = 1 << 20
 _NO_END = 1 << 62
 _FOLDER_BITS = 0o1777  # without setgid, which a folder inherits from the one above
 
 
-def hash_image(root: int, path: str, size: int) -> str | None:
-    """Gives the hash of the file at this path below an open folder, if it has this length."""
+def hash_image(root: int, path: str, size: int, *, form: int = IN_ONE) -> str | None:
+    """Gives the hash of the file at this path below an open folder, if it has this length.
+
+    Args:
+        root: descriptor of the open folder.
+        path: path below that.
+        size: length of the file, in bytes.
+        form: form of the hash, see `digest`.
+    """
     try:
         with closing(Folders(os.dup(root))) as folders:
             *parents, name = path.split("/")
@@ -33,12 +49,14 @@ def hash_image(root: int, path: str, size: int) -> str | None:
             state = os.lstat(encode(name), dir_fd=folder)
             if state.st_size != size or not is_trusted(state, root):
                 return None
-            return _hash_file(folder, encode(name), state)
+            return _hash_file(folder, encode(name), state, form)
     except OSError:
         return None
 
 
-def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = True) -> str | None:
+def hash_tree(
+    root: int, path: str, size: int, limits: Limits, *, modes: bool = True, form: int = IN_ONE
+) -> str | None:
     """Gives the hash of the folder at this path below an open folder.
 
     Args:
@@ -47,11 +65,12 @@ def hash_tree(root: int, path: str, size: int, limits: Limits, *, modes: bool = 
         size: length of all files together, in bytes; the result is None if they are longer.
         limits: limits for the folder.
         modes: include the permissions in the hash.
+        form: form of the files' hashes, see `digest`.
     """
     try:
         with closing(Folders(os.dup(root))) as folders:
-            walk = _TreeWalk(root, size, limits, TreeHash(modes=modes))
-            walk.go(folders.open(path.split("/")), "", 0)
+            walk = _TreeWalk(root, size, limits, TreeHash(modes=modes), form)
+            walk.run(*folders.parent(path))
             return walk.hash.finish()
     except (OSError, _NotOurs):
         return None
@@ -80,7 +99,7 @@ def _same_tree(folder: int, name: str, other: str) -> bool:
     for each in (name, other):
         with closing(Folders(os.dup(folder))) as folders:
             walk = _TreeWalk(folder, size, limits)
-            walk.go(folders.open([each]), "", 0)
+            walk.run(*folders.parent(each))
         hashes.append(walk.hash.finish())
         size -= walk.size  # read no more of the other folder than this one holds
     return hashes[0] is not None and hashes[0] == hashes[1]
@@ -88,6 +107,16 @@ def _same_tree(folder: int, name: str, other: str) -> bool:
 
 class _NotOurs(Exception):
     """Entry that no restore makes."""
+
+
+@dataclass(frozen=True)
+class _Level:
+    """Folder that is being read."""
+
+    folder: int
+    path: str
+    names: Iterator[bytes]
+    close: Callable[[], None]
 
 
 @dataclass
@@ -101,18 +130,48 @@ class _TreeWalk:
     size: int  # bytes that files may still have, all together
     limits: Limits
     hash: TreeHash = field(default_factory=TreeHash)
+    form: int = IN_ONE
     _linked: dict[tuple[int, int], str] = field(default_factory=dict)
     _listed: int = 0
 
-    def go(self, folder: int, path: str, depth: int) -> None:
-        """Hashes one folder, open as `folder`, and all below."""
-        state = os.fstat(folder)
-        if depth > self.limits.depth or not is_trusted(state, self.root):
+    def run(self, folder: int, name: bytes) -> None:
+        """Hashes a folder and all below.
+
+        Args:
+            folder: descriptor of the folder above.
+            name: name in that folder.
+        """
+        levels: list[_Level] = []
+        try:
+            self._enter(levels, folder, name, "")
+            while levels:
+                level = levels[-1]
+                entry = next(level.names, None)
+                if entry is None:
+                    levels.pop().close()
+                    continue
+                path = f"{level.path}/{decode(entry)}" if level.path else decode(entry)
+                state = os.lstat(entry, dir_fd=level.folder)
+                if stat.S_ISDIR(state.st_mode):
+                    self._enter(levels, level.folder, entry, path)
+                else:
+                    self._entry(level.folder, entry, path, state)
+        finally:
+            while levels:
+                with suppress(OSError):  # each of them must be closed
+                    levels.pop().close()
+
+    def _enter(self, levels: list[_Level], folder: int, name: bytes, path: str) -> None:
+        """Hashes a folder itself, and puts it on the levels that are being read."""
+        if path and too_deep(path, self.limits.depth) is not None:
             raise _NotOurs
-        self.hash.folder(path or ".", state.st_mode & _FOLDER_BITS)
-        for name in self._names(folder):
-            below = decode(name)
-            self._entry(folder, name, f"{path}/{below}" if path else below, depth)
+        with ExitStack() as opened:
+            fd, state = opened.enter_context(opened_folder(folder, name))
+            if not is_trusted(state, self.root):
+                raise _NotOurs
+            self.hash.folder(path or ".", state.st_mode & _FOLDER_BITS)
+            names = iter(self._names(fd))
+            levels.append(_Level(fd, path, names, opened.pop_all().close))
 
     def _names(self, folder: int) -> list[bytes]:
         names = []
@@ -124,15 +183,8 @@ class _TreeWalk:
                 names.append(os.fsencode(entry.name))
         return names
 
-    def _entry(self, folder: int, name: bytes, path: str, depth: int) -> None:
-        state = os.lstat(name, dir_fd=folder)
-        if stat.S_ISDIR(state.st_mode):
-            fd = os.open(name, OLD_FOLDER, dir_fd=folder)
-            try:
-                self.go(fd, path, depth + 1)
-            finally:
-                os.close(fd)
-        elif stat.S_ISLNK(state.st_mode):
+    def _entry(self, folder: int, name: bytes, path: str, state: os.stat_result) -> None:
+        if stat.S_ISLNK(state.st_mode):
             target = os.readlink(name, dir_fd=folder)
             self.hash.symbolic_link(path, decode(target))
         else:
@@ -147,7 +199,7 @@ class _TreeWalk:
             self.size -= state.st_size
             if self.size < 0 or not is_trusted(state, self.root):
                 raise _NotOurs
-            content = _hash_file(folder, name, state)
+            content = _hash_file(folder, name, state, self.form)
             if content is None:
                 raise _NotOurs
             if state.st_nlink > 1:
@@ -155,22 +207,24 @@ class _TreeWalk:
         return content
 
 
-def _hash_file(folder: int, name: bytes, state: os.stat_result) -> str | None:
+def _hash_file(folder: int, name: bytes, state: os.stat_result, form: int) -> str | None:
     """Gives a plain file's hash; None for anything else, or if exchanged before it was opened."""
     if not stat.S_ISREG(state.st_mode):  # opening a device can have effects
         return None
-    fd = os.open(name, os.O_RDONLY | OLD_FILE, dir_fd=folder)
+    fd = open_file(folder, name, state)
     try:
         opened = os.fstat(fd)
         if (opened.st_dev, opened.st_ino) != (state.st_dev, state.st_ino):
             return None
-        return hash_file(fd, state.st_size)
+        return hash_file(fd, state.st_size, form=form)
     finally:
         os.close(fd)
 
 
-def hash_file(fd: int, size: int) -> str | None:
+def hash_file(fd: int, size: int, *, form: int = IN_ONE) -> str | None:
     """Gives the hash of an open file; None if its length is another one. Holes are skipped."""
+    if form == BLOCKWISE:
+        return _hash_blockwise(fd, size)
     content = ContentHash()
     buffer = memoryview(bytearray(min(size, _PIECE_SIZE)))
     for start, end in _data_runs(fd, size):
@@ -181,6 +235,21 @@ def hash_file(fd: int, size: int) -> str | None:
             content.update(start, buffer[:count])
             start += count
     return content.finish(size) if os.fstat(fd).st_size == size else None
+
+
+def _hash_blockwise(fd: int, size: int) -> str | None:
+    """Gives the hash of an open file in the form of earlier versions."""
+    blocks = sha256()
+    number = 0
+    for start, end in _data_runs(fd, size):
+        number = max(number, start // HOLE_SIZE)  # the last block can have had data before, too
+        while number * HOLE_SIZE < end:
+            block = os.pread(fd, HOLE_SIZE, number * HOLE_SIZE).ljust(HOLE_SIZE, b"\0")
+            if not is_zeros(memoryview(block)):
+                blocks.update(number.to_bytes(8, "big") + sha256(block).digest())
+            number += 1
+    blocks.update(size.to_bytes(8, "big"))
+    return blocks.hexdigest() if os.fstat(fd).st_size == size else None
 
 
 def _data_runs(fd: int, size: int) -> Iterator[tuple[int, int]]:

@@ -18,9 +18,8 @@ import re
 from collections.abc import Iterator
 
 from qbackup.base.names import COMPONENT_LIMIT_BYTES, encode, is_reserved
+from qbackup.restore.output.side_names import PART_SUFFIX
 
-PART_SUFFIX = ".part"
-_LONGEST = COMPONENT_LIMIT_BYTES - len(PART_SUFFIX)
 _SHORT = 64
 # Characters that Windows, NTFS, exFAT or FAT refuse in names, and bytes that are not UTF-8.
 _UNUSUAL = re.compile('["*:<>?|\\\\%\0-\x1f\x7f\udc80-\udcff]|[. ]\\Z')
@@ -35,7 +34,7 @@ def stand_ins(name: str) -> Iterator[str]:
     mark = hashlib.sha256(encode(name)).hexdigest()[:16]
     tried = {name}
     for other in (usual, _first_escaped(usual), _first_escaped(plain), f"{plain[:_SHORT]}%{mark}"):
-        if other not in tried and len(encode(other)) <= _LONGEST:
+        if other not in tried and len(encode(other)) <= COMPONENT_LIMIT_BYTES:
             tried.add(other)
             yield other
 

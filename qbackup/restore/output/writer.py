@@ -1,12 +1,13 @@
 """The writer of restored files.
 
-Only this module, `folders`, `part`, `openfile` and `opentree` create anything.
+Only this module, `beginning`, `folders`, `part`, `openfile` and `opentree` create anything.
 
 The rules, each kept by the system call itself and not by a check beforehand:
 
 * Nothing is created but below the output folder: every component of a path is opened
   relative to the folder before it (``dir_fd``), never through a symbolic link
   (``O_NOFOLLOW``), and every file is new (``O_EXCL``).
+* Nothing is created for a file, no folder above it either, before its first bytes are verified.
 * A file is ``NAME.part`` until it is whole and on the disk (fsync). Then it gets its final name,
   if ``NAME.part`` is still this very file.
   A file that had the final name before stays, unless the user asked to overwrite it.
@@ -16,40 +17,31 @@ The rules, each kept by the system call itself and not by a check beforehand:
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 
 from qbackup.base.errors import MachineError
 from qbackup.base.names import display, encode
+from qbackup.restore.output.beginning import Beginning, Beginnings
 from qbackup.restore.output.destination import Destination
 from qbackup.restore.output.folders import (
     FOLDER_MODE,
     OLD_FILE,
     OLD_FOLDER,
     Folders,
-    check_no_old,
     clear_up,
     exists,
     make_folders,
-    take_back,
 )
 from qbackup.restore.output.locations import Locations
 from qbackup.restore.output.lock import FolderLock
-from qbackup.restore.output.name_locks import NameLocks
-from qbackup.restore.output.naming import listed_as
 from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
 from qbackup.restore.output.opentree import OpenTree
-from qbackup.restore.output.part import PartMaker
-from qbackup.restore.output.standins import PART_SUFFIX, stand_ins
-from qbackup.restore.output.whereabouts import make_parents, plain_path
+from qbackup.restore.output.side_names import part_name
 from qbackup.restore.sinks import (
-    AlreadyExists,
-    CannotWrite,
     ExistingFile,
     FileSink,
-    NameRefused,
     TreeSink,
 )
 
@@ -66,27 +58,39 @@ _NO_MODES = (
 class _Image(OpenFile):
     def __init__(
         self,
-        fd: int,
-        place: Destination,
+        beginning: Beginning,
         mode: int,
         mtime_ns: int | None,
         on_no_modes: Callable[[], None],
     ) -> None:
-        super().__init__(fd, place.name)
-        self._place = place
+        super().__init__(-1, beginning.name)
+        self._beginning = beginning
         self._mode = mode
         self._mtime_ns = mtime_ns
         self._on_no_modes = on_no_modes
 
+    def begin(self) -> Destination:
+        """Makes the file, once; returns its destination."""
+        place, self.fd = self._beginning.begin()
+        self._name = place.name
+        return place
+
+    def write(self, offset: int, data: memoryview) -> None:
+        if self.fd < 0:
+            self.begin()
+        super().write(offset, data)
+
     def commit(self, size: int, chunks: int = 0) -> None:
+        place = self.begin()
         with translated(self._name):
             self._close(size, self._mode, self._mtime_ns)
-            self._place.publish(self.fd)
+            place.publish(self.fd)
 
     def keep(self, size: int) -> str | None:
+        place = self.begin()
         with translated(self._name):
             self._close(size, FILE_MODE, None)
-            return self._place.publish_damaged(self.fd)
+            return place.publish_damaged(self.fd)
 
     def _close(self, size: int, mode: int, mtime_ns: int | None) -> None:
         if not self.close_synced(size, mode, mtime_ns):
@@ -120,10 +124,8 @@ class FolderWriter:
     ) -> None:
         self._is_own = is_own
         self.goes_past_damage = self.keeps_damaged = keep_damaged
-        self._is_taken = is_taken
         self._overwrite = overwrite
         self._warnings: dict[str, None] = {}
-        self._name_locks = NameLocks()
         with _folder_errors(path):
             make_folders(path)
             self._root = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -136,6 +138,9 @@ class FolderWriter:
         if not self._lock.is_held:
             self._warnings[_NO_LOCKS] = None
         self._locations = Locations(self._root)
+        self._beginnings = Beginnings(
+            self._locations, overwrite=overwrite, is_own=is_own, is_taken=is_taken
+        )
 
     @property
     def folder(self) -> int:
@@ -216,7 +221,7 @@ class FolderWriter:
             return False
         finally:
             os.close(fd)
-        if same and exists(self._root, name + PART_SUFFIX):
+        if same and exists(self._root, part_name(self._root, name)):
             self.clear_up("", name)
         return same
 
@@ -224,99 +229,38 @@ class FolderWriter:
     def image(
         self, qube: str, name: str, *, mode: int = FILE_MODE, mtime_ns: int | None = None
     ) -> Iterator[FileSink]:
-        """Opens a new file for writing. A file from inside an image has its own mode and time."""
+        """Gives a new file for writing, which is made when its first bytes come.
+
+        A file from inside an image has its own mode and time.
+        """
 
         def begin(folder: int, part: bytes) -> int:
             return os.open(part, NEW_FILE, FILE_MODE, dir_fd=folder)
 
-        with self._place_of(qube, name, begin) as (place, fd):
-            image = _Image(fd, place, mode, mtime_ns, self.note_no_modes)
+        with self._beginnings.of(qube, name, begin) as beginning:
+            image = _Image(beginning, mode, mtime_ns, self.note_no_modes)
             try:
+                if not self._is_own:
+                    image.begin()
                 yield image
             finally:
                 image.fd = -1  # the system may soon give this number to another file
 
     @contextlib.contextmanager
     def tree(self, qube: str, name: str) -> Iterator[TreeSink]:
-        """Opens a new folder for writing."""
+        """Gives a new folder for writing, which is made when its first entry comes."""
 
         def begin(folder: int, part: bytes) -> int:
             os.mkdir(part, FOLDER_MODE, dir_fd=folder)
             return os.open(part, OLD_FOLDER, dir_fd=folder)
 
-        with self._place_of(qube, name, begin) as (place, fd):
-            with translated(place.name):
-                folders = Folders(os.dup(fd))
-            with contextlib.closing(folders), contextlib.closing(OpenTree(folders, place)) as tree:
-                if not tree.keeps_modes:
-                    self.note_no_modes()
-                yield tree
-
-    @contextlib.contextmanager
-    def _place_of(
-        self, qube: str, name: str, begin: Callable[[int, bytes], int]
-    ) -> Iterator[tuple[Destination, int]]:
-        """Gives a file's destination, and the descriptor of the ``.part`` that was begun there.
-
-        A file that this very restore has written is never overwritten: where the file system
-        ignores case, two files of the backup can have one name.
-        """
-        *parents, base = self._locations.components(qube, name)
         with (
-            self._name_locks.hold("/".join([*parents, base])),
-            contextlib.closing(Folders(os.dup(self._root))) as folders,
-            contextlib.closing(PartMaker(begin, is_own=self._is_own)) as part,
+            self._beginnings.of(qube, name, begin) as beginning,
+            contextlib.closing(OpenTree(beginning, self.note_no_modes)) as tree,
         ):
-            with translated(base):
-                there = make_parents(folders, parents)
-                folder = folders.open(there)
-                final, fd = self._begin((qube, name), folder, there, part)
-            yield (
-                Destination(
-                    self._root,
-                    tuple(there),
-                    folder,
-                    final,
-                    self._overwrite and self.claim(qube, name),
-                    lambda other: self._is_taken("/".join([*plain_path(qube, name)[:-1], other])),
-                    self._is_own,
-                ),
-                fd,
-            )
-
-    def _begin(
-        self,
-        file: tuple[str, str],
-        folder: int,
-        parents: list[str],
-        part: PartMaker,
-    ) -> tuple[str, int]:
-        """Begins a file under its name, or under a stand-in where the disk refuses the name."""
-        base = self._locations.components(*file)[-1]
-        for candidate in itertools.chain((base,), stand_ins(base)):
-            if self._is_own and listed_as(folder, encode(candidate)) not in (None, candidate):
-                continue  # the file system takes this name for another one
-            self._locations.remember(*file, "/".join([*parents, candidate]))
-            try:
-                self._check_free(file, folder, candidate)
-                return candidate, part.make(folder, candidate)
-            except NameRefused as error:
-                if error.taken_by is not None:
-                    raise
-        raise CannotWrite("can't be written here: the file system refuses its name")
-
-    def _check_free(self, file: tuple[str, str], folder: int, base: str) -> None:
-        """Raises AlreadyExists if something is there that may not be replaced."""
-        try:
-            exists(folder, base)
-        except OSError:  # the file system refuses the name
-            return
-        if self._is_own:
-            take_back(folder, base)
-        elif self._overwrite:
-            check_no_old(folder, base)
-        if not (self._overwrite and self.claim(*file)) and exists(folder, base):
-            raise AlreadyExists
+            if not self._is_own:
+                tree.begin()
+            yield tree
 
 
 @contextlib.contextmanager

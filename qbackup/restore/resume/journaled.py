@@ -7,13 +7,14 @@ before the rename and one after.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from qbackup.base.names import display
 from qbackup.pipeline.background import BackgroundWork
 from qbackup.pipeline.pipeline import available_cores
-from qbackup.restore.output.digest import ContentHash, TreeHash
+from qbackup.restore.output.digest import IN_ONE, ContentHash, TreeHash
 from qbackup.restore.output.opentree import KEPT_MODE
 from qbackup.restore.resume.journal import JOURNAL_NAME, Journal
 from qbackup.restore.resume.records import Record
@@ -96,8 +97,12 @@ class JournaledTree:
     ) -> None:
         self._sink = sink
         self._rename = rename
-        self._hash = TreeHash(modes=sink.keeps_modes)
         self._warn = warn
+
+    @functools.cached_property
+    def _hash(self) -> TreeHash:
+        """Hash of the folder; begun with its first entry, as the folder itself is."""
+        return TreeHash(modes=self._sink.keeps_modes)
 
     @property
     def keeps_modes(self) -> bool:
@@ -209,6 +214,7 @@ class JournaledRename:
             size=size,
             sha256=sha256,
             chunks=chunks,
+            form=IN_ONE,
             refused=tuple(refused),
             modes=modes,
             notes=tuple(notes),

@@ -22,6 +22,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from qbackup.restore.output.digest import BLOCKWISE, FORMS
+
 Kind = Literal["file", "folder"]
 # ready: verified to its end, and about to be renamed; whole: renamed, and synced to the disk
 State = Literal["ready", "whole"]
@@ -30,7 +32,7 @@ _NAMES = re.compile(rb'\{"state":"[a-z]+","qube":("(?:[^"\\]|\\.)*"),"name":("(?
 LINE_LIMIT = 64 * 1024
 _REFUSED_LIMIT = 32 * 1024
 _NOTES_LIMIT = 16 * 1024
-_USUAL: dict[str, object] = {"modes": True, "notes": []}
+_USUAL: dict[str, object] = {"form": BLOCKWISE, "modes": True, "notes": []}
 _ID_SIZE = 16
 _MAC_SIZE = 64
 _HEAD_SIZE = _ID_SIZE + 1 + _MAC_SIZE + 1
@@ -46,6 +48,7 @@ class Record:
         kind: a file, or a folder archive.
         size: length in bytes; for a folder, of all its files together.
         sha256: the hash of `qbackup.restore.output.digest`, in hexadecimal digits.
+        form: form of that hash; the lines of earlier versions have none, and their form.
         chunks: number of chunks that the file came from.
         refused: (path, reason) of a folder's entries that were not made.
         modes: the hash of a folder includes modes; False where the file system keeps none.
@@ -58,6 +61,7 @@ class Record:
     size: int
     sha256: str
     chunks: int
+    form: int = BLOCKWISE
     refused: tuple[tuple[str, str], ...] = ()
     modes: bool = True
     notes: tuple[str, ...] = ()
@@ -127,6 +131,8 @@ def _is_plain(record: Record) -> bool:
     return (
         record.kind in get_args(Kind)
         and type(record.modes) is bool
+        and type(record.form) is int
+        and record.form in FORMS
         and all(type(text) is str for text in texts)
         and all(type(number) is int and number >= 0 for number in numbers)
     )

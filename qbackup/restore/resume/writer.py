@@ -159,12 +159,14 @@ class ResumingWriter:
             raise AlreadyExists
 
     def _look(self, record: Record) -> ExistingFile:
-        root = self._writer.folder
+        root, form = self._writer.folder, record.form
         path = self._writer.locate(record.qube, record.name, is_known=True)
         if record.kind == "file":
-            content = hash_image(root, path, record.size)
+            content = hash_image(root, path, record.size, form=form)
         else:
-            content = hash_tree(root, path, record.size, self._limits, modes=record.modes)
+            content = hash_tree(
+                root, path, record.size, self._limits, modes=record.modes, form=form
+            )
             if not record.modes:
                 self._writer.note_no_modes()
         if content != record.sha256:

@@ -84,7 +84,8 @@ class PassingChunks(StoredChunks):
     def __iter__(self) -> Iterator[StoredChunk]:
         if self.passed:
             raise AlreadyPassed(
-                "its chunks went by: on a pipe they come once", file=display(self.file.path)
+                "its chunks have already passed: a pipe gives each of them once",
+                file=display(self.file.path),
             )
         return self._catalog.chunks_of(self.file.path, self)
 
@@ -208,7 +209,8 @@ class PipeCatalog:
             while True:
                 if self._current is not passing:
                     raise AlreadyPassed(
-                        "this file went by: on a pipe files come in order, once", file=display(path)
+                        "this file has already passed: a pipe gives each file once",
+                        file=display(path),
                     )
                 waiting = self._peek()
                 if waiting is None:
@@ -245,7 +247,7 @@ class PipeCatalog:
         """
         passing = self._seen[name.path]
         if name.index <= passing.last and passing.passed > passing.last:  # no gap: a second copy
-            self._warn(f"{display(str(name))}: here twice, the first one counts")
+            self._warn(f"{display(str(name))}: is in the archive twice; the first one is used")
         elif self.error is None:
             self.error = ArchiveDamaged(
                 "a chunk comes after its place: from a pipe it can't be put there; restore from a"
@@ -285,7 +287,7 @@ class PipeCatalog:
             return self._current.file
         for path in filter(self._seen.__contains__, paths):
             raise AlreadyPassed(
-                "this file went by: on a pipe files come in order, once", file=display(path)
+                "this file has already passed: a pipe gives each file once", file=display(path)
             )
         return next((file for file in self.files() if file.path in paths), None)
 

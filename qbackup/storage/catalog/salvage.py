@@ -41,9 +41,11 @@ class SalvageChunks(IndexedChunks):
         name = display(str(ChunkName(self._path, number)))
         if len(others) < _CANDIDATES_LIMIT - 1:
             others.append((run, position))
-            self._index.warn(f"{name}: here twice, the first that can be believed counts")
+            self._index.warn(
+                f"{name}: is in the archive twice; the first one that can be verified is used"
+            )
         else:
-            self._index.warn(f"{name}: here too often, only the first ones are tried")
+            self._index.warn(f"{name}: is in the archive too often; only the first ones are tried")
 
     def _chunk(self, place: tuple[int, int, int], which: int = 0) -> StoredChunk:
         """Makes the first member, with the first HMAC, of a name; others of both can be tried."""

@@ -124,7 +124,7 @@ class SeekableCatalog:
         with self._lock:
             if self._index is None:
                 if self._broken_off:  # the scan has passed members that are not in an index
-                    raise Interrupted("indexing the backup was broken off; open it again")
+                    raise Interrupted("indexing the backup was interrupted; open it again")
                 self._broken_off = True
                 self._index = self._read_index()
             return self._index
@@ -303,7 +303,7 @@ class IndexedChunks(StoredChunks):
     def _doubled(self, number: int, run: int, position: int) -> None:
         """Warns of another chunk with the same number."""
         name = display(str(ChunkName(self._path, number)))
-        self._index.warn(f"{name}: here twice, the first one counts")
+        self._index.warn(f"{name}: is in the archive twice; the first one is used")
 
     def sizes(self) -> Iterator[int]:
         """Yields the stored size of each chunk in bytes."""

@@ -156,7 +156,7 @@ def parse_size(block: bytes) -> int:
 def checked_size(size: int) -> int:
     """Checks that a file can have this size, and gives it. Raises Damaged: it passes 2^63."""
     if size >= _SIZE_END:
-        raise Damaged("a size in a tar header passes 2^63")
+        raise Damaged("a size in a tar header exceeds 2^63")
     return size
 
 

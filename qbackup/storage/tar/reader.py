@@ -239,7 +239,7 @@ def _read_pax_map(
     if version != (b"1", b"0") or b"GNU.sparse.realsize" not in pax:
         raise Damaged("a sparse member is of a version other than 1.0")
     if member.type not in REGULAR_TYPES:
-        raise Damaged("a sparse member is no regular file")
+        raise Damaged("a sparse member is not a regular file")
     name = checked_name(pax.get(b"GNU.sparse.name", member.name), limits)
     numbers = _MapNumbers(member.stored_size)
     (count,) = yield from numbers.some(1)
@@ -317,7 +317,7 @@ def _sparse_member(
         Damaged: the map passes the end of the file, or its length is not the stored size.
     """
     if sparse.end > size:
-        raise Damaged("a sparse map passes the end of its file")
+        raise Damaged("a sparse map goes beyond the end of its file")
     if sparse.total != stored_size:
         raise Damaged("a sparse map does not agree with the stored size")
     return replace(

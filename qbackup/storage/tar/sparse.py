@@ -127,7 +127,7 @@ class SparseMap(Collection[tuple[int, int]]):
         if min(holes) < 0:
             raise Damaged("a sparse map overlaps or descends")
         if ends[-1] >= _END:  # the largest end, as the runs ascend
-            raise Damaged("a sparse map has an entry past 2^63")
+            raise Damaged("a sparse map has an entry beyond 2^63")
         longest_hole, longest = max(holes), max(lengths)
         largest = max(longest_hole, longest)
         kind = "H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "Q"

@@ -23,6 +23,7 @@ from tests.testkit.faults import (
     padding,
     passphrases,
     pax,
+    planted,
     scrypt,
     sparse,
 )
@@ -52,4 +53,5 @@ GROUPS: tuple[Callable[[Scenes], Iterator[Vector]], ...] = (
     padding.vectors,
     maps.vectors,
     ages.vectors,
+    planted.vectors,
 )
