@@ -43,6 +43,7 @@ class LostHeaders:
         self._before: list[StoredMember] = []  # the last three members
         self._expected = 0  # offset at which the next header should stand
         self._is_broken = False
+        self._guess: StoredMember | None = None
 
     def note(self, member: StoredMember) -> None:
         """Notes a member in front of what comes next."""
@@ -50,9 +51,14 @@ class LostHeaders:
         self._expected = _end(member.offset - _HEADERS_SIZE, member.size)
         self._is_broken = False
 
-    def note_break(self) -> None:
-        """Notes that no header stands behind the last member."""
+    def note_break(self, guess: StoredMember | None = None) -> None:
+        """Notes that no whole header stands behind the last member.
+
+        Args:
+            guess: the member that a broken header there names; None: there is none.
+        """
         self._is_broken = True
+        self._guess = guess
 
     def infer(self, found: StoredMember) -> StoredMember | None:
         """Infers the one member between the last one and the one found behind the broken place."""
@@ -65,7 +71,8 @@ class LostHeaders:
         start = found.offset - _HEADERS_SIZE
         for like in (*self._before, found) if lost is not None else ():
             if _is_as_long(lost, like.name) and _end(self._expected, like.size) == start:
-                return StoredMember(str(lost), self._expected + _HEADERS_SIZE, like.size)
+                member = StoredMember(str(lost), self._expected + _HEADERS_SIZE, like.size)
+                return member if member != self._guess else None
         return None
 
 

@@ -102,7 +102,10 @@ def find_order(source: Source, limits: Limits) -> PartOrder | None:
     Raises:
         MachineError: the file can't be read.
     """
-    runs = list(islice(_runs(source, limits), _PARTS_LIMIT + 1))
+    try:
+        runs = list(islice(_runs(source, limits), _PARTS_LIMIT + 1))
+    except LimitExceeded:
+        return None
     if not 1 < len(runs) <= _PARTS_LIMIT or not any(run.is_first for run in runs):
         return None
     size, walks = source.end(), 0
@@ -110,6 +113,8 @@ def find_order(source: Source, limits: Limits) -> PartOrder | None:
         cuts = _cuts(runs, bounds, size)
         order = _order(runs, cuts) if cuts is not None else None
         if order is None or cuts is None:
+            continue
+        if order == sorted(order):
             continue
         walks += 1
         if walks > _WALKS_LIMIT:
@@ -230,7 +235,9 @@ def _order(runs: Sequence[_Run], cuts: Sequence[int]) -> list[int] | None:
     """Chains the runs: another one has in front of its first header what one needs at its end."""
     left = set(range(len(runs)))
     now = next(i for i in left if runs[i].is_first)
-    if runs[now].start != cuts[now]:
+    # Whole archives behind one another are no parts: a part begins or ends inside of a member.
+    in_front = [run.start - cut for run, cut in zip(runs, cuts, strict=False)]
+    if in_front[now] or not any(in_front):
         return None
     order = [now]
     left.remove(now)

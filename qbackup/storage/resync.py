@@ -74,8 +74,7 @@ def scan_past_damage(
             guess = search.guess(begin, found)
             if guess is not None:
                 yield guess
-            else:
-                headers.note_break()
+            headers.note_break(guess)
             if found is None:
                 return
             window.position = found

@@ -107,6 +107,13 @@ class TestOthers:
         wrong[20_480:20_992] = bytes(512)
         assert order_of(bytes(wrong)) is None
 
+    def test_whole_archives_behind_one_another_are_no_parts(self) -> None:
+        data = vectorfiles.backup_path(NAMES[0]).read_bytes()
+        other = vectorfiles.backup_path(NAMES[1]).read_bytes()
+        assert order_of(data[20_480:30_720] + data) is None
+        assert order_of(other + data) is None
+        assert order_of(other[10_240:20_480] + data + other[20_480:]) is None
+
     @pytest.mark.parametrize("data", [b"", b"\0" * 5000, b"x" * 70_000])
     def test_what_is_no_backup(self, data: bytes) -> None:
         assert order_of(data) is None
