@@ -108,6 +108,9 @@ def find_order(source: Source, limits: Limits) -> PartOrder | None:
         return None
     if not 1 < len(runs) <= _PARTS_LIMIT or not any(run.is_first for run in runs):
         return None
+    # Whole archives behind one another are no parts: a part begins or ends inside of a member.
+    if not runs[0].start and all(one.end == two.start for one, two in pairwise(runs)):
+        return None
     size, walks = source.end(), 0
     for part_size, bounds in islice(_layouts(runs, size), _TRIES_LIMIT):
         cuts = _cuts(runs, bounds, size)
@@ -235,9 +238,7 @@ def _order(runs: Sequence[_Run], cuts: Sequence[int]) -> list[int] | None:
     """Chains the runs: another one has in front of its first header what one needs at its end."""
     left = set(range(len(runs)))
     now = next(i for i in left if runs[i].is_first)
-    # Whole archives behind one another are no parts: a part begins or ends inside of a member.
-    in_front = [run.start - cut for run, cut in zip(runs, cuts, strict=False)]
-    if in_front[now] or not any(in_front):
+    if runs[now].start != cuts[now]:
         return None
     order = [now]
     left.remove(now)
