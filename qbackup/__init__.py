@@ -21,6 +21,7 @@ error is a `QBackupError`.
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from concurrent.futures import Executor
     from typing import Any, BinaryIO
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         ArchiveDamaged,
         ChunkDamaged,
         ChunkMissing,
+        ConnectionBroken,
         Damaged,
         FolderArchive,
         HeaderAltered,
@@ -105,6 +107,7 @@ __all__ = [
     "ByteRange",
     "ChunkDamaged",
     "ChunkMissing",
+    "ConnectionBroken",
     "CopyReport",
     "Cost",
     "Damaged",
@@ -160,6 +163,7 @@ def open(
     compression_filter: str | None = None,
     hmac_algorithm: str | None = None,
     salvage: bool = False,
+    also: "Sequence[str | os.PathLike[str] | BinaryIO]" = (),
 ) -> "BackupArchive":
     """Opens a backup.
 
@@ -185,12 +189,15 @@ def open(
             docs/security.md for the promises that are weaker then. `BackupArchive.salvaged` lists
             everything that was passed over; if there is anything, `restore` and `verify` raise at
             the end.
+        also: other copies of the same backup, each damaged at other places perhaps. Each chunk is
+            taken from the first copy in which it can be believed, or put together from several.
 
     Raises:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: the backup's version can't be read.
         UsageError: the source is no path and no binary file, the passphrase is no str or bytes,
-            salvage from a pipe, or a number that makes no sense.
+            salvage or copies from a pipe, a copy of another backup, or a number that makes no
+            sense.
         Unlockable: with a passphrase, see `BackupArchive.unlock`.
     """
     from qbackup.archive.archive import BackupArchive
@@ -206,6 +213,7 @@ def open(
         compression_filter=compression_filter,
         hmac_algorithm=hmac_algorithm,
         salvage=salvage,
+        also=also,
     )
 
 

@@ -50,6 +50,7 @@ class BackupArchive:
         compression_filter: str | None = None,
         hmac_algorithm: str | None = None,
         salvage: bool = False,
+        also: Sequence[str | os.PathLike[str] | BinaryIO] = (),
     ) -> None:
         options = OpenOptions(
             limits=limits or Limits(),
@@ -60,6 +61,7 @@ class BackupArchive:
             compression_filter=compression_filter,
             hmac_algorithm=hmac_algorithm,
             salvage=salvage,
+            also=tuple(also),
         )
         self._opened = OpenedBackup(source, options, passphrase)
 

@@ -12,6 +12,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from qbackup.archive.diagnosis import Diagnosis, put_right
 from qbackup.archive.file_list import FileList
 from qbackup.archive.firewalls import Firewall, FirewallReader
 from qbackup.archive.passphrase import Passphrase, passphrase_bytes
@@ -33,6 +34,7 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
+from qbackup.storage.copies import open_copies
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
 
@@ -60,6 +62,7 @@ class OpenOptions:
     compression_filter: str | None
     hmac_algorithm: str | None
     salvage: bool
+    also: tuple[str | os.PathLike[str] | BinaryIO, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("jobs", "memory", "executor_jobs"):
@@ -106,14 +109,11 @@ class OpenedBackup:
         self._options = options
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
-        opened = open_backup(source, self.limits)
-        if options.salvage and not opened.seekable:
-            opened.close()
-            raise UsageError("--salvage can't read from a pipe: write the backup to a file first")
-        for note in getattr(opened, "notes", ()):  # only a folder has notes
-            self.warnings.add(note)
+        opened = self._open_source(source)
         # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
-        self.source: Source = opened if options.salvage else ReplaySource(opened)
+        twice = options.salvage or options.also
+        self.source: Source = opened if twice else ReplaySource(opened)
+        self._diagnosis = Diagnosis(self.source, source, self.limits, is_salvage=options.salvage)
         self.pipeline = Pipeline(
             self.deriver,
             jobs=options.jobs,
@@ -122,19 +122,36 @@ class OpenedBackup:
             executor=options.executor,
             executor_jobs=options.executor_jobs,
             warn=self.warnings.add,
+            note=self.warnings.note,
         )
         try:
-            self._read_front()
+            with self._diagnosis.telling_why():
+                self._read_front()
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
             self.close()
             raise
 
+    def _open_source(self, source: str | os.PathLike[str] | BinaryIO) -> Source:
+        """Opens the backup, with its other copies if there are any."""
+        if self._options.also:
+            return open_copies((source, *self._options.also), self.limits, self.warnings.add)
+        opened = open_backup(source, self.limits)
+        if self._options.salvage and not opened.seekable:
+            opened.close()
+            raise UsageError("--salvage can't read from a pipe: write the backup to a file first")
+        if self._options.salvage:
+            opened = put_right(opened, self.limits)
+        for note in getattr(opened, "notes", ()):  # few sources have notes
+            self.warnings.add(note)
+        return opened
+
     def _read_front(self) -> None:
         opening = Opening(
             source=self.source,
             warn=self.warnings.add,
+            note=self.warnings.note,
             limits=self.limits,
             hmac_algorithm=self._options.hmac_algorithm,
             salvage=self._options.salvage,
@@ -273,6 +290,7 @@ class OpenedBackup:
             is_salvage=self._options.salvage,
             warnings=self.warnings,
             warn=self.warnings.add,
+            causes=self._diagnosis.causes,
         )
 
     @property
@@ -291,7 +309,9 @@ class OpenedBackup:
     def errors(self) -> tuple[str, ...]:
         """Faults of the archive as a whole, see `BackupArchive.errors`."""
         error = self.catalog.error
+        if error is None and self._options.also and not self._options.salvage:
+            return tuple(self.catalog.faults)  # of all copies; those of one copy are warnings
         if error is None:
             return self.salvaged
         advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
-        return (*self.salvaged, f"{error}{advice}")
+        return (*self.salvaged, f"{error}{advice}", *self._diagnosis.causes())

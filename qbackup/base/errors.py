@@ -178,7 +178,23 @@ class Damaged(QBackupError):
 
 
 class ChunkDamaged(Damaged):
-    """One chunk fails its checks: nothing of it can be believed."""
+    """One chunk fails its checks: nothing of it can be believed.
+
+    Attributes:
+        is_unproven: the bytes that were read, or the key that was derived, fit no MAC. Another
+            read or derivation would give the same, unless this machine or the drive made a mistake.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        file: str | None = None,
+        chunk: str | None = None,
+        is_unproven: bool = False,
+    ) -> None:
+        super().__init__(reason, file=file, chunk=chunk)
+        self.is_unproven = is_unproven
 
 
 class ChunkMissing(Damaged):
@@ -211,6 +227,18 @@ class MachineError(QBackupError):
     """
 
     report: Report | None = None
+
+
+class ConnectionBroken(MachineError):
+    """The connection broke over which the backup comes, once and in order.
+
+    Nothing is known of the bytes behind that place, so no file is called damaged for it.
+    """
+
+    advice = (
+        "start the same command again; files that are done are kept. If the connection breaks again"
+        " and again, copy the backup to this machine first"
+    )
 
 
 class NotEnoughMemory(MachineError):

@@ -128,6 +128,14 @@ def add_common(parser: argparse.ArgumentParser, *, json: bool) -> None:
         action="store_true",
         help="go on where the header or the archive is damaged, and report each fault",
     )
+    parser.add_argument(
+        "--also",
+        metavar="COPY",
+        action="append",
+        default=[],
+        help="another copy of the same backup: what is damaged in one is taken from the others; may"
+        " be given again",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="show which libraries do the work"

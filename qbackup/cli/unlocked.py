@@ -51,11 +51,13 @@ def open_backup(
     """Opens the backup, without unlocking it; ``-`` is standard input.
 
     Raises:
-        UsageError: standard input is a terminal.
+        UsageError: standard input is a terminal, or a copy of a backup.
     """
     from qbackup.archive.archive import BackupArchive
 
     source: str | BinaryIO = options.backup
+    if "-" in options.also or (source == "-" and options.also):
+        raise UsageError("--also needs files: write the backup from the pipe to one first")
     if source == "-":
         if sys.stdin.isatty():
             raise UsageError("standard input is a terminal: send the backup to it, < BACKUP")
@@ -70,6 +72,7 @@ def open_backup(
         hmac_algorithm=options.hmac_algorithm,
         salvage=options.salvage,
         limits=options.limits,
+        also=options.also,
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
 from qbackup.base.errors import (
@@ -32,7 +32,7 @@ from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats import WITHOUT_HEADER
 from qbackup.formats.header import BackupHeader, guess_header
 from qbackup.pipeline.pipeline import Pipeline
-from qbackup.storage.catalog import Catalog, SalvageCatalog
+from qbackup.storage.catalog import Catalog, CopiesCatalog, SalvageCatalog
 from qbackup.storage.catalog.repacked import FIRST_NAME as _FIRST_NAME
 from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.scan import StoredMember, scan
@@ -56,6 +56,7 @@ class ReplaySource:
         self._keeps = True
         self.seekable = source.seekable
         self.is_device = getattr(source, "is_device", False)
+        self.is_remote = getattr(source, "is_remote", False)
 
     @property
     def troubles(self) -> int:
@@ -73,6 +74,12 @@ class ReplaySource:
         if self._keeps:
             self._kept[offset] = bytes(buffer[:count]), len(buffer)
         return count
+
+    def forget(self, offset: int, size: int) -> None:
+        """Drops what is kept of these bytes, here and in the source; see `Source`."""
+        for start in [start for start in self._kept if offset <= start < offset + size]:
+            del self._kept[start]
+        self._source.forget(offset, size)
 
     def end(self) -> int:
         """Gives the offset of the source's end, see `Source`."""
@@ -165,6 +172,18 @@ def beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
                 f" {display(chunk.name)} proves the passphrase, and the rest was learned from that"
             )
             yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_hmac(), fault)
+
+
+def copied_beginnings(catalog: CopiesCatalog, limits: Limits) -> Iterator[FirstChunk]:
+    """Gives the first chunk of ``qubes.xml`` with its HMAC from each copy of a backup."""
+    file = catalog.metadata_file()
+    if file is None or not file.chunks or file.chunks[0].index:
+        return
+    first = file.chunks[0]
+    for chunk in islice(chain((first,), first.others), _TRIES_LIMIT):
+        with contextlib.suppress(ChunkDamaged):
+            if chunk.size <= _size_limit(limits):
+                yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_hmac())
 
 
 def _say_nothing(text: str) -> None:

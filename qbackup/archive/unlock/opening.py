@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.archive.unlock.headerless import (
@@ -12,16 +11,25 @@ from qbackup.archive.unlock.headerless import (
     ReplaySource,
     beginning_elsewhere,
     beginnings,
+    copied_beginnings,
     find_beginning,
     read_beginning,
 )
-from qbackup.base.errors import LimitExceeded, MachineError
+from qbackup.base.errors import LimitExceeded, MachineError, NotABackup
 from qbackup.base.limits import Limits
 from qbackup.formats import NAMINGS
 from qbackup.storage.archive_padding import Warn
-from qbackup.storage.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
+from qbackup.storage.catalog import (
+    Catalog,
+    CopiesCatalog,
+    PipeCatalog,
+    SalvageCatalog,
+    SeekableCatalog,
+)
+from qbackup.storage.catalog.copies import Note
 from qbackup.storage.catalog.repacked import Packing
-from qbackup.storage.source import SeekableSource, Source
+from qbackup.storage.copies import CopiesSource
+from qbackup.storage.source import Source
 
 
 @dataclass(frozen=True)
@@ -29,8 +37,10 @@ class Opening:
     """Opening of a backup, with the caller's choices.
 
     Args:
-        source: the backup's bytes; a `ReplaySource` where no byte may be read twice.
+        source: the backup's bytes; a `ReplaySource` where no byte may be read twice, a
+            `CopiesSource` where there are several copies.
         warn: called with a warning for each thing left out.
+        note: called with a key and a warning that takes the place of the last one with that key.
         limits: bounds on untrusted input.
         hmac_algorithm: see `HeaderAuthenticator`.
         salvage: go on past broken places.
@@ -39,6 +49,7 @@ class Opening:
 
     source: Source
     warn: Warn
+    note: Note
     limits: Limits
     hmac_algorithm: str | None
     salvage: bool
@@ -46,6 +57,8 @@ class Opening:
 
     def open(self) -> tuple[Catalog, HeaderAuthenticator]:
         """Reads what the backup begins with. Raises as `HeaderAuthenticator.begin`."""
+        if isinstance(self.source, CopiesSource):
+            return self._open_copies(self.source)
         beginning = self._read_beginning()
         if isinstance(self.source, ReplaySource):
             self.source.stop()
@@ -73,10 +86,42 @@ class Opening:
         self, beginning: FirstChunk | None
     ) -> tuple[Catalog, HeaderAuthenticator]:
         """Opens it so that what can't be believed, or is not there, has a stand-in."""
+
+        catalog = SalvageCatalog(self.source, self.limits, self.warn, NAMINGS)
+        return catalog, self._salvaging(catalog, beginning)
+
+    def _open_copies(self, source: CopiesSource) -> tuple[Catalog, HeaderAuthenticator]:
+        """Opens several copies of a backup."""
+        from qbackup.archive.unlock.copies import CopiesAuthenticator, refuse_other_backups
+
+        catalog = CopiesCatalog(source, self.limits, self.warn, self.note, NAMINGS)
+        digest = self.hmac_algorithm
+        front: HeaderAuthenticator
+        beginnings_of = (self._read_beginning(copy.source) for copy in source.copies)
+        beginning = next(filter(None, beginnings_of), None)
+        if self.salvage:
+            front = self._salvaging(catalog, beginning)
+        elif beginning is not None:
+            front = HeaderlessAuthenticator(
+                beginning,
+                source,
+                catalog,
+                self.limits,
+                hmac_algorithm=digest,
+                others=lambda: copied_beginnings(catalog, self.limits),
+            )
+            front.begin()
+        else:
+            front = CopiesAuthenticator(source, catalog, self.limits, hmac_algorithm=digest)
+            front.begin()
+        refuse_other_backups(source, catalog, self.limits)
+        return catalog, front
+
+    def _salvaging(
+        self, catalog: SalvageCatalog, beginning: FirstChunk | None
+    ) -> HeaderAuthenticator:
         from qbackup.archive.unlock.salvage import SalvageAuthenticator
 
-        source = cast(SeekableSource, self.source)  # who opens for salvage sees to that
-        catalog = SalvageCatalog(source, self.limits, self.warn, NAMINGS)
         digest = self.hmac_algorithm
         beginning = beginning or find_beginning(catalog, self.limits)
         front: HeaderAuthenticator
@@ -98,13 +143,14 @@ class Opening:
                 hmac_algorithm=digest,
             )
         front.begin()
-        return catalog, front
+        return front
 
-    def _read_beginning(self) -> FirstChunk | None:
+    def _read_beginning(self, source: Source | None = None) -> FirstChunk | None:
+        """Reads the beginning of the source, or of one copy."""
         try:
-            return read_beginning(self.source, self.limits)
-        except (LimitExceeded, MachineError):
-            if not self.salvage:  # salvage goes on without the beginning
+            return read_beginning(source or self.source, self.limits)
+        except (LimitExceeded, MachineError, NotABackup):
+            if not self.salvage and source is None:  # others go on without the beginning
                 raise
             return None
 
