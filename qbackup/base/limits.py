@@ -45,6 +45,8 @@ class Limits:
         trailing_zeros: bytes of padding after the end of an inner archive.
         zeros: bytes of zeros behind a member of the outer archive that are read in search of the
             next one; of further zeros only samples are read.
+        front: bytes at the beginning of a file that does not begin as a backup does, in which the
+            error's maker looks for parts of one; salvage searches all of a file.
         decoder_memory: memory of the decompressor.
         journal: length of the journal in the output folder.
         read_all: number of bytes that ``read()`` without a size returns at once.
@@ -73,6 +75,7 @@ class Limits:
     tree_deferred: int = 64 * MIB  # 400,000 folders and symbolic links
     trailing_zeros: int = 1 * MIB  # tar's default record is 10 KiB
     zeros: int = 256 * MIB  # two lost chunks; reading them from an empty stick takes some seconds
+    front: int = 4 * GIB  # past the boot and swap partitions of a disk; 40 s from a slow stick
     decoder_memory: int = 160 * MIB  # xz -9 takes 65 MiB, zstd --long=27 takes 128 MiB
     journal: int = 64 * MIB  # 100,000 files, with two entries of some 300 bytes each
     read_all: int = 1 * GIB  # a caller that reads more at once most likely does so by mistake

@@ -20,7 +20,7 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, display
 from qbackup.storage.archive_padding import ArchivePadding, Warn
 from qbackup.storage.scan import StoredMember, is_mere_folder, next_member, plain_name
-from qbackup.storage.source import SeekableSource
+from qbackup.storage.source import SeekableSource, Source
 from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET, REGULAR_TYPES, check_block
 from qbackup.storage.tar.reader import TarMember
 from qbackup.storage.window import Window
@@ -52,7 +52,7 @@ def scan_past_damage(
         LimitExceeded: more members than allowed.
     """
     window = Window(source)
-    search = _HeaderSearch(source, limits, is_part)
+    search = HeaderSearch(source, limits, is_part)
     padding = ArchivePadding(limits, warn, lose)
     resume = count = 0
     begins = True  # a member begins here, so there is no padding to pass
@@ -99,14 +99,23 @@ def _next_member(window: Window, limits: Limits) -> TarMember | None:
         raise ArchiveDamaged(error.reason) from error
 
 
-class _HeaderSearch:
-    """Looks for the next member of a backup."""
+class HeaderSearch:
+    """Search for the next member of a backup.
 
-    def __init__(self, source: SeekableSource, limits: Limits, is_part: IsPart) -> None:
+    Args:
+        source: the backup's bytes.
+        limits: bounds on headers.
+        is_part: tells if a part of the backup can have this name.
+        end: offset at which the search ends; None: at the source's end.
+    """
+
+    def __init__(
+        self, source: Source, limits: Limits, is_part: IsPart, *, end: int | None = None
+    ) -> None:
         self._source = source
         self._is_part_name = is_part
         self._limits = limits
-        self._end = source.end()
+        self._end = source.end() if end is None else end
         self._refused = 0
         self._bad = 0  # bytes of the last window that could not be read
         self._is_dead = False  # no byte of the last window could be read

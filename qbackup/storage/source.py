@@ -121,12 +121,21 @@ class SeekableSource:
 
     Attributes:
         is_device: true for a disk, whose length is not the backup's.
+        is_remote: true for a URL, whose bytes are slow to come.
     """
 
     seekable = True
 
-    def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False) -> None:
+    def __init__(
+        self,
+        file: BinaryIO | io.FileIO,
+        *,
+        owned: bool,
+        is_device: bool = False,
+        is_remote: bool = False,
+    ) -> None:
         self.is_device = is_device
+        self.is_remote = is_remote
         self._file = file
         self._use = Use(file, owned=owned)
         self._lock = Lock()
@@ -293,7 +302,7 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
         require_binary(source, "a backup")
         return _of_file(source, owned=False)
     if is_url(source):
-        return _of_file(open_url(cast(str, source)), owned=True)
+        return _of_file(open_url(cast(str, source)), owned=True, is_remote=True)
     path = os.fsdecode(source)
     try:
         mode = os.stat(path).st_mode
@@ -315,9 +324,11 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
         raise MachineError(f"can't open the backup: {error.strerror}", file=path) from error
 
 
-def _of_file(file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False) -> Source:
+def _of_file(
+    file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False, is_remote: bool = False
+) -> Source:
     binary: BinaryIO = file
     seekable = getattr(file, "seekable", None)
     if callable(seekable) and seekable() and callable(getattr(file, "seek", None)):
-        return SeekableSource(binary, owned=owned, is_device=is_device)
+        return SeekableSource(binary, owned=owned, is_device=is_device, is_remote=is_remote)
     return PipeSource(binary, owned=owned)

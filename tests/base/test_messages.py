@@ -192,7 +192,7 @@ class TestLookalikes:
         )
         ended = run("info", path)
         assert ended.status == 4
-        assert f"compressed with {program}: unpack it first" in ended.err
+        assert f"compressed with {program}\n  unpack it first: {program} -dc" in ended.err
 
     def test_what_was_encrypted(self, tools: None, tmp_path: Path) -> None:
         (tmp_path / "plain").write_text("words")

@@ -56,6 +56,7 @@ class ReplaySource:
         self._keeps = True
         self.seekable = source.seekable
         self.is_device = getattr(source, "is_device", False)
+        self.is_remote = getattr(source, "is_remote", False)
 
     @property
     def troubles(self) -> int:

@@ -15,12 +15,13 @@ from qbackup.archive.unlock.headerless import (
     find_beginning,
     read_beginning,
 )
-from qbackup.base.errors import LimitExceeded, MachineError
+from qbackup.base.errors import LimitExceeded, MachineError, NotABackup
 from qbackup.base.limits import Limits
 from qbackup.formats import NAMINGS
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
 from qbackup.storage.catalog.repacked import Packing
+from qbackup.storage.front import explain_front
 from qbackup.storage.source import SeekableSource, Source
 
 
@@ -46,6 +47,16 @@ class Opening:
 
     def open(self) -> tuple[Catalog, HeaderAuthenticator]:
         """Reads what the backup begins with. Raises as `HeaderAuthenticator.begin`."""
+        try:
+            return self._open()
+        except (NotABackup, MachineError) as error:
+            if not self.source.seekable:
+                raise
+            if isinstance(self.source, ReplaySource):
+                self.source.stop()
+            raise explain_front(self.source, self.limits, error) from error
+
+    def _open(self) -> tuple[Catalog, HeaderAuthenticator]:
         beginning = self._read_beginning()
         if isinstance(self.source, ReplaySource):
             self.source.stop()

@@ -34,7 +34,6 @@ from qbackup.archive.unlock.header_ids import collect_ids
 from qbackup.base.errors import (
     HeaderAltered,
     MachineError,
-    NotABackup,
     NotEnoughMemory,
     QBackupError,
     Unlockable,
@@ -53,6 +52,7 @@ from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.chunk import StoredChunk
+from qbackup.storage.front import describe_remains
 from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import BLOCK_SIZE
 
@@ -124,7 +124,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             self._chunks.tell_naming()
             self.faults.append(f"the header can't be used: {error.reason}")
         if self._fault is not None and not self._catalog.seen_files():
-            raise NotABackup("nothing in this file looks like a part of a Qubes backup")
+            raise describe_remains(self._source)
 
     @property
     def untrusted_header(self) -> BackupHeader:
