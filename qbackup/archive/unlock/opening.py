@@ -11,8 +11,6 @@ from qbackup.archive.unlock.headerless import (
     HeaderlessAuthenticator,
     ReplaySource,
     beginning_elsewhere,
-    beginnings,
-    find_beginning,
     read_beginning,
 )
 from qbackup.base.errors import LimitExceeded, MachineError, NotABackup
@@ -85,6 +83,11 @@ class Opening:
     ) -> tuple[Catalog, HeaderAuthenticator]:
         """Opens it so that what can't be believed, or is not there, has a stand-in."""
         from qbackup.archive.unlock.salvage import SalvageAuthenticator
+        from qbackup.archive.unlock.stand_in import (
+            LostHeader,
+            StandInAuthenticator,
+            find_beginning,
+        )
 
         source = cast(SeekableSource, self.source)  # who opens for salvage sees to that
         catalog = SalvageCatalog(source, self.limits, self.warn, NAMINGS)
@@ -92,14 +95,10 @@ class Opening:
         beginning = beginning or find_beginning(catalog, self.limits)
         front: HeaderAuthenticator
         if beginning is not None:
-            front = HeaderlessAuthenticator(
-                beginning,
-                self.source,
-                catalog,
-                self.limits,
-                hmac_algorithm=digest,
-                others=lambda: beginnings(catalog, self.limits),
+            lost = LostHeader(
+                why="", hint=None, knows_filter=self.knows_filter, hmac_algorithm=digest
             )
+            front = StandInAuthenticator(beginning, self.source, catalog, self.limits, lost)
         else:
             front = SalvageAuthenticator(
                 self.source,

@@ -27,10 +27,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from qbackup.archive.unlock.backup_ids import IdMatches, identify
+from qbackup.archive.unlock.backup_ids import identify
 from qbackup.archive.unlock.filter_detection import detect_from_chunks
 from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
 from qbackup.archive.unlock.header_ids import collect_ids
+from qbackup.archive.unlock.other_backups import describe_headers, describe_parts, shown_id
+from qbackup.archive.unlock.stand_in import LostHeader, StandInAuthenticator, beginnings
 from qbackup.base.errors import (
     HeaderAltered,
     MachineError,
@@ -46,7 +48,6 @@ from qbackup.content.detect import NONE
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats import choose_format
 from qbackup.formats.header import BackupHeader, header_for_id
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
@@ -54,14 +55,12 @@ from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.front import describe_remains
 from qbackup.storage.source import Source
-from qbackup.storage.tar.fields import BLOCK_SIZE
 
-_SHOWN = 80  # characters of an id in a message
 _WITNESSES_LIMIT = 20  # chunks that ids are tried on
 _FEW_WITNESSES = 3  # chunks to try where a whole copy shows that the passphrase is wrong
 _TRIES_LIMIT = 40  # ids times chunks; each try costs a derivation
-_HEADERS_SIZE = 3 * BLOCK_SIZE  # bytes of tar headers in front of a member's data
 _NO_COPY = "the header's authenticated copy is missing"
+_NOTHING_LEFT = "nothing else in this file can stand in for that: try another copy of the backup"
 _FAULT = (Unlockable, Unreadable, MachineError)
 
 
@@ -149,13 +148,12 @@ class SalvageAuthenticator(HeaderAuthenticator):
         """
         self.faults = []
         headers = self._read_headers()
-        others = self._other_backups(headers)
+        others = describe_headers(headers, self._header, self.format, self._limits)
         try:
             header = self._authenticate(headers, passphrase, pipeline, meanwhile)
         except (Unlockable, Unreadable) as error:
             error.reason = ". ".join((error.reason, *others))
-            if isinstance(error, WrongPassphrase) and self.format.heads_name_backup:
-                error.advice = NOTHING_FITS
+            error.advice = NOTHING_FITS if isinstance(error, WrongPassphrase) else _NOTHING_LEFT
             raise
         self.faults += others
         return header
@@ -167,8 +165,8 @@ class SalvageAuthenticator(HeaderAuthenticator):
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None,
     ) -> BackupHeader:
-        if not self.format.heads_name_backup:
-            return super().authenticate(passphrase, pipeline, meanwhile)
+        if self._chunks.naming.hmac_suffix is not None:
+            return self._authenticate_by_hmacs(passphrase, pipeline, meanwhile)
         copies, error = self._open_copies(passphrase, pipeline, meanwhile)
         proven = [copy for copy in copies if copy.plain in headers.values()]
         ids = collect_ids({copy.offset: copy.header for copy in copies}, headers)
@@ -186,11 +184,43 @@ class SalvageAuthenticator(HeaderAuthenticator):
             return self._accept_copy((proven or copies)[0], headers)
         if chosen is None:
             raise self._nothing_proven(copies, error, len(witnesses))
-        self._tell_of_others(ids, chosen, matches)
+        self.faults += describe_parts(ids, chosen, matches)
         copy = next((c for c in (*proven, *copies) if c.header.backup_id == chosen), None)
         if copy is not None:
             return self._accept_copy(copy, headers)
         return self._header_with(chosen, formats[chosen], matches.by[chosen], pipeline, error)
+
+    def _authenticate_by_hmacs(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None,
+    ) -> BackupHeader:
+        """Authenticates the header by its HMAC, or proves by chunks' HMACs what it should say."""
+        fault, hint = self._fault, None
+        if fault is None:
+            try:
+                return super().authenticate(passphrase, pipeline, meanwhile)
+            except NotEnoughMemory:
+                raise
+            except _FAULT as error:
+                fault = error
+            with contextlib.suppress(Unlockable, Unreadable):
+                hint = BackupHeader.parse(self._header, self._limits)
+        beginning = next(beginnings(self._chunks, self._limits), None)
+        if beginning is None:
+            raise fault
+        lost = LostHeader(
+            why=f"the header can't be authenticated ({fault.reason})",
+            hint=hint,
+            knows_filter=self._knows_filter,
+            hmac_algorithm=self._hmac_algorithm,
+        )
+        stand_in = StandInAuthenticator(beginning, self._source, self._chunks, self._limits, lost)
+        header = stand_in.authenticate(passphrase, pipeline)
+        self.faults += stand_in.faults
+        self._format, self._proven = stand_in.format, stand_in.take_proof()
+        return header
 
     def _read_headers(self) -> dict[int, bytes]:
         """Reads the headers that can be read, by their offset."""
@@ -199,23 +229,6 @@ class SalvageAuthenticator(HeaderAuthenticator):
             with contextlib.suppress(*_FAULT):
                 headers[member.offset] = self._read_member(member, self._limits.header)
         return headers
-
-    def _other_backups(self, headers: Mapping[int, bytes]) -> list[str]:
-        """Describes headers of other backups, in words.
-
-        A header is left out here where chunks can prove which backup they belong to.
-        """
-        found = []
-        for offset, header in headers.items():
-            with contextlib.suppress(Unlockable, Unreadable):
-                parsed = BackupHeader.parse(header, self._limits)
-                names_backup = choose_format(parsed.version).heads_name_backup
-                if header != self._header and not (names_backup and self.format.heads_name_backup):
-                    found.append(
-                        f"another header, of format {parsed.version}, is in this file, and"
-                        f" its backup is left out; for that one {_where(offset - _HEADERS_SIZE)}"
-                    )
-        return found
 
     def _open_copies(
         self,
@@ -276,9 +289,9 @@ class SalvageAuthenticator(HeaderAuthenticator):
     ) -> QBackupError:
         if copies:
             return HeaderAltered(
-                f"the header's authenticated copy ({_shown(copies[0].header.backup_id)}) fits none"
-                f" of {tried} chunks that were tried: it is another backup's, or all these chunks"
-                " are damaged",
+                f"the header's authenticated copy ({shown_id(copies[0].header.backup_id)}) fits"
+                f" none of {tried} chunks that were tried: it is another backup's, or all these"
+                " chunks are damaged",
                 file=HEADER_COPY_NAME,
             )
         if isinstance(error, WrongPassphrase):
@@ -288,17 +301,6 @@ class SalvageAuthenticator(HeaderAuthenticator):
             f" fits no chunk that was tried ({tried}): it is wrong, the header's backup id is, or"
             " all these chunks are damaged"
         )
-
-    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, matches: IdMatches) -> None:
-        """Records a fault for each other backup that has parts in this file."""
-        for id_, chunks in matches.by.items():
-            if id_ == chosen:
-                continue
-            self.faults.append(
-                f"this file holds parts of two backups: {_shown(chosen)}, which is used, and"
-                f" {_shown(id_)}, which is left out; for that one"
-                f" {_where(min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)}"
-            )
 
     def _header_with(
         self,
@@ -313,7 +315,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             name = detect_from_chunks(format_, self._first_chunks(matches), pipeline)
         self.faults.append(
             f"the header can't be authenticated ({error.reason}); its backup id"
-            f" {_shown(id_)} was proven"
+            f" {shown_id(id_)} was proven"
             f" by {display(matches[0].name)}, and nothing else that it says was believed"
         )
         if name is not None:
@@ -325,15 +327,3 @@ class SalvageAuthenticator(HeaderAuthenticator):
     def _first_chunks(self, matches: Sequence[StoredChunk]) -> Iterator[StoredChunk]:
         """Yields first chunks of files; those that proved the id come first."""
         return chain((chunk for chunk in matches if chunk.index == 0), self._chunks.beginnings())
-
-
-def _shown(id_: str) -> str:
-    return display(id_[:_SHOWN])
-
-
-def _where(begin: int) -> str:
-    """Gives the advice for reading a backup that begins at this offset."""
-    return (
-        f"copy the file from where it begins (tail -c +{max(0, begin) + 1}) and use --salvage on"
-        " the copy"
-    )

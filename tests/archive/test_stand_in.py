@@ -1,0 +1,184 @@
+"""Formats 3 and 2 with a front that is lost: `--salvage` tells from proven chunks what it said.
+
+Committed backups by the real programs, each with the same damage; what comes out is compared with
+what the undamaged backup gives.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import qbackup
+from qbackup import Report, UnsupportedFormat, WrongPassphrase
+from qbackup.crypto.scrypt_format import ScryptParameters
+from tests.support.commandline import call
+from tests.support.restored import Snapshot, snapshot
+from tests.support.speed import rows
+from tests.support.vectorfiles import FOLDER
+
+CHEAP = ScryptParameters(10, 8, 1)
+UNREAD = "v3-zstdmt-camellia"
+NAMES = sorted(
+    path.stem
+    for path in FOLDER.glob("v[23]-*.json")
+    if path.stem != UNREAD and json.loads(path.read_text())["header"] is not None
+)
+MANY_CHUNKS = FOLDER / "v3-gzip-many-chunks.qbackup"
+Damage = Callable[[bytearray, dict[str, tarfile.TarInfo]], None]
+
+
+@pytest.fixture(autouse=True)
+def cheap_journal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second less for each restore."""
+    monkeypatch.setattr("qbackup.formats.v3.JOURNAL_COST", CHEAP)
+
+
+def wrong_hmac(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
+    data[members["backup-header.hmac"].offset_data + 30] ^= 1
+
+
+def header_of_noise(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
+    header = members["backup-header"]
+    data[header.offset_data : header.offset_data + header.size] = b"\xff" * header.size
+
+
+def header_and_hmac_gone(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
+    del data[: members["qubes.xml.000"].offset]
+
+
+def front_of_noise(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
+    size = members["qubes.xml.000"].offset
+    data[:size] = random.Random(5).randbytes(size)
+
+
+def header_of_another_kind(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
+    """Somebody planted one: all of its fields are wrong, and nobody has proven it."""
+    header = members["backup-header"]
+    place = slice(header.offset_data, header.offset_data + 512)
+    text = b"version=2\nencrypted=False\ncompressed=True\ncompression-filter=xz\n"
+    text += b"hmac-algorithm=sha256\ncrypto-algorithm=des-cbc\n"
+    data[place] = text[: header.size].ljust(512, b"\n")[: header.size].ljust(512, b"\0")
+
+
+DAMAGES: list[Damage] = [
+    wrong_hmac,
+    header_of_noise,
+    header_and_hmac_gone,
+    front_of_noise,
+    header_of_another_kind,
+]
+
+
+def passphrase_of(name: str) -> str:
+    text: str = json.loads((FOLDER / f"{name}.json").read_text())["passphrase"]
+    return text
+
+
+def damaged(backup: Path, out: Path, damage: Damage) -> Path:
+    with tarfile.open(backup, ignore_zeros=True) as archive:
+        members = {member.name: member for member in archive.getmembers()}
+    data = bytearray(backup.read_bytes())
+    damage(data, members)
+    out.write_bytes(data)
+    return out
+
+
+def restored(backup: Path, out: Path, name: str, *, salvage: bool) -> tuple[Report, Snapshot]:
+    digest = "MD5" if "md5" in name else None
+    with qbackup.open(
+        backup, passphrase=passphrase_of(name), hmac_algorithm=digest, salvage=salvage
+    ) as archive:
+        report = archive.restore(out, check=False)
+    return report, snapshot(out)
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+class TestEverythingComesOut:
+    @rows("name", NAMES, quick=4)
+    def test_and_that_the_front_is_lost_is_reported(
+        self, name: str, damage: Damage, tmp_path: Path
+    ) -> None:
+        backup = FOLDER / f"{name}.qbackup"
+        _, whole = restored(backup, tmp_path / "whole", name, salvage=False)
+        broken = damaged(backup, tmp_path / "b", damage)
+        report, found = restored(broken, tmp_path / "out", name, salvage=True)
+        assert found == whole
+        # Without its header a backup with files of one chunk is as if it never had one.
+        assert not report.ok or damage is header_and_hmac_gone
+
+    def test_a_wrong_passphrase_is_one(self, damage: Damage, tmp_path: Path) -> None:
+        broken = damaged(MANY_CHUNKS, tmp_path / "b", damage)
+        with pytest.raises(WrongPassphrase) as caught:
+            qbackup.open(broken, passphrase="guess", salvage=True)
+        assert "--salvage," not in caught.value.advice
+
+
+class TestTheCommand:
+    def test_says_what_was_told_from_chunks(self, tmp_path: Path) -> None:
+        broken = damaged(MANY_CHUNKS, tmp_path / "b", wrong_hmac)
+        env = {"QBACKUP_PASSPHRASE": passphrase_of(MANY_CHUNKS.stem)}
+        ended = call("verify", broken, "--salvage", env=env)
+        assert ended.status == 1
+        assert "proves the passphrase" in ended.err + ended.out
+        assert "format 3, aes-256-cbc, gzip" in ended.err + ended.out
+
+    def test_takes_the_filter_that_is_named(self, tmp_path: Path) -> None:
+        broken = damaged(MANY_CHUNKS, tmp_path / "b", wrong_hmac)
+        env = {"QBACKUP_PASSPHRASE": passphrase_of(MANY_CHUNKS.stem)}
+        ended = call("verify", broken, "--salvage", "--compression-filter", "/bin/gzip", env=env)
+        assert ended.status == 1 and "DAMAGED" not in ended.err + ended.out
+
+    def test_without_a_passphrase_info_shows_what_there_is(self, tmp_path: Path) -> None:
+        for damage in DAMAGES:
+            broken = damaged(MANY_CHUNKS, tmp_path / "b", damage)
+            assert call("info", broken, "--salvage").status in (0, 1)
+
+
+class TestForgeries:
+    def test_a_later_chunk_under_another_name_makes_no_wrong_file(self, tmp_path: Path) -> None:
+        """An HMAC does not cover the name, so a chunk can stand elsewhere; files may be lost."""
+        name = "v2-candidate-encrypted"
+        backup = FOLDER / f"{name}.qbackup"
+        _, whole = restored(backup, tmp_path / "whole", name, salvage=False)
+
+        def plant(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
+            wrong_hmac(data, members)
+            chunk = members["qubes.xml.000"]
+            begin = chunk.offset
+            end = members["qubes.xml.000.hmac"].offset + 10_240
+            copy = bytes(data[begin:end]).replace(b"qubes.xml.000", b"vm77/a.i.001\0")
+            data += _with_checksums(copy)
+
+        report, found = restored(
+            damaged(backup, tmp_path / "b", plant), tmp_path / "out", name, salvage=True
+        )
+        assert not report.ok
+        for path, content in found.items():
+            assert path not in whole or content == whole[path]
+
+    def test_a_cipher_that_is_not_read_is_named_as_unknown(self, tmp_path: Path) -> None:
+        backup = FOLDER / f"{UNREAD}.qbackup"
+        with pytest.raises(UnsupportedFormat) as caught:
+            qbackup.open(
+                damaged(backup, tmp_path / "b", wrong_hmac),
+                passphrase=passphrase_of(UNREAD),
+                salvage=True,
+            )
+        assert "passphrase is right" in caught.value.reason
+        assert "--salvage" not in caught.value.advice
+
+
+def _with_checksums(archive: bytes) -> bytes:
+    """Puts the checksums of changed tar headers right."""
+    blocks = [bytearray(archive[i : i + 512]) for i in range(0, len(archive), 512)]
+    for block in blocks:
+        if block[257:262] == b"ustar":
+            block[148:156] = b" " * 8
+            block[148:156] = b"%06o\0 " % sum(block)
+    return b"".join(blocks)
