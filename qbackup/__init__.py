@@ -31,9 +31,11 @@ if TYPE_CHECKING:
     from qbackup.archive.file import BackupFile
     from qbackup.archive.passphrase import Passphrase
     from qbackup.archive.qube import Qube
+    from qbackup.archive.unlock.id_search import IdSearchProgress
     from qbackup.base.errors import (
         AlreadyPassed,
         ArchiveDamaged,
+        BackupIdUnknown,
         ChunkDamaged,
         ChunkMissing,
         Damaged,
@@ -85,6 +87,7 @@ _MODULES = (
     "formats.metadata.settings",
     "archive.qube",
     "archive.archive",
+    "archive.unlock.id_search",
     "archive.backends",
     "archive.estimate",
     "image.node",
@@ -100,6 +103,7 @@ __all__ = [
     "BackupArchive",
     "BackupFile",
     "BackupHeader",
+    "BackupIdUnknown",
     "ByteRange",
     "ChunkDamaged",
     "ChunkMissing",
@@ -113,6 +117,7 @@ __all__ = [
     "FileResult",
     "FolderArchive",
     "HeaderAltered",
+    "IdSearchProgress",
     "Image",
     "ImagePartition",
     "Incomplete",
@@ -156,6 +161,7 @@ def open(
     compression_filter: str | None = None,
     hmac_algorithm: str | None = None,
     salvage: bool = False,
+    backup_id: str | None = None,
 ) -> "BackupArchive":
     """Opens a backup.
 
@@ -181,12 +187,14 @@ def open(
             docs/security.md for the promises that are weaker then. `BackupArchive.salvaged` lists
             everything that was passed over; if there is anything, `restore` and `verify` raise at
             the end.
+        backup_id: with salvage, the id of a backup of format 4 whose header is lost. It counts
+            only if a chunk proves it.
 
     Raises:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: the backup's version can't be read.
         UsageError: the source is no path and no binary file, the passphrase is no str or bytes,
-            salvage from a pipe, or a number that makes no sense.
+            salvage from a pipe, an id without salvage, or a number that makes no sense.
         Unlockable: with a passphrase, see `BackupArchive.unlock`.
     """
     from qbackup.archive.archive import BackupArchive
@@ -202,6 +210,7 @@ def open(
         compression_filter=compression_filter,
         hmac_algorithm=hmac_algorithm,
         salvage=salvage,
+        backup_id=backup_id,
     )
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -36,7 +37,12 @@ from qbackup.pipeline.reader import Unlocked
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.archive.unlock.id_search import IdSearchProgress
+
 _BY_FOLDER = "qubes are called by their folders in the archive, whose names nothing proves"
+_ID = re.compile("[^\0\r\n]+")
 _LOCKED = "the backup is locked: call unlock(passphrase) first"
 
 
@@ -56,8 +62,13 @@ class OpenOptions:
     compression_filter: str | None
     hmac_algorithm: str | None
     salvage: bool
+    backup_id: str | None = None
 
     def __post_init__(self) -> None:
+        if self.backup_id is not None and not self.salvage:
+            raise UsageError("a backup id is named for salvage only: a whole header says it")
+        if self.backup_id is not None and not _ID.fullmatch(self.backup_id):
+            raise UsageError("a backup id is one line of text, such as 20240917T101112-1234")
         for name in ("jobs", "memory", "executor_jobs"):
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < 1):
@@ -100,6 +111,7 @@ class OpenedBackup:
         self.warnings = WarningList()
         self.deriver = Deriver()
         self._options = options
+        self._name = _name_of(source)
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
         opened = open_backup(source, self.limits)
@@ -135,6 +147,7 @@ class OpenedBackup:
             hmac_algorithm=self._options.hmac_algorithm,
             salvage=self._options.salvage,
             knows_filter=self._options.compression_filter is not None,
+            backup_id=self._options.backup_id,
         )
         self.catalog, self.front = opening.open()
         self.files = FileList(self.catalog, self, seekable=self.source.seekable)
@@ -185,6 +198,29 @@ class OpenedBackup:
         unlocked = format_.unlock(header, data, self.limits, self.warnings.add, beside)
         self._unlocked = Unlocked(unlocked, self._choose_decompress(unlocked, header))
         self._header = header
+
+    def find_backup_id(
+        self, passphrase: Passphrase, window: str, progress: Callable[[IdSearchProgress], None]
+    ) -> str | None:
+        """Searches for the backup's id, see `BackupArchive.find_backup_id`."""
+        from qbackup.archive.unlock.id_search import IdSearch, cheapest, with_time
+        from qbackup.archive.unlock.id_window import IdWindow
+
+        if not (self._options.salvage and self.format.heads_name_backup):
+            raise UsageError("an id is searched for in salvage of a backup of format 4 only")
+        chunks = [chunk for file in self.catalog.seen_files() for chunk in file.chunks[:2]]
+        chosen = with_time(IdWindow.parse(window), self._name, chunks, self.source)
+        search = IdSearch(
+            format_=self.format,
+            chunk=cheapest(chunks, self.format, self.limits),
+            passphrase=passphrase_bytes(passphrase),
+            limits=self.limits,
+            pipeline=self.pipeline,
+        )
+        found = search.run(chosen, progress)
+        if found is not None:
+            self.front.given_id = found
+        return found
 
     def _format_ahead(self, passphrase: bytes) -> UnlockedFormat:
         """Gives the format that the header names, before the header is proven."""
@@ -286,3 +322,10 @@ class OpenedBackup:
             return self.salvaged
         advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
         return (*self.salvaged, f"{error}{advice}")
+
+
+def _name_of(source: str | os.PathLike[str] | BinaryIO) -> str:
+    """Gives the last part of a path or URL; ``""`` for a file object."""
+    if not isinstance(source, str | bytes | os.PathLike):
+        return ""
+    return os.path.basename(os.fsdecode(source))

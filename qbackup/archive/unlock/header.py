@@ -87,6 +87,7 @@ class HeaderAuthenticator:
         self._sealed: SealedHeader | None = None  # kept after it was opened
         self.faults: list[str] = []
         self._header = b""
+        self.given_id: str | None = None  # for salvage
 
     def begin(self) -> None:
         """Reads the header, once, before anything else.

@@ -34,6 +34,7 @@ class Opening:
         hmac_algorithm: see `HeaderAuthenticator`.
         salvage: go on past broken places.
         knows_filter: the caller names the filter.
+        backup_id: that the caller names for salvage; None: none.
     """
 
     source: Source
@@ -42,6 +43,7 @@ class Opening:
     hmac_algorithm: str | None
     salvage: bool
     knows_filter: bool
+    backup_id: str | None
 
     def open(self) -> tuple[Catalog, HeaderAuthenticator]:
         """Reads what the backup begins with. Raises as `HeaderAuthenticator.begin`."""
@@ -107,6 +109,7 @@ class Opening:
                 knows_filter=self.knows_filter,
                 hmac_algorithm=digest,
             )
+            front.given_id = self.backup_id
         front.begin()
         return catalog, front
 

@@ -34,6 +34,7 @@ from qbackup.archive.unlock.header_ids import collect_ids
 from qbackup.archive.unlock.other_backups import describe_headers, describe_parts, shown_id
 from qbackup.archive.unlock.stand_in import LostHeader, StandInAuthenticator, beginnings
 from qbackup.base.errors import (
+    BackupIdUnknown,
     HeaderAltered,
     MachineError,
     NotEnoughMemory,
@@ -153,7 +154,10 @@ class SalvageAuthenticator(HeaderAuthenticator):
             header = self._authenticate(headers, passphrase, pipeline, meanwhile)
         except (Unlockable, Unreadable) as error:
             error.reason = ". ".join((error.reason, *others))
-            error.advice = NOTHING_FITS if isinstance(error, WrongPassphrase) else _NOTHING_LEFT
+            if isinstance(error, WrongPassphrase):
+                error.advice = NOTHING_FITS
+            elif not isinstance(error, BackupIdUnknown):
+                error.advice = _NOTHING_LEFT
             raise
         self.faults += others
         return header
@@ -170,6 +174,8 @@ class SalvageAuthenticator(HeaderAuthenticator):
         copies, error = self._open_copies(passphrase, pipeline, meanwhile)
         proven = [copy for copy in copies if copy.plain in headers.values()]
         ids = collect_ids({copy.offset: copy.header for copy in copies}, headers)
+        if self.given_id is not None:
+            ids = {self.given_id: ids.pop(self.given_id, 0), **ids}
         if not ids:
             raise self._nothing_known(error)
         if proven and len(ids) == 1:
@@ -278,7 +284,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
     def _nothing_known(self, error: QBackupError) -> QBackupError:
         if isinstance(error, WrongPassphrase):
             return error
-        return HeaderAltered(
+        return BackupIdUnknown(
             f"neither the header ({self._what_is_wrong()}) nor its authenticated copy"
             f" ({error.reason}) says the backup's id, without which no key can be derived",
             file=HEADER_NAME,
@@ -298,7 +304,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             return error
         return WrongPassphrase(
             f"the header's authenticated copy can't be used ({error.reason}), and the passphrase"
-            f" fits no chunk that was tried ({tried}): it is wrong, the header's backup id is, or"
+            f" fits no chunk that was tried ({tried}): it is wrong, the backup id is, or"
             " all these chunks are damaged"
         )
 
