@@ -102,8 +102,8 @@ class TestFirstWords:
         [
             ("v2-beta3-raw", [], "--salvage, which can tell"),
             ("v2-beta3-raw", ["--salvage"], "most likely wrong"),
-            ("v3-home", [], "in this format nothing can stand in for it"),
-            ("v3-home", ["--salvage"], "in this format nothing can stand in for it"),
+            ("v3-home", [], "--salvage, which can tell"),
+            ("v3-home", ["--salvage"], "most likely wrong"),
             ("gzip-published-header", [], "--salvage, which can tell"),
             ("gzip-published-header", ["--salvage"], "most likely wrong"),
         ],

@@ -36,10 +36,6 @@ from qbackup.storage.catalog import Catalog
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import Source
 
-_NO_STAND_IN = (
-    "if it is certainly right, the header is damaged, and in this format nothing can stand in for"
-    " it: try another copy of the backup"
-)
 _OTHER_FORMAT = (
     "the header was altered or is damaged: its authenticated copy is that of format {}, and the"
     " header says another format, or none"
@@ -226,24 +222,13 @@ class HeaderAuthenticator:
                 key = _derive(sealed.derivation, pipeline, meanwhile)
             if not sealed.accepts(key):
                 pipeline.forget_expected()
-                raise self._misfit(sealed)
+                raise WrongPassphrase(sealed.misfit)
             self._sealed = sealed
             return sealed.root(key), sealed.open(key, pipeline.cipher.decrypt)
         except Damaged as error:
             raise HeaderAltered(
                 f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
             ) from error
-
-    def _misfit(self, sealed: SealedHeader) -> WrongPassphrase:
-        error = WrongPassphrase(sealed.misfit)
-        if not self._can_be_replaced:
-            error.advice = _NO_STAND_IN
-        return error
-
-    @property
-    def _can_be_replaced(self) -> bool:
-        """True if salvage can replace the header."""
-        return self.format.heads_name_backup
 
     def _read_header(self) -> bytes:
         member = self._catalog.header()

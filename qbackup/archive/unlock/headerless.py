@@ -168,10 +168,6 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
         self._beginning = beginning
         super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
 
-    @property
-    def _can_be_replaced(self) -> bool:
-        return True  # salvage can use other files' first chunks
-
     def begin(self) -> None:
         """Takes the first chunk for the header, and tells from it what the backup is."""
         self._header = self._beginning.chunk
