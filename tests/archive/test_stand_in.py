@@ -11,6 +11,7 @@ import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
@@ -18,6 +19,7 @@ import qbackup
 from qbackup import Report, UnsupportedFormat, WrongPassphrase
 from qbackup.crypto.scrypt_format import ScryptParameters
 from tests.support.commandline import call
+from tests.support.drives import Several
 from tests.support.restored import Snapshot, snapshot
 from tests.support.speed import rows
 from tests.support.vectorfiles import FOLDER
@@ -41,6 +43,10 @@ def cheap_journal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def wrong_hmac(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
     data[members["backup-header.hmac"].offset_data + 30] ^= 1
+
+
+def hmac_gone(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
+    del data[members["backup-header.hmac"].offset : members["qubes.xml.000"].offset]
 
 
 def header_of_noise(data: bytearray, members: dict[str, tarfile.TarInfo]) -> None:
@@ -68,6 +74,7 @@ def header_of_another_kind(data: bytearray, members: dict[str, tarfile.TarInfo])
 
 DAMAGES: list[Damage] = [
     wrong_hmac,
+    hmac_gone,
     header_of_noise,
     header_and_hmac_gone,
     front_of_noise,
@@ -117,6 +124,21 @@ class TestEverythingComesOut:
         with pytest.raises(WrongPassphrase) as caught:
             qbackup.open(broken, passphrase="guess", salvage=True)
         assert "--salvage," not in caught.value.advice
+
+
+class TestDrive:
+    @pytest.mark.parametrize("member", ["backup-header", "backup-header.hmac"])
+    def test_a_bad_sector_in_the_front_costs_nothing_else(
+        self, member: str, tmp_path: Path
+    ) -> None:
+        name = MANY_CHUNKS.stem
+        _, whole = restored(MANY_CHUNKS, tmp_path / "whole", name, salvage=False)
+        with tarfile.open(MANY_CHUNKS, ignore_zeros=True) as archive:
+            place = archive.getmember(member).offset_data
+        drive = cast(BinaryIO, Several(MANY_CHUNKS, [place]))
+        with qbackup.open(drive, passphrase=passphrase_of(name), salvage=True) as archive_:
+            report = archive_.restore(tmp_path / "out", check=False)
+        assert not report.ok and snapshot(tmp_path / "out") == whole
 
 
 class TestTheCommand:

@@ -54,7 +54,10 @@ class Opening:
                 raise
             if isinstance(self.source, ReplaySource):
                 self.source.stop()
-            raise explain_front(self.source, self.limits, error) from error
+            explained = explain_front(self.source, self.limits, error)
+            if explained is error:
+                raise
+            raise explained from error
 
     def _open(self) -> tuple[Catalog, HeaderAuthenticator]:
         beginning = self._read_beginning()

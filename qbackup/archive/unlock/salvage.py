@@ -285,8 +285,9 @@ class SalvageAuthenticator(HeaderAuthenticator):
         if isinstance(error, WrongPassphrase):
             return error
         return BackupIdUnknown(
-            f"neither the header ({self._what_is_wrong()}) nor its authenticated copy"
-            f" ({error.reason}) says the backup's id, without which no key can be derived",
+            "neither the header nor its authenticated copy says the backup's id, without which no"
+            f" key can be derived: {self._fault.reason if self._fault else 'it names none'};"
+            f" {error.reason}",
             file=HEADER_NAME,
         )
 
