@@ -6,7 +6,10 @@ what the undamaged backup gives.
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import json
+import lzma
 import random
 import tarfile
 from collections.abc import Callable
@@ -16,8 +19,10 @@ from typing import BinaryIO, cast
 import pytest
 
 import qbackup
-from qbackup import Report, UnsupportedFormat, WrongPassphrase
+from qbackup import Limits, Report, UnsupportedFormat, WrongPassphrase
+from qbackup.archive.unlock.chunk_evidence import filter_inside
 from qbackup.crypto.scrypt_format import ScryptParameters
+from tests.support import tarbytes
 from tests.support.commandline import call
 from tests.support.drives import Several
 from tests.support.restored import Snapshot, snapshot
@@ -149,6 +154,7 @@ class TestTheCommand:
         assert ended.status == 1
         assert "proves the passphrase" in ended.err + ended.out
         assert "format 3, aes-256-cbc, gzip" in ended.err + ended.out
+        assert "Caps Lock" not in ended.err + ended.out  # the passphrase is right
 
     def test_takes_the_filter_that_is_named(self, tmp_path: Path) -> None:
         broken = damaged(MANY_CHUNKS, tmp_path / "b", wrong_hmac)
@@ -160,6 +166,32 @@ class TestTheCommand:
         for damage in DAMAGES:
             broken = damaged(MANY_CHUNKS, tmp_path / "b", damage)
             assert call("info", broken, "--salvage").status in (0, 1)
+
+
+class TestFilterInside:
+    """What comes out must begin as an archive does: two bytes of a mark prove no cipher."""
+
+    archive = tarbytes.member(b"qubes.xml", b"<qubes/>") + bytes(1024)
+
+    @pytest.mark.parametrize(
+        ("compress", "name"),
+        [(bytes, "none"), (gzip.compress, "gzip"), (bz2.compress, "bzip2"), (lzma.compress, "xz")],
+    )
+    def test_is_told_by_an_archive(self, compress: Callable[[bytes], bytes], name: str) -> None:
+        data = memoryview(compress(self.archive))
+        assert filter_inside(data, Limits()) == name
+        if name != "bzip2":  # which gives nothing before a block is whole
+            assert filter_inside(data[: max(512, len(data) - 40)], Limits()) == name
+
+    @pytest.mark.parametrize("compress", [bytes, gzip.compress, bz2.compress, lzma.compress])
+    def test_other_content_shows_none(self, compress: Callable[[bytes], bytes]) -> None:
+        for content in (b"", b"text" * 1000, bytes(1024), self.archive[1:]):
+            assert filter_inside(memoryview(compress(content)), Limits()) is None
+
+    @pytest.mark.parametrize("mark", [b"\x1f\x8b\x08\x00", b"BZh9", b"]\0\0\x80\0", b"\xfd7zXZ\0"])
+    def test_a_mark_alone_shows_none(self, mark: bytes) -> None:
+        data = memoryview(mark + random.Random(1).randbytes(4000))
+        assert filter_inside(data, Limits()) is None
 
 
 class TestForgeries:

@@ -130,8 +130,9 @@ class TestSearch:
         assert "in its first 1 MiB; --salvage searches all" in caught.value.reason
         assert "parts of a backup follow" in refused(tmp_path / "file").reason
 
-    def test_a_drive_that_fails_everywhere_is_not_searched_for_long(self) -> None:
-        drive = _Counting(FOUR)
+    def test_a_drive_that_fails_everywhere_is_not_searched_for_long(self, tmp_path: Path) -> None:
+        (tmp_path / "drive").write_bytes(bytes(4 << 20))
+        drive = _Counting(tmp_path / "drive")
         with pytest.raises(MachineError) as caught:
             qbackup.open(cast(BinaryIO, drive))
         assert "ddrescue" in caught.value.advice

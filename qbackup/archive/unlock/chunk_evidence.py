@@ -12,7 +12,7 @@ can change the backup can so make files unreadable, as by deleting them, and mak
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from qbackup.base.errors import (
@@ -58,7 +58,7 @@ class ChunkEvidence:
     catalog: SalvageCatalog
     pipeline: Pipeline
     limits: Limits
-    passphrase: bytes
+    passphrase: bytes = field(repr=False)
     hmac_algorithm: str | None
     hint: BackupHeader | None
     knows_filter: bool

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 from typing import NamedTuple
@@ -78,7 +78,7 @@ class IdSearch:
 
     format_: Format
     chunk: StoredChunk
-    passphrase: bytes
+    passphrase: bytes = field(repr=False)
     limits: Limits
     pipeline: Pipeline
 

@@ -217,7 +217,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         if beginning is None:
             raise fault
         lost = LostHeader(
-            why=f"the header can't be authenticated ({fault.reason})",
+            why=f"the header can't be authenticated ({_short(fault)})",
             hint=hint,
             knows_filter=self._knows_filter,
             hmac_algorithm=self._hmac_algorithm,
@@ -321,7 +321,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         if not self._knows_filter:
             name = detect_from_chunks(format_, self._first_chunks(matches), pipeline)
         self.faults.append(
-            f"the header can't be authenticated ({error.reason}); its backup id"
+            f"the header can't be authenticated ({_short(error)}); its backup id"
             f" {shown_id(id_)} was proven"
             f" by {display(matches[0].name)}, and nothing else that it says was believed"
         )
@@ -334,3 +334,10 @@ class SalvageAuthenticator(HeaderAuthenticator):
     def _first_chunks(self, matches: Sequence[StoredChunk]) -> Iterator[StoredChunk]:
         """Yields first chunks of files; those that proved the id come first."""
         return chain((chunk for chunk in matches if chunk.index == 0), self._chunks.beginnings())
+
+
+def _short(error: QBackupError) -> str:
+    """Gives the reason why a header is not believed, where the passphrase was proven otherwise."""
+    if isinstance(error, WrongPassphrase):
+        return "it does not fit its HMAC or copy, though the passphrase is right"
+    return error.reason
