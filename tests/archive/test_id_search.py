@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import tarfile
@@ -208,3 +209,17 @@ class TestCommand:
         self, lost: Path, options: tuple[str, ...]
     ) -> None:
         assert call("list", lost, *options, env=ENV).status == 2
+
+
+def test_no_object_shows_the_passphrase(lost: Path) -> None:
+    seen: list[str] = []
+
+    def look(state: IdSearchProgress) -> None:
+        if not seen:
+            things = (t for t in gc.get_objects() if str(type(t).__module__).startswith("qbackup"))
+            seen.extend(repr(thing) for thing in things)
+
+    with qbackup.open(lost, salvage=True) as archive:
+        archive.find_backup_id("an unlikely phrase", f"0,{PID}-{PID + 1}", progress=look)
+    assert any("IdSearch(" in text for text in seen)
+    assert not any("unlikely" in text for text in seen)
