@@ -99,6 +99,9 @@ FORMATS = (
 WITHOUT_VERSION = next(row for row in FORMATS if row.may_lack_version)
 WITHOUT_HEADER = next(row for row in FORMATS if row.may_lack_header)
 
+#: Tells from a later chunk of a file, in a format with HMACs, if each chunk is a volume of its own.
+is_volume = v2.is_volume
+
 #: Naming schemes to try before the header is known, the most likely first.
 NAMINGS = tuple(dict.fromkeys(row.naming for row in FORMATS))
 
@@ -135,7 +138,7 @@ def choose_by_chunks(
 
     Args:
         naming: of the members.
-        are_volumes: what `v2.is_volume` says of each later chunk that was proven.
+        are_volumes: what `is_volume` says of each later chunk that was proven.
         hint: version that a header names which nobody has proven; None if unknown. A wrong one
             costs files, and can't make wrong ones.
         digest: of the HMACs.

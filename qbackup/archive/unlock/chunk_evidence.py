@@ -27,9 +27,8 @@ from qbackup.base.limits import Limits
 from qbackup.content.detect import NONE, detect_filter
 from qbackup.content.filters import choose_filter
 from qbackup.crypto.ciphers import CBC_NAMES
-from qbackup.formats import choose_by_chunks, choose_format
+from qbackup.formats import choose_by_chunks, choose_format, is_volume
 from qbackup.formats.header import BackupHeader, told_header
-from qbackup.formats.v2 import is_volume
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.chunk import StoredChunk

@@ -31,8 +31,10 @@ from qbackup.storage.tar.fields import BLOCK_SIZE, check_block, parse_number
 _CANDIDATES_LIMIT = 1000  # chunks whose heads are read to find a cheap one
 _MTIME = slice(136, 148)  # of a tar header
 _DELAY_SECONDS = 5  # from a backup's begin until the first chunk is stored
-_MEASURED_SECONDS = 2.0
-_ROUNDS = 2  # keys of each job that are measured at least
+_INTERVAL_SECONDS = 2.0
+_STEADY = 0.12  # part by which two intervals in a row may differ
+_PATIENCE_SECONDS = 30.0  # after that any rate is told
+_WEIGHT = 0.2  # of a new interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,27 +144,46 @@ class _Try(NamedTuple):
 
 
 class _Clock:
-    """Measurement of keys a second, without the first round, in which libraries are loaded."""
+    """Measurement of keys a second, once they come steadily.
+
+    The first keys are slow: libraries are loaded, memory is asked for, and the lane kernel is
+    compiled. So two intervals must agree, and the kernel be in use where one is expected.
+    """
 
     def __init__(self, pipeline: Pipeline, parameters: ScryptParameters, count: int) -> None:
         lanes = pipeline.lanes_of_pass(parameters, count)
-        self._round = pipeline.jobs * max(1, lanes // parameters.p)
+        self._pipeline = pipeline
+        self._awaits_kernel = lanes > 0
+        self._round = pipeline.jobs * max(1, lanes // parameters.p)  # keys that come together
+        self._begin = time.perf_counter()
+        self._mark: tuple[float, int] | None = None  # begin of the interval: time and count
         self._count = 0
-        self._start = 0.0
+        self._last = 0.0
         self._rate: float | None = None
 
     def tick(self) -> float | None:
-        """Counts a key; gives keys a second, None until there are enough."""
+        """Counts a key; gives keys a second, None until that is known."""
         self._count += 1
-        if self._count == self._round:
-            self._start = time.perf_counter()
-        done = self._count - self._round
-        if done < _ROUNDS * self._round or done % self._round:
+        if self._count % self._round:
             return self._rate
-        seconds = time.perf_counter() - self._start
-        if seconds >= _MEASURED_SECONDS:
-            self._rate = done / seconds
+        now = time.perf_counter()
+        is_late = now - self._begin > _PATIENCE_SECONDS
+        if self._awaits_kernel and not self._pipeline.has_kernel and not is_late:
+            self._mark = None
+        elif self._mark is None:
+            self._mark = now, self._count
+        elif now - self._mark[0] >= _INTERVAL_SECONDS:
+            self._take((self._count - self._mark[1]) / (now - self._mark[0]), is_late=is_late)
+            self._mark = now, self._count
         return self._rate
+
+    def _take(self, rate: float, *, is_late: bool) -> None:
+        """Takes the rate of an interval."""
+        if self._rate is not None:
+            self._rate += (rate - self._rate) * _WEIGHT
+        elif is_late or abs(rate - self._last) <= _STEADY * max(rate, self._last):
+            self._rate = (rate + self._last) / 2 if self._last else rate
+        self._last = rate
 
 
 def cheapest(chunks: Iterable[StoredChunk], format_: Format, limits: Limits) -> StoredChunk:
