@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 import pytest
 
 import qbackup
-from qbackup import Limits, Report, UnsupportedFormat, WrongPassphrase
+from qbackup import HeaderAltered, Limits, Report, UnsupportedFormat, WrongPassphrase
 from qbackup.archive.unlock.chunk_evidence import filter_inside
 from qbackup.crypto.scrypt_format import ScryptParameters
 from tests.support import tarbytes
@@ -129,6 +129,22 @@ class TestEverythingComesOut:
         with pytest.raises(WrongPassphrase) as caught:
             qbackup.open(broken, passphrase="guess", salvage=True)
         assert "--salvage," not in caught.value.advice
+
+
+class TestNothingLeft:
+    def test_without_any_hmac_no_advice_that_was_taken_is_given(self, tmp_path: Path) -> None:
+        backup = FOLDER / "v2-beta3-gzip.qbackup"
+        with tarfile.open(backup, ignore_zeros=True) as archive:
+            ends = {m.name: m.offset for m in archive.getmembers()}
+        data = bytearray(backup.read_bytes())
+        for name, offset in sorted(ends.items(), key=lambda item: -item[1]):
+            if name.endswith(".hmac"):
+                del data[offset : offset + 10_240]
+        (tmp_path / "b").write_bytes(data)
+        with pytest.raises(HeaderAltered) as caught:
+            qbackup.open(tmp_path / "b", passphrase="x", salvage=True)
+        assert "another copy" in caught.value.advice
+        assert "--salvage" not in caught.value.advice
 
 
 class TestDrive:

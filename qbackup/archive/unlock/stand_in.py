@@ -32,6 +32,7 @@ from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.source import Source
 
+_NOTHING_LEFT = "no other chunk proves the passphrase either: try another copy of the backup"
 _TRIES_LIMIT = 20  # files that the passphrase is tried on
 
 
@@ -116,8 +117,8 @@ class StandInAuthenticator(HeaderlessAuthenticator):
             other = next(others, None)
             if other is None:
                 self._use(first)
-                if isinstance(header, WrongPassphrase):
-                    header.advice = NOTHING_FITS
+                is_misfit = isinstance(header, WrongPassphrase)
+                header.advice = NOTHING_FITS if is_misfit else _NOTHING_LEFT
                 raise header
             tried = self._try(other, passphrase, pipeline)
             header = header if isinstance(tried, QBackupError) else tried
