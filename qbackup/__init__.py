@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from qbackup.archive.listing import FileListing
     from qbackup.archive.passphrase import Passphrase
     from qbackup.archive.qube import Qube
+    from qbackup.archive.unlock.id_search import IdSearchProgress
     from qbackup.base.errors import (
         AlreadyPassed,
         ArchiveDamaged,
+        BackupIdUnknown,
         ChunkDamaged,
         ChunkMissing,
         ConnectionBroken,
@@ -89,6 +91,7 @@ _MODULES = (
     "archive.listing",
     "archive.qube",
     "archive.archive",
+    "archive.unlock.id_search",
     "archive.backends",
     "archive.estimate",
     "image.node",
@@ -104,6 +107,7 @@ __all__ = [
     "BackupArchive",
     "BackupFile",
     "BackupHeader",
+    "BackupIdUnknown",
     "ByteRange",
     "ChunkDamaged",
     "ChunkMissing",
@@ -119,6 +123,7 @@ __all__ = [
     "FileResult",
     "FolderArchive",
     "HeaderAltered",
+    "IdSearchProgress",
     "Image",
     "ImagePartition",
     "Incomplete",
@@ -164,6 +169,7 @@ def open(
     hmac_algorithm: str | None = None,
     salvage: bool = False,
     also: "Sequence[str | os.PathLike[str] | BinaryIO]" = (),
+    backup_id: str | None = None,
 ) -> "BackupArchive":
     """Opens a backup.
 
@@ -191,13 +197,15 @@ def open(
             the end.
         also: other copies of the same backup, each damaged at other places perhaps. Each chunk is
             taken from the first copy in which it can be believed, or put together from several.
+        backup_id: with salvage, the id of a backup of format 4 whose header is lost. It counts
+            only if a chunk proves it.
 
     Raises:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: the backup's version can't be read.
         UsageError: the source is no path and no binary file, the passphrase is no str or bytes,
-            salvage or copies from a pipe, a copy of another backup, or a number that makes no
-            sense.
+            salvage or copies from a pipe, a copy of another backup, an id without salvage, or a
+            number that makes no sense.
         Unlockable: with a passphrase, see `BackupArchive.unlock`.
     """
     from qbackup.archive.archive import BackupArchive
@@ -214,6 +222,7 @@ def open(
         hmac_algorithm=hmac_algorithm,
         salvage=salvage,
         also=also,
+        backup_id=backup_id,
     )
 
 

@@ -122,6 +122,16 @@ class HeaderAltered(Unlockable):
     advice = "try another copy of the backup; --salvage uses only what the passphrase proves"
 
 
+class BackupIdUnknown(HeaderAltered):
+    """Neither the header nor its copy says the backup's id, without which no key can be derived."""
+
+    advice = (
+        "if you know the id, name it: --backup-id ID; else search for it: --backup-id-window"
+        " 60,1000-4000 tries a minute on each side of the time in the file's name, and these"
+        " process numbers; each try costs as much as the key of a chunk"
+    )
+
+
 class Unreadable(QBackupError):
     """This program can't read the backup, or there is none. Base of the reasons below."""
 

@@ -95,6 +95,11 @@ class Pipeline:
         return self._jobs
 
     @property
+    def lookahead(self) -> int:
+        """Number of keys to ask for ahead, so that no job waits for the next one."""
+        return self._window
+
+    @property
     def cipher(self) -> Cipher:
         """The AES implementation, chosen once."""
         if self._cipher is None:

@@ -112,13 +112,22 @@ def _next_member(window: Window, limits: Limits) -> TarMember | None:
 
 
 class HeaderSearch:
-    """Looks for the next member of a backup."""
+    """Search for the next member of a backup.
 
-    def __init__(self, source: Source, limits: Limits, is_part: IsPart) -> None:
+    Args:
+        source: the backup's bytes.
+        limits: bounds on headers.
+        is_part: tells if a part of the backup can have this name.
+        end: offset at which the search ends; None: at the source's end.
+    """
+
+    def __init__(
+        self, source: Source, limits: Limits, is_part: IsPart, *, end: int | None = None
+    ) -> None:
         self._source = source
         self._is_part_name = is_part
         self._limits = limits
-        self._end = source.end()
+        self._end = source.end() if end is None else end
         self._refused = 0
         self._bad = 0  # bytes of the last window that could not be read
         self._is_dead = False  # no byte of the last window could be read

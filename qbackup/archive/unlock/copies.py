@@ -7,15 +7,19 @@ same, as everywhere. Each of the two may come from another copy of the backup.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, islice
 
 from qbackup.archive.unlock.header import HeaderAuthenticator
+from qbackup.archive.unlock.headerless import FirstChunk, HeaderlessAuthenticator, size_limit
 from qbackup.base.errors import (
+    ChunkDamaged,
     HeaderAltered,
     MachineError,
     NotABackup,
     Unlockable,
     Unreadable,
+    UnsupportedFormat,
     UsageError,
 )
 from qbackup.base.limits import Limits
@@ -30,6 +34,7 @@ from qbackup.storage.scan import StoredMember
 _FAULT = (Unlockable, Unreadable, MachineError)
 _SHOWN = 80  # characters of an id in a message
 _DAMAGED_LIMIT = 2  # characters of an id
+_BEGINNINGS_LIMIT = 20  # first chunks that the passphrase is tried on
 _TRIES_LIMIT = 8  # different headers times different copies; each may cost a derivation
 
 
@@ -118,6 +123,64 @@ class CopiesAuthenticator(HeaderAuthenticator):
                 if data not in found:
                     found.append(data)
         return found
+
+
+class BeginningsAuthenticator(HeaderlessAuthenticator):
+    """Authenticator of a backup whose header was never written, by its beginning in any copy.
+
+    Args:
+        beginning: of the first copy in which it can be read.
+        source: the copies.
+        catalog: index of their members.
+        limits: bounds on untrusted input.
+        hmac_algorithm: see `HeaderAuthenticator`.
+    """
+
+    def __init__(
+        self,
+        beginning: FirstChunk,
+        source: CopiesSource,
+        catalog: CopiesCatalog,
+        limits: Limits,
+        *,
+        hmac_algorithm: str | None = None,
+    ) -> None:
+        self._copies_catalog = catalog
+        super().__init__(beginning, source, catalog, limits, hmac_algorithm=hmac_algorithm)
+
+    def authenticate(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None = None,
+    ) -> BackupHeader:
+        """Tries the passphrase on the first chunk of each copy.
+
+        Raises the errors that `HeaderAuthenticator.authenticate` raises, for the first copy.
+        """
+        first = self._beginning
+        try:
+            return super().authenticate(passphrase, pipeline, meanwhile)
+        except (Unlockable, UnsupportedFormat):
+            for beginning in self._beginnings():
+                self._beginning = beginning
+                self.begin()
+                with contextlib.suppress(Unlockable, UnsupportedFormat):
+                    return super().authenticate(passphrase, pipeline, meanwhile)
+            self._beginning = first
+            self.begin()
+            raise
+
+    def _beginnings(self) -> Iterator[FirstChunk]:
+        """Gives the first chunk of ``qubes.xml`` with its HMAC from each copy."""
+        file = self._copies_catalog.metadata_file()
+        if file is None or not file.chunks or file.chunks[0].index:
+            return
+        first = file.chunks[0]
+        for chunk in islice(chain((first,), first.others), _BEGINNINGS_LIMIT):
+            with contextlib.suppress(ChunkDamaged):
+                if chunk.size <= size_limit(self._limits):
+                    yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_hmac())
 
 
 def refuse_other_backups(source: CopiesSource, catalog: CopiesCatalog, limits: Limits) -> None:

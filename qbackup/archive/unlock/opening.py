@@ -10,9 +10,6 @@ from qbackup.archive.unlock.headerless import (
     HeaderlessAuthenticator,
     ReplaySource,
     beginning_elsewhere,
-    beginnings,
-    copied_beginnings,
-    find_beginning,
     read_beginning,
 )
 from qbackup.base.errors import LimitExceeded, MachineError, NotABackup
@@ -29,6 +26,7 @@ from qbackup.storage.catalog import (
 from qbackup.storage.catalog.copies import Note
 from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.copies import CopiesSource
+from qbackup.storage.front import explain_front
 from qbackup.storage.source import Source
 
 
@@ -45,6 +43,7 @@ class Opening:
         hmac_algorithm: see `HeaderAuthenticator`.
         salvage: go on past broken places.
         knows_filter: the caller names the filter.
+        backup_id: that the caller names for salvage; None: none.
     """
 
     source: Source
@@ -54,9 +53,26 @@ class Opening:
     hmac_algorithm: str | None
     salvage: bool
     knows_filter: bool
+    backup_id: str | None
 
     def open(self) -> tuple[Catalog, HeaderAuthenticator]:
         """Reads what the backup begins with. Raises as `HeaderAuthenticator.begin`."""
+        try:
+            return self._open()
+        except (NotABackup, MachineError) as error:
+            if not self.source.seekable:
+                raise
+            if isinstance(self.source, ReplaySource):
+                self.source.stop()
+            shown = self.source
+            if isinstance(shown, CopiesSource):
+                shown = shown.copies[0].source
+            explained = explain_front(shown, self.limits, error)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def _open(self) -> tuple[Catalog, HeaderAuthenticator]:
         if isinstance(self.source, CopiesSource):
             return self._open_copies(self.source)
         beginning = self._read_beginning()
@@ -86,13 +102,16 @@ class Opening:
         self, beginning: FirstChunk | None
     ) -> tuple[Catalog, HeaderAuthenticator]:
         """Opens it so that what can't be believed, or is not there, has a stand-in."""
-
         catalog = SalvageCatalog(self.source, self.limits, self.warn, NAMINGS)
         return catalog, self._salvaging(catalog, beginning)
 
     def _open_copies(self, source: CopiesSource) -> tuple[Catalog, HeaderAuthenticator]:
         """Opens several copies of a backup."""
-        from qbackup.archive.unlock.copies import CopiesAuthenticator, refuse_other_backups
+        from qbackup.archive.unlock.copies import (
+            BeginningsAuthenticator,
+            CopiesAuthenticator,
+            refuse_other_backups,
+        )
 
         catalog = CopiesCatalog(source, self.limits, self.warn, self.note, NAMINGS)
         digest = self.hmac_algorithm
@@ -102,13 +121,8 @@ class Opening:
         if self.salvage:
             front = self._salvaging(catalog, beginning)
         elif beginning is not None:
-            front = HeaderlessAuthenticator(
-                beginning,
-                source,
-                catalog,
-                self.limits,
-                hmac_algorithm=digest,
-                others=lambda: copied_beginnings(catalog, self.limits),
+            front = BeginningsAuthenticator(
+                beginning, source, catalog, self.limits, hmac_algorithm=digest
             )
             front.begin()
         else:
@@ -121,19 +135,20 @@ class Opening:
         self, catalog: SalvageCatalog, beginning: FirstChunk | None
     ) -> HeaderAuthenticator:
         from qbackup.archive.unlock.salvage import SalvageAuthenticator
+        from qbackup.archive.unlock.stand_in import (
+            LostHeader,
+            StandInAuthenticator,
+            find_beginning,
+        )
 
         digest = self.hmac_algorithm
         beginning = beginning or find_beginning(catalog, self.limits)
         front: HeaderAuthenticator
         if beginning is not None:
-            front = HeaderlessAuthenticator(
-                beginning,
-                self.source,
-                catalog,
-                self.limits,
-                hmac_algorithm=digest,
-                others=lambda: beginnings(catalog, self.limits),
+            lost = LostHeader(
+                why="", hint=None, knows_filter=self.knows_filter, hmac_algorithm=digest
             )
+            front = StandInAuthenticator(beginning, self.source, catalog, self.limits, lost)
         else:
             front = SalvageAuthenticator(
                 self.source,
@@ -142,6 +157,7 @@ class Opening:
                 knows_filter=self.knows_filter,
                 hmac_algorithm=digest,
             )
+            front.given_id = self.backup_id
         front.begin()
         return front
 

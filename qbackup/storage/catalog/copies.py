@@ -249,7 +249,6 @@ class CopiesCatalog(SalvageCatalog):
             lose(in_words(error, found))
 
         def warn(text: str) -> None:
-            is_counted = isinstance(text, MemberWarning)
             if isinstance(text, MemberWarning):  # still of its kind, and counted with that
                 self._warn(text.behind(copy.name))
             else:

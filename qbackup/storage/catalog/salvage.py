@@ -196,6 +196,17 @@ class SalvageCatalog(SeekableCatalog):
             if place[0] == 0:
                 yield index.chunk(table.path(run), place)
 
+    def later_chunks(self) -> Iterator[StoredChunk]:
+        """Yields one later chunk, that is, none with the number 0, of each run of chunks."""
+        index = self.index()
+        table = index.table
+        for run in range(table.run_count()):
+            place = table.location(run, 0)
+            if place[0] == 0 and table.run_length(run) > 1:
+                place = table.location(run, 1)
+            if place[0]:
+                yield index.chunk(table.path(run), place)
+
     def _take_front(self, member: StoredMember) -> bool:
         found = self._fronts.get(member.name)
         if found is None or len(found) == self._candidates_limit:
