@@ -21,6 +21,7 @@ error is a `QBackupError`.
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
 if TYPE_CHECKING:
     import os
+    from collections.abc import Sequence
     from concurrent.futures import Executor
     from typing import Any, BinaryIO
 
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
     from qbackup.archive.listing import FileListing
     from qbackup.archive.passphrase import Passphrase
     from qbackup.archive.qube import Qube
+    from qbackup.archive.unlock.id_search import IdSearchProgress
     from qbackup.base.errors import (
         AlreadyPassed,
         ArchiveDamaged,
+        BackupIdUnknown,
         ChunkDamaged,
         ChunkMissing,
+        ConnectionBroken,
         Damaged,
         FolderArchive,
         HeaderAltered,
@@ -87,6 +91,7 @@ _MODULES = (
     "archive.listing",
     "archive.qube",
     "archive.archive",
+    "archive.unlock.id_search",
     "archive.backends",
     "archive.estimate",
     "image.node",
@@ -102,9 +107,11 @@ __all__ = [
     "BackupArchive",
     "BackupFile",
     "BackupHeader",
+    "BackupIdUnknown",
     "ByteRange",
     "ChunkDamaged",
     "ChunkMissing",
+    "ConnectionBroken",
     "CopyReport",
     "Cost",
     "Damaged",
@@ -116,6 +123,7 @@ __all__ = [
     "FileResult",
     "FolderArchive",
     "HeaderAltered",
+    "IdSearchProgress",
     "Image",
     "ImagePartition",
     "Incomplete",
@@ -160,6 +168,8 @@ def open(
     compression_filter: str | None = None,
     hmac_algorithm: str | None = None,
     salvage: bool = False,
+    also: "Sequence[str | os.PathLike[str] | BinaryIO]" = (),
+    backup_id: str | None = None,
 ) -> "BackupArchive":
     """Opens a backup.
 
@@ -185,12 +195,17 @@ def open(
             docs/security.md for the promises that are weaker then. `BackupArchive.salvaged` lists
             everything that was passed over; if there is anything, `restore` and `verify` raise at
             the end.
+        also: other copies of the same backup, each damaged at other places perhaps. Each chunk is
+            taken from the first copy in which it can be believed, or put together from several.
+        backup_id: with salvage, the id of a backup of format 4 whose header is lost. It counts
+            only if a chunk proves it.
 
     Raises:
         NotABackup: there is no Qubes backup here.
         UnsupportedFormat: the backup's version can't be read.
         UsageError: the source is no path and no binary file, the passphrase is no str or bytes,
-            salvage from a pipe, or a number that makes no sense.
+            salvage or copies from a pipe, a copy of another backup, an id without salvage, or a
+            number that makes no sense.
         Unlockable: with a passphrase, see `BackupArchive.unlock`.
     """
     from qbackup.archive.archive import BackupArchive
@@ -206,6 +221,8 @@ def open(
         compression_filter=compression_filter,
         hmac_algorithm=hmac_algorithm,
         salvage=salvage,
+        also=also,
+        backup_id=backup_id,
     )
 
 

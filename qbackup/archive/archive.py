@@ -9,13 +9,14 @@ Nothing is derived or read before the caller asks for it.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import BinaryIO
 
 from qbackup.archive.file import BackupFile
 from qbackup.archive.firewalls import Firewall
-from qbackup.archive.opened import OpenedBackup, OpenOptions
+from qbackup.archive.opened import OpenedBackup
+from qbackup.archive.options import OpenOptions
 from qbackup.archive.passphrase import Passphrase
 from qbackup.archive.qube import Qube
 from qbackup.base.limits import Limits
@@ -28,6 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qbackup.archive.backends import Backends
     from qbackup.archive.estimate import Cost
+    from qbackup.archive.unlock.id_search import IdSearchProgress
     from qbackup.image.image import Image
 
 
@@ -50,6 +52,8 @@ class BackupArchive:
         compression_filter: str | None = None,
         hmac_algorithm: str | None = None,
         salvage: bool = False,
+        also: Sequence[str | os.PathLike[str] | BinaryIO] = (),
+        backup_id: str | None = None,
     ) -> None:
         options = OpenOptions(
             limits=limits or Limits(),
@@ -60,6 +64,8 @@ class BackupArchive:
             compression_filter=compression_filter,
             hmac_algorithm=hmac_algorithm,
             salvage=salvage,
+            also=tuple(also),
+            backup_id=backup_id,
         )
         self._opened = OpenedBackup(source, options, passphrase)
 
@@ -79,8 +85,7 @@ class BackupArchive:
     def untrusted_header(self) -> BackupHeader:
         """The header as anybody could have written it.
 
-        Raises:
-            HeaderAltered: the header can't be understood. Only its HMAC could show damage.
+        Raises HeaderAltered where it can't be understood. Only its HMAC could show damage.
         """
         return self._opened.front.untrusted_header
 
@@ -126,6 +131,20 @@ class BackupArchive:
         """
         self._opened.unlock(passphrase, ahead=ahead)
 
+    def find_backup_id(
+        self,
+        passphrase: Passphrase,
+        window: str = "",
+        *,
+        progress: Callable[[IdSearchProgress], None] = lambda state: None,
+    ) -> str | None:
+        """Searches for the id after `unlock` has raised BackupIdUnknown; `unlock` then uses it.
+
+        Gives None if no id of the window, ``SECONDS[,PID-PID][,TIME]``, fits. `progress` is called
+        after each try. Raises UsageError if the window makes no sense. See docs/library.md.
+        """
+        return self._opened.find_backup_id(passphrase, window, progress)
+
     def expect_all(self) -> None:
         """Announces that everything is going to be read; called before or after `unlock`.
 
@@ -142,11 +161,7 @@ class BackupArchive:
 
     @property
     def metadata(self) -> bytes:
-        """``qubes.xml``, verified.
-
-        Raises:
-            Damaged: ``qubes.xml`` is missing, or can't be believed.
-        """
+        """``qubes.xml``, verified. Raises Damaged where it is missing or can't be believed."""
         return self._opened.qubes.metadata
 
     @property
@@ -163,11 +178,7 @@ class BackupArchive:
 
     @property
     def known_qubes(self) -> tuple[Qube, ...]:
-        """`qubes`, then the other qubes in ``qubes.xml``, which are not in this backup.
-
-        Raises:
-            Damaged: ``qubes.xml`` is missing, or can't be believed.
-        """
+        """`qubes`, then the other qubes in ``qubes.xml``; raises as that does."""
         return self._opened.qubes.known_qubes
 
     def firewalls(self, qubes: Collection[str] | None = None) -> dict[str, Firewall]:
@@ -300,8 +311,7 @@ class BackupArchive:
     def backends(self) -> Backends:
         """The libraries of this machine that derive keys, decrypt and decompress.
 
-        Raises:
-            MachineError: there is no scrypt on this machine.
+        Raises MachineError where there is no scrypt on this machine.
         """
         from qbackup.archive.backends import Backends
 
@@ -310,8 +320,7 @@ class BackupArchive:
     def estimate(self) -> Cost:
         """Estimates the cost of a full restore on this machine; no passphrase needed.
 
-        Reads the first bytes of every chunk and times one small derivation. On a pipe, the whole
-        backup passes.
+        Reads the first bytes of every chunk, all of a pipe, and times one small derivation.
         """
         from qbackup.archive.estimate import estimate
 
@@ -320,8 +329,7 @@ class BackupArchive:
     def iter_files(self) -> Iterator[BackupFile]:
         """Yields the files of all qubes in the archive's order; on a pipe, each as it comes, once.
 
-        Raises:
-            UsageError: the archive is locked.
+        Raises UsageError where the archive is locked.
         """
         self._opened.unlocked()
         readers = self._opened.files.coming()

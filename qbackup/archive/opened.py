@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Collection, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from typing import BinaryIO
 
+from qbackup.archive.diagnosis import Diagnosis, put_right
 from qbackup.archive.file_list import FileList
 from qbackup.archive.firewalls import Firewall, FirewallReader
+from qbackup.archive.options import OpenOptions
 from qbackup.archive.passphrase import Passphrase, passphrase_bytes
 from qbackup.archive.prefetch import KeyPrefetch
 from qbackup.archive.qubes import QubeList
@@ -22,7 +22,6 @@ from qbackup.archive.unlock.headerless import ReplaySource
 from qbackup.archive.unlock.opening import Opening
 from qbackup.archive.warning_list import WarningList
 from qbackup.base.errors import LimitExceeded, UsageError
-from qbackup.base.limits import Limits
 from qbackup.base.report import OnProgress
 from qbackup.content.filters import choose_filter, decoder_name, other_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
@@ -33,8 +32,13 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
+from qbackup.storage.copies import open_copies
 from qbackup.storage.source import Source
 from qbackup.storage.unpacked import open_backup
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.archive.unlock.id_search import IdSearchProgress
 
 _BY_FOLDER = "qubes are called by their folders in the archive, and nothing proves these names"
 _MORE_FOLDERS = (
@@ -42,30 +46,6 @@ _MORE_FOLDERS = (
     " --limit qubes=VALUE)"
 )
 _LOCKED = "the backup is locked: call unlock(passphrase) first"
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenOptions:
-    """Choices of the caller, as `BackupArchive` documents them.
-
-    Raises:
-        UsageError: a number that makes no sense.
-    """
-
-    limits: Limits
-    jobs: int | None
-    memory: int | None
-    executor: Executor | None
-    executor_jobs: int | None
-    compression_filter: str | None
-    hmac_algorithm: str | None
-    salvage: bool
-
-    def __post_init__(self) -> None:
-        for name in ("jobs", "memory", "executor_jobs"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < 1):
-                raise UsageError(f"{name} is a whole number above 0")
 
 
 class OpenedBackup:
@@ -104,16 +84,14 @@ class OpenedBackup:
         self.warnings = WarningList()
         self.deriver = Deriver()
         self._options = options
+        self._name = _name_of(source)
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
-        opened = open_backup(source, self.limits)
-        if options.salvage and not opened.seekable:
-            opened.close()
-            raise UsageError("--salvage can't read from a pipe: write the backup to a file first")
-        for note in getattr(opened, "notes", ()):  # only a folder has notes
-            self.warnings.add(note)
+        opened = self._open_source(source)
         # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
-        self.source: Source = opened if options.salvage else ReplaySource(opened)
+        twice = options.salvage or options.also
+        self.source: Source = opened if twice else ReplaySource(opened)
+        self._diagnosis = Diagnosis(self.source, source, self.limits, is_salvage=options.salvage)
         self.pipeline = Pipeline(
             self.deriver,
             jobs=options.jobs,
@@ -122,23 +100,41 @@ class OpenedBackup:
             executor=options.executor,
             executor_jobs=options.executor_jobs,
             warn=self.warnings.add,
+            note=self.warnings.note,
         )
         try:
-            self._read_front()
+            with self._diagnosis.telling_why():
+                self._read_front()
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
             self.close()
             raise
 
+    def _open_source(self, source: str | os.PathLike[str] | BinaryIO) -> Source:
+        """Opens the backup, with its other copies if there are any."""
+        if self._options.also:
+            return open_copies((source, *self._options.also), self.limits, self.warnings.add)
+        opened = open_backup(source, self.limits)
+        if self._options.salvage and not opened.seekable:
+            opened.close()
+            raise UsageError("--salvage can't read from a pipe: write the backup to a file first")
+        if self._options.salvage:
+            opened = put_right(opened, self.limits)
+        for note in getattr(opened, "notes", ()):  # few sources have notes
+            self.warnings.add(note)
+        return opened
+
     def _read_front(self) -> None:
         opening = Opening(
             source=self.source,
             warn=self.warnings.add,
+            note=self.warnings.note,
             limits=self.limits,
             hmac_algorithm=self._options.hmac_algorithm,
             salvage=self._options.salvage,
             knows_filter=self._options.compression_filter is not None,
+            backup_id=self._options.backup_id,
         )
         self.catalog, self.front = opening.open()
         self.files = FileList(self.catalog, self, seekable=self.source.seekable)
@@ -191,6 +187,29 @@ class OpenedBackup:
         unlocked = format_.unlock(header, data, self.limits, self.warnings.add, beside)
         self._unlocked = Unlocked(unlocked, self._choose_decompress(unlocked, header))
         self._header = header
+
+    def find_backup_id(
+        self, passphrase: Passphrase, window: str, progress: Callable[[IdSearchProgress], None]
+    ) -> str | None:
+        """Searches for the backup's id, see `BackupArchive.find_backup_id`."""
+        from qbackup.archive.unlock.id_search import IdSearch, cheapest, with_time
+        from qbackup.archive.unlock.id_window import IdWindow
+
+        if not (self._options.salvage and self.format.heads_name_backup):
+            raise UsageError("an id is searched for in salvage of a backup of format 4 only")
+        chunks = [chunk for file in self.catalog.seen_files() for chunk in file.chunks[:2]]
+        chosen = with_time(IdWindow.parse(window), self._name, chunks, self.source)
+        search = IdSearch(
+            format_=self.format,
+            chunk=cheapest(chunks, self.format, self.limits),
+            passphrase=passphrase_bytes(passphrase),
+            limits=self.limits,
+            pipeline=self.pipeline,
+        )
+        found = search.run(chosen, progress)
+        if found is not None:
+            self.front.given_id = found
+        return found
 
     def _format_ahead(self, passphrase: bytes) -> UnlockedFormat:
         """Gives the format that the header names, before the header is proven."""
@@ -273,6 +292,7 @@ class OpenedBackup:
             is_salvage=self._options.salvage,
             warnings=self.warnings,
             warn=self.warnings.add,
+            causes=self._diagnosis.causes,
         )
 
     @property
@@ -291,7 +311,16 @@ class OpenedBackup:
     def errors(self) -> tuple[str, ...]:
         """Faults of the archive as a whole, see `BackupArchive.errors`."""
         error = self.catalog.error
+        if error is None and self._options.also and not self._options.salvage:
+            return tuple(self.catalog.faults)  # of all copies; those of one copy are warnings
         if error is None:
             return self.salvaged
         advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
-        return (*self.salvaged, f"{error}{advice}")
+        return (*self.salvaged, f"{error}{advice}", *self._diagnosis.causes())
+
+
+def _name_of(source: str | os.PathLike[str] | BinaryIO) -> str:
+    """Gives the last part of a path or URL; ``""`` for a file object."""
+    if not isinstance(source, str | bytes | os.PathLike):
+        return ""
+    return os.path.basename(os.fsdecode(source))

@@ -45,6 +45,11 @@ _FAILING_DRIVE = (
     "some bytes of the backup could not be read, at least at the first try: the drive may be"
     " failing. Copy the backup to a healthy drive (e.g. with ddrescue) and restore from the copy"
 )
+_FAILING_SERVER = (
+    "the server, or the connection to it, failed to give some bytes of the backup, at least at the"
+    " first try: what is called damaged may be whole there, so start the same command again, or"
+    " copy the backup to this machine first"
+)
 _NO_JOURNAL = (
     f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run can't tell"
     " which files this one has restored"
@@ -93,6 +98,7 @@ class RestoreJob:
         is_salvage: the archive was opened for salvage.
         warnings: warnings so far.
         warn: adds a warning.
+        causes: gives causes of damage that show in the file as a whole, in sentences.
     """
 
     names: Sequence[str]
@@ -111,6 +117,7 @@ class RestoreJob:
     is_salvage: bool
     warnings: WarningList
     warn: Callable[[str], None]
+    causes: Callable[[], Sequence[str]]
 
     def restore(
         self,
@@ -220,7 +227,10 @@ class RestoreJob:
         warnings = [w for w in self.warnings.texts if w not in errors]  # name nothing twice
         warnings += writer.warnings
         if self.source.troubles:
-            warnings.append(_FAILING_DRIVE)
+            is_remote = getattr(self.source, "is_remote", False)
+            warnings.append(_FAILING_SERVER if is_remote else _FAILING_DRIVE)
+        if errors or fault is not None:
+            warnings += self.causes()
         if self.catalog.error is not None:
             errors = (*errors, str(self.catalog.error))
             results = [

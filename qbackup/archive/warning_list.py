@@ -17,6 +17,7 @@ class WarningList:
         self._texts: list[str] = []
         self._lock = Lock()
         self._counts: dict[str, int] = {}  # of each kind of warnings on members
+        self._noted: dict[str, str] = {}  # the last warning of each key
 
     def add(self, text: str) -> None:
         """Adds a warning, counts it, or notes, once, that more were left out."""
@@ -35,6 +36,16 @@ class WarningList:
             self._texts.append(text)
         elif len(self._texts) == _WARNINGS_LIMIT:
             self._texts.append(_MORE)
+
+    def note(self, key: str, text: str) -> None:
+        """Adds a warning, or puts it in the place of the last one with the same key."""
+        with self._lock:
+            before = self._noted.get(key)
+            self._noted[key] = text
+            if before in self._texts:
+                self._texts[self._texts.index(before)] = text
+            else:
+                self._texts.append(text)
 
     @property
     def texts(self) -> list[str]:

@@ -122,6 +122,16 @@ class HeaderAltered(Unlockable):
     advice = "try another copy of the backup; --salvage uses only what the passphrase proves"
 
 
+class BackupIdUnknown(HeaderAltered):
+    """Neither the header nor its copy says the backup's id, without which no key can be derived."""
+
+    advice = (
+        "if you know the id, name it: --backup-id ID; else search for it: --backup-id-window"
+        " 60,1000-4000 tries a minute on each side of the time in the file's name, and these"
+        " process numbers; each try costs as much as the key of a chunk"
+    )
+
+
 class Unreadable(QBackupError):
     """This program can't read the backup, or there is none. Base of the reasons below."""
 
@@ -178,7 +188,23 @@ class Damaged(QBackupError):
 
 
 class ChunkDamaged(Damaged):
-    """One chunk fails its checks: nothing of it can be believed."""
+    """One chunk fails its checks: nothing of it can be believed.
+
+    Attributes:
+        is_unproven: the bytes that were read, or the key that was derived, fit no MAC. Another
+            read or derivation would give the same, unless this machine or the drive made a mistake.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        file: str | None = None,
+        chunk: str | None = None,
+        is_unproven: bool = False,
+    ) -> None:
+        super().__init__(reason, file=file, chunk=chunk)
+        self.is_unproven = is_unproven
 
 
 class ChunkMissing(Damaged):
@@ -211,6 +237,18 @@ class MachineError(QBackupError):
     """
 
     report: Report | None = None
+
+
+class ConnectionBroken(MachineError):
+    """The connection broke over which the backup comes, once and in order.
+
+    Nothing is known of the bytes behind that place, so no file is called damaged for it.
+    """
+
+    advice = (
+        "start the same command again; files that are done are kept. If the connection breaks again"
+        " and again, copy the backup to this machine first"
+    )
 
 
 class NotEnoughMemory(MachineError):

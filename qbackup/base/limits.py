@@ -46,6 +46,8 @@ class Limits:
         trailing_zeros: bytes of padding after the end of an inner archive.
         zeros: bytes of zeros behind a member of the outer archive that are read in search of the
             next one; of further zeros only samples are read.
+        front: bytes at the beginning of a file that does not begin as a backup does, in which the
+            error's maker looks for parts of one; salvage searches all of a file.
         decoder_memory: memory of the decompressor.
         small_streams: number of compressed streams one after another in a file, besides one for
             each 4 KiB of plaintext.
@@ -77,6 +79,7 @@ class Limits:
     tree_deferred: int = 64 * MIB  # 400,000 folders and symbolic links
     trailing_zeros: int = 1 * MIB  # tar's default record is 10 KiB
     zeros: int = 256 * MIB  # two lost chunks; reading them from an empty stick takes some seconds
+    front: int = 4 * GIB  # past the boot and swap partitions of a disk; 40 s from a slow stick
     decoder_memory: int = 160 * MIB  # xz -9 takes 65 MiB, zstd --long=27 takes 128 MiB
     # each stream costs the set-up of a decoder; pbzip2 writes one for 900 KB, bgzip one for 64 KB
     small_streams: int = 1000

@@ -23,3 +23,9 @@ class MemberWarning(str):
         warning = super().__new__(cls, f"{display(member)}: {kind}")
         warning.kind = kind
         return warning
+
+    def behind(self, text: str) -> MemberWarning:
+        """Gives a warning of the same kind with a text in front, such as the name of a copy."""
+        warning = str.__new__(MemberWarning, f"{text}: {self}")
+        warning.kind = self.kind
+        return warning

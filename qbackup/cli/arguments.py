@@ -128,6 +128,26 @@ def add_common(parser: argparse.ArgumentParser, *, json: bool) -> None:
         action="store_true",
         help="go on where the header or the archive is damaged, and report each fault",
     )
+    parser.add_argument(
+        "--also",
+        metavar="COPY",
+        action="append",
+        default=[],
+        help="another copy of the same backup: what is damaged in one is taken from the others; may"
+        " be given again",
+    )
+    parser.add_argument(
+        "--backup-id",
+        metavar="ID",
+        help="with --salvage: the id of a backup of format 4 whose header is lost,"
+        " e.g. 20240917T101112-1234",
+    )
+    parser.add_argument(
+        "--backup-id-window",
+        metavar="WINDOW",
+        help="with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME],"
+        " e.g. 60,1000-4000: a minute on each side of the time in the file's name",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="show which libraries do the work"
@@ -182,6 +202,24 @@ def check_names(names: Sequence[str]) -> None:
                 f"{display(name)} is a path inside an image. To get such files:"
                 " qbackup cp BACKUP QUBE:/path FOLDER"
             )
+
+
+def check_id_options(options: argparse.Namespace) -> None:
+    """Checks ``--backup-id`` and ``--backup-id-window``.
+
+    Raises:
+        UsageError: they contradict each other, or are given without ``--salvage``.
+    """
+    if options.backup_id is None and options.backup_id_window is None:
+        return
+    if options.backup_id is not None and options.backup_id_window is not None:
+        raise UsageError("--backup-id and --backup-id-window are both given: name one")
+    if not options.salvage:
+        raise UsageError("--backup-id and --backup-id-window are for --salvage: give that too")
+    if options.backup_id_window is not None:
+        from qbackup.archive.unlock.id_window import IdWindow
+
+        IdWindow.parse(options.backup_id_window)
 
 
 def folder(text: str) -> str:

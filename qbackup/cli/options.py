@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Sequence
 
 from qbackup import __version__
@@ -82,9 +83,12 @@ def _sentence(summary: str) -> str:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parses the arguments. NAMEs may stand anywhere, as in `restore BACKUP -o DIR NAME`.
 
+    Of the parts of a backup, as `BACKUP.*` names them, the first one is the BACKUP.
+
     Raises:
         UsageError: unknown, missing or contradictory arguments.
     """
+    arguments = _without_later_parts(arguments)
     parser = build_parser(loaded=arguments)
     options, rest = parser.parse_known_args(arguments)
     end = rest.index("--") if "--" in rest else len(rest)
@@ -104,6 +108,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     for key, text in zip(_not_given(options), names, strict=False):
         setattr(options, key, name_argument(text) if key == "name" else text)
     return options
+
+
+def _without_later_parts(arguments: Sequence[str]) -> list[str]:
+    """Leaves out the later parts of a backup, where its first part is among the arguments."""
+    files = {text for text in arguments if not text.startswith("-") and os.path.isfile(text)}
+    if len(files) > 1:
+        from qbackup.storage.parts import find_parts
+
+        later = {part for text in files for part in find_parts(text)[1:]}
+        return [text for text in arguments if text not in later]
+    return list(arguments)
 
 
 def _not_given(options: argparse.Namespace) -> list[str]:

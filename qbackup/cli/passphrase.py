@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from qbackup.archive.archive import BackupArchive
 from qbackup.base.children import child_environment
-from qbackup.base.errors import Unlockable, UsageError, WrongPassphrase
+from qbackup.base.errors import BackupIdUnknown, Unlockable, UsageError, WrongPassphrase
 from qbackup.base.names import display
 from qbackup.cli import output
 from qbackup.cli.passphrase_readings import Reading, readings_of_file, readings_of_text
@@ -96,13 +96,16 @@ def check(request: Request) -> None:
         raise UsageError("standard input can't be the passphrase and the backup at once")
 
 
-def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
+def unlock(
+    archive: BackupArchive, request: Request, *, quiet: bool, window: str | None = None
+) -> None:
     """Unlocks the backup with the first passphrase that fits.
 
     Args:
         archive: locked.
         request: checked.
         quiet: show no line while a key is derived.
+        window: ids to search through where nothing else names the backup's id.
 
     Raises:
         UsageError: there is no passphrase, or one that can't be a passphrase.
@@ -115,8 +118,7 @@ def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
             output.print_message(reading.note)
             note = reading.note
         try:
-            with output.working("checking the passphrase", quiet=quiet):
-                archive.unlock(reading.passphrase, ahead=True)
+            _try(archive, reading.passphrase, quiet=quiet, window=window)
         except WrongPassphrase as error:
             last = error
             continue
@@ -124,6 +126,19 @@ def unlock(archive: BackupArchive, request: Request, *, quiet: bool) -> None:
             output.print_message(reading.remark)
         return
     raise last or WrongPassphrase("no passphrase was given")
+
+
+def _try(archive: BackupArchive, passphrase: bytes, *, quiet: bool, window: str | None) -> None:
+    try:
+        with output.working("checking the passphrase", quiet=quiet):
+            archive.unlock(passphrase, ahead=True)
+    except BackupIdUnknown:
+        if window is None:
+            raise
+        from qbackup.cli.id_search import find_id
+
+        find_id(archive, passphrase, window, quiet=quiet)
+        archive.unlock(passphrase, ahead=True)
 
 
 def _readings(request: Request) -> Iterator[Reading]:

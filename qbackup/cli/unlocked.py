@@ -39,7 +39,7 @@ def unlocked(options: argparse.Namespace, *, whole: bool = False) -> Iterator[Ba
             archive.expect_all()
         else:
             archive.expect_list()
-        unlock(archive, request, quiet=options.quiet)
+        unlock(archive, request, quiet=options.quiet, window=options.backup_id_window)
         print_backends(options, archive)
         _read_metadata(options, archive)
         yield archive
@@ -51,11 +51,15 @@ def open_backup(
     """Opens the backup, without unlocking it; ``-`` is standard input.
 
     Raises:
-        UsageError: standard input is a terminal.
+        UsageError: standard input is a terminal, or a copy of a backup.
     """
     from qbackup.archive.archive import BackupArchive
+    from qbackup.cli.arguments import check_id_options
 
+    check_id_options(options)
     source: str | BinaryIO = options.backup
+    if "-" in options.also or (source == "-" and options.also):
+        raise UsageError("--also needs files: write the backup from the pipe to one first")
     if source == "-":
         if sys.stdin.isatty():
             raise UsageError("standard input is a terminal: send the backup to it, < BACKUP")
@@ -69,7 +73,9 @@ def open_backup(
         compression_filter=options.compression_filter,
         hmac_algorithm=options.hmac_algorithm,
         salvage=options.salvage,
+        backup_id=options.backup_id,
         limits=options.limits,
+        also=options.also,
     )
 
 

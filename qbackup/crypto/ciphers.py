@@ -166,6 +166,7 @@ _CBC_NAMES = {
     "des3": "des-ede3-cbc", "des": "des-cbc", "bf": "bf-cbc", "blowfish": "bf-cbc",
     "cast": "cast5-cbc", "cast-cbc": "cast5-cbc", "rc2": "rc2-cbc", "rc2-128": "rc2-cbc",
 }  # fmt: skip
+CBC_NAMES = tuple(_CBC)
 _OPTIONS = {"ARC2": {"effective_keylen": 128}}
 _MIX_SIZE = 128 * 1024  # small enough to stay in the cache between ECB and XOR
 

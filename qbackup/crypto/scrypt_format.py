@@ -95,11 +95,13 @@ class EncryptedHeader:
         raw = bytes(untrusted_data[:HEADER_SIZE])
         magic, version, log2_n, r, p, salt, checksum, _ = _LAYOUT.unpack(raw)
         if magic != MAGIC:
-            raise ChunkDamaged("its content is not scrypt-encrypted data")
+            raise ChunkDamaged("its content is not scrypt-encrypted data", is_unproven=True)
         if version != 0:
-            raise ChunkDamaged(f"its scrypt format has version {version}, only 0 exists")
+            raise ChunkDamaged(
+                f"its scrypt format has version {version}, only 0 exists", is_unproven=True
+            )
         if hashlib.sha256(raw[:_CHECKSUM_OFFSET]).digest()[:16] != checksum:
-            raise ChunkDamaged("its header is damaged (the checksum differs)")
+            raise ChunkDamaged("its header is damaged (the checksum differs)", is_unproven=True)
         return cls(ScryptParameters(log2_n, r, p), salt, raw)
 
     def check_limits(self, limits: Limits, beside: ScryptParameters | None = None) -> None:
@@ -184,7 +186,7 @@ def open_in_place(
     for start in range(0, len(data), _HASH_PIECE):
         check.update(data[start : start + _HASH_PIECE])
     if not hmac.compare_digest(check.digest(), bytes(mac)):
-        raise ChunkDamaged("its content was altered or cut off (the MAC differs)")
+        raise ChunkDamaged("its content was altered or cut off (the MAC differs)", is_unproven=True)
     if data:
         decrypt(key[:32], data)
     return data

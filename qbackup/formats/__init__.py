@@ -6,7 +6,7 @@ compares a version: what differs between formats is asked of the row or of its `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from qbackup.base.errors import UnsupportedFormat
@@ -99,6 +99,9 @@ FORMATS = (
 WITHOUT_VERSION = next(row for row in FORMATS if row.may_lack_version)
 WITHOUT_HEADER = next(row for row in FORMATS if row.may_lack_header)
 
+#: Tells from a later chunk of a file, in a format with HMACs, if each chunk is a volume of its own.
+is_volume = v2.is_volume
+
 #: Naming schemes to try before the header is known, the most likely first.
 NAMINGS = tuple(dict.fromkeys(row.naming for row in FORMATS))
 
@@ -126,6 +129,28 @@ def choose_format(version: int, *, hmac_algorithm: str | None = None) -> Format:
         UnsupportedFormat: this program does not read that version.
     """
     return find_format(version).create(hmac_algorithm)
+
+
+def choose_by_chunks(
+    naming: Naming, are_volumes: Iterable[bool | None], *, hint: int | None, digest: str
+) -> FormatRow:
+    """Chooses between the formats with this naming, where no header can be believed.
+
+    Args:
+        naming: of the members.
+        are_volumes: what `is_volume` says of each later chunk that was proven.
+        hint: version that a header names which nobody has proven; None if unknown. A wrong one
+            costs files, and can't make wrong ones.
+        digest: of the HMACs.
+    """
+    rows = [row for row in FORMATS if row.naming == naming]
+    alone, joined = WITHOUT_HEADER, next(r for r in rows if not r.may_lack_header)
+    verdicts = {verdict for verdict in are_volumes if verdict is not None}
+    if verdicts:
+        return joined if False in verdicts else alone
+    named = [row for row in rows if row.version == hint]
+    usual = [row for row in rows if row.hmac_algorithm.lower() == digest.lower()]
+    return next(iter((*named, *usual)), alone)
 
 
 def assume_format() -> Format:

@@ -13,7 +13,7 @@ procedure for format 4.
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qbackup.base.errors import HeaderAltered, LimitExceeded, UnsupportedFormat
 from qbackup.base.limits import Limits
@@ -133,6 +133,33 @@ def guess_header(untrusted_chunk: bytes) -> BackupHeader:
     """
     row = WITHOUT_HEADER
     return _with_defaults(row, encrypted=row.is_encrypted(untrusted_chunk))
+
+
+def told_header(
+    version: int,
+    *,
+    hmac_algorithm: str,
+    crypto_algorithm: str | None,
+    compression_filter: str | None,
+) -> BackupHeader:
+    """Makes a header of values that proven chunks show.
+
+    Args:
+        version: of the format.
+        hmac_algorithm: digest of the chunks' HMACs.
+        crypto_algorithm: cipher of the chunks; None: they are not encrypted.
+        compression_filter: None: nothing is compressed, or each volume shows it by itself.
+    """
+    header = _with_defaults(
+        find_format(version),
+        encrypted=crypto_algorithm is not None,
+        compression_filter=compression_filter,
+    )
+    return replace(
+        header,
+        hmac_algorithm=hmac_algorithm,
+        crypto_algorithm=crypto_algorithm or header.crypto_algorithm,
+    )
 
 
 def header_for_id(

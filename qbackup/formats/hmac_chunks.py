@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from qbackup.base.errors import ChunkDamaged, LimitExceeded, QBackupError
+from qbackup.base.errors import ChunkDamaged, Damaged, LimitExceeded, QBackupError
 from qbackup.base.events import Data
 from qbackup.base.names import display
 from qbackup.base.naming import naming
@@ -160,15 +160,25 @@ class HmacChunk:
             with naming(chunk=self.name):  # entered only here to save time
                 raise
         except QBackupError as error:
-            raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
+            is_unproven = isinstance(error, ChunkDamaged) and error.is_unproven
+            raise ChunkDamaged(
+                error.reason, chunk=display(self.name), is_unproven=is_unproven
+            ) from error
         stored_size = len(body) - self.room
         return Data(data.buffer, stored_size, self.index, data.offset, data.span)
 
     def _check(self, stored: memoryview, stored_hmac: bytes | None) -> None:
         if stored_hmac is None:
             raise ChunkDamaged(f"its HMAC is missing ({HMAC_SUFFIX})")
-        if not proves(self.passphrase, self.digest, stored, parse_hmac(stored_hmac)):
-            raise ChunkDamaged("its content or its HMAC was altered or cut off (the HMAC differs)")
+        try:
+            mac = parse_hmac(stored_hmac)
+        except Damaged as error:
+            raise ChunkDamaged(error.reason, is_unproven=True) from error
+        if not proves(self.passphrase, self.digest, stored, mac):
+            raise ChunkDamaged(
+                "its content or its HMAC was altered or cut off (the HMAC differs)",
+                is_unproven=True,
+            )
 
 
 class HmacFile:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qbackup.base.errors import ChunkDamaged, LimitExceeded
+from qbackup.base.errors import ChunkDamaged, Damaged, LimitExceeded
 from qbackup.base.events import Data
 from qbackup.base.limits import Limits
 from qbackup.crypto.ciphers import CbcCipher
@@ -27,6 +27,7 @@ from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.hmac_chunks import ChunkContent, HmacFile, Plain
 from qbackup.formats.protocol import ignore_warning
 from qbackup.formats.v3 import Format3
+from qbackup.storage.tar.fields import BLOCK_SIZE, ZERO_BLOCK, check_block, parse_continuation
 
 if TYPE_CHECKING:
     from qbackup.formats.header import BackupHeader
@@ -45,6 +46,30 @@ def is_encrypted(untrusted_chunk: bytes) -> bool:
     except zlib.error:
         return False
     return front.startswith(SALT_MAGIC)
+
+
+def is_volume(proven_chunk: bytes, *, encrypted: bool, compressed: bool) -> bool | None:
+    """Tells if a file's later chunk, as stored, is a volume of its own; None if unknown.
+
+    In the other format with HMACs a later chunk goes on where the one before it was cut.
+
+    Args:
+        proven_chunk: stored bytes of a chunk whose number is not 0, and whose HMAC is right.
+        encrypted: the backup's chunks are encrypted.
+        compressed: the chunk begins as compressed data do.
+    """
+    if encrypted or compressed:
+        return compressed or is_encrypted(proven_chunk)
+    block = proven_chunk[:BLOCK_SIZE]
+    if len(block) < BLOCK_SIZE or block == ZERO_BLOCK:
+        return None
+    try:
+        if parse_continuation(block) is None:
+            check_block(block)
+            return None  # also a cut between two members, or an image of a tape
+    except Damaged:
+        return False
+    return True
 
 
 class EncryptedVolumes:

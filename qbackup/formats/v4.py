@@ -78,6 +78,7 @@ class ScryptChunk:
                 "the passphrase does not fit this chunk: it belongs to another backup or another"
                 " place, or its header was altered",
                 chunk=display(self.name),
+                is_unproven=True,
             )
 
     def open(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import weakref
@@ -21,6 +22,7 @@ from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.parallel import Message, ParallelFiles, Shared, Work
 from qbackup.pipeline.remote import RemoteMixing
+from qbackup.pipeline.second_tries import Note, SecondTries
 from qbackup.pipeline.session import Session
 from qbackup.pipeline.stage_queue import Tag
 from qbackup.storage.chunk import StoredChunk
@@ -58,6 +60,7 @@ class Pipeline:
         executor: derives keys on other machines too.
         executor_jobs: number of derivations that the executor gets at once.
         warn: called with a sentence if a worker of the executor can't derive keys.
+        note: called with a key and a warning that takes the place of the last one with that key.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Pipeline:
         executor: Executor | None = None,
         executor_jobs: int | None = None,
         warn: Callable[[str], None] = lambda text: None,
+        note: Note = lambda key, text: None,
     ) -> None:
         self._jobs = min(jobs or available_cores(), _JOBS_LIMIT)
         self._memory = memory or default_memory()
@@ -79,6 +83,7 @@ class Pipeline:
         self._deriver = deriver
         self._pool = KeyPool(deriver, self._jobs, self._memory, remote)
         self._window = 4 * self._jobs + 8 + (2 * remote.jobs if remote else 0)
+        self._tries = SecondTries(note)
         self._seekable = seekable
         self._cipher: Cipher | None = None
         self._sessions: weakref.WeakSet[Session[Any]] = weakref.WeakSet()
@@ -88,6 +93,11 @@ class Pipeline:
     def jobs(self) -> int:
         """Number of lanes that may be derived side by side."""
         return self._jobs
+
+    @property
+    def lookahead(self) -> int:
+        """Number of keys to ask for ahead, so that no job waits for the next one."""
+        return self._window
 
     @property
     def cipher(self) -> Cipher:
@@ -191,19 +201,23 @@ class Pipeline:
             MachineError: this machine can't derive its key.
         """
         decryptor = format_.file()
+        opening: ChunkOpening | None = None
 
         def open_one(stored: StoredChunk) -> Data:
-            opening = ChunkOpening(format_, decryptor, stored)
+            nonlocal opening
+            if opening is None or not opening.is_of(stored):
+                opening = ChunkOpening(format_, decryptor, stored)
             return opening.open(
-                self._key(opening),
+                key=functools.partial(self._key, opening),
                 derive=self.derive,
                 read=opening.read,
                 decrypt=self.cipher.decrypt,
             )
 
         for other in needed:
-            open_first(other, open_one)
-        return decryptor.standalone_plaintext(open_first(chunk, open_one), is_last=is_last)
+            open_first(other, open_one, self._tries)
+        data = open_first(chunk, open_one, self._tries)
+        return decryptor.standalone_plaintext(data, is_last=is_last)
 
     def _key(self, opening: ChunkOpening) -> bytes:
         return self.derive(opening.derivation) if opening.derivation is not None else b""
@@ -228,6 +242,7 @@ class Pipeline:
             format_,
             self._pool,
             self.cipher,
+            self._tries,
             window=max(2, self._window // lines),
             chunks=2 if self._seekable else max(2, self._jobs),
             hold_bodies=not self._seekable,

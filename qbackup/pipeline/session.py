@@ -24,7 +24,6 @@ from qbackup.base.errors import (
     Interrupted,
     LimitExceeded,
     MachineError,
-    QBackupError,
 )
 from qbackup.base.events import Data, Event, Lost
 from qbackup.crypto.ciphers import Cipher
@@ -34,7 +33,8 @@ from qbackup.pipeline.chunk_opener import ChunkOpening, Unwanted, open_first
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import ChunkQuota
 from qbackup.pipeline.lookahead import Demand
-from qbackup.pipeline.stage_queue import Item, Queue, Tag, missing
+from qbackup.pipeline.second_tries import SecondTries
+from qbackup.pipeline.stage_queue import Item, Queue, Tag, lost, missing
 from qbackup.pipeline.threads import Daemon, start_daemon
 from qbackup.storage.chunk import StoredChunk
 
@@ -49,6 +49,7 @@ class Session(Generic[Tag]):
         format_: format of the chunks.
         pool: derives the keys.
         cipher: AES-256-CTR in place.
+        tries: count of the second tries of the archive.
         window: chunks looked ahead.
         chunks: whole chunks held at once.
         hold_bodies: read whole chunks ahead, as a pipe requires.
@@ -63,6 +64,7 @@ class Session(Generic[Tag]):
         format_: UnlockedFormat,
         pool: KeyPool,
         cipher: Cipher,
+        tries: SecondTries,
         *,
         window: int,
         chunks: int,
@@ -74,6 +76,7 @@ class Session(Generic[Tag]):
         self._format = format_
         self._pool = pool
         self._cipher = cipher
+        self._tries = tries
         self._hold_bodies = hold_bodies
         self._changed = threading.Condition()
         self._coming: Queue[Tag] = Queue(window, self._changed)
@@ -241,7 +244,9 @@ class Session(Generic[Tag]):
                 expected = chunk.index
             if chunk.index != expected:
                 error = missing(chunk, expected).error
-                self._coming.put(Item(number, chunk=chunk, event=self._lost(chunk, error)))
+                self._coming.put(
+                    Item(number, chunk=chunk, event=lost(chunk, error, self._format.overhead))
+                )
                 break
             item: Item[Tag] = Item(number, chunk=chunk, decryptor=decryptor)
             try:
@@ -257,9 +262,9 @@ class Session(Generic[Tag]):
 
     def _begin(self, item: Item[Tag], decryptor: FileDecryptor, chunk: StoredChunk) -> None:
         """Reads a chunk's head and asks for its key; from a pipe reads the whole chunk."""
-        item.ticket = None
+        item.opening = None  # lets an earlier body's memory go
         item.opening = opening = ChunkOpening(self._format, decryptor, chunk)
-        if opening.derivation is not None:
+        if opening.derivation is not None and not opening.fits(item.ticket):
             item.ticket = self._pool.start(opening.derivation, proves=opening.accepts)
         if self._hold_bodies:
             with contextlib.suppress(Unwanted):
@@ -279,12 +284,11 @@ class Session(Generic[Tag]):
     def _open_chunks(self) -> None:
         is_whole = True  # the last event was no loss
         while (item := self._coming.get()) is not None:
-            if item.chunk is not None:
-                if not self._demand.is_wanted(item.number):
-                    self._drop(item)
-                    self._demand.settle()
-                    continue
-                self._open(item, item.chunk)
+            if item.chunk is not None and not self._demand.is_wanted(item.number):
+                self._drop(item)
+                self._demand.settle()
+                continue
+            self._open(item)
             if item.ends and is_whole and (end := self._finish(item)) is not None:
                 self._ready.put(end)
             is_whole = item.event is None or isinstance(item.event, Data)
@@ -294,16 +298,16 @@ class Session(Generic[Tag]):
                 return
             self._ready.wait_for_room()  # read the next body when the caller has this chunk
 
-    def _open(self, item: Item[Tag], chunk: StoredChunk) -> None:
-        if item.event is not None:
+    def _open(self, item: Item[Tag]) -> None:
+        if (chunk := item.chunk) is None or item.event is not None:
             return
         try:
-            item.event = open_first(chunk, functools.partial(self._open_one, item))
+            item.event = open_first(chunk, functools.partial(self._open_one, item), self._tries)
         except Unwanted:
             if self._demand.is_wanted(item.number):
                 item.error = Interrupted("the backup was closed")
         except FILE_ERRORS as error:
-            item.event = self._lost(chunk, error)
+            item.event = lost(chunk, error, self._format.overhead)
         except BaseException as error:  # the caller's thread raises the same error
             item.error = error
         item.opening = None  # lets the body's memory go
@@ -318,7 +322,7 @@ class Session(Generic[Tag]):
         if opening is None:
             raise Unwanted
         return opening.open(
-            item.ticket.wait() if item.ticket is not None else b"",
+            key=item.ticket.wait if item.ticket is not None else bytes,
             derive=self._derive,
             read=lambda: self._read(item, opening, chunk),
             decrypt=self._cipher.decrypt,
@@ -344,7 +348,3 @@ class Session(Generic[Tag]):
         except Damaged as error:
             event = Lost(error.chunk or "", None, error)
         return Item(item.number, event=event) if event is not None else None
-
-    def _lost(self, chunk: StoredChunk, error: QBackupError) -> Lost:
-        size = max(0, chunk.size - self._format.overhead)
-        return Lost(chunk.name, size, error, chunk.size)

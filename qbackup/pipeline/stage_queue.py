@@ -120,3 +120,14 @@ def missing(chunk: StoredChunk, expected: int) -> Lost:
     more = chunk.index - expected - 1
     reason = f"this chunk and the {more} after it are missing" if more > 0 else _MISSING
     return Lost(name, None, ChunkMissing(reason, chunk=name))
+
+
+def lost(chunk: StoredChunk, error: QBackupError, overhead: int) -> Lost:
+    """Names a chunk that can't be believed.
+
+    Args:
+        chunk: the chunk.
+        error: the fault.
+        overhead: bytes of a chunk that are not its content.
+    """
+    return Lost(chunk.name, max(0, chunk.size - overhead), error, chunk.size)

@@ -7,13 +7,21 @@ read when they are asked for, within the limits, and from a pipe once.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from qbackup.base.errors import AlreadyPassed, ChunkDamaged, LimitExceeded, MachineError
+from qbackup.base.errors import (
+    AlreadyPassed,
+    ChunkDamaged,
+    ConnectionBroken,
+    LimitExceeded,
+    MachineError,
+)
 from qbackup.base.locks import Lock
 from qbackup.base.names import ChunkName, display
 from qbackup.storage.source import Source
+
+_HMAC_NEAR = 16 * 1024  # bytes behind a chunk in which its HMAC mostly stands
 
 # Gives a chunk's stored HMAC; None if there is none.
 ReadHmac = Callable[[], "bytes | None"]
@@ -37,7 +45,8 @@ class StoredChunk:
         name: the member's name without suffix: ``vm1/private.img.000``.
         index: position in the file, from 0.
         others: other members of its name, to try where this one can't be believed.
-        on_use: called with the one of `others` that replaced this one.
+        on_use: called with the chunk that was believed: this one, or one of `others`.
+        is_second_try: all of its bytes were read before, and were wrong.
     """
 
     def __init__(
@@ -51,12 +60,14 @@ class StoredChunk:
         hmac: ReadHmac | None = None,
         siblings: StoredChunks | None = None,
     ) -> None:
+        self._full_name = name
         self.name = str(name)
         self.index = name.index
         self.offset = offset
         self.size = size
         self.siblings = siblings
-        self.others: Sequence[StoredChunk] = ()
+        self.others: Iterable[StoredChunk] = ()
+        self.is_second_try = False
         self.on_use: Callable[[StoredChunk], None] = lambda other: None
         self._source = source
         self._limit = limit
@@ -68,9 +79,35 @@ class StoredChunk:
     def __repr__(self) -> str:
         return f"<StoredChunk {display(self.name)} of {self.size} bytes>"
 
-    def use(self, other: StoredChunk) -> None:
-        """Notes that another member of its name replaced this one."""
-        self.on_use(other)
+    @property
+    def is_passing(self) -> bool:
+        """True for a chunk on a pipe, whose bytes come once."""
+        return not self._source.seekable
+
+    def is_from(self, source: Source) -> bool:
+        """Tells if its bytes are read from this source."""
+        return self._source is source
+
+    def afresh(self) -> StoredChunk:
+        """Gives the chunk with nothing that was read of it; from a pipe gives the chunk itself."""
+        if self.is_passing:
+            return self
+        self._source.forget(self.offset, self.size + _HMAC_NEAR)
+        again = StoredChunk(
+            self._full_name,
+            self.offset,
+            self.size,
+            source=self._source,
+            limit=self._limit,
+            hmac=self._hmac,
+            siblings=self.siblings,
+        )
+        again.is_second_try = True
+        return again
+
+    def use(self, member: StoredChunk) -> None:
+        """Notes which member of its name was believed."""
+        self.on_use(member)
 
     def read_head(self, size: int) -> bytes:
         """Reads the first bytes, fewer if there are no more; later calls give the same bytes."""
@@ -103,6 +140,8 @@ class StoredChunk:
             return None
         try:
             return self._hmac()
+        except ConnectionBroken:
+            raise
         except MachineError as error:
             raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
 
@@ -118,6 +157,8 @@ class StoredChunk:
     def _read_into(self, offset: int, buffer: memoryview) -> int:
         try:
             return self._source.read_into(offset, buffer)
+        except ConnectionBroken:
+            raise
         except MachineError as error:
             raise ChunkDamaged(error.reason, chunk=display(self.name)) from error
 

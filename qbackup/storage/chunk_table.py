@@ -260,14 +260,21 @@ class HmacIndex:
             chunk: name of the chunk.
             which: number of the HMAC among those of the chunk's name; less than `count`.
         """
-        found = self._of(chunk.path)
-        place = found[0].find(chunk.index) if found is not None else None
-        if which and found is not None:
-            place = self._table.location(*found[1].of(chunk.index)[which - 1])
+        place = self.location(chunk, which)
         if place is None:
             return None
         _, offset, size = place
         return read_hmac(self._source, offset, size, chunk)
+
+    def location(self, chunk: ChunkName, which: int = 0) -> tuple[int, int, int] | None:
+        """Gives (number, offset, size) of an HMAC, or None; arguments as in `read`."""
+        found = self._of(chunk.path)
+        if found is None:
+            return None
+        members, more = found
+        if which:
+            return self._table.location(*more.of(chunk.index)[which - 1])
+        return members.find(chunk.index)
 
     def count(self, chunk: ChunkName) -> int:
         """Counts the HMACs of one name, up to the limit; 1 if there is none."""

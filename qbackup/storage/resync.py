@@ -6,6 +6,9 @@ find is only a guess: a header may have been planted, even inside another member
 guess does no harm, because each chunk is still opened with the key that is derived from its own
 name and the backup's id, and a MAC covers every byte of it.
 
+A member whose header is lost altogether is inferred from those around it, where only that one can
+stand there.
+
 The search begins behind the header of the previous member, not behind its data, because the size
 in that header may be the broken field. The search never goes back and looks at one block of 512
 bytes at most twice, so the whole scan takes about the time of reading the file.
@@ -20,8 +23,9 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME
 from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import ArchivePadding, Warn
+from qbackup.storage.lost_header import LostHeaders
 from qbackup.storage.scan import StoredMember, is_mere_folder, next_member, plain_name
-from qbackup.storage.source import SeekableSource
+from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET, REGULAR_TYPES, check_block
 from qbackup.storage.tar.reader import TarMember
 from qbackup.storage.window import Window
@@ -39,7 +43,7 @@ IsPart = Callable[[str], bool]
 
 
 def scan_past_damage(
-    source: SeekableSource,
+    source: Source,
     limits: Limits,
     warn: Warn,
     lose: Warn,
@@ -53,8 +57,9 @@ def scan_past_damage(
         LimitExceeded: more members than allowed.
     """
     window = Window(source)
-    search = _HeaderSearch(source, limits, is_part)
+    search = HeaderSearch(source, limits, is_part)
     padding = ArchivePadding(limits, warn, lose)
+    headers = LostHeaders()
     resume = count = 0
     begins = True  # a member begins here, so there is no padding to pass
     while True:
@@ -70,6 +75,7 @@ def scan_past_damage(
             guess = search.guess(begin, found)
             if guess is not None:
                 yield guess
+            headers.note_break(guess)
             if found is None:
                 return
             window.position = found
@@ -86,7 +92,12 @@ def scan_past_damage(
             )
         resume = offset = window.position
         if member.type in REGULAR_TYPES:
-            yield StoredMember(plain_name(member), offset, member.stored_size)
+            stored = StoredMember(plain_name(member), offset, member.stored_size)
+            lost = headers.infer(stored)
+            if lost is not None:
+                yield lost
+            headers.note(stored)
+            yield stored
         elif not is_mere_folder(member):
             warn(MemberWarning(plain_name(member), "not a regular file, ignored"))
         window.position = offset + member.stored_size + member.padding
@@ -100,27 +111,41 @@ def _next_member(window: Window, limits: Limits) -> TarMember | None:
         raise ArchiveDamaged(error.reason) from error
 
 
-class _HeaderSearch:
-    """Looks for the next member of a backup."""
+class HeaderSearch:
+    """Search for the next member of a backup.
 
-    def __init__(self, source: SeekableSource, limits: Limits, is_part: IsPart) -> None:
+    Args:
+        source: the backup's bytes.
+        limits: bounds on headers.
+        is_part: tells if a part of the backup can have this name.
+        end: offset at which the search ends; None: at the source's end.
+    """
+
+    def __init__(
+        self, source: Source, limits: Limits, is_part: IsPart, *, end: int | None = None
+    ) -> None:
         self._source = source
         self._is_part_name = is_part
         self._limits = limits
-        self._end = source.end()
+        self._end = source.end() if end is None else end
         self._refused = 0
         self._bad = 0  # bytes of the last window that could not be read
         self._is_dead = False  # no byte of the last window could be read
 
-    def next(self, start: int) -> int | None:
+    def next(self, start: int, reach: int | None = None) -> int | None:
         """Finds the next member from start on: its offset; None if there is none.
+
+        Args:
+            start: the first byte to look at.
+            reach: number of bytes to look at; None: all.
 
         Raises:
             LimitExceeded: the number of blocks that only look like a member exceeds the limit on
                 members.
         """
         position = start
-        while position < self._end:
+        end = self._end if reach is None else min(self._end, start + reach)
+        while position < end:
             data = self._read(position)
             found = self._find(position, data)
             if found is not None:

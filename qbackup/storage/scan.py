@@ -23,12 +23,18 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from qbackup.base.errors import ArchiveDamaged, Damaged, LimitExceeded, NotABackup
+from qbackup.base.errors import (
+    ArchiveDamaged,
+    Damaged,
+    LimitExceeded,
+    MachineError,
+    NotABackup,
+)
 from qbackup.base.limits import Limits
 from qbackup.base.names import ENCRYPTED_SUFFIX, decode, parse_chunk_name
 from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import ArchivePadding, Warn
-from qbackup.storage.signatures import looks_like
+from qbackup.storage.signatures import HEAD_SIZE, is_zeros, looks_like
 from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import (
     BLOCK_SIZE,
@@ -39,6 +45,7 @@ from qbackup.storage.tar.fields import (
 from qbackup.storage.tar.reader import TarMember, read_member
 from qbackup.storage.window import HEADERS_SIZE, Window
 
+_MAGIC = b"ustar"
 _HERE = re.compile(r"(?:\./+)+")
 _OF_A_DEVICE = (
     "; if the backup was written onto a device, the device may have held this before, behind the"
@@ -79,7 +86,9 @@ def scan(source: Source, limits: Limits, warn: Warn, lose: Warn) -> Iterator[Sto
         LimitExceeded: more members than allowed.
     """
     window = Window(source)
-    check_first_block(window.take(BLOCK_SIZE, HEADERS_SIZE - BLOCK_SIZE))
+    block = window.take(BLOCK_SIZE, HEADERS_SIZE - BLOCK_SIZE)
+    if not block.startswith(_MAGIC, MAGIC_OFFSET):
+        raise not_a_backup(block + _read_more(source, len(block)))
     window.position = 0
     padding = ArchivePadding(limits, warn, lose)
     count = 0
@@ -118,18 +127,41 @@ def is_mere_folder(member: TarMember) -> bool:
     )
 
 
-def check_first_block(block: bytes) -> None:
-    """Checks that the first block is a tar header.
+def not_a_backup(head: bytes, *, only_zeros: bool = False) -> NotABackup:
+    """Makes the error for a file that does not begin with a tar header.
 
-    Raises:
-        NotABackup: the block is none; the message tells the likely kind of the file.
+    Args:
+        head: the file's first bytes, up to `signatures.HEAD_SIZE`.
+        only_zeros: the rest of the file was seen too, and all of it is zeros.
     """
-    if not block:
-        raise NotABackup("the file is empty")
-    if block[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar":
-        like = looks_like(block)
-        what = f"it looks like {like}" if like else "it does not begin with a tar header"
-        raise NotABackup(f"this is not a Qubes backup: {what}")
+    if not head:
+        return NotABackup("the file is empty")
+    kind = looks_like(head)
+    if kind is None:
+        return NotABackup("this is not a Qubes backup: it does not begin with a tar header")
+    what = "it looks like"
+    if is_zeros(head):
+        is_all = only_zeros or len(head) < HEAD_SIZE
+        what = "it holds nothing but" if is_all else "it begins with"
+    error = NotABackup(f"this is not a Qubes backup: {what} {kind.name}")
+    error.advice = kind.advice
+    return error
+
+
+def _read_more(source: Source, size: int) -> bytes:
+    """Reads the bytes that show what a file is, behind its first ones.
+
+    On a pipe, these bytes can't be read by anybody else afterwards, who would have no use for
+    them.
+    """
+    if size < BLOCK_SIZE:
+        return b""
+    buffer = bytearray(HEAD_SIZE - size)
+    try:
+        count = source.read_into(size, memoryview(buffer))
+    except MachineError:
+        return b""
+    return bytes(buffer[:count])
 
 
 def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarMember | None:
@@ -162,7 +194,7 @@ def next_member(window: Window, limits: Limits, *, checked: bool = True) -> TarM
             raise ArchiveDamaged(f"zeros where a member should begin, at byte {start}") from None
         return member
     except Damaged as error:
-        is_other = start and data[MAGIC_OFFSET : MAGIC_OFFSET + 5] != b"ustar"
+        is_other = start and not data.startswith(_MAGIC, MAGIC_OFFSET)
         hint = _OF_A_DEVICE if is_other and len(data) == BLOCK_SIZE else ""
         raise ArchiveDamaged(f"{error.reason}, at byte {start}{hint}") from error
     except LimitExceeded as error:

@@ -6,14 +6,16 @@ keep them, because a hostile drive may give other bytes the second time.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import os
 import stat
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, Protocol, cast, runtime_checkable
 
 from qbackup.base.errors import (
     AlreadyPassed,
+    ConnectionBroken,
     Interrupted,
     MachineError,
     NotABackup,
@@ -24,6 +26,7 @@ from qbackup.base.errors import (
 from qbackup.base.locks import Lock
 from qbackup.storage.fileobject import length_of, read_some, require_binary
 from qbackup.storage.url import is_url, open_url
+from qbackup.storage.use import CLOSED, Use
 
 _FORMAT_1_FILE = "qubes.xml"
 _SKIP_SIZE = 1024 * 1024
@@ -36,7 +39,6 @@ _DEVICE_ERRORS = (errno.EIO, errno.ETIMEDOUT, *(
 # Size of each request after the first, second, … error in one read; after one more it gives up.
 _SMALLER_READS = (_SKIP_SIZE, 64 * 1024, 4096, 4096)
 _PREADV = hasattr(os, "preadv")
-_CLOSED = "the backup's file was closed"
 
 
 class Source(Protocol):
@@ -62,6 +64,10 @@ class Source(Protocol):
         """
         ...
 
+    def forget(self, offset: int, size: int) -> None:
+        """Drops copies of these bytes, so that the next read asks the device. Never raises."""
+        ...
+
     def end(self) -> int:
         """Gives the input's length in bytes; 0 if unknown; on a pipe, the bytes so far."""
         ...
@@ -71,46 +77,13 @@ class Source(Protocol):
         ...
 
 
-class Closable(Protocol):
-    """Object that can be closed."""
+@runtime_checkable
+class Forgetful(Protocol):
+    """File object that keeps some of the bytes that were read."""
 
-    def close(self) -> None: ...  # noqa: D102
-
-
-class Use:
-    """A file in use, which is closed when nobody reads it any more.
-
-    If the file were closed during a read, the read could go to another file that is opened next
-    with the same descriptor. Waiting for the read would hang on a dying disk or an idle pipe.
-    """
-
-    def __init__(self, file: Closable, *, owned: bool) -> None:
-        self._file = file
-        self._owned = owned
-        self._lock = Lock()
-        self._readers = 0
-        self._closed = False
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._closed:
-                raise Interrupted(_CLOSED)
-            self._readers += 1
-
-    def __exit__(self, *exception: object) -> None:
-        with self._lock:
-            self._readers -= 1
-            self._close_if_idle()
-
-    def close(self) -> None:
-        """Refuses further reads; closes the file if this package opened it."""
-        with self._lock:
-            self._closed = True
-            self._close_if_idle()
-
-    def _close_if_idle(self) -> None:
-        if self._closed and self._owned and not self._readers:
-            self._file.close()
+    def forget(self) -> None:
+        """Drops all bytes that are kept."""
+        ...
 
 
 class SeekableSource:
@@ -121,12 +94,21 @@ class SeekableSource:
 
     Attributes:
         is_device: true for a disk, whose length is not the backup's.
+        is_remote: true for a file on a server.
     """
 
     seekable = True
 
-    def __init__(self, file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False) -> None:
+    def __init__(
+        self,
+        file: BinaryIO | io.FileIO,
+        *,
+        owned: bool,
+        is_device: bool = False,
+        is_remote: bool = False,
+    ) -> None:
         self.is_device = is_device
+        self.is_remote = is_remote
         self._file = file
         self._use = Use(file, owned=owned)
         self._lock = Lock()
@@ -148,6 +130,15 @@ class SeekableSource:
             raise
         except Exception as error:  # a file object of the caller's may raise any, e.g. `EOFError`
             raise _refused(self._file, error) from error
+
+    def forget(self, offset: int, size: int) -> None:
+        """Drops the system's copy of these bytes, and that of a file on another machine."""
+        with contextlib.suppress(Exception), self._use:
+            if isinstance(self._file, Forgetful):
+                self._file.forget()
+            elif type(self._file) is io.FileIO and hasattr(os, "posix_fadvise"):
+                descriptor = self._file.fileno()
+                os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_DONTNEED)
 
     def end(self) -> int:
         """Gives the file's length in bytes; 0 if unknown."""
@@ -246,6 +237,9 @@ class PipeSource:
             size -= count
         return True
 
+    def forget(self, offset: int, size: int) -> None:
+        """Does nothing: no byte of a pipe can be read again."""
+
     def end(self) -> int:
         """Gives the number of bytes that have come so far."""
         return self._position
@@ -256,13 +250,15 @@ class PipeSource:
 
 
 def _failed(error: OSError) -> MachineError:
+    if isinstance(error, ConnectionError):
+        return ConnectionBroken(f"the connection broke: {error.strerror or error}")
     return MachineError(f"reading the backup failed: {error.strerror or error}")
 
 
 def _refused(file: BinaryIO | io.FileIO, error: Exception) -> MachineError | Interrupted:
     """Makes the error for any error of a file object; most raise ValueError once closed."""
     if isinstance(error, ValueError) and getattr(file, "closed", True):
-        return Interrupted(_CLOSED)
+        return Interrupted(CLOSED)
     return MachineError(f"reading the backup failed: {error}")
 
 
@@ -293,7 +289,7 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
         require_binary(source, "a backup")
         return _of_file(source, owned=False)
     if is_url(source):
-        return _of_file(open_url(cast(str, source)), owned=True)
+        return _of_file(open_url(cast(str, source)), owned=True, is_remote=True)
     path = os.fsdecode(source)
     try:
         mode = os.stat(path).st_mode
@@ -315,9 +311,11 @@ def open_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
         raise MachineError(f"can't open the backup: {error.strerror}", file=path) from error
 
 
-def _of_file(file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False) -> Source:
+def _of_file(
+    file: BinaryIO | io.FileIO, *, owned: bool, is_device: bool = False, is_remote: bool = False
+) -> Source:
     binary: BinaryIO = file
     seekable = getattr(file, "seekable", None)
     if callable(seekable) and seekable() and callable(getattr(file, "seek", None)):
-        return SeekableSource(binary, owned=owned, is_device=is_device)
+        return SeekableSource(binary, owned=owned, is_device=is_device, is_remote=is_remote)
     return PipeSource(binary, owned=owned)

@@ -36,10 +36,12 @@ from qbackup.base.names import (
     too_deep,
 )
 from qbackup.storage.folder import OPEN_FLAGS, RootFolder
-from qbackup.storage.source import SeekableSource, Source, Use, open_source
+from qbackup.storage.parts import join_parts
+from qbackup.storage.source import SeekableSource, Source, open_source
 from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET
 from qbackup.storage.tar.plain_header import make_header
 from qbackup.storage.url import is_url
+from qbackup.storage.use import Use
 
 _HMAC_SUFFIX = ".hmac"
 _ENC = ENCRYPTED_SUFFIX.encode()
@@ -109,6 +111,9 @@ class UnpackedSource:
     def _note(self, text: str) -> None:
         if len(self.notes) < _NOTES_LIMIT:
             self.notes.append(text)
+
+    def forget(self, offset: int, size: int) -> None:
+        """Does nothing: the system may still have its copy of a file."""
 
     def end(self) -> int:
         """Gives the length of the archive in bytes."""
@@ -273,7 +278,7 @@ def _is_left_over(part: _Part, names: set[bytes]) -> bool:
 
 
 def open_backup(source: str | os.PathLike[str] | BinaryIO, limits: Limits) -> Source:
-    """Opens any backup that a user names: as `open_source` does, or an unpacked folder.
+    """Opens any backup that a user names: as `open_source` does, an unpacked folder, or parts.
 
     Raises:
         NotABackup: the folder is no backup; the message names the backups in it.
@@ -283,6 +288,9 @@ def open_backup(source: str | os.PathLike[str] | BinaryIO, limits: Limits) -> So
         with contextlib.suppress(OSError, ValueError):  # `open_source` reports the fault
             if os.path.isdir(path) and _holds_backup(path):
                 return UnpackedSource(path, limits)
+        joined = join_parts(path, limits)
+        if joined is not None:
+            return joined
     try:
         return open_source(source)
     except NotABackup as error:

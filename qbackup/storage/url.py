@@ -155,6 +155,10 @@ def _shown(error: BaseException, url: str) -> str:
     return printable(str(error).replace(url, without_secrets(url)) or type(error).__name__)
 
 
+def _words(error: Exception) -> str:
+    return printable(str(error) or type(error).__name__)
+
+
 class _Raw(io.RawIOBase):
     """A file of fsspec's. All its exceptions are reported as an error of a device.
 
@@ -177,7 +181,7 @@ class _Raw(io.RawIOBase):
         super().close()
 
     def _failed(self, error: Exception) -> OSError:
-        return OSError(errno.EIO, printable(str(error) or type(error).__name__))
+        return OSError(errno.EIO, _words(error))
 
 
 class _Ranged(_Raw):
@@ -239,6 +243,10 @@ class _Ranged(_Raw):
             self._windows.popitem(last=False)
         return window[:size]
 
+    def forget(self) -> None:
+        """Drops all bytes that are kept, so that the next read asks the server."""
+        self._windows.clear()
+
     def _fetch(self, start: int, size: int) -> bytes:
         try:
             data = self._fetch_any(start, size)
@@ -290,7 +298,7 @@ class _Streamed(_Raw):
         view = memoryview(buffer)
         try:
             data = self._file.read(min(len(view), _PIECE))
-        except Exception as error:
-            raise self._failed(error) from error
+        except Exception as error:  # of any class; the bytes behind can't be asked for again
+            raise ConnectionResetError(errno.ECONNRESET, _words(error)) from error
         view[: len(data)] = data
         return len(data)

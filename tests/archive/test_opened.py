@@ -6,11 +6,11 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from qbackup.archive.opened import OpenedBackup, OpenOptions
+from qbackup.archive.opened import OpenedBackup
+from qbackup.archive.options import OpenOptions
 from qbackup.base.errors import Interrupted, UsageError, WrongPassphrase
 from qbackup.base.limits import Limits
 from tests.support import vectorfiles
@@ -34,13 +34,6 @@ PLAIN = OpenOptions(
 def opened() -> Iterator[OpenedBackup]:
     with contextlib.closing(OpenedBackup(vectorfiles.backup_path(NAME), PLAIN, None)) as state:
         yield state
-
-
-@pytest.mark.parametrize("name", ["jobs", "memory", "executor_jobs"])
-@pytest.mark.parametrize("value", [0, -1, 1.5, "2"])
-def test_a_number_that_makes_no_sense_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(UsageError, match=f"{name} is a whole number above 0"):
-        dataclasses.replace(PLAIN, **{name: value})
 
 
 def test_a_pipe_is_not_salvaged() -> None:

@@ -42,3 +42,11 @@ def test_a_kind_that_comes_after_the_bound_is_left_out_like_others() -> None:
     for number in range(100):
         warnings.add(MemberWarning(str(number), "ignored"))
     assert warnings.texts[1000:] == ["more warnings follow, which are left out"]
+
+
+def test_a_note_takes_the_place_of_the_last_one_with_its_key() -> None:
+    warnings = WarningList()
+    warnings.note("copies", "1 chunk")
+    warnings.add("another")
+    warnings.note("copies", "2 chunks")
+    assert warnings.texts == ["2 chunks", "another"]

@@ -107,8 +107,8 @@ class TestFirstWords:
         [
             ("v2-beta3-raw", [], "--salvage, which can tell"),
             ("v2-beta3-raw", ["--salvage"], "most likely wrong"),
-            ("v3-home", [], "in this format nothing can replace it"),
-            ("v3-home", ["--salvage"], "in this format nothing can replace it"),
+            ("v3-home", [], "--salvage, which can tell"),
+            ("v3-home", ["--salvage"], "most likely wrong"),
             ("gzip-published-header", [], "--salvage, which can tell"),
             ("gzip-published-header", ["--salvage"], "most likely wrong"),
         ],
@@ -219,7 +219,7 @@ class TestLookalikes:
         )
         ended = run("info", path)
         assert ended.status == 4
-        assert f"compressed with {program}: unpack it first" in ended.err
+        assert f"compressed with {program}\n  unpack it first: {program} -dc" in ended.err
 
     def test_what_was_encrypted(self, tools: None, tmp_path: Path) -> None:
         (tmp_path / "plain").write_text("words")

@@ -779,8 +779,10 @@ class TestSalvage:
                 assert stream.read() == NOISE
             assert any(name.format(number) in text for text in archive.salvaged)
 
-    def test_without_a_header_files_of_one_chunk_come_out(self, make: Make, tmp_path: Path) -> None:
-        """Read as a backup that never had one, and never as if all were well."""
+    def test_without_a_header_files_of_several_chunks_come_out(
+        self, make: Make, tmp_path: Path
+    ) -> None:
+        """The second chunk shows that it is no volume of format 2."""
         maker = make(chunk_size=16 * KIB)
         maker.add_qube("work", files={"private.img": NOISE, "firewall.xml": b"<firewall/>"})
         path = assemble(rename(maker.members(), "backup-header", "header"), tmp_path / "backup")
@@ -788,9 +790,10 @@ class TestSalvage:
             qbackup.open(path, passphrase="guess", salvage=True)
         with opened(path, salvage=True) as archive:
             report = archive.restore(tmp_path / "out", check=False)
-        assert any("never had a header" in error for error in report.errors)
+            assert archive.header.version == 3
+        assert not report.ok and any("the header is missing" in text for text in report.errors)
         assert (tmp_path / "out/work/firewall.xml").read_bytes() == b"<firewall/>"
-        assert not (tmp_path / "out/work/private.img").exists()
+        assert (tmp_path / "out/work/private.img").read_bytes() == NOISE
 
 
 class TestSecret:

@@ -135,6 +135,7 @@ def test_every_limit_has_a_test() -> None:
         "pax_header",
         "trailing_zeros",
         "zeros",
+        "front",
         "journal",
         "image_extents",
         "small_streams",

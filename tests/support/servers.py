@@ -148,6 +148,21 @@ class Slow(Files):
             outputfile.write(data[-1:])
 
 
+class Breaking(Files):
+    """As `Files`, but the connection breaks before the end, as long as `breaks` is true."""
+
+    at: int
+    breaks: bool = True
+
+    def copyfile(self, source: Any, outputfile: Any) -> None:
+        if not type(self).breaks:
+            super().copyfile(source, outputfile)
+            return
+        outputfile.write(source.read(self.at))
+        outputfile.flush()
+        self.close_connection = True
+
+
 class Circle(Files):
     """Leads to itself."""
 

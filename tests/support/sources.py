@@ -10,7 +10,7 @@ import io
 import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -155,3 +155,25 @@ class Weak(Recorded):
                 self.failures += 1
                 raise OSError(5, "Input/output error")
         return super().answer(offset, size)
+
+
+class Flipping(Recorded):
+    """Drive, or memory, that gives a wrong bit at each of some places, the first few times.
+
+    Args:
+        path: of the backup.
+        places: offsets of the bytes.
+        times: number of reads of each place that give a wrong bit.
+    """
+
+    def __init__(self, path: Path, places: Iterable[int], *, times: int = 1) -> None:
+        super().__init__(path)
+        self._left = dict.fromkeys(places, times)
+
+    def answer(self, offset: int, size: int) -> bytes:
+        data = bytearray(super().answer(offset, size))
+        for place, left in self._left.items():
+            if left and offset <= place < offset + len(data):
+                data[place - offset] ^= 0x10
+                self._left[place] = left - 1
+        return bytes(data)

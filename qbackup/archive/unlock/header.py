@@ -36,10 +36,6 @@ from qbackup.storage.catalog import Catalog
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import Source
 
-_NO_STAND_IN = (
-    "if you are sure of the passphrase, the header is damaged, and in this format nothing can"
-    " replace it: try another copy of the backup"
-)
 _OTHER_FORMAT = (
     "the header was altered or is damaged: it names another format than its authenticated copy,"
     " which is of format {}, or none"
@@ -88,6 +84,7 @@ class HeaderAuthenticator:
         self.faults: list[str] = []
         self.notes: list[str] = []
         self._header = b""
+        self.given_id: str | None = None  # for salvage
 
     def begin(self) -> None:
         """Reads the header, once, before anything else.
@@ -226,24 +223,13 @@ class HeaderAuthenticator:
                 key = _derive(sealed.derivation, pipeline, meanwhile)
             if not sealed.accepts(key):
                 pipeline.forget_expected()
-                raise self._misfit(sealed)
+                raise WrongPassphrase(sealed.misfit)
             self._sealed = sealed
             return sealed.root(key), sealed.open(key, pipeline.cipher.decrypt)
         except Damaged as error:
             raise HeaderAltered(
                 f"the header's authenticated copy is damaged: {error.reason}", file=HEADER_COPY_NAME
             ) from error
-
-    def _misfit(self, sealed: SealedHeader) -> WrongPassphrase:
-        error = WrongPassphrase(sealed.misfit)
-        if not self._can_be_replaced:
-            error.advice = _NO_STAND_IN
-        return error
-
-    @property
-    def _can_be_replaced(self) -> bool:
-        """True if salvage can replace the header."""
-        return self.format.heads_name_backup
 
     def _read_header(self) -> bytes:
         member = self._catalog.header()

@@ -4,35 +4,19 @@ Their first member is the first chunk of ``qubes.xml``, and its HMAC is the seco
 passphrase, and the digest that is named nowhere, are therefore tried on these two. The first
 chunk also shows if chunks are encrypted. Both are read before the scan of the members, and kept:
 no byte is read twice, and a pipe begins anew.
-
-If these two are damaged, salvage tries other files' first chunks with their HMACs, as the same
-passphrase proves each.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 
-from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
-from qbackup.base.errors import (
-    ArchiveDamaged,
-    ChunkDamaged,
-    HeaderAltered,
-    LimitExceeded,
-    NotABackup,
-    Unlockable,
-    UnsupportedFormat,
-    WrongPassphrase,
-)
+from qbackup.archive.unlock.header import HeaderAuthenticator
+from qbackup.base.errors import ArchiveDamaged, HeaderAltered, LimitExceeded, NotABackup
 from qbackup.base.limits import Limits
-from qbackup.base.names import HMAC_LIMIT_BYTES, display
-from qbackup.crypto.scrypt_format import ScryptParameters
+from qbackup.base.names import HMAC_LIMIT_BYTES
 from qbackup.formats import WITHOUT_HEADER
 from qbackup.formats.header import BackupHeader, guess_header
-from qbackup.pipeline.pipeline import Pipeline
-from qbackup.storage.catalog import Catalog, SalvageCatalog
+from qbackup.storage.catalog import Catalog
 from qbackup.storage.catalog.repacked import FIRST_NAME as _FIRST_NAME
 from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.scan import StoredMember, scan
@@ -40,7 +24,6 @@ from qbackup.storage.source import Source
 
 _HMAC_NAME = f"{_FIRST_NAME}{WITHOUT_HEADER.naming.hmac_suffix}"
 _OVERHEAD = 64 * 1024  # most bytes that a tar archive, compression and encryption add
-_TRIES_LIMIT = 20  # files that the passphrase is tried on
 
 
 class ReplaySource:
@@ -56,6 +39,7 @@ class ReplaySource:
         self._keeps = True
         self.seekable = source.seekable
         self.is_device = getattr(source, "is_device", False)
+        self.is_remote = getattr(source, "is_remote", False)
 
     @property
     def troubles(self) -> int:
@@ -73,6 +57,12 @@ class ReplaySource:
         if self._keeps:
             self._kept[offset] = bytes(buffer[:count]), len(buffer)
         return count
+
+    def forget(self, offset: int, size: int) -> None:
+        """Drops what is kept of these bytes, here and in the source; see `Source`."""
+        for start in [start for start in self._kept if offset <= start < offset + size]:
+            del self._kept[start]
+        self._source.forget(offset, size)
 
     def end(self) -> int:
         """Gives the offset of the source's end, see `Source`."""
@@ -92,18 +82,18 @@ class ReplaySource:
 
 
 class FirstChunk:
-    """First chunk of ``qubes.xml`` and its HMAC, as stored.
+    """First chunk of ``qubes.xml``, or of another file in its place, and its HMAC, as stored.
 
     Args:
-        chunk: the first member's bytes.
-        hmac: the second's; None if the second is something else.
-        fault: fault to report where another file's chunk is used, in words; else ``""``.
+        chunk: the chunk's bytes.
+        hmac: its HMAC; None if that is not there.
+        name: of the chunk of another file; ``""`` for the backup's own beginning.
     """
 
-    def __init__(self, chunk: bytes, hmac: bytes | None, fault: str = "") -> None:
+    def __init__(self, chunk: bytes, hmac: bytes | None, name: str = "") -> None:
         self.chunk = chunk
         self.hmac = hmac
-        self.fault = fault
+        self.name = name
 
 
 def read_beginning(source: Source, limits: Limits) -> FirstChunk | None:
@@ -117,7 +107,7 @@ def read_beginning(source: Source, limits: Limits) -> FirstChunk | None:
     first = _next(members)
     if first is None or first.name != _FIRST_NAME:
         return None
-    chunk = _read(source, first, _size_limit(limits), "metadata")
+    chunk = _read(source, first, size_limit(limits), "metadata")
     hmac = None
     second = _next(members)
     if second is not None and second.name == _HMAC_NAME:
@@ -133,38 +123,13 @@ def beginning_elsewhere(source: Source, packing: Packing, limits: Limits) -> Fir
     first, second = packing.find(_FIRST_NAME), packing.find(_HMAC_NAME)
     if first is None or second is None:
         return None
-    chunk = _read(source, first, _size_limit(limits), "metadata")
+    chunk = _read(source, first, size_limit(limits), "metadata")
     return FirstChunk(chunk, _read(source, second, HMAC_LIMIT_BYTES, "header"))
 
 
-def _size_limit(limits: Limits) -> int:
+def size_limit(limits: Limits) -> int:
+    """Gives the length of the longest chunk, in bytes, that ``qubes.xml`` can have."""
     return min(limits.metadata + _OVERHEAD, limits.chunk)
-
-
-def find_beginning(catalog: SalvageCatalog, limits: Limits) -> FirstChunk | None:
-    """Finds a stand-in for the beginning of a backup whose front is damaged.
-
-    None if there is a header, or no chunk with an HMAC beside it.
-    """
-    try:
-        catalog.header()
-    except HeaderAltered:
-        return next(beginnings(catalog, limits), None)
-    return None
-
-
-def beginnings(catalog: SalvageCatalog, limits: Limits) -> Iterator[FirstChunk]:
-    """Gives the first chunks of files that are not too long, with their HMACs."""
-    if catalog.naming.hmac_suffix is None:
-        return
-    small = (chunk for chunk in catalog.beginnings() if chunk.size <= _size_limit(limits))
-    for chunk in islice(small, _TRIES_LIMIT):
-        with contextlib.suppress(ChunkDamaged):
-            fault = (
-                "the backup is read as one that never had a header, though it does not begin so;"
-                f" {display(chunk.name)} proves the passphrase, and the rest was learned from that"
-            )
-            yield FirstChunk(bytes(chunk.read_body(0)), chunk.read_hmac(), fault)
 
 
 def _say_nothing(text: str) -> None:
@@ -195,8 +160,6 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
 
     Args:
         beginning: of the backup.
-        others: gives the first chunks of other files, which are tried where it can't be used; None
-            without salvage.
     """
 
     def __init__(
@@ -207,44 +170,12 @@ class HeaderlessAuthenticator(HeaderAuthenticator):
         limits: Limits,
         *,
         hmac_algorithm: str | None = None,
-        others: Callable[[], Iterator[FirstChunk]] | None = None,
     ) -> None:
         self._beginning = beginning
-        self._others = others
         super().__init__(source, catalog, limits, hmac_algorithm=hmac_algorithm)
-
-    def authenticate(
-        self,
-        passphrase: bytes,
-        pipeline: Pipeline,
-        meanwhile: Callable[[ScryptParameters], None] | None = None,
-    ) -> BackupHeader:
-        """Tries the passphrase on the first chunk, and for salvage on other files' first chunks.
-
-        Raises the errors that `HeaderAuthenticator.authenticate` raises.
-        """
-        first = self._beginning
-        try:
-            return super().authenticate(passphrase, pipeline, meanwhile)
-        except (Unlockable, UnsupportedFormat) as error:
-            others = self._others() if self._others is not None else ()
-            for self._beginning in others:
-                self.begin()
-                with contextlib.suppress(Unlockable, UnsupportedFormat):
-                    return super().authenticate(passphrase, pipeline, meanwhile)
-            self._beginning = first
-            self.begin()
-            if isinstance(error, WrongPassphrase) and self._others is not None:
-                error.advice = NOTHING_FITS
-            raise
-
-    @property
-    def _can_be_replaced(self) -> bool:
-        return True  # salvage can use other files' first chunks
 
     def begin(self) -> None:
         """Takes the first chunk for the header, and tells from it what the backup is."""
-        self.faults = [self._beginning.fault] if self._beginning.fault else []
         self._header = self._beginning.chunk
         self._untrusted = guess_header(self._header)
         self._choose_format(self._untrusted.version)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.archive.unlock.headerless import (
@@ -11,17 +10,24 @@ from qbackup.archive.unlock.headerless import (
     HeaderlessAuthenticator,
     ReplaySource,
     beginning_elsewhere,
-    beginnings,
-    find_beginning,
     read_beginning,
 )
-from qbackup.base.errors import LimitExceeded, MachineError
+from qbackup.base.errors import LimitExceeded, MachineError, NotABackup
 from qbackup.base.limits import Limits
 from qbackup.formats import NAMINGS
 from qbackup.storage.archive_padding import Warn
-from qbackup.storage.catalog import Catalog, PipeCatalog, SalvageCatalog, SeekableCatalog
+from qbackup.storage.catalog import (
+    Catalog,
+    CopiesCatalog,
+    PipeCatalog,
+    SalvageCatalog,
+    SeekableCatalog,
+)
+from qbackup.storage.catalog.copies import Note
 from qbackup.storage.catalog.repacked import Packing
-from qbackup.storage.source import SeekableSource, Source
+from qbackup.storage.copies import CopiesSource
+from qbackup.storage.front import explain_front
+from qbackup.storage.source import Source
 
 
 @dataclass(frozen=True)
@@ -29,23 +35,46 @@ class Opening:
     """Opening of a backup, with the caller's choices.
 
     Args:
-        source: the backup's bytes; a `ReplaySource` where no byte may be read twice.
+        source: the backup's bytes; a `ReplaySource` where no byte may be read twice, a
+            `CopiesSource` where there are several copies.
         warn: called with a warning for each thing left out.
+        note: called with a key and a warning that takes the place of the last one with that key.
         limits: bounds on untrusted input.
         hmac_algorithm: see `HeaderAuthenticator`.
         salvage: go on past broken places.
         knows_filter: the caller names the filter.
+        backup_id: that the caller names for salvage; None: none.
     """
 
     source: Source
     warn: Warn
+    note: Note
     limits: Limits
     hmac_algorithm: str | None
     salvage: bool
     knows_filter: bool
+    backup_id: str | None
 
     def open(self) -> tuple[Catalog, HeaderAuthenticator]:
         """Reads what the backup begins with. Raises as `HeaderAuthenticator.begin`."""
+        try:
+            return self._open()
+        except (NotABackup, MachineError) as error:
+            if not self.source.seekable:
+                raise
+            if isinstance(self.source, ReplaySource):
+                self.source.stop()
+            shown = self.source
+            if isinstance(shown, CopiesSource):
+                shown = shown.copies[0].source
+            explained = explain_front(shown, self.limits, error)
+            if explained is error:
+                raise
+            raise explained from error
+
+    def _open(self) -> tuple[Catalog, HeaderAuthenticator]:
+        if isinstance(self.source, CopiesSource):
+            return self._open_copies(self.source)
         beginning = self._read_beginning()
         if isinstance(self.source, ReplaySource):
             self.source.stop()
@@ -73,22 +102,53 @@ class Opening:
         self, beginning: FirstChunk | None
     ) -> tuple[Catalog, HeaderAuthenticator]:
         """Opens it so that what can't be believed, or is not there, has a stand-in."""
-        from qbackup.archive.unlock.salvage import SalvageAuthenticator
+        catalog = SalvageCatalog(self.source, self.limits, self.warn, NAMINGS)
+        return catalog, self._salvaging(catalog, beginning)
 
-        source = cast(SeekableSource, self.source)  # who opens for salvage sees to that
-        catalog = SalvageCatalog(source, self.limits, self.warn, NAMINGS)
+    def _open_copies(self, source: CopiesSource) -> tuple[Catalog, HeaderAuthenticator]:
+        """Opens several copies of a backup."""
+        from qbackup.archive.unlock.copies import (
+            BeginningsAuthenticator,
+            CopiesAuthenticator,
+            refuse_other_backups,
+        )
+
+        catalog = CopiesCatalog(source, self.limits, self.warn, self.note, NAMINGS)
+        digest = self.hmac_algorithm
+        front: HeaderAuthenticator
+        beginnings_of = (self._read_beginning(copy.source) for copy in source.copies)
+        beginning = next(filter(None, beginnings_of), None)
+        if self.salvage:
+            front = self._salvaging(catalog, beginning)
+        elif beginning is not None:
+            front = BeginningsAuthenticator(
+                beginning, source, catalog, self.limits, hmac_algorithm=digest
+            )
+            front.begin()
+        else:
+            front = CopiesAuthenticator(source, catalog, self.limits, hmac_algorithm=digest)
+            front.begin()
+        refuse_other_backups(source, catalog, self.limits)
+        return catalog, front
+
+    def _salvaging(
+        self, catalog: SalvageCatalog, beginning: FirstChunk | None
+    ) -> HeaderAuthenticator:
+        from qbackup.archive.unlock.salvage import SalvageAuthenticator
+        from qbackup.archive.unlock.stand_in import (
+            LostHeader,
+            StandInAuthenticator,
+            find_beginning,
+        )
+
         digest = self.hmac_algorithm
         beginning = beginning or find_beginning(catalog, self.limits)
         front: HeaderAuthenticator
         if beginning is not None:
-            front = HeaderlessAuthenticator(
-                beginning,
-                self.source,
-                catalog,
-                self.limits,
-                hmac_algorithm=digest,
-                others=lambda: beginnings(catalog, self.limits),
+            lost = LostHeader(
+                why="", hint=None, knows_filter=self.knows_filter, hmac_algorithm=digest
             )
+            front = StandInAuthenticator(beginning, self.source, catalog, self.limits, lost)
         else:
             front = SalvageAuthenticator(
                 self.source,
@@ -97,14 +157,16 @@ class Opening:
                 knows_filter=self.knows_filter,
                 hmac_algorithm=digest,
             )
+            front.given_id = self.backup_id
         front.begin()
-        return catalog, front
+        return front
 
-    def _read_beginning(self) -> FirstChunk | None:
+    def _read_beginning(self, source: Source | None = None) -> FirstChunk | None:
+        """Reads the beginning of the source, or of one copy."""
         try:
-            return read_beginning(self.source, self.limits)
-        except (LimitExceeded, MachineError):
-            if not self.salvage:  # salvage goes on without the beginning
+            return read_beginning(source or self.source, self.limits)
+        except (LimitExceeded, MachineError, NotABackup):
+            if not self.salvage and source is None:  # others go on without the beginning
                 raise
             return None
 

@@ -27,14 +27,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-from qbackup.archive.unlock.backup_ids import IdMatches, identify
+from qbackup.archive.unlock.backup_ids import identify
 from qbackup.archive.unlock.filter_detection import detect_from_chunks
 from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
 from qbackup.archive.unlock.header_ids import collect_ids
+from qbackup.archive.unlock.other_backups import describe_headers, describe_parts, shown_id
+from qbackup.archive.unlock.stand_in import LostHeader, StandInAuthenticator, beginnings
 from qbackup.base.errors import (
+    BackupIdUnknown,
     HeaderAltered,
     MachineError,
-    NotABackup,
     NotEnoughMemory,
     QBackupError,
     Unlockable,
@@ -47,21 +49,19 @@ from qbackup.content.detect import NONE
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.crypto.subkeys import RootKey
-from qbackup.formats import choose_format
 from qbackup.formats.header import BackupHeader, header_for_id
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import SalvageCatalog
 from qbackup.storage.chunk import StoredChunk
+from qbackup.storage.front import describe_remains
 from qbackup.storage.source import Source
-from qbackup.storage.tar.fields import BLOCK_SIZE
 
-_SHOWN = 80  # characters of an id in a message
 _WITNESSES_LIMIT = 20  # chunks that ids are tried on
 _FEW_WITNESSES = 3  # chunks to try where a whole copy shows that the passphrase is wrong
 _TRIES_LIMIT = 40  # ids times chunks; each try costs a derivation
-_HEADERS_SIZE = 3 * BLOCK_SIZE  # bytes of tar headers in front of a member's data
 _NO_COPY = "the header's authenticated copy is missing"
+_NOTHING_LEFT = "nothing else in this file can replace that: try another copy of the backup"
 _FAULT = (Unlockable, Unreadable, MachineError)
 
 
@@ -125,7 +125,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
             self._chunks.tell_naming()
             self.faults.append(f"the header can't be used: {error.reason}")
         if self._fault is not None and not self._catalog.seen_files():
-            raise NotABackup("nothing in this file looks like a part of a Qubes backup")
+            raise describe_remains(self._source)
 
     @property
     def untrusted_header(self) -> BackupHeader:
@@ -150,13 +150,15 @@ class SalvageAuthenticator(HeaderAuthenticator):
         """
         self.faults = []
         headers = self._read_headers()
-        others = self._other_backups(headers)
+        others = describe_headers(headers, self._header, self.format, self._limits)
         try:
             header = self._authenticate(headers, passphrase, pipeline, meanwhile)
         except (Unlockable, Unreadable) as error:
             error.reason = ". ".join((error.reason, *others))
-            if isinstance(error, WrongPassphrase) and self.format.heads_name_backup:
+            if isinstance(error, WrongPassphrase):
                 error.advice = NOTHING_FITS
+            elif not isinstance(error, BackupIdUnknown):
+                error.advice = _NOTHING_LEFT
             raise
         self.faults += others
         return header
@@ -168,11 +170,13 @@ class SalvageAuthenticator(HeaderAuthenticator):
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None,
     ) -> BackupHeader:
-        if not self.format.heads_name_backup:
-            return super().authenticate(passphrase, pipeline, meanwhile)
+        if self._chunks.naming.hmac_suffix is not None:
+            return self._authenticate_by_hmacs(passphrase, pipeline, meanwhile)
         copies, error = self._open_copies(passphrase, pipeline, meanwhile)
         proven = [copy for copy in copies if copy.plain in headers.values()]
         ids = collect_ids({copy.offset: copy.header for copy in copies}, headers)
+        if self.given_id is not None:
+            ids = {self.given_id: ids.pop(self.given_id, 0), **ids}
         if not ids:
             raise self._nothing_known(error)
         if proven and len(ids) == 1:
@@ -187,11 +191,43 @@ class SalvageAuthenticator(HeaderAuthenticator):
             return self._accept_copy((proven or copies)[0], headers)
         if chosen is None:
             raise self._nothing_proven(copies, error, len(witnesses))
-        self._tell_of_others(ids, chosen, matches)
+        self.faults += describe_parts(ids, chosen, matches)
         copy = next((c for c in (*proven, *copies) if c.header.backup_id == chosen), None)
         if copy is not None:
             return self._accept_copy(copy, headers)
         return self._header_with(chosen, formats[chosen], matches.by[chosen], pipeline, error)
+
+    def _authenticate_by_hmacs(
+        self,
+        passphrase: bytes,
+        pipeline: Pipeline,
+        meanwhile: Callable[[ScryptParameters], None] | None,
+    ) -> BackupHeader:
+        """Authenticates the header by its HMAC, or proves by chunks' HMACs what it should say."""
+        fault, hint = self._fault, None
+        if fault is None:
+            try:
+                return super().authenticate(passphrase, pipeline, meanwhile)
+            except NotEnoughMemory:
+                raise
+            except _FAULT as error:
+                fault = error
+            with contextlib.suppress(Unlockable, Unreadable):
+                hint = BackupHeader.parse(self._header, self._limits)
+        beginning = next(beginnings(self._chunks, self._limits), None)
+        if beginning is None:
+            raise fault
+        lost = LostHeader(
+            why=f"the header can't be authenticated: {_why_not(fault, 'HMAC')}",
+            hint=hint,
+            knows_filter=self._knows_filter,
+            hmac_algorithm=self._hmac_algorithm,
+        )
+        stand_in = StandInAuthenticator(beginning, self._source, self._chunks, self._limits, lost)
+        header = stand_in.authenticate(passphrase, pipeline)
+        self.faults += stand_in.faults
+        self._format, self._proven = stand_in.format, stand_in.take_proof()
+        return header
 
     def _read_headers(self) -> dict[int, bytes]:
         """Reads the headers that can be read, by their offset."""
@@ -200,23 +236,6 @@ class SalvageAuthenticator(HeaderAuthenticator):
             with contextlib.suppress(*_FAULT):
                 headers[member.offset] = self._read_member(member, self._limits.header)
         return headers
-
-    def _other_backups(self, headers: Mapping[int, bytes]) -> list[str]:
-        """Describes headers of other backups, in words.
-
-        A header is left out here where chunks can prove which backup they belong to.
-        """
-        found = []
-        for offset, header in headers.items():
-            with contextlib.suppress(Unlockable, Unreadable):
-                parsed = BackupHeader.parse(header, self._limits)
-                names_backup = choose_format(parsed.version).heads_name_backup
-                if header != self._header and not (names_backup and self.format.heads_name_backup):
-                    found.append(
-                        f"another header, of format {parsed.version}, is in this file, and"
-                        f" its backup is left out; for that one {_where(offset - _HEADERS_SIZE)}"
-                    )
-        return found
 
     def _open_copies(
         self,
@@ -266,9 +285,10 @@ class SalvageAuthenticator(HeaderAuthenticator):
     def _nothing_known(self, error: QBackupError) -> QBackupError:
         if isinstance(error, WrongPassphrase):
             return error
-        return HeaderAltered(
-            f"neither the header ({self._what_is_wrong()}) nor its authenticated copy"
-            f" ({error.reason}) says the backup's id, without which no key can be derived",
+        return BackupIdUnknown(
+            "neither the header nor its authenticated copy says the backup's id, without which no"
+            f" key can be derived: {self._fault.reason if self._fault else 'it names none'};"
+            f" {error.reason}",
             file=HEADER_NAME,
         )
 
@@ -277,29 +297,18 @@ class SalvageAuthenticator(HeaderAuthenticator):
     ) -> QBackupError:
         if copies:
             return HeaderAltered(
-                f"the header's authenticated copy ({_shown(copies[0].header.backup_id)}) fits none"
-                f" of {tried} chunks that were tried: it is another backup's, or all these chunks"
-                " are damaged",
+                f"the header's authenticated copy ({shown_id(copies[0].header.backup_id)}) fits"
+                f" none of {tried} chunks that were tried: it is another backup's, or all these"
+                " chunks are damaged",
                 file=HEADER_COPY_NAME,
             )
         if isinstance(error, WrongPassphrase):
             return error
         return WrongPassphrase(
             f"the header's authenticated copy can't be used ({error.reason}), and the passphrase"
-            f" fits no chunk that was tried ({tried}): it is wrong, the header's backup id is, or"
+            f" fits no chunk that was tried ({tried}): it is wrong, the backup id is, or"
             " all these chunks are damaged"
         )
-
-    def _tell_of_others(self, ids: Mapping[str, int], chosen: str, matches: IdMatches) -> None:
-        """Records a fault for each other backup that has parts in this file."""
-        for id_, chunks in matches.by.items():
-            if id_ == chosen:
-                continue
-            self.faults.append(
-                f"this file holds parts of two backups: {_shown(chosen)}, which is used, and"
-                f" {_shown(id_)}, which is left out. To read that one,"
-                f" {_where(min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)}"
-            )
 
     def _header_with(
         self,
@@ -313,8 +322,8 @@ class SalvageAuthenticator(HeaderAuthenticator):
         if not self._knows_filter:
             name = detect_from_chunks(format_, self._first_chunks(matches), pipeline)
         self.faults.append(
-            f"the header can't be authenticated: {_why_not_opened(error)}. Only its backup id"
-            f" {_shown(id_)} was used, which is proven by {display(matches[0].name)}"
+            f"the header can't be authenticated: {_why_not(error, 'copy')}. Only its backup id"
+            f" {shown_id(id_)} was used, which is proven by {display(matches[0].name)}"
         )
         if name is not None:
             self.notes.append(f"the compression filter was detected from the data: {name}")
@@ -327,19 +336,8 @@ class SalvageAuthenticator(HeaderAuthenticator):
         return chain((chunk for chunk in matches if chunk.index == 0), self._chunks.beginnings())
 
 
-def _why_not_opened(error: QBackupError) -> str:
-    """Gives the fault of a copy, beside chunks that the passphrase has opened."""
+def _why_not(error: QBackupError, proof: str) -> str:
+    """Gives the reason why a header is not believed, beside chunks that the passphrase fits."""
     if isinstance(error, WrongPassphrase):
-        return "the passphrase opens other parts of the backup, but not the header's copy"
+        return f"the passphrase opens other parts of the backup, but not the header's {proof}"
     return error.reason
-
-
-def _shown(id_: str) -> str:
-    return display(id_[:_SHOWN])
-
-
-def _where(begin: int) -> str:
-    """Gives the advice for reading a backup that begins at this offset."""
-    return (
-        f"copy it out of this file with tail -c +{max(0, begin) + 1}, and use --salvage on the copy"
-    )

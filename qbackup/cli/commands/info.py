@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     request = passphrase_request(options)
     with open_backup(options) as archive:
         if request.is_given:
-            unlock(archive, request, quiet=options.quiet)
+            unlock(archive, request, quiet=options.quiet, window=options.backup_id_window)
         print_backends(options, archive)
         cost = archive.estimate()
         print_warnings(archive.warnings)

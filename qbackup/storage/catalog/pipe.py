@@ -6,7 +6,13 @@ import functools
 from collections.abc import Collection, Iterator, Sequence
 from typing import overload
 
-from qbackup.base.errors import AlreadyPassed, ArchiveDamaged, HeaderAltered, QBackupError
+from qbackup.base.errors import (
+    AlreadyPassed,
+    ArchiveDamaged,
+    ConnectionBroken,
+    HeaderAltered,
+    QBackupError,
+)
 from qbackup.base.limits import Limits
 from qbackup.base.locks import RLock
 from qbackup.base.names import (
@@ -186,6 +192,8 @@ class PipeCatalog:
         while True:
             try:
                 member = self._next_member()
+            except ConnectionBroken:
+                raise
             except SCAN_ERRORS as error:
                 self.error = error
                 return None

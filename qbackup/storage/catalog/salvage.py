@@ -18,7 +18,7 @@ from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.chunk_table import Doubles
 from qbackup.storage.resync import scan_past_damage
 from qbackup.storage.scan import StoredMember
-from qbackup.storage.source import SeekableSource
+from qbackup.storage.source import Source
 
 _CANDIDATES_LIMIT = 4  # members of one name; each costs a derivation
 _FRONT_LIMIT = 64  # members among which the header should be
@@ -32,9 +32,15 @@ class SalvageChunks(IndexedChunks):
     """
 
     def __init__(
-        self, path: str, index: ChunkIndex, runs: list[int], broken: Callable[[str], None]
+        self,
+        path: str,
+        index: ChunkIndex,
+        runs: list[int],
+        broken: Callable[[str], None],
+        *,
+        limit: int = _CANDIDATES_LIMIT,
     ) -> None:
-        self._others = Doubles(_CANDIDATES_LIMIT - 1)
+        self._others = Doubles(limit - 1)
         self._broken = broken
         super().__init__(path, index, runs)
 
@@ -48,17 +54,26 @@ class SalvageChunks(IndexedChunks):
     def _chunk(self, place: tuple[int, int, int], which: int = 0) -> StoredChunk:
         """Makes the first member, with the first HMAC, of a name; others of both can be tried."""
         first = super()._chunk(place, which)
-        others = self._others.of(first.index)
-        places = [place, *(self._index.table.location(*other) for other in others)]
-        hmacs = self._index.hmacs
-        count = hmacs.count(ChunkName(self._path, first.index)) if hmacs is not None else 1
         make = super()._chunk
-        every = (make(other, hmac) for hmac in range(count) for other in places)
+        places, hmacs = self._places(place), range(self._hmac_count(first.index))
+        every = (make(other, hmac) for hmac in hmacs for other in places)
         first.others = tuple(islice(every, 1, None))
         first.on_use = functools.partial(self._used, first)
         return first
 
+    def _places(self, place: tuple[int, int, int]) -> list[tuple[int, int, int]]:
+        """Gives the places of all members of a chunk's name, from that of the first one."""
+        others = self._others.of(place[0])
+        return [place, *(self._index.table.location(*other) for other in others)]
+
+    def _hmac_count(self, number: int) -> int:
+        """Counts the HMACs of a chunk's name; 1 in a format without."""
+        hmacs = self._index.hmacs
+        return hmacs.count(ChunkName(self._path, number)) if hmacs is not None else 1
+
     def _used(self, first: StoredChunk, other: StoredChunk) -> None:
+        if other is first:
+            return
         self._broken(
             f"{display(first.name)}: the first of the members of this name can't be believed;"
             " another one of them was used"
@@ -77,9 +92,10 @@ class SalvageCatalog(SeekableCatalog):
 
     _knows_naming = False
     _hmacs_limit = _CANDIDATES_LIMIT
+    _candidates_limit = _CANDIDATES_LIMIT
 
     def __init__(
-        self, source: SeekableSource, limits: Limits, warn: Warn, namings: Sequence[Naming]
+        self, source: Source, limits: Limits, warn: Warn, namings: Sequence[Naming]
     ) -> None:
         self._namings = namings
         self._fronts: dict[str, list[StoredMember]] = {HEADER_NAME: [], HEADER_COPY_NAME: []}
@@ -180,9 +196,20 @@ class SalvageCatalog(SeekableCatalog):
             if place[0] == 0:
                 yield index.chunk(table.path(run), place)
 
+    def later_chunks(self) -> Iterator[StoredChunk]:
+        """Yields one later chunk, that is, none with the number 0, of each run of chunks."""
+        index = self.index()
+        table = index.table
+        for run in range(table.run_count()):
+            place = table.location(run, 0)
+            if place[0] == 0 and table.run_length(run) > 1:
+                place = table.location(run, 1)
+            if place[0]:
+                yield index.chunk(table.path(run), place)
+
     def _take_front(self, member: StoredMember) -> bool:
         found = self._fronts.get(member.name)
-        if found is None or len(found) == _CANDIDATES_LIMIT:
+        if found is None or len(found) == self._candidates_limit:
             return False
         found.append(member)
         super()._take_front(member)
@@ -192,5 +219,10 @@ class SalvageCatalog(SeekableCatalog):
         add_fault(self.faults, text)
 
     def _broken(self, error: QBackupError, found: int | None) -> None:
-        follows = "nothing is found behind it" if found is None else f"goes on at byte {found}"
-        add_fault(self.faults, f"the archive is broken: {error.reason}; {follows}")
+        add_fault(self.faults, in_words(error, found))
+
+
+def in_words(error: QBackupError, found: int | None) -> str:
+    """Describes a broken place, and where the archive goes on; None: nowhere."""
+    follows = "nothing is found behind it" if found is None else f"goes on at byte {found}"
+    return f"the archive is broken: {error.reason}; {follows}"

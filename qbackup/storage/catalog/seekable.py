@@ -245,6 +245,7 @@ class ChunkIndex:
         place: tuple[int, int, int],
         which: int = 0,
         siblings: StoredChunks | None = None,
+        source: Source | None = None,
     ) -> StoredChunk:
         """Makes the chunk at a place, with one of the HMACs of its name.
 
@@ -253,6 +254,7 @@ class ChunkIndex:
             place: number, offset and size.
             which: number of the HMAC among those of the chunk's name.
             siblings: the chunks of its file, where they are in order.
+            source: the source that the offset is in; None: the backup's bytes.
         """
         number, offset, size = place
         name = ChunkName(path, number)
@@ -263,7 +265,7 @@ class ChunkIndex:
             name,
             offset,
             size,
-            source=self.source,
+            source=source or self.source,
             limit=self.limit,
             hmac=read,
             siblings=siblings,

@@ -50,7 +50,7 @@ function _shtab_qbackup_using
 end
 
 set -g _shtab_qbackup_commands info list verify restore cat script ls cp kit completion
-set -g _shtab_qbackup_opts_with_value --compression-filter --dask --hmac-algorithm --jobs --limit --memory --output --partition --passphrase-command --passphrase-file --restored --spool --wheels -o -p
+set -g _shtab_qbackup_opts_with_value --also --backup-id --backup-id-window --compression-filter --dask --hmac-algorithm --jobs --limit --memory --output --partition --passphrase-command --passphrase-file --restored --spool --wheels -o -p
 
 complete -c qbackup -e
 complete -c qbackup -f
@@ -68,6 +68,9 @@ complete -c qbackup -n '_shtab_qbackup_using info' -l limit -x -d 'raise a limit
 complete -c qbackup -n '_shtab_qbackup_using info' -l compression-filter -x -d 'decompress with this program, which takes -d, instead of the one that the header names; none: the files are not compressed'
 complete -c qbackup -n '_shtab_qbackup_using info' -l hmac-algorithm -x -d 'authenticate the header of formats 2 and 3 with this digest, even a weak one'
 complete -c qbackup -n '_shtab_qbackup_using info' -l salvage -d 'go on where the header or the archive is damaged, and report each fault'
+complete -c qbackup -n '_shtab_qbackup_using info' -l also -x -d 'another copy of the same backup: what is damaged in one is taken from the others; may be given again'
+complete -c qbackup -n '_shtab_qbackup_using info' -l backup-id -x -d 'with --salvage: the id of a backup of format 4 whose header is lost, e.g. 20240917T101112-1234'
+complete -c qbackup -n '_shtab_qbackup_using info' -l backup-id-window -x -d 'with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME], e.g. 60,1000-4000: a minute on each side of the time in the file'"'"'s name'
 complete -c qbackup -n '_shtab_qbackup_using info' -s q -l quiet -d 'show no progress'
 complete -c qbackup -n '_shtab_qbackup_using info' -s v -l verbose -d 'show which libraries do the work'
 complete -c qbackup -n '_shtab_qbackup_using info; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input'
@@ -83,6 +86,9 @@ complete -c qbackup -n '_shtab_qbackup_using list' -l limit -x -d 'raise a limit
 complete -c qbackup -n '_shtab_qbackup_using list' -l compression-filter -x -d 'decompress with this program, which takes -d, instead of the one that the header names; none: the files are not compressed'
 complete -c qbackup -n '_shtab_qbackup_using list' -l hmac-algorithm -x -d 'authenticate the header of formats 2 and 3 with this digest, even a weak one'
 complete -c qbackup -n '_shtab_qbackup_using list' -l salvage -d 'go on where the header or the archive is damaged, and report each fault'
+complete -c qbackup -n '_shtab_qbackup_using list' -l also -x -d 'another copy of the same backup: what is damaged in one is taken from the others; may be given again'
+complete -c qbackup -n '_shtab_qbackup_using list' -l backup-id -x -d 'with --salvage: the id of a backup of format 4 whose header is lost, e.g. 20240917T101112-1234'
+complete -c qbackup -n '_shtab_qbackup_using list' -l backup-id-window -x -d 'with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME], e.g. 60,1000-4000: a minute on each side of the time in the file'"'"'s name'
 complete -c qbackup -n '_shtab_qbackup_using list' -s q -l quiet -d 'show no progress'
 complete -c qbackup -n '_shtab_qbackup_using list' -s v -l verbose -d 'show which libraries do the work'
 complete -c qbackup -n '_shtab_qbackup_using list; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input'
@@ -98,6 +104,9 @@ complete -c qbackup -n '_shtab_qbackup_using verify' -l limit -x -d 'raise a lim
 complete -c qbackup -n '_shtab_qbackup_using verify' -l compression-filter -x -d 'decompress with this program, which takes -d, instead of the one that the header names; none: the files are not compressed'
 complete -c qbackup -n '_shtab_qbackup_using verify' -l hmac-algorithm -x -d 'authenticate the header of formats 2 and 3 with this digest, even a weak one'
 complete -c qbackup -n '_shtab_qbackup_using verify' -l salvage -d 'go on where the header or the archive is damaged, and report each fault'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l also -x -d 'another copy of the same backup: what is damaged in one is taken from the others; may be given again'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l backup-id -x -d 'with --salvage: the id of a backup of format 4 whose header is lost, e.g. 20240917T101112-1234'
+complete -c qbackup -n '_shtab_qbackup_using verify' -l backup-id-window -x -d 'with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME], e.g. 60,1000-4000: a minute on each side of the time in the file'"'"'s name'
 complete -c qbackup -n '_shtab_qbackup_using verify' -s q -l quiet -d 'show no progress'
 complete -c qbackup -n '_shtab_qbackup_using verify' -s v -l verbose -d 'show which libraries do the work'
 complete -c qbackup -n '_shtab_qbackup_using verify; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input'
@@ -116,6 +125,9 @@ complete -c qbackup -n '_shtab_qbackup_using restore' -l limit -x -d 'raise a li
 complete -c qbackup -n '_shtab_qbackup_using restore' -l compression-filter -x -d 'decompress with this program, which takes -d, instead of the one that the header names; none: the files are not compressed'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l hmac-algorithm -x -d 'authenticate the header of formats 2 and 3 with this digest, even a weak one'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l salvage -d 'go on where the header or the archive is damaged, and report each fault'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l also -x -d 'another copy of the same backup: what is damaged in one is taken from the others; may be given again'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l backup-id -x -d 'with --salvage: the id of a backup of format 4 whose header is lost, e.g. 20240917T101112-1234'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l backup-id-window -x -d 'with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME], e.g. 60,1000-4000: a minute on each side of the time in the file'"'"'s name'
 complete -c qbackup -n '_shtab_qbackup_using restore' -s q -l quiet -d 'show no progress'
 complete -c qbackup -n '_shtab_qbackup_using restore' -s v -l verbose -d 'show which libraries do the work'
 complete -c qbackup -n '_shtab_qbackup_using restore; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input'
@@ -131,6 +143,9 @@ complete -c qbackup -n '_shtab_qbackup_using cat' -l limit -x -d 'raise a limit 
 complete -c qbackup -n '_shtab_qbackup_using cat' -l compression-filter -x -d 'decompress with this program, which takes -d, instead of the one that the header names; none: the files are not compressed'
 complete -c qbackup -n '_shtab_qbackup_using cat' -l hmac-algorithm -x -d 'authenticate the header of formats 2 and 3 with this digest, even a weak one'
 complete -c qbackup -n '_shtab_qbackup_using cat' -l salvage -d 'go on where the header or the archive is damaged, and report each fault'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l also -x -d 'another copy of the same backup: what is damaged in one is taken from the others; may be given again'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l backup-id -x -d 'with --salvage: the id of a backup of format 4 whose header is lost, e.g. 20240917T101112-1234'
+complete -c qbackup -n '_shtab_qbackup_using cat' -l backup-id-window -x -d 'with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME], e.g. 60,1000-4000: a minute on each side of the time in the file'"'"'s name'
 complete -c qbackup -n '_shtab_qbackup_using cat' -s q -l quiet -d 'show no progress'
 complete -c qbackup -n '_shtab_qbackup_using cat' -s v -l verbose -d 'show which libraries do the work'
 complete -c qbackup -n '_shtab_qbackup_using cat; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input; or IMAGE:/path in an image that was restored'
@@ -145,6 +160,9 @@ complete -c qbackup -n '_shtab_qbackup_using script' -l limit -x -d 'raise a lim
 complete -c qbackup -n '_shtab_qbackup_using script' -l compression-filter -x -d 'decompress with this program, which takes -d, instead of the one that the header names; none: the files are not compressed'
 complete -c qbackup -n '_shtab_qbackup_using script' -l hmac-algorithm -x -d 'authenticate the header of formats 2 and 3 with this digest, even a weak one'
 complete -c qbackup -n '_shtab_qbackup_using script' -l salvage -d 'go on where the header or the archive is damaged, and report each fault'
+complete -c qbackup -n '_shtab_qbackup_using script' -l also -x -d 'another copy of the same backup: what is damaged in one is taken from the others; may be given again'
+complete -c qbackup -n '_shtab_qbackup_using script' -l backup-id -x -d 'with --salvage: the id of a backup of format 4 whose header is lost, e.g. 20240917T101112-1234'
+complete -c qbackup -n '_shtab_qbackup_using script' -l backup-id-window -x -d 'with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME], e.g. 60,1000-4000: a minute on each side of the time in the file'"'"'s name'
 complete -c qbackup -n '_shtab_qbackup_using script' -s q -l quiet -d 'show no progress'
 complete -c qbackup -n '_shtab_qbackup_using script' -s v -l verbose -d 'show which libraries do the work'
 complete -c qbackup -n '_shtab_qbackup_using script; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input'
@@ -162,6 +180,9 @@ complete -c qbackup -n '_shtab_qbackup_using ls' -l limit -x -d 'raise a limit t
 complete -c qbackup -n '_shtab_qbackup_using ls' -l compression-filter -x -d 'decompress with this program, which takes -d, instead of the one that the header names; none: the files are not compressed'
 complete -c qbackup -n '_shtab_qbackup_using ls' -l hmac-algorithm -x -d 'authenticate the header of formats 2 and 3 with this digest, even a weak one'
 complete -c qbackup -n '_shtab_qbackup_using ls' -l salvage -d 'go on where the header or the archive is damaged, and report each fault'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l also -x -d 'another copy of the same backup: what is damaged in one is taken from the others; may be given again'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l backup-id -x -d 'with --salvage: the id of a backup of format 4 whose header is lost, e.g. 20240917T101112-1234'
+complete -c qbackup -n '_shtab_qbackup_using ls' -l backup-id-window -x -d 'with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME], e.g. 60,1000-4000: a minute on each side of the time in the file'"'"'s name'
 complete -c qbackup -n '_shtab_qbackup_using ls' -s q -l quiet -d 'show no progress'
 complete -c qbackup -n '_shtab_qbackup_using ls' -s v -l verbose -d 'show which libraries do the work'
 complete -c qbackup -n '_shtab_qbackup_using ls; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input; or IMAGE:/path in an image that was restored'
@@ -179,6 +200,9 @@ complete -c qbackup -n '_shtab_qbackup_using cp' -l limit -x -d 'raise a limit t
 complete -c qbackup -n '_shtab_qbackup_using cp' -l compression-filter -x -d 'decompress with this program, which takes -d, instead of the one that the header names; none: the files are not compressed'
 complete -c qbackup -n '_shtab_qbackup_using cp' -l hmac-algorithm -x -d 'authenticate the header of formats 2 and 3 with this digest, even a weak one'
 complete -c qbackup -n '_shtab_qbackup_using cp' -l salvage -d 'go on where the header or the archive is damaged, and report each fault'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l also -x -d 'another copy of the same backup: what is damaged in one is taken from the others; may be given again'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l backup-id -x -d 'with --salvage: the id of a backup of format 4 whose header is lost, e.g. 20240917T101112-1234'
+complete -c qbackup -n '_shtab_qbackup_using cp' -l backup-id-window -x -d 'with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME], e.g. 60,1000-4000: a minute on each side of the time in the file'"'"'s name'
 complete -c qbackup -n '_shtab_qbackup_using cp' -s q -l quiet -d 'show no progress'
 complete -c qbackup -n '_shtab_qbackup_using cp' -s v -l verbose -d 'show which libraries do the work'
 complete -c qbackup -n '_shtab_qbackup_using cp; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input; or IMAGE:/path in an image that was restored'
