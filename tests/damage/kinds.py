@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.damage.samples import IMAGES, Sample, Stored
+from tests.damage.samples import Sample, Stored
 
 KIB = 1024
 SECTOR = 512
@@ -367,8 +367,3 @@ def _another_backups_tail(sample: Sample, _chance: random.Random) -> Damage:
     members = [m for m in sample.members if m.name.startswith(tuple(sample.images))]
     last = sample.data[members[-1].start :]
     return Damage(sample.data + tail[: 7 * SECTOR] + re.sub(rb"vm2/", b"vm9/", last))
-
-
-def backup_names(sample: Sample) -> Sequence[str]:
-    """Gives the qubes in whose folders images may come out: by name, or by path."""
-    return [*IMAGES, *(path.split("/")[0] for path in sample.images)]

@@ -15,8 +15,8 @@ from typing import Any
 import qbackup
 from qbackup import QBackupError, Report
 from qbackup.base.report import FileResult
-from tests.damage.kinds import Damage, backup_names
-from tests.damage.samples import PASSPHRASE, Image, Sample
+from tests.damage.kinds import Damage
+from tests.damage.samples import IMAGES, PASSPHRASE, Image, Sample
 from tests.maker.backup import BACKUP_ID
 
 _OPTIONS = inspect.signature(qbackup.open).parameters
@@ -141,13 +141,14 @@ def _results(
     sample: Sample, image: Image, report: Report, out: Path
 ) -> Iterator[tuple[FileResult, Path]]:
     index = list(sample.images.values()).index(image)
-    names = backup_names(sample)
-    qubes = {names[index], names[index + len(sample.images)], image.path.split("/")[1]}
+    labels = {f"{list(IMAGES)[index]}/private.img", image.path}
     for result in report.files:
-        if result.qube not in qubes or not result.name.endswith("private.img"):
+        label = f"{result.qube}/{result.name}"
+        if label not in labels or result.unplaced:
             continue
-        path = out / result.qube / (result.kept_as or result.name)
-        if path.is_file() and not result.unplaced:
+        path = out / label
+        path = path.with_name(Path(result.kept_as).name) if result.kept_as else path
+        if path.is_file():
             yield result, path
 
 
