@@ -182,7 +182,7 @@ class _Clock:
         if self._rate is not None:
             self._rate += (rate - self._rate) * _WEIGHT
         elif self._last and (is_late or abs(rate - self._last) <= _STEADY * max(rate, self._last)):
-            self._rate = rate  # the newest, as the first keys are the slow ones
+            self._rate = rate if is_late else (rate + self._last) / 2
         self._last = rate
 
 
