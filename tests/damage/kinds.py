@@ -262,7 +262,7 @@ def _front_is_a_partition_table(sample: Sample, chance: random.Random) -> Damage
     table[510:512] = b"\x55\xaa"
     table[512:524] = b"EFI PART\0\0\1\0"
     table[1024:1072] = chance.randbytes(48)
-    return Damage(_filled(sample.data, 0, len(table), bytes(table)), id_is_lost=False)
+    return Damage(_filled(sample.data, 0, len(table), bytes(table)), id_is_lost=True)
 
 
 @_kind
