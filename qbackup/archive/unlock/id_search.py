@@ -33,8 +33,8 @@ _MTIME = slice(136, 148)  # of a tar header
 _DELAY_SECONDS = 5  # from a backup's begin until the first chunk is stored
 _INTERVAL_SECONDS = 2.0
 _STEADY = 0.12  # part by which two intervals in a row may differ
-_PATIENCE_SECONDS = 30.0  # after that any rate is told
-_WEIGHT = 0.2  # of a new interval
+_PATIENCE_SECONDS = 120.0  # after that two intervals need not agree
+_WEIGHT = 0.5  # of a new interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,8 +181,8 @@ class _Clock:
         """Takes the rate of an interval."""
         if self._rate is not None:
             self._rate += (rate - self._rate) * _WEIGHT
-        elif is_late or abs(rate - self._last) <= _STEADY * max(rate, self._last):
-            self._rate = (rate + self._last) / 2 if self._last else rate
+        elif self._last and (is_late or abs(rate - self._last) <= _STEADY * max(rate, self._last)):
+            self._rate = rate if is_late else (rate + self._last) / 2
         self._last = rate
 
 
