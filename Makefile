@@ -4,6 +4,7 @@
 # make fuzz   sets up .venv with the fuzzer and runs each harness for FUZZ_SECONDS
 # make check  lint, format, types, and which package imports which
 # make docs   the documentation as a site, in build/site; a warning is an error
+# make damage  each kind of damage done to ten backups: how much of what can be proven comes out?
 # make mutants  small faults in the code that decides what is believed: does a test notice each?
 
 PYTHON ?= python3
@@ -17,7 +18,7 @@ FUZZ_SECONDS ?= 30
 FUZZ_SEED ?= 1
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-all test-slow fuzz check docs mutants clean
+.PHONY: demo test test-all test-slow fuzz check docs damage mutants clean
 
 demo: $(VENV)/.demo
 	sh examples/demo.sh $(BIN)/qbackup
@@ -42,6 +43,9 @@ check: $(VENV)/.dev
 
 docs: $(VENV)/.docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+damage: $(VENV)/.test
+	$(BIN)/python -m tests.damage
 
 mutants: $(VENV)/.mutants
 	$(BIN)/python -m tests.mutants $(ONLY)

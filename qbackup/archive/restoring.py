@@ -29,13 +29,14 @@ from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import FileReader
 from qbackup.restore.metadata_file import write_metadata
+from qbackup.restore.nowhere import NowhereWriter
 from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.plan import Plan
 from qbackup.restore.results import failed
 from qbackup.restore.resume.journal import JOURNAL_NAME
 from qbackup.restore.resume.writer import ResumingWriter
 from qbackup.restore.run import FilesLoop
-from qbackup.restore.sinks import NowhereWriter, Writer, require_writer
+from qbackup.restore.sinks import Writer, require_writer
 from qbackup.restore.space import check_space
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.source import Source

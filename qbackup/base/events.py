@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -84,7 +85,36 @@ class VolumeBoundary:
     is_whole: bool = True
 
 
-Piece: TypeAlias = "memoryview | Gap | VolumeBoundary"
+@dataclass(frozen=True, slots=True)
+class ArchiveEnd:
+    """End of an inner archive that holds one file, as far as the file's header tells it.
+
+    Args:
+        position: number of the archive's bytes that were read.
+        data_end: offset in the archive of the first byte behind the file's data.
+        is_sparse: the file has a map of its holes. Two writers write such archives, and each ends
+            them in its own way.
+    """
+
+    position: int
+    data_end: int
+    is_sparse: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OpenGap:
+    """Lost bytes in the middle of a stream, of unknown length. All that follows has been decoded.
+
+    Args:
+        error: the fault at its beginning.
+        place: gives the pieces from there on; None if nothing shows where they belong.
+    """
+
+    error: QBackupError
+    place: Callable[[ArchiveEnd], Iterator[memoryview | Gap] | None]
+
+
+Piece: TypeAlias = "memoryview | Gap | OpenGap | VolumeBoundary"
 
 
 class Extent(NamedTuple):

@@ -61,6 +61,9 @@ class FileResult:
             for.
         limit: the field of `qbackup.Limits` that was exceeded, where the status is ``limit``.
         advice: a remedy for this file, where there is one besides the usual.
+        unplaced_as: name of the file with the verified bytes behind a lost chunk whose place in
+            this file is not known, ``NAME.unplaced``; None if there is none.
+        unplaced_size: number of these bytes.
         restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is. For
             a damaged file, the path of the kept part.
         unproven: nothing proves that the file was ever in the backup: ``qubes.xml`` does not name
@@ -81,6 +84,8 @@ class FileResult:
     limit: str | None = None
     advice: str = ""
     restored_as: str | None = None
+    unplaced_as: str | None = None
+    unplaced_size: int = 0
     unproven: bool = False
 
     @property

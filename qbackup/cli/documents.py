@@ -124,6 +124,10 @@ def _damage_document(result: FileResult) -> Document:
     document: Document = {}
     if result.kept_as is not None:
         document["kept_as"] = json_name(result.kept_as)["name"]
+    if result.unplaced_size:
+        document["unplaced_size"] = result.unplaced_size
+    if result.unplaced_as is not None:
+        document["unplaced_as"] = json_name(result.unplaced_as)["name"]
     if result.ranges:
         document["ranges"] = [dataclasses.asdict(part) for part in result.ranges]
         document["unplaced"] = result.unplaced

@@ -204,6 +204,7 @@ def _damage_lines(result: FileResult) -> list[str]:
     if result.ranges:
         of = " of the archive that it is stored in" if result.unplaced else ""
         lines.append(f"    bytes{of}: {', '.join(_some([_range(r) for r in result.ranges]))}")
+        lines += _share(result)
     if result.unplaced and result.kept_as:
         lines.append(
             "    its beginning is lost, which told where each byte belongs: what was kept is not an"
@@ -211,6 +212,32 @@ def _damage_lines(result: FileResult) -> list[str]:
         )
     if result.kept_as:
         lines.append(f"    what could be verified was kept as {display(result.kept_as)}")
+    return [*lines, *_unplaced(result)]
+
+
+def _share(result: FileResult) -> list[str]:
+    """How much of a damaged file is good, where its length is known."""
+    size = result.ranges[-1].end
+    if not size or result.unplaced:
+        return []
+    lost = [part for part in result.ranges if part.state != "good"]
+    missing = sum((part.end or size) - part.start for part in lost)
+    places = "1 place" if len(lost) == 1 else f"{len(lost)} places"
+    share = 100 * (size - missing) // size
+    return [f"    {share} % of it is good; {human_size(missing)} lost in {places}"]
+
+
+def _unplaced(result: FileResult) -> list[str]:
+    """The verified bytes whose place in a damaged file is not known."""
+    if not result.unplaced_size:
+        return []
+    size = human_size(result.unplaced_size)
+    lines = [f"    {size} behind a lost chunk could be verified, and nothing shows their place"]
+    if result.unplaced_as:
+        lines.append(
+            f"    they were kept as {display(result.unplaced_as)}, which is no image; tools that"
+            " search for files in raw data can read it"
+        )
     return lines
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from qbackup.base.errors import Damaged, LimitExceeded, UnsupportedFormat, UsageError
 from qbackup.base.events import Event
@@ -74,6 +75,27 @@ def other_filter(from_header: str | None, override: str | None) -> str:
 Decompress = Callable[[Iterable[Event]], Iterator[memoryview]]
 
 
+@dataclass(frozen=True)
+class BuiltInFilter:
+    """Filter with a built-in decoder.
+
+    Args:
+        name: its name in `DECODERS`.
+        command: the program in the header, with its options; ``""`` where none is named.
+        make: makes a decoder of one stream.
+        limits: bounds the decoder's memory.
+    """
+
+    name: str
+    command: str
+    make: Callable[[Limits], Decoder]
+    limits: Limits
+
+    def __call__(self, events: Iterable[Event]) -> Iterator[memoryview]:
+        """Decompresses a file's chunks."""
+        return _decompress(self.make, self.name, self.limits, events)
+
+
 def choose_filter(from_header: str | None, override: str | None, limits: Limits) -> Decompress:
     """Chooses the filter that decompresses the files of a backup.
 
@@ -94,7 +116,7 @@ def choose_filter(from_header: str | None, override: str | None, limits: Limits)
     if name in DECODERS:
         make = DECODERS[name]
         make(limits)  # called here too, so that a missing package is reported at once
-        return lambda events: _decompress(make, name, limits, events)
+        return BuiltInFilter(name, from_header or "", make, limits)
     if override is None:
         raise _not_built_in(from_header or "", name)
     try:

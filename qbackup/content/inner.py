@@ -22,7 +22,7 @@ from qbackup.base.errors import (
     UsageError,
     without_traceback,
 )
-from qbackup.base.events import Extent, Gap, Missing, Piece, VolumeBoundary
+from qbackup.base.events import Extent, Gap, Missing, OpenGap, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
 from qbackup.base.names import (
     METADATA_PATH,
@@ -32,9 +32,10 @@ from qbackup.base.names import (
     within,
     without_dot,
 )
+from qbackup.content.archive_end import pieces_from
 from qbackup.content.entry_kinds import KINDS, Kind
 from qbackup.content.link_targets import original_target
-from qbackup.content.piece_queue import CUT_OFF, PieceQueue
+from qbackup.content.piece_queue import CUT_OFF, PieceQueue, length_of, placed_at
 from qbackup.content.placing import place_runs
 from qbackup.content.volume_boundary import BoundaryChecker
 from qbackup.storage.tar.fields import SYMBOLIC_LINK
@@ -102,7 +103,7 @@ class InnerArchive:
     ) -> None:
         self._on_close = on_close
         self._boundaries = BoundaryChecker()
-        self._bytes = PieceQueue(pieces, self._check_boundary)
+        self._bytes = PieceQueue(pieces, self._check_boundary, self._pass_open_gap)
         self._path = path
         self._limits = limits
         self._past_gaps = past_gaps
@@ -112,6 +113,7 @@ class InnerArchive:
         self._name = ""  # of this member
         self._current: Entry | None = None
         self._left = 0
+        self._is_only = False  # the member is the archive's one file
 
     def close(self) -> None:
         """Frees the resources behind the stream, also after damage. Never raises."""
@@ -170,6 +172,7 @@ class InnerArchive:
             )
         if entry.kind != "file":
             raise Damaged(f"this is a {entry.kind}, not a file")
+        self._is_only = True
         return entry
 
     def only_link(self) -> str:
@@ -234,7 +237,7 @@ class InnerArchive:
         """
         end = self._limits.file_size
         while self._bytes.has_more() and (position := self.position) < end:
-            yield _at(position, self._bytes.read_some_or_gap(end - position))
+            yield placed_at(position, self._bytes.read_some_or_gap(end - position))
 
     @property
     def position(self) -> int:
@@ -254,7 +257,7 @@ class InnerArchive:
             part = self._bytes.read_some(size)
             if not len(part):
                 raise Damaged(CUT_OFF)
-        self._left -= _length(part)
+        self._left -= length_of(part)
         return part
 
     def _next_member(self) -> TarMember | None:
@@ -291,6 +294,12 @@ class InnerArchive:
 
     def _check_boundary(self, boundary: VolumeBoundary) -> Gap | None:
         return self._boundaries.check(boundary, self._member, self._left)
+
+    def _pass_open_gap(self, gap: OpenGap) -> Iterator[Piece]:
+        """Gives the pieces from a gap on. Raises the gap's error if they have no known place."""
+        if not self._is_only or self._member is None:
+            raise gap.error
+        return pieces_from(gap, self._member, self.position, self._left)
 
     def _pass_rest(self) -> None:
         """Skips unread data of the current entry, and its padding."""
@@ -337,13 +346,3 @@ class InnerArchive:
         if below is None or unsafe_reason(below, any_byte=True):
             raise Damaged(f"the inner archive holds a name outside of its folder: {display(name)}")
         return below
-
-
-def _length(part: memoryview | Gap) -> int:
-    return part.length if isinstance(part, Gap) else len(part)
-
-
-def _at(offset: int, part: memoryview | Gap) -> Extent | Missing:
-    if isinstance(part, Gap):
-        return Missing(offset, part.length, part.error)
-    return Extent(offset, len(part), part)

@@ -1,10 +1,10 @@
 """Lost chunks of an uncompressed file: the offset at which the bytes behind them belong.
 
-In a compressed stream these offsets can't be known. A writer cuts an uncompressed stream into
-chunks of one size, all but the last, so a lost chunk held as many bytes as any other chunk of its
-file. The size in its tar header is not used, as it is not authenticated. The size is taken from
-the first verified chunk that has another behind it. Each later chunk must have the same size, or
-reading ends there.
+Of a compressed file only the stored bytes have such offsets, see `qbackup.content.gaps`. A writer
+cuts a stream into chunks of one size, all but the last, so a lost chunk held as many bytes as any
+other chunk of its file. The size in its tar header is not used, as it is not authenticated. The
+size is taken from the first verified chunk that has another behind it. Each later chunk must have
+the same size, or reading ends there.
 """
 
 from __future__ import annotations
@@ -14,18 +14,9 @@ from typing import TypeAlias
 
 from qbackup.base.errors import QBackupError
 from qbackup.base.events import Data, Event, Gap, Lost, Piece
-from qbackup.content.slices import OUTPUT_SIZE, raw
+from qbackup.content.slices import OUTPUT_SIZE
 
 DecompressPastGaps: TypeAlias = Callable[[Iterable[Event]], Iterator[Piece]]
-
-
-def past_gaps(decompress: DecompressPastGaps) -> DecompressPastGaps:
-    """Gives a form of the filter that continues behind lost chunks.
-
-    Only the filter of uncompressed files can. Any other one is returned as it is, and raises the
-    error of the first lost chunk.
-    """
-    return raw_past_gaps if decompress is raw else decompress
 
 
 class ChunkPositions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import FILE_ERRORS, Damaged, QBackupError, without_traceback
-from qbackup.base.events import Gap, Piece, VolumeBoundary
+from qbackup.base.events import Extent, Gap, Missing, OpenGap, Piece, VolumeBoundary
 
 _EMPTY = memoryview(b"")
 CUT_OFF = "its data are cut off"
@@ -18,13 +18,19 @@ class PieceQueue:
         pieces: the stream.
         on_boundary: called with each boundary of volumes, after everything before it was taken and
             before anything behind it is; gives what is lost there.
+        on_open_gap: called with a gap of unknown length in the same way; gives the pieces from
+            there on, or raises the gap's error.
     """
 
     def __init__(
-        self, pieces: Iterator[Piece], on_boundary: Callable[[VolumeBoundary], Gap | None]
+        self,
+        pieces: Iterator[Piece],
+        on_boundary: Callable[[VolumeBoundary], Gap | None],
+        on_open_gap: Callable[[OpenGap], Iterator[Piece]],
     ) -> None:
         self._pieces = pieces
         self._on_boundary = on_boundary
+        self._on_open_gap = on_open_gap
         self._piece = _EMPTY
         self._gap: Gap | None = None
         self._broken: QBackupError | None = None
@@ -84,6 +90,8 @@ class PieceQueue:
                 return False
             if isinstance(following, VolumeBoundary):
                 self._gap = self._on_boundary(following)
+            elif isinstance(following, OpenGap):
+                self._pieces = self._on_open_gap(following)
             elif isinstance(following, Gap):
                 self._gap = following
             else:
@@ -104,3 +112,15 @@ class PieceQueue:
             parts.append(bytes(taken))
             missing -= len(taken)
         return b"".join(parts)
+
+
+def length_of(part: memoryview | Gap) -> int:
+    """Gives the length of bytes or of a gap."""
+    return part.length if isinstance(part, Gap) else len(part)
+
+
+def placed_at(offset: int, part: memoryview | Gap) -> Extent | Missing:
+    """Gives bytes, or a gap, with their offset."""
+    if isinstance(part, Gap):
+        return Missing(offset, part.length, part.error)
+    return Extent(offset, len(part), part)

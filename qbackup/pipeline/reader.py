@@ -25,9 +25,10 @@ from qbackup.base.names import display, must_have_content
 from qbackup.base.naming import name_error
 from qbackup.content.entry_kinds import Kind
 from qbackup.content.folder_files import why_no_file
+from qbackup.content.gaps.choose import past_gaps as go_past_gaps
+from qbackup.content.gaps.room import SpareRoom
 from qbackup.content.inner import Entry, InnerArchive
 from qbackup.content.lost_chunks import DecompressPastGaps
-from qbackup.content.lost_chunks import past_gaps as go_past_gaps
 from qbackup.content.stream import VerifiedStream, close_quietly, filled
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
@@ -117,6 +118,7 @@ class FileReader:
         on_chunk: OnChunk | None = None,
         *,
         past_gaps: bool = False,
+        room: SpareRoom | None = None,
     ) -> InnerArchive:
         """Opens its inner archive, which is read lazily; all other ways to read use this.
 
@@ -124,6 +126,8 @@ class FileReader:
             events: events of its chunks, when a session over many files gives them.
             on_chunk: called with the stored size of each chunk after its data was used.
             past_gaps: go on behind lost chunks, where the filter can.
+            room: keeps what was decoded behind a lost chunk until its place is known; without
+                any, the file ends at the first lost chunk unless the place is known at once.
         """
         unlocked = self.access.unlocked()
         on_close = None
@@ -132,7 +136,9 @@ class FileReader:
             on_close = functools.partial(close_quietly, run)
         if on_chunk is not None:
             events = _counted(events, on_chunk)
-        decompress = go_past_gaps(unlocked.decompress) if past_gaps else unlocked.decompress
+        decompress = unlocked.decompress
+        if past_gaps:
+            decompress = go_past_gaps(decompress, room)
         return InnerArchive(
             decompress(events),
             self.path,

@@ -19,6 +19,7 @@ from qbackup.content.entry_kinds import Kind
 from qbackup.content.inner import InnerArchive
 from qbackup.pipeline.reader import FileReader, OnChunk
 from qbackup.restore import damaged
+from qbackup.restore.aside import KeptAside, with_unplaced
 from qbackup.restore.damaged import Losses, PartialFile
 from qbackup.restore.entries import EntriesRestore, Outcome, pending
 from qbackup.restore.plan import Plan, Target
@@ -123,25 +124,28 @@ class FileRestore:
     def _go_through(self, task: Task, losses: Losses, on_chunk: OnChunk) -> list[FileResult]:
         """Restores one file past damage, to its end; the verified rest of it may be kept."""
         file = task.file
-        keeps = self._writer.keeps_damaged
-        inner = file.decode(losses, on_chunk, past_gaps=keeps or not file.is_folder)
-        if _is_image(file):
+        past_gaps = self._writer.keeps_damaged or not file.is_folder
+        with KeptAside(self._writer, task.target) as aside:
+            room = None if file.is_folder else aside.room
+            inner = file.decode(losses, on_chunk, past_gaps=past_gaps, room=room)
+            if _is_image(file):
+                with self._writer.image(task.target.qube, task.target.name) as image:
+                    if self._kind(task, inner) == "file":
+                        return [self._go_through_image(task, inner, losses, image, aside)]
+            kind = self._kind(task, inner)
+            if kind == "symlink":
+                return [self._link(task, inner)]
+            if kind == "folder":
+                return self._go_through_tree(task, inner, losses)
             with self._writer.image(task.target.qube, task.target.name) as image:
-                if self._kind(task, inner) == "file":
-                    return [self._go_through_image(task, inner, losses, image)]
-        kind = self._kind(task, inner)
-        if kind == "symlink":
-            return [self._link(task, inner)]
-        if kind == "folder":
-            return self._go_through_tree(task, inner, losses)
-        with self._writer.image(task.target.qube, task.target.name) as image:
-            return [self._go_through_image(task, inner, losses, image)]
+                return [self._go_through_image(task, inner, losses, image, aside)]
 
     def _go_through_image(
-        self, task: Task, inner: InnerArchive, losses: Losses, image: FileSink
+        self, task: Task, inner: InnerArchive, losses: Losses, image: FileSink, aside: KeptAside
     ) -> FileResult:
         remains = damaged.image(inner, image, losses, task.file.stored, self._writer.check_size)
-        return self._remains(task, remains, losses, remains.size or 0)
+        result = self._remains(task, remains, losses, remains.size or 0)
+        return result if result.ok else with_unplaced(result, aside)
 
     def _go_through_tree(self, task: Task, inner: InnerArchive, losses: Losses) -> list[FileResult]:
         file, target = task.file, task.target

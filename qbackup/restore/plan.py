@@ -12,9 +12,10 @@ from qbackup.base.names import METADATA_PATH, display, folded, unsafe_reason, wi
 from qbackup.base.report import FileResult
 from qbackup.content.folder_files import archives_above, entry_below
 from qbackup.formats.metadata import QubeTable
-from qbackup.restore.output.side_names import DAMAGED_SUFFIX
+from qbackup.restore.output.side_names import DAMAGED_SUFFIX, UNPLACED_SUFFIX
 
 NO_FILES = "*"
+_KEPT_SUFFIXES = (DAMAGED_SUFFIX, UNPLACED_SUFFIX)
 _NO_WRITER = (
     "no program that writes backups puts a file in a folder of a qube's folder, so somebody may"
     " have added it (qbackup cat reads it, if it is genuine)"
@@ -162,8 +163,8 @@ class Plan:
     def holds(self, path: str) -> bool:
         """Tells if a file system may take the path for that of an archive's file or of its folder.
 
-        Only paths that contain `DAMAGED_SUFFIX` are looked for. False for all paths from a pipe,
-        where the archive's files are not known in advance.
+        Only paths that contain one of `_KEPT_SUFFIXES` are looked for. False for all paths from a
+        pipe, where the archive's files are not known in advance.
         """
         if self._damaged_names is None:
             self._damaged_names = array("q", sorted(array("q", self._damaged_hashes())))
@@ -174,7 +175,7 @@ class Plan:
     def _damaged_hashes(self) -> Iterator[int]:
         for owner in map(self._table.owner, self._paths or ()):
             name = folded("/".join(owner or ()))
-            while DAMAGED_SUFFIX in name:
+            while any(suffix in name for suffix in _KEPT_SUFFIXES):
                 yield hash(name)
                 name = name.rpartition("/")[0]
 

@@ -1,7 +1,7 @@
 """Protocols of the objects that take restored content: files, trees, and a writer of both.
 
-`qbackup.restore.output.writer` writes to the disk. `NowhereWriter` writes nothing and serves to
-verify a backup.
+`qbackup.restore.output.writer` writes to the disk. `qbackup.restore.nowhere` writes nothing and
+serves to verify a backup.
 """
 
 from __future__ import annotations
@@ -95,6 +95,34 @@ class FileSink(Protocol):
         Raises:
             CannotWrite: no such name is free.
         """
+        ...
+
+
+class SpareSink(Protocol):
+    """File beside the one that is restored: verified bytes wait in it until their place is known.
+
+    What is left of them at the end, as nothing shows their place, may be kept.
+    """
+
+    @property
+    def is_kept(self) -> bool:
+        """False if what is written goes nowhere, as only its length counts; reading gives zeros."""
+        ...
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Writes verified data at an offset."""
+        ...
+
+    def read(self, offset: int, size: int) -> memoryview:
+        """Reads what was written; where nothing is written, zeros."""
+        ...
+
+    def cut(self, size: int) -> None:
+        """Drops everything from an offset on."""
+        ...
+
+    def keep(self, size: int) -> str | None:
+        """Gives the file its length and a name such as ``NAME.unplaced``, as `FileSink.keep`."""
         ...
 
 
@@ -195,6 +223,14 @@ class Writer(Protocol):
         """Makes a folder of a qube. Raises the same errors as `image`."""
         ...
 
+    def spare(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Makes a spare file beside the one of this name, gone at the end unless it is kept.
+
+        Raises:
+            CannotWrite: none can be made here.
+        """
+        ...
+
     def has_room(self, qube: str, name: str) -> bool:
         """Tells if the file would be written, as far as a look at its name shows."""
         ...
@@ -244,34 +280,6 @@ class Writer(Protocol):
         ...
 
 
-class _NullSink:
-    """File or tree that is not written. All content was verified before it came here."""
-
-    keeps_modes = True
-
-    def write(self, offset: int, data: memoryview) -> None: ...
-    def folder(self, path: str) -> None: ...
-    def hard_link(self, path: str, target: str) -> None: ...
-    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None: ...
-    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None: ...
-    def commit(
-        self,
-        size: int = 0,
-        chunks: int = 0,
-        refused: Sequence[tuple[str, str]] = (),
-        notes: Sequence[str] = (),
-    ) -> None: ...
-    def keep(self, size: int = 0) -> str | None: ...
-
-    def copy(self, path: str, source: str) -> int:
-        return 0
-
-    def file(
-        self, path: str, size: int, mode: int, mtime_ns: int
-    ) -> contextlib.AbstractContextManager[FileSink]:
-        return contextlib.nullcontext(self)
-
-
 def require_writer(output: object) -> None:
     """Refuses what is neither a folder's path nor a writer, before anything is read.
 
@@ -284,54 +292,3 @@ def require_writer(output: object) -> None:
     if isinstance(output, type) or not callable(getattr(output, "image", None)):
         kind = output.__name__ if isinstance(output, type) else type(output).__name__
         raise UsageError(f"output is a path or a Writer, not {kind}")
-
-
-class NowhereWriter:
-    """Writer that writes nothing, to verify a backup and find all damage."""
-
-    goes_past_damage = True
-    keeps_damaged = False
-
-    def image(self, qube: str, name: str) -> contextlib.AbstractContextManager[FileSink]:
-        """Gives a sink that writes nothing."""
-        return contextlib.nullcontext(_NullSink())
-
-    def tree(self, qube: str, name: str) -> contextlib.AbstractContextManager[TreeSink]:
-        """Gives a sink that writes nothing."""
-        return contextlib.nullcontext(_NullSink())
-
-    def has_room(self, qube: str, name: str) -> bool:
-        """Returns True, as nothing is in the way."""
-        return True
-
-    def is_needed(self, qube: str, name: str) -> bool:
-        """Returns True, as every file is verified."""
-        return True
-
-    def found(self, qube: str, name: str) -> ExistingFile:
-        """Returns that nothing is known."""
-        return ExistingFile()
-
-    def holds(self, name: str, data: bytes) -> bool:
-        """Returns False, as there is no output folder."""
-        return False
-
-    def free_space(self) -> int | None:
-        """Returns None, as nothing is written."""
-        return None
-
-    def foreseen(self, sizes: Mapping[str, int]) -> Sequence[str]:
-        """Returns nothing, as nothing is written."""
-        return ()
-
-    def check_size(self, size: int) -> None:
-        """Accepts every length, as nothing is written."""
-
-    def restored_as(self, qube: str, name: str) -> str | None:
-        """Returns None, as nothing is written."""
-        return None
-
-    @property
-    def warnings(self) -> Sequence[str]:
-        """Empty, as nothing is written."""
-        return ()

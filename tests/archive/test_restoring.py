@@ -6,7 +6,7 @@ import pytest
 
 from qbackup import BackupArchive, MachineError
 from qbackup.archive.prefetch import KeyPrefetch
-from qbackup.restore.sinks import NowhereWriter
+from qbackup.restore.nowhere import NowhereWriter
 
 VAULT = "vault/private.img"
 

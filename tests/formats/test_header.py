@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from qbackup.base.errors import HeaderAltered, LimitExceeded, QBackupError, UnsupportedFormat
 from qbackup.base.limits import Limits
 from qbackup.base.names import encode
-from qbackup.formats.header import BackupHeader, read_version
+from qbackup.formats.header import (
+    BackupHeader,
+    guess_header,
+    header_for_id,
+    read_version,
+    told_header,
+)
 from tests.maker import published_header
 
 PLAIN = st.text("abcXYZ0189-", min_size=1, max_size=20)
@@ -111,6 +117,49 @@ WORDS = [
     "x" * 60_000,
     "sh -c 'rm -rf /'",
 ]
+
+
+class TestHeadersThatNobodyWrote:
+    """Stand-ins for headers that are lost."""
+
+    def test_an_id_alone(self) -> None:
+        assert header_for_id(4, "1-2", compression_filter="xz") == BackupHeader(
+            version=4,
+            encrypted=True,
+            compressed=True,
+            compression_filter="xz",
+            hmac_algorithm="scrypt",
+            crypto_algorithm=None,
+            backup_id="1-2",
+        )
+        bare = header_for_id(4, "1-2")
+        assert (bare.compressed, bare.compression_filter) == (False, None)
+
+    @pytest.mark.parametrize(("chunk", "encrypted"), [(b"Salted__", True), (b"work/", False)])
+    def test_a_first_chunk(self, chunk: bytes, encrypted: bool) -> None:
+        assert guess_header(chunk) == BackupHeader(
+            version=2,
+            encrypted=encrypted,
+            compressed=False,
+            compression_filter=None,
+            hmac_algorithm="",
+            crypto_algorithm="aes-256-cbc",
+            backup_id="",
+        )
+
+    @pytest.mark.parametrize("cipher", ["aes-128-cbc", None])
+    def test_what_chunks_show(self, cipher: str | None) -> None:
+        assert told_header(
+            3, hmac_algorithm="sha256", crypto_algorithm=cipher, compression_filter="bzip2"
+        ) == BackupHeader(
+            version=3,
+            encrypted=cipher is not None,
+            compressed=True,
+            compression_filter="bzip2",
+            hmac_algorithm="sha256",
+            crypto_algorithm=cipher or "aes-256-cbc",
+            backup_id="",
+        )
 
 
 class TestAnyString:

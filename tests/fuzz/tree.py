@@ -10,8 +10,9 @@ from pathlib import Path
 from qbackup.base.errors import QBackupError
 from qbackup.base.names import unsafe_reason
 from qbackup.content.inner import InnerArchive
+from qbackup.restore.nowhere import NowhereWriter
 from qbackup.restore.output.writer import FolderWriter
-from qbackup.restore.sinks import NowhereWriter, Writer
+from qbackup.restore.sinks import Writer
 from qbackup.restore.tree import TreeRestore
 from tests.fuzz.common import LIMITS, archives, outcome
 from tests.fuzz.inner import add_runs, own_name

@@ -116,7 +116,7 @@ class TestReadErrors:
             report = archive.restore(tmp_path / "out")
         assert report.ok and source.failures == tries
         assert (tmp_path / "out/vault/private.img").read_bytes() == NOISE
-        assert [text for text in report.warnings if "dying" in text]
+        assert [text for text in report.warnings if "may be failing" in text]
 
     def test_nothing_is_told_of_a_drive_that_reads_well(self, made: Made) -> None:
         with opened(Recorded(made.path)) as archive:

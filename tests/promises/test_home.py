@@ -383,7 +383,7 @@ class TestHostileHomes:
             "dom0/user/link/evil-folder",
             "dom0/user/link/evil-link",
         }
-        assert "no folder" in errors(report)["dom0/user/link/evil"]
+        assert "not a folder" in errors(report)["dom0/user/link/evil"]
         assert tree(fenced) == {"link": f"link {victim}"}
 
     def test_a_file_and_then_a_link_in_place_of_its_folder(

@@ -20,7 +20,7 @@ import qbackup
 from qbackup import BackupArchive, LimitExceeded, Limits
 from qbackup.cli.report import report_text
 from qbackup.crypto.kdf import Derivation
-from qbackup.restore.sinks import NowhereWriter
+from qbackup.restore.nowhere import NowhereWriter
 from qbackup.restore.tree import TreeRestore
 from tests.maker import BackupMaker, assemble, make_sparse
 from tests.support.inside import inside

@@ -12,8 +12,9 @@ import qbackup
 from qbackup import BackupArchive
 from qbackup.base.limits import Limits
 from qbackup.restore.file_restore import FileRestore, Task
+from qbackup.restore.nowhere import NowhereWriter
 from qbackup.restore.plan import Plan, Target
-from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink, NowhereWriter
+from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink
 from tests.support import vectorfiles
 from tests.support.inside import inside
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qbackup.base.errors import MachineError
-from qbackup.restore.sinks import NowhereWriter
+from qbackup.restore.nowhere import NowhereWriter
 from qbackup.restore.space import check_space
 
 

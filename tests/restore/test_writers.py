@@ -12,7 +12,8 @@ import pytest
 
 import qbackup
 from qbackup import BackupArchive, Incomplete, UsageError
-from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, NowhereWriter, TreeSink
+from qbackup.restore.nowhere import NowhereWriter
+from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, TreeSink
 from tests.support import vectorfiles
 
 IMAGES = "gzip-folders"

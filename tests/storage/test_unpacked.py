@@ -480,7 +480,7 @@ class TestPackedAgain:
         folder.mkdir()
         (folder / "hello").write_bytes(b"x")
         packed = pack(folder, tmp_path / "packed", PACKERS["the folder itself"])
-        with pytest.raises(NotABackup, match="no Qubes backup"):
+        with pytest.raises(NotABackup, match="not a Qubes backup"):
             qbackup.open(packed)
 
 

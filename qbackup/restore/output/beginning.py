@@ -19,6 +19,7 @@ from qbackup.restore.output.name_locks import NameLocks
 from qbackup.restore.output.naming import listed_as
 from qbackup.restore.output.openfile import translated
 from qbackup.restore.output.part import PartMaker
+from qbackup.restore.output.side_names import DAMAGED_SUFFIX
 from qbackup.restore.output.standins import stand_ins
 from qbackup.restore.output.whereabouts import make_parents, plain_path
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, NameRefused
@@ -49,13 +50,17 @@ class Beginnings:
         self._name_locks = NameLocks()
 
     @contextlib.contextmanager
-    def of(self, qube: str, name: str, begin: Callable[[int, bytes], int]) -> Iterator[Beginning]:
+    def of(
+        self, qube: str, name: str, begin: Callable[[int, bytes], int], *, is_spare: bool = False
+    ) -> Iterator[Beginning]:
         """Reserves a file's name, and gives its beginning; a ``NAME.part`` is removed at the end.
 
         Args:
             qube: name of the file's qube.
             name: name of the file.
             begin: makes a new file or folder of a name in a folder; returns its descriptor.
+            is_spare: the file takes the next free name in the end, so nothing is in its way, and
+                it overwrites nothing.
 
         Raises:
             AlreadyExists: something of this name is there.
@@ -66,7 +71,7 @@ class Beginnings:
             contextlib.closing(self.locations.folders()) as folders,
             contextlib.closing(PartMaker(begin, is_own=self.is_own)) as part,
         ):
-            beginning = Beginning(self, (qube, name), path, folders, part)
+            beginning = Beginning(self, (qube, name), path, folders, part, is_spare=is_spare)
             beginning.look()
             try:
                 yield beginning
@@ -83,6 +88,7 @@ class Beginning:
         path: the usual components of its path, see `Locations.components`.
         folders: opener of folders below the output folder; the caller closes it.
         part: maker of ``NAME.part``; the caller closes it.
+        is_spare: see `Beginnings.of`.
     """
 
     def __init__(
@@ -92,12 +98,15 @@ class Beginning:
         path: list[str],
         folders: Folders,
         part: PartMaker,
+        *,
+        is_spare: bool,
     ) -> None:
         self._context = context
         self._file = file
         self._path = path
         self._folders = folders
         self._part = part
+        self._is_spare = is_spare
         self._begun: tuple[Destination, int] | None = None
         self._is_closed = False
 
@@ -114,8 +123,8 @@ class Beginning:
         Raises:
             AlreadyExists: something of this name is there.
         """
-        if not self._context.is_own:
-            return  # `begin` follows at once
+        if self._is_spare or not self._context.is_own:
+            return  # nothing is in its way, or `begin` follows at once
         *parents, base = self._context.locations.there(self._path)
         try:
             folder = self._folders.open(parents)
@@ -160,6 +169,7 @@ class Beginning:
             self._may_replace(),
             self._is_taken,
             self._context.is_own,
+            "" if self._is_spare else DAMAGED_SUFFIX,
         )
         return destination, fd
 
@@ -187,6 +197,8 @@ class Beginning:
 
     def _check_free(self, folder: int, base: str) -> None:
         """Raises AlreadyExists if something is there that may not be replaced."""
+        if self._is_spare:
+            return
         if self._is_there(folder, base) and not self._may_replace():
             raise AlreadyExists
 
@@ -208,4 +220,5 @@ class Beginning:
         A file that this very restore has written is never overwritten: where the file system
         ignores case, two files of the backup can have one name.
         """
-        return self._context.overwrite and self._context.locations.claim(*self._file)
+        context = self._context
+        return not self._is_spare and context.overwrite and context.locations.claim(*self._file)

@@ -36,6 +36,7 @@ class Destination:
         overwrite: replace an existing file or folder of that name.
         is_taken: tells if a file of the backup has a name in this folder.
         is_own: the folder is for restored files; otherwise other names in it are left alone.
+        damaged_suffix: stands behind the name of a damaged file.
     """
 
     root: int
@@ -45,6 +46,7 @@ class Destination:
     overwrite: bool
     is_taken: Callable[[str], bool]
     is_own: bool = True
+    damaged_suffix: str = DAMAGED_SUFFIX
 
     @property
     def _part(self) -> str:
@@ -90,7 +92,7 @@ class Destination:
 
     def _names(self) -> Iterator[str]:
         numbers = ("", *(f".{number}" for number in range(2, REMAINS_LIMIT + 1)))
-        names = (side_name(self.folder, self.name, DAMAGED_SUFFIX + n) for n in numbers)
+        names = (side_name(self.folder, self.name, self.damaged_suffix + n) for n in numbers)
         return (name for name in names if not self.is_taken(name))
 
     def _is_same(self, name: str) -> bool:

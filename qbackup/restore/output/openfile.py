@@ -26,13 +26,9 @@ from qbackup.restore.sinks import CannotWrite, NotHere
 FILE_MODE = 0o600
 _BEGIN_SYNC = 32 << 20
 _UNSYNCED_LIMIT = 32  # several trees can be under way, and 1,024 files may be open
-NEW_FILE = (
-    os.O_WRONLY
-    | os.O_CREAT
-    | os.O_EXCL
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-)
+_NEW = os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+NEW_FILE = os.O_WRONLY | _NEW
+NEW_SPARE_FILE = os.O_RDWR | _NEW
 
 # Errors of this one path: something else stands there. Refused names have no error number of their
 # own: see `naming`.

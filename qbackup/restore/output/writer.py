@@ -25,8 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from qbackup.base.errors import MachineError
 from qbackup.base.names import display, encode
 from qbackup.restore.output.abilities import Abilities, abilities_of, free_bytes, is_small
-from qbackup.restore.output.beginning import Beginning, Beginnings
-from qbackup.restore.output.destination import Destination
+from qbackup.restore.output.beginning import Beginnings
 from qbackup.restore.output.disk_calls import sync_folder
 from qbackup.restore.output.folders import (
     FOLDER_MODE,
@@ -37,53 +36,18 @@ from qbackup.restore.output.folders import (
     exists,
     make_folders,
 )
+from qbackup.restore.output.imagefile import ImageFile, SpareImageFile
 from qbackup.restore.output.locations import Locations
 from qbackup.restore.output.lock import FolderLock
-from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, OpenFile, translated
+from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, NEW_SPARE_FILE, translated
 from qbackup.restore.output.opentree import OpenTree
-from qbackup.restore.output.side_names import part_name
+from qbackup.restore.output.side_names import UNPLACED_SUFFIX, part_name
 from qbackup.restore.output.unkept import Unkept
 from qbackup.restore.sinks import (
     ExistingFile,
     FileSink,
+    SpareSink,
 )
-
-
-class _Image(OpenFile):
-    def __init__(
-        self,
-        beginning: Beginning,
-        mode: int,
-        mtime_ns: int | None,
-        unkept: Unkept,
-    ) -> None:
-        super().__init__(-1, beginning.name, unkept)
-        self._beginning = beginning
-        self._asked_mode = mode
-        self._mtime_ns = mtime_ns
-
-    def begin(self) -> Destination:
-        """Makes the file, once; returns its destination."""
-        place, self.fd = self._beginning.begin()
-        self._name = place.name
-        return place
-
-    def write(self, offset: int, data: memoryview) -> None:
-        if self.fd < 0:
-            self.begin()
-        super().write(offset, data)
-
-    def commit(self, size: int, chunks: int = 0) -> None:
-        place = self.begin()
-        with translated(self._name):
-            self.close_synced(size, self._asked_mode, self._mtime_ns)
-            place.publish(self.fd)
-
-    def keep(self, size: int) -> str | None:
-        place = self.begin()
-        with translated(self._name):
-            self.close_synced(size, FILE_MODE, None)
-            return place.publish_damaged(self.fd)
 
 
 class FolderWriter:
@@ -241,7 +205,7 @@ class FolderWriter:
             return os.open(part, NEW_FILE, FILE_MODE, dir_fd=folder)
 
         with self._beginnings.of(qube, name, begin) as beginning:
-            image = _Image(beginning, mode, mtime_ns, self.unkept)
+            image = ImageFile(beginning, mode, mtime_ns, self.unkept)
             try:
                 if not self._is_own:
                     image.begin()
@@ -264,6 +228,22 @@ class FolderWriter:
             if not self._is_own:
                 tree.begin()
             yield tree
+
+    @contextlib.contextmanager
+    def spare(self, qube: str, name: str) -> Iterator[SpareSink]:
+        """Opens a new file beside another one, as `Writer` says."""
+
+        def begin(folder: int, part: bytes) -> int:
+            return os.open(part, NEW_SPARE_FILE, FILE_MODE, dir_fd=folder)
+
+        spare_name = name + UNPLACED_SUFFIX
+        with self._beginnings.of(qube, spare_name, begin, is_spare=True) as beginning:
+            spare = SpareImageFile(beginning, self.unkept)
+            try:
+                spare.begin()  # a name that can't be had is known before there are bytes
+                yield spare
+            finally:
+                spare.fd = -1  # the system may soon give this number to another file
 
 
 @contextlib.contextmanager

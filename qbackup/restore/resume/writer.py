@@ -18,7 +18,7 @@ from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.resume.journal import Journal
 from qbackup.restore.resume.journaled import JournaledImage, JournaledRename, JournaledTree
 from qbackup.restore.resume.records import Record
-from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink, TreeSink
+from qbackup.restore.sinks import AlreadyExists, ExistingFile, FileSink, SpareSink, TreeSink
 
 _NAMES_FACTOR = 2  # CIFS shows two names of one file as two files, and both are read
 _NOTHING_KNOWN = ExistingFile()
@@ -133,6 +133,10 @@ class ResumingWriter:
         self._refuse_whole(qube, name)
         with self._writer.tree(qube, name) as sink:
             yield JournaledTree(sink, self._rename(qube, name, "folder"), self._warn)
+
+    def spare(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Opens a new file beside another one, as `Writer` says. Such a file is not journaled."""
+        return self._writer.spare(qube, name)
 
     def _rename(self, qube: str, name: str, kind: Literal["file", "folder"]) -> JournaledRename:
         return JournaledRename(self._journal, qube, name, kind)

@@ -1,0 +1,1 @@
+"""Data behind lost chunks: what a file's format lets be had, and where it belongs."""
