@@ -171,7 +171,7 @@ class _PatientSource:
 
 def _read_head(source: Source) -> tuple[bytes, MachineError | None]:
     """Reads the first bytes; gives the error where the very first can't be read."""
-    buffer = bytearray(HEAD_SIZE)
+    buffer = bytearray(min(HEAD_SIZE, source.end() or HEAD_SIZE))
     try:
         return bytes(buffer[: source.read_into(0, memoryview(buffer))]), None
     except MachineError:

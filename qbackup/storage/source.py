@@ -147,6 +147,10 @@ class SeekableSource:
                 return length_of(self._file)
         except (OSError, ValueError, MachineError):
             return 0
+        except (QBackupError, MemoryError):
+            raise
+        except Exception:  # a file object of the caller's may raise any, e.g. `EOFError`
+            return 0
 
     def _read_patiently(self, offset: int, buffer: memoryview) -> int:
         done = failures = 0

@@ -48,7 +48,7 @@ class TestGivenId:
         with qbackup.open(lost, passphrase=PASSPHRASE, salvage=True, backup_id=ID) as archive:
             report = archive.restore(tmp_path / "out", check=False)
         assert all(result.ok for result in report.files) and not report.ok
-        assert any("was proven by" in error for error in report.errors)
+        assert any("is proven by" in error for error in report.errors)
         assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
 
     def test_without_one_it_is_said_what_is_missing(self, lost: Path) -> None:

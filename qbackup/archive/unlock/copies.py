@@ -29,6 +29,7 @@ from qbackup.formats.header import BackupHeader, read_version
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import CopiesCatalog
 from qbackup.storage.copies import CopiesSource
+from qbackup.storage.front import describe_remains
 from qbackup.storage.scan import StoredMember
 
 _FAULT = (Unlockable, Unreadable, MachineError)
@@ -78,7 +79,11 @@ class CopiesAuthenticator(HeaderAuthenticator):
                     self._choose_format(read_version(header, self._limits))
                     self._header = header
                     return
-            if isinstance(error, NotABackup) and self._copies_catalog.seen_files():
+            if isinstance(error, MachineError | UnsupportedFormat):
+                raise
+            if not self._copies_catalog.headers() and not self._copies_catalog.seen_files():
+                raise describe_remains(self._source) from error
+            if isinstance(error, NotABackup):
                 raise HeaderAltered(
                     "no copy of the backup has a header that can be used"
                 ) from error

@@ -14,8 +14,9 @@ A drive may hold older backups too, and somebody may have planted one. Therefore
 and copies are read. Where they name more than one id, chunks all over the file decide, and where
 two ids are proven both are named.
 
-In a format whose chunks prove no id (`Format.heads_name_backup`) nothing can replace the header,
-and the first header counts. Another header in the file is reported, with the advice for reading it.
+Chunks of a format without an id (`Format.heads_name_backup`) have HMACs, which replace the header:
+see `qbackup.archive.unlock.stand_in`. Of several headers in the file the first one counts; another
+one is reported, with the advice for reading it.
 
 `SalvageAuthenticator.faults` lists every such replacement, and the restore is no full success then.
 """
