@@ -7,7 +7,6 @@ however the data were made.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import sys
 import zlib
 from collections.abc import Callable
@@ -163,10 +162,11 @@ def _zstd(limits: Limits) -> Decoder:
 
 
 def _zstd_module() -> Any:
-    # asked for each stream, so no module is looked for that this Python can't have
+    # Asked for each stream: no module is looked for that this Python can't have, and of one that is
+    # loaded already `__import__` costs a call or two, where importlib's function costs a dozen.
     name = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
     try:
-        return importlib.import_module(name)
+        return __import__(name, fromlist=("ZstdDecompressor",))
     except ImportError:
         raise UnsupportedFormat(
             "the backup is compressed with zstd, which this Python can't read by itself;"

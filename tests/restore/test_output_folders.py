@@ -27,6 +27,7 @@ RECURSIVE = {
     ("image/ext4/extents.py", "_extents"): "five levels of the format, which are checked",
     ("restore/output/folders.py", "make_folders"): "the path that the user gave",
     ("storage/resync.py", "_fill"): "the size of a buffer, divided each time",
+    ("storage/merging.py", "fill_past_errors"): "the size of a buffer, divided each time",
 }
 
 

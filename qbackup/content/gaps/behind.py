@@ -96,13 +96,17 @@ def decode_past_gaps(
     except FILE_ERRORS:
         if source.lost is None:
             raise
-    file = room.open()
-    if file is None:
+    # no file is made for a name of which nothing was verified
+    first = next((event for event in source if not isinstance(event, Lost)), None)
+    file = None if first is None else room.open()
+    if first is None or file is None:
         raise source.lost
     segments = _Segments(lambda out: make(out, source.head), room, file, source.lost, limits)
+    segments.take(first)
+    del first  # lets its buffer go before the next chunk comes
     for event in source:
         segments.take(event)
-        del event  # lets its buffer go before the next chunk comes
+        del event
     segments.finish()
     yield OpenGap(source.lost, segments.place)
 

@@ -59,12 +59,19 @@ def xz_past_gaps(
         if source.lost is None:
             raise
     error = source.lost
-    file = room.open()
-    if file is None:
+    rest = source.rest()
+    try:
+        first = next(rest, None)  # no file is made for a name of which nothing was verified
+    except FILE_ERRORS:
+        first = None
+    file = None if first is None else room.open()
+    if first is None or file is None:
         raise error
     parts = StoredParts(file)
     try:
-        for at, data in source.rest():
+        parts.add(*first)
+        del first
+        for at, data in rest:
             parts.add(at, data)
             del data
         index = read_index(parts)
