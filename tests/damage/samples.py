@@ -145,14 +145,16 @@ _DECODE: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def make_sample(name: str, folder: Path, *, seed: int = 1) -> Sample:
-    """Makes one of `SAMPLES` in a new folder."""
-    return SAMPLES[name](name, folder, _images(folder, seed))
+def make_sample(
+    name: str, folder: Path, *, seed: int = 1, files: tuple[int, int] = (40, 16)
+) -> Sample:
+    """Makes one of `SAMPLES` in a new folder; `files`: how many are in each of the two images."""
+    return SAMPLES[name](name, folder, _images(folder, seed, files))
 
 
-def _images(folder: Path, seed: int) -> dict[str, Path]:
+def _images(folder: Path, seed: int, files: tuple[int, int]) -> dict[str, Path]:
     chance, images = random.Random(seed), {}
-    for qube, count in (("work", 40), ("vault", 16)):
+    for qube, count in zip(("work", "vault"), files, strict=True):
         tree = folder / "trees" / qube
         for number in range(count):
             path = tree / f"folder{number % 5}" / f"file{number}"
