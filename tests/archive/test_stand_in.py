@@ -112,7 +112,7 @@ def restored(backup: Path, out: Path, name: str, *, salvage: bool) -> tuple[Repo
 
 @pytest.mark.parametrize("damage", DAMAGES)
 class TestEverythingComesOut:
-    @rows("name", NAMES, quick=4)
+    @rows("name", NAMES, quick=2)
     def test_and_that_the_front_is_lost_is_reported(
         self, name: str, damage: Damage, tmp_path: Path
     ) -> None:

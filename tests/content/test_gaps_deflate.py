@@ -223,7 +223,7 @@ class TestSearch:
         stream = deflate(mixed(400_000), memory=1)
         assert find_block(stream[100:LONGEST_BLOCK], is_end=False) is None
 
-    @pytest.mark.parametrize("name", ["noise", "zeros", "lengths", "fixed"])
+    @rows("name", ["noise", "zeros", "lengths", "fixed"], quick=2)
     def test_what_looks_like_blocks_everywhere_costs_little(self, name: str) -> None:
         size = LONGEST_BLOCK + 40_000
         data = {

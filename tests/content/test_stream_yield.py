@@ -16,6 +16,7 @@ from qbackup.base.events import Data
 from qbackup.base.limits import MIB, Limits
 from qbackup.content.filters import choose_filter
 from tests.maker import run
+from tests.support.speed import rows
 from tests.support.work import at_most
 
 PROGRAMS = ("gzip", "pigz", "bzip2", "pbzip2", "xz", "lzma", "zstd")
@@ -85,7 +86,7 @@ class TestManyEmptyBlocks:
 
 
 class TestRealStreams:
-    @pytest.mark.parametrize("name", PROGRAMS)
+    @rows("name", PROGRAMS)
     def test_of_what_does_not_compress_pass(self, tools: None, name: str) -> None:
         """bzip2 holds a block of 900 KB back, so this is as near as the limit may come."""
         size = 4 * MIB

@@ -63,7 +63,7 @@ def share(ranges: Sequence[ByteRange], size: int) -> float:
     return sum((r.end or size) - r.start for r in ranges if r.state == "good") / size
 
 
-@rows(("name", "lost"), CASES, quick=8)
+@rows(("name", "lost"), CASES, quick=4)
 def test_what_comes_out_is_right_and_enough(
     name: str, lost: tuple[int, ...], tmp_path: Path
 ) -> None:

@@ -13,6 +13,7 @@ from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.sinks import AlreadyExists, CannotWrite
 from tests.support.commandline import call
 from tests.support.restored import snapshot, statuses
+from tests.support.speed import rows
 from tests.testkit import vector
 
 #: Vectors with planted members, without qubes.xml too.
@@ -22,7 +23,7 @@ TRUE_FOLDERS = {"vault", "work", "mail", "vm1", "vm12", "vm2"}
 
 class TestPlantedNames:
     @pytest.mark.parametrize("keep_damaged", [False, True])
-    @pytest.mark.parametrize("name", PLANTED)
+    @rows("name", PLANTED, quick=5)
     def test_leave_no_folder(self, name: str, keep_damaged: bool, tmp_path: Path) -> None:
         chosen = vector.load(name)
         (tmp_path / "backup").write_bytes(chosen.backup)

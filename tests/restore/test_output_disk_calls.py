@@ -98,7 +98,7 @@ def check_twice(vector: tuple[str, dict[str, bytes]], out: Path) -> Report:
     return first
 
 
-@rows(("what", "number"), list(itertools.product(REFUSALS, NUMBERS)), quick=12)
+@rows(("what", "number"), list(itertools.product(REFUSALS, NUMBERS)), quick=6)
 def test_what_is_refused_costs_nothing_and_is_said_once(
     vector: tuple[str, dict[str, bytes]],
     tmp_path: Path,
@@ -152,7 +152,7 @@ def test_a_lock_that_is_refused_is_said(
     assert report.ok and "no folder locks" in warning
 
 
-@rows(("what", "failure"), list(itertools.product(STOPPING, FAILURES)), quick=6)
+@rows(("what", "failure"), list(itertools.product(STOPPING, FAILURES)), quick=3)
 def test_a_failing_disk_stops_all(
     vector: tuple[str, dict[str, bytes]],
     tmp_path: Path,

@@ -21,6 +21,7 @@ from tests.support import alter, vectorfiles
 from tests.support.commandline import call
 from tests.support.drives import Several
 from tests.support.restored import snapshot
+from tests.support.speed import rows
 
 NEW, OLD, OLDEST = "xz-many-chunks", "v3-gzip-many-chunks", "v2-beta3-raw"
 ALL = [NEW, OLD, OLDEST]
@@ -81,7 +82,7 @@ def origins(report: Report) -> list[str]:
     return [text for text in report.warnings if text.startswith("of what could not be verified")]
 
 
-@pytest.mark.parametrize("name", ALL)
+@rows("name", ALL, quick=3)
 class TestEachFormat:
     def test_two_whole_copies_say_nothing(self, name: str, tmp_path: Path) -> None:
         path = vectorfiles.backup_path(name)

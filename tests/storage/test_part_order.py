@@ -17,6 +17,7 @@ from qbackup.storage.source import open_source
 from tests.support import vectorfiles
 from tests.support.commandline import call
 from tests.support.restored import snapshot
+from tests.support.speed import rows
 
 NAMES = ["xz-many-chunks", "v3-gzip-many-chunks", "v2-beta3-raw"]
 #: Sizes of parts that cut no tar header in two.
@@ -45,9 +46,9 @@ def order_of(data: bytes) -> PartOrder | None:
     return find_order(open_source(io.BytesIO(data)), Limits())
 
 
-@pytest.mark.parametrize("name", NAMES)
+@rows("name", NAMES, quick=2)
 class TestEachFormat:
-    @pytest.mark.parametrize("order", [[0, 2, 1, 3], [0, 3, 2, 1], [0, 1, 3, 2]], ids=str)
+    @rows("order", [[0, 2, 1, 3], [0, 3, 2, 1], [0, 1, 3, 2]], ids=str)
     def test_the_right_order_is_told_and_salvage_reads_it(
         self, name: str, tmp_path: Path, order: list[int]
     ) -> None:
@@ -65,7 +66,7 @@ class TestEachFormat:
         assert call("restore", whole, "-o", tmp_path / "b", "-q", env=env).status == 0
         assert snapshot(tmp_path / "a") == snapshot(tmp_path / "b")
 
-    @pytest.mark.parametrize("order", [[1, 0, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]], ids=str)
+    @rows("order", [[1, 0, 2, 3], [3, 2, 1, 0], [2, 3, 0, 1]], ids=str)
     def test_the_first_part_is_not_in_front(
         self, name: str, tmp_path: Path, order: list[int]
     ) -> None:

@@ -14,6 +14,7 @@ from qbackup.storage.parts import find_parts
 from tests.support import vectorfiles
 from tests.support.commandline import call
 from tests.support.restored import snapshot
+from tests.support.speed import rows
 
 NAME = "xz-many-chunks"
 WHOLE = vectorfiles.backup_path(NAME)
@@ -55,7 +56,7 @@ def test_the_first_part_is_read_with_the_others(names: list[str], tmp_path: Path
     assert report.warnings == (f"4 parts are read as one: {parts[0]} to {names[-1]}",)
 
 
-@pytest.mark.parametrize("count", [2, 27, 90, 700])
+@rows("count", [2, 27, 90, 700])
 def test_any_number_of_parts_by_the_real_split(tmp_path: Path, count: int) -> None:
     if shutil.which("split") is None:
         pytest.skip("not installed: split")

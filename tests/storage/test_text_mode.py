@@ -20,6 +20,7 @@ from tests.maker import assemble
 from tests.support import alter, vectorfiles
 from tests.support.commandline import call
 from tests.support.restored import snapshot
+from tests.support.speed import rows
 
 #: Vectors that the real sed has changed (`LC_ALL=C sed 's/$/\r/'`), as FTP in ASCII mode does, but
 #: for a CR at the end; and one that unix2dos has changed (`unix2dos -f`), which leaves CR LF alone.
@@ -35,7 +36,7 @@ def secret(name: str) -> str:
     return str(vectorfiles.load(name)["passphrase"])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@rows("name", NAMES, quick=2)
 class TestChanged:
     def test_it_is_told(self, name: str) -> None:
         with pytest.raises(NotABackup, match="each LF became CR LF") as caught:
