@@ -143,14 +143,27 @@ def abilities_of(folder: int) -> Abilities:
     try:
         with _probe(folder) as fd:
             longest = next((size for size in _LONGEST if not can_be_as_long(fd, size + 1)), None)
-            before = os.fstatvfs(folder)
             set_length(fd, _PROBE_SIZE)
-            after = os.fstatvfs(folder)
-            taken = (before.f_bfree - after.f_bfree) * after.f_frsize
-            has_holes = taken < _PROBE_SIZE or os.fstat(fd).st_blocks * 512 < _PROBE_SIZE
+            has_blocks = os.fstat(fd).st_blocks * 512 >= _PROBE_SIZE
+            has_holes = not (has_blocks and _takes_room(folder, fd))
     except OSError:
         return Abilities()
     return Abilities(longest, has_holes)
+
+
+def _takes_room(folder: int, fd: int) -> bool:
+    """Tells if a file without data takes its length of the free space, most times of three.
+
+    Other programs that write or remove files meanwhile can falsify one of them.
+    """
+    times = 0
+    for _ in range(3):
+        set_length(fd, 0)
+        before = os.fstatvfs(folder)
+        set_length(fd, _PROBE_SIZE)
+        after = os.fstatvfs(folder)
+        times += (before.f_bfree - after.f_bfree) * after.f_frsize >= _PROBE_SIZE
+    return times > 1
 
 
 @contextlib.contextmanager
