@@ -70,12 +70,12 @@ class SearchDisplay:
 
     def __call__(self, state: IdSearchProgress) -> None:
         """Shows this state, if the last time is long enough ago."""
-        if self._state is None and not self._quiet:
+        is_first, self._state = self._state is None, state
+        if is_first and not self._quiet:
             output.print_message(
                 f"searching for the backup's id: {state.total} ids, {state.window}; each takes one"
                 f" key ({state.parameters}). Ctrl-C ends the search and says how to go on"
             )
-        self._state = state
         if not self._is_estimated and state.seconds_left is not None:
             self._is_estimated = True
             self._next = time.monotonic() + _LOG_SECONDS
