@@ -16,7 +16,7 @@ import qbackup
 from qbackup import BackupArchive
 from qbackup.crypto.kdf import Derivation, Deriver
 from tests.maker import BackupMaker, missing_tools
-from tests.support import atrest, librarybackup
+from tests.support import atrest, librarybackup, programs
 from tests.support.keypools import kernel as kernel
 from tests.support.slowruns import small_disk as small_disk
 
@@ -58,11 +58,7 @@ def tools() -> None:
     """Skips where a real program is missing; in continuous integration (`CI` is set) that is a
     failure.
     """
-    missing = missing_tools()
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"not installed: {', '.join(missing)}")
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}")
+    programs.refuse(missing_tools())
 
 
 @pytest.fixture

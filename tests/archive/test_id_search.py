@@ -33,7 +33,7 @@ def named(time: datetime) -> str:
 
 @pytest.fixture
 def lost(tmp_path: Path) -> Path:
-    """Its first 20 KiB are gone; its name has a time seven seconds before it began."""
+    """A backup without its first 20 KiB, named for a time seven seconds before its beginning."""
     path = tmp_path / named(BEGAN - timedelta(seconds=7))
     data = bytearray(VECTOR.with_suffix(".qbackup").read_bytes())
     data[:FRONT_SIZE] = bytes(FRONT_SIZE)

@@ -185,7 +185,7 @@ class TestTheCommand:
 
 
 class TestFilterInside:
-    """What comes out must begin as an archive does: two bytes of a mark prove no cipher."""
+    """Two bytes of a mark prove no cipher: the plaintext must begin as an archive does."""
 
     archive = tarbytes.member(b"qubes.xml", b"<qubes/>") + bytes(1024)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from qbackup.base.errors import QBackupError
 from qbackup.content.gaps.behind import NotDecodable
 from qbackup.content.gaps.deflate import DeflateSegment, TwinInflater
 from qbackup.content.gaps.deflate_blocks import (
@@ -287,7 +288,7 @@ def with_window(stream: bytes, start: int, before: bytes) -> bytes:
 
 
 def decoded(stream: bytes, *, is_end: bool, block: int, piece: int) -> SegmentWriter | None:
-    """What is had of the bytes behind a gap; None if nothing."""
+    """Bytes that are decoded behind a gap; None for none."""
     writer = SegmentWriter(MemorySpare(), 0)
     segment = DeflateSegment(writer, block)
     try:
@@ -336,7 +337,7 @@ class TestSegment:
 def check_right(writer: SegmentWriter, truth: bytes) -> None:
     """No wrong byte among those that count as good."""
     position = 0
-    for piece in writer.segment.pieces(writer._file, ValueError()):  # type: ignore[arg-type]
+    for piece in writer.segment.pieces(writer._file, QBackupError("lost")):
         if isinstance(piece, memoryview):
             assert piece == truth[position : position + len(piece)]
             position += len(piece)

@@ -1,4 +1,4 @@
-"""What is kept of bytes behind a gap, and where an archive's end tells that they belong."""
+"""Bytes kept from behind a gap, and the place that an archive's end shows for them."""
 
 from __future__ import annotations
 

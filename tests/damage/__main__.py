@@ -44,7 +44,7 @@ class Cell:
 
     @property
     def share(self) -> float:
-        """What came out of all that is provable."""
+        """Share of the provable bytes that came out."""
         return self.right / self.best if self.best else 1.0
 
 

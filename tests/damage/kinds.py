@@ -21,7 +21,7 @@ FRONT = 20 * KIB
 
 @dataclass(frozen=True)
 class Damage:
-    """What is left of a backup.
+    """Rest of a damaged backup.
 
     Args:
         data: the file.

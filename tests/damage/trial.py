@@ -24,7 +24,7 @@ _OPTIONS = inspect.signature(qbackup.open).parameters
 
 @dataclass
 class Outcome:
-    """What came out of one image, the best of all tries.
+    """Bytes of one image that came out, in the best of all tries.
 
     Attributes:
         right: number of bytes in the image's data runs that came out as they were.

@@ -78,7 +78,7 @@ def damaged(
 
 
 class TestOneLost:
-    """What stands behind the gap is counted from the end, and stands in its place."""
+    """Bytes behind the gap are placed by counting from the end."""
 
     @rows("name", ["gzip", "pigz", "gzip -1", "gzip -9", "pigz -i", "pigz -1"], quick=2)
     @rows("lost", [1, 2], quick=1)
@@ -171,7 +171,7 @@ class TestSeveralLost:
 
 
 class TestNoWay:
-    """What can't be had is said."""
+    """The report names the bytes that can't be had."""
 
     @rows("name", ["zstd", "xz", "lzma"], quick=1)
     def test_one_stream_without_blocks_of_its_own(

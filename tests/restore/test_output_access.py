@@ -152,7 +152,7 @@ class TestWithoutHardLinks:
 
 
 class TestAccess:
-    """What is changed is the user's own file, and never through a link."""
+    """Only the user's own file is changed, and never through a link."""
 
     def test_is_taken_back_after_an_error(self, own: Path) -> None:
         def work() -> None:

@@ -20,6 +20,7 @@ from qbackup.storage.source import open_source
 from tests.support import alter, vectorfiles
 from tests.support.commandline import call
 from tests.support.drives import Several
+from tests.support.programs import need
 from tests.support.restored import snapshot
 from tests.support.speed import rows
 
@@ -258,8 +259,7 @@ class TestOtherBackups:
 
 
 def test_an_unpacked_copy_and_one_with_other_places(tmp_path: Path) -> None:
-    if shutil.which("tar") is None:
-        pytest.skip("not installed: tar")
+    need("tar")
     (tmp_path / "unpacked").mkdir()
     whole = vectorfiles.backup_path(NEW)
     subprocess.run(["tar", "-xif", whole, "-C", tmp_path / "unpacked"], check=True)
@@ -272,8 +272,7 @@ class TestCommand:
     @pytest.fixture
     def copies(self, tmp_path: Path) -> tuple[Path, Path]:
         """Holes of real `dd`, as of bad sectors, in the same chunk and in a header."""
-        if shutil.which("dd") is None:
-            pytest.skip("not installed: dd")
+        need("dd")
         at = place(NEW, LARGE[NEW]).offset_data // 512
         for file, seek in (("one", at + 1), ("two", at + 3), ("two", at + 19)):
             if not (tmp_path / file).exists():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from qbackup.storage.part_order import PartOrder, find_order
 from qbackup.storage.source import open_source
 from tests.support import vectorfiles
 from tests.support.commandline import call
+from tests.support.programs import need
 from tests.support.restored import snapshot
 from tests.support.speed import rows
 
@@ -26,8 +26,7 @@ SIZES = {"xz-many-chunks": 38_500, "v3-gzip-many-chunks": 48_740, "v2-beta3-raw"
 
 def joined(name: str, folder: Path, order: list[int]) -> Path:
     """By the real `split`, and `cat` in another order; the numbers begin at 0."""
-    if shutil.which("split") is None or shutil.which("cat") is None:
-        pytest.skip("not installed: split, cat")
+    need("split", "cat")
     size = str(SIZES[name])
     whole = vectorfiles.backup_path(name)
     subprocess.run(["split", "-b", size, "-d", whole, folder / "part"], check=True)

@@ -13,6 +13,7 @@ from qbackup import NotABackup
 from qbackup.storage.parts import find_parts
 from tests.support import vectorfiles
 from tests.support.commandline import call
+from tests.support.programs import need
 from tests.support.restored import snapshot
 from tests.support.speed import rows
 
@@ -58,8 +59,7 @@ def test_the_first_part_is_read_with_the_others(names: list[str], tmp_path: Path
 
 @rows("count", [2, 27, 90, 700])
 def test_any_number_of_parts_by_the_real_split(tmp_path: Path, count: int) -> None:
-    if shutil.which("split") is None:
-        pytest.skip("not installed: split")
+    need("split")
     size = str(-(-WHOLE.stat().st_size // count))
     for options, first in (([], "aa"), (["-d"], "00"), (["-d", "-a", "4"], "0000")):
         folder = tmp_path / first

@@ -41,7 +41,7 @@ def time_in_name(name: str) -> datetime | None:
     """Finds the time in a file's name, as in ``qubes-2024-09-17T101112``; None if there is none."""
     for match in _NAMED_TIME.finditer(name):
         try:
-            return datetime(*map(int, match.groups()))  # type: ignore[arg-type]
+            return datetime.strptime("".join(match.groups()), "%Y%m%d%H%M%S")
         except ValueError:
             continue
     return None

@@ -38,7 +38,7 @@ _TRIES_LIMIT = 20  # files that the passphrase is tried on
 
 @dataclass(frozen=True, kw_only=True)
 class LostHeader:
-    """What is known of a header that can't be authenticated.
+    """Known facts of a header that can't be authenticated.
 
     Args:
         why: the fault, in words; ``""`` where there is no header, and perhaps there never was one.

@@ -22,7 +22,7 @@ _HEAD_SIZE = 16
 
 
 class NotDecodable(Exception):
-    """What was taken for a part of a compressed stream is none. No caller sees it."""
+    """Bytes that were taken for a part of a compressed stream and are none. No caller sees this."""
 
 
 class SegmentDecoder(Protocol):
