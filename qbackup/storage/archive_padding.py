@@ -65,7 +65,7 @@ class ArchivePadding:
             )
             if data != ZERO_BLOCK:
                 break
-            window.skip_zero_blocks()
+            window.skip_zero_blocks(limit - window.position)
             if window.position > record_end:
                 window.skip_zeros(limit - window.position)
             if window.position >= limit:

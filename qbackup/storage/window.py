@@ -41,20 +41,19 @@ class Window:
         self._start = self.position
         self._ended = count < size
 
-    def skip_zero_blocks(self) -> int:
-        """Passes the zero blocks that were fetched already; returns their number."""
-        rest = self._buffer[self.position - self._start :]
-        blocks = (len(rest) - len(rest.lstrip(b"\0"))) // BLOCK_SIZE
-        self.position += blocks * BLOCK_SIZE
-        return blocks
+    def skip_zero_blocks(self, limit: int) -> None:
+        """Passes the zero blocks that were fetched already, up to `limit` bytes."""
+        begin = self.position - self._start
+        rest = self._buffer[begin : begin + max(0, limit)]
+        self.position += (len(rest) - len(rest.lstrip(b"\0"))) // BLOCK_SIZE * BLOCK_SIZE
 
     def skip_zeros(self, limit: int) -> None:
         """Passes zero blocks in large reads, up to `limit` bytes; on a pipe does nothing."""
         zeros = bytes(_ZEROS_READ)
-        while limit > 0 and self._source.seekable:
-            buffer = bytearray(_ZEROS_READ)
+        while limit >= BLOCK_SIZE and self._source.seekable:
+            buffer = bytearray(min(_ZEROS_READ, limit - limit % BLOCK_SIZE))
             count = self._source.read_into(self.position, memoryview(buffer))
-            if count == _ZEROS_READ and buffer == zeros:
+            if count == len(buffer) and buffer == zeros[:count]:
                 self.position += count
                 limit -= count
                 continue

@@ -36,13 +36,25 @@ def _check_scan(archive: bytes) -> tuple[list[StoredMember], QBackupError | None
     told_of_pipe: list[str] = []
     tell = told_of_pipe.append
     again, other_error = drained(scan(passing(archive), LIMITS, tell, tell))
-    assert (members, told) == (again, told_of_pipe)
-    assert (type(error), str(error)) == (type(other_error), str(other_error))
+    assert members == again
+    if _is_behind_zeros(error):
+        assert other_error is None and "zeros follow, of which" in told_of_pipe[-1]
+    else:
+        assert told == told_of_pipe
+        assert (type(error), str(error)) == (type(other_error), str(other_error))
     check_places(members)
     assert len(members) <= LIMITS.members
     if error is None:
         assert all(member.offset + member.size <= len(archive) for member in members)
     return members, error
+
+
+def _is_behind_zeros(error: object) -> bool:
+    """Tells if only the file shows what stands behind more zeros than the limit.
+
+    A pipe can't be looked at there, and a warning says so instead of an error.
+    """
+    return "and something else at byte" in str(error)
 
 
 def check_places(members: list[StoredMember]) -> None:
@@ -115,8 +127,8 @@ def _check_catalogs(archive: bytes, members: list[StoredMember]) -> None:
         assert list(chunks) == sorted(chunks)
     if pipe.error is None:
         assert passed == found
-        assert catalog.error is None
-    assert (catalog.error is None) or (pipe.error is not None)
+    if not _is_behind_zeros(catalog.error):
+        assert (catalog.error is None) or (pipe.error is not None)
 
 
 def _files(members: list[StoredMember]) -> Files:
