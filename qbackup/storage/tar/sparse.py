@@ -2,8 +2,9 @@
 
 The writer of Qubes R4 ends a run at each 512 bytes of zeros, which gives a real tree 52,000 runs a
 GiB. Therefore each run is kept as its length and the length of the hole before the run, 4,096 runs
-at a time, in the smallest sufficient type of numbers, and packed: about two to three bytes a run in
-real images. No order of runs that fits into 64 TiB takes more than six bytes a run.
+at a time, in the smallest sufficient type of numbers: four bytes a run in most images. Behind the
+first 32 MiB of these they are packed: about two to three bytes a run in real images. No order of
+runs that fits into 64 TiB takes more than six bytes a run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.base.limits import Limits
 
 _PAGE = 4096  # runs in a page
+_PLAIN_SIZE = 32 * 1024 * 1024  # bytes of numbers that are kept as they are; packing takes time
 _END = 1 << 63  # no file system and no C library takes a larger offset
 
 
@@ -45,11 +47,12 @@ class Page(NamedTuple):
         return cls([0], [length], 0, length, length)
 
 
-class _Packed(NamedTuple):
-    """Packed page: its numbers packed by zlib, their type, and their extreme values."""
+class _Stored(NamedTuple):
+    """Stored page: its numbers, their type, if zlib has packed them, and their extreme values."""
 
     kind: str
     numbers: bytes
+    is_packed: bool
     longest_hole: int
     longest: int
     shortest: int
@@ -68,10 +71,11 @@ class SparseMap(Collection[tuple[int, int]]):
 
     def __init__(self, limits: Limits) -> None:
         self._limit = limits.sparse_entries
-        self._pages: list[_Packed] = []
+        self._pages: list[_Stored] = []
         self._offsets: list[int] = []  # offsets of the last page, which is not full
         self._lengths: list[int] = []
         self._count = 0
+        self._plain = 0  # bytes of numbers that are not packed
         self.end = 0
         self.total = 0
 
@@ -94,10 +98,11 @@ class SparseMap(Collection[tuple[int, int]]):
 
     def pages(self) -> Iterator[Page]:
         """Yields all runs, some thousands at a time. Call after `finish`."""
-        for packed in self._pages:
-            numbers = array(packed.kind, zlib.decompress(packed.numbers)).tolist()
+        for page in self._pages:
+            plain = zlib.decompress(page.numbers) if page.is_packed else page.numbers
+            numbers = array(page.kind, plain).tolist()
             half = len(numbers) // 2
-            yield Page(numbers[:half], numbers[half:], *packed[2:])
+            yield Page(numbers[:half], numbers[half:], *page[3:])
 
     def extend(self, offsets: Sequence[int], lengths: Sequence[int]) -> None:
         """Appends runs; call `finish` after the last ones.
@@ -111,17 +116,17 @@ class SparseMap(Collection[tuple[int, int]]):
         self._offsets += offsets
         self._lengths += lengths
         while len(self._offsets) >= _PAGE:
-            self._pack(self._offsets[:_PAGE], self._lengths[:_PAGE])
+            self._store(self._offsets[:_PAGE], self._lengths[:_PAGE])
             del self._offsets[:_PAGE], self._lengths[:_PAGE]
 
     def finish(self) -> None:
         """Completes the map. Raises the errors that `extend` raises."""
         offsets, lengths = self._offsets, self._lengths
         if offsets:
-            self._pack(offsets, lengths)
+            self._store(offsets, lengths)
         self._offsets, self._lengths = [], []
 
-    def _pack(self, offsets: list[int], lengths: list[int]) -> None:
+    def _store(self, offsets: list[int], lengths: list[int]) -> None:
         ends = list(map(add, offsets, lengths))
         holes = list(map(sub, offsets, chain((self.end,), ends)))
         if min(holes) < 0:
@@ -131,8 +136,14 @@ class SparseMap(Collection[tuple[int, int]]):
         longest_hole, longest = max(holes), max(lengths)
         largest = max(longest_hole, longest)
         kind = "H" if largest < 1 << 16 else "I" if largest < 1 << 32 else "Q"
-        packed = zlib.compress(array(kind, holes).tobytes() + array(kind, lengths).tobytes(), 1)
-        self._pages.append(_Packed(kind, packed, longest_hole, longest, min(lengths)))
+        numbers = array(kind, holes + lengths).tobytes()
+        is_packed = self._plain + len(numbers) > _PLAIN_SIZE
+        if is_packed:
+            numbers = zlib.compress(numbers, 1)
+        else:
+            self._plain += len(numbers)
+        page = _Stored(kind, numbers, is_packed, longest_hole, longest, min(lengths))
+        self._pages.append(page)
         self.end = ends[-1]
         self.total += sum(lengths)
 
