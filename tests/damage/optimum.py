@@ -24,7 +24,8 @@ import tempfile
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 
-from tests.damage.inflate import Trace, gzip_header_size, trace
+from tests.damage.blocks import Blocks, blocks_of
+from tests.damage.inflate import gzip_header_size
 from tests.damage.kinds import Damage
 from tests.damage.samples import VOLUME_HEADER, Image, Sample
 from tests.maker import run
@@ -103,13 +104,13 @@ def _placed(image: Image, segments: Sequence[Segment]) -> list[Segment]:
 
 
 @lru_cache(maxsize=8)
-def _traced(image_stream: bytes) -> tuple[int, Trace]:
+def _deflated(image_stream: bytes) -> tuple[int, Blocks]:
     start = gzip_header_size(image_stream)
-    return start, trace(image_stream[start:])
+    return start, blocks_of(image_stream[start:])
 
 
 def _gzip(image: Image, segments: Sequence[Segment]) -> bytearray:
-    header, found = _traced(image.stream)
+    header, found = _deflated(image.stream)
     parts = [(max(0, a - header), b - header) for a, b in _placed(image, segments)]
     return found.known(parts)
 

@@ -6,6 +6,7 @@ library's `tarfile`, and the inner archives from undamaged streams.
 
 from __future__ import annotations
 
+import base64
 import bz2
 import io
 import lzma
@@ -16,17 +17,27 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeAlias
 
 from tests.maker import BackupMaker, Format2Maker, Format3Maker, make_ext4, published_header, run
 from tests.maker.collected import PASSPHRASE, Member
 from tests.maker.old import OldMaker
 
 CHUNK = 48 << 10
+# Behind a gap in a deflate stream, 160 KiB pass before a block can be believed (decision 195)
+_LARGE_CHUNK = 1536 << 10
+_LARGE = ("4-gzip", "3-gzip", "3-plain")
+# More files of each image of these samples; gzip makes 13 and 6 MiB of them
+_DENSE = {"work": 30, "vault": 15}
+_DENSE_SIZE = 450_000
 XZ_THREADS = "xz -T2 --block-size=128KiB"
 IMAGES = {"work": "vm1/private.img", "vault": "vm2/private.img"}
-_IMAGE_BYTES = 6 << 20
+_IMAGE_BYTES = {False: 6 << 20, True: 24 << 20}
 VOLUME_HEADER = 512  # of a later volume of format 2
 _SALTED = 16  # `Salted__` and the salt, in front of what openssl encrypts
+
+#: Makes a backup from its name, a folder, an image for each qube, and the size of a chunk in bytes.
+_Maker: TypeAlias = "Callable[[str, Path, dict[str, Path], int], Sample]"
 
 __all__ = ["CHUNK", "IMAGES", "PASSPHRASE", "SAMPLES", "Image", "Sample", "make_sample"]
 
@@ -149,10 +160,12 @@ def make_sample(
     name: str, folder: Path, *, seed: int = 1, files: tuple[int, int] = (40, 16)
 ) -> Sample:
     """Makes one of `SAMPLES` in a new folder; `files`: how many are in each of the two images."""
-    return SAMPLES[name](name, folder, _images(folder, seed, files))
+    is_large = name in _LARGE
+    images = _images(folder, seed, files, is_large=is_large)
+    return SAMPLES[name](name, folder, images, _LARGE_CHUNK if is_large else CHUNK)
 
 
-def _images(folder: Path, seed: int, files: tuple[int, int]) -> dict[str, Path]:
+def _images(folder: Path, seed: int, files: tuple[int, int], *, is_large: bool) -> dict[str, Path]:
     chance, images = random.Random(seed), {}
     for qube, count in zip(("work", "vault"), files, strict=True):
         tree = folder / "trees" / qube
@@ -160,7 +173,9 @@ def _images(folder: Path, seed: int, files: tuple[int, int]) -> dict[str, Path]:
             path = tree / f"folder{number % 5}" / f"file{number}"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_content(chance, number))
-        raw = make_ext4(folder / f"{qube}.raw", _IMAGE_BYTES, tree)
+        for number in range(_DENSE[qube] if is_large else 0):
+            (tree / f"dense{number}").write_bytes(base64.b64encode(chance.randbytes(_DENSE_SIZE)))
+        raw = make_ext4(folder / f"{qube}.raw", _IMAGE_BYTES[is_large], tree)
         # of space that mkfs.ext4 reserved and never wrote, tar sees other holes once it was read
         images[qube] = folder / f"{qube}.img"
         run(["cp", "--sparse=always", str(raw), str(images[qube])])
@@ -194,11 +209,11 @@ class _Recorder(BackupMaker):
         return super().encrypt(name, data, bound_to=bound_to)
 
 
-def _format4(codec: str, program: str | None) -> Callable[[str, Path, dict[str, Path]], Sample]:
-    def make(name: str, folder: Path, images: dict[str, Path]) -> Sample:
+def _format4(codec: str, program: str | None) -> _Maker:
+    def make(name: str, folder: Path, images: dict[str, Path], chunk_size: int) -> Sample:
         header = published_header(compression_filter="xz") if codec == "xz-blocks" else None
         maker = _Recorder(
-            folder / "maker", compression_filter=program, header=header, chunk_size=CHUNK
+            folder / "maker", compression_filter=program, header=header, chunk_size=chunk_size
         )
         _fill(maker, images)
         data = maker.write(folder / "backup").read_bytes()
@@ -217,17 +232,17 @@ def _format4(codec: str, program: str | None) -> Callable[[str, Path, dict[str, 
     return make
 
 
-def _format3(codec: str, *, encrypted: bool) -> Callable[[str, Path, dict[str, Path]], Sample]:
+def _format3(codec: str, *, encrypted: bool) -> _Maker:
     program = None if codec == "raw" else codec
 
-    def make(name: str, folder: Path, images: dict[str, Path]) -> Sample:
+    def make(name: str, folder: Path, images: dict[str, Path], chunk_size: int) -> Sample:
         sample = _old(
             name,
             Format3Maker(
                 folder / "maker",
                 compression_filter=program,
                 encrypted=encrypted,
-                chunk_size=CHUNK,
+                chunk_size=chunk_size,
             ),
             folder,
             images,
@@ -236,7 +251,7 @@ def _format3(codec: str, *, encrypted: bool) -> Callable[[str, Path, dict[str, P
         )
         if not encrypted:
             return sample
-        plain = Format3Maker(folder / "plain", compression_filter=program, chunk_size=CHUNK)
+        plain = Format3Maker(folder / "plain", compression_filter=program, chunk_size=chunk_size)
         twin = _old(name, plain, folder, images, codec, 3, hide=False)
         return _with_pieces_of(sample, twin)
 
@@ -259,9 +274,10 @@ def _with_pieces_of(sample: Sample, plain: Sample) -> Sample:
     return Sample(sample.name, sample.data, sample.members, images, sample.version)
 
 
-def _format2(name: str, folder: Path, images: dict[str, Path]) -> Sample:
-    maker = Format2Maker(folder / "maker", tape_length=CHUNK >> 10, header="no version")
-    plain = Format2Maker(folder / "plain", tape_length=CHUNK >> 10, header="no version")
+def _format2(name: str, folder: Path, images: dict[str, Path], chunk_size: int) -> Sample:
+    length = chunk_size >> 10
+    maker = Format2Maker(folder / "maker", tape_length=length, header="no version")
+    plain = Format2Maker(folder / "plain", tape_length=length, header="no version")
     sample = _old(name, maker, folder, images, "volumes", 2)
     twin = _old(name, plain, folder, images, "volumes", 2, hide=False)
     found = {}
@@ -312,7 +328,7 @@ def _members(data: bytes) -> tuple[Stored, ...]:
     )
 
 
-SAMPLES: dict[str, Callable[[str, Path, dict[str, Path]], Sample]] = {
+SAMPLES: dict[str, _Maker] = {
     "4-gzip": _format4("gzip", "gzip"),
     "4-raw": _format4("raw", None),
     "4-zstd": _format4("zstd", "zstd"),

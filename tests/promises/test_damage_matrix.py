@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.damage import optimum
+from tests.damage.blocks import blocks_of
 from tests.damage.inflate import check, gzip_header_size, trace
 from tests.damage.kinds import KINDS
 from tests.damage.samples import Sample, make_sample
@@ -51,5 +52,9 @@ def test_the_trace_of_inflating_agrees_with_zlib(tools: None) -> None:
     found = trace(raw)
     check(raw, found)
     assert sum(found.known([(0, len(raw))])) == len(data)
-    lost = found.known([(0, len(raw) // 4), (len(raw) // 2, len(raw))])
-    assert 0 < sum(lost) < len(data)
+    blocks = blocks_of(raw)
+    assert list(blocks.starts) == [*found.block_bits, found.end_bit]
+    quarter, half = len(raw) // 4, len(raw) // 2
+    for parts in ([(0, len(raw))], [(0, quarter), (half, len(raw))], [(999, len(raw) - 5)]):
+        assert blocks.known(parts) == found.known(parts)
+    assert 0 < sum(found.known([(0, quarter), (half, len(raw))])) < len(data)
