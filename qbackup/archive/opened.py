@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from typing import BinaryIO
 
-from qbackup.archive.diagnosis import Diagnosis, put_right
+from qbackup.archive.diagnosis import Diagnosis
 from qbackup.archive.file_list import FileList
 from qbackup.archive.firewalls import Firewall, FirewallReader
 from qbackup.archive.options import OpenOptions
@@ -18,7 +18,7 @@ from qbackup.archive.passphrase import Passphrase, passphrase_bytes
 from qbackup.archive.prefetch import KeyPrefetch
 from qbackup.archive.qubes import QubeList
 from qbackup.archive.restoring import RestoreJob
-from qbackup.archive.unlock.headerless import ReplaySource
+from qbackup.archive.sources import BackupSource, open_backup_source
 from qbackup.archive.unlock.opening import Opening
 from qbackup.archive.warning_list import WarningList
 from qbackup.base.errors import LimitExceeded, UsageError
@@ -32,9 +32,9 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
-from qbackup.storage.copies import open_copies
+from qbackup.storage.catalog.copies import COPIES_KEY
+from qbackup.storage.copies import CopiesSource
 from qbackup.storage.source import Source
-from qbackup.storage.unpacked import open_backup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,16 +87,14 @@ class OpenedBackup:
         self._name = _name_of(source)
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
-        opened = self._open_source(source)
-        # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
-        twice = options.salvage or options.also
-        self.source: Source = opened if twice else ReplaySource(opened)
+        opened = open_backup_source(source, options, self.warnings.add, self.warnings.note)
+        self.source: Source = opened.source
         self._diagnosis = Diagnosis(self.source, source, self.limits, is_salvage=options.salvage)
         self.pipeline = Pipeline(
             self.deriver,
             jobs=options.jobs,
             memory=options.memory,
-            seekable=opened.seekable,
+            seekable=self.source.seekable,
             executor=options.executor,
             executor_jobs=options.executor_jobs,
             warn=self.warnings.add,
@@ -104,26 +102,25 @@ class OpenedBackup:
         )
         try:
             with self._diagnosis.telling_why():
-                self._read_front()
+                self._read_front_without(opened)
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
             self.close()
             raise
 
-    def _open_source(self, source: str | os.PathLike[str] | BinaryIO) -> Source:
-        """Opens the backup, with its other copies if there are any."""
-        if self._options.also:
-            return open_copies((source, *self._options.also), self.limits, self.warnings.add)
-        opened = open_backup(source, self.limits)
-        if self._options.salvage and not opened.seekable:
-            opened.close()
-            raise UsageError("--salvage can't read from a pipe: write the backup to a file first")
-        if self._options.salvage:
-            opened = put_right(opened, self.limits)
-        for note in getattr(opened, "notes", ()):  # few sources have notes
-            self.warnings.add(note)
-        return opened
+    def _read_front_without(self, opened: BackupSource) -> None:
+        """Reads what the backup begins with; again without a kept front of another backup."""
+        if opened.without_front is None:
+            return self._read_front()
+        from qbackup.archive.unlock.copies import ForeignFront
+
+        try:
+            self._read_front()
+        except ForeignFront as error:
+            self.warnings.note(COPIES_KEY, f"{error.reason}; the front is not used")
+            self.source = opened.without_front()
+            self._read_front()
 
     def _read_front(self) -> None:
         opening = Opening(
@@ -311,7 +308,8 @@ class OpenedBackup:
     def errors(self) -> tuple[str, ...]:
         """Faults of the archive as a whole, see `BackupArchive.errors`."""
         error = self.catalog.error
-        if error is None and self._options.also and not self._options.salvage:
+        is_several = isinstance(self.source, CopiesSource) and not self._options.salvage
+        if error is None and is_several:
             return tuple(self.catalog.faults)  # of all copies; those of one copy are warnings
         if error is None:
             return self.salvaged

@@ -32,11 +32,16 @@ from qbackup.storage.copies import CopiesSource
 from qbackup.storage.front import describe_remains
 from qbackup.storage.scan import StoredMember
 
+
 _FAULT = (Unlockable, Unreadable, MachineError)
 _SHOWN = 80  # characters of an id in a message
 _DAMAGED_LIMIT = 2  # characters of an id
 _BEGINNINGS_LIMIT = 20  # first chunks that the passphrase is tried on
 _TRIES_LIMIT = 8  # different headers times different copies; each may cost a derivation
+
+
+class ForeignFront(UsageError):
+    """The front that was kept beside a backup is of another backup."""
 
 
 class CopiesAuthenticator(HeaderAuthenticator):
@@ -100,33 +105,45 @@ class CopiesAuthenticator(HeaderAuthenticator):
         Raises the errors that `HeaderAuthenticator.authenticate` raises, for the first pair.
         """
         first: Unlockable | None = None
-        for header, copy in self._pairs():
+        for header, copy, origin in self._pairs():
             self._header, self._copy = header, copy
             try:
-                return super().authenticate(passphrase, pipeline, meanwhile)
+                authenticated = super().authenticate(passphrase, pipeline, meanwhile)
             except Unlockable as error:
                 first, meanwhile = first or error, None
+            else:
+                self._copies_catalog.count_header(origin)
+                return authenticated
         if first is not None:
             raise first
         return super().authenticate(passphrase, pipeline, meanwhile)
 
-    def _pairs(self) -> list[tuple[bytes, bytes]]:
-        """Gives the different headers, each with the different copies of headers."""
+    def _pairs(self) -> list[tuple[bytes, bytes, int | None]]:
+        """Gives the different headers, each with the different copies of headers.
+
+        The last of each three is the number of the backup's copy that one of the two is from, if
+        they are not both from the first.
+        """
         headers = self._read_all(self._copies_catalog.headers(), self._limits.header)
         sealed = self._read_all(
             self._copies_catalog.header_copies(), self._limits.header + OVERHEAD
         )
-        headers = list(dict.fromkeys((self._header, *headers)))
-        return [(header, copy) for header in headers for copy in sealed][:_TRIES_LIMIT]
+        first = self._header  # the one that was chosen already is tried first
+        ordered = {first: headers.get(first, 0), **headers}
+        pairs = [
+            (header, copy, origin or sealed[copy])
+            for header, origin in ordered.items()
+            for copy in sealed
+        ]
+        return pairs[:_TRIES_LIMIT]
 
-    def _read_all(self, members: Sequence[StoredMember], limit: int) -> list[bytes]:
-        """Reads the different contents of members that can be read."""
-        found: list[bytes] = []
+    def _read_all(self, members: Sequence[StoredMember], limit: int) -> dict[bytes, int | None]:
+        """Reads the different contents of members, with the first copy that has each of them."""
+        found: dict[bytes, int | None] = {}
         for member in members:
             with contextlib.suppress(*_FAULT):
                 data = self._read_member(member, limit)
-                if data not in found:
-                    found.append(data)
+                found.setdefault(data, self._copies_catalog.copy_of(member))
         return found
 
 
@@ -197,6 +214,7 @@ def refuse_other_backups(source: CopiesSource, catalog: CopiesCatalog, limits: L
         limits: bounds on a header.
 
     Raises:
+        ForeignFront: the kept front is of another backup.
         UsageError: a copy is of another backup.
     """
     ids: dict[int, str] = {}
@@ -211,7 +229,8 @@ def refuse_other_backups(source: CopiesSource, catalog: CopiesCatalog, limits: L
     others = [copy for copy, id_ in ids.items() if not _is_same(id_, ids.get(0, id_))]
     for copy in (*others, *catalog.strangers()):
         shown = f" (its id is {display(ids[copy][:_SHOWN])})" if ids.get(copy) else ""
-        raise UsageError(
+        kind = ForeignFront if source.copies[copy].is_front else UsageError
+        raise kind(
             f"{source.copies[copy].name} is no copy of {source.copies[0].name}, but another"
             f" backup{shown}"
         )
