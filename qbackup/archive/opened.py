@@ -5,6 +5,7 @@ Its files and chunks read through it, as their `qbackup.pipeline.reader.Access`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -18,15 +19,23 @@ from qbackup.archive.passphrase import Passphrase, passphrase_bytes
 from qbackup.archive.prefetch import KeyPrefetch
 from qbackup.archive.qubes import QubeList
 from qbackup.archive.restoring import RestoreJob
-from qbackup.archive.sources import BackupSource, open_backup_source
+from qbackup.archive.sources import SourceOpener, name_of
 from qbackup.archive.unlock.opening import Opening
 from qbackup.archive.warning_list import WarningList
-from qbackup.base.errors import LimitExceeded, UsageError
+from qbackup.base.errors import (
+    LimitExceeded,
+    MachineError,
+    Unlockable,
+    Unreadable,
+    UnsupportedFormat,
+    UsageError,
+)
 from qbackup.base.report import OnProgress
 from qbackup.content.filters import choose_filter, decoder_name, other_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.volumes import choose_volumes
 from qbackup.crypto.kdf import Deriver
+from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats import choose_format
 from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
@@ -34,6 +43,7 @@ from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
 from qbackup.storage.catalog.copies import COPIES_KEY
 from qbackup.storage.copies import CopiesSource
+from qbackup.storage.kept_front import ForeignFront
 from qbackup.storage.source import Source
 
 TYPE_CHECKING = False
@@ -84,11 +94,12 @@ class OpenedBackup:
         self.warnings = WarningList()
         self.deriver = Deriver()
         self._options = options
-        self._name = _name_of(source)
+        self._name = name_of(source)
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
-        opened = open_backup_source(source, options, self.warnings.add, self.warnings.note)
+        opened = SourceOpener(source, options, self.warnings.add, self.warnings.note).open()
         self.source: Source = opened.source
+        self._without_front = opened.without_front
         self._diagnosis = Diagnosis(self.source, source, self.limits, is_salvage=options.salvage)
         self.pipeline = Pipeline(
             self.deriver,
@@ -102,25 +113,22 @@ class OpenedBackup:
         )
         try:
             with self._diagnosis.telling_why():
-                self._read_front_without(opened)
+                self._begin()
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
             self.close()
             raise
 
-    def _read_front_without(self, opened: BackupSource) -> None:
-        """Reads what the backup begins with; again without a kept front of another backup."""
-        if opened.without_front is None:
-            return self._read_front()
-        from qbackup.archive.unlock.copies import ForeignFront
-
-        try:
-            self._read_front()
-        except ForeignFront as error:
-            self.warnings.note(COPIES_KEY, f"{error.reason}; the front is not used")
-            self.source = opened.without_front()
-            self._read_front()
+    def _drop_front(self, reason: str) -> bool:
+        """Opens the backup again without the front that was kept beside it, if one is used."""
+        without, self._without_front = self._without_front, None
+        if without is None:
+            return False
+        self.source = without()
+        self._read_front()
+        self.warnings.note(COPIES_KEY, f"{reason}; the front is not used")
+        return True
 
     def _read_front(self) -> None:
         opening = Opening(
@@ -145,6 +153,14 @@ class OpenedBackup:
         self.prefetch = KeyPrefetch(
             self.front, self.catalog, self.pipeline, seekable=self.source.seekable
         )
+
+    def _begin(self) -> None:
+        """Reads what the backup begins with; again without a kept front of another backup."""
+        try:
+            self._read_front()
+        except ForeignFront as error:
+            if not self._drop_front(error.reason):
+                raise
 
     def close(self) -> None:
         """Closes everything opened and abandons work under way. Never raises."""
@@ -176,7 +192,7 @@ class OpenedBackup:
         """Authenticates the header with the passphrase, see `BackupArchive.unlock`."""
         data = passphrase_bytes(passphrase)
         meanwhile = functools.partial(self.prefetch.begin, lambda: self._format_ahead(data))
-        header = self.front.authenticate(data, self.pipeline, meanwhile if ahead else None)
+        header = self._authenticate(data, meanwhile if ahead else None)
         for note in self.front.notes:
             self.warnings.add(note)
         format_ = choose_format(header.version, hmac_algorithm=self._options.hmac_algorithm)
@@ -184,6 +200,20 @@ class OpenedBackup:
         unlocked = format_.unlock(header, data, self.limits, self.warnings.add, beside)
         self._unlocked = Unlocked(unlocked, self._choose_decompress(unlocked, header))
         self._header = header
+
+    def _authenticate(
+        self, passphrase: bytes, meanwhile: Callable[[ScryptParameters], None] | None
+    ) -> BackupHeader:
+        """Authenticates the header; without the kept front, where that may be what does not fit."""
+        try:
+            return self.front.authenticate(passphrase, self.pipeline, meanwhile)
+        except (Unlockable, UnsupportedFormat) as error:
+            before = dict(self.__dict__)
+            with contextlib.suppress(Unlockable, Unreadable, MachineError):
+                if self._drop_front(f"the front kept beside the backup does not fit: {error}"):
+                    return self.front.authenticate(passphrase, self.pipeline)
+            self.__dict__.update(before)
+            raise
 
     def find_backup_id(
         self, passphrase: Passphrase, window: str, progress: Callable[[IdSearchProgress], None]
@@ -315,10 +345,3 @@ class OpenedBackup:
             return self.salvaged
         advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
         return (*self.salvaged, f"{error}{advice}", *self._diagnosis.causes())
-
-
-def _name_of(source: str | os.PathLike[str] | BinaryIO) -> str:
-    """Gives the last part of a path or URL; ``""`` for a file object."""
-    if not isinstance(source, str | bytes | os.PathLike):
-        return ""
-    return os.path.basename(os.fsdecode(source))

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from io import BytesIO, FileIO
 from typing import BinaryIO
 
-from qbackup.base.errors import ArchiveDamaged, Damaged, LimitExceeded, MachineError, NotABackup
+from qbackup.base.errors import (
+    ArchiveDamaged,
+    Damaged,
+    LimitExceeded,
+    MachineError,
+    NotABackup,
+    UsageError,
+)
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, METADATA_PATH, display
 from qbackup.storage.archive_padding import Warn
@@ -26,6 +33,10 @@ from qbackup.storage.url import is_url
 FRONT_SUFFIX = ".front"
 _RECORD = 20 * BLOCK_SIZE  # zeros behind a member fill the last one
 _PIECE = 1 << 20
+
+
+class ForeignFront(UsageError):
+    """The front that was kept beside a backup is of another backup."""
 
 
 @dataclass(frozen=True)

@@ -30,18 +30,14 @@ from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import CopiesCatalog
 from qbackup.storage.copies import CopiesSource
 from qbackup.storage.front import describe_remains
+from qbackup.storage.kept_front import ForeignFront
 from qbackup.storage.scan import StoredMember
-
 
 _FAULT = (Unlockable, Unreadable, MachineError)
 _SHOWN = 80  # characters of an id in a message
 _DAMAGED_LIMIT = 2  # characters of an id
 _BEGINNINGS_LIMIT = 20  # first chunks that the passphrase is tried on
 _TRIES_LIMIT = 8  # different headers times different copies; each may cost a derivation
-
-
-class ForeignFront(UsageError):
-    """The front that was kept beside a backup is of another backup."""
 
 
 class CopiesAuthenticator(HeaderAuthenticator):

@@ -279,12 +279,13 @@ class CopiesCatalog(SalvageCatalog):
                 self._guesses.append(member)
 
     def _is_complete(self) -> bool:
-        """Tells if one copy certainly has each member that any copy ever had."""
-        return any(
-            all(scan.covers(other) for other in self._scans)
-            for scan in self._scans
-            if not scan.faults
-        )
+        """Tells if one copy certainly has each member that any copy ever had.
+
+        A kept front is no copy of a whole backup, and proves nothing about others.
+        """
+        fronts = [copy.is_front for copy in self._copies.copies]
+        whole = [scan for number, scan in enumerate(self._scans) if not any(fronts[number:][:1])]
+        return any(all(scan.covers(other) for other in whole) for scan in whole if not scan.faults)
 
     def _conclude(self) -> None:
         """Makes the copies' faults warnings if no member can be missing, else faults."""
