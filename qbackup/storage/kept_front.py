@@ -11,6 +11,7 @@ import os
 import stat
 from dataclasses import dataclass
 from io import BytesIO, FileIO
+from itertools import islice
 from typing import BinaryIO
 
 from qbackup.base.errors import (
@@ -22,9 +23,17 @@ from qbackup.base.errors import (
     UsageError,
 )
 from qbackup.base.limits import Limits
-from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, METADATA_PATH, display
+from qbackup.base.names import (
+    ENCRYPTED_SUFFIX,
+    HEADER_COPY_NAME,
+    HEADER_NAME,
+    METADATA_PATH,
+    display,
+)
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.folder import OPEN_FLAGS
+from qbackup.storage.front import is_surely_part
+from qbackup.storage.resync import scan_past_damage
 from qbackup.storage.scan import StoredMember, scan
 from qbackup.storage.source import SeekableSource, Source
 from qbackup.storage.tar.fields import BLOCK_SIZE, check_block
@@ -33,6 +42,7 @@ from qbackup.storage.url import is_url
 FRONT_SUFFIX = ".front"
 _RECORD = 20 * BLOCK_SIZE  # zeros behind a member fill the last one
 _PIECE = 1 << 20
+_LOOKED_AT = 20  # members
 
 
 class ForeignFront(UsageError):
@@ -64,6 +74,33 @@ class KeptFront:
                 for at in range(0, len(data), _PIECE)
             )
         return False
+
+
+def is_of_another_backup(front: Source, backup: Source, limits: Limits) -> bool:
+    """Tells by members' names if a front can't be that of a backup.
+
+    Their chunks are named by the rules of different formats, or only the backup has a header.
+    """
+    ours, theirs = _first_names(front, limits), _first_names(backup, limits)
+    if HEADER_NAME in theirs and HEADER_NAME not in ours:
+        return True
+    kinds = [
+        {name[-4:] for name in names if name != HEADER_COPY_NAME} & {ENCRYPTED_SUFFIX, "hmac"}
+        for names in (ours, theirs)
+    ]
+    return all(kinds) and kinds[0].isdisjoint(kinds[1])
+
+
+def _first_names(source: Source, limits: Limits) -> set[str]:
+    """Gives the names of the first members; damaged places are passed over."""
+    found: set[str] = set()
+    members = scan_past_damage(
+        source, limits, _ignore, _ignore, lambda *_: None, is_part=is_surely_part
+    )
+    with contextlib.suppress(MachineError, LimitExceeded):
+        for member in islice(members, _LOOKED_AT):
+            found.add(member.name)
+    return found
 
 
 def _read(source: Source, offset: int, size: int) -> bytes:

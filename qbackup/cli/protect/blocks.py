@@ -52,7 +52,7 @@ def write_blocks(
         need_room(folder, size * redundancy // 100 + _DESCRIPTIONS)
         index = os.path.join(folder, name + INDEX_SUFFIX)
         blocks = max(len(files), min(_BLOCKS, size // _SMALLEST_BLOCK))
-        options = ["-q", "-q", f"-b{blocks}", f"-r{redundancy}", "-n1", f"-B{parent}"]
+        options = ["-q", f"-b{blocks}", f"-r{redundancy}", "-n1", f"-B{parent}"]
         status, printed = run_par2([par2, "create", *options, "--", index, *files], folder)
         made = recovery_files(os.path.join(folder, name))
         if status or not made or made[0] != index:

@@ -111,7 +111,7 @@ def _repair_in(
     except OSError as error:
         raise MachineError(f"can't write: {error.strerror}", file=display(folder)) from error
     first = os.path.join(folder, os.path.basename(blocks[0]))
-    status, printed = run_par2([par2, "repair", "-q", "-q", f"-B{folder}", "--", first], folder)
+    status, printed = run_par2([par2, "repair", "-q", f"-B{folder}", "--", first], folder)
     if status:
         error_ = Damaged(f"par2 ended with status {status}: {printed}", file=display(path))
         error_.advice = _ENOUGH
