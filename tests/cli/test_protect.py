@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import signal
+import subprocess
 import time
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -162,7 +165,7 @@ class TestProtecting:
 class TestRepairing:
     def test_21_holes_and_the_lost_front_are_repaired(self, tmp_path: Path) -> None:
         need("par2")
-        whole = DATA + random_tail()
+        whole = DATA + long_tail()
         backup = tmp_path / "backup"
         backup.write_bytes(whole)
         assert call("protect", backup).status == 0
@@ -239,7 +242,28 @@ class TestRepairing:
         assert "apt install par2" in ended.err
 
 
-def random_tail() -> bytes:
+class TestByHand:
+    def test_the_kit_s_commands_repair_it(self, tmp_path: Path) -> None:
+        need("par2")
+        kit, home = tmp_path / "kit", tmp_path / "home"
+        kit.mkdir()
+        home.mkdir()
+        for file in SET:
+            shutil.copy(file, tmp_path)
+        backup = tmp_path / NAME
+        backup.write_bytes(DATA)
+        protectkit.punch(backup, 2)
+        page = (files("qbackup.cli.kit") / "RECOVERY.txt").read_text("utf-8")
+        lines = [line.strip() for line in page.splitlines() if "~/repair" in line]
+        commands = [line for line in lines if line.startswith(("mkdir", "cd"))]
+        assert len(commands) == 2
+        script = "\n".join(commands).replace("BACKUP", NAME)
+        environment = {**os.environ, "HOME": str(home)}
+        subprocess.run(["sh", "-ec", script], cwd=kit, env=environment, check=True)
+        assert (home / "repair" / NAME).read_bytes() == DATA
+
+
+def long_tail() -> bytes:
     """Zeros, as they may stand behind a backup's end; more blocks for 21 holes."""
     return bytes(1 << 20)
 
@@ -287,8 +311,6 @@ class TestPlantedBlocks:
         assert call("verify", backup, env=KEY).status == 0  # by the kept front
 
     def test_a_pipe_in_its_place_is_not_waited_for(self, tmp_path: Path) -> None:
-        import os
-
         os.mkfifo(tmp_path / "backup.par2")
         with pytest.raises(UsageError, match="not a regular file"):
             described_files(str(tmp_path / "backup.par2"))
