@@ -156,8 +156,8 @@ def find_front(
     """
     if not isinstance(source, str | bytes | os.PathLike) or is_url(source):
         return None
-    path = os.fsdecode(source).rstrip(os.sep) + FRONT_SUFFIX
-    if not os.path.lexists(path):
+    path = _path_beside(os.fsdecode(source))
+    if path is None:
         return None
     name = display(path)
     try:
@@ -168,6 +168,15 @@ def find_front(
         warn(f"{name} is not used, as it is no front of a backup: {reason}")
         return None
     return KeptFront(name, data)
+
+
+def _path_beside(backup: str) -> str | None:
+    """Finds a front beside a backup, or beside the file that a link leads to."""
+    with contextlib.suppress(ValueError):  # a NUL in its name
+        for beside in (backup.rstrip(os.sep), os.path.realpath(backup)):
+            if os.path.lexists(beside + FRONT_SUFFIX):
+                return beside + FRONT_SUFFIX
+    return None
 
 
 def _load(path: str, limit: int) -> bytes:

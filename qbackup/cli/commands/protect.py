@@ -92,7 +92,7 @@ def _protect(options: argparse.Namespace, path: str) -> int:
     from qbackup.base.names import display
     from qbackup.cli.progress import human_size
     from qbackup.cli.protect.blocks import refuse_existing
-    from qbackup.cli.protect.files import files_of
+    from qbackup.cli.protect.files import files_of, shown_path
     from qbackup.cli.protect.front import front_of, write_front
 
     files = [] if options.front_only else files_of(path)
@@ -100,7 +100,8 @@ def _protect(options: argparse.Namespace, path: str) -> int:
         refuse_existing(path)
     data = front_of(path, options.limits or Limits())
     front = write_front(path, data, overwrite=options.overwrite)
-    output.print_result(f"{display(front)}: the backup's first {human_size(len(data))}")
+    shown = display(shown_path(options.backup, front))
+    output.print_result(f"{shown}: the backup's first {human_size(len(data))}")
     status = EXIT_OK if options.front_only else _write_blocks(options, path, files)
     output.print_result(
         "protected as it is now, good or bad: qbackup verify BACKUP shows which. Keep these files"
@@ -113,6 +114,7 @@ def _write_blocks(options: argparse.Namespace, path: str, files: list[str]) -> i
     """Makes recovery blocks where the program for that is installed; returns the exit status."""
     from qbackup.base.names import display
     from qbackup.cli.protect.blocks import write_blocks
+    from qbackup.cli.protect.files import shown_path
     from qbackup.cli.protect.program import HOW_TO_GET, find_par2
 
     par2 = find_par2()
@@ -125,5 +127,5 @@ def _write_blocks(options: argparse.Namespace, path: str, files: list[str]) -> i
     with output.working("making recovery blocks", quiet=options.quiet):
         made = write_blocks(par2, path, files, options.redundancy, overwrite=options.overwrite)
     for name in made:
-        output.print_result(f"{display(name)}: recovery blocks")
+        output.print_result(f"{display(shown_path(options.backup, name))}: recovery blocks")
     return EXIT_OK

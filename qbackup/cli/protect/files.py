@@ -39,6 +39,13 @@ def local_path(backup: str) -> str:
     return path
 
 
+def shown_path(backup: str, path: str) -> str:
+    """Gives a path beside a backup as short as the user named the backup, if no link is between."""
+    folder = os.path.dirname(backup)
+    is_there = os.path.realpath(folder or ".") == os.path.dirname(path)
+    return os.path.join(folder, os.path.basename(path)) if is_there else path
+
+
 def files_of(path: str) -> list[str]:
     """Gives the files that a backup consists of: one, or all parts that were never joined.
 
