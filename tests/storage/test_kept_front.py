@@ -10,6 +10,7 @@ import pytest
 from qbackup import LimitExceeded, Limits, NotABackup
 from qbackup.storage.kept_front import find_front, read_front
 from qbackup.storage.source import open_source
+from qbackup.storage.unpacked import open_backup
 from tests.support import protectkit, vectorfiles
 from tests.support.protectkit import PROTECTED
 
@@ -68,3 +69,10 @@ def test_only_a_path_has_a_front(tmp_path: Path) -> None:
         assert find_front(file, LIMITS, pytest.fail) is None
     assert find_front("https://host/backup", LIMITS, pytest.fail) is None
     assert find_front(str(tmp_path / "backup"), LIMITS, pytest.fail) is not None
+
+
+def test_a_folder_s_message_names_the_backup_and_not_its_front(tmp_path: Path) -> None:
+    protectkit.planted(PROTECTED[0], tmp_path)
+    with pytest.raises(NotABackup) as caught:
+        open_backup(tmp_path, LIMITS)
+    assert str(caught.value).endswith(f"name {tmp_path / 'backup'}")
