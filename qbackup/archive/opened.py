@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
 from qbackup.archive.diagnosis import Diagnosis
 from qbackup.archive.file_list import FileList
-from qbackup.archive.firewalls import Firewall, FirewallReader
 from qbackup.archive.options import OpenOptions
 from qbackup.archive.passphrase import Passphrase, passphrase_bytes
 from qbackup.archive.prefetch import KeyPrefetch
@@ -41,7 +40,7 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
-from qbackup.storage.catalog.copies import COPIES_KEY
+from qbackup.storage.catalog.copies import COPIES_KEY, CopiesCatalog
 from qbackup.storage.copies import CopiesSource
 from qbackup.storage.kept_front import ForeignFront
 from qbackup.storage.source import Source
@@ -206,7 +205,9 @@ class OpenedBackup:
     ) -> BackupHeader:
         """Authenticates the header; without the kept front, where that may be what does not fit."""
         try:
-            return self.front.authenticate(passphrase, self.pipeline, meanwhile)
+            header = self.front.authenticate(passphrase, self.pipeline, meanwhile)
+            if not self._has_foreign_front(header, passphrase):
+                return header
         except (Unlockable, UnsupportedFormat) as error:
             before = dict(self.__dict__)
             with contextlib.suppress(Unlockable, Unreadable, MachineError):
@@ -214,6 +215,20 @@ class OpenedBackup:
                     return self.front.authenticate(passphrase, self.pipeline)
             self.__dict__.update(before)
             raise
+        self._drop_front("the front kept beside the backup is of another one")
+        return self.front.authenticate(passphrase, self.pipeline)
+
+    def _has_foreign_front(self, header: BackupHeader, passphrase: bytes) -> bool:
+        """Tells if a kept front is used whose id fits no chunk; only format 4 can show that."""
+        source, catalog = self.source, self.catalog
+        if self._without_front is None or not self.format.heads_name_backup:
+            return False
+        if not (isinstance(source, CopiesSource) and isinstance(catalog, CopiesCatalog)):
+            return False
+        from qbackup.archive.unlock.copies import opens_no_chunk
+
+        format_ = self.format.unlock(header, passphrase, self.limits)
+        return opens_no_chunk(source, catalog, format_, self.pipeline)
 
     def find_backup_id(
         self, passphrase: Passphrase, window: str, progress: Callable[[IdSearchProgress], None]
@@ -276,20 +291,6 @@ class OpenedBackup:
         return self.catalog.naming.is_folder(path)
 
     # Work on the whole backup
-
-    def read_firewalls(self, qubes: Collection[str] | None) -> dict[str, Firewall]:
-        """Reads the firewall rules of qubes, see `BackupArchive.firewalls`."""
-        reader = FirewallReader(
-            catalog=self.catalog,
-            files=self.files,
-            table=self.qubes.table,
-            pipeline=self.pipeline,
-            expect=self.prefetch.expect,
-            format=self.unlocked().format,
-            limits=self.limits,
-        )
-        listed = {record.name for record in self.qubes.table.records}
-        return reader.read(lambda name: name in listed and (qubes is None or name in qubes))
 
     def restore_job(
         self, names: Sequence[str], *, progress: OnProgress | None, check: bool

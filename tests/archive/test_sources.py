@@ -101,3 +101,24 @@ def test_a_copy_named_with_also_does_not_hide_it(tmp_path: Path) -> None:
     passphrase = vectorfiles.load(PROTECTED[0])["passphrase"]
     with qbackup.open(backup, passphrase=passphrase, also=[tmp_path / "copy"]) as archive:
         assert archive.verify().ok
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+def test_a_front_of_another_backup_with_the_same_passphrase_is_left_out(
+    salvage: bool, tmp_path: Path
+) -> None:
+    """In format 4 a chunk of the backup itself shows that the front's id is not its own."""
+    backup = protectkit.planted(PROTECTED[0], tmp_path, protectkit.front_of("another-id"))
+    protectkit.damage(backup, "first-4-KiB-wiped", 4096)
+    if not salvage:
+        with pytest.raises(qbackup.NotABackup, match="parts of a backup follow"):
+            verified(backup, PROTECTED[0])
+        return
+    assert all(result.ok for result in verified(backup, PROTECTED[0], salvage=True).files)
+
+
+def test_it_can_do_no_harm_where_the_whole_front_is_lost(tmp_path: Path) -> None:
+    backup = protectkit.planted(PROTECTED[0], tmp_path, protectkit.front_of("another-id"))
+    protectkit.damage(backup, "wiped", len(protectkit.front_of(PROTECTED[0])))
+    with pytest.raises(qbackup.BackupIdUnknown):
+        verified(backup, PROTECTED[0], salvage=True)

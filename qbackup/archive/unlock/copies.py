@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 
+from qbackup.archive.unlock.backup_ids import fits
 from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.archive.unlock.headerless import FirstChunk, HeaderlessAuthenticator, size_limit
 from qbackup.base.errors import (
@@ -26,8 +27,10 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.formats.header import BackupHeader, read_version
+from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.catalog import CopiesCatalog
+from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.copies import CopiesSource
 from qbackup.storage.front import describe_remains
 from qbackup.storage.kept_front import ForeignFront
@@ -37,6 +40,8 @@ _FAULT = (Unlockable, Unreadable, MachineError)
 _SHOWN = 80  # characters of an id in a message
 _DAMAGED_LIMIT = 2  # characters of an id
 _BEGINNINGS_LIMIT = 20  # first chunks that the passphrase is tried on
+_WITNESSES_LIMIT = 20  # chunks among which some of the backup's own are looked for
+_OWN_TRIED = 4
 _TRIES_LIMIT = 8  # different headers times different copies; each may cost a derivation
 
 
@@ -230,6 +235,23 @@ def refuse_other_backups(source: CopiesSource, catalog: CopiesCatalog, limits: L
             f"{source.copies[copy].name} is no copy of {source.copies[0].name}, but another"
             f" backup{shown}"
         )
+
+
+def opens_no_chunk(
+    source: CopiesSource, catalog: CopiesCatalog, format_: UnlockedFormat, pipeline: Pipeline
+) -> bool:
+    """Tells if a kept front has shown an id that fits none of the backup's own chunks.
+
+    Another backup of the same passphrase may have such a front. A key costs a derivation, so a few
+    chunks are tried.
+    """
+    chunks = [chunk for chunk in catalog.spread_chunks(_WITNESSES_LIMIT) if _is_own(source, chunk)]
+    return bool(chunks) and not any(fits(format_, c, pipeline) for c in chunks[:_OWN_TRIED])
+
+
+def _is_own(source: CopiesSource, chunk: StoredChunk) -> bool:
+    copy = source.copy_at(chunk.offset)
+    return copy is not None and not source.copies[copy].is_front
 
 
 def _is_same(one: str, other: str) -> bool:
