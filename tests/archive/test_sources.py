@@ -11,6 +11,7 @@ import pytest
 import qbackup
 from tests.support import protectkit, vectorfiles
 from tests.support.protectkit import DAMAGES, PROTECTED
+from tests.support.speed import rows
 
 FOREIGN = {
     "garbage": random.Random(2).randbytes(30_000),
@@ -28,8 +29,8 @@ def verified(backup: Path, name: str, *, salvage: bool = False) -> qbackup.Repor
         return archive.verify(check=False)
 
 
-@pytest.mark.parametrize("kind", DAMAGES)
-@pytest.mark.parametrize("name", PROTECTED)
+@rows("kind", list(DAMAGES), quick=2)
+@rows("name", PROTECTED, quick=3)
 def test_a_lost_front_is_taken_from_the_kept_one(name: str, kind: str, tmp_path: Path) -> None:
     backup = protectkit.planted(name, tmp_path)
     protectkit.damage(backup, kind, len(protectkit.front_of(name)))
@@ -41,7 +42,7 @@ def test_a_lost_front_is_taken_from_the_kept_one(name: str, kind: str, tmp_path:
     assert all("backup.front; each is verified" in text for text in used)
 
 
-@pytest.mark.parametrize("name", PROTECTED)
+@rows("name", PROTECTED)
 def test_without_the_kept_front_that_is_lost(name: str, tmp_path: Path) -> None:
     backup = protectkit.planted(name, tmp_path)
     (tmp_path / "backup.front").unlink()
@@ -50,15 +51,15 @@ def test_without_the_kept_front_that_is_lost(name: str, tmp_path: Path) -> None:
         verified(backup, name)
 
 
-@pytest.mark.parametrize("name", PROTECTED)
+@rows("name", PROTECTED)
 def test_a_whole_backup_is_read_without_it(name: str, tmp_path: Path) -> None:
     report = verified(protectkit.planted(name, tmp_path), name)
     assert report.ok
     assert not report.warnings
 
 
-@pytest.mark.parametrize("front", FOREIGN)
-@pytest.mark.parametrize("name", PROTECTED)
+@rows("front", list(FOREIGN), quick=2)
+@rows("name", PROTECTED, quick=2)
 def test_a_planted_front_does_a_whole_backup_no_harm(name: str, front: str, tmp_path: Path) -> None:
     report = verified(protectkit.planted(name, tmp_path, FOREIGN[front]), name)
     assert report.ok

@@ -13,6 +13,7 @@ from qbackup.storage.source import open_source
 from qbackup.storage.unpacked import open_backup
 from tests.support import protectkit, vectorfiles
 from tests.support.protectkit import PROTECTED
+from tests.support.speed import rows
 
 LIMITS = Limits()
 
@@ -44,7 +45,7 @@ def test_no_front_is_kept_of_what_does_not_begin_as_a_backup(tmp_path: Path) -> 
         read_front(open_source(path), LIMITS)
 
 
-@pytest.mark.parametrize("kind", ["nothing", "noise", "link", "pipe", "folder", "long"])
+@rows("kind", ["nothing", "noise", "link", "pipe", "folder", "long"], quick=2)
 def test_a_file_that_is_no_front_is_ignored_with_a_reason(kind: str, tmp_path: Path) -> None:
     front, front_bytes = tmp_path / "backup.front", protectkit.front_of(PROTECTED[0])
     if kind == "link":
