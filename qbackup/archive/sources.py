@@ -14,7 +14,7 @@ from qbackup.base.errors import UsageError
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.copies import COPIES_KEY, Note
 from qbackup.storage.copies import CopiesSource, Copy, copy_name, open_copies
-from qbackup.storage.kept_front import find_front, is_of_another_backup
+from qbackup.storage.kept_front import contradicts, find_front
 from qbackup.storage.source import Source
 from qbackup.storage.text_mode import undo_text_mode
 from qbackup.storage.unpacked import open_backup
@@ -75,8 +75,8 @@ class SourceOpener:
         front = find_front(self.given, self.options.limits, self.warn)
         if front is None or front.is_beginning_of(first):
             return BackupSource(without())
-        if is_of_another_backup(front.source(), first, self.options.limits):
-            self.warn(f"{front.name} is of another backup, and is not used")
+        if contradicts(front.source(), first, self.options.limits):
+            self.warn(f"{front.name} does not fit this backup, and is not used")
             return BackupSource(without())
         damaged = copies.copies if copies is not None else (self._damaged(first),)
         self.note(

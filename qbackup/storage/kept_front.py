@@ -34,7 +34,7 @@ from qbackup.storage.archive_padding import Warn
 from qbackup.storage.folder import OPEN_FLAGS
 from qbackup.storage.front import is_surely_part
 from qbackup.storage.resync import scan_past_damage
-from qbackup.storage.scan import StoredMember, scan
+from qbackup.storage.scan import scan
 from qbackup.storage.source import SeekableSource, Source
 from qbackup.storage.tar.fields import BLOCK_SIZE, check_block
 from qbackup.storage.url import is_url
@@ -42,7 +42,7 @@ from qbackup.storage.url import is_url
 FRONT_SUFFIX = ".front"
 _RECORD = 20 * BLOCK_SIZE  # zeros behind a member fill the last one
 _PIECE = 1 << 20
-_LOOKED_AT = 20  # members
+_LOOKED_AT = 1000  # members; a front has four
 
 
 class ForeignFront(UsageError):
@@ -76,31 +76,68 @@ class KeptFront:
         return False
 
 
-def is_of_another_backup(front: Source, backup: Source, limits: Limits) -> bool:
-    """Tells by members' names if a front can't be that of a backup.
+@dataclass(frozen=True)
+class _Members:
+    """First members of an archive.
 
-    Their chunks are named by the rules of different formats, or only the backup has a header.
+    Args:
+        names: offset of each member's data → name.
+        is_broken: a damaged place was passed over.
     """
-    ours, theirs = _first_names(front, limits), _first_names(backup, limits)
-    if HEADER_NAME in theirs and HEADER_NAME not in ours:
+
+    names: dict[int, str]
+    is_broken: bool
+
+    def first(self) -> tuple[int, str] | None:
+        """Gives the first member that belongs to a front, with its offset."""
+        return next(((at, name) for at, name in self.names.items() if _belongs(name)), None)
+
+    def kinds(self) -> set[str]:
+        """Finds how chunks are named: ``.enc`` behind each, or an ``.hmac`` beside it."""
+        suffixes = {name[-4:] for name in self.names.values() if name != HEADER_COPY_NAME}
+        return suffixes & {ENCRYPTED_SUFFIX, "hmac"}
+
+
+def contradicts(front: Source, backup: Source, limits: Limits) -> bool:
+    """Tells by members' names and places if a front can't be that of a backup.
+
+    Where the backup's own front has no broken place, both must have the same members. Else those
+    that are left must stand in the front too, at the same distances. Where none is left, the
+    chunks behind them must be named by the rules of the same format.
+    """
+    ours = _first_members(front, limits, front.end())
+    if not all(map(_belongs, ours.names.values())):
         return True
-    kinds = [
-        {name[-4:] for name in names if name != HEADER_COPY_NAME} & {ENCRYPTED_SUFFIX, "hmac"}
-        for names in (ours, theirs)
-    ]
-    return all(kinds) and kinds[0].isdisjoint(kinds[1])
-
-
-def _first_names(source: Source, limits: Limits) -> set[str]:
-    """Gives the names of the first members; damaged places are passed over."""
-    found: set[str] = set()
-    members = scan_past_damage(
-        source, limits, _ignore, _ignore, lambda *_: None, is_part=is_surely_part
+    theirs = _first_members(backup, limits, front.end())
+    known = theirs.first()
+    if known is None:
+        kinds = ours.kinds(), _first_members(backup, limits, backup.end()).kinds()
+        return all(kinds) and kinds[0].isdisjoint(kinds[1])
+    if not theirs.is_broken:
+        return ours.names != theirs.names
+    shift = next((at - known[0] for at, name in ours.names.items() if name == known[1]), None)
+    return shift is None or any(
+        ours.names.get(at + shift) != name
+        for at, name in theirs.names.items()
+        if at + shift < front.end()
     )
+
+
+def _first_members(source: Source, limits: Limits, end: int) -> _Members:
+    """Lists the first members that begin in front of an offset; damaged places are passed over."""
+    names: dict[int, str] = {}
+    faults: list[object] = []
+    members = scan_past_damage(
+        source, limits, _ignore, faults.append, lambda *_: faults.append(_), is_part=is_surely_part
+    )
+    is_broken = False
     with contextlib.suppress(MachineError, LimitExceeded):
         for member in islice(members, _LOOKED_AT):
-            found.add(member.name)
-    return found
+            if member.offset > end:
+                break
+            is_broken = bool(faults)
+            names[member.offset] = member.name
+    return _Members(names, is_broken)
 
 
 def _read(source: Source, offset: int, size: int) -> bytes:
@@ -123,7 +160,7 @@ def read_front(source: Source, limits: Limits) -> bytes:
     end = 0
     with contextlib.suppress(ArchiveDamaged):  # behind the front, which is all that is wanted
         for member in scan(source, limits, _ignore, _ignore):
-            if not _belongs(member):
+            if not _belongs(member.name):
                 break
             end = member.offset + member.size + -member.size % BLOCK_SIZE
             if end > limits.metadata:
@@ -137,11 +174,9 @@ def read_front(source: Source, limits: Limits) -> bytes:
     return data[: end + zeros // BLOCK_SIZE * BLOCK_SIZE]
 
 
-def _belongs(member: StoredMember) -> bool:
+def _belongs(name: str) -> bool:
     """Tells if a member belongs to the front, by its name."""
-    return member.name in (HEADER_NAME, HEADER_COPY_NAME) or member.name.startswith(
-        f"{METADATA_PATH}."
-    )
+    return name in (HEADER_NAME, HEADER_COPY_NAME) or name.startswith(f"{METADATA_PATH}.")
 
 
 def find_front(

@@ -9,9 +9,15 @@ from pathlib import Path
 import pytest
 
 import qbackup
-from tests.support import protectkit, vectorfiles
+from tests.support import protectkit, tarbytes, vectorfiles
 from tests.support.protectkit import DAMAGES, PROTECTED
 from tests.support.speed import rows
+
+
+def chunk(name: str) -> bytes:
+    """A member that a backup with this name does not have."""
+    return tarbytes.header(name.encode(), size=1024) + bytes(range(256)) * 4 + bytes(1024)
+
 
 FOREIGN = {
     "garbage": random.Random(2).randbytes(30_000),
@@ -20,6 +26,9 @@ FOREIGN = {
     "another format 4": protectkit.front_of("gzip-early-pipe"),
     "another format 3": protectkit.front_of("v3-gzip-many-chunks"),
     "another format 2": protectkit.front_of("v2-bzip2"),
+    "a chunk more, format 4": protectkit.front_of("gzip-early-pipe") + chunk("qubes.xml.777.enc"),
+    "a chunk more, format 3": protectkit.front_of("v3-gzip-many-chunks") + chunk("qubes.xml.777"),
+    "a qube's chunk": protectkit.front_of("gzip-early-pipe") + chunk("vm1/private.img.777.enc"),
 }
 
 
@@ -58,7 +67,7 @@ def test_a_whole_backup_is_read_without_it(name: str, tmp_path: Path) -> None:
     assert not report.warnings
 
 
-@rows("front", list(FOREIGN), quick=2)
+@rows("front", list(FOREIGN), quick=3)
 @rows("name", PROTECTED, quick=2)
 def test_a_planted_front_does_a_whole_backup_no_harm(name: str, front: str, tmp_path: Path) -> None:
     report = verified(protectkit.planted(name, tmp_path, FOREIGN[front]), name)
