@@ -23,9 +23,8 @@ from qbackup.archive.unlock.opening import Opening
 from qbackup.archive.warning_list import WarningList
 from qbackup.base.errors import (
     LimitExceeded,
-    MachineError,
+    QBackupError,
     Unlockable,
-    Unreadable,
     UnsupportedFormat,
     UsageError,
 )
@@ -40,7 +39,7 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
-from qbackup.storage.catalog.copies import COPIES_KEY, CopiesCatalog
+from qbackup.storage.catalog.copies import COPIES_KEY
 from qbackup.storage.copies import CopiesSource
 from qbackup.storage.kept_front import ForeignFront
 from qbackup.storage.source import Source
@@ -119,15 +118,17 @@ class OpenedBackup:
             self.close()
             raise
 
-    def _drop_front(self, reason: str) -> bool:
+    def _drop_front(self) -> bool:
         """Opens the backup again without the front that was kept beside it, if one is used."""
         without, self._without_front = self._without_front, None
         if without is None:
             return False
         self.source = without()
         self._read_front()
-        self.warnings.note(COPIES_KEY, f"{reason}; the front is not used")
         return True
+
+    def _note_dropped(self, reason: str) -> None:
+        self.warnings.note(COPIES_KEY, f"{reason}; the front is not used")
 
     def _read_front(self) -> None:
         opening = Opening(
@@ -158,8 +159,9 @@ class OpenedBackup:
         try:
             self._read_front()
         except ForeignFront as error:
-            if not self._drop_front(error.reason):
+            if not self._drop_front():
                 raise
+            self._note_dropped(error.reason)
 
     def close(self) -> None:
         """Closes everything opened and abandons work under way. Never raises."""
@@ -210,25 +212,25 @@ class OpenedBackup:
                 return header
         except (Unlockable, UnsupportedFormat) as error:
             before = dict(self.__dict__)
-            with contextlib.suppress(Unlockable, Unreadable, MachineError):
-                if self._drop_front(f"the front kept beside the backup does not fit: {error}"):
-                    return self.front.authenticate(passphrase, self.pipeline)
-            self.__dict__.update(before)
+            with contextlib.suppress(QBackupError):
+                if self._drop_front():
+                    header = self.front.authenticate(passphrase, self.pipeline)
+                    self._note_dropped(f"the front kept beside the backup does not fit: {error}")
+                    return header
+            self.__dict__.update(before)  # the passphrase is wrong, so the front may be right
             raise
-        self._drop_front("the front kept beside the backup is of another one")
+        self._drop_front()
+        self._note_dropped("the front kept beside the backup is of another one")
         return self.front.authenticate(passphrase, self.pipeline)
 
     def _has_foreign_front(self, header: BackupHeader, passphrase: bytes) -> bool:
         """Tells if a kept front is used whose id fits no chunk; only format 4 can show that."""
-        source, catalog = self.source, self.catalog
         if self._without_front is None or not self.format.heads_name_backup:
-            return False
-        if not (isinstance(source, CopiesSource) and isinstance(catalog, CopiesCatalog)):
             return False
         from qbackup.archive.unlock.copies import opens_no_chunk
 
         format_ = self.format.unlock(header, passphrase, self.limits)
-        return opens_no_chunk(source, catalog, format_, self.pipeline)
+        return opens_no_chunk(self.source, self.catalog, format_, self.pipeline)
 
     def find_backup_id(
         self, passphrase: Passphrase, window: str, progress: Callable[[IdSearchProgress], None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -235,6 +236,18 @@ class TestRepairing:
         assert call("protect", tmp_path / "backup.000", "--redundancy", "10").status == 0
         protectkit.damage(tmp_path / "backup.000", "wiped", 2000)
         repaired(tmp_path / "backup.000")
+
+    def test_on_a_disk_without_links_it_works_on_a_copy(
+        self, backup: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        need("par2")
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+
+        monkeypatch.setattr(os, "symlink", refuse)
+        protectkit.punch(backup, 1)
+        repaired(backup)
 
     def test_an_existing_file_is_not_replaced(self, backup: Path) -> None:
         need("par2")

@@ -29,19 +29,19 @@ from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.formats.header import BackupHeader, read_version
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
-from qbackup.storage.catalog import CopiesCatalog
+from qbackup.storage.catalog import Catalog, CopiesCatalog
 from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.copies import CopiesSource
 from qbackup.storage.front import describe_remains
 from qbackup.storage.kept_front import ForeignFront
 from qbackup.storage.scan import StoredMember
+from qbackup.storage.source import Source
 
 _FAULT = (Unlockable, Unreadable, MachineError)
 _SHOWN = 80  # characters of an id in a message
 _DAMAGED_LIMIT = 2  # characters of an id
 _BEGINNINGS_LIMIT = 20  # first chunks that the passphrase is tried on
 _WITNESSES_LIMIT = 20  # chunks among which some of the backup's own are looked for
-_OWN_TRIED = 4
 _TRIES_LIMIT = 8  # different headers times different copies; each may cost a derivation
 
 
@@ -238,15 +238,17 @@ def refuse_other_backups(source: CopiesSource, catalog: CopiesCatalog, limits: L
 
 
 def opens_no_chunk(
-    source: CopiesSource, catalog: CopiesCatalog, format_: UnlockedFormat, pipeline: Pipeline
+    source: Source, catalog: Catalog, format_: UnlockedFormat, pipeline: Pipeline
 ) -> bool:
     """Tells if a kept front has shown an id that fits none of the backup's own chunks.
 
-    Another backup of the same passphrase may have such a front. A key costs a derivation, so a few
-    chunks are tried.
+    Another backup of the same passphrase may have such a front. One chunk that fits is enough; the
+    others may be damaged.
     """
+    if not (isinstance(source, CopiesSource) and isinstance(catalog, CopiesCatalog)):
+        return False
     chunks = [chunk for chunk in catalog.spread_chunks(_WITNESSES_LIMIT) if _is_own(source, chunk)]
-    return bool(chunks) and not any(fits(format_, c, pipeline) for c in chunks[:_OWN_TRIED])
+    return bool(chunks) and not any(fits(format_, c, pipeline) for c in chunks)
 
 
 def _is_own(source: CopiesSource, chunk: StoredChunk) -> bool:

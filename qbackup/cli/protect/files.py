@@ -111,12 +111,5 @@ def publish(made: str, path: str, *, overwrite: bool) -> None:
         if not overwrite and os.path.lexists(path):
             raise UsageError("something has this name already", file=display(path))
         os.replace(made, path)
-        os.chmod(path, 0o666 & ~_umask())
     except OSError as error:
         raise MachineError(f"can't write: {error.strerror}", file=display(path)) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -28,8 +28,8 @@ _PIECE = 1 << 20
 
 def repair_command(backup: str) -> str:
     """Gives the command that repairs a backup; "" where no recovery blocks are beside it."""
-    path = os.path.realpath(backup)
     try:
+        path = os.path.realpath(backup)
         if backup == "-" or not os.path.isfile(path) or not recovery_files(path):
             return ""
     except ValueError:  # a NUL in its name
@@ -70,7 +70,7 @@ def repair(par2: str, path: str, output: str) -> bool:
         repaired = _repair_in(folder, par2, path, files, blocks)
         if before != [_state(file) for file in files]:
             raise MachineError("the backup was changed meanwhile", file=display(path))
-        if all(map(os.path.islink, repaired)):
+        if not any(os.path.lexists(_damaged_name(file)) for file in repaired):
             return False
         publish(_joined(repaired, folder), output, overwrite=False)
     return True
@@ -107,7 +107,7 @@ def _repair_in(
             shutil.copyfile(block, os.path.join(folder, os.path.basename(block)))
         names = [os.path.basename(file) for file in files]
         for file, name in zip(files, names, strict=True):
-            os.symlink(file, os.path.join(folder, name))
+            _link_or_copy(file, os.path.join(folder, name))
     except OSError as error:
         raise MachineError(f"can't write: {error.strerror}", file=display(folder)) from error
     first = os.path.join(folder, os.path.basename(blocks[0]))
@@ -116,11 +116,30 @@ def _repair_in(
         error_ = Damaged(f"par2 ended with status {status}: {printed}", file=display(path))
         error_.advice = _ENOUGH
         raise error_
-    known = {*names, *map(os.path.basename, blocks), *(f"{name}.1" for name in names)}
+    known = {*names, *map(os.path.basename, blocks), *map(_damaged_name, names)}
     strange = sorted(set(os.listdir(folder)) - known)
     if strange:
         raise MachineError(f"par2 made a file that was not expected: {display(strange[0])}")
     return [os.path.join(folder, name) for name in names]
+
+
+def _damaged_name(name: str) -> str:
+    """Gives the name that `par2` gives to a damaged file, before it writes a new one."""
+    return f"{name}.1"
+
+
+def _link_or_copy(file: str, link: str) -> None:
+    """Links to a file, or copies it where a disk has no links, as FAT and exFAT.
+
+    Raises:
+        OSError: the copy can't be written.
+        MachineError: there is no room for the copy and the repaired file.
+    """
+    try:
+        os.symlink(file, link)
+    except OSError:
+        need_room(os.path.dirname(link), 2 * os.path.getsize(file))
+        shutil.copyfile(file, link)
 
 
 def _joined(files: Sequence[str], folder: str) -> str:
