@@ -14,7 +14,7 @@ from concurrent.futures import Executor
 from typing import BinaryIO
 
 from qbackup.archive.file import BackupFile
-from qbackup.archive.firewalls import Firewall
+from qbackup.archive.firewalls import Firewall, read_firewalls
 from qbackup.archive.opened import OpenedBackup
 from qbackup.archive.options import OpenOptions
 from qbackup.archive.passphrase import Passphrase
@@ -194,7 +194,7 @@ class BackupArchive:
         Raises:
             MachineError: this machine can't go on.
         """
-        return self._opened.read_firewalls(qubes)
+        return read_firewalls(self._opened, qubes)
 
     @property
     def files(self) -> tuple[BackupFile, ...]:

@@ -6,7 +6,7 @@ real backups. So the files are read only on request.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -30,6 +30,10 @@ from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import FileReader
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.chunk import StoredChunk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.archive.opened import OpenedBackup
 
 Firewall: TypeAlias = tuple[Rule, ...] | QBackupError  # the rules, or the error that cost them
 
@@ -156,3 +160,18 @@ class FirewallReader:
             return parse_firewall(answer.content, self.limits, file=answer.file)
         except _LOSSES as error:
             return error
+
+
+def read_firewalls(opened: OpenedBackup, qubes: Collection[str] | None) -> dict[str, Firewall]:
+    """Reads the firewall rules of qubes, see `BackupArchive.firewalls`."""
+    reader = FirewallReader(
+        catalog=opened.catalog,
+        files=opened.files,
+        table=opened.qubes.table,
+        pipeline=opened.pipeline,
+        expect=opened.prefetch.expect,
+        format=opened.unlocked().format,
+        limits=opened.limits,
+    )
+    listed = {record.name for record in opened.qubes.table.records}
+    return reader.read(lambda name: name in listed and (qubes is None or name in qubes))

@@ -5,36 +5,44 @@ Its files and chunks read through it, as their `qbackup.pipeline.reader.Access`.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import BinaryIO
 
-from qbackup.archive.diagnosis import Diagnosis, put_right
+from qbackup.archive.diagnosis import Diagnosis
 from qbackup.archive.file_list import FileList
-from qbackup.archive.firewalls import Firewall, FirewallReader
 from qbackup.archive.options import OpenOptions
 from qbackup.archive.passphrase import Passphrase, passphrase_bytes
 from qbackup.archive.prefetch import KeyPrefetch
 from qbackup.archive.qubes import QubeList
 from qbackup.archive.restoring import RestoreJob
-from qbackup.archive.unlock.headerless import ReplaySource
+from qbackup.archive.sources import SourceOpener, name_of
 from qbackup.archive.unlock.opening import Opening
 from qbackup.archive.warning_list import WarningList
-from qbackup.base.errors import LimitExceeded, UsageError
+from qbackup.base.errors import (
+    LimitExceeded,
+    QBackupError,
+    Unlockable,
+    UnsupportedFormat,
+    UsageError,
+)
 from qbackup.base.report import OnProgress
 from qbackup.content.filters import choose_filter, decoder_name, other_filter
 from qbackup.content.lost_chunks import DecompressPastGaps
 from qbackup.content.volumes import choose_volumes
 from qbackup.crypto.kdf import Deriver
+from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats import choose_format
 from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
-from qbackup.storage.copies import open_copies
+from qbackup.storage.catalog.copies import COPIES_KEY
+from qbackup.storage.copies import CopiesSource
+from qbackup.storage.kept_front import ForeignFront
 from qbackup.storage.source import Source
-from qbackup.storage.unpacked import open_backup
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -84,19 +92,18 @@ class OpenedBackup:
         self.warnings = WarningList()
         self.deriver = Deriver()
         self._options = options
-        self._name = _name_of(source)
+        self._name = name_of(source)
         self._header: BackupHeader | None = None
         self._unlocked: Unlocked | None = None
-        opened = self._open_source(source)
-        # Outside salvage, no byte is read twice. The search of salvage may read bytes again.
-        twice = options.salvage or options.also
-        self.source: Source = opened if twice else ReplaySource(opened)
+        opened = SourceOpener(source, options, self.warnings.add, self.warnings.note).open()
+        self.source: Source = opened.source
+        self._without_front = opened.without_front
         self._diagnosis = Diagnosis(self.source, source, self.limits, is_salvage=options.salvage)
         self.pipeline = Pipeline(
             self.deriver,
             jobs=options.jobs,
             memory=options.memory,
-            seekable=opened.seekable,
+            seekable=self.source.seekable,
             executor=options.executor,
             executor_jobs=options.executor_jobs,
             warn=self.warnings.add,
@@ -104,26 +111,24 @@ class OpenedBackup:
         )
         try:
             with self._diagnosis.telling_why():
-                self._read_front()
+                self._begin()
             if passphrase is not None:
                 self.unlock(passphrase)
         except BaseException:
             self.close()
             raise
 
-    def _open_source(self, source: str | os.PathLike[str] | BinaryIO) -> Source:
-        """Opens the backup, with its other copies if there are any."""
-        if self._options.also:
-            return open_copies((source, *self._options.also), self.limits, self.warnings.add)
-        opened = open_backup(source, self.limits)
-        if self._options.salvage and not opened.seekable:
-            opened.close()
-            raise UsageError("--salvage can't read from a pipe: write the backup to a file first")
-        if self._options.salvage:
-            opened = put_right(opened, self.limits)
-        for note in getattr(opened, "notes", ()):  # few sources have notes
-            self.warnings.add(note)
-        return opened
+    def _drop_front(self) -> bool:
+        """Opens the backup again without the front that was kept beside it, if one is used."""
+        without, self._without_front = self._without_front, None
+        if without is None:
+            return False
+        self.source = without()
+        self._read_front()
+        return True
+
+    def _note_dropped(self, reason: str) -> None:
+        self.warnings.note(COPIES_KEY, f"{reason}; the front is not used")
 
     def _read_front(self) -> None:
         opening = Opening(
@@ -148,6 +153,15 @@ class OpenedBackup:
         self.prefetch = KeyPrefetch(
             self.front, self.catalog, self.pipeline, seekable=self.source.seekable
         )
+
+    def _begin(self) -> None:
+        """Reads what the backup begins with; again without a kept front of another backup."""
+        try:
+            self._read_front()
+        except ForeignFront as error:
+            if not self._drop_front():
+                raise
+            self._note_dropped(error.reason)
 
     def close(self) -> None:
         """Closes everything opened and abandons work under way. Never raises."""
@@ -179,7 +193,7 @@ class OpenedBackup:
         """Authenticates the header with the passphrase, see `BackupArchive.unlock`."""
         data = passphrase_bytes(passphrase)
         meanwhile = functools.partial(self.prefetch.begin, lambda: self._format_ahead(data))
-        header = self.front.authenticate(data, self.pipeline, meanwhile if ahead else None)
+        header = self._authenticate(data, meanwhile if ahead else None)
         for note in self.front.notes:
             self.warnings.add(note)
         format_ = choose_format(header.version, hmac_algorithm=self._options.hmac_algorithm)
@@ -187,6 +201,36 @@ class OpenedBackup:
         unlocked = format_.unlock(header, data, self.limits, self.warnings.add, beside)
         self._unlocked = Unlocked(unlocked, self._choose_decompress(unlocked, header))
         self._header = header
+
+    def _authenticate(
+        self, passphrase: bytes, meanwhile: Callable[[ScryptParameters], None] | None
+    ) -> BackupHeader:
+        """Authenticates the header; without the kept front, where that may be what does not fit."""
+        try:
+            header = self.front.authenticate(passphrase, self.pipeline, meanwhile)
+            if not self._has_foreign_front(header, passphrase):
+                return header
+        except (Unlockable, UnsupportedFormat) as error:
+            before = dict(self.__dict__)
+            with contextlib.suppress(QBackupError):
+                if self._drop_front():
+                    header = self.front.authenticate(passphrase, self.pipeline)
+                    self._note_dropped(f"the front kept beside the backup does not fit: {error}")
+                    return header
+            self.__dict__.update(before)  # the passphrase is wrong, so the front may be right
+            raise
+        self._drop_front()
+        self._note_dropped("the front kept beside the backup is of another one")
+        return self.front.authenticate(passphrase, self.pipeline)
+
+    def _has_foreign_front(self, header: BackupHeader, passphrase: bytes) -> bool:
+        """Tells if a kept front is used whose id fits no chunk; only format 4 can show that."""
+        if self._without_front is None or not self.format.heads_name_backup:
+            return False
+        from qbackup.archive.unlock.copies import opens_no_chunk
+
+        format_ = self.format.unlock(header, passphrase, self.limits)
+        return opens_no_chunk(self.source, self.catalog, format_, self.pipeline)
 
     def find_backup_id(
         self, passphrase: Passphrase, window: str, progress: Callable[[IdSearchProgress], None]
@@ -250,20 +294,6 @@ class OpenedBackup:
 
     # Work on the whole backup
 
-    def read_firewalls(self, qubes: Collection[str] | None) -> dict[str, Firewall]:
-        """Reads the firewall rules of qubes, see `BackupArchive.firewalls`."""
-        reader = FirewallReader(
-            catalog=self.catalog,
-            files=self.files,
-            table=self.qubes.table,
-            pipeline=self.pipeline,
-            expect=self.prefetch.expect,
-            format=self.unlocked().format,
-            limits=self.limits,
-        )
-        listed = {record.name for record in self.qubes.table.records}
-        return reader.read(lambda name: name in listed and (qubes is None or name in qubes))
-
     def restore_job(
         self, names: Sequence[str], *, progress: OnProgress | None, check: bool
     ) -> RestoreJob:
@@ -311,16 +341,10 @@ class OpenedBackup:
     def errors(self) -> tuple[str, ...]:
         """Faults of the archive as a whole, see `BackupArchive.errors`."""
         error = self.catalog.error
-        if error is None and self._options.also and not self._options.salvage:
+        is_several = isinstance(self.source, CopiesSource) and not self._options.salvage
+        if error is None and is_several:
             return tuple(self.catalog.faults)  # of all copies; those of one copy are warnings
         if error is None:
             return self.salvaged
         advice = f"; {error.advice}" if isinstance(error, LimitExceeded) else ""
         return (*self.salvaged, f"{error}{advice}", *self._diagnosis.causes())
-
-
-def _name_of(source: str | os.PathLike[str] | BinaryIO) -> str:
-    """Gives the last part of a path or URL; ``""`` for a file object."""
-    if not isinstance(source, str | bytes | os.PathLike):
-        return ""
-    return os.path.basename(os.fsdecode(source))

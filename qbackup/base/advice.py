@@ -8,3 +8,4 @@ ARCHIVE_DAMAGED = (
     "was the backup copied completely? Compare its size with the original's; --salvage looks for"
     " files behind a damaged place"
 )
+REPAIR = "there are recovery blocks beside the backup, which may repair all of this: {}"

@@ -28,7 +28,7 @@ class Limits:
             writer's parameters differ by 8 at most, as they follow the machine's load.
         scrypt_lanes: r·p; the derivation holds 128·r·p bytes besides the lanes.
         header: length of ``backup-header``.
-        metadata: length of ``qubes.xml``.
+        metadata: length of ``qubes.xml``, and of a front that is kept beside a backup.
         qubes: number of domains in ``qubes.xml``.
         members: number of members of the outer archive.
         chunk: stored length of one chunk.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from qbackup.base.advice import ANOTHER_COPY, ARCHIVE_DAMAGED, DAMAGED
+from qbackup.base.advice import ANOTHER_COPY, ARCHIVE_DAMAGED, DAMAGED, REPAIR
 
 Status = Literal["ok", "damaged", "limit", "missing", "kept", "exists"]
 RangeState = Literal["good", "lost", "zero-filled"]
@@ -119,6 +119,8 @@ class Report:
     Args:
         files: every requested file, and every file that should have been in the backup.
         unproven: of further files that nothing proves, the number; mostly empty.
+        repair: the command that may repair the backup itself with the recovery blocks beside it,
+            which the command line fills in; ``""`` where there are none.
         errors: faults of the archive as a whole.
         warnings: things that were ignored without harm.
         is_salvage: broken places of the archive were already skipped in this run.
@@ -135,6 +137,7 @@ class Report:
     keeps_damaged: bool = False
     archive_limit: str = ""
     unproven: tuple[UnprovenFiles, ...] = ()
+    repair: str = ""
 
     @property
     def ok(self) -> bool:
@@ -158,6 +161,8 @@ class Report:
         statuses = {result.status for result in bad}
         kept = any(result.kept_as for result in self.bad)
         found = []
+        if self.repair and (self.errors or statuses & {"damaged", "missing"}):
+            found.append(REPAIR.format(self.repair))
         if "damaged" in statuses:
             found.append(_KEPT if kept else ANOTHER_COPY if self.keeps_damaged else DAMAGED)
         if self.archive_limit:

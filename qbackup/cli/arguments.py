@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _LARGEST = (1 << 63) - 1
+_WHOLE_PERCENT = 100
 
 
 # Arguments
@@ -234,6 +235,14 @@ def positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
     return int(text)
+
+
+def percent(text: str) -> int:
+    """Parses a whole number from 1 to 100."""
+    number = positive(text.removesuffix("%"))
+    if number > _WHOLE_PERCENT:
+        raise argparse.ArgumentTypeError(f"{text!r} is more than 100 percent")
+    return number
 
 
 def size(text: str) -> int:

@@ -111,12 +111,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _without_later_parts(arguments: Sequence[str]) -> list[str]:
-    """Leaves out the later parts of a backup, where its first part is among the arguments."""
+    """Leaves out a backup's later parts, and what protects it, if its first part is named too."""
     files = {text for text in arguments if not text.startswith("-") and os.path.isfile(text)}
     if len(files) > 1:
         from qbackup.storage.parts import find_parts
+        from qbackup.storage.recovery_set import kept_beside
 
-        later = {part for text in files for part in find_parts(text)[1:]}
+        firsts = {text: parts[1:] for text in files if (parts := find_parts(text))}
+        later = {part for parts in firsts.values() for part in parts}
+        later |= {name for text in firsts for name in kept_beside(text)}
         return [text for text in arguments if text not in later]
     return list(arguments)
 

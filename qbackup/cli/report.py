@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -109,6 +110,10 @@ def print_report(
     if progress is not None:
         progress.clear()
     print_warnings([warning for warning in report.warnings if warning not in printed])
+    if not report.ok:
+        from qbackup.cli.protect.repair import repair_command
+
+        report = dataclasses.replace(report, repair=repair_command(options.backup))
     if options.json:
         from qbackup.cli.documents import report_document, to_json
 

@@ -7,7 +7,7 @@ import contextlib
 import sys
 from collections.abc import Iterator
 
-from qbackup.base.errors import Damaged, Unreadable, UsageError
+from qbackup.base.errors import Damaged, HeaderAltered, NotABackup, Unreadable, UsageError
 from qbackup.cli import output
 
 TYPE_CHECKING = False  # type checkers know the name; loading `typing` for it takes time
@@ -32,6 +32,7 @@ def unlocked(options: argparse.Namespace, *, whole: bool = False) -> Iterator[Ba
 
     request = passphrase_request(options)
     with (
+        repair_advised(options),
         connected(getattr(options, "dask", None)) as (executor, jobs),
         open_backup(options, executor, jobs) as archive,
     ):
@@ -43,6 +44,21 @@ def unlocked(options: argparse.Namespace, *, whole: bool = False) -> Iterator[Ba
         print_backends(options, archive)
         _read_metadata(options, archive)
         yield archive
+
+
+@contextlib.contextmanager
+def repair_advised(options: argparse.Namespace) -> Iterator[None]:
+    """Adds to an error of damage the command that may repair the backup, where there is one."""
+    try:
+        yield
+    except (Damaged, HeaderAltered, NotABackup) as error:
+        from qbackup.base.advice import REPAIR
+        from qbackup.cli.protect.repair import repair_command
+
+        command = repair_command(options.backup)
+        if command:
+            error.advice = "; ".join(filter(None, (REPAIR.format(command), error.advice)))
+        raise
 
 
 def open_backup(

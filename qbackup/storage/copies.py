@@ -16,6 +16,7 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.merging import MergedSource, Part
+from qbackup.storage.parts import JoinedSource
 from qbackup.storage.source import Source
 from qbackup.storage.tar.fields import check_block
 from qbackup.storage.text_mode import undo_text_mode
@@ -35,10 +36,12 @@ class Copy:
     Args:
         name: name for people, printable.
         source: its bytes.
+        is_front: only the backup's front, which was kept beside the backup.
     """
 
     name: str
     source: Source
+    is_front: bool = False
 
 
 class CopiesSource:
@@ -105,9 +108,18 @@ class CopiesSource:
 
 
 def merged_whole(copies: Sequence[Copy]) -> MergedSource:
-    """Puts whole copies together, byte for byte; of differing sectors a tar header counts."""
-    size = max(copy.source.end() for copy in copies)
-    parts = [Part(copy.source, 0) for copy in copies]
+    """Puts whole copies together, byte for byte; of differing sectors a tar header counts.
+
+    A kept front stands in place of the first copy's beginning, zeros included: behind the data of
+    its members, noise in a damaged copy would count for more than zeros.
+    """
+    first, *others = (copy.source for copy in copies if not copy.is_front)
+    size = max(source.end() for source in (first, *others))
+    for front in (copy.source for copy in copies if copy.is_front):
+        begin = front.end()
+        rest = max(0, first.end() - begin)
+        first = JoinedSource([front, first], [begin, rest], offsets=[0, begin])
+    parts = [Part(source, 0) for source in (first, *others)]
     return MergedSource(parts, size, choose=_choose_header)
 
 
@@ -141,7 +153,7 @@ def open_copies(
     try:
         for number, source in enumerate(sources, 1):
             opened = undo_text_mode(open_backup(source, limits))
-            copies.append(Copy(_name(source, number), opened))
+            copies.append(Copy(copy_name(source, number), opened))
             if not opened.seekable:
                 raise UsageError(
                     "copies are read in turn, which a pipe does not allow: write it to"
@@ -157,7 +169,7 @@ def open_copies(
     return CopiesSource(copies)
 
 
-def _name(source: str | os.PathLike[str] | BinaryIO, number: int) -> str:
+def copy_name(source: str | os.PathLike[str] | BinaryIO, number: int) -> str:
     """Gives a name for people."""
     if is_url(source):
         return display(without_secrets(str(source)))

@@ -17,6 +17,7 @@ from itertools import accumulate, islice
 from qbackup.base.errors import ArchiveDamaged, LimitExceeded, MachineError, NotABackup, UsageError
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_NAME, METADATA_PATH, display
+from qbackup.storage.kept_front import find_front
 from qbackup.storage.scan import scan
 from qbackup.storage.source import Source, open_source
 
@@ -179,13 +180,23 @@ def join_parts(path: str, limits: Limits) -> JoinedSource | None:
         sizes = [source.end() for source in sources]
         names = f"{display(parts[0])} to {display(os.path.basename(parts[-1]))}"
         joined = JoinedSource(sources, sizes, [f"{len(parts)} parts are read as one: {names}"])
-        if _goes_on(joined, sizes[0], limits):
+        if any(_goes_on(whole, sizes[0], limits) for whole in _with_front(path, joined, limits)):
             return joined
     except (MachineError, UsageError):
         _close(sources)
         raise
     _close(sources)
     return None
+
+
+def _with_front(path: str, joined: JoinedSource, limits: Limits) -> Iterator[Source]:
+    """Yields the parts, then the parts with the kept front in place of their beginning."""
+    yield joined
+    front = find_front(path, limits, _ignore)
+    if front is not None:
+        kept = front.source()
+        begin = min(kept.end(), joined.end())
+        yield JoinedSource([kept, joined], [begin, joined.end() - begin], offsets=[0, begin])
 
 
 def _close(sources: Sequence[Source]) -> None:

@@ -36,6 +36,7 @@ from qbackup.base.names import (
     too_deep,
 )
 from qbackup.storage.folder import OPEN_FLAGS, RootFolder
+from qbackup.storage.kept_front import FRONT_SUFFIX
 from qbackup.storage.parts import join_parts
 from qbackup.storage.source import SeekableSource, Source, open_source
 from qbackup.storage.tar.fields import BLOCK_SIZE, MAGIC_OFFSET
@@ -321,6 +322,8 @@ def _candidates(path: str) -> str:
 
 
 def _looks_like_backup(entry: os.DirEntry[str]) -> bool:
+    if entry.name.endswith(FRONT_SUFFIX):
+        return False  # kept beside a backup, and no whole one
     if entry.is_dir(follow_symlinks=False):
         return _holds_backup(entry.path)
     if not entry.is_file(follow_symlinks=False):

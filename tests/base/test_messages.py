@@ -82,7 +82,9 @@ class TestAll:
         texts = [text for _, _, text in raised()] + [kind.advice for kind in KINDS.values()]
         named = {word for text in texts for word in re.findall(r"--[a-z-]+", text)}
         assert {"--salvage", "--keep-damaged", "--passphrase-file", "--jobs"} <= named
-        known = "".join(run(name, "--help").out for name in ("restore", "kit", "info", "cp"))
+        known = "".join(
+            run(name, "--help").out for name in ("restore", "kit", "protect", "info", "cp")
+        )
         assert not {option for option in named if option not in known}
 
 

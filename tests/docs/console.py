@@ -29,6 +29,7 @@ _MASKS = [
     (re.compile(r"^qbackup \d\S*$", re.MULTILINE), "qbackup VERSION"),
     (re.compile(r"^debugfs \d.*$", re.MULTILINE), "debugfs VERSION"),
 ]
+_FRONT_BYTES = 30_720  # of the sample: header, its copy, the list of qubes
 _VECTOR = "correct horse battery staple"
 PASSPHRASES = {
     "sample": "a sample passphrase",
@@ -55,6 +56,9 @@ def prepare(folder: Path) -> None:
         (folder / name).write_bytes(flipped(vector, f"vm1/private.img.{index:03d}.enc", 100))
     for name, source in _COPIES.items():
         (folder / name).write_bytes(vectorfiles.backup_path(source).read_bytes())
+    lost, front = folder / "qubes-with-a-lost-front", _FRONT_BYTES
+    lost.write_bytes(bytes(front) + sample[front:])
+    Path(f"{lost}.front").write_bytes(sample[:front])
     tools = folder / ".tools"
     tools.mkdir()
     (tools / "qbackup").write_text(f'#!/bin/sh\nexec {sys.executable} -m qbackup "$@"\n')

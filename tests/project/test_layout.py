@@ -32,6 +32,7 @@ TESTED_ELSEWHERE = {
     "qbackup.base.report": "cli/test_cli_json.py",
     "qbackup.cli.*": "cli/test_cli.py",
     "qbackup.cli.commands.*": "cli/test_commands.py",
+    "qbackup.cli.protect.*": "cli/test_protect.py",
     "qbackup.cli.recreate.*": "cli/test_script.py",
     "qbackup.content.*": "archive/test_file.py",
     "qbackup.content.placing": "storage/test_tar_sparse.py",

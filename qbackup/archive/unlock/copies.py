@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 
+from qbackup.archive.unlock.backup_ids import fits
 from qbackup.archive.unlock.header import HeaderAuthenticator
 from qbackup.archive.unlock.headerless import FirstChunk, HeaderlessAuthenticator, size_limit
 from qbackup.base.errors import (
@@ -26,16 +27,21 @@ from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
 from qbackup.formats.header import BackupHeader, read_version
+from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
-from qbackup.storage.catalog import CopiesCatalog
+from qbackup.storage.catalog import Catalog, CopiesCatalog
+from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.copies import CopiesSource
 from qbackup.storage.front import describe_remains
+from qbackup.storage.kept_front import ForeignFront
 from qbackup.storage.scan import StoredMember
+from qbackup.storage.source import Source
 
 _FAULT = (Unlockable, Unreadable, MachineError)
 _SHOWN = 80  # characters of an id in a message
 _DAMAGED_LIMIT = 2  # characters of an id
 _BEGINNINGS_LIMIT = 20  # first chunks that the passphrase is tried on
+_WITNESSES_LIMIT = 20  # chunks among which some of the backup's own are looked for
 _TRIES_LIMIT = 8  # different headers times different copies; each may cost a derivation
 
 
@@ -100,33 +106,45 @@ class CopiesAuthenticator(HeaderAuthenticator):
         Raises the errors that `HeaderAuthenticator.authenticate` raises, for the first pair.
         """
         first: Unlockable | None = None
-        for header, copy in self._pairs():
+        for header, copy, origin in self._pairs():
             self._header, self._copy = header, copy
             try:
-                return super().authenticate(passphrase, pipeline, meanwhile)
+                authenticated = super().authenticate(passphrase, pipeline, meanwhile)
             except Unlockable as error:
                 first, meanwhile = first or error, None
+            else:
+                self._copies_catalog.count_header(origin)
+                return authenticated
         if first is not None:
             raise first
         return super().authenticate(passphrase, pipeline, meanwhile)
 
-    def _pairs(self) -> list[tuple[bytes, bytes]]:
-        """Gives the different headers, each with the different copies of headers."""
+    def _pairs(self) -> list[tuple[bytes, bytes, int | None]]:
+        """Gives the different headers, each with the different copies of headers.
+
+        The last of each three is the number of the backup's copy that one of the two is from, if
+        they are not both from the first.
+        """
         headers = self._read_all(self._copies_catalog.headers(), self._limits.header)
         sealed = self._read_all(
             self._copies_catalog.header_copies(), self._limits.header + OVERHEAD
         )
-        headers = list(dict.fromkeys((self._header, *headers)))
-        return [(header, copy) for header in headers for copy in sealed][:_TRIES_LIMIT]
+        first = self._header  # the one that was chosen already is tried first
+        ordered = {first: headers.get(first, 0), **headers}
+        pairs = [
+            (header, copy, origin or sealed[copy])
+            for header, origin in ordered.items()
+            for copy in sealed
+        ]
+        return pairs[:_TRIES_LIMIT]
 
-    def _read_all(self, members: Sequence[StoredMember], limit: int) -> list[bytes]:
-        """Reads the different contents of members that can be read."""
-        found: list[bytes] = []
+    def _read_all(self, members: Sequence[StoredMember], limit: int) -> dict[bytes, int | None]:
+        """Reads the different contents of members, with the first copy that has each of them."""
+        found: dict[bytes, int | None] = {}
         for member in members:
             with contextlib.suppress(*_FAULT):
                 data = self._read_member(member, limit)
-                if data not in found:
-                    found.append(data)
+                found.setdefault(data, self._copies_catalog.copy_of(member))
         return found
 
 
@@ -197,6 +215,7 @@ def refuse_other_backups(source: CopiesSource, catalog: CopiesCatalog, limits: L
         limits: bounds on a header.
 
     Raises:
+        ForeignFront: the kept front is of another backup.
         UsageError: a copy is of another backup.
     """
     ids: dict[int, str] = {}
@@ -211,10 +230,30 @@ def refuse_other_backups(source: CopiesSource, catalog: CopiesCatalog, limits: L
     others = [copy for copy, id_ in ids.items() if not _is_same(id_, ids.get(0, id_))]
     for copy in (*others, *catalog.strangers()):
         shown = f" (its id is {display(ids[copy][:_SHOWN])})" if ids.get(copy) else ""
-        raise UsageError(
+        kind = ForeignFront if source.copies[copy].is_front else UsageError
+        raise kind(
             f"{source.copies[copy].name} is no copy of {source.copies[0].name}, but another"
             f" backup{shown}"
         )
+
+
+def opens_no_chunk(
+    source: Source, catalog: Catalog, format_: UnlockedFormat, pipeline: Pipeline
+) -> bool:
+    """Tells if a kept front has shown an id that fits none of the backup's own chunks.
+
+    Another backup of the same passphrase may have such a front. One chunk that fits is enough; the
+    others may be damaged.
+    """
+    if not (isinstance(source, CopiesSource) and isinstance(catalog, CopiesCatalog)):
+        return False
+    chunks = [chunk for chunk in catalog.spread_chunks(_WITNESSES_LIMIT) if _is_own(source, chunk)]
+    return bool(chunks) and not any(fits(format_, c, pipeline) for c in chunks)
+
+
+def _is_own(source: CopiesSource, chunk: StoredChunk) -> bool:
+    copy = source.copy_at(chunk.offset)
+    return copy is not None and not source.copies[copy].is_front
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -60,6 +60,11 @@ REGISTRY = (
     Row("script", "print a shell script that recreates the qubes on a new Qubes system"),
     Row("ls", "list the files inside a disk image or a folder", results="entries"),
     Row("cp", "copy files out of a disk image", results="files", writes_files=True),
+    Row(
+        "protect",
+        "keep a good backup's front and recovery blocks beside it, or repair with them",
+        writes_files=True,
+    ),
     Row("kit", "make a folder to keep beside a backup, so that Python alone restores it"),
     Row("completion", "print the completions for a shell"),
 )

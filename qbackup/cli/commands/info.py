@@ -34,10 +34,15 @@ def run(options: argparse.Namespace) -> int:
     from qbackup.cli.documents import to_json
     from qbackup.cli.passphrase import unlock
     from qbackup.cli.report import print_errors, print_warnings
-    from qbackup.cli.unlocked import open_backup, passphrase_request, print_backends
+    from qbackup.cli.unlocked import (
+        open_backup,
+        passphrase_request,
+        print_backends,
+        repair_advised,
+    )
 
     request = passphrase_request(options)
-    with open_backup(options) as archive:
+    with repair_advised(options), open_backup(options) as archive:
         if request.is_given:
             unlock(archive, request, quiet=options.quiet, window=options.backup_id_window)
         print_backends(options, archive)

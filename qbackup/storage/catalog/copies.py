@@ -33,7 +33,7 @@ from qbackup.storage.scan import StoredMember
 # Called with a key and a warning; takes the place of an earlier warning with the same key.
 Note = Callable[[str, str], None]
 
-_KEY = "copies"
+COPIES_KEY = "copies"  # of the note on what came from which copy
 _MERGES_LIMIT = 256  # of one archive, tried in vain; each may cost a derivation
 _GUESSES_LIMIT = 1000
 _NO_END = 1 << 62
@@ -53,6 +53,7 @@ class ChunkOrigins:
         self._note = note
         self._from: dict[int, int | None] = {}  # hash of a chunk's name → copy
         self._counts: Counter[int | None] = Counter()
+        self._header_from: int | None = 0
         self._lock = Lock()
         self.merges_left = _MERGES_LIMIT
 
@@ -67,19 +68,32 @@ class ChunkOrigins:
             self._from[hash(name)] = copy
             self._counts[copy] += 1
             self._counts[before] -= 1
-            self._note(_KEY, self._sum())
+            self._note(COPIES_KEY, self._sum())
+
+    def count_header(self, copy: int | None) -> None:
+        """Notes where the header or its authenticated copy came from, as `count` does."""
+        if copy == 0:
+            return
+        with self._lock:
+            self._header_from = copy
+            self._note(COPIES_KEY, self._sum())
 
     def _sum(self) -> str:
-        merged = self._counts[None]
+        named = [(number, name) for number, name in enumerate(self._names) if number]
+        places = [*named, (None, "parts of several copies, put together")]
         parts = [
-            f"{_chunks(self._counts[number])} came from {name}"
-            for number, name in enumerate(self._names)
-            if number and self._counts[number]
+            f"{' and '.join(given)} came from {name}"
+            for number, name in places
+            if (given := self._given_by(number))
         ]
-        if merged:
-            parts.append(f"{_chunks(merged)} came from parts of several copies, put together")
         found = " and ".join(parts)
         return f"of what could not be verified in {self._names[0]}, {found}; each is verified"
+
+    def _given_by(self, copy: int | None) -> list[str]:
+        """Names what came from a copy; None: from several."""
+        header = ["the header"] if self._header_from == copy else []
+        count = self._counts[copy]
+        return [*header, *([_chunks(count)] if count else [])]
 
 
 def _chunks(count: int) -> str:
@@ -265,12 +279,13 @@ class CopiesCatalog(SalvageCatalog):
                 self._guesses.append(member)
 
     def _is_complete(self) -> bool:
-        """Tells if one copy certainly has each member that any copy ever had."""
-        return any(
-            all(scan.covers(other) for other in self._scans)
-            for scan in self._scans
-            if not scan.faults
-        )
+        """Tells if one copy certainly has each member that any copy ever had.
+
+        A kept front is no copy of a whole backup, and proves nothing about others.
+        """
+        fronts = [copy.is_front for copy in self._copies.copies]
+        whole = [scan for number, scan in enumerate(self._scans) if not any(fronts[number:][:1])]
+        return any(all(scan.covers(other) for other in whole) for scan in whole if not scan.faults)
 
     def _conclude(self) -> None:
         """Makes the copies' faults warnings if no member can be missing, else faults."""
@@ -292,6 +307,10 @@ class CopiesCatalog(SalvageCatalog):
     def member_count(self) -> int:
         """Counts the members of an average copy."""
         return max(1, super().member_count() // len(self._copies.copies))
+
+    def count_header(self, copy: int | None) -> None:
+        """Notes the copy that gave the header, see `ChunkOrigins`."""
+        self._origins.count_header(copy)
 
     # Copies of other backups
 

@@ -49,8 +49,8 @@ function _shtab_qbackup_using
   test "$_shtab_qbackup_cmdpath" = "$argv"
 end
 
-set -g _shtab_qbackup_commands info list verify restore cat script ls cp kit completion
-set -g _shtab_qbackup_opts_with_value --also --backup-id --backup-id-window --compression-filter --dask --hmac-algorithm --jobs --limit --memory --output --partition --passphrase-command --passphrase-file --restored --spool --wheels -o -p
+set -g _shtab_qbackup_commands info list verify restore cat script ls cp protect kit completion
+set -g _shtab_qbackup_opts_with_value --also --backup-id --backup-id-window --compression-filter --dask --hmac-algorithm --jobs --limit --memory --output --partition --passphrase-command --passphrase-file --redundancy --restored --spool --wheels -o -p
 
 complete -c qbackup -e
 complete -c qbackup -f
@@ -207,6 +207,16 @@ complete -c qbackup -n '_shtab_qbackup_using cp' -s q -l quiet -d 'show no progr
 complete -c qbackup -n '_shtab_qbackup_using cp' -s v -l verbose -d 'show which libraries do the work'
 complete -c qbackup -n '_shtab_qbackup_using cp; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input; or IMAGE:/path in an image that was restored'
 complete -c qbackup -n '_shtab_qbackup_using cp; and test $_shtab_qbackup_npos -eq 2' -ka "(__fish_complete_path (commandline -ct))" -d 'a folder to copy into, or a new name'
+complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a protect -d 'Keep a good backup'"'"'s front and recovery blocks beside it, or repair with them.'
+complete -c qbackup -n '_shtab_qbackup_using protect' -s h -l help -d 'show this help message and exit'
+complete -c qbackup -n '_shtab_qbackup_using protect' -l redundancy -x -d 'length of the recovery blocks, in percent of the backup'"'"'s (default: 5)'
+complete -c qbackup -n '_shtab_qbackup_using protect' -l front-only -d 'keep the front, and make no recovery blocks'
+complete -c qbackup -n '_shtab_qbackup_using protect' -l repair -d 'repair the backup with the recovery blocks beside it, into the new file that -o names; the backup itself is left as it is'
+complete -c qbackup -n '_shtab_qbackup_using protect' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'with --repair: the new file'
+complete -c qbackup -n '_shtab_qbackup_using protect' -l overwrite -d 'replace the front and the recovery blocks that are there'
+complete -c qbackup -n '_shtab_qbackup_using protect' -l limit -x -d 'raise a limit that an error names, e.g. metadata=32M; may be repeated'
+complete -c qbackup -n '_shtab_qbackup_using protect' -s q -l quiet -d 'show no progress'
+complete -c qbackup -n '_shtab_qbackup_using protect; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input'
 complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a kit -d 'Make a folder to keep beside a backup, so that Python alone restores it.'
 complete -c qbackup -n '_shtab_qbackup_using kit' -s h -l help -d 'show this help message and exit'
 complete -c qbackup -n '_shtab_qbackup_using kit' -s o -l output -xka "(__fish_complete_directories)" -d 'the folder to write into'
