@@ -32,6 +32,7 @@ KINDS: dict[str, Sequence[str]] = {
     "1k": ("-b", "1024"),
     "no-checksums": ("-O", "^metadata_csum", "-b", "1024"),
     "no-extents": ("-O", "^extent,^64bit,^metadata_csum", "-b", "1024"),
+    "no-extents-checksums": ("-O", "metadata_csum,^extent,^64bit", "-b", "1024"),
     "ext2": ("-t", "ext2", "-b", "1024"),
     "inline": ("-O", "inline_data", "-I", "256", "-b", "4096"),
     "small-groups": ("-O", "^flex_bg", "-b", "1024", "-g", "1024"),
@@ -158,8 +159,8 @@ def damage(healthy: Healthy, seed: int) -> tuple[bytes, list[ByteRange]]:
     chance = random.Random(seed)
     length = len(healthy.data)
     is_lost = bytearray(length)
-    for _ in range(chance.choice((1, 1, 2, 3, 8))):
-        size = chance.choice((1, 3, 100, 700, 4096, 30_000, 300_000))
+    for _ in range(chance.choice((1, 2, 5, 15))):
+        size = chance.choice((1, 1, 2, 8, 100, 700, 4096, 30_000, 300_000))
         start = chance.randrange(length)
         if chance.random() < 0.8:
             start, end = chance.choice(
