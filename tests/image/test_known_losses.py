@@ -7,6 +7,7 @@ Its blocks, by `debugfs`: the folder `many` is in blocks 1188 to 1205; `002-xx` 
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from collections.abc import Sequence
@@ -17,11 +18,14 @@ import pytest
 from qbackup.base.errors import Damaged, Incomplete
 from qbackup.base.limits import Limits
 from qbackup.base.report import ByteRange
-from qbackup.image import open_image
+from qbackup.image import Image, open_image
 from qbackup.image.known_losses import LossesUnknown, is_remains, read_losses
 from qbackup.image.lost_ranges import LostRanges
+from qbackup.image.node import Node
 from qbackup.restore.ranges import Ranges
 from tests.support.commandline import call, run
+from tests.support.diskkit import data_of, opened, read
+from tests.support.speed import rows
 
 VECTOR = Path(__file__).parent.parent / "vectors" / "kernel-old-unmounted.img.z"
 HIT = "/many/002-xx"
@@ -52,7 +56,7 @@ def ended(path: Path) -> str:
 
 
 class TestMarks:
-    @pytest.mark.parametrize("lost", [CONTENT, INODE])
+    @rows("lost", [CONTENT, INODE])
     def test_of_content_and_inode(self, tmp_path: Path, lost: tuple[int, int]) -> None:
         path = damaged(tmp_path, lost)
         listed = call("ls", f"{path}:/many")
@@ -83,6 +87,7 @@ class TestMarks:
         assert "of a damaged image: 1 whole, 0 hit" in copied.out
         assert call("ls", f"{path}:/late").status == 0
 
+    @pytest.mark.slow
     def test_cat(self, tmp_path: Path) -> None:
         path = damaged(tmp_path, CONTENT)
         good, bad = (run("cat", f"{path}:/many/{name}") for name in ("004-xxxx", "002-xx"))
@@ -91,6 +96,7 @@ class TestMarks:
         assert (bad.status, bad.stdout) == (1, b"\0")
         assert b"bytes of it are lost" in bad.stderr
 
+    @pytest.mark.slow
     def test_lost_names_are_a_loss_of_their_folder(self, tmp_path: Path) -> None:
         path = damaged(tmp_path, FOLDER)
         listed = call("ls", f"{path}:/many")
@@ -100,6 +106,7 @@ class TestMarks:
         above = call("ls", f"{path}:/")
         assert above.status == 1 and "many  (DAMAGED)" in above.out
 
+    @pytest.mark.slow
     def test_a_name_whose_number_is_half_lost_leads_nowhere(self, tmp_path: Path) -> None:
         """Without checksums nothing else shows that it is another file's."""
         data = zlib.decompress(VECTOR.read_bytes())
@@ -108,6 +115,7 @@ class TestMarks:
         with open_image(path) as image, pytest.raises(Damaged):
             image.stat("/many/004-xxxx")
 
+    @pytest.mark.slow
     def test_what_a_lost_inode_of_a_folder_leads_to_is_not_certified(self, tmp_path: Path) -> None:
         many = 1156 * 1024  # inode 129
         path = damaged(tmp_path, (many + 0x10, 1))
@@ -116,15 +124,22 @@ class TestMarks:
             assert len(nodes) > 100 and all(image.is_hit(node) for node in nodes)
             assert not image.is_hit(image.stat("/late"))
 
-    @pytest.mark.parametrize("lost", [(1024, 1), (2047, 5)])
+    @rows(("offset", "is_hit"), [(1300, True), (2047, True), (1020, False), (2048 + 64, False)])
     def test_a_lost_superblock_certifies_nothing(
-        self, tmp_path: Path, lost: tuple[int, int]
+        self, tmp_path: Path, offset: int, is_hit: bool
     ) -> None:
-        path = damaged(tmp_path, (lost[0] + 300, lost[1]))
-        with open_image(path) as image:
-            assert "superblock" in (image.obstacle or "") or lost[0] == 2047
-            assert image.is_hit(image.stat("/late")) == (lost[0] == 1024)
+        with open_image(damaged(tmp_path, (offset, 1))) as image:
+            assert ("superblock" in (image.obstacle or "")) == is_hit
+            assert image.is_hit(image.stat("/late")) == is_hit
 
+    @pytest.mark.slow
+    def test_a_lost_place_of_inodes_certifies_none_of_its_group(self, tmp_path: Path) -> None:
+        """The lost byte is zero, so that the checksum of 16 bits matches."""
+        second = 2048 + 32
+        with open_image(damaged(tmp_path, (second + 11, 1))) as image:
+            assert image.is_hit(image.stat(HIT)) and not image.is_hit(image.stat("/late"))
+
+    @pytest.mark.slow
     def test_ranges_can_be_given_by_a_caller(self, tmp_path: Path) -> None:
         path = damaged(tmp_path, CONTENT).rename(tmp_path / "image")
         ranges = [ByteRange(0, 1538 * 1024, "good"), ByteRange(1538 * 1024, None, "lost")]
@@ -133,6 +148,7 @@ class TestMarks:
         with open_image(path, ranges=ranges[:1]) as image:
             assert not (image.is_remains or image.is_hit(image.stat(HIT)))
 
+    @pytest.mark.slow
     def test_very_many_are_counted(self, tmp_path: Path) -> None:
         path = damaged(tmp_path, (1538 * 1024, 150 * 1024))
         with open_image(path, limits=Limits(copy_losses=5)) as image:
@@ -162,6 +178,7 @@ class TestBelief:
             assert image.is_hit(image.stat("/late"))  # may be
         assert call("cp", f"{path}:/late", path.with_name("copy")).status == 1
 
+    @pytest.mark.slow
     def test_none(self, path: Path) -> None:
         self.beside(path).unlink()
         self.check(path, "there is no private.img.damaged.json beside it")
@@ -172,6 +189,7 @@ class TestBelief:
         os.utime(path, ns=(later, later))
         self.check(path, "the image was changed after it", "cp -p")
 
+    @pytest.mark.slow
     def test_of_another_length(self, path: Path) -> None:
         state = path.stat()
         with path.open("ab") as file:
@@ -179,21 +197,25 @@ class TestBelief:
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
         self.check(path, "of an image of another length")
 
+    @pytest.mark.slow
     def test_a_link(self, path: Path) -> None:
         self.beside(path).rename(path.with_name("elsewhere"))
         self.beside(path).symlink_to("elsewhere")
         self.check(path, "can't be read")
 
+    @pytest.mark.slow
     def test_a_pipe_does_not_block(self, path: Path) -> None:
         self.beside(path).unlink()
         os.mkfifo(self.beside(path))
         self.check(path, "belongs to somebody else")
 
+    @pytest.mark.slow
     @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
     def test_of_another_user(self, path: Path) -> None:
         os.chown(self.beside(path), 12345, 12345)
         self.check(path, "belongs to somebody else")
 
+    @pytest.mark.slow
     def test_too_long(self, path: Path) -> None:
         with self.beside(path).open("ab") as file:
             file.write(b" " * 70_000)
@@ -203,7 +225,7 @@ class TestBelief:
                 read_losses(str(path), image, Limits(damaged_ranges=1))
 
 
-@pytest.mark.parametrize(
+@rows(
     ("name", "remains"),
     [("a.damaged", True), ("a.damaged.12", True), ("a.damaged.json", False), ("a.img", False)],
 )
@@ -211,7 +233,7 @@ def test_are_known_by_their_name(name: str, remains: bool) -> None:
     assert is_remains(name) is remains
 
 
-@pytest.mark.parametrize(
+@rows(
     ("ranges", "offset", "size", "touched"),
     [
         ([(10, 20)], 0, 10, False),
@@ -228,3 +250,72 @@ def test_lost_ranges(
     ranges: Sequence[tuple[int, int | None]], offset: int, size: int, touched: bool
 ) -> None:
     assert LostRanges(ranges).touch(offset, size) is touched
+
+
+def losing(data: bytes, offset: int, size: int) -> Image:
+    """Opens an image some of whose bytes are lost."""
+    image = bytearray(data)
+    image[offset : offset + size] = bytes(size)
+    ranges = [
+        ByteRange(0, offset, "good"),
+        ByteRange(offset, offset + size, "lost"),
+        ByteRange(offset + size, len(image), "good"),
+    ]
+    return open_image(io.BytesIO(image), ranges=ranges)
+
+
+def everything(image: Image) -> list[Node]:
+    """Gives all files, but for those of partitions that can't be read."""
+    return list(image.walk(on_error=lambda path, error: None))
+
+
+class TestInUse:
+    """The same image before it was unmounted: newer blocks are in its journal.
+
+    By `debugfs`, the journal begins at block 2083. Its first block with a list of others is 2084,
+    and 2088 is the newer 1156, with the inode.
+    """
+
+    DATA = zlib.decompress(VECTOR.with_name("kernel-old.img.z").read_bytes())
+
+    def test_where_the_journal_is_hit_any_file_may_be_older(self) -> None:
+        with losing(self.DATA, 2084 * 1024, 1024) as image:
+            assert "journal" in (image.obstacle or "")
+            assert image.is_hit(image.stat("/"))
+
+    @pytest.mark.slow
+    def test_where_a_journal_is_not_in_use_its_bytes_count_for_nothing(self) -> None:
+        with losing(zlib.decompress(VECTOR.read_bytes()), 2084 * 1024, 1024) as image:
+            assert image.obstacle is None
+            assert not any(image.is_hit(node) for node in image.walk())
+
+    @pytest.mark.slow
+    def test_the_newer_block_counts_and_not_the_one_at_its_place(self) -> None:
+        at = INODE[0] - 1156 * 1024
+        with losing(self.DATA, 1156 * 1024 + at, 4) as image:
+            assert not image.is_hit(image.stat(HIT))
+        with losing(self.DATA, 2088 * 1024 + at, 4) as image:
+            assert image.is_hit(image.stat(HIT)) and "journal" in (image.obstacle or "")
+
+
+class TestDisks:
+    def test_a_partition_table_that_is_hit_may_hide_files(self) -> None:
+        with losing(data_of("home"), 300, 1) as image:
+            assert "partition table" in (image.obstacle or "")
+
+    @pytest.mark.slow
+    def test_lost_bytes_are_looked_for_in_their_partition(self) -> None:
+        with opened("home") as image:
+            path = next(
+                node.path for node in everything(image) if node.kind == "file" and node.size
+            )
+            content = read(image, path)
+        at = data_of("home").index(content)
+        with losing(data_of("home"), at, 1) as image:
+            assert path in [node.path for node in everything(image) if image.is_hit(node)]
+
+    @pytest.mark.slow
+    def test_mounts_of_an_fstab_that_is_hit_are_an_obstacle(self) -> None:
+        at = data_of("home").index(b"# <file system>")
+        with losing(data_of("home"), at, 1) as image:
+            assert "bytes of /etc/fstab are lost" in (image.obstacle or "")

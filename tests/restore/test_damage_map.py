@@ -13,6 +13,7 @@ from qbackup.base.report import LostPlace
 from qbackup.restore.damage_map import DamageMap, parse_lost, without_holes
 from qbackup.restore.ranges import Ranges
 from tests.support import programs
+from tests.support.speed import rows
 
 MAP = DamageMap(
     size=0x30000,
@@ -70,7 +71,7 @@ def changed(**values: Any) -> bytes:
     return json.dumps({**json.loads(JSON), **values}).encode()
 
 
-@pytest.mark.parametrize(
+@rows(
     ("text", "reason"),
     [
         (b"", "no JSON"),
@@ -123,7 +124,7 @@ class TestRanges:
         assert (found.good, found.holes) == (((0, 10),), ((20, 7),))
         assert parse_lost(found.to_json(), 32) == [(10, 10), (27, 3), (30, 2)]
 
-    @pytest.mark.parametrize("limit", [1, 2, 3, 4, 5])
+    @rows("limit", [1, 2, 3, 4, 5])
     def test_past_the_limit_no_lost_byte_is_good(self, limit: int) -> None:
         ranges = Ranges(limit)
         for _ in range(5):

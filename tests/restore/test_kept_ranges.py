@@ -20,6 +20,7 @@ from tests.support import alter, vectorfiles
 from tests.support.commandline import call
 from tests.support.damagedfiles import keep, only_bad
 from tests.support.sources import piped
+from tests.support.speed import rows
 
 PASSPHRASE = "correct horse battery staple"
 CHUNK = "vm1/private.img.005"
@@ -73,6 +74,7 @@ def test_a_second_run_keeps_them(backup: Path, work: Path) -> None:
     assert {path.name: path.stat().st_ino for path in work.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_second_run_makes_them_where_an_older_one_did_not(backup: Path, work: Path) -> None:
     restored(backup, work)
     (work / f"{KEPT}.json").unlink()
@@ -88,8 +90,8 @@ def _file(path: Path) -> None:
     path.write_text("mine")
 
 
-@pytest.mark.parametrize("suffix", [".json", ".map"])
-@pytest.mark.parametrize("plant", [_link, _file, Path.mkdir])
+@rows("suffix", [".json", ".map"])
+@rows("plant", [_link, _file, Path.mkdir])
 def test_nothing_of_theirs_is_replaced(
     backup: Path, work: Path, suffix: str, plant: Callable[[Path], None]
 ) -> None:
@@ -103,6 +105,7 @@ def test_nothing_of_theirs_is_replaced(
     assert names(work) == {KEPT + suffix, f"{KEPT}.2", f"{KEPT}.2.json", f"{KEPT}.2.map"}
 
 
+@pytest.mark.slow
 def test_a_list_that_was_changed_is_left_and_named(backup: Path, work: Path) -> None:
     restored(backup, work)
     (work / f"{KEPT}.json").write_text("mine")
@@ -113,6 +116,7 @@ def test_a_list_that_was_changed_is_left_and_named(backup: Path, work: Path) -> 
     assert result.ranges_as == f"{KEPT}.json.2"
 
 
+@pytest.mark.slow
 def test_no_verification_and_no_whole_image_makes_any(backup: Path, tmp_path: Path) -> None:
     whole = vectorfiles.backup_path("xz-many-chunks")
     assert keep(whole, tmp_path / "out", passphrase=PASSPHRASE).ok

@@ -211,7 +211,7 @@ def check(healthy: Healthy, seed: int, out: Path, tally: Tally) -> None:
     except QBackupError:  # nothing was copied
         tally.unreadable += 1
         return
-    lost = [(part.start, part.end) for part in ranges if part.state != "good"]
+    lost = [(part.start, part.end or 0) for part in ranges if part.state != "good"]
     named = {result.name for result in report.bad}
     if "*" in named:  # all are under suspicion
         tally.doubtful += 1
