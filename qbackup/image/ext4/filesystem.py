@@ -61,7 +61,7 @@ class Ext4:
         self._limits = limits
         self._device = device
         self.superblock: Superblock = self._read_superblock()
-        self._groups = self._group_table()
+        self._groups, self._hits = self._tables()
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self.warning: str | None = None
         self.obstacle: str | None = None
@@ -126,8 +126,17 @@ class Ext4:
         data = self._device.read(superblock.OFFSET, superblock.SIZE)
         return superblock.parse_superblock(data)
 
-    def _group_table(self) -> GroupTable:
-        return GroupTable(self.superblock, self.read_block, self._device.is_lost)
+    def _tables(self) -> tuple[GroupTable, HitFinder]:
+        groups = GroupTable(self.superblock, self.read_block, self._device.is_lost)
+        return groups, HitFinder(
+            self._device,
+            self.superblock,
+            groups,
+            self.read_block,
+            self._place_of_inode,
+            self._limits.image_extents,
+            self.table_limit,
+        )
 
     def _is_superblock_hit(self) -> bool:
         """Tells whether numbers of the superblock may be wrong: it has no checksum."""
@@ -154,7 +163,7 @@ class Ext4:
             self._device = JournaledDevice(self._device, size, found.writes, place_of, journal.MARK)
             self._cache.clear()
             self.superblock = self._read_superblock()
-        self._groups = self._group_table()
+        self._groups, self._hits = self._tables()
 
     def _read_journal(self) -> tuple[journal.Replay, Callable[[int], int]]:
         """Gives its newer blocks, and a function from its blocks to those of the file system."""
@@ -229,16 +238,7 @@ class Ext4:
             return False
         if self._is_doubtful:
             return True
-        finder = HitFinder(
-            self._device,
-            self.superblock,
-            self._groups,
-            self.read_block,
-            self._place_of_inode,
-            self._limits.image_extents,
-            self.table_limit,
-        )
-        return finder.is_hit(inode, content=content)
+        return self._hits.is_hit(inode, content=content)
 
     # Content of inodes
 

@@ -7,7 +7,7 @@ the lost bytes are.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.image.ext4.extents import BlockMap, ReadBlock
@@ -16,16 +16,20 @@ from qbackup.image.ext4.inode import OLD_SIZE, Inode
 from qbackup.image.ext4.superblock import Superblock
 from qbackup.image.filesystem import ImageDevice
 
+_TABLES_LIMIT = 500_000  # 100 bytes of memory each; a sound file system of 1 TiB has fewer
 _WITH_BLOCKS = ("file", "folder", "symlink")
 
 
-class _LostTable(Exception):
-    """Bytes of a table of blocks are lost."""
+class _UnsureTable(Exception):
+    """Bytes of a table of blocks are lost, or the table is not the file's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class HitFinder:
     """Finds out what lost bytes hit.
+
+    In a hostile image many files, or many names of one, can share tables, to keep a listing busy
+    without an end. So each table counts for one inode, and is read once.
 
     Args:
         device: with the file system, and with its lost bytes.
@@ -44,16 +48,26 @@ class HitFinder:
     place_of: Callable[[int], int]
     limit: int
     room: int
+    _owners: dict[int, int] = field(default_factory=dict)  # table → inode
+    _with_tables: set[int] = field(default_factory=set)  # inodes
+    _verdicts: dict[tuple[int, bool], bool] = field(default_factory=dict)  # of these inodes
 
     def is_hit(self, inode: Inode, *, content: bool) -> bool:
         """Tells whether an inode or its tables are hit, and with `content` its content.
 
         A file that makes no sense can't be called whole, so it counts as hit.
         """
+        key = inode.number, content
+        known = self._verdicts.get(key)
+        if known is not None:
+            return known
         try:
-            return self._is_inode_hit(inode) or self._are_blocks_hit(inode, content)
-        except (_LostTable, Damaged, LimitExceeded):
-            return True
+            verdict = self._is_inode_hit(inode) or self._are_blocks_hit(inode, content)
+        except (_UnsureTable, Damaged, LimitExceeded):
+            verdict = True
+        if inode.number in self._with_tables:
+            self._verdicts[key] = verdict
+        return verdict
 
     def _is_inode_hit(self, inode: Inode) -> bool:
         block = self.superblock
@@ -74,7 +88,11 @@ class HitFinder:
         def read_table(number: int) -> bytes:
             is_proven = inode.has_extents and self.superblock.has_checksums
             if not is_proven and self.device.is_lost(number * size, size):
-                raise _LostTable
+                raise _UnsureTable
+            is_own = self._owners.setdefault(number, inode.number) == inode.number
+            if not is_own or len(self._owners) > _TABLES_LIMIT:
+                raise _UnsureTable
+            self._with_tables.add(inode.number)
             return self.read_block(number)
 
         blocks = BlockMap(self.superblock, inode, read_table, self.limit, self.room)
