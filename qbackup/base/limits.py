@@ -80,7 +80,7 @@ class Limits:
     # each takes 600 bytes; more than anybody reads, and programs need each name
     copy_losses: int = 50_000
     # one lost chunk of an uncompressed image can be 5,000 runs; each takes 150 bytes in a report
-    damaged_ranges: int = 100_000
+    damaged_ranges: int = 50_000
     file_size: int = 64 * TIB  # far larger than any volume of Qubes
     # large source trees have millions; a name's fingerprint costs 80 bytes while its tree is made
     tree_entries: int = 5_000_000

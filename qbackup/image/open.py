@@ -46,7 +46,7 @@ _FSTAB = "/etc/fstab"
 _SYSTEM_FILES = (_FSTAB, "/etc/os-release", "/usr/lib/os-release")
 _SYSTEM_SEARCH = 8 << 20  # bytes of folders that are read to find these; a few KiB mostly
 _NAMED_LIMIT = 20
-_TABLE_SIZE = 34 * 512  # of an MBR, and of a GPT with its entries
+_TABLE_SIZE = 6 * 4096  # of an MBR, and of a GPT with its entries, also with large sectors
 _LOST_TABLE = (
     "lost bytes are in its partition table, so partitions, and all files in them, may be missing"
 )

@@ -30,8 +30,8 @@ def with_ranges(result: FileResult, damage: DamageMap, writer: Writer) -> FileRe
             continue
         if written is not None and written != name:
             notes.append(
-                f"{display(name)} was there already and was left alone; what would be in it is in"
-                f" {display(written)}"
+                f"the name {display(name)} is taken, or too long here; what would be in it is in"
+                f" {display(written)}, where ls, cp and cat do not look for it"
             )
         names.append(written)
     ranges_as = names[0] if names else None

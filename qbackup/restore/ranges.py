@@ -38,6 +38,9 @@ class Ranges:
         """
         if not length:
             return
+        if good and not is_hole and self._goods and self._goods[-1]:  # most, of many million
+            self._ends[-1] += length
+            return
         start = self._ends[-1] if self._ends else 0
         if is_hole and good and len(self._hole_starts) < self._limit:
             self._hole_starts.append(start)

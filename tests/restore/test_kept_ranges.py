@@ -5,6 +5,7 @@ The backup is a committed vector with one bit changed.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -16,6 +17,9 @@ import pytest
 import qbackup
 from qbackup import FileResult
 from qbackup.base.report import LostPlace
+from qbackup.restore.damage_map import DamageMap
+from qbackup.restore.kept_ranges import with_ranges
+from qbackup.restore.output.writer import FolderWriter
 from tests.support import alter, vectorfiles
 from tests.support.commandline import call
 from tests.support.damagedfiles import keep, only_bad
@@ -111,9 +115,24 @@ def test_a_list_that_was_changed_is_left_and_named(backup: Path, work: Path) -> 
     (work / f"{KEPT}.json").write_text("mine")
     result = restored(backup, work)
     assert result.kept_as == KEPT
-    assert f"{KEPT}.json was there already" in " ".join(result.notes)
+    assert f"the name {KEPT}.json is taken" in " ".join(result.notes)
     assert (work / f"{KEPT}.json").read_text() == "mine"
     assert result.ranges_as == f"{KEPT}.json.2"
+
+
+@pytest.mark.slow
+def test_a_name_that_is_too_long_is_replaced_and_noted(tmp_path: Path) -> None:
+    damage = DamageMap(size=9, good=((0, 5),), holes=(), lost=((5, 4),), in_backup=(None,))
+    writer = FolderWriter(tmp_path, keep_damaged=True)
+    with contextlib.closing(writer):
+        with writer.image("work", "n" * 245) as sink:
+            sink.write(0, memoryview(b"12345"))
+            kept = sink.keep(9)
+        result = FileResult(qube="work", name="n" * 245, status="damaged", kept_as=kept)
+        found = with_ranges(result, damage, writer)
+    assert "is taken, or too long here" in found.notes[0]
+    assert found.ranges_as
+    assert (tmp_path / "work" / found.ranges_as).read_bytes() == damage.to_json()
 
 
 @pytest.mark.slow
