@@ -165,22 +165,46 @@ class ImageTree:
     def _number_of(self, folder: Node, name: bytes) -> int | None:
         """Finds a name; the names of the last folders stay in memory, unless they are very many.
 
-        Of two equal names the one with the smaller number counts.
+        Of two equal names the one with the smaller number counts. Where lost bytes are known, a
+        name in a good part of a damaged folder is found.
         """
         known = self._folders.pop(folder.key, None)
         if known is None:
             self._searched += folder.stat.size
             self.check_search()
-            names = self.names(folder, None)
-            if not names.is_sorted:
-                return min((number for other, number in names if other == name), default=None)
-            known = {}
-            for other, number in names:
-                known.setdefault(other, number)
+            faults: list[QBackupError] = []
+            known, is_small = self._known(folder, name, faults)
+            if faults and name not in known:
+                raise faults[0]
+            if faults or not is_small:
+                return known.get(name)
         self._folders[folder.key] = known
         while len(self._folders) > 1 and sum(map(len, self._folders.values())) > _CACHED_NAMES:
             self._folders.popitem(last=False)
         return known.get(name)
+
+    def _known(
+        self, folder: Node, name: bytes, faults: list[QBackupError]
+    ) -> tuple[dict[bytes, int], bool]:
+        """Reads the names of a folder; of very many only one, and then gives False.
+
+        Args:
+            folder: with the names.
+            name: the one that is looked for.
+            faults: gets the error of a damaged folder, if lost bytes are known; else the error is
+                raised.
+        """
+        on_error: OnError | None = None
+        if self.damage.lost is not None:
+            on_error = lambda path, error: faults.append(error)  # noqa: E731
+        names = self.names(folder, on_error)
+        known: dict[bytes, int] = {}
+        if names.is_sorted:
+            for other, number in names:
+                known.setdefault(other, number)
+            return known, True
+        found = [number for other, number in names if other == name]
+        return ({name: min(found)} if found else {}), False
 
     def _node(self, path: str, parent: Node, number: int) -> Node:
         """Gives an inode of the folder's file system, or the root of one that is mounted there."""

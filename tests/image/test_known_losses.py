@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -103,6 +104,14 @@ class TestMarks:
         assert listed.status == 1
         assert "/many: a part of a block of the folder is lost" in listed.err
         assert "(DAMAGED)" not in listed.out
+        found = call("cp", f"{path}:/many/002-xx", tmp_path / "copy")  # in a good part
+        assert (found.status, (tmp_path / "copy").read_bytes()) == (0, b"2")
+        data = zlib.decompress(VECTOR.read_bytes())[FOLDER[0] :][: FOLDER[1]]
+        match = re.search(rb"\d\d\d-x+", data)
+        assert match
+        absent = call("cp", f"{path}:/many/{match[0].decode()}", tmp_path / "other")
+        assert absent.status == 1
+        assert "a part of a block of the folder is lost" in absent.err
         above = call("ls", f"{path}:/")
         assert above.status == 1 and "many  (DAMAGED)" in above.out
 
