@@ -21,6 +21,7 @@ class Ranges:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._ends, self._goods = array("Q"), bytearray()
+        self._last: bool | None = None  # state of the last bytes
         self._causes: dict[int, tuple[str | None, str | None]] = {}  # of a range: first, last
         self._hole_starts, self._hole_ends = array("Q"), array("Q")
         self.left_out = 0  # ranges past the limit
@@ -38,26 +39,26 @@ class Ranges:
         """
         if not length:
             return
-        if good and not is_hole and self._goods and self._goods[-1]:  # most, of many million
+        if good and self._last and not is_hole:  # most, of many million
             self._ends[-1] += length
             return
         start = self._ends[-1] if self._ends else 0
         if is_hole and good and len(self._hole_starts) < self._limit:
             self._hole_starts.append(start)
             self._hole_ends.append(start + length)
-        is_same = bool(self._ends) and bool(self._goods[-1]) == good
-        if not is_same and len(self._ends) == self._limit:
-            self.left_out += 1
-            good, is_same = False, True
-            self._goods[-1] = False
-        if is_same:
+        if good == self._last:
             self._ends[-1] = start + length
-        else:
+        elif len(self._ends) < self._limit:
             self._ends.append(start + length)
             self._goods.append(good)
+        else:
+            self.left_out += 1
+            self._ends[-1] = start + length
+            self._goods[-1] = False
+        self._last = good
         if not good:
-            first = self._causes.get(len(self._ends) - 1, (cause, cause))[0]
-            self._causes[len(self._ends) - 1] = first, cause
+            number = len(self._ends) - 1
+            self._causes[number] = self._causes.get(number, (cause, cause))[0], cause
 
     def of(self, size: int | None, *, lost: RangeState) -> tuple[ByteRange, ...]:
         """Gives all ranges, and the bytes after the last range as lost.

@@ -136,3 +136,11 @@ class TestRanges:
         assert {at for at, length in lost for at in range(at, at + length)} >= {2, 5, 8, 11, 14}
         assert found.left_out == ranges.left_out == 10 - limit
         assert len(ranges.of(15, lost="lost")) == limit
+
+    def test_what_is_left_out_is_counted_once(self) -> None:
+        ranges = Ranges(2)
+        for good in (True, False, False, True, True, False, True):
+            ranges.add(1, good=good)
+            ranges.add(1, good=good, is_hole=good)
+        assert ranges.left_out == 3
+        assert [part.end for part in ranges.of(14, lost="lost")] == [2, 14]
