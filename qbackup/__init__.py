@@ -63,7 +63,14 @@ if TYPE_CHECKING:
     )
     from qbackup.base.events import Extent
     from qbackup.base.limits import Limits
-    from qbackup.base.report import ByteRange, FileResult, Progress, Report, UnprovenFiles
+    from qbackup.base.report import (
+        ByteRange,
+        FileResult,
+        LostPlace,
+        Progress,
+        Report,
+        UnprovenFiles,
+    )
     from qbackup.content.inner import Entry
     from qbackup.crypto.scrypt_format import ScryptParameters
     from qbackup.formats.header import BackupHeader
@@ -130,6 +137,7 @@ __all__ = [
     "Interrupted",
     "LimitExceeded",
     "Limits",
+    "LostPlace",
     "MachineError",
     "Node",
     "NotABackup",

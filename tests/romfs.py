@@ -97,6 +97,11 @@ class Romfs:
         start = stat.number + 16 + _padded(len(self._name(stat.number)) + 1)
         return _Content(self._device, start)
 
+    def is_hit(self, stat: FileStat, /, *, content: bool = True) -> bool:
+        start = stat.number + 16 + _padded(len(self._name(stat.number)) + 1)
+        size = start - stat.number + (stat.size if content else 0)
+        return self._device.is_lost(stat.number, size)
+
     def _header(self, number: int) -> tuple[int, int, int, int]:
         following, info, size, checksum = struct.unpack(">4I", self._device.read(number, 16))
         return following, info, size, checksum

@@ -40,12 +40,14 @@ class Lost:
         size: number of missing plaintext bytes, where that is known.
         error: the fault.
         stored_size: bytes that the chunk takes in the backup.
+        offset: of these bytes in the backup's file; None where that is not known.
     """
 
     chunk: str
     size: int | None
     error: QBackupError
     stored_size: int = 0
+    offset: int | None = None
 
 
 Event: TypeAlias = Data | Lost

@@ -39,6 +39,10 @@ class Limits:
         pax_header: length of one pax header.
         sparse_entries: number of runs of data of one sparse file.
         image_extents: number of extents of one file in an image.
+        copy_losses: number of files that a copy from an image names because they are lost or not
+            whole; more are counted.
+        damaged_ranges: number of good and lost ranges of one damaged image; behind the last one
+            good bytes count as lost.
         file_size: length of one restored file, holes included, or of a file in an image.
         tree_entries: number of entries of one folder archive, of one folder in an image, or of one
             copy from an image.
@@ -73,6 +77,10 @@ class Limits:
     # in an image takes 24 bytes a run
     sparse_entries: int = 100_000_000
     image_extents: int = 2_000_000  # 48 MiB; ext4 has few: this is 8 GiB in single blocks
+    # each takes 600 bytes; more than anybody reads, and programs need each name
+    copy_losses: int = 50_000
+    # one lost chunk of an uncompressed image can be 5,000 runs; each takes 150 bytes in a report
+    damaged_ranges: int = 50_000
     file_size: int = 64 * TIB  # far larger than any volume of Qubes
     # large source trees have millions; a name's fingerprint costs 80 bytes while its tree is made
     tree_entries: int = 5_000_000

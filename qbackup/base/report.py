@@ -36,6 +36,21 @@ class ByteRange:
     state: RangeState
 
 
+@dataclass(frozen=True, slots=True)
+class LostPlace:
+    """Place of a lost chunk in the backup's file: bytes to read again, e.g. with ddrescue.
+
+    Args:
+        chunk: name of the chunk, as in messages.
+        offset: of its first byte in the file.
+        size: number of its bytes.
+    """
+
+    chunk: str
+    offset: int
+    size: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileResult:
     """Outcome of one file.
@@ -59,6 +74,11 @@ class FileResult:
             bytes. The kept part, and `ranges`, are of that archive instead.
         lost_chunks: each lost chunk of the file, with the reason; empty if they were not looked
             for.
+        lost_places: places of lost chunks in the backup's file, where they are known.
+        ranges_left_out: number of further ranges, beyond `Limits.damaged_ranges`; they are part of
+            the last one in `ranges`, as lost bytes.
+        ranges_as: name of the file with the ranges beside the kept part, ``NAME.damaged.json``.
+            None if there is none.
         limit: the field of `qbackup.Limits` that was exceeded, where the status is ``limit``.
         advice: a remedy for this file, where there is one besides the usual.
         unplaced_as: name of the file with the verified bytes behind a lost chunk whose place in
@@ -81,6 +101,9 @@ class FileResult:
     ranges: tuple[ByteRange, ...] = ()
     unplaced: bool = False
     lost_chunks: tuple[str, ...] = ()
+    lost_places: tuple[LostPlace, ...] = ()
+    ranges_left_out: int = 0
+    ranges_as: str | None = None
     limit: str | None = None
     advice: str = ""
     restored_as: str | None = None

@@ -133,4 +133,10 @@ def _damage_document(result: FileResult) -> Document:
         document["unplaced"] = result.unplaced
     if result.lost_chunks:
         document["lost_chunks"] = list(result.lost_chunks)
+    if result.lost_places:
+        document["lost_places"] = [dataclasses.asdict(place) for place in result.lost_places]
+    if result.ranges_left_out:
+        document["ranges_left_out"] = result.ranges_left_out
+    if result.ranges_as is not None:
+        document["ranges_as"] = json_name(result.ranges_as)["name"]
     return document

@@ -16,7 +16,6 @@ from qbackup.cli import output, partitions
 from qbackup.cli.progress import human_size
 from qbackup.cli.report import print_errors, print_warnings, shown_progress
 from qbackup.cli.unlocked import unlocked
-from qbackup.image.faults import REMAINS
 from qbackup.image.image import Image
 from qbackup.image.open import open_image
 from qbackup.image.spool import MEMORY_BLOCKS, SPOOL_BLOCK_SIZE, default_folder
@@ -175,5 +174,5 @@ def mount_notes(image: Image, path: str, *, below: bool) -> tuple[str, ...]:
 
 def doubts_about(image: Image) -> list[str]:
     """The reasons why an image may not show everything that was in it."""
-    doubts = [REMAINS] if image.is_remains else []
+    doubts = [] if image.doubt is None else [image.doubt]
     return doubts if image.obstacle is None else [*doubts, image.obstacle]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qbackup.archive.firewalls import Firewall
 
 _SHOWN = 20
+_RANGES_SHOWN = 5
 
 
 @contextlib.contextmanager
@@ -208,15 +209,21 @@ def _damage_lines(result: FileResult) -> list[str]:
     lines = [f"    lost too: {chunk}" for chunk in _some(others)]
     if result.ranges:
         of = " of the archive that it is stored in" if result.unplaced else ""
-        lines.append(f"    bytes{of}: {', '.join(_some([_range(r) for r in result.ranges]))}")
+        shown = [_range(part) for part in result.ranges[:_RANGES_SHOWN]]
+        more = len(result.ranges) - len(shown) + result.ranges_left_out
+        lines.append(f"    bytes{of}: {_and_more(shown, more, result)}")
         lines += _share(result)
+    lines += _places(result)
     if result.unplaced and result.kept_as:
         lines.append(
             "    its beginning is lost, which told where each byte belongs: what was kept is not an"
             " image, but tools that search raw data for files can read it"
         )
     if result.kept_as:
-        lines.append(f"    what could be verified was kept as {display(result.kept_as)}")
+        kept = f"    what could be verified was kept as {display(result.kept_as)}"
+        lines.append(
+            kept + (f" (its bytes: {display(result.ranges_as)})" if result.ranges_as else "")
+        )
     return [*lines, *_unplaced(result)]
 
 
@@ -229,7 +236,30 @@ def _share(result: FileResult) -> list[str]:
     missing = sum((part.end or size) - part.start for part in lost)
     places = "1 place" if len(lost) == 1 else f"{len(lost)} places"
     share = 100 * (size - missing) // size
-    return [f"    {share} % of it is good; {human_size(missing)} lost in {places}"]
+    lines = [f"    {share} % of it is good; {human_size(missing)} lost in {places}"]
+    if result.ranges_left_out:
+        lines.append(
+            f"    {result.ranges_left_out} further ranges are not told apart and count as lost"
+            " (--limit damaged_ranges)"
+        )
+    return lines
+
+
+def _places(result: FileResult) -> list[str]:
+    """Gives the places of lost chunks in the backup's file, which can be read again."""
+    places = result.lost_places
+    if not places:
+        return []
+    shown = [f"{place.offset}-{place.offset + place.size}" for place in places[:_RANGES_SHOWN]]
+    text = _and_more(shown, len(places) - len(shown), result)
+    what = "its lost chunk is" if len(places) == 1 else "its lost chunks are"
+    return [f"    in the backup's file {what} at the bytes {text}: try to read these again"]
+
+
+def _and_more(shown: list[str], more: int, result: FileResult) -> str:
+    """Joins what is shown, and says where the rest is."""
+    where = f"{display(result.ranges_as)}, or --json" if result.ranges_as else "--json"
+    return ", ".join(shown) + (f", and {more} more (see {where})" if more > 0 else "")
 
 
 def _unplaced(result: FileResult) -> list[str]:

@@ -10,16 +10,14 @@ A fault in one file costs that file. The rest is copied, and the report names th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from qbackup.base.errors import Incomplete, LimitExceeded, QBackupError, UsageError
-from qbackup.base.events import Extent
 from qbackup.base.names import display
 from qbackup.base.report import FileResult, Report, Status
 from qbackup.image.budget import CopyBudget
-from qbackup.image.faults import ENTRY_ERRORS, REMAINS
+from qbackup.image.copied_entries import CopiedEntry, CountedData
+from qbackup.image.faults import ENTRY_ERRORS, HITS
 from qbackup.image.losses import LossList
 from qbackup.image.node import Node
 from qbackup.image.tree import ImageTree
@@ -27,7 +25,7 @@ from qbackup.image.walk import walk
 from qbackup.restore.output.opentree import KEPT_MODE
 from qbackup.restore.output.writer import FolderWriter
 from qbackup.restore.results import IN_THE_WAY, failed, status_of
-from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, TreeSink
+from qbackup.restore.sinks import AlreadyExists, CannotWrite
 from qbackup.restore.tree import TreeRestore
 
 
@@ -40,12 +38,18 @@ class CopyReport(Report):
         file_count: number of files that were made.
         folder_count: number of folders.
         link_count: number of symbolic links, and of further names of files.
+        hit_count: of the copied files, folders and links, the number of those that lost bytes of
+            a damaged image hit, or may hit; each is among `files`. None where the image is whole,
+            or where its lost bytes are not known.
+        whole_count: number of the others, which are certified; None as above.
     """
 
     written: str
     file_count: int = 0
     folder_count: int = 0
     link_count: int = 0
+    hit_count: int | None = None
+    whole_count: int | None = None
 
     def summary(self) -> str:
         """Gives one sentence on success or loss."""
@@ -72,8 +76,8 @@ def copy(
         path: in the image; a symbolic link is followed, in the image.
         destination: a folder that is there, to copy into it; else the name of the copy.
         overwrite: replace a file or folder that is there under that name.
-        check: raise Incomplete unless all of it was copied. The rest of a damaged image is never
-            known to be complete.
+        check: raise Incomplete unless all of it was copied and is whole. Of the rest of a damaged
+            image that is known only if its lost bytes are.
 
     Raises:
         NotInImage: there is no such path.
@@ -117,93 +121,6 @@ def _place(node: Node, path: str, destination: str | os.PathLike[str]) -> tuple[
     return where, name
 
 
-@dataclass(frozen=True, slots=True)
-class _CopiedEntry:
-    """A `TreeEntry`: a file of an image."""
-
-    node: Node
-    path: str
-    kind: str
-    target: str
-    content: Callable[[Node], Iterator[Extent]]
-
-    @property
-    def size(self) -> int:
-        return self.node.size
-
-    @property
-    def mode(self) -> int:
-        return self.node.stat.mode
-
-    @property
-    def mtime_ns(self) -> int:
-        return self.node.stat.mtime_ns
-
-    def extents(self) -> Iterator[Extent]:
-        return self.content(self.node)
-
-
-@dataclass(frozen=True)
-class _CountedData:
-    """A `TreeSink` that counts the files, folders and links made by another one.
-
-    Args:
-        sink: the other one.
-        counts: numbers by kind.
-        before_copy: called before a further name of a file becomes a copy of that file.
-    """
-
-    sink: TreeSink
-    counts: dict[str, int]
-    before_copy: Callable[[], None]
-
-    def folder(self, path: str) -> None:
-        self.sink.folder(path)
-
-    @contextmanager
-    def file(self, path: str, size: int, mode: int, mtime_ns: int) -> Iterator[FileSink]:
-        with self.sink.file(path, size, mode, mtime_ns) as file:
-            yield file
-        self._count("file")
-
-    def hard_link(self, path: str, target: str) -> None:
-        self.sink.hard_link(path, target)
-        self._count("link")
-
-    @property
-    def keeps_modes(self) -> bool:
-        return self.sink.keeps_modes
-
-    def copy(self, path: str, source: str) -> int:
-        self.before_copy()
-        size = self.sink.copy(path, source)
-        self._count("link")
-        return size
-
-    def symbolic_link(self, path: str, target: str, mtime_ns: int) -> None:
-        self.sink.symbolic_link(path, target, mtime_ns)
-        self._count("link")
-
-    def finish_folder(self, path: str, mode: int, mtime_ns: int) -> None:
-        self.sink.finish_folder(path, mode, mtime_ns)
-        self._count("folder")
-
-    def commit(
-        self,
-        size: int = 0,
-        chunks: int = 0,
-        refused: Sequence[tuple[str, str]] = (),
-        notes: Sequence[str] = (),
-    ) -> None:
-        self.sink.commit(size, chunks, refused, notes)
-
-    def keep(self) -> str | None:
-        return self.sink.keep()
-
-    def _count(self, kind: str) -> None:
-        self.counts[kind] = self.counts.get(kind, 0) + 1
-
-
 class _CopyJob:
     """One copy under way.
 
@@ -223,9 +140,10 @@ class _CopyJob:
         self._writer = writer
         self._name = name
         self._outer = outer
-        self._losses = LossList()
+        self._losses = LossList(tree.limits.copy_losses)
         self._budget = CopyBudget(tree)
         self._counts: dict[str, int] = {}
+        self._hits = LossList(tree.limits.copy_losses)
         self._firsts: dict[tuple[int, int], tuple[str, str]] = {}  # see `_first_name`
         self._folder = ""  # the last one in `_firsts`
         self._current = node  # that is copied
@@ -257,13 +175,15 @@ class _CopyJob:
         whole = FileResult(qube="", name=path, status=status, error=error, size=size, notes=notes)
         if cause is not None:
             whole = failed(whole, cause)
-        if self._tree.is_remains:
-            self._losses.add_general("damaged", REMAINS)
+        damage = self._tree.damage
+        if damage.doubt is not None:
+            self._losses.add_general("damaged", damage.doubt)
         for obstacle in self._tree.obstacles:
             self._losses.add_general("missing", obstacle)
         mounts = self._tree.mounts
+        hits = None if damage.lost is None else self._hits.count
         return CopyReport(
-            files=(whole, *self._losses.results()),
+            files=(whole, *self._losses.results(), *self._hits.results()),
             written=self._written(),
             warnings=(
                 *mounts.warnings,
@@ -273,6 +193,8 @@ class _CopyJob:
             file_count=self._counts.get("file", 0),
             folder_count=self._counts.get("folder", 0),
             link_count=self._counts.get("link", 0),
+            hit_count=hits,
+            whole_count=None if hits is None else max(sum(self._counts.values()) - hits, 0),
         )
 
     def _written(self) -> str:
@@ -292,12 +214,13 @@ class _CopyJob:
                     sink.write(extent.offset, extent.data)
             sink.commit(stat.size)
         self._counts["file"] = 1
+        self._look_for_hit(self._node)
         return stat.size, notes
 
     def _copy_folder(self) -> tuple[int, tuple[str, ...]]:
         with self._writer.tree("", self._name) as sink:
             restore = TreeRestore(
-                _CountedData(sink, self._counts, self._take_copy),
+                CountedData(sink, self._counts, self._take_copy),
                 self._tree.limits,
                 past_damage=True,
             )
@@ -317,15 +240,25 @@ class _CopyJob:
                     f"the folder has more than {limit} entries", limit="tree_entries"
                 )
             self._current = node
+            known = len(restore.lost)
             try:
                 restore.add(self._entry(node))
             except ENTRY_ERRORS as error:  # of the entry; `restore` keeps those of its content
                 self._losses.add_error(node.path, error)
+                continue
+            if len(restore.lost) == known:
+                self._look_for_hit(node)
+
+    def _look_for_hit(self, node: Node) -> None:
+        """Names a file that was copied, and that lost bytes hit."""
+        is_known = self._tree.damage.lost is not None
+        if is_known and node.kind in HITS and self._tree.is_hit(node):
+            self._hits.add_damaged(node.path, HITS[node.kind])
 
     def _take_copy(self) -> None:
         self._budget.take_copy(self._current)
 
-    def _entry(self, node: Node) -> _CopiedEntry:
+    def _entry(self, node: Node) -> CopiedEntry:
         path = node.path.removeprefix(self._node.path).lstrip("/") or "."
         kind, target = str(node.kind), ""
         if node.kind == "symlink":
@@ -334,7 +267,7 @@ class _CopyJob:
             first = self._first_name(node.key, path)
             if first != path:
                 kind, target = "hardlink", first
-        return _CopiedEntry(node, path, kind, target, self._budget.extents_of)
+        return CopiedEntry(node, path, kind, target, self._budget.extents_of)
 
     def _first_name(self, key: tuple[int, int], path: str) -> str:
         """Gives the first name of an inode with several; all files of a folder share its path."""

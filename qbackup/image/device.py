@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import BinaryIO
 
 from qbackup.base.errors import Damaged, MachineError
+from qbackup.image.lost_ranges import LostRanges
 from qbackup.storage.fileobject import length_of, read_piece
 
 
@@ -15,6 +16,7 @@ class ImageBytes:
         stream: seekable; one thread at a time.
         start: offset of the part's first byte.
         size: of the part in bytes; None: all the rest.
+        lost: ranges of the stream whose bytes are lost; None without any.
 
     Attributes:
         size: in bytes.
@@ -23,9 +25,17 @@ class ImageBytes:
         MachineError: the stream can't be read.
     """
 
-    def __init__(self, stream: BinaryIO, start: int = 0, size: int | None = None) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        start: int = 0,
+        size: int | None = None,
+        *,
+        lost: LostRanges | None = None,
+    ) -> None:
         self._stream = stream
         self._start = start
+        self._lost = lost
         try:
             rest = max(length_of(stream) - start, 0)
         except OSError as error:
@@ -40,7 +50,17 @@ class ImageBytes:
 
     def part(self, start: int, size: int) -> ImageBytes:
         """Gives a part of this part."""
-        return ImageBytes(self._stream, self._start + start, max(min(size, self.size - start), 0))
+        size = max(min(size, self.size - start), 0)
+        return ImageBytes(self._stream, self._start + start, size, lost=self._lost)
+
+    @property
+    def has_losses(self) -> bool:
+        """True if lost bytes of the image are known."""
+        return self._lost is not None
+
+    def is_lost(self, offset: int, size: int) -> bool:
+        """Tells whether any of these bytes is lost."""
+        return self._lost is not None and self._lost.touch(self._start + offset, size)
 
     def read(self, offset: int, size: int) -> bytes:
         """Reads exactly these bytes.

@@ -15,6 +15,12 @@ REMAINS = (
     "this is what was left of a damaged image: lost parts read as zeros, and nothing shows which"
     " files they hit; the report of `restore` named the lost bytes"
 )
+#: Results of lost bytes, by the kind of what they hit.
+HITS = {
+    "file": "bytes of it are lost, or may be: zeros stand in their place",
+    "folder": "names in it are lost, or may be",
+    "symlink": "its text is lost, or may be",
+}
 
 
 def report_fault(path: str, error: QBackupError, on_error: OnError | None) -> None:

@@ -104,6 +104,15 @@ class ImageDevice(Protocol):
         """Reads these bytes, or fewer where the device ends."""
         ...
 
+    @property
+    def has_losses(self) -> bool:
+        """True if this is the rest of a damaged image, and its lost bytes are known."""
+        ...
+
+    def is_lost(self, offset: int, size: int) -> bool:
+        """Tells whether any of these bytes is lost, so that a zero stands in its place."""
+        ...
+
 
 class ContentReader(Protocol):
     """Content of one file, read by position."""
@@ -201,6 +210,15 @@ class FileSystem(Protocol[S]):
 
     def content(self, stat: S, /) -> ContentReader:
         """Prepares to read a file at any position."""
+        ...
+
+    def is_hit(self, stat: S, /, *, content: bool = True) -> bool:
+        """Tells whether bytes of a file are lost, or may be; of a folder, blocks with names.
+
+        Args:
+            stat: of the file.
+            content: False: only what leads to the content counts, e.g. the inode.
+        """
         ...
 
 

@@ -14,7 +14,7 @@ from qbackup.image.content import FileContent
 from qbackup.image.disk import ImagePartition
 from qbackup.image.faults import OnError
 from qbackup.image.node import Node
-from qbackup.image.tree import ImageTree
+from qbackup.image.tree import NO_DAMAGE, ImageTree
 from qbackup.image.walk import walk
 
 TYPE_CHECKING = False
@@ -65,8 +65,27 @@ class Image:
 
     @property
     def is_remains(self) -> bool:
-        """True for the rest of a damaged image; nothing shows which files have lost parts."""
-        return self._tree.is_remains
+        """True for the rest of a damaged image: zeros stand in place of its lost bytes."""
+        return self._tree.damage != NO_DAMAGE
+
+    @property
+    def knows_losses(self) -> bool:
+        """True for the rest of a damaged image whose lost bytes are known, so `is_hit` can tell."""
+        return self._tree.damage.lost is not None
+
+    def is_hit(self, node: Node) -> bool:
+        """Tells whether lost bytes are in a file, or may be; False certifies the file.
+
+        Bytes count: of the content as far as the file's length, of the tables that lead there, of
+        the inode, and of each of the same of the folders above. A folder is hit where names may be
+        missing. If the lost bytes of a damaged image are not known, all of its files may be hit.
+        """
+        return self._tree.is_hit(node)
+
+    @property
+    def doubt(self) -> str | None:
+        """Reason why `is_hit` can't tell which files of a damaged image are hit; else None."""
+        return self._tree.damage.doubt
 
     @property
     def obstacle(self) -> str | None:

@@ -6,13 +6,16 @@ from qbackup.base.errors import QBackupError
 from qbackup.base.report import FileResult, Status
 from qbackup.restore.results import failed
 
-_LOST_LIMIT = 1000
-
 
 class LossList:
-    """Files of a copy that are lost or left out. Of very many, the last ones are only counted."""
+    """Files of a copy that are lost or left out. Of very many, the last ones are only counted.
 
-    def __init__(self) -> None:
+    Args:
+        limit: number of files that are named, `Limits.copy_losses`.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._files: list[FileResult] = []
         self._general: list[FileResult] = []
         self._more = 0
@@ -21,6 +24,10 @@ class LossList:
         """Adds a file that an error has cost."""
         self._add(failed(FileResult(qube="", name=path, status="damaged"), error))
 
+    def add_damaged(self, path: str, reason: str) -> None:
+        """Adds a file that was made and is not whole."""
+        self._add(FileResult(qube="", name=path, status="damaged", error=reason))
+
     def add_missing(self, path: str, reason: str) -> None:
         """Adds a file that was not made on this machine."""
         self._add(FileResult(qube="", name=path, status="missing", error=reason))
@@ -28,6 +35,11 @@ class LossList:
     def add_general(self, status: Status, reason: str) -> None:
         """Adds a reason to miss files without knowing which."""
         self._general.append(FileResult(qube="", name="*", status=status, error=reason))
+
+    @property
+    def count(self) -> int:
+        """Number of all files, also of those without a name here."""
+        return len(self._files) + self._more
 
     def results(self) -> tuple[FileResult, ...]:
         """Gives all losses, the named files first."""
@@ -38,7 +50,7 @@ class LossList:
         return (*self._files, *self._general, more)
 
     def _add(self, result: FileResult) -> None:
-        if len(self._files) >= _LOST_LIMIT:
+        if len(self._files) >= self._limit:
             self._more += 1
         else:
             self._files.append(result)

@@ -16,11 +16,14 @@ class Node:
         stat: everything known but the name.
         partition: number of the partition with this file, and with its inode; 0 in an image
             without partitions.
+        is_astray: what leads to it is hit by lost bytes, so it may be another file than its path
+            says; only of a damaged image whose lost bytes are known.
     """
 
     path: str
     stat: FileStat
     partition: int = 0
+    is_astray: bool = False
 
     @property
     def name(self) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 from qbackup.base.errors import (
@@ -18,10 +17,11 @@ from qbackup.base.errors import (
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.base.naming import naming
+from qbackup.base.report import ByteRange
 from qbackup.image.choosing import Choice, choose
 from qbackup.image.device import ImageBytes
 from qbackup.image.disk import Volume, read_volumes
-from qbackup.image.faults import ENTRY_ERRORS
+from qbackup.image.faults import ENTRY_ERRORS, REMAINS
 from qbackup.image.fstab import ENTRIES_LIMIT, SIZE_LIMIT, MountLine, parse_fstab
 from qbackup.image.image import Image
 from qbackup.image.kinds import (
@@ -33,19 +33,23 @@ from qbackup.image.kinds import (
     driver_of,
     identify,
 )
+from qbackup.image.known_losses import LossesUnknown, is_remains, read_losses
+from qbackup.image.lost_ranges import LostRanges
 from qbackup.image.mount_plan import Mount, plan, plan_by_type
 from qbackup.image.mount_table import MountTable
 from qbackup.image.mounting import mount_all
 from qbackup.image.partitions import MBR_MARK
-from qbackup.image.tree import ImageTree
-from qbackup.restore.output.side_names import DAMAGED_SUFFIX
+from qbackup.image.tree import NO_DAMAGE, Damage, ImageTree
 from qbackup.storage.fileobject import require_binary
 
-_REMAINS = re.compile(re.escape(DAMAGED_SUFFIX) + r"(\.\d+)?$")
 _FSTAB = "/etc/fstab"
 _SYSTEM_FILES = (_FSTAB, "/etc/os-release", "/usr/lib/os-release")
 _SYSTEM_SEARCH = 8 << 20  # bytes of folders that are read to find these; a few KiB mostly
 _NAMED_LIMIT = 20
+_TABLE_SIZE = 6 * 4096  # of an MBR, and of a GPT with its entries, also with large sectors
+_LOST_TABLE = (
+    "lost bytes are in its partition table, so partitions, and all files in them, may be missing"
+)
 
 
 def open_image(
@@ -53,6 +57,7 @@ def open_image(
     *,
     partition: int | None = None,
     limits: Limits | None = None,
+    ranges: Iterable[ByteRange] | None = None,
 ) -> Image:
     """Opens the file system in an image.
 
@@ -62,6 +67,9 @@ def open_image(
             partition with a system in it, or the largest one with ext4. Other partitions of the
             disk are shown at their places in its `/etc/fstab`.
         limits: bounds on files of the image.
+        ranges: the good and lost bytes of a damaged image, as `FileResult.ranges` gives them, from
+            its first byte to its last; default: for the path of a ``NAME.damaged``, those of
+            ``NAME.damaged.json`` beside it, if there is one.
 
     Raises:
         UsageError: this is no path and no binary file.
@@ -71,15 +79,21 @@ def open_image(
         Damaged: the partition table or the file system makes no sense.
         MachineError: the image can't be read.
     """
-    is_remains = False
+    limits = limits or Limits()
+    path = None
     if isinstance(source, str | os.PathLike):
-        is_remains = bool(_REMAINS.search(os.fspath(source)))
+        path = os.fspath(source)
         stream = _open(source)
     else:
         require_binary(source, "an image")
         stream = source
     try:
-        return _image(stream, partition, limits or Limits(), is_remains)
+        if ranges is not None:
+            bad = [(part.start, part.end) for part in ranges if part.state != "good"]
+            damage = Damage(lost=LostRanges(bad)) if bad else NO_DAMAGE
+        else:
+            damage = NO_DAMAGE if path is None else _damage_of(path, stream, limits)
+        return _image(stream, partition, limits, damage)
     except BaseException:
         stream.close()
         raise
@@ -92,13 +106,23 @@ def _open(path: str | os.PathLike[str]) -> BinaryIO:
         raise MachineError(f"can't open {display(os.fspath(path))}: {error.strerror}") from error
 
 
-def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: bool) -> Image:
-    device = ImageBytes(stream)
+def _damage_of(path: str, stream: BinaryIO, limits: Limits) -> Damage:
+    """Finds out what is lost of an image, by its name and the file beside it."""
+    if not is_remains(path):
+        return NO_DAMAGE
+    try:
+        return Damage(lost=read_losses(path, stream, limits))
+    except LossesUnknown as error:
+        return Damage(doubt=f"{REMAINS} ({error})")
+
+
+def _image(stream: BinaryIO, number: int | None, limits: Limits, damage: Damage) -> Image:
+    device = ImageBytes(stream, lost=damage.lost)
     content = identify(device)
     driver = driver_of(content.kind) if number is None else None
     if driver is not None and not _has_table_in_front(device, content, limits):
         mounts = MountTable(driver.open(device, limits))
-        tree = ImageTree(mounts, limits, is_remains=is_remains, held_bytes=device.held_bytes)
+        tree = ImageTree(mounts, limits, damage=damage, held_bytes=device.held_bytes)
         return Image(tree, stream)
     volumes = read_volumes(device, content, limits)
     if number is not None:
@@ -112,13 +136,19 @@ def _image(stream: BinaryIO, number: int | None, limits: Limits, is_remains: boo
     tree = ImageTree(
         mounts,
         limits,
-        is_remains=is_remains,
-        obstacle=choice.obstacle,
+        damage=damage,
+        obstacle=_obstacle(device, choice),
         held_bytes=device.held_bytes,
     )
     image = Image(tree, stream)
     mount_all(tree, lambda: _mounts(image, volumes, choice.volume))
     return image
+
+
+def _obstacle(device: ImageBytes, choice: Choice) -> str | None:
+    """Gives reasons why files of a disk may be missing without a trace; None without any."""
+    lost = _LOST_TABLE if device.is_lost(0, _TABLE_SIZE) else None
+    return "; ".join(filter(None, (choice.obstacle, lost))) or None
 
 
 def _has_table_in_front(device: ImageBytes, content: ContentKind, limits: Limits) -> bool:
@@ -181,6 +211,8 @@ def _fstab(image: Image) -> list[MountLine]:
             if image.stat(_FSTAB, follow=False).kind == "symlink":
                 raise Damaged(f"{_FSTAB} is a link that leads nowhere ({error.reason})") from error
         return []
+    if image.knows_losses and image.is_hit(image.stat(_FSTAB)):
+        raise Damaged(f"bytes of {_FSTAB} are lost")
     with image.open(_FSTAB) as file:
         data = file.read(SIZE_LIMIT + 1)
     with naming(_FSTAB):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from qbackup.base.errors import (
     Damaged,
@@ -23,6 +24,7 @@ from qbackup.base.naming import naming
 from qbackup.image.faults import ENTRY_ERRORS, OnError, report_fault
 from qbackup.image.filesystem import AnyFileSystem
 from qbackup.image.folder_names import SORTED_LIMIT, FolderNames
+from qbackup.image.lost_ranges import LostRanges
 from qbackup.image.mount_table import MountTable
 from qbackup.image.node import Node
 
@@ -31,14 +33,29 @@ _SEARCH_LIMIT = 512 << 20  # bytes of folders for one path; no single one may be
 _CACHED_NAMES = SORTED_LIMIT
 
 
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Damage of an image that is the rest of a damaged one.
+
+    Args:
+        lost: ranges of lost bytes; None if they are not known, or if the image is whole.
+        doubt: why nothing shows which files are hit; None if that can be known.
+    """
+
+    lost: LostRanges | None = None
+    doubt: str | None = None
+
+
+NO_DAMAGE = Damage()
+
+
 class ImageTree:
     """Finds files by path. One thread at a time.
 
     Args:
         mounts: the file systems by their places.
         limits: bounds on untrusted input.
-        is_remains: True for the rest of a damaged image, with zeros for lost parts. Nothing shows
-            which files they hit.
+        damage: of the image.
         obstacle: reason why files of the disk are not shown; None if there is none.
         search_limit: bytes of folders that are read to find one path; None for 512 MiB.
         held_bytes: counts the bytes of the image that are in no hole; None for all file systems.
@@ -54,14 +71,15 @@ class ImageTree:
         mounts: MountTable,
         limits: Limits,
         *,
-        is_remains: bool = False,
+        damage: Damage = NO_DAMAGE,
         obstacle: str | None = None,
         search_limit: int | None = None,
         held_bytes: Callable[[], int] | None = None,
     ) -> None:
         self.mounts = mounts
         self.limits = limits
-        self.is_remains = is_remains
+        self.damage = damage
+        self._astray: tuple[Node | None, bool] = (None, False)  # the last folder that was judged
         self.obstacle = obstacle
         self.is_planning = False
         self.bound: dict[str, Node] = {}
@@ -128,6 +146,8 @@ class ImageTree:
             if links > _LINKS_LIMIT:
                 raise Damaged("too many symbolic links lead on to each other")
             text = self.link_of(node)
+            if self.is_hit(node):
+                raise Damaged(f"the symbolic link {display(node.path)} is in a lost part")
             way = way[:1] if text.startswith("/") else way
             todo.extendleft(reversed(text.split("/")))
         if way[0].kind != "folder":
@@ -145,22 +165,46 @@ class ImageTree:
     def _number_of(self, folder: Node, name: bytes) -> int | None:
         """Finds a name; the names of the last folders stay in memory, unless they are very many.
 
-        Of two equal names the one with the smaller number counts.
+        Of two equal names the one with the smaller number counts. Where lost bytes are known, a
+        name in a good part of a damaged folder is found.
         """
         known = self._folders.pop(folder.key, None)
         if known is None:
             self._searched += folder.stat.size
             self.check_search()
-            names = self.names(folder, None)
-            if not names.is_sorted:
-                return min((number for other, number in names if other == name), default=None)
-            known = {}
-            for other, number in names:
-                known.setdefault(other, number)
+            faults: list[QBackupError] = []
+            known, is_small = self._known(folder, name, faults)
+            if faults and name not in known:
+                raise faults[0]
+            if faults or not is_small:
+                return known.get(name)
         self._folders[folder.key] = known
         while len(self._folders) > 1 and sum(map(len, self._folders.values())) > _CACHED_NAMES:
             self._folders.popitem(last=False)
         return known.get(name)
+
+    def _known(
+        self, folder: Node, name: bytes, faults: list[QBackupError]
+    ) -> tuple[dict[bytes, int], bool]:
+        """Reads the names of a folder; of very many only one, and then gives False.
+
+        Args:
+            folder: with the names.
+            name: the one that is looked for.
+            faults: gets the error of a damaged folder, if lost bytes are known; else the error is
+                raised.
+        """
+        on_error: OnError | None = None
+        if self.damage.lost is not None:
+            on_error = lambda path, error: faults.append(error)  # noqa: E731
+        names = self.names(folder, on_error)
+        known: dict[bytes, int] = {}
+        if names.is_sorted:
+            for other, number in names:
+                known.setdefault(other, number)
+            return known, True
+        found = [number for other, number in names if other == name]
+        return ({name: min(found)} if found else {}), False
 
     def _node(self, path: str, parent: Node, number: int) -> Node:
         """Gives an inode of the folder's file system, or the root of one that is mounted there."""
@@ -171,11 +215,33 @@ class ImageTree:
         stat = system.stat(system.root)
         if stat.kind != "folder":
             raise Damaged("the file system has no root folder")
-        return Node(path, stat, number)
+        return Node(path, stat, number, self._leads_astray(parent))
 
     def _below(self, path: str, parent: Node, number: int) -> Node:
         """Gives the inode of the folder's own file system, whatever is mounted there."""
-        return Node(path, self.system_of(parent).stat(number), parent.partition)
+        stat = self.system_of(parent).stat(number)
+        return Node(path, stat, parent.partition, self._leads_astray(parent))
+
+    # Lost bytes
+
+    def is_hit(self, node: Node) -> bool:
+        """Tells whether lost bytes are in a file or in what leads to it, or may be.
+
+        False certifies the file, if the lost bytes are known.
+        """
+        if self.damage.lost is None:
+            return self.damage.doubt is not None
+        return node.is_astray or self.system_of(node).is_hit(node.stat)
+
+    def _leads_astray(self, folder: Node) -> bool:
+        """Tells whether the names of a folder may come from somewhere else."""
+        if self.damage.lost is None:
+            return False
+        if self._astray[0] is not folder:
+            system = self.system_of(folder)
+            is_astray = folder.is_astray or system.is_hit(folder.stat, content=False)
+            self._astray = folder, is_astray
+        return self._astray[1]
 
     # Content of a node
 

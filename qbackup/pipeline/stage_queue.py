@@ -130,4 +130,5 @@ def lost(chunk: StoredChunk, error: QBackupError, overhead: int) -> Lost:
         error: the fault.
         overhead: bytes of a chunk that are not its content.
     """
-    return Lost(chunk.name, max(0, chunk.size - overhead), error, chunk.size)
+    size = max(0, chunk.size - overhead)
+    return Lost(chunk.name, size, error, chunk.size, chunk.file_offset)

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 
 from qbackup.base.errors import FILE_ERRORS, QBackupError, without_traceback
 from qbackup.base.events import Event, Extent, Lost, Missing
-from qbackup.base.report import ByteRange, RangeState
+from qbackup.base.names import display
+from qbackup.base.report import ByteRange, LostPlace
 from qbackup.content.inner import InnerArchive
 from qbackup.restore.output.side_names import DAMAGED_SUFFIX
+from qbackup.restore.ranges import Ranges
 from qbackup.restore.sinks import CannotWrite, FileSink
 from qbackup.restore.tree import TreeRestore
 from qbackup.storage.chunk import StoredFile
 
 _CHUNKS_LIMIT = 1000  # lost chunks of one file that are named one by one
-_RANGES_LIMIT = 1000  # ranges of one file
 _EARLIER = (
     "shorter names were taken, by what earlier runs have left of it or by other files, and nothing"
     " was replaced"
@@ -40,6 +41,7 @@ class Losses:
     def __init__(self, events: Iterator[Event]) -> None:
         self._events = events
         self._named: list[str] = []
+        self._places: list[LostPlace] = []
         self.first: QBackupError | None = None
         self._count = 0
 
@@ -54,6 +56,9 @@ class Losses:
             self.first = self.first or error
             if len(self._named) < _CHUNKS_LIMIT:
                 self._named.append(str(error))
+                if event.offset is not None:
+                    place = LostPlace(display(event.chunk), event.offset, event.stored_size)
+                    self._places.append(place)
         return event
 
     def note_all(self) -> None:
@@ -62,45 +67,15 @@ class Losses:
             del event  # lets its buffer go before the next chunk comes
 
     @property
+    def places(self) -> tuple[LostPlace, ...]:
+        """Places of these lost chunks in the backup's file, as far as they are known."""
+        return tuple(self._places)
+
+    @property
     def named(self) -> tuple[str, ...]:
         """Lost chunks, each with its error."""
         more = self._count - len(self._named)
         return (*self._named, *([f"{more} more"] if more else []))
-
-
-class Ranges:
-    """Good and lost ranges of a file's bytes, added in order from the first byte on.
-
-    At most `_RANGES_LIMIT` ranges are kept. Past that, good and lost bytes together count as
-    lost, so that no lost byte is called good.
-    """
-
-    def __init__(self) -> None:
-        self._ends: list[tuple[int, bool]] = []
-
-    def add(self, length: int, *, good: bool) -> None:
-        """Adds the next bytes."""
-        if not length:
-            return
-        start = self._ends[-1][0] if self._ends else 0
-        if self._ends and (self._ends[-1][1] == good or len(self._ends) == _RANGES_LIMIT):
-            good = self._ends.pop()[1] and good
-        self._ends.append((start + length, good))
-
-    def of(self, size: int | None, *, lost: RangeState) -> tuple[ByteRange, ...]:
-        """Gives all ranges, and the bytes after the last range as lost.
-
-        Args:
-            size: size of the file; None if not known.
-            lost: state of the bytes that are not good.
-        """
-        ranges, start = [], 0
-        for end, good in self._ends:
-            ranges.append(ByteRange(start, end, "good" if good else lost))
-            start = end
-        if size is None or start < size:
-            ranges.append(ByteRange(start, size, lost if size is not None else "lost"))
-        return tuple(ranges)
 
 
 @dataclass
@@ -108,18 +83,18 @@ class PartialFile:
     """Result of a file that was read to its end.
 
     Attributes:
+        ranges: ranges of its bytes; where `unplaced`, of its archive's bytes.
         error: the first error; None if there was none.
         size: its length in bytes; None if that is not known.
-        ranges: ranges of its bytes; where `unplaced`, of its archive's bytes.
         unplaced: its beginning is lost, and with that the offsets of its bytes.
         worth_keeping: some bytes are good; where unplaced, some of them are not zero.
         kept_as: the name under which the rest was left.
         notes: notes for people.
     """
 
+    ranges: Ranges
     error: QBackupError | None = None
     size: int | None = None
-    ranges: Ranges = field(default_factory=Ranges)
     unplaced: bool = False
     worth_keeping: bool = False
     kept_as: str | None = None
@@ -143,6 +118,8 @@ def image(
     losses: Losses,
     file: StoredFile,
     check_size: Callable[[int], None],
+    *,
+    ranges_limit: int,
 ) -> PartialFile:
     """Writes the good bytes of an image; gives a final name, or a damaged file's name.
 
@@ -152,8 +129,9 @@ def image(
         losses: lost chunks of the file.
         file: the stored file with the archive.
         check_size: raises NotHere if a file of some length can't be written.
+        ranges_limit: number of ranges that are told apart, `Limits.damaged_ranges`.
     """
-    remains = PartialFile()
+    remains = PartialFile(Ranges(ranges_limit))
     try:
         entry = inner.only_file()
     except FILE_ERRORS as error:
@@ -178,13 +156,14 @@ def _write(parts: Iterable[Extent | Missing], sink: FileSink, remains: PartialFi
     for part in parts:
         if isinstance(part, Missing):
             remains.lose(part.error)
+            remains.ranges.add(part.length, good=False, cause=part.error.chunk)
         else:
             end = part.offset + part.length
             if not remains.worth_keeping:
                 remains.worth_keeping = not remains.unplaced or _is_content(part)
             if part.data is not None:
                 sink.write(part.offset, part.data)
-        remains.ranges.add(part.length, good=isinstance(part, Extent))
+            remains.ranges.add(part.length, good=True, is_hole=part.data is None)
         del part  # lets its buffer go before the next chunk comes
     return end
 
@@ -237,7 +216,7 @@ def tree(
         losses: lost chunks of the file.
         file: the stored file with the archive.
     """
-    remains = PartialFile()
+    remains = PartialFile(Ranges(1))
     try:
         for entry in inner.entries():
             restore.add(entry)

@@ -22,6 +22,7 @@ from qbackup.restore import damaged
 from qbackup.restore.aside import KeptAside, with_unplaced
 from qbackup.restore.damaged import Losses, PartialFile
 from qbackup.restore.entries import EntriesRestore, Outcome, pending
+from qbackup.restore.kept_ranges import with_ranges
 from qbackup.restore.plan import Plan, Target
 from qbackup.restore.results import DIFFERS, IN_THE_WAY, failed, kept, lost_to, part_of, result_of
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, FileSink, NotHere, Writer
@@ -143,9 +144,21 @@ class FileRestore:
     def _go_through_image(
         self, task: Task, inner: InnerArchive, losses: Losses, image: FileSink, aside: KeptAside
     ) -> FileResult:
-        remains = damaged.image(inner, image, losses, task.file.stored, self._writer.check_size)
+        remains = damaged.image(
+            inner,
+            image,
+            losses,
+            task.file.stored,
+            self._writer.check_size,
+            ranges_limit=self._limits.damaged_ranges,
+        )
         result = self._remains(task, remains, losses, remains.size or 0)
-        return result if result.ok else with_unplaced(result, aside)
+        if result.ok:
+            return result
+        if remains.kept_as and remains.size is not None:
+            damage = remains.ranges.as_map(remains.size, losses.named, losses.places)
+            result = with_ranges(result, damage, self._writer)
+        return with_unplaced(result, aside)
 
     def _go_through_tree(self, task: Task, inner: InnerArchive, losses: Losses) -> list[FileResult]:
         file, target = task.file, task.target
@@ -176,6 +189,8 @@ class FileRestore:
             ranges=() if is_folder else remains.byte_ranges,
             unplaced=remains.unplaced,
             lost_chunks=losses.named,
+            lost_places=losses.places,
+            ranges_left_out=0 if is_folder else remains.ranges.left_out,
         )
 
     def _image(

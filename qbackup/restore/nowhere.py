@@ -67,6 +67,10 @@ class NowhereWriter:
         """Gives a spare file that is not written."""
         return contextlib.nullcontext(_NullSpare())
 
+    def beside(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Gives a file that is not written."""
+        return contextlib.nullcontext(_NullSpare())
+
     def has_room(self, qube: str, name: str) -> bool:
         """Returns True, as nothing is in the way."""
         return True

@@ -231,6 +231,16 @@ class Writer(Protocol):
         """
         ...
 
+    def beside(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Makes a new file beside a damaged one that was kept; `keep` gives it this name.
+
+        If the name is taken by something else, ``.2`` and so on is added.
+
+        Raises:
+            CannotWrite: none can be made here.
+        """
+        ...
+
     def has_room(self, qube: str, name: str) -> bool:
         """Tells if the file would be written, as far as a look at its name shows."""
         ...

@@ -65,4 +65,5 @@ def _marked(result: FileResult) -> FileResult:
     """Marks a result, and keeps the first of its lost chunks, as all of them can be planted."""
     lost, more = result.lost_chunks[:_CHUNKS], len(result.lost_chunks) - _CHUNKS
     lost = (*lost, f"{more} more or so") if more > 0 else lost
-    return replace(result, unproven=True, lost_chunks=lost)
+    places = result.lost_places[:_CHUNKS]
+    return replace(result, unproven=True, lost_chunks=lost, lost_places=places)

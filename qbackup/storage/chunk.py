@@ -84,6 +84,11 @@ class StoredChunk:
         """True for a chunk on a pipe, whose bytes come once."""
         return not self._source.seekable
 
+    @property
+    def file_offset(self) -> int | None:
+        """Offset of its first byte in the backup's file; None if the bytes are not those of one."""
+        return self.offset if getattr(self._source, "has_file_offsets", False) else None
+
     def is_from(self, source: Source) -> bool:
         """Tells if its bytes are read from this source."""
         return self._source is source

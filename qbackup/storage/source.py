@@ -98,6 +98,7 @@ class SeekableSource:
     """
 
     seekable = True
+    has_file_offsets = True
 
     def __init__(
         self,
@@ -193,6 +194,7 @@ class PipeSource:
     """
 
     seekable = False
+    has_file_offsets = True
 
     def __init__(self, file: BinaryIO, *, owned: bool) -> None:
         self._file = file

@@ -11,10 +11,11 @@ import pytest
 
 from qbackup.base.errors import Damaged, LimitExceeded
 from qbackup.base.limits import Limits
+from qbackup.base.report import ByteRange
 from qbackup.image import open_image, tree
-from qbackup.image.ext4 import journal
+from qbackup.image.ext4 import hits, journal
 from qbackup.image.ext4.crc32c import crc32c
-from qbackup.image.ext4.extents import BlockRun, RunTable
+from qbackup.image.ext4.extents import BlockMap, BlockRun, RunTable
 from qbackup.image.ext4.journal import ReadBlock, replay
 from tests.maker import debugfs, make_ext4
 from tests.support.hostileimages import NO_CHECKSUMS, block_of, patch, place_of
@@ -186,6 +187,29 @@ class TestTime:
             assert ext4_of(opened).table_count < 8192 + 4 * PER_TABLE + 10
         reasons = {result.error for result in report.bad}
         assert "the files have more tables than the file system has blocks" in reasons
+
+    @pytest.mark.slow
+    def test_tables_are_read_once_to_find_what_lost_bytes_hit(
+        self, image: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Many files share them, and each has many names."""
+        debugfs(image, *(f"link file again-{number}" for number in range(30)), write=True)
+        body = image.read_bytes()[place_of(image, "/file") + 40 :][:60]
+        patch(image, place_of(image, "/tables") + 40, body)
+        reads = []
+
+        class Counted(BlockMap):
+            def _table(self, number: int) -> bytes:
+                reads.append(number)
+                return super()._table(number)
+
+        monkeypatch.setattr(hits, "BlockMap", Counted)
+        lost = [ByteRange(0, 8 * MIB - 1, "good"), ByteRange(8 * MIB - 1, 8 * MIB, "lost")]
+        with open_image(image, ranges=lost) as opened:
+            files = [node for node in opened.list("/") if node.kind == "file"]
+            assert len(files) == 32
+            assert [node.path for node in files if opened.is_hit(node)] == ["/tables"]
+        assert len(reads) <= 4 * PER_TABLE + 4 + 1
 
     def test_a_link_has_no_more_tables_than_lead_to_its_text(self, image: Path) -> None:
         with open_image(image) as opened:

@@ -140,6 +140,8 @@ def test_every_limit_has_a_test() -> None:
         "image_extents",
         "small_streams",
         "compressed_excess",
+        "copy_losses",
+        "damaged_ranges",
     }
     assert {field.name for field in dataclasses.fields(Limits)} == elsewhere | set(READING)
 

@@ -15,6 +15,7 @@ import pytest
 
 import qbackup
 from qbackup import ByteRange, ChunkDamaged, Limits, Report
+from qbackup.cli.report import report_text
 from qbackup.restore.damaged import Losses
 from qbackup.restore.output.destination import REMAINS_LIMIT
 from tests.conftest import MakerFactory
@@ -312,7 +313,8 @@ class TestNames:
         assert result.kept_as == "private.img.damaged.2" and result.notes
         kept = there.with_name("private.img.damaged.2")
         check_bytes(kept.read_bytes(), NOISE, result.ranges)
-        assert sorted(there.parent.iterdir()) == [there, kept]
+        lists = [kept.with_name(f"{kept.name}.{suffix}") for suffix in ("json", "map")]
+        assert sorted(there.parent.iterdir()) == [there, kept, *lists]
 
     def test_there_is_an_end_to_it(self, made: Made, tmp_path: Path) -> None:
         backup = alter.flipped(made.path, tmp_path / "damaged", VAULT.format(2))
@@ -422,8 +424,11 @@ class TestHostile:
         hostile.add_qube("work", files={"private.img": image}, qubes_writer=["private.img"])
         members = flipped(hostile.members(), [PERSONAL.format(index) for index in range(1, 8)])
         backup = assemble(members, tmp_path / "damaged")
-        result = only_bad(keep(backup, tmp_path / "out", passphrase=hostile.passphrase))
-        assert 900 < len(result.ranges) <= 1001
+        limits = Limits(damaged_ranges=1000)
+        with qbackup.open(backup, passphrase=hostile.passphrase, limits=limits) as archive:
+            result = only_bad(archive.restore(tmp_path / "out", keep_damaged=True, check=False))
+        assert 900 < len(result.ranges) <= 1001 and result.ranges_left_out > 1000
+        assert "further ranges are not told apart" in report_text(Report(files=(result,)))
         kept = (tmp_path / "out/work/private.img.damaged").read_bytes()
         original = image.read_bytes()
         for part in result.ranges:

@@ -40,6 +40,7 @@ class ReplaySource:
         self.seekable = source.seekable
         self.is_device = getattr(source, "is_device", False)
         self.is_remote = getattr(source, "is_remote", False)
+        self.has_file_offsets = getattr(source, "has_file_offsets", False)
 
     @property
     def troubles(self) -> int:

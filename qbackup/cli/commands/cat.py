@@ -80,11 +80,12 @@ def _print_file(options: argparse.Namespace) -> int:
 
 def _print_from_image(image: Image, path: str) -> int:
     from qbackup.cli.images import doubts_about
+    from qbackup.cli.marks import content_errors
     from qbackup.cli.report import print_errors
 
     with image.open(path) as stream:
         _copy(stream)
-    return print_errors(doubts_about(image))
+    return print_errors([*content_errors(image, path), *doubts_about(image)])
 
 
 def _copy(stream: BinaryIO) -> None:

@@ -110,12 +110,21 @@ def _document(report: CopyReport) -> Document:
         "file_count": report.file_count,
         "folder_count": report.folder_count,
         "link_count": report.link_count,
+        **_marks(report),
     }
+
+
+def _marks(report: CopyReport) -> Document:
+    """The counts of a damaged image whose lost bytes are known."""
+    if report.hit_count is None:
+        return {}
+    return {"whole_count": report.whole_count, "hit_count": report.hit_count}
 
 
 def _text(report: CopyReport) -> str:
     """The report for people: everything that is lost, then the sum of what was copied."""
     from qbackup.base.names import decode, display
+    from qbackup.cli.marks import sum_of
     from qbackup.cli.progress import human_size
 
     whole, *lost = report.files
@@ -131,8 +140,11 @@ def _text(report: CopyReport) -> str:
         f" {_count(report.link_count, 'link')}"
         f" ({human_size(whole.size)}), to {display(decode(os.fsencode(report.written)))}"
     )
-    verdict = "Copied" if not lost else "NOT EVERYTHING WAS COPIED. Copied:"
-    return "\n".join([*lines, f"{verdict} {made}."])
+    if report.hit_count is not None:
+        made += f"; {sum_of(report.whole_count or 0, report.hit_count)}"
+    is_hit = bool(lost) and len(lost) == report.hit_count
+    bad = "NOT EVERYTHING IS WHOLE." if is_hit else "NOT EVERYTHING WAS COPIED."
+    return "\n".join([*lines, f"{bad} Copied: {made}." if lost else f"Copied {made}."])
 
 
 def _count(number: int, what: str) -> str:

@@ -21,6 +21,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from qbackup.base.errors import QBackupError
     from qbackup.cli.documents import Document
+    from qbackup.cli.marks import Marks
     from qbackup.image.faults import OnError
     from qbackup.image.image import Image
     from qbackup.image.node import Node
@@ -79,22 +80,30 @@ def _list_folder(options: argparse.Namespace) -> int:
 
 def _list_image(image: Image, path: str, *, options: argparse.Namespace) -> int:
     from qbackup.cli.images import doubts_about
+    from qbackup.cli.marks import Marks
     from qbackup.cli.report import print_errors
 
-    faults = _Faults()
+    faults, marks = _Faults(), Marks(image)
     if options.recursive:
         nodes = image.walk(path, on_error=faults)
     else:
         nodes = image.list(path, on_error=faults)
     if options.json:
-        _write_document(image, path, nodes, faults, options)
+        _write_document(image, path, nodes, faults, marks, options=options)
     else:
-        _print_lines(_line(image, node, options.recursive, faults) for node in nodes)
-    return print_errors([*doubts_about(image), *faults.texts])
+        _print_lines(_line(image, node, options.recursive, faults, marks) for node in nodes)
+        marks.print_sum()
+    return print_errors([*doubts_about(image), *faults.texts, *marks.errors])
 
 
 def _write_document(
-    image: Image, path: str, nodes: Iterator[Node], faults: _Faults, options: argparse.Namespace
+    image: Image,
+    path: str,
+    nodes: Iterator[Node],
+    faults: _Faults,
+    marks: Marks,
+    *,
+    options: argparse.Namespace,
 ) -> None:
     from qbackup.cli.documents import with_errors
     from qbackup.cli.images import doubts_about, mount_notes
@@ -102,13 +111,15 @@ def _write_document(
 
     def rest() -> Document:
         notes = mount_notes(image, path, below=options.recursive)
-        values = {
+        values: Document = {
             "partitions": partition_documents(image),
             "warnings": [*image.warnings, *notes],
         }
-        return with_errors(values, [*doubts_about(image), *faults.texts])
+        if marks.is_used:
+            values |= {"whole_count": marks.whole_count, "hit_count": marks.hit_count}
+        return with_errors(values, [*doubts_about(image), *faults.texts, *marks.errors])
 
-    entries = (_entry_document(image, node, faults) for node in nodes)
+    entries = (_entry_document(image, node, faults, marks) for node in nodes)
     options.document.write("entries", entries, rest)
 
 
@@ -118,16 +129,19 @@ def _print_lines(lines: Iterator[str]) -> None:
         output.print_result("\n".join(some))
 
 
-def _line(image: Image, node: Node, full: bool, note: OnError) -> str:
+def _line(image: Image, node: Node, full: bool, note: OnError, marks: Marks) -> str:
     """A line as `ls -l` writes it: mode, owner, group, length, time, name."""
     from qbackup.base.names import display
     from qbackup.cli.folder_listing import local_time
+    from qbackup.cli.marks import MARK
 
     mode = stat.filemode(node.stat.type_bits | node.stat.mode)
     name = display(node.path if full or not node.name else node.name)
     if node.kind == "symlink" and (target := _target(image, node, note)) is not None:
         name += f" -> {display(target)}"
     owner = f"{node.stat.uid:5} {node.stat.gid:5}"
+    if marks.is_hit(node):
+        name += MARK
     return f"{mode} {owner} {node.size:12} {local_time(node.stat.mtime_ns)} {name}"
 
 
@@ -141,7 +155,7 @@ def _target(image: Image, node: Node, note: OnError) -> str | None:
         return None
 
 
-def _entry_document(image: Image, node: Node, note: OnError) -> Document:
+def _entry_document(image: Image, node: Node, note: OnError, marks: Marks) -> Document:
     from qbackup.cli.documents import named
 
     document: Document = {
@@ -156,6 +170,8 @@ def _entry_document(image: Image, node: Node, note: OnError) -> Document:
     }
     if node.kind == "symlink" and (target := _target(image, node, note)) is not None:
         document |= named("target", target)
+    if marks.is_used:
+        document["hit"] = marks.is_hit(node)
     return document
 
 

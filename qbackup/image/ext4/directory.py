@@ -7,7 +7,7 @@ over them, and so does this module.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import Damaged
 from qbackup.image.ext4.crc32c import crc32c
@@ -24,15 +24,28 @@ _INDEX_START, _ROOT_START = 8, 32
 _NO_MATCH = "a block of the folder is damaged: its checksum does not match"
 
 
-def parse_block(data: bytes, inode: Inode, superblock: Superblock) -> Iterator[FolderEntry]:
+def parse_block(
+    data: bytes,
+    inode: Inode,
+    superblock: Superblock,
+    is_lost: Callable[[int, int], bool] | None = None,
+) -> Iterator[FolderEntry]:
     """Parses one block of a folder; leaves ``.`` and ``..`` out.
 
+    Args:
+        data: the block.
+        inode: of the folder.
+        superblock: of the file system.
+        is_lost: tells whether any bytes of the block are lost: an offset, a size; None: none is.
+
     Raises:
-        Damaged: the checksum does not match, or the entries make no sense.
+        Damaged: the checksum does not match, or the entries make no sense. After the last entry
+            that is read, where bytes of the next one are lost.
     """
     if superblock.has_checksums:
         _check(data, inode)
-    return _entries(data)
+        is_lost = None  # a checksum that matches proves all entries
+    return _entries(data, is_lost)
 
 
 def parse_inline(inode: Inode) -> Iterator[FolderEntry]:
@@ -44,9 +57,13 @@ def parse_inline(inode: Inode) -> Iterator[FolderEntry]:
     yield from _entries(more)
 
 
-def _entries(data: bytes) -> Iterator[FolderEntry]:
+def _entries(
+    data: bytes, is_lost: Callable[[int, int], bool] | None = None
+) -> Iterator[FolderEntry]:
     offset = 0
     while offset + _HEAD <= len(data):
+        if is_lost is not None and is_lost(offset, _HEAD + data[offset + 6]):
+            raise Damaged("a part of a block of the folder is lost")
         number = int.from_bytes(data[offset : offset + 4], "little")
         length = _length(data, offset)
         size = data[offset + 6]  # the byte behind this one is a type, or nothing

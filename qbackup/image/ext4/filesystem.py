@@ -19,6 +19,7 @@ from qbackup.image.ext4 import directory, journal, superblock
 from qbackup.image.ext4.content import BlockReader, StoredContent
 from qbackup.image.ext4.extents import BlockMap, BlockRun, RunTable
 from qbackup.image.ext4.groups import GroupTable
+from qbackup.image.ext4.hits import HitFinder
 from qbackup.image.ext4.inode import ROOT, Inode, parse_inode
 from qbackup.image.ext4.overlay import JournaledDevice
 from qbackup.image.ext4.superblock import RECOVER, Superblock
@@ -27,6 +28,9 @@ from qbackup.image.filesystem import FolderEntry, ImageDevice
 _CACHED_BLOCKS = 256
 _CACHED_BYTES = 4 << 20  # a disk can have several file systems, with blocks of up to 64 KiB
 _IN_USE = "the file system was in use or was not unmounted when it was saved"
+_LOST_WAY = (
+    "lost bytes are in its {}, so none of its files can be called whole, and some may be missing"
+)
 _UNSURE = "something may be missing or wrong that can't be seen"
 _SYMLINK_LIMIT = 4096  # as the kernel: with its text a link fills no more than a page
 _FOLDER_HOLE = "a part of the folder is not there"
@@ -57,16 +61,26 @@ class Ext4:
         self._limits = limits
         self._device = device
         self.superblock: Superblock = self._read_superblock()
-        self._groups = GroupTable(self.superblock, self.read_block)
+        self._groups, self._hits = self._tables()
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self.warning: str | None = None
         self.obstacle: str | None = None
         self.table_count = 0
+        self._is_journal_hit = self._is_doubtful = False
         if self.superblock.incompat & RECOVER:
             self._replay()
         elif not self.superblock.is_clean:
             self.warning = f"{_IN_USE}, and has no journal: {_UNSURE}"
         self.warning = "; ".join(filter(None, (self.warning, self._cut(), self._errors()))) or None
+        self._note_losses()
+
+    def _note_losses(self) -> None:
+        """Calls all files into doubt if lost bytes are in what leads to all of them."""
+        hit = [(self._is_journal_hit, "journal"), (self._is_superblock_hit(), "superblock")]
+        parts = [_LOST_WAY.format(name) for is_hit, name in hit if is_hit]
+        if parts:
+            self.obstacle = "; ".join(filter(None, (self.obstacle, *parts)))
+        self._is_doubtful = self._device.has_losses and self.obstacle is not None
 
     def _cut(self) -> str:
         """Gives a warning of a file system that is longer than its device; else ""."""
@@ -112,6 +126,23 @@ class Ext4:
         data = self._device.read(superblock.OFFSET, superblock.SIZE)
         return superblock.parse_superblock(data)
 
+    def _tables(self) -> tuple[GroupTable, HitFinder]:
+        groups = GroupTable(self.superblock, self.read_block, self._device.is_lost)
+        return groups, HitFinder(
+            self._device,
+            self.superblock,
+            groups,
+            self.read_block,
+            self._place_of_inode,
+            self._limits.image_extents,
+            self.table_limit,
+        )
+
+    def _is_superblock_hit(self) -> bool:
+        """Tells whether numbers of the superblock may be wrong: it has no checksum."""
+        is_lost = self._device.is_lost(superblock.OFFSET, superblock.SIZE)
+        return is_lost and not self.superblock.has_checksums
+
     def _replay(self) -> None:
         """Takes over the journal's newer blocks, as the file system was not unmounted."""
         if not self.superblock.journal_inode:
@@ -132,11 +163,12 @@ class Ext4:
             self._device = JournaledDevice(self._device, size, found.writes, place_of, journal.MARK)
             self._cache.clear()
             self.superblock = self._read_superblock()
-        self._groups = GroupTable(self.superblock, self.read_block)
+        self._groups, self._hits = self._tables()
 
     def _read_journal(self) -> tuple[journal.Replay, Callable[[int], int]]:
         """Gives its newer blocks, and a function from its blocks to those of the file system."""
         inode = self.stat(self.superblock.journal_inode)
+        self._is_journal_hit = self.is_hit(inode, content=False)
         runs = RunTable(self.runs(inode))
         device, size = self._device, self.superblock.block_size
 
@@ -146,9 +178,12 @@ class Ext4:
                 raise Damaged("the journal has holes")
             return run.physical + block - run.logical
 
-        found = journal.replay(
-            lambda block: device.read(place_of(block) * size, size), size, inode.size // size
-        )
+        def read(block: int) -> bytes:
+            place = place_of(block) * size
+            self._is_journal_hit |= device.is_lost(place, size)
+            return device.read(place, size)
+
+        found = journal.replay(read, size, inode.size // size)
         for write in found.writes.values():
             place_of(write >> 1)
         return found, place_of
@@ -179,11 +214,7 @@ class Ext4:
             Damaged: there is no such inode, or no file in it.
         """
         block = self.superblock
-        if not 0 < number <= block.inode_count:
-            raise Damaged(f"inode {number} is named, which the file system does not have")
-        group, index = divmod(number - 1, block.inodes_per_group)
-        position = self._groups.inode_table(group) * block.block_size + index * block.inode_size
-        number_of_block, offset = divmod(position, block.block_size)
+        number_of_block, offset = divmod(self._place_of_inode(number), block.block_size)
         data = self.read_block(number_of_block)[offset : offset + block.inode_size]
         inode = parse_inode(data, number, block)
         if inode.size > self._limits.file_size:
@@ -193,6 +224,21 @@ class Ext4:
                 needed=inode.size,
             )
         return inode
+
+    def _place_of_inode(self, number: int) -> int:
+        block = self.superblock
+        if not 0 < number <= block.inode_count:
+            raise Damaged(f"inode {number} is named, which the file system does not have")
+        group, index = divmod(number - 1, block.inodes_per_group)
+        return self._groups.inode_table(group) * block.block_size + index * block.inode_size
+
+    def is_hit(self, inode: Inode, *, content: bool = True) -> bool:
+        """Tells whether bytes of a file are lost, or may be; see `FileSystem`."""
+        if not self._device.has_losses:
+            return False
+        if self._is_doubtful:
+            return True
+        return self._hits.is_hit(inode, content=content)
 
     # Content of inodes
 
@@ -256,8 +302,15 @@ class Ext4:
 
     def _names_in(self, number: int, inode: Inode) -> Iterator[FolderEntry]:
         size = self.superblock.block_size
-        data = self._device.read(number * size, size)
-        yield from directory.parse_block(data, inode, self.superblock)
+        start = number * size
+        data = self._device.read(start, size)
+        is_lost = self._device.is_lost
+        if not is_lost(start, size):
+            yield from directory.parse_block(data, inode, self.superblock)
+            return
+        yield from directory.parse_block(
+            data, inode, self.superblock, lambda offset, length: is_lost(start + offset, length)
+        )
 
     def link(self, inode: Inode) -> bytes:
         """Reads the text of a symbolic link."""

@@ -39,8 +39,7 @@ class JournaledDevice:
 
     def read(self, offset: int, size: int) -> bytes:
         """Reads exactly these bytes, the newest of each block."""
-        blocks = range(offset // self._block_size, -(-(offset + size) // self._block_size))
-        changed = [block for block in blocks if block in self._writes]
+        changed = self._changed(offset, offset + size)
         if not changed:
             return self._device.read(offset, size)
         data = bytearray(self._device.read(offset, size))
@@ -55,6 +54,35 @@ class JournaledDevice:
         """Reads these bytes, or fewer where the device ends."""
         size = min(size, self.size - offset)
         return self.read(offset, size) if size > 0 else b""
+
+    @property
+    def has_losses(self) -> bool:
+        """True if lost bytes are known."""
+        return self._device.has_losses
+
+    def is_lost(self, offset: int, size: int) -> bool:
+        """Tells whether any of these bytes is lost, of each block where its newest bytes are."""
+        if not self.has_losses:
+            return False
+        end = offset + size
+        for block in self._changed(offset, end):
+            start = block * self._block_size
+            place = self._place_of(self._writes[block] >> 1) * self._block_size
+            first = max(offset, start)
+            length = min(end, start + self._block_size) - first
+            if self._device.is_lost(offset, first - offset):
+                return True
+            if self._device.is_lost(place + first - start, length):
+                return True
+            offset = first + length
+        return self._device.is_lost(offset, end - offset)
+
+    def _changed(self, offset: int, end: int) -> list[int]:
+        """Gives the numbers of blocks in a range of bytes that the journal has newer."""
+        blocks = range(offset // self._block_size, -(-end // self._block_size))
+        if len(blocks) > len(self._writes):
+            return sorted(block for block in self._writes if block in blocks)
+        return [block for block in blocks if block in self._writes]
 
     def _content(self, write: int) -> bytes:
         place = self._place_of(write >> 1)

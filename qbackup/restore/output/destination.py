@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from qbackup.base.names import encode
 from qbackup.restore.output.folders import Folders, exists, put_in_place, remove
 from qbackup.restore.output.rehash import same_content
-from qbackup.restore.output.side_names import DAMAGED_SUFFIX, part_name, side_name
+from qbackup.restore.output.side_names import (
+    DAMAGED_SUFFIX,
+    MAP_SUFFIX,
+    RANGES_SUFFIX,
+    part_name,
+    side_name,
+)
 from qbackup.restore.sinks import AlreadyExists, CannotWrite
 
 REMAINS_LIMIT = 99  # damaged copies of one file
@@ -81,7 +87,7 @@ class Destination:
             if self._is_same(name):
                 remove(self.folder, self._part)
                 return name
-            if exists(self.folder, name):
+            if exists(self.folder, name) or self._has_ranges(name):
                 continue
             try:
                 put_in_place(self.folder, self.name, False, final_name=name)
@@ -94,6 +100,13 @@ class Destination:
         numbers = ("", *(f".{number}" for number in range(2, REMAINS_LIMIT + 1)))
         names = (side_name(self.folder, self.name, self.damaged_suffix + n) for n in numbers)
         return (name for name in names if not self.is_taken(name))
+
+    def _has_ranges(self, name: str) -> bool:
+        """Tells if a name beside a damaged file is taken that the list of its ranges would get."""
+        if not self.damaged_suffix:
+            return False
+        names = [name + suffix for suffix in (RANGES_SUFFIX, MAP_SUFFIX)]
+        return any(self.is_taken(other) or exists(self.folder, other) for other in names)
 
     def _is_same(self, name: str) -> bool:
         return same_content(self.folder, self._part, name)

@@ -229,15 +229,18 @@ class FolderWriter:
                 tree.begin()
             yield tree
 
-    @contextlib.contextmanager
-    def spare(self, qube: str, name: str) -> Iterator[SpareSink]:
+    def spare(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
         """Opens a new file beside another one, as `Writer` says."""
+        return self.beside(qube, name + UNPLACED_SUFFIX)
+
+    @contextlib.contextmanager
+    def beside(self, qube: str, name: str) -> Iterator[SpareSink]:
+        """Opens a new file beside a kept one, as `Writer` says."""
 
         def begin(folder: int, part: bytes) -> int:
             return os.open(part, NEW_SPARE_FILE, FILE_MODE, dir_fd=folder)
 
-        spare_name = name + UNPLACED_SUFFIX
-        with self._beginnings.of(qube, spare_name, begin, is_spare=True) as beginning:
+        with self._beginnings.of(qube, name, begin, is_spare=True) as beginning:
             spare = SpareImageFile(beginning, self.unkept)
             try:
                 spare.begin()  # a name that can't be had is known before there are bytes
