@@ -160,6 +160,10 @@ class SalvageCatalog(SeekableCatalog):
         self._members = chain(seen, self._members)
         return seen
 
+    def first_copy(self) -> StoredMember | None:
+        """Gives the header's first copy, if that is among the first members."""
+        return next((member for member in self._peek() if member.name == HEADER_COPY_NAME), None)
+
     def headers(self) -> Sequence[StoredMember]:
         """Gives the headers, at most four, in the archive's order."""
         self.table()
