@@ -22,6 +22,8 @@ class Data:
             the last chunk's number once more.
         offset: see above; in bytes.
         span: the value of S, if this is not the file's last chunk; None: the buffer's length.
+        carried: number of bytes at its beginning that are stored in the chunk before. If the file
+            ended there, they would hold the cipher's padding.
     """
 
     buffer: memoryview
@@ -29,6 +31,7 @@ class Data:
     index: int = 0
     offset: int = 0
     span: int | None = None
+    carried: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ class Encrypted:
             ChunkDamaged: the chunk is no cipher text, or other chunks are lost that it needs.
         """
         size = len(body) - LARGEST_BLOCK
-        start, offset = LARGEST_BLOCK, 0
+        start, offset, carried = LARGEST_BLOCK, 0, 0
         if index == 0:
             salted = bytes(body[start : start + SALTED_SIZE])
             self._stream = CbcStream(self._cipher, self._passphrase, salted)
@@ -97,7 +97,8 @@ class Encrypted:
         elif self._stream is None:
             raise ChunkDamaged("the first chunk is lost, and with it the salt that is needed here")
         elif index == self._next:
-            offset = -SALTED_SIZE - self._stream.pending
+            carried = self._stream.pending
+            offset = -SALTED_SIZE - carried
         else:
             if self._size % self._cipher.block_size:
                 raise ChunkDamaged("a chunk before it is lost, so no block boundary is known")
@@ -105,7 +106,8 @@ class Encrypted:
             start = len(body) - len(rest)
             offset = start - LARGEST_BLOCK - SALTED_SIZE
         self._next = index + 1
-        return Data(self._stream.decrypt(body, start), index=index, offset=offset, span=size)
+        plain = self._stream.decrypt(body, start)
+        return Data(plain, index=index, offset=offset, span=size, carried=carried)
 
     def finish(self) -> bytes:
         """Gives the rest of the plaintext at the file's end, without the padding.
@@ -165,7 +167,7 @@ class HmacChunk:
                 error.reason, chunk=display(self.name), is_unproven=is_unproven
             ) from error
         stored_size = len(body) - self.room
-        return Data(data.buffer, stored_size, self.index, data.offset, data.span)
+        return Data(data.buffer, stored_size, self.index, data.offset, data.span, data.carried)
 
     def _check(self, stored: memoryview, stored_hmac: bytes | None) -> None:
         if stored_hmac is None:

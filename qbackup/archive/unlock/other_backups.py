@@ -32,7 +32,7 @@ def describe_headers(
         format_: of the backup that is read.
         limits: bounds on headers.
     """
-    found = []
+    found: list[str] = []
     for offset, header in headers.items():
         with contextlib.suppress(Unlockable, Unreadable):
             parsed = BackupHeader.parse(header, limits)
