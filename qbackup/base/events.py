@@ -79,6 +79,7 @@ class VolumeBoundary:
         strange: the fault of the volume's first block, if that is neither a header nor zeros. Only
             a volume that goes on in the middle of a member begins so.
         is_whole: the volume before this place consists of whole records, as tar writes them.
+        before: length in bytes of the volume before this place; 0 if that one is lost.
     """
 
     name: bytes = b""
@@ -86,6 +87,18 @@ class VolumeBoundary:
     error: QBackupError | None = None
     strange: Damaged | None = None
     is_whole: bool = True
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A volume that does not belong where it stands; the next one may again.
+
+    Args:
+        error: the fault.
+    """
+
+    error: Damaged
 
 
 @dataclass(frozen=True, slots=True)

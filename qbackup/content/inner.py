@@ -22,7 +22,7 @@ from qbackup.base.errors import (
     UsageError,
     without_traceback,
 )
-from qbackup.base.events import Extent, Gap, Missing, OpenGap, Piece, VolumeBoundary
+from qbackup.base.events import Extent, Gap, Misfit, Missing, OpenGap, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
 from qbackup.base.names import (
     METADATA_PATH,
@@ -296,8 +296,10 @@ class InnerArchive:
         self._name = decode(self._member.name)
         return self._member
 
-    def _check_boundary(self, boundary: VolumeBoundary) -> Gap | None:
-        return self._boundaries.check(boundary, self._member, self._left)
+    def _check_boundary(self, boundary: VolumeBoundary) -> Gap | Misfit | None:
+        is_one_file = self._past_gaps and self._is_only
+        check = self._boundaries.pass_over if is_one_file else self._boundaries.check
+        return check(boundary, self._member, self._left)
 
     def _pass_open_gap(self, gap: OpenGap) -> Iterator[Piece]:
         """Gives the pieces from a gap on. Raises the gap's error if they have no known place."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from qbackup.base.errors import ChunkMissing, Damaged, LimitExceeded
-from qbackup.base.events import Event, Lost
+from qbackup.base.events import Event, Lost, Piece
 from qbackup.content.piece_queue import PieceQueue
 
 _PIECE_SIZE = 1 << 16
@@ -147,6 +147,18 @@ class EventsWithEnd(Iterator[Event]):
 
     def __next__(self) -> Event:
         return next(self._events)
+
+
+def watch(
+    decompress: Callable[[Iterable[Event]], Iterator[Piece]],
+    events: Iterable[Event],
+    on_foreign: Callable[[], None],
+    *,
+    is_bound: bool,
+) -> tuple[Iterator[Piece], OwnEnd]:
+    """Gives a file's decompressed stream, and its end; the arguments are those of `OwnEnd`."""
+    own_end = OwnEnd(on_foreign, is_bound=is_bound)
+    return decompress(EventsWithEnd(own_end.cut(events), own_end)), own_end
 
 
 def own_end_of(events: Iterable[Event]) -> OwnEnd | None:

@@ -29,7 +29,7 @@ from qbackup.content.gaps.choose import past_gaps as go_past_gaps
 from qbackup.content.gaps.room import SpareRoom
 from qbackup.content.inner import Entry, InnerArchive
 from qbackup.content.lost_chunks import DecompressPastGaps
-from qbackup.content.own_end import EventsWithEnd, OwnEnd
+from qbackup.content.own_end import watch
 from qbackup.content.stream import VerifiedStream, close_quietly, filled
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
@@ -137,13 +137,13 @@ class FileReader:
             on_close = functools.partial(close_quietly, run)
         if on_chunk is not None:
             events = _counted(events, on_chunk)
-        is_bound = self.access.format.heads_name_backup
-        own_end = OwnEnd(self._found_foreign, is_bound=is_bound)
         decompress = unlocked.decompress
         if past_gaps:
             decompress = go_past_gaps(decompress, room)
+        is_bound = unlocked.format.head_size > 0  # a chunk's head fits the key of one backup only
+        pieces, own_end = watch(decompress, events, self._found_foreign, is_bound=is_bound)
         return InnerArchive(
-            decompress(EventsWithEnd(own_end.cut(events), own_end)),
+            pieces,
             self.path,
             self.access.limits,
             on_close,
