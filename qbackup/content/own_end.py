@@ -84,7 +84,7 @@ class OwnEnd:
         if self._is_bound or not self._is_here:
             return False
         carried, rest = event.buffer[: event.carried], event.buffer[event.carried :]
-        return _has_content(rest) and not _has_content(_unpadded(carried))
+        return _has_content(rest) and (not len(carried) or _ends_cipher(carried))
 
     def pass_zeros(self, queue: PieceQueue, limit: int) -> None:
         """Passes the zeros behind the inner archive, up to the verified end of the stream.
@@ -126,11 +126,11 @@ def _has_content(data: memoryview) -> bool:
     )
 
 
-def _unpadded(block: memoryview) -> memoryview:
-    """Gives a cipher's last block without its padding (PKCS#7); all of it if there is none."""
-    count = block[-1] if len(block) else 0
+def _ends_cipher(block: memoryview) -> bool:
+    """Tells if this is the last block of an encrypted stream: zeros, then the padding (PKCS#7)."""
+    count = block[-1]
     is_padded = 1 <= count <= len(block) and bytes(block[-count:]) == bytes([count]) * count
-    return block[:-count] if is_padded else block
+    return is_padded and not _has_content(block[:-count])
 
 
 class EventsWithEnd(Iterator[Event]):
