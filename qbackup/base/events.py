@@ -22,8 +22,9 @@ class Data:
             the last chunk's number once more.
         offset: see above; in bytes.
         span: the value of S, if this is not the file's last chunk; None: the buffer's length.
-        carried: number of bytes at its beginning that are stored in the chunk before. If the file
-            ended there, they would hold the cipher's padding.
+        carried: number of bytes at its beginning that are stored in the chunk before.
+        end: rest of the plaintext if the file ended in front of this chunk; None if the cipher
+            shows that it does not end there.
     """
 
     buffer: memoryview
@@ -32,6 +33,7 @@ class Data:
     offset: int = 0
     span: int | None = None
     carried: int = 0
+    end: bytes | None = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +45,14 @@ class Lost:
         size: number of missing plaintext bytes, where that is known.
         error: the fault.
         stored_size: bytes that the chunk takes in the backup.
+        end: see `Data`.
     """
 
     chunk: str
     size: int | None
     error: QBackupError
     stored_size: int = 0
+    end: bytes | None = b""
 
 
 Event: TypeAlias = Data | Lost

@@ -50,11 +50,13 @@ class OwnEnd:
         """Tells if this is a chunk behind the end that nothing shows to be of this backup."""
         error = lost.error
         is_chunk = isinstance(error, Damaged | LimitExceeded)
-        return self._is_here and is_chunk and not error.is_own_chunk
+        return self._is_in_front(lost) and is_chunk and not error.is_own_chunk
 
-    @property
-    def _is_here(self) -> bool:
-        return self.is_reached and self.is_stream_over
+    def _is_in_front(self, event: Event) -> bool:
+        """Tells if the filter's, the archive's and the cipher's end are in front of this event."""
+        if not (self.is_reached and self.is_stream_over) or event.end is None:
+            return False
+        return not event.end.strip(b"\0")
 
     def cut(self, events: Iterable[Event]) -> Iterator[Event]:
         """Yields the events of a file up to the first chunk behind the end.
@@ -81,10 +83,9 @@ class OwnEnd:
         """Tells if this is a chunk behind the end, and not the rest of the file's own zeros."""
         if isinstance(event, Lost):
             return self.is_behind(event)
-        if self._is_bound or not self._is_here:
+        if self._is_bound or not self._is_in_front(event):
             return False
-        carried, rest = event.buffer[: event.carried], event.buffer[event.carried :]
-        return _has_content(rest) and (not len(carried) or _ends_cipher(carried))
+        return _has_content(event.buffer[event.carried :])
 
     def pass_zeros(self, queue: PieceQueue, limit: int) -> None:
         """Passes the zeros behind the inner archive, up to the verified end of the stream.
@@ -124,13 +125,6 @@ def _has_content(data: memoryview) -> bool:
         bytes(data[start : start + _PIECE_SIZE]).strip(b"\0")
         for start in range(0, len(data), _PIECE_SIZE)
     )
-
-
-def _ends_cipher(block: memoryview) -> bool:
-    """Tells if this is the last block of an encrypted stream: zeros, then the padding (PKCS#7)."""
-    count = block[-1]
-    is_padded = 1 <= count <= len(block) and bytes(block[-count:]) == bytes([count]) * count
-    return is_padded and not _has_content(block[:-count])
 
 
 class EventsWithEnd(Iterator[Event]):

@@ -304,7 +304,8 @@ class Session(Generic[Tag]):
             if self._demand.is_wanted(item.number):
                 item.error = Interrupted("the backup was closed")
         except FILE_ERRORS as error:
-            item.event = lost(chunk, error, self._format.overhead)
+            end = item.decryptor.end_here() if item.decryptor is not None else b""
+            item.event = lost(chunk, error, self._format.overhead, end)
         except BaseException as error:  # the caller's thread raises the same error
             item.error = error
         item.opening = None  # lets the body's memory go

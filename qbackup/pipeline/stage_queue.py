@@ -122,12 +122,13 @@ def missing(chunk: StoredChunk, expected: int) -> Lost:
     return Lost(name, None, ChunkMissing(reason, chunk=name))
 
 
-def lost(chunk: StoredChunk, error: QBackupError, overhead: int) -> Lost:
+def lost(chunk: StoredChunk, error: QBackupError, overhead: int, end: bytes | None = b"") -> Lost:
     """Names a chunk that can't be believed.
 
     Args:
         chunk: the chunk.
         error: the fault.
         overhead: bytes of a chunk that are not its content.
+        end: see `Lost`.
     """
-    return Lost(chunk.name, max(0, chunk.size - overhead), error, chunk.size)
+    return Lost(chunk.name, max(0, chunk.size - overhead), error, chunk.size, end)
