@@ -159,6 +159,18 @@ class TestOwnChunks:
         report = verified(backup, "correct horse battery staple")
         assert not report.ok and not told(report)
 
+    @pytest.mark.parametrize(("kind", "is_whole"), [("3-gzip", False), ("3-plain", True)])
+    def test_the_end_of_the_cipher_counts(
+        self, tmp_path: Path, kind: str, *, is_whole: bool
+    ) -> None:
+        """The last chunk holds nothing but zeros; where it is encrypted, the padding as well."""
+        new = stored(read(kind, "new"), tmp_path)
+        last = [name for name in alter.names(new) if re.search(r"(vm1|work)/.*img\.\d+$", name)][-1]
+        if kind == "3-plain":  # the very last one is empty
+            last = f"{last[:-3]}{int(last[-3:]) - 1:03}"
+        report = verified(alter.flipped(new, tmp_path / "flipped", last, 0))
+        assert report.ok == is_whole and len(told(report)) == is_whole
+
     def test_a_planted_one_costs_nothing(self, tmp_path: Path) -> None:
         for name, backup in parts_beyond(tmp_path):
             report = verified(backup, "correct horse battery staple")
