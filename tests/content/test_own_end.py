@@ -15,6 +15,9 @@ import pytest
 
 import qbackup
 from qbackup import Report
+from qbackup.base.errors import ChunkDamaged
+from qbackup.base.events import Data, Lost
+from qbackup.content.own_end import OwnEnd
 from tests.make_foreign_vectors import KINDS, PASSPHRASE, images, read
 from tests.support import alter, tarbytes
 from tests.support.restored import errors
@@ -175,3 +178,17 @@ class TestOwnChunks:
         for name, backup in parts_beyond(tmp_path):
             report = verified(backup, "correct horse battery staple")
             assert report.ok and len(told(report)) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("end", "is_cut"), [(b"", True), (b"\0", True), (b"x", False), (None, False)]
+)
+def test_the_last_block_in_front_must_hold_no_more_than_zeros(
+    end: bytes | None, *, is_cut: bool
+) -> None:
+    own_end = OwnEnd(is_bound=False)
+    own_end.is_reached = True
+    foreign = Data(memoryview(b"foreign"), index=1, end=end)
+    lost = Lost("a.001", 1, ChunkDamaged("the HMAC differs"), end=end)
+    for event in (foreign, lost):
+        assert list(own_end.cut([event])) == ([] if is_cut else [event])
