@@ -81,7 +81,7 @@ def test_restore_gives_all_that_is_good(crowded: Path, tmp_path: Path) -> None:
 
 
 def test_a_file_of_which_a_chunk_was_believed_is_named(tmp_path: Path) -> None:
-    """The extension's own file has a planted second chunk: it is whole, and the warning names it."""
+    """The extension's own file has a planted second chunk: it is whole, and a warning names it."""
     good = backup_path(planted.GOOD).read_bytes()
     path = planted.plant(good, tmp_path / "backup", "files of a qube", MANY, behind=BEHIND)
     block = next(planted.members("one planted name", [0]))
