@@ -41,9 +41,11 @@ class QBackupError(Exception):
         advice: a remedy in one sentence; "" where the reason names it.
         file: the file of the backup, as QUBE/FILE or member path; or None.
         chunk: the member name of the chunk; or None.
+        is_own_chunk: the chunk's key shows that it is of this backup.
     """
 
     advice: str = ""
+    is_own_chunk = False
 
     def __init__(self, reason: str, *, file: str | None = None, chunk: str | None = None) -> None:
         super().__init__(reason)

@@ -22,6 +22,9 @@ class Data:
             the last chunk's number once more.
         offset: see above; in bytes.
         span: the value of S, if this is not the file's last chunk; None: the buffer's length.
+        carried: number of bytes at its beginning that are stored in the chunk before.
+        end: rest of the plaintext if the file ended in front of this chunk; None if the cipher
+            shows that it does not end there.
     """
 
     buffer: memoryview
@@ -29,6 +32,8 @@ class Data:
     index: int = 0
     offset: int = 0
     span: int | None = None
+    carried: int = 0
+    end: bytes | None = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ class Lost:
         error: the fault.
         stored_size: bytes that the chunk takes in the backup.
         offset: of these bytes in the backup's file; None where that is not known.
+        end: see `Data`.
     """
 
     chunk: str
@@ -48,6 +54,7 @@ class Lost:
     error: QBackupError
     stored_size: int = 0
     offset: int | None = None
+    end: bytes | None = b""
 
 
 Event: TypeAlias = Data | Lost
@@ -78,6 +85,7 @@ class VolumeBoundary:
         strange: the fault of the volume's first block, if that is neither a header nor zeros. Only
             a volume that goes on in the middle of a member begins so.
         is_whole: the volume before this place consists of whole records, as tar writes them.
+        before: length in bytes of the volume before this place; 0 if that one is lost.
     """
 
     name: bytes = b""
@@ -85,6 +93,18 @@ class VolumeBoundary:
     error: QBackupError | None = None
     strange: Damaged | None = None
     is_whole: bool = True
+    before: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A volume that does not belong where it stands; the next one may again.
+
+    Args:
+        error: the fault.
+    """
+
+    error: Damaged
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Warnings on members of an archive, which are counted by kind where there are many."""
+"""Warnings on members of an archive, counted by kind where there are many; kinds of faults."""
 
 from __future__ import annotations
 
@@ -29,3 +29,17 @@ class MemberWarning(str):
         warning = str.__new__(MemberWarning, f"{text}: {self}")
         warning.kind = self.kind
         return warning
+
+
+class HeaderReplaced(str):
+    """Fault of a backup's header, in whose place something proven was used.
+
+    No file can be lost by it.
+    """
+
+
+class OtherBackup(str):
+    """Fault of a file that holds parts of another backup too.
+
+    No file of the backup that is read can be lost by it.
+    """

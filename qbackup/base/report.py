@@ -7,12 +7,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qbackup.base.advice import ANOTHER_COPY, ARCHIVE_DAMAGED, DAMAGED, REPAIR
+from qbackup.base.notices import HeaderReplaced, OtherBackup
 
 Status = Literal["ok", "damaged", "limit", "missing", "kept", "exists"]
 RangeState = Literal["good", "lost", "zero-filled"]
+Verdict = Literal["whole", "header", "other", "archive", "unproven", "files"]
 GOOD: tuple[Status, ...] = ("ok", "kept")
 _KEPT = "try another copy of the backup; before you mount or repair NAME.damaged, make a copy of it"
 _SALVAGED = "another copy of the backup may still have what is lost in this one"
+_HEADER = (
+    "keep no backup with a damaged header as the only one: replace it by a whole copy, or make a"
+    " new backup"
+)
 _EXISTS = (
     "restore into another folder, or add --overwrite: it replaces files, and whole folders with"
     " everything in them"
@@ -168,6 +174,27 @@ class Report:
         return not self.errors and not self.unproven and all(result.ok for result in self.files)
 
     @property
+    def verdict(self) -> Verdict:
+        """What is wrong, in the worst case; every sum of a report begins with this.
+
+        ``whole``: nothing. ``header``: all files are whole, and only the backup's header is not.
+        ``other``: all files are whole, and the file holds parts of another backup too. ``archive``:
+        all files that were found are whole, and others may be lost. ``unproven``: all files are
+        whole but those of which nothing proves that they were ever in the backup. ``files``: a file
+        is not there and whole.
+        """
+        if self.ok:
+            return "whole"
+        if any(not result.unproven for result in self.bad):
+            return "files"
+        if not all(isinstance(error, HeaderReplaced | OtherBackup) for error in self.errors):
+            return "files" if self.bad_count else "archive"
+        if self.bad_count:
+            return "unproven"
+        is_header = all(isinstance(error, HeaderReplaced) for error in self.errors)
+        return "header" if is_header else "other"
+
+    @property
     def bad(self) -> tuple[FileResult, ...]:
         """The files that are not there and whole, but for those that are only counted."""
         return tuple(result for result in self.files if not result.ok)
@@ -186,6 +213,8 @@ class Report:
         found = []
         if self.repair and (self.errors or statuses & {"damaged", "missing"}):
             found.append(REPAIR.format(self.repair))
+        if self.verdict == "header":
+            found.append(_HEADER)
         if "damaged" in statuses:
             found.append(_KEPT if kept else ANOTHER_COPY if self.keeps_damaged else DAMAGED)
         if self.archive_limit:
@@ -204,6 +233,8 @@ class Report:
         """Sums up the outcome in one sentence."""
         if self.ok:
             return f"all {len(self.files)} files are there and whole"
+        if self.verdict in ("header", "other"):
+            return f"all {len(self.files)} files are whole; {'; '.join(self.errors)}"
         bad = self.bad_count
         total = len(self.files) - len(self.bad) + bad
         parts = [f"{bad} of {total} files are not whole"] if bad else []

@@ -84,6 +84,8 @@ def report_document(report: Report) -> Document:
         "files": [_result_document(result) for result in report.files],
         "warnings": list(report.warnings),
     }
+    if not report.ok:
+        document["verdict"] = report.verdict
     if report.unproven:
         document["unproven"] = [_unproven_document(files) for files in report.unproven]
     if report.advice:

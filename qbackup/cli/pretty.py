@@ -38,6 +38,7 @@ _STYLES = (
     ("NOT EVERYTHING", "bold red"),
     ("STOPPED", "bold red"),
     ("THE ARCHIVE ", "bold red"),
+    ("ALL ", "bold yellow"),
     ("UNPROVEN", "bold yellow"),
     ("EXISTS", "bold yellow"),
     ("ARCHIVE", "bold red"),

@@ -6,11 +6,12 @@ import argparse
 import contextlib
 import dataclasses
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from qbackup.base.errors import QBackupError
 from qbackup.base.names import display
-from qbackup.base.report import ByteRange, FileResult, Progress, Report
+from qbackup.base.report import ByteRange, FileResult, Progress, Report, Verdict
 from qbackup.cli import output
 from qbackup.cli.exit_status import EXIT_INCOMPLETE, EXIT_OK
 from qbackup.cli.progress import ProgressLine, ShowsProgress, human_size
@@ -21,6 +22,20 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 _RANGES_SHOWN = 5
+# By verdict, the rest of the last line: it says why the exit status is not 0.
+_WHOLE_BUT: Mapping[Verdict, str] = {
+    "header": "ARE WHOLE ({}); the backup's header is not, and was replaced as said above. The exit"
+    " status is 1 because of the header.",
+    "other": "ARE WHOLE ({}); the file holds another backup too (see above). The exit status is 1"
+    " because of that one.",
+    "unproven": "THAT ARE PROVEN ARE WHOLE ({}); {} others can't be verified, and nothing proves"
+    " that they were ever in the backup (see above). The exit status is 1 because of these.",
+}
+_NOT_WHOLE = "not whole"
+_OVER_A_LIMIT = "not read (a limit is in the way)"
+_UNPROVEN = "that nothing proves"
+_IN_THE_WAY = "not written (something is in the way)"
+_KINDS = (_NOT_WHOLE, _OVER_A_LIMIT, _UNPROVEN, _IN_THE_WAY)  # in the order of a report's sum
 
 
 @contextlib.contextmanager
@@ -185,6 +200,8 @@ def _sum(report: Report, *, stopped: bool) -> str:
         total += f"; {kept} already there, and read again"
     if report.ok and not stopped:
         return f"All {len(good)} files are there, verified and whole ({total})."
+    if not stopped and report.verdict in _WHOLE_BUT:
+        return f"ALL {len(good)} FILES {_WHOLE_BUT[report.verdict].format(total, report.bad_count)}"
     if not (stopped or report.bad_count):
         verdict = "IS NOT WHOLE"
         if report.archive_limit and len(report.errors) == 1:
@@ -194,13 +211,23 @@ def _sum(report: Report, *, stopped: bool) -> str:
             f" whole ({total})."
         )
     verdict = "STOPPED BEFORE THE END" if stopped else "NOT EVERYTHING IS THERE"
-    in_the_way = sum(result.status == "exists" for result in report.bad)
-    in_the_way += sum(files.count for files in report.unproven if files.status == "exists")
-    not_whole = report.bad_count - in_the_way
-    counts = [f"{not_whole} not whole"] if not_whole else []
-    if in_the_way:
-        counts.append(f"{in_the_way} not written (something is in the way)")
-    return f"{verdict}: {', '.join([*counts, f'{len(good)} whole ({total})'])}."
+    return f"{verdict}: {', '.join([*_counts(report), f'{len(good)} whole ({total})'])}."
+
+
+def _counts(report: Report) -> list[str]:
+    """Counts the files that are not there and whole, by kind; a limit is no damage."""
+    kinds = Counter(_kind(result) for result in report.bad)
+    for files in report.unproven:
+        kinds[_kind(files.first)] += files.count
+    return [f"{kinds[kind]} {kind}" for kind in _KINDS if kinds[kind]]
+
+
+def _kind(result: FileResult) -> str:
+    if result.status == "exists":
+        return _IN_THE_WAY
+    if result.unproven:
+        return _UNPROVEN
+    return _OVER_A_LIMIT if result.status == "limit" else _NOT_WHOLE
 
 
 def _damage_lines(result: FileResult) -> list[str]:

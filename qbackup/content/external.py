@@ -12,6 +12,7 @@ from qbackup.base.children import child_environment
 from qbackup.base.errors import Damaged, MachineError
 from qbackup.base.events import Event
 from qbackup.content.detect import detect_filter
+from qbackup.content.own_end import own_end_of
 from qbackup.content.padding import Trimmed
 from qbackup.content.slices import INPUT_SIZE, OUTPUT_SIZE, slices
 from qbackup.storage.tar.fields import MAGIC_OFFSET
@@ -19,6 +20,8 @@ from qbackup.storage.tar.fields import MAGIC_OFFSET
 
 def run_filter(command: list[str], events: Iterable[Event]) -> Iterator[memoryview]:
     """Runs the user's own program as the filter; writes its input and reads its output in turn."""
+    if (own_end := own_end_of(events)) is not None:
+        own_end.is_stream_over = False  # a program does not tell, and reads ahead
     try:
         process = subprocess.Popen(
             command,

@@ -24,6 +24,7 @@ from qbackup.content.decoder_memory import HEAD_SIZE, decoder_memory
 from qbackup.content.decoders import DECODERS, Decoder
 from qbackup.content.detect import NONE
 from qbackup.content.external import run_filter
+from qbackup.content.own_end import OwnEnd, own_end_of
 from qbackup.content.padding import Padding
 from qbackup.content.slices import INPUT_SIZE, OUTPUT_SIZE, raw, slices
 from qbackup.content.stream_yield import StreamYield
@@ -146,6 +147,8 @@ def _decompress(
     make: Callable[[Limits], Decoder], name: str, limits: Limits, events: Iterable[Event]
 ) -> Iterator[memoryview]:
     decoder = make(limits)
+    own_end = own_end_of(events) or OwnEnd()
+    own_end.is_stream_over = False
     padding = Padding(name)
     yields = StreamYield(name, limits)
     started = False
@@ -174,6 +177,7 @@ def _decompress(
             data = decoder.unused_data if decoder.eof else b""
             if output:
                 yield memoryview(output)
+        own_end.is_stream_over = decoder.eof
         del piece, data  # views of the chunk, whose memory must be free before the next one comes
     if not started or not decoder.eof:
         raise Damaged(f"the {name} stream is cut off: its end is missing")

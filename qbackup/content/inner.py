@@ -22,7 +22,7 @@ from qbackup.base.errors import (
     UsageError,
     without_traceback,
 )
-from qbackup.base.events import Extent, Gap, Missing, OpenGap, Piece, VolumeBoundary
+from qbackup.base.events import Extent, Gap, Misfit, Missing, OpenGap, Piece, VolumeBoundary
 from qbackup.base.limits import Limits
 from qbackup.base.names import (
     METADATA_PATH,
@@ -35,6 +35,7 @@ from qbackup.base.names import (
 from qbackup.content.archive_end import pieces_from
 from qbackup.content.entry_kinds import KINDS, Kind
 from qbackup.content.link_targets import original_target
+from qbackup.content.own_end import OwnEnd
 from qbackup.content.piece_queue import CUT_OFF, PieceQueue, length_of, placed_at
 from qbackup.content.placing import place_runs
 from qbackup.content.volume_boundary import BoundaryChecker
@@ -89,6 +90,7 @@ class InnerArchive:
         on_close: frees the resources behind the stream.
         past_gaps: yield lost data as `Missing` and go on behind them; else raise their error.
         every_link: the writer's tar put its prefix before every symbolic link's relative target.
+        own_end: takes note of the end of the archive.
     """
 
     def __init__(
@@ -100,7 +102,9 @@ class InnerArchive:
         *,
         past_gaps: bool = False,
         every_link: bool = False,
+        own_end: OwnEnd | None = None,
     ) -> None:
+        self.own_end = own_end or OwnEnd()
         self._on_close = on_close
         self._boundaries = BoundaryChecker()
         self._bytes = PieceQueue(pieces, self._check_boundary, self._pass_open_gap)
@@ -280,7 +284,7 @@ class InnerArchive:
             self._boundaries.begin_data(end.value)
             self._member = end.value
         if self._member is None:
-            self._pass_zeros()
+            self.own_end.pass_zeros(self._bytes, self._limits.trailing_zeros)
             return None
         if self._member.size > self._limits.file_size:
             raise LimitExceeded(
@@ -292,8 +296,10 @@ class InnerArchive:
         self._name = decode(self._member.name)
         return self._member
 
-    def _check_boundary(self, boundary: VolumeBoundary) -> Gap | None:
-        return self._boundaries.check(boundary, self._member, self._left)
+    def _check_boundary(self, boundary: VolumeBoundary) -> Gap | Misfit | None:
+        is_one_file = self._past_gaps and self._is_only
+        check = self._boundaries.pass_over if is_one_file else self._boundaries.check
+        return check(boundary, self._member, self._left)
 
     def _pass_open_gap(self, gap: OpenGap) -> Iterator[Piece]:
         """Gives the pieces from a gap on. Raises the gap's error if they have no known place."""
@@ -312,17 +318,6 @@ class InnerArchive:
         if len(padding) < size or padding.strip(b"\0"):
             raise Damaged("the inner archive is cut off or disordered after its data")
         self._member = self._current = None
-
-    def _pass_zeros(self) -> None:
-        total = 0
-        while len(piece := self._bytes.read_some(1 << 16)):
-            total += len(piece)
-            if bytes(piece).strip(b"\0"):
-                raise Damaged("something follows the end of the inner archive")
-            if total > self._limits.trailing_zeros:
-                raise LimitExceeded(
-                    "too much padding after the inner archive", limit="trailing_zeros"
-                )
 
     def _entry(self, member: TarMember, path: str) -> Entry:
         kind = KINDS.get(member.type, "unknown")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from qbackup.base.errors import FILE_ERRORS, Damaged, QBackupError, without_traceback
-from qbackup.base.events import Extent, Gap, Missing, OpenGap, Piece, VolumeBoundary
+from qbackup.base.events import Extent, Gap, Misfit, Missing, OpenGap, Piece, VolumeBoundary
 
 _EMPTY = memoryview(b"")
 CUT_OFF = "its data are cut off"
@@ -17,7 +17,7 @@ class PieceQueue:
     Args:
         pieces: the stream.
         on_boundary: called with each boundary of volumes, after everything before it was taken and
-            before anything behind it is; gives what is lost there.
+            before anything behind it is; gives what is lost there, or that the volume is.
         on_open_gap: called with a gap of unknown length in the same way; gives the pieces from
             there on, or raises the gap's error.
     """
@@ -25,7 +25,7 @@ class PieceQueue:
     def __init__(
         self,
         pieces: Iterator[Piece],
-        on_boundary: Callable[[VolumeBoundary], Gap | None],
+        on_boundary: Callable[[VolumeBoundary], Gap | Misfit | None],
         on_open_gap: Callable[[OpenGap], Iterator[Piece]],
     ) -> None:
         self._pieces = pieces
@@ -33,6 +33,7 @@ class PieceQueue:
         self._on_open_gap = on_open_gap
         self._piece = _EMPTY
         self._gap: Gap | None = None
+        self._misfit: Misfit | None = None  # the volume that is passed over
         self._broken: QBackupError | None = None
         self.position = 0
 
@@ -87,9 +88,13 @@ class PieceQueue:
             self._piece = _EMPTY
             following = next(self._pieces, None)
             if following is None:
+                if self._misfit is not None:
+                    raise self._misfit.error
                 return False
             if isinstance(following, VolumeBoundary):
-                self._gap = self._on_boundary(following)
+                self._pass_boundary(following)
+            elif self._misfit is not None:
+                continue
             elif isinstance(following, OpenGap):
                 self._pieces = self._on_open_gap(following)
             elif isinstance(following, Gap):
@@ -97,6 +102,11 @@ class PieceQueue:
             else:
                 self._piece = following
         return True
+
+    def _pass_boundary(self, boundary: VolumeBoundary) -> None:
+        found = self._on_boundary(boundary)
+        self._misfit = found if isinstance(found, Misfit) else None
+        self._gap = None if isinstance(found, Misfit) else found
 
     def read_exactly(self, size: int) -> bytes:
         """Gives exactly size bytes, fewer only at the end of the stream."""

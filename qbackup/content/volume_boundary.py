@@ -10,7 +10,8 @@ later cuts is marked. (Each case was made with GNU tar 1.34.)
 from __future__ import annotations
 
 from qbackup.base.errors import Damaged
-from qbackup.base.events import Gap, VolumeBoundary
+from qbackup.base.events import Gap, Misfit, VolumeBoundary
+from qbackup.storage.tar.fields import BLOCK_SIZE
 from qbackup.storage.tar.reader import TarMember
 
 _NAME_SIZE = 100  # bytes that a name has in a tar header
@@ -24,6 +25,9 @@ class BoundaryChecker:
         self._cut = False  # True if a cut fell within the last member's headers
         self._names: list[bytes] = []  # names in the marks of such cuts
         self._marked: bool | None = True  # cuts in its data have marks; None: the first one shows
+        self._misfit: Misfit | None = None  # the last volume, if that was passed over
+        self._misfit_count = 0  # of these in a row
+        self._volume_size = 0  # of each volume but the last
 
     def begin_member(self) -> None:
         """Takes note that a block of a member's headers was read."""
@@ -47,6 +51,36 @@ class BoundaryChecker:
         self._marked = None if sparse and self._cut else True
         if sparse and not all(_is_called(member, name) for name in self._names):
             raise _misplaced()
+
+    def pass_over(
+        self, boundary: VolumeBoundary, member: TarMember | None, left: int
+    ) -> Gap | Misfit | None:
+        """Checks a boundary as `check` does; a volume that does not fit is lost alone.
+
+        Behind such a volume, the next one counts only if just as many bytes are lost as volumes of
+        the usual length hold. Volumes of another backup mostly fail that.
+
+        Raises:
+            QBackupError: nothing shows where the next volumes belong.
+        """
+        self._volume_size = self._volume_size or boundary.before
+        misfit = self._misfit
+        if misfit is not None and boundary.error is not None:
+            raise misfit.error
+        lost = self._misfit_count * (self._volume_size - BLOCK_SIZE)
+        try:
+            if misfit is None:
+                return self.check(boundary, member, left)
+            if left - lost != boundary.left or not _is_called(member, boundary.name):
+                raise misfit.error
+        except Damaged as error:
+            if boundary.error is not None or not (left and self._marked and self._volume_size):
+                raise
+            self._misfit = Misfit(error)
+            self._misfit_count += 1
+            return self._misfit
+        self._misfit, self._misfit_count = None, 0
+        return Gap(lost, misfit.error)
 
     def check(self, boundary: VolumeBoundary, member: TarMember | None, left: int) -> Gap | None:
         """Checks a boundary: a member that was cut there must go on in the next volume.

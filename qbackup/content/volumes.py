@@ -45,7 +45,7 @@ def choose_volumes(
 
     def join(events: Iterable[Event]) -> Iterator[Piece]:
         lost: Lost | None = None
-        is_whole = True
+        size = 0
         for number, event in enumerate(events):
             if isinstance(event, Lost):
                 lost = lost or event
@@ -53,8 +53,7 @@ def choose_volumes(
             filter_ = named or choose_filter(detect_filter(event.buffer), None, limits)
             volume = [event]
             del event  # holds the chunk, whose memory must be free before the next one comes
-            size = yield from _volume(number, filter_, volume, lost, is_whole)
-            is_whole = not size % RECORD_SIZE
+            size = yield from _volume(number, filter_, volume, lost, size)
             lost = None
         if lost is not None:
             raise lost.error
@@ -63,7 +62,7 @@ def choose_volumes(
 
 
 def _volume(
-    number: int, decompress: Decompress, volume: list[Data], lost: Lost | None, is_whole: bool
+    number: int, decompress: Decompress, volume: list[Data], lost: Lost | None, before: int
 ) -> Generator[Piece, None, int]:
     """Yields the boundary in front of a volume, and then the volume's bytes of the archive.
 
@@ -72,7 +71,7 @@ def _volume(
         decompress: its filter.
         volume: list with its chunk; the chunk is removed from it, so that its memory gets free.
         lost: the first of the chunks that are lost before it.
-        is_whole: see `VolumeBoundary`.
+        before: length in bytes of the last volume that is not lost.
 
     Returns:
         The volume's length in bytes.
@@ -85,7 +84,12 @@ def _volume(
     size = len(front)
     if number:
         boundary = _boundary(front)
-        yield replace(boundary, is_whole=is_whole, error=None if lost is None else lost.error)
+        yield replace(
+            boundary,
+            is_whole=not before % RECORD_SIZE,
+            before=before if lost is None else 0,
+            error=None if lost is None else lost.error,
+        )
         front = front[BLOCK_SIZE:] if boundary.name else front
     if front:
         yield memoryview(front)

@@ -201,14 +201,32 @@ class CbcStream:
         self._decrypt(memoryview(block))
         return bytes(block)
 
+    def end_here(self) -> bytes | None:
+        """Decrypts the bytes that were kept back, as `unpadded_rest`; the stream can go on.
+
+        Returns:
+            The rest without the padding; None if the stream can't end here.
+        """
+        if len(self._pending) != self._cipher.block_size:
+            return None
+        block = bytearray(self._pending)
+        self._cipher.decrypt(self._key, self._previous, memoryview(block))
+        return _without_padding(bytes(block))
+
     def unpadded_rest(self) -> bytes:
         """Decrypts like `rest`, and removes the padding.
 
         Raises:
             ChunkDamaged: there is no padding, or no whole block.
         """
-        block = self.rest()
-        count = block[-1]
-        if not 1 <= count <= len(block) or block[-count:] != bytes([count]) * count:
+        rest = _without_padding(self.rest())
+        if rest is None:
             raise ChunkDamaged("the encrypted stream's end is missing or altered (no padding)")
-        return block[:-count]
+        return rest
+
+
+def _without_padding(block: bytes) -> bytes | None:
+    """Gives a last block without its padding (PKCS#7); None if there is none."""
+    count = block[-1]
+    is_padded = 1 <= count <= len(block) and block[-count:] == bytes([count]) * count
+    return block[:-count] if is_padded else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from qbackup.base.errors import ChunkDamaged, Damaged, LimitExceeded, QBackupError
@@ -37,6 +37,10 @@ class ChunkContent(Protocol):
         """Gives the rest of the plaintext at the file's end."""
         ...
 
+    def end_here(self) -> bytes | None:
+        """Gives the rest if the file ends behind the last chunk, as `FileDecryptor.end_here`."""
+        ...
+
     def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
         """Gives the plaintext of a chunk's own bytes, as `FileDecryptor` does."""
         ...
@@ -55,6 +59,10 @@ class Plain:
 
     def finish(self) -> bytes:
         """Returns ``b""``: nothing is left at the file's end."""
+        return b""
+
+    def end_here(self) -> bytes:
+        """Returns ``b""``: the file can end behind each chunk."""
         return b""
 
     def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
@@ -88,7 +96,7 @@ class Encrypted:
             ChunkDamaged: the chunk is no cipher text, or other chunks are lost that it needs.
         """
         size = len(body) - LARGEST_BLOCK
-        start, offset = LARGEST_BLOCK, 0
+        start, offset, carried, end = LARGEST_BLOCK, 0, 0, self.end_here()
         if index == 0:
             salted = bytes(body[start : start + SALTED_SIZE])
             self._stream = CbcStream(self._cipher, self._passphrase, salted)
@@ -97,7 +105,8 @@ class Encrypted:
         elif self._stream is None:
             raise ChunkDamaged("the first chunk is lost, and with it the salt that is needed here")
         elif index == self._next:
-            offset = -SALTED_SIZE - self._stream.pending
+            carried = self._stream.pending
+            offset = -SALTED_SIZE - carried
         else:
             if self._size % self._cipher.block_size:
                 raise ChunkDamaged("a chunk before it is lost, so no block boundary is known")
@@ -105,7 +114,8 @@ class Encrypted:
             start = len(body) - len(rest)
             offset = start - LARGEST_BLOCK - SALTED_SIZE
         self._next = index + 1
-        return Data(self._stream.decrypt(body, start), index=index, offset=offset, span=size)
+        plain = self._stream.decrypt(body, start)
+        return Data(plain, index=index, offset=offset, span=size, carried=carried, end=end)
 
     def finish(self) -> bytes:
         """Gives the rest of the plaintext at the file's end, without the padding.
@@ -114,6 +124,10 @@ class Encrypted:
             ChunkDamaged: there is no padding.
         """
         return self._stream.unpadded_rest() if self._stream is not None else b""
+
+    def end_here(self) -> bytes | None:
+        """Gives the rest if the file ends behind the last chunk; None without a padding there."""
+        return self._stream.end_here() if self._stream is not None else None
 
     def _rest(self) -> bytes:
         return self._stream.rest() if self._stream is not None else b""
@@ -165,7 +179,7 @@ class HmacChunk:
                 error.reason, chunk=display(self.name), is_unproven=is_unproven
             ) from error
         stored_size = len(body) - self.room
-        return Data(data.buffer, stored_size, self.index, data.offset, data.span)
+        return replace(data, stored_size=stored_size, index=self.index)
 
     def _check(self, stored: memoryview, stored_hmac: bytes | None) -> None:
         if stored_hmac is None:
@@ -209,6 +223,10 @@ class HmacFile:
         with naming(chunk=self._last.name):
             rest = self._content.finish()
         return Data(memoryview(rest), index=self._last.index) if rest else None
+
+    def end_here(self) -> bytes | None:
+        """Gives the rest of the plaintext if the file ends behind the last opened chunk."""
+        return self._content.end_here()
 
     def prerequisites(self, index: int) -> tuple[int, ...]:
         """Gives the chunks that must be opened before this one, in order, to open it alone."""

@@ -119,6 +119,14 @@ class FileDecryptor(Protocol):
         """
         ...
 
+    def end_here(self) -> bytes | None:
+        """Gives the rest of the plaintext if the file ends behind the last chunk that was opened.
+
+        Returns:
+            The rest; None if the cipher shows that the file does not end there.
+        """
+        ...
+
     def prerequisites(self, index: int) -> tuple[int, ...]:
         """Gives the chunks that must be opened before this one, in order, to open it alone."""
         ...

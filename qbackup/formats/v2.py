@@ -108,6 +108,10 @@ class EncryptedVolumes:
         """Returns ``b""``: nothing is left at a file's end."""
         return b""
 
+    def end_here(self) -> bytes:
+        """Returns ``b""``: the file can end behind each volume."""
+        return b""
+
     def standalone_plaintext(self, data: Data, *, is_last: bool) -> memoryview:
         """Gives the chunk's plaintext unchanged."""
         return data.buffer

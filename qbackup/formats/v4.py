@@ -178,6 +178,10 @@ class UnlockedFormat4:
         """Returns None: nothing is left at a file's end."""
         return
 
+    def end_here(self) -> bytes:
+        """Returns ``b""``: a file can end behind each chunk."""
+        return b""
+
     def prerequisites(self, index: int) -> tuple[int, ...]:
         """Returns ``()``: each chunk can be opened alone."""
         return ()

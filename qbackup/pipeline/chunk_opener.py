@@ -107,12 +107,14 @@ class ChunkOpening:
         """
         sealed, fitting = choose_by_key(self._sealed, self._key(key, derive), derive)
         sealed.require(fitting)
-        if not self._is_read:
-            read()
-        body, self._body = self._body, _NOTHING
+        body = _NOTHING
         try:
+            if not self._is_read:
+                read()
+            body, self._body = self._body, _NOTHING
             return sealed.open(fitting, body, self._hmac, decrypt)
         except ChunkDamaged as error:
+            error.is_own_chunk = self.derivation is not None
             if error.is_unproven and self._chunk.is_passing:  # body is unchanged then
                 self._body = body
             raise

@@ -18,6 +18,7 @@ from qbackup.crypto.romix.tuning import WIDTH, first_pass, kernel_saves
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.chunk_opener import ChunkOpening, open_first
+from qbackup.pipeline.foreign_chunks import ForeignChunks
 from qbackup.pipeline.key_pool import KeyPool
 from qbackup.pipeline.key_request import KeyFuture
 from qbackup.pipeline.parallel import Message, ParallelFiles, Shared, Work
@@ -84,6 +85,7 @@ class Pipeline:
         self._pool = KeyPool(deriver, self._jobs, self._memory, remote)
         self._window = 4 * self._jobs + 8 + (2 * remote.jobs if remote else 0)
         self._tries = SecondTries(note)
+        self.foreign_chunks = ForeignChunks(note)
         self._seekable = seekable
         self._cipher: Cipher | None = None
         self._sessions: weakref.WeakSet[Session[Any]] = weakref.WeakSet()

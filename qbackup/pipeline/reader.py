@@ -29,6 +29,7 @@ from qbackup.content.gaps.choose import past_gaps as go_past_gaps
 from qbackup.content.gaps.room import SpareRoom
 from qbackup.content.inner import Entry, InnerArchive
 from qbackup.content.lost_chunks import DecompressPastGaps
+from qbackup.content.own_end import watch
 from qbackup.content.stream import VerifiedStream, close_quietly, filled
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
@@ -139,14 +140,20 @@ class FileReader:
         decompress = unlocked.decompress
         if past_gaps:
             decompress = go_past_gaps(decompress, room)
+        is_bound = unlocked.format.head_size > 0  # a chunk's head fits the key of one backup only
+        pieces, own_end = watch(decompress, events, self._found_foreign, is_bound=is_bound)
         return InnerArchive(
-            decompress(events),
+            pieces,
             self.path,
             self.access.limits,
             on_close,
             past_gaps=past_gaps,
             every_link=unlocked.format.has_volumes,
+            own_end=own_end,
         )
+
+    def _found_foreign(self) -> None:
+        self.access.pipeline.foreign_chunks.found(self.name)
 
     def own_kind(self, inner: InnerArchive) -> Kind | None:
         """Tells the kind of the first entry, see `InnerArchive`; `is_folder` is then no guess."""

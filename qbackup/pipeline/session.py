@@ -55,7 +55,7 @@ class Session(Generic[Tag]):
         hold_bodies: read whole chunks ahead, as a pipe requires.
         eager: look ahead from the start; else only as far as the caller reads on, like a
             file system's read-ahead: nothing but the first chunk for the first bytes.
-        past_gaps: go on behind missing chunks; else a file ends there.
+        past_gaps: go on behind missing chunks; else a file ends with the first chunk behind one.
     """
 
     def __init__(
@@ -239,15 +239,10 @@ class Session(Generic[Tag]):
             if not self._demand.is_wanted(number):
                 self._demand.settle()
                 break
-            if self._past_gaps and chunk.index != expected:
+            is_behind_gap = chunk.index != expected
+            if is_behind_gap:
                 self._coming.put(Item(number, event=missing(chunk, expected)))
                 expected = chunk.index
-            if chunk.index != expected:
-                error = missing(chunk, expected).error
-                self._coming.put(
-                    Item(number, chunk=chunk, event=lost(chunk, error, self._format.overhead))
-                )
-                break
             item: Item[Tag] = Item(number, chunk=chunk, decryptor=decryptor)
             try:
                 self._begin(item, decryptor, chunk)
@@ -256,6 +251,8 @@ class Session(Generic[Tag]):
             if not self._coming.put(item):
                 self._drop(item)
                 return False
+            if is_behind_gap and not self._past_gaps:
+                break
             expected += 1
         self._coming.put(Item(number, decryptor=decryptor, ends=True))
         return True
@@ -307,7 +304,8 @@ class Session(Generic[Tag]):
             if self._demand.is_wanted(item.number):
                 item.error = Interrupted("the backup was closed")
         except FILE_ERRORS as error:
-            item.event = lost(chunk, error, self._format.overhead)
+            end = item.decryptor.end_here() if item.decryptor is not None else b""
+            item.event = lost(chunk, error, self._format.overhead, end)
         except BaseException as error:  # the caller's thread raises the same error
             item.error = error
         item.opening = None  # lets the body's memory go
@@ -346,5 +344,6 @@ class Session(Generic[Tag]):
         try:
             event: Event | None = item.decryptor.finish()
         except Damaged as error:
+            error.is_own_chunk = True  # the end of the file itself
             event = Lost(error.chunk or "", None, error)
         return Item(item.number, event=event) if event is not None else None

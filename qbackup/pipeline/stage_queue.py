@@ -122,13 +122,14 @@ def missing(chunk: StoredChunk, expected: int) -> Lost:
     return Lost(name, None, ChunkMissing(reason, chunk=name))
 
 
-def lost(chunk: StoredChunk, error: QBackupError, overhead: int) -> Lost:
+def lost(chunk: StoredChunk, error: QBackupError, overhead: int, end: bytes | None = b"") -> Lost:
     """Names a chunk that can't be believed.
 
     Args:
         chunk: the chunk.
         error: the fault.
         overhead: bytes of a chunk that are not its content.
+        end: see `Lost`.
     """
     size = max(0, chunk.size - overhead)
-    return Lost(chunk.name, size, error, chunk.size, chunk.file_offset)
+    return Lost(chunk.name, size, error, chunk.size, chunk.file_offset, end)

@@ -15,6 +15,7 @@ from qbackup.base.events import Event, Extent, Lost, Missing
 from qbackup.base.names import display
 from qbackup.base.report import ByteRange, LostPlace
 from qbackup.content.inner import InnerArchive
+from qbackup.content.own_end import OwnEnd
 from qbackup.restore.output.side_names import DAMAGED_SUFFIX
 from qbackup.restore.ranges import Ranges
 from qbackup.restore.sinks import CannotWrite, FileSink
@@ -36,6 +37,7 @@ class Losses:
 
     Attributes:
         first: error of the first lost chunk; None if none is lost.
+        own_end: end of the file's own stream; chunks behind it are no losses.
     """
 
     def __init__(self, events: Iterator[Event]) -> None:
@@ -44,13 +46,14 @@ class Losses:
         self._places: list[LostPlace] = []
         self.first: QBackupError | None = None
         self._count = 0
+        self.own_end = OwnEnd()
 
     def __iter__(self) -> Iterator[Event]:
         return self
 
     def __next__(self) -> Event:
         event = next(self._events)
-        if isinstance(event, Lost):
+        if isinstance(event, Lost) and not self.own_end.is_behind(event):
             self._count += 1
             error = without_traceback(event.error)
             self.first = self.first or error
@@ -62,7 +65,9 @@ class Losses:
         return event
 
     def note_all(self) -> None:
-        """Lets the rest of the file pass."""
+        """Lets the rest of the file pass, but for what is behind its verified end."""
+        if self.own_end.is_left:
+            return
         for event in self:
             del event  # lets its buffer go before the next chunk comes
 

@@ -129,6 +129,7 @@ class FileRestore:
         with KeptAside(self._writer, task.target) as aside:
             room = None if file.is_folder else aside.room
             inner = file.decode(losses, on_chunk, past_gaps=past_gaps, room=room)
+            losses.own_end = inner.own_end
             if _is_image(file):
                 with self._writer.image(task.target.qube, task.target.name) as image:
                     if self._kind(task, inner) == "file":

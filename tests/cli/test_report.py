@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from qbackup.base.notices import HeaderReplaced, OtherBackup
 from qbackup.base.report import FileResult, Progress, Report, Status
 from qbackup.cli.report import EarlyWarnings, report_text
+from tests.support import alter
+from tests.support.commandline import SMALL, SMALL_SECRET, backup_command, call
+
+slow = pytest.mark.slow
 
 
 def result(name: str, status: Status) -> FileResult:
@@ -16,6 +24,7 @@ def result(name: str, status: Status) -> FileResult:
 
 WHOLE, KEPT = result("a", "ok"), result("b", "kept")
 DAMAGED, MISSING, EXISTS = result("c", "damaged"), result("d", "missing"), result("e", "exists")
+LIMIT, UNPROVEN = result("f", "limit"), replace(result("g", "damaged"), unproven=True)
 
 
 @pytest.mark.parametrize(
@@ -44,6 +53,42 @@ DAMAGED, MISSING, EXISTS = result("c", "damaged"), result("d", "missing"), resul
             "NOT EVERYTHING IS THERE: 1 not written (something is in the way), 1 whole (1.0 KiB).",
         ),
         (
+            [WHOLE, DAMAGED, LIMIT, UNPROVEN],
+            [],
+            "NOT EVERYTHING IS THERE: 1 not whole, 1 not read (a limit is in the way),"
+            " 1 that nothing proves, 1 whole (1.0 KiB).",
+        ),
+        (
+            [WHOLE, UNPROVEN],
+            [],
+            "ALL 1 FILES THAT ARE PROVEN ARE WHOLE (1.0 KiB); 1 others can't be verified, and"
+            " nothing proves that they were ever in the backup (see above). The exit status is 1"
+            " because of these.",
+        ),
+        (
+            [WHOLE],
+            [HeaderReplaced("the header was altered; its authenticated copy was used instead")],
+            "ALL 1 FILES ARE WHOLE (1.0 KiB); the backup's header is not, and was replaced as said"
+            " above. The exit status is 1 because of the header.",
+        ),
+        (
+            [WHOLE],
+            [HeaderReplaced("the header was altered"), OtherBackup("parts of two backups")],
+            "ALL 1 FILES ARE WHOLE (1.0 KiB); the file holds another backup too (see above). The"
+            " exit status is 1 because of that one.",
+        ),
+        (
+            [WHOLE],
+            [HeaderReplaced("the header was altered"), "the archive is broken"],
+            "THE ARCHIVE IS NOT WHOLE (see above),"
+            " but all 1 files that were found are whole (1.0 KiB).",
+        ),
+        (
+            [WHOLE, DAMAGED],
+            [HeaderReplaced("the header was altered")],
+            "NOT EVERYTHING IS THERE: 1 not whole, 1 whole (1.0 KiB).",
+        ),
+        (
             [WHOLE],
             ["the archive is cut off"],
             "THE ARCHIVE IS NOT WHOLE (see above),"
@@ -58,6 +103,34 @@ def test_the_last_line(files: list[FileResult], errors: list[str], last: str) ->
     assert [line for line in lines if line.startswith("ARCHIVE")] == [
         f"ARCHIVE  {error}" for error in errors
     ]
+
+
+def altered(data: bytearray) -> None:
+    data[3] ^= 0x10
+
+
+@pytest.mark.parametrize("damage", ["header", "its copy", pytest.param("no header", marks=slow)])
+@pytest.mark.parametrize("command", ["verify", pytest.param("restore", marks=slow)])
+def test_all_files_are_whole_though_the_header_is_not(
+    tmp_path: Path, damage: str, command: str
+) -> None:
+    """The last line calls no file damaged and says why the status is 1; the JSON says the same."""
+    backup = tmp_path / "backup"
+    if damage == "no header":
+        alter.without(SMALL, backup, alter.HEADER)
+    else:
+        name = alter.HEADER if damage == "header" else alter.HEADER_COPY
+        alter.edited(SMALL, backup, name, altered)
+    secret = {"QBACKUP_PASSPHRASE": SMALL_SECRET}
+    ended = call(*backup_command(command, backup, tmp_path, "--salvage"), env=secret)
+    assert ended.status == 1
+    last = ended.out.splitlines()[-1]
+    assert last.startswith("ALL 2 FILES ARE WHOLE (")
+    assert last.endswith("The exit status is 1 because of the header.")
+    words = backup_command(command, backup, tmp_path / "again", "--salvage", "--json")
+    document = call(*words, env=secret).document
+    assert (document["ok"], document["verdict"]) == (False, "header")
+    assert {file["status"] for file in document["files"]} == {"ok"}
 
 
 def test_a_limit_is_no_damage() -> None:

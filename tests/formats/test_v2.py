@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import tarfile
 import tracemalloc
 import zlib
@@ -35,6 +36,7 @@ from qbackup.crypto.ciphers import choose_cbc
 from qbackup.formats.header import guess_header
 from qbackup.formats.v2 import EncryptedVolumes
 from qbackup.storage.source import SeekableSource, open_source
+from tests import make_foreign_vectors as foreign
 from tests.maker import (
     RELEASE_CANDIDATE,
     Format2Maker,
@@ -50,6 +52,7 @@ from tests.maker import (
     truncate,
 )
 from tests.secondreader.tar import is_mark
+from tests.support import alter, tarbytes
 from tests.support.commandline import call
 from tests.support.old_vectors import combed
 from tests.support.restored import errors, snapshot, statuses
@@ -1068,3 +1071,61 @@ def make_tree(folder: Path, dice: random.Random) -> Path:
 def test_the_kit_s_backups_have_five_chunks(kit: Kit) -> None:
     names = [member.name for member in kit.members]
     assert [named(kit, name) in names for name in CHUNKS] == [True] * 5
+
+
+VOLUME = 10 << 10  # of the backups in `tests/vectors/foreign`, in bytes
+
+
+class TestVolumesThatDoNotFit:
+    """A foreign or misplaced volume is lost alone; the next ones stand for themselves."""
+
+    @pytest.fixture(params=spread(["2-gzip", "2-encrypted"]))
+    def kind(self, request: pytest.FixtureRequest) -> str:
+        return str(request.param)
+
+    def kept(self, kind: str, folder: Path, *, salvage: bool, moved: dict[int, str]) -> FileResult:
+        """Restores the older backup, in which other volumes stand in an image's place."""
+        backup = folder / "backup"
+        backup.write_bytes(foreign.read(kind, "old"))
+        stem = next(name for name in alter.names(backup) if "/private.img.000" in name)[:-3]
+        other = stem.replace("vm1", "vm2").replace("work", "vault")
+        parts = []
+        for name in alter.names(backup):
+            number = re.sub(r".*\.(\d\d\d)(\.hmac)?$", r"\1", name)
+            source, end = name, name[len(stem) :]
+            if name.startswith(stem) and int(number) in moved:
+                source = moved[int(number)].format(own=stem, other=other) + end[3:]
+            parts.append(tarbytes.member(name.encode(), alter.content(backup, source)))
+        backup.write_bytes(b"".join(parts))
+        with qbackup.open(backup, passphrase=foreign.PASSPHRASE, salvage=salvage) as archive:
+            report = archive.restore(folder / "out", keep_damaged=True, check=False)
+        (result,) = report.bad
+        assert (result.qube, result.status) == ("work", "damaged")
+        left = (folder / "out/work/private.img.damaged").read_bytes()
+        image = foreign.images(kind, "old")["work"]
+        assert len(left) == len(image)
+        for part in result.ranges:
+            if part.state == "good":
+                assert left[part.start : part.end] == image[part.start : part.end]
+        return result
+
+    @pytest.mark.parametrize("salvage", [False, pytest.param(True, marks=pytest.mark.slow)])
+    def test_of_another_file(self, tmp_path: Path, kind: str, salvage: bool) -> None:
+        result = self.kept(kind, tmp_path, salvage=salvage, moved={1: "{other}001"})
+        assert [part.state for part in result.ranges] == ["good", "zero-filled", "good"]
+        lost = result.ranges[1]
+        assert lost.end is not None and lost.end - lost.start == VOLUME - 512
+
+    @pytest.mark.slow
+    def test_of_which_two_are_exchanged(self, tmp_path: Path, kind: str) -> None:
+        """Behind them nothing follows here, so nothing shows that there is another one."""
+        result = self.kept(kind, tmp_path, salvage=False, moved={1: "{own}002", 2: "{own}001"})
+        assert result.ranges[0].state == "good"
+
+    @pytest.mark.slow
+    def test_a_foreign_one_does_not_come_in_where_one_was_passed_over(
+        self, tmp_path: Path, kind: str
+    ) -> None:
+        """Its mark would have to name just the place that volumes of equal length give."""
+        result = self.kept(kind, tmp_path, salvage=False, moved={1: "{other}001", 2: "{other}001"})
+        assert [part.state for part in result.ranges] == ["good", "zero-filled"]

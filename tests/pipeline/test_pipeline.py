@@ -169,12 +169,12 @@ class TestDamage:
         assert bad.used == [whole, whole]
 
     def test_none_takes_the_place_of_a_chunk_that_is_missing(self, chunks: list[Chunk]) -> None:
-        """The file ends at the gap, though the chunk behind it has another member."""
+        """The file ends with the chunk behind the gap, which shows whose it is."""
         chunks[2].others = (Chunk(chunks[2].name, chunks[2].stored),)
-        first, lost = results(Pipeline(Deriver()).run(FORMAT, [chunks[0], *chunks[2:]]))
-        assert first == b"0" * 100
+        first, lost, behind = results(Pipeline(Deriver()).run(FORMAT, [chunks[0], *chunks[2:]]))
+        assert first == b"0" * 100 and behind == b"2" * 100
         assert isinstance(lost, Lost) and isinstance(lost.error, ChunkMissing)
-        assert chunks[2].used == [] and chunks[2].others[0].asked == []
+        assert chunks[2].used == [chunks[2]] and chunks[2].others[0].asked == []
 
     def test_where_no_other_can_be_believed_the_first_error_is_told(
         self, chunks: list[Chunk]

@@ -15,6 +15,12 @@ HEADER_COPY = "backup-header.hmac"
 RECORD_BYTES = 10_240
 
 
+def names(backup: Path) -> list[str]:
+    """Names of the stored members, in order."""
+    with tarfile.open(backup, ignore_zeros=True) as archive:
+        return archive.getnames()
+
+
 def content(backup: Path, name: str) -> bytes:
     """A stored member's bytes."""
     member = _member(backup, name)

@@ -36,7 +36,7 @@ from qbackup.storage.catalog import Catalog
 from qbackup.storage.scan import StoredMember
 from qbackup.storage.source import Source
 
-_OTHER_FORMAT = (
+OTHER_FORMAT = (
     "the header was altered or is damaged: it names another format than its authenticated copy,"
     " which is of format {}, or none"
 )
@@ -215,7 +215,7 @@ class HeaderAuthenticator:
         copy = self._read_copy()
         other = find_by_copy(copy)
         if other is not None and not self.format.heads_name_backup:
-            raise HeaderAltered(_OTHER_FORMAT.format(other.version), file=HEADER_NAME)
+            raise HeaderAltered(OTHER_FORMAT.format(other.version), file=HEADER_NAME)
         try:
             sealed = self.format.parse_header_hmac(passphrase, self._header, copy, self._limits)
             key = b""

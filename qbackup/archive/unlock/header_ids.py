@@ -1,16 +1,39 @@
-"""Backup ids that the headers in a damaged file name. Nothing of them is believed."""
+"""Backup ids that the headers in a damaged file name, and the copies of headers that were opened.
+
+Nothing of a header is believed that no copy proves.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from qbackup.base.names import decode
+from qbackup.crypto.kdf import Derivation
+from qbackup.crypto.subkeys import RootKey
 from qbackup.formats.header import BackupHeader
 
 _BACKUP_ID = re.compile(rb"backup[-_]id=([A-Za-z0-9-]{1,255})(?![A-Za-z0-9-])")
 _ID_LINE = re.compile(rb"^[ \t]*backup[-_]id=([^\r\n\0]{0,254}[^\r\n\0 \t])[ \t\r]*$", re.MULTILINE)
 _IDS_LIMIT = 4
+
+
+@dataclass(frozen=True)
+class OpenedCopy:
+    """A header's copy that the passphrase has opened.
+
+    Args:
+        offset: offset of its data in the file.
+        key: the key that opened the copy.
+        plain: the verified header's bytes.
+        header: the same header, parsed.
+    """
+
+    offset: int
+    key: RootKey | Derivation
+    plain: bytes
+    header: BackupHeader
 
 
 def collect_ids(

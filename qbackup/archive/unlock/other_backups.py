@@ -9,6 +9,7 @@ from qbackup.archive.unlock.backup_ids import IdMatches
 from qbackup.base.errors import Unlockable, Unreadable
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
+from qbackup.base.notices import OtherBackup
 from qbackup.formats import choose_format
 from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format
@@ -31,15 +32,17 @@ def describe_headers(
         format_: of the backup that is read.
         limits: bounds on headers.
     """
-    found = []
+    found: list[str] = []
     for offset, header in headers.items():
         with contextlib.suppress(Unlockable, Unreadable):
             parsed = BackupHeader.parse(header, limits)
             names_backup = choose_format(parsed.version).heads_name_backup
             if header != own and not (names_backup and format_.heads_name_backup):
                 found.append(
-                    f"another header, of format {parsed.version}, is in this file, and"
-                    f" its backup is left out. To read that one, {_where(offset - _HEADERS_SIZE)}"
+                    OtherBackup(
+                        f"another header, of format {parsed.version}, is in this file, and its"
+                        f" backup is left out. To read that one, {_where(offset - _HEADERS_SIZE)}"
+                    )
                 )
     return found
 
@@ -53,9 +56,11 @@ def describe_parts(ids: Mapping[str, int], chosen: str, matches: IdMatches) -> l
         matches: chunks that prove each id.
     """
     return [
-        f"this file holds parts of two backups: {shown_id(chosen)}, which is used, and"
-        f" {shown_id(id_)}, which is left out. To read that one,"
-        f" {_where(min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)}"
+        OtherBackup(
+            f"this file holds parts of two backups: {shown_id(chosen)}, which is used, and"
+            f" {shown_id(id_)}, which is left out. To read that one,"
+            f" {_where(min(ids[id_], chunks[0].offset) - _HEADERS_SIZE)}"
+        )
         for id_, chunks in matches.by.items()
         if id_ != chosen
     ]

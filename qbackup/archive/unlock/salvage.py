@@ -25,13 +25,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 from qbackup.archive.unlock.backup_ids import identify
 from qbackup.archive.unlock.filter_detection import detect_from_chunks
-from qbackup.archive.unlock.header import NOTHING_FITS, HeaderAuthenticator
-from qbackup.archive.unlock.header_ids import collect_ids
+from qbackup.archive.unlock.header import NOTHING_FITS, OTHER_FORMAT, HeaderAuthenticator
+from qbackup.archive.unlock.header_ids import OpenedCopy, collect_ids
 from qbackup.archive.unlock.other_backups import describe_headers, describe_parts, shown_id
 from qbackup.archive.unlock.stand_in import LostHeader, StandInAuthenticator, beginnings
 from qbackup.base.errors import (
@@ -46,10 +45,10 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, display
+from qbackup.base.notices import HeaderReplaced
 from qbackup.content.detect import NONE
-from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import OVERHEAD, ScryptParameters
-from qbackup.crypto.subkeys import RootKey
+from qbackup.formats import find_by_copy
 from qbackup.formats.header import BackupHeader, header_for_id
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
@@ -64,23 +63,6 @@ _TRIES_LIMIT = 40  # ids times chunks; each try costs a derivation
 _NO_COPY = "the header's authenticated copy is missing"
 _NOTHING_LEFT = "nothing else in this file can replace that: try another copy of the backup"
 _FAULT = (Unlockable, Unreadable, MachineError)
-
-
-@dataclass(frozen=True)
-class _HeaderCopy:
-    """A header's copy that the passphrase has opened.
-
-    Args:
-        offset: offset of its data in the file.
-        key: the key that opened the copy.
-        plain: the verified header's bytes.
-        header: the same header, parsed.
-    """
-
-    offset: int
-    key: RootKey | Derivation
-    plain: bytes
-    header: BackupHeader
 
 
 class SalvageAuthenticator(HeaderAuthenticator):
@@ -121,12 +103,28 @@ class SalvageAuthenticator(HeaderAuthenticator):
         try:
             super().begin()
             _ = BackupHeader.parse(self._header, self._limits)  # what is malformed tells nothing
+            self._compare_formats()
         except _FAULT as error:
             self._fault, self._format = error, None
             self._chunks.tell_naming()
-            self.faults.append(f"the header can't be used: {error.reason}")
+            self._replace(f"the header can't be used: {error.reason}")
         if self._fault is not None and not self._catalog.seen_files():
             raise describe_remains(self._source)
+
+    def _compare_formats(self) -> None:
+        """Compares the header's format with that of the copy behind it.
+
+        A header whose version is damaged reads as one of format 2, and its copy shows that.
+
+        Raises:
+            HeaderAltered: the copy is of a format that names its copies, and the header is not.
+        """
+        member = None if self.format.heads_name_backup else self._chunks.first_copy()
+        if member is None:
+            return
+        other = find_by_copy(self._read_member(member, self._limits.header + OVERHEAD))
+        if other is not None:
+            raise HeaderAltered(OTHER_FORMAT.format(other.version), file=HEADER_NAME)
 
     @property
     def untrusted_header(self) -> BackupHeader:
@@ -243,9 +241,9 @@ class SalvageAuthenticator(HeaderAuthenticator):
         passphrase: bytes,
         pipeline: Pipeline,
         meanwhile: Callable[[ScryptParameters], None] | None,
-    ) -> tuple[list[_HeaderCopy], QBackupError]:
+    ) -> tuple[list[OpenedCopy], QBackupError]:
         """Opens the copies that the passphrase fits; also gives the first error of the others."""
-        found: dict[bytes, _HeaderCopy | None] = {}
+        found: dict[bytes, OpenedCopy | None] = {}
         first: QBackupError | None = None
         for member in self._chunks.header_copies():
             try:
@@ -262,21 +260,25 @@ class SalvageAuthenticator(HeaderAuthenticator):
             finally:
                 meanwhile = None
             header = self._parse(plain)
-            found[stored] = _HeaderCopy(member.offset, key, plain, header)
+            found[stored] = OpenedCopy(member.offset, key, plain, header)
         copies = [copy for copy in found.values() if copy is not None]
         if copies and next(iter(found.values())) is None:
-            self.faults.append("the first copy of the header can't be used; another one was used")
+            self._replace("the first copy of the header can't be used; another one was used")
         return copies, first or HeaderAltered(_NO_COPY, file=HEADER_COPY_NAME)
 
-    def _accept_copy(self, copy: _HeaderCopy, headers: Mapping[int, bytes]) -> BackupHeader:
+    def _accept_copy(self, copy: OpenedCopy, headers: Mapping[int, bytes]) -> BackupHeader:
         if copy.plain != self._header:
             if copy.plain in headers.values():
-                self.faults.append("the first header is not this backup's; another one was used")
+                self._replace("the first header is not this backup's; another one was used")
             else:
-                self.faults.append(
+                self._replace(
                     f"the header {self._what_is_wrong()}; its authenticated copy was used instead"
                 )
         return self._accept(copy.key, copy.plain)
+
+    def _replace(self, fault: str) -> None:
+        """Records a fault of the header, in whose place something proven is used."""
+        self.faults.append(HeaderReplaced(fault))
 
     def _what_is_wrong(self) -> str:
         if self._header and self._fault is None:
@@ -294,7 +296,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         )
 
     def _nothing_proven(
-        self, copies: Sequence[_HeaderCopy], error: QBackupError, tried: int
+        self, copies: Sequence[OpenedCopy], error: QBackupError, tried: int
     ) -> QBackupError:
         if copies:
             return HeaderAltered(
@@ -322,7 +324,7 @@ class SalvageAuthenticator(HeaderAuthenticator):
         name = None
         if not self._knows_filter:
             name = detect_from_chunks(format_, self._first_chunks(matches), pipeline)
-        self.faults.append(
+        self._replace(
             f"the header can't be authenticated: {_why_not(error, 'copy')}. Only its backup id"
             f" {shown_id(id_)} was used, which is proven by {display(matches[0].name)}"
         )

@@ -24,6 +24,7 @@ from qbackup.base.errors import (
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
+from qbackup.base.notices import HeaderReplaced
 from qbackup.crypto.kdf import Derivation
 from qbackup.crypto.scrypt_format import ScryptParameters
 from qbackup.crypto.subkeys import RootKey
@@ -152,7 +153,8 @@ class StandInAuthenticator(HeaderlessAuthenticator):
         header = evidence.complete(guess, is_front_whole=is_front_whole)
         self.faults = []
         if not is_front_whole or header.version != guess.version:
-            self.faults.append(self._describe(header, header.version == guess.version))
+            what = self._describe(header, header.version == guess.version)
+            self.faults.append(HeaderReplaced(what))
         return header
 
     def _describe(self, header: BackupHeader, is_as_never_written: bool) -> str:

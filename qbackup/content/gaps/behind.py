@@ -16,6 +16,7 @@ from qbackup.base.events import ArchiveEnd, Data, Event, Gap, Lost, OpenGap, Pie
 from qbackup.base.limits import Limits
 from qbackup.content.archive_end import length_by_rest, length_by_zeros
 from qbackup.content.gaps.room import Segment, SegmentWriter, SpareFile, SpareRoom
+from qbackup.content.own_end import EventsWithEnd
 from qbackup.content.slices import INPUT_SIZE
 
 _HEAD_SIZE = 16
@@ -45,7 +46,7 @@ class SegmentDecoder(Protocol):
 MakeDecoder = Callable[[SegmentWriter, bytes], SegmentDecoder]
 
 
-class EventsToGap:
+class EventsToGap(EventsWithEnd):
     """Events of a file, with the first lost chunk remembered.
 
     Attributes:
@@ -54,12 +55,9 @@ class EventsToGap:
     """
 
     def __init__(self, events: Iterable[Event]) -> None:
-        self._events = iter(events)
+        super().__init__(events)
         self.lost: QBackupError | None = None
         self.head = b""
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
 
     def __next__(self) -> Event:
         event = next(self._events)

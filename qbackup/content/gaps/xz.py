@@ -26,6 +26,7 @@ from qbackup.content.gaps.xz_index import (
     read_index,
 )
 from qbackup.content.lost_chunks import ChunkPositions
+from qbackup.content.own_end import EventsWithEnd
 from qbackup.content.slices import OUTPUT_SIZE
 
 _HEADER = b"\xfd7zXZ\0"
@@ -128,7 +129,7 @@ def _stream_of(flags: bytes, block: Block, stored: Iterator[memoryview]) -> Iter
     yield memoryview(index + checksum(index) + checksum(fields) + fields + FOOTER_MAGIC)
 
 
-class _Positions:
+class _Positions(EventsWithEnd):
     """Chunks of a file with their offsets in the stored stream.
 
     Attributes:
@@ -136,13 +137,10 @@ class _Positions:
     """
 
     def __init__(self, events: Iterable[Event]) -> None:
-        self._events = iter(events)
+        super().__init__(events)
         self._chunks = ChunkPositions()
         self._position = 0
         self.lost: QBackupError | None = None
-
-    def __iter__(self) -> Iterator[Event]:
-        return self
 
     def __next__(self) -> Event:
         event = next(self._events)

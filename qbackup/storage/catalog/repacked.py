@@ -9,7 +9,7 @@ bytes are read; a MAC decides whether they are believed.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -55,7 +55,7 @@ class Packing:
     Args:
         header: the header; None if there is none.
         first: the first member.
-        members: all but the header in their order; raises where the archive is broken.
+        members: all but the header, those behind it first; raises where the archive is broken.
         held: the members that the search has passed, with their names in the archive.
         folder: folder with the whole backup, with a slash at its end; mostly ``""``.
     """
@@ -98,7 +98,7 @@ def look_for_header(members: Iterator[StoredMember], warn: Warn) -> Packing:
     search = _FrontSearch(first_member(members), members)
     for member in search:
         if member.name == HEADER_NAME:
-            return Packing(member, member, chain(held, members), held)
+            return Packing(member, member, behind_first(held, members), held)
         held.add(member)
     folder = search.folder()
     header = next((member for member in held if member.name == folder + HEADER_NAME), None)
@@ -109,6 +109,25 @@ def look_for_header(members: Iterator[StoredMember], warn: Warn) -> Packing:
     if header is not None:
         header = StoredMember(HEADER_NAME, header.offset, header.size)
     return Packing(header, search.first, every, held, folder)
+
+
+def behind_first(
+    front: Iterable[StoredMember], members: Iterator[StoredMember]
+) -> Iterator[StoredMember]:
+    """Yields the members behind the header, then those in front of it.
+
+    Of several members with one name the first one counts. A part of another backup can stand in
+    front of this one, and none of its own parts does, unless it was repacked.
+
+    Raises:
+        QBackupError: the error that ended the members, after all others were given.
+    """
+    try:
+        yield from members
+    except SCAN_ERRORS:
+        yield from front
+        raise
+    yield from front
 
 
 class _FrontSearch:

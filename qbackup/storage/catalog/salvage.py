@@ -12,7 +12,7 @@ from qbackup.base.names import HEADER_COPY_NAME, HEADER_NAME, ChunkName, Naming,
 from qbackup.base.notices import MemberWarning
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import SCAN_ERRORS, add_fault
-from qbackup.storage.catalog.repacked import folder_of, inside
+from qbackup.storage.catalog.repacked import behind_first, folder_of, inside
 from qbackup.storage.catalog.seekable import ChunkIndex, IndexedChunks, SeekableCatalog
 from qbackup.storage.chunk import StoredChunk
 from qbackup.storage.chunk_table import Doubles
@@ -124,6 +124,8 @@ class SalvageCatalog(SeekableCatalog):
             self.naming = self._naming_of(seen)
             if seen and seen[-1].name == HEADER_NAME:
                 found = seen[-1]
+                members = islice(self._members, len(seen) - 1, None)
+                self._members = behind_first(seen[:-1], members)
             else:
                 self.table()
                 found = super().header()
@@ -159,6 +161,10 @@ class SalvageCatalog(SeekableCatalog):
             self.error = error
         self._members = chain(seen, self._members)
         return seen
+
+    def first_copy(self) -> StoredMember | None:
+        """Gives the header's first copy, if that is among the first members."""
+        return next((member for member in self._peek() if member.name == HEADER_COPY_NAME), None)
 
     def headers(self) -> Sequence[StoredMember]:
         """Gives the headers, at most four, in the archive's order."""

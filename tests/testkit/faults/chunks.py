@@ -157,18 +157,16 @@ def _moved(scene: Scene) -> Iterator[Vector]:
         "an image's last one is called .999999999",
         rename(scene.members, LAST, f"{WORK}.999999999.enc"),
     )
-    yield _damaged(
-        scene,
-        "one-more",
-        "an image's last one stands there once more, as .003",
-        scene.inserted(LAST, scene.member(f"{WORK}.003.enc", scene.data(LAST))),
-    )
-    yield _damaged(
-        scene,
-        "of-another-file",
-        "one of another file is added to an image as .003",
-        scene.inserted(LAST, scene.member(f"{WORK}.003.enc", scene.data(other))),
-    )
+    for name, comment, source in (
+        ("one-more", "an image's last one stands there once more, as .003", LAST),
+        ("of-another-file", "one of another file is added to an image as .003", other),
+    ):
+        yield scene.vector(
+            f"chunk-{name}",
+            f"chunk: {comment}; the image lacks nothing",
+            scene.inserted(LAST, scene.member(f"{WORK}.003.enc", scene.data(source))),
+            warnings=["work/private.img"],
+        )
     for name, number in (
         ("four-digits", "0001"),
         ("two-digits", "01"),
@@ -283,11 +281,6 @@ def _raw(scene: Scene) -> Iterator[Vector]:
             "an image's first two chunks are exchanged",
             swap(scene.members, first, second),
         ),
-        (
-            "last-twice",
-            "an image's last chunk stands there again as .003",
-            scene.inserted(last, *zeros),
-        ),
     ):
         sound = name == "sound"
         yield scene.vector(
@@ -297,6 +290,12 @@ def _raw(scene: Scene) -> Iterator[Vector]:
             expect="success" if sound else "file damaged",
             lost={} if sound else DAMAGED,
         )
+    yield scene.vector(
+        "raw-last-twice",
+        "not compressed: an image's last chunk stands there again as .003; it lacks nothing",
+        scene.inserted(last, *zeros),
+        warnings=["work/private.img"],
+    )
     shorter = scene.sealed("vm1/private.img.002", bytes(512))
     longer = scene.sealed("vm1/private.img.003", bytes(512) + b"\1")
     empty = scene.sealed("vm1/private.img.003", b"")
