@@ -28,6 +28,7 @@ from qbackup.content.filters import same_filter
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import FileReader
+from qbackup.pipeline.unverified import has_unverified, with_unverified
 from qbackup.restore.metadata_file import write_metadata
 from qbackup.restore.nowhere import NowhereWriter
 from qbackup.restore.output.writer import FolderWriter
@@ -38,6 +39,7 @@ from qbackup.restore.resume.writer import ResumingWriter
 from qbackup.restore.run import FilesLoop
 from qbackup.restore.sinks import Writer, require_writer
 from qbackup.restore.space import check_space
+from qbackup.restore.unverified import UnverifiedRestore
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.source import Source
 
@@ -53,6 +55,18 @@ _FAILING_SERVER = (
 _NO_JOURNAL = (
     f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run can't tell"
     " which files this one has restored"
+)
+_NOT_ALONE = (
+    "--unverified (unverified) needs --keep-damaged (keep_damaged) beside it, which keeps what is"
+    " verified in a file of its own"
+)
+_FROM_A_PIPE = (
+    "--unverified (unverified) reads damaged files a second time, so the backup can't come from a"
+    " pipe: give the path of a file"
+)
+_OTHER_FORMAT = (
+    "--unverified (unverified) is for backups of format 4 only: in this format nothing in a chunk"
+    " that fails is proven"
 )
 _LARGE = 1 << 31
 _LARGE_COUNT = 1000
@@ -125,11 +139,14 @@ class RestoreJob:
         *,
         overwrite: bool,
         keep_damaged: bool,
+        unverified: bool = False,
     ) -> Report:
         """Restores files, see `BackupArchive.restore`."""
+        if unverified:
+            self._check_unverified(keep_damaged=keep_damaged)
         if not isinstance(output, str | bytes | os.PathLike):
             require_writer(output)
-            if overwrite or keep_damaged:
+            if overwrite or keep_damaged:  # unverified comes with keep_damaged only
                 raise UsageError(
                     "overwrite and keep_damaged are for folders: a Writer decides both"
                 )
@@ -137,9 +154,24 @@ class RestoreJob:
         plan = self._plan()
         writer = self._writer(output, overwrite, keep_damaged, plan)
         try:
-            return self._run(plan, writer, keep_metadata=True)
+            last_resort = self._last_resort(writer) if unverified else None
+            return self._run(plan, writer, keep_metadata=True, last_resort=last_resort)
         finally:
             writer.close()
+
+    def _check_unverified(self, *, keep_damaged: bool) -> None:
+        """Checks that unverified bytes can be had. Raises UsageError before anything is written."""
+        if not keep_damaged:
+            raise UsageError(_NOT_ALONE)
+        if not self.source.seekable:
+            raise UsageError(_FROM_A_PIPE)
+        if not has_unverified(self.format):
+            raise UsageError(_OTHER_FORMAT)
+
+    def _last_resort(self, writer: ResumingWriter | FolderWriter) -> UnverifiedRestore:
+        return UnverifiedRestore(
+            writer, lambda chunks: with_unverified(self.pipeline, self.format, chunks)
+        )
 
     def verify(self) -> Report:
         """Verifies files, see `BackupArchive.verify`."""
@@ -187,7 +219,14 @@ class RestoreJob:
             "journal 1", self.front.digest, self.contents.digest, encode(same_filter(self.filter))
         )
 
-    def _run(self, plan: Plan, writer: Writer, *, keep_metadata: bool) -> Report:
+    def _run(
+        self,
+        plan: Plan,
+        writer: Writer,
+        *,
+        keep_metadata: bool,
+        last_resort: UnverifiedRestore | None = None,
+    ) -> Report:
         sizes = self._sizes(plan, writer)
         self.ahead.expect(sizes.chunks)
         self._check_disk(plan, writer, sizes)
@@ -205,6 +244,8 @@ class RestoreJob:
                 self.pipeline.unpack, self.format, past_gaps=writer.goes_past_damage
             )
             run.files(self.files.coming(), unpack, self._ignored)
+            if last_resort is not None:
+                run.revise(last_resort.revise)
         except MachineError as error:
             error.report = self._report(run, writer)
             raise

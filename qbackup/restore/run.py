@@ -138,6 +138,14 @@ class FilesLoop:
         self._check_results()
         self._missing = [self._or_kept(result) for result in self._plan.missing(self._seen)]
 
+    def revise(self, revise: Callable[[FileReader, Target, FileResult], FileResult]) -> None:
+        """Goes through the results of damaged files once more, after all files."""
+        for number, (first, *others) in self._results.items():
+            file = self._files[number]
+            target = self._plan.target(file.path)
+            if first.status == "damaged" and target is not None and not target.entries:
+                self._results[number] = (revise(file, target, first), *others)
+
     def _check_results(self) -> None:
         """Checks that each file that was begun has a result, whatever became of its thread."""
         for label in self._begun.values():

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
+from qbackup.base.errors import Damaged
+from qbackup.base.events import Event, Piece
+from qbackup.base.limits import Limits
 from qbackup.content.filters import BuiltInFilter
 from qbackup.content.gaps.behind import MakeDecoder, decode_past_gaps
 from qbackup.content.gaps.bzip2 import Bzip2Segment
 from qbackup.content.gaps.deflate import DeflateSegment
+from qbackup.content.gaps.faults import FaultRoom, decode_past_faults, raw_past_faults
 from qbackup.content.gaps.room import SpareRoom
+from qbackup.content.gaps.unchecked_gzip import UncheckedGzip
 from qbackup.content.gaps.xz import xz_past_gaps
 from qbackup.content.lost_chunks import DecompressPastGaps, raw_past_gaps
 from qbackup.content.slices import raw
@@ -28,6 +34,8 @@ def past_gaps(decompress: DecompressPastGaps, room: SpareRoom | None) -> Decompr
         decompress: the filter.
         room: keeps what is decoded behind a gap; None if nothing may be kept.
     """
+    if isinstance(room, FaultRoom):
+        return _past_faults(decompress, room)
     if decompress is raw:
         return raw_past_gaps
     if room is None or not isinstance(decompress, BuiltInFilter):
@@ -41,6 +49,49 @@ def past_gaps(decompress: DecompressPastGaps, room: SpareRoom | None) -> Decompr
     return functools.partial(decode_past_gaps, decompress, make, room, decompress.limits)
 
 
+def _past_faults(decompress: DecompressPastGaps, room: FaultRoom) -> DecompressPastGaps:
+    """Gives a form of the filter for bytes that nothing proves.
+
+    A filter without blocks that are found again goes up to the first fault. A program of the user
+    gets none of these bytes, as somebody may have chosen them for it.
+    """
+    if decompress is raw:
+        return raw_past_faults
+    if not isinstance(decompress, BuiltInFilter):
+        return _refuse
+    make = _MAKERS[decompress.name](decompress) if decompress.name in _MAKERS else None
+    if make is None:
+        return decompress
+    streams = _GzipStreams()
+    if decompress.name in _DEFLATED:
+        decompress = dataclasses.replace(decompress, make=streams.make)
+    return functools.partial(
+        decode_past_faults, decompress, make, room, decompress.limits, rest=streams.rest
+    )
+
+
+class _GzipStreams:
+    """Decoders of one file's gzip streams, of which mostly there is one."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._last: UncheckedGzip | None = None
+
+    def make(self, limits: Limits) -> UncheckedGzip:
+        """Makes a decoder."""
+        self._count += 1
+        self._last = UncheckedGzip()
+        return self._last
+
+    def rest(self) -> int | None:
+        """Gives the length of the one stream modulo 2**32; None if it is not known."""
+        return self._last.rest if self._last is not None and self._count == 1 else None
+
+
+def _refuse(events: Iterable[Event]) -> Iterator[Piece]:
+    raise Damaged("bytes that nothing proves are not given to a program of yours")
+
+
 def _deflate(filter_: BuiltInFilter) -> MakeDecoder | None:
     is_zopfli = any(word in _ZOPFLI for word in filter_.command.split())
     return None if is_zopfli else lambda out, head: DeflateSegment(out)
@@ -50,6 +101,7 @@ def _bzip2(filter_: BuiltInFilter) -> MakeDecoder | None:
     return Bzip2Segment
 
 
+_DEFLATED = ("gzip", "pigz")
 _MAKERS: dict[str, _Maker] = {
     "gzip": _deflate,
     "pigz": _deflate,

@@ -17,6 +17,7 @@ PART_SUFFIX = ".part"  # of a file or folder until it is whole
 OLD_SUFFIX = ".part.part"  # of what is replaced; no file of a backup, nor a part of one, has it
 DAMAGED_SUFFIX = ".damaged"  # of a file that is not whole and is kept
 UNPLACED_SUFFIX = ".unplaced"  # of bytes of such a file that have no known place in it
+UNVERIFIED_SUFFIX = ".unverified"  # of bytes that nothing proves, asked for by name
 _HASH_DIGITS = 32
 _ALWAYS_FIT = 64  # bytes of a name that every file system takes
 

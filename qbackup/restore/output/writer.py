@@ -41,7 +41,7 @@ from qbackup.restore.output.locations import Locations
 from qbackup.restore.output.lock import FolderLock
 from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, NEW_SPARE_FILE, translated
 from qbackup.restore.output.opentree import OpenTree
-from qbackup.restore.output.side_names import UNPLACED_SUFFIX, part_name
+from qbackup.restore.output.side_names import UNPLACED_SUFFIX, UNVERIFIED_SUFFIX, part_name
 from qbackup.restore.output.unkept import Unkept
 from qbackup.restore.sinks import (
     ExistingFile,
@@ -229,14 +229,19 @@ class FolderWriter:
                 tree.begin()
             yield tree
 
-    @contextlib.contextmanager
-    def spare(self, qube: str, name: str) -> Iterator[SpareSink]:
+    def spare(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
         """Opens a new file beside another one, as `Writer` says."""
+        return self._beside(qube, name + UNPLACED_SUFFIX)
 
+    def unverified(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Opens a new file for bytes that nothing proves, gone at the end unless it is kept."""
+        return self._beside(qube, name + UNVERIFIED_SUFFIX)
+
+    @contextlib.contextmanager
+    def _beside(self, qube: str, spare_name: str) -> Iterator[SpareSink]:
         def begin(folder: int, part: bytes) -> int:
             return os.open(part, NEW_SPARE_FILE, FILE_MODE, dir_fd=folder)
 
-        spare_name = name + UNPLACED_SUFFIX
         with self._beginnings.of(qube, spare_name, begin, is_spare=True) as beginning:
             spare = SpareImageFile(beginning, self.unkept)
             try:
