@@ -18,9 +18,10 @@ from typing import Protocol
 from qbackup.base.errors import FILE_ERRORS
 from qbackup.base.events import Event, Extent, Missing
 from qbackup.base.report import ByteRange, FileResult
-from qbackup.content.gaps.faults import FaultRoom
+from qbackup.content.gaps.fault_front import FaultRoom
 from qbackup.content.gaps.room import SpareFile
 from qbackup.content.inner import InnerArchive
+from qbackup.content.stream import close_quietly
 from qbackup.pipeline.reader import FileReader
 from qbackup.restore.damaged import Ranges
 from qbackup.restore.plan import Target
@@ -81,6 +82,7 @@ class UnverifiedRestore:
             room = FaultRoom(lambda: self._spare(stack, target))
             sink = stack.enter_context(self._writer.unverified(target.qube, target.name))
             events = self._events(file.stored.chunks)
+            stack.callback(close_quietly, events)
             inner = stack.enter_context(
                 contextlib.closing(file.decode(events, past_gaps=True, room=room))
             )

@@ -124,6 +124,7 @@ class Segments:
         error: of the first gap.
         limits: see `decode_past_gaps`.
         restarts: segments that may end in an error; 0 for verified bytes.
+        most: bytes after which no more are decoded; None for verified bytes.
     """
 
     def __init__(
@@ -135,8 +136,10 @@ class Segments:
         limits: Limits,
         *,
         restarts: int = 0,
+        most: int | None = None,
     ) -> None:
         self._restarts = restarts
+        self._most = most
         self._make = make
         self._room = room
         self._file = file
@@ -195,11 +198,18 @@ class Segments:
         if self._decoder is not None:
             try:
                 self._decoder.feed(data)
+                self._check_length(self._writer.segment)
             except NotDecodable:
                 self._decoder = None
                 if self._restarts:
                     self._restarts -= 1
                     self._keep_broken()
+
+    def _check_length(self, segment: Segment) -> None:
+        """Raises NotDecodable if more came out than the file can have."""
+        if self._most is not None and self._room.end + segment.length > self._most:
+            self._restarts = 0
+            raise NotDecodable
 
     def _keep_broken(self) -> None:
         """Keeps what was decoded of the segment under way in front of an error."""

@@ -13,7 +13,8 @@ from qbackup.content.filters import BuiltInFilter
 from qbackup.content.gaps.behind import MakeDecoder, decode_past_gaps
 from qbackup.content.gaps.bzip2 import Bzip2Segment
 from qbackup.content.gaps.deflate import DeflateSegment
-from qbackup.content.gaps.faults import FaultRoom, decode_past_faults, raw_past_faults
+from qbackup.content.gaps.fault_front import FaultRoom
+from qbackup.content.gaps.faults import decode_past_faults, raw_past_faults
 from qbackup.content.gaps.room import SpareRoom
 from qbackup.content.gaps.unchecked_gzip import UncheckedGzip
 from qbackup.content.gaps.xz import xz_past_gaps
