@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 from qbackup.base.errors import Damaged
 from qbackup.base.events import Event, Piece
-from qbackup.base.limits import Limits
 from qbackup.content.filters import BuiltInFilter
 from qbackup.content.gaps.behind import MakeDecoder, decode_past_gaps
 from qbackup.content.gaps.bzip2 import Bzip2Segment
@@ -16,7 +15,7 @@ from qbackup.content.gaps.deflate import DeflateSegment
 from qbackup.content.gaps.fault_front import FaultRoom
 from qbackup.content.gaps.faults import decode_past_faults, raw_past_faults
 from qbackup.content.gaps.room import SpareRoom
-from qbackup.content.gaps.unchecked_gzip import UncheckedGzip
+from qbackup.content.gaps.unchecked_gzip import GzipStreams
 from qbackup.content.gaps.xz import xz_past_gaps
 from qbackup.content.lost_chunks import DecompressPastGaps, raw_past_gaps
 from qbackup.content.slices import raw
@@ -63,30 +62,12 @@ def _past_faults(decompress: DecompressPastGaps, room: FaultRoom) -> DecompressP
     make = _MAKERS[decompress.name](decompress) if decompress.name in _MAKERS else None
     if make is None:
         return decompress
-    streams = _GzipStreams()
+    streams = GzipStreams()
     if decompress.name in _DEFLATED:
         decompress = dataclasses.replace(decompress, make=streams.make)
     return functools.partial(
-        decode_past_faults, decompress, make, room, decompress.limits, rest=streams.rest
+        decode_past_faults, decompress, make, room, decompress.limits, streams=streams
     )
-
-
-class _GzipStreams:
-    """Decoders of one file's gzip streams, of which mostly there is one."""
-
-    def __init__(self) -> None:
-        self._count = 0
-        self._last: UncheckedGzip | None = None
-
-    def make(self, limits: Limits) -> UncheckedGzip:
-        """Makes a decoder."""
-        self._count += 1
-        self._last = UncheckedGzip()
-        return self._last
-
-    def rest(self) -> int | None:
-        """Gives the length of the one stream modulo 2**32; None if it is not known."""
-        return self._last.rest if self._last is not None and self._count == 1 else None
 
 
 def _refuse(events: Iterable[Event]) -> Iterator[Piece]:

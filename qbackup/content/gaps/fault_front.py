@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from qbackup.base.errors import FILE_ERRORS, Damaged, QBackupError, without_traceback
 from qbackup.base.events import Data, Event, Lost, UnverifiedData
+from qbackup.content.gaps.deflate import put
 from qbackup.content.gaps.room import Segment, SegmentWriter, SpareFile, SpareRoom
 
 _STEP = 4096  # bytes given to a decoder at once: an error costs what came of them
@@ -89,6 +90,12 @@ class Slices:
 class Front:
     """What the filter itself decodes: up to the first error that shows.
 
+    Args:
+        source: the file's events.
+        room: keeps what is kept aside.
+        marks: gives zero for each byte of the filter's last output that is right; nothing if all
+            may be.
+
     Attributes:
         source: the file's events.
         error: the error; None if the stream came to its end.
@@ -99,7 +106,8 @@ class Front:
         holes: start and end of the bytes that came from the first hole on, up to the last one.
     """
 
-    def __init__(self, source: Slices, room: FaultRoom) -> None:
+    def __init__(self, source: Slices, room: FaultRoom, marks: Callable[[], bytes]) -> None:
+        self._marks = marks
         self.source = source
         self.error: QBackupError | None = None
         self.is_too_long = False
@@ -147,7 +155,7 @@ class Front:
             self._writer = SegmentWriter(file, 0)
             self._has_hole = self.source.with_holes > self.source.is_hole
         start = self._writer.segment.length
-        self._writer.good(piece)
+        put(self._writer, piece, self._marks())
         length = self._writer.segment.length
         if self.source.is_hole:
             self.holes = (self.holes[0] if self._has_hole else start, length)

@@ -17,6 +17,7 @@ from qbackup.content.archive_end import length_by_rest
 from qbackup.content.gaps.behind import MakeDecoder, Segments
 from qbackup.content.gaps.fault_front import FaultRoom, Front, Slices
 from qbackup.content.gaps.fault_places import DisplacedPlaces, EndingPlaces
+from qbackup.content.gaps.unchecked_gzip import GzipStreams
 from qbackup.content.slices import OUTPUT_SIZE
 
 _RESTARTS = 64  # segments of one file that may end in an error; each costs a search
@@ -60,7 +61,7 @@ def decode_past_faults(
     limits: Limits,
     events: Iterable[Event],
     *,
-    rest: Callable[[], int | None] = lambda: None,
+    streams: GzipStreams,
 ) -> Iterator[Piece]:
     """Yields a file's bytes up to the first unverified one, and then an `OpenGap`.
 
@@ -70,12 +71,13 @@ def decode_past_faults(
         room: keeps the decoded bytes.
         limits: bounds the zeros behind the file's data.
         events: the file's chunks.
-        rest: gives the stream's length modulo 2**32, where the filter has read it.
+        streams: decoders of the filter, if that is gzip.
 
     Raises:
         QBackupError: there is no room.
     """
-    front = Front(Slices(events), room)
+    front = Front(Slices(events), room, streams.marks)
+    streams.is_hole = lambda: front.source.is_hole
     yield from front.pieces(decompress)
     if front.is_whole:
         return
@@ -97,13 +99,11 @@ def decode_past_faults(
             segments.take(event)
             del event
         segments.finish()
-        yield OpenGap(
-            error, EndingPlaces(room, file, error, front=front, start=segments.start).place
-        )
+        yield OpenGap(error, EndingPlaces(room, file, error, front, start=segments.start).place)
         return
 
     def length(end: ArchiveEnd) -> int | None:
-        modulo = rest()
+        modulo = streams.rest()
         return None if modulo is None else length_by_rest(end, modulo, limits.trailing_zeros)
 
-    yield OpenGap(error, DisplacedPlaces(room, file, error, front=front, length=length).place)
+    yield OpenGap(error, DisplacedPlaces(room, file, error, front, length=length).place)
