@@ -1,7 +1,8 @@
 """Decoder of a gzip stream whose checksum is not checked, for bytes that nothing proves.
 
-A hole is decoded like other bytes, once as zeros and once as something else. Once both decoders are in step
-again, what comes out behind the hole is the same twice, but for copies of what came out of it.
+A hole is decoded like other bytes, once as zeros and once as something else. Once both decoders are
+in step again, what comes out behind the hole is the same twice, but for copies of what came out of
+the hole.
 """
 
 from __future__ import annotations
