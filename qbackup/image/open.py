@@ -14,6 +14,7 @@ from qbackup.base.errors import (
     NotInImage,
     PartitionUnreadable,
     UnsupportedFormat,
+    UsageError,
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
@@ -38,10 +39,11 @@ from qbackup.image.mount_table import MountTable
 from qbackup.image.mounting import mount_all
 from qbackup.image.partitions import MBR_MARK
 from qbackup.image.tree import ImageTree
-from qbackup.restore.output.side_names import DAMAGED_SUFFIX
+from qbackup.restore.output.side_names import DAMAGED_SUFFIX, UNVERIFIED_SUFFIX
 from qbackup.storage.fileobject import require_binary
 
 _REMAINS = re.compile(re.escape(DAMAGED_SUFFIX) + r"(\.\d+)?$")
+_UNVERIFIED = re.compile(re.escape(UNVERIFIED_SUFFIX) + r"(\.\d+)?$")
 _FSTAB = "/etc/fstab"
 _SYSTEM_FILES = (_FSTAB, "/etc/os-release", "/usr/lib/os-release")
 _SYSTEM_SEARCH = 8 << 20  # bytes of folders that are read to find these; a few KiB mostly
@@ -64,7 +66,7 @@ def open_image(
         limits: bounds on files of the image.
 
     Raises:
-        UsageError: this is no path and no binary file.
+        UsageError: this is no path and no binary file, or what `restore` kept without verifying.
         NotInImage: there is no such partition.
         UnsupportedFormat: the image holds no ext4; the text names its content.
             PartitionUnreadable if a partition was named, or if there are partitions.
@@ -86,6 +88,12 @@ def open_image(
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    if _UNVERIFIED.search(os.fspath(path)):
+        raise UsageError(
+            "nothing proves what is in this file, so no command here reads it: whoever held the"
+            " disk may have chosen it",
+            file=display(os.fspath(path)),
+        )
     try:
         return open(path, "rb", buffering=0)  # the file system keeps blocks itself
     except OSError as error:

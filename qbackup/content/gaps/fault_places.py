@@ -12,6 +12,9 @@ from qbackup.content.gaps.room import Segment, SpareFile, SpareRoom
 from qbackup.content.slices import OUTPUT_SIZE
 
 
+_NEAR = 1024 * 1024  # bytes around a fault that are left out: most of them are damaged or displaced
+
+
 class _Places:
     """Places of what was kept aside.
 
@@ -115,7 +118,8 @@ class DisplacedPlaces(_Places):
         if self._front.are_holes_known:
             return self._front.holes
         before, behind = find_displaced(self._file, position, shift, end)
-        if self._front.source.chunks == 1:  # the fault is one, and half of these bytes are right
+        is_near = 0 < before and behind < end and behind - before <= _NEAR
+        if self._front.source.chunks == 1 and not is_near:  # half of them are right at least
             before = behind = (before + behind) // 2
         return before, behind
 
