@@ -11,8 +11,7 @@ from qbackup.content.gaps.fault_front import Front
 from qbackup.content.gaps.room import Segment, SpareFile, SpareRoom
 from qbackup.content.slices import OUTPUT_SIZE
 
-
-_NEAR = 1024 * 1024  # bytes around a fault that are left out: most of them are damaged or displaced
+_NEAR = 8 * 1024 * 1024  # bytes around a fault that are left out: most of them are damaged or displaced
 
 
 class _Places:
@@ -118,7 +117,7 @@ class DisplacedPlaces(_Places):
         if self._front.are_holes_known:
             return self._front.holes
         before, behind = find_displaced(self._file, position, shift, end)
-        is_near = 0 < before and behind < end and behind - before <= _NEAR
+        is_near = before > 0 and behind < end and behind - before <= _NEAR
         if self._front.source.chunks == 1 and not is_near:  # half of them are right at least
             before = behind = (before + behind) // 2
         return before, behind
