@@ -22,7 +22,7 @@ from qbackup.content.gaps.fault_front import FaultRoom
 from qbackup.content.gaps.room import SpareFile
 from qbackup.content.inner import InnerArchive
 from qbackup.content.stream import close_quietly
-from qbackup.pipeline.reader import FileReader
+from qbackup.pipeline.reader import FileReader, OnChunk
 from qbackup.restore.damaged import Ranges
 from qbackup.restore.plan import Target
 from qbackup.restore.sinks import AlreadyExists, CannotWrite, SpareSink
@@ -63,28 +63,32 @@ class UnverifiedRestore:
         self._writer = writer
         self._events = events
 
-    def revise(self, file: FileReader, target: Target, result: FileResult) -> FileResult:
+    def revise(
+        self, file: FileReader, target: Target, result: FileResult, on_chunk: OnChunk
+    ) -> FileResult:
         """Keeps what is not verified of a file; gives the file's result with it."""
         if target.unsafe or not result.lost_chunks:
             return result
         if file.is_folder:
             return replace(result, notes=(*result.notes, _FOLDER))
         try:
-            return self._read(file, target, result)
+            return self._read(file, target, result, on_chunk)
         except FILE_ERRORS:  # no header came out, or it asks for more than a limit allows
             return result
         except (AlreadyExists, CannotWrite) as error:
             note = f"what is not verified of this file can't be kept: {error}"
             return replace(result, notes=(*result.notes, note))
 
-    def _read(self, file: FileReader, target: Target, result: FileResult) -> FileResult:
+    def _read(
+        self, file: FileReader, target: Target, result: FileResult, on_chunk: OnChunk
+    ) -> FileResult:
         with contextlib.ExitStack() as stack:
             room = FaultRoom(lambda: self._spare(stack, target))
             sink = stack.enter_context(self._writer.unverified(target.qube, target.name))
             events = self._events(file.stored.chunks)
             stack.callback(close_quietly, events)
             inner = stack.enter_context(
-                contextlib.closing(file.decode(events, past_gaps=True, room=room))
+                contextlib.closing(file.decode(events, on_chunk, past_gaps=True, room=room))
             )
             entry = inner.only_file()
             self._writer.check_size(entry.size)

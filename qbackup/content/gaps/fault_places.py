@@ -11,7 +11,9 @@ from qbackup.content.gaps.fault_front import Front
 from qbackup.content.gaps.room import Segment, SpareFile, SpareRoom
 from qbackup.content.slices import OUTPUT_SIZE
 
-_NEAR = 8 * 1024 * 1024  # bytes around a fault that are left out: most of them are damaged or displaced
+_NEAR = (
+    8 * 1024 * 1024
+)  # bytes around a fault that are left out: most of them are damaged or displaced
 
 
 class _Places:
