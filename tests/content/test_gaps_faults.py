@@ -21,6 +21,7 @@ from qbackup.content.gaps.unchecked_gzip import UncheckedGzip
 from qbackup.content.slices import raw
 from tests.support.deflatestreams import files, text
 from tests.support.spare import MemorySpare
+from tests.support.speed import rows
 
 KIB = 1024
 ERROR = Damaged("gone")
@@ -72,7 +73,7 @@ class TestUncheckedGzip:
                 piece = b""
         return bytes(out), decoder
 
-    @pytest.mark.parametrize("size", [1, 7, 4096, 1 << 20])
+    @rows("size", [1, 7, 4096, 1 << 20])
     def test_decodes_as_others_do(self, size: int) -> None:
         stream = gzip.compress(IMAGE[: 8 * KIB], mtime=0)
         out, decoder = self.decoded(stream + b"more", size)
@@ -83,11 +84,12 @@ class TestUncheckedGzip:
         out, decoder = self.decoded(STREAM[:-8] + bytes(4) + STREAM[-4:])
         assert out == IMAGE and decoder.rest == len(IMAGE)
 
-    @pytest.mark.parametrize("header", [b"\x1f\x8b\x09", b"PK\x03", b"\x1f\x8b\x08\x08"])
+    @rows("header", [b"\x1f\x8b\x09", b"PK\x03", b"\x1f\x8b\x08\x08"])
     def test_refuses_another_header(self, header: bytes) -> None:
         with pytest.raises(zlib.error):
             self.decoded(header.ljust(20, b"\0"))
 
+    @pytest.mark.slow
     def test_marks_copies_of_what_came_out_of_a_hole(self) -> None:
         is_hole = False
         decoder = UncheckedGzip(lambda: is_hole)
@@ -120,8 +122,8 @@ class TestDisplaced:
         spare.write(0, memoryview(data))
         return find_displaced(spare, 0, shift, len(data))
 
-    @pytest.mark.parametrize("shift", [7, -5, 300, -4000])
-    @pytest.mark.parametrize("fault", [100 * KIB + 17, 250 * KIB + 5])
+    @rows("shift", [7, -5, 300, -4000])
+    @rows("fault", [100 * KIB + 17, 250 * KIB + 5])
     def test_finds_the_fault(self, shift: int, fault: int) -> None:
         before, behind = self.found(shift, fault)
         assert before <= fault + abs(shift) and fault - abs(shift) <= behind
@@ -155,6 +157,7 @@ class TestStreams:
         assert placed is not None
         assert bytes(first) + b"".join(map(bytes, placed)) == IMAGE  # type: ignore[arg-type]
 
+    @pytest.mark.slow
     def test_more_than_the_file_has_is_not_kept(self) -> None:
         bomb = gzip.compress(b"\xaa" * (16 << 20), 9, mtime=0)
         spare = MemorySpare()

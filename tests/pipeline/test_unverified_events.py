@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 import qbackup
 from qbackup.base.events import Event, Lost, UnverifiedData
 from qbackup.pipeline.unverified import has_unverified, with_unverified
@@ -13,6 +11,7 @@ from tests.make_gap_vectors import FOLDER, PASSPHRASE, RECIPES
 from tests.support import alter
 from tests.support.damagedfiles import PERSONAL
 from tests.support.inside import inside
+from tests.support.speed import rows
 
 RAW = FOLDER / "raw.qbackup"
 CHUNK = 64 * 1024
@@ -52,7 +51,7 @@ def test_a_hole_is_marked_and_zero(tmp_path: Path) -> None:
     assert 1000 <= len(found[1].buffer) < 1010
 
 
-@pytest.mark.parametrize("offset", [10, 30, 90])
+@rows("offset", [10, 30, 90])
 def test_a_chunk_whose_key_does_not_fit_stays_lost(offset: int, tmp_path: Path) -> None:
     backup = alter.flipped(RAW, tmp_path / "b", PERSONAL.format(2), offset)
     events = events_of(backup)

@@ -113,8 +113,8 @@ class TestSector:
         assert len(wrong) <= most
         assert result.status == "damaged" and result.unverified_as == UNVERIFIED
 
-    @rows("name", ["raw", "gzip-files", "gzip", "bzip2", "xz-blocks"], quick=2)
-    @rows("how", [noise, zeros, inverted])
+    @rows("name", ["raw", "gzip-files", "gzip", "bzip2", "xz-blocks"], quick=1)
+    @rows("how", [noise, zeros, inverted], quick=1)
     def test_what_is_proven_stays_the_same(
         self, name: str, how: Callable[[bytes], bytes], tmp_path: Path
     ) -> None:
@@ -152,6 +152,7 @@ class TestSector:
         assert not wrong_blocks(tmp_path / "out/work", result, RECIPES["raw"].image)
         assert unverified_size(result) >= 64 * KIB - 2 * SECTOR
 
+    @pytest.mark.slow
     def test_in_two_chunks(self, tmp_path: Path) -> None:
         backup = spoiled("raw", 1, tmp_path, noise)
         path = tmp_path / "both"
@@ -178,7 +179,7 @@ class TestSector:
 class TestNothing:
     """Where nothing is decrypted, there is no such file."""
 
-    @pytest.mark.parametrize("offset", [20, 70])  # in the salt, and in the header's own HMAC
+    @rows("offset", [20, 70])  # in the salt, and in the header's own HMAC
     def test_a_key_that_does_not_fit(self, offset: int, tmp_path: Path) -> None:
         backup = alter.flipped(FOLDER / "raw.qbackup", tmp_path / "b", PERSONAL.format(1), offset)
         result = only_bad(last_resort(backup, tmp_path / "out"))
@@ -200,6 +201,7 @@ class TestNothing:
         assert report.ok
         assert not any("unverified" in path for path in snapshot(tmp_path / "out"))
 
+    @pytest.mark.slow
     def test_another_qubes_chunk(self, tmp_path: Path) -> None:
         """Its key fits its own name only."""
         path = FOLDER / "raw.qbackup"
@@ -213,7 +215,7 @@ class TestNothing:
 
 
 class TestCut:
-    @pytest.mark.parametrize("name", ["raw", "gzip-files"])
+    @rows("name", ["raw", "gzip-files"])
     def test_a_chunk_that_is_cut_off_gives_its_part(self, name: str, tmp_path: Path) -> None:
         path = FOLDER / f"{name}.qbackup"
         backup = alter.cut(path, tmp_path / "b", PERSONAL.format(1), 40 * KIB)
@@ -258,6 +260,7 @@ def passphrase_of(vector: Path) -> str:
 
 
 class TestAgain:
+    @pytest.mark.slow
     def test_a_second_run_changes_nothing(self, tmp_path: Path) -> None:
         backup = spoiled("raw", 1, tmp_path, noise)
         first = only_bad(last_resort(backup, tmp_path / "out"))
@@ -273,6 +276,7 @@ class TestAgain:
         assert result.unverified_as == f"{UNVERIFIED}.2"
         assert (tmp_path / "out/work" / UNVERIFIED).read_bytes() == b"mine"
 
+    @pytest.mark.slow
     def test_a_whole_copy_is_restored_afterwards(self, tmp_path: Path) -> None:
         backup = spoiled("raw", 1, tmp_path, noise)
         assert not last_resort(backup, tmp_path / "out").ok
@@ -298,6 +302,7 @@ class TestChosen:
 
         return alter.edited(path, tmp_path / "chosen", PERSONAL.format(chunk), edit)
 
+    @pytest.mark.slow
     def test_a_bomb_stays_within_the_files_length(self, tmp_path: Path) -> None:
         deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
         bomb = deflate.compress(b"\xaa" * (64 << 20))[: 60 * KIB]
@@ -353,6 +358,7 @@ class TestCommandLine:
         assert any(UNVERIFIED in line and SENTENCE in line for line in lines)
         assert any("bytes that are not verified: " in line for line in lines)
 
+    @pytest.mark.slow
     def test_json(self, tmp_path: Path) -> None:
         backup = spoiled("raw", 1, tmp_path, zeros)
         words = ("restore", backup, "-o", tmp_path / "out", "-q", "--keep-damaged", "--unverified")
@@ -367,7 +373,7 @@ class TestCommandLine:
         assert ended.status == 2 and "needs --keep-damaged" in ended.err
         assert not (tmp_path / "out").exists()
 
-    @pytest.mark.parametrize("command", ["ls", "cp"])
+    @rows("command", ["ls", "cp"])
     def test_nothing_reads_what_was_kept(self, command: str, tmp_path: Path) -> None:
         (tmp_path / UNVERIFIED).write_bytes(bytes(4096))
         words = [command, f"{tmp_path / UNVERIFIED}:/"]
