@@ -28,7 +28,6 @@ from qbackup.content.filters import same_filter
 from qbackup.formats.protocol import UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import FileReader
-from qbackup.pipeline.unverified import has_unverified, with_unverified
 from qbackup.restore.metadata_file import write_metadata
 from qbackup.restore.nowhere import NowhereWriter
 from qbackup.restore.output.writer import FolderWriter
@@ -39,9 +38,12 @@ from qbackup.restore.resume.writer import ResumingWriter
 from qbackup.restore.run import FilesLoop
 from qbackup.restore.sinks import Writer, require_writer
 from qbackup.restore.space import check_space
-from qbackup.restore.unverified import UnverifiedRestore
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.source import Source
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.restore.unverified import UnverifiedRestore
 
 _FAILING_DRIVE = (
     "some bytes of the backup could not be read, at least at the first try: the drive may be"
@@ -165,10 +167,15 @@ class RestoreJob:
             raise UsageError(_NOT_ALONE)
         if not self.source.seekable:
             raise UsageError(_FROM_A_PIPE)
+        from qbackup.pipeline.unverified import has_unverified
+
         if not has_unverified(self.format):
             raise UsageError(_OTHER_FORMAT)
 
     def _last_resort(self, writer: ResumingWriter | FolderWriter) -> UnverifiedRestore:
+        from qbackup.pipeline.unverified import with_unverified
+        from qbackup.restore.unverified import UnverifiedRestore
+
         return UnverifiedRestore(
             writer, lambda chunks: with_unverified(self.pipeline, self.format, chunks)
         )

@@ -39,6 +39,7 @@ _STYLES = (
     ("STOPPED", "bold red"),
     ("THE ARCHIVE ", "bold red"),
     ("UNPROVEN", "bold yellow"),
+    ("UNVERIFIED", "bold yellow"),
     ("EXISTS", "bold yellow"),
     ("ARCHIVE", "bold red"),
     ("LIMIT", "bold yellow"),

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 import struct
 from dataclasses import dataclass
 
@@ -44,7 +43,8 @@ _CHECKSUM_OFFSET = 48
 _PASSPHRASE_CHECK_OFFSET = 64
 _LAYOUT = struct.Struct(">6sBBII32s16s32s")
 _HASH_PIECE = 1 << 30
-_HOLE = re.compile(rb"\0{512,}|\xff{512,}")  # encrypted bytes hold no such run
+_SECTOR = 512
+_HOLES = (bytes(_SECTOR), b"\xff" * _SECTOR)  # no sector of encrypted bytes is like that
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +209,10 @@ def decrypt_unverified(
         decrypt: AES-256-CTR in place.
 
     Returns:
-        Start and end of each part of the data, and True if it is a hole: a run of zeros, or of
+        Start and end of each part of the data, and True if it is a hole: sectors of zeros, or of
         0xFF, as a disk gives for what it lost. Zeros stand there.
     """
-    holes = [found.span() for found in _HOLE.finditer(data)]
+    holes = _holes(data)
     if data:
         decrypt(key[:32], data)
     parts, position = [], 0
@@ -221,3 +221,13 @@ def decrypt_unverified(
         parts += [(position, start, False), (start, end, True)]
         position = end
     return [part for part in (*parts, (position, len(data), False)) if part[0] < part[1]]
+
+
+def _holes(data: memoryview) -> list[tuple[int, int]]:
+    """Finds runs of sectors that the disk lost; a member's first byte begins a sector."""
+    found: list[tuple[int, int]] = []
+    for start in range(-HEADER_SIZE % _SECTOR, len(data) - _SECTOR + 1, _SECTOR):
+        if data[start] in (0, 0xFF) and data[start : start + _SECTOR] in _HOLES:
+            first = found.pop()[0] if found and found[-1][1] == start else start
+            found.append((first, start + _SECTOR))
+    return found

@@ -158,11 +158,11 @@ class TestSector:
         path = tmp_path / "both"
 
         def edit(data: bytearray) -> None:
-            data[1000:2000] = bytes(1000)
+            data[1024:2048] = bytes(1024)
 
         alter.edited(backup, path, PERSONAL.format(3), edit)
         result = only_bad(last_resort(path, tmp_path / "out"))
-        assert unverified_size(result) == 2 * 64 * KIB - 1000
+        assert unverified_size(result) == 2 * 64 * KIB - 1024
         assert len(wrong_blocks(tmp_path / "out/work", result, RECIPES["raw"].image)) <= 2
 
     def test_only_the_mac_itself(self, tmp_path: Path) -> None:

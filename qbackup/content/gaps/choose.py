@@ -12,10 +12,7 @@ from qbackup.content.filters import BuiltInFilter
 from qbackup.content.gaps.behind import MakeDecoder, decode_past_gaps
 from qbackup.content.gaps.bzip2 import Bzip2Segment
 from qbackup.content.gaps.deflate import DeflateSegment
-from qbackup.content.gaps.fault_front import FaultRoom
-from qbackup.content.gaps.faults import decode_past_faults, raw_past_faults
 from qbackup.content.gaps.room import SpareRoom
-from qbackup.content.gaps.unchecked_gzip import GzipStreams
 from qbackup.content.gaps.xz import xz_past_gaps
 from qbackup.content.lost_chunks import DecompressPastGaps, raw_past_gaps
 from qbackup.content.slices import raw
@@ -34,7 +31,7 @@ def past_gaps(decompress: DecompressPastGaps, room: SpareRoom | None) -> Decompr
         decompress: the filter.
         room: keeps what is decoded behind a gap; None if nothing may be kept.
     """
-    if isinstance(room, FaultRoom):
+    if room is not None and room.is_unverified:
         return _past_faults(decompress, room)
     if decompress is raw:
         return raw_past_gaps
@@ -49,18 +46,22 @@ def past_gaps(decompress: DecompressPastGaps, room: SpareRoom | None) -> Decompr
     return functools.partial(decode_past_gaps, decompress, make, room, decompress.limits)
 
 
-def _past_faults(decompress: DecompressPastGaps, room: FaultRoom) -> DecompressPastGaps:
+def _past_faults(decompress: DecompressPastGaps, room: SpareRoom) -> DecompressPastGaps:
     """Gives a form of the filter for bytes that nothing proves.
 
     A filter without blocks that are found again goes up to the first fault. A program of the user
     gets none of these bytes, as somebody may have chosen them for it.
     """
+    from qbackup.content.gaps.fault_front import FaultRoom
+    from qbackup.content.gaps.faults import decode_past_faults, raw_past_faults
+    from qbackup.content.gaps.unchecked_gzip import GzipStreams
+
     if decompress is raw:
         return raw_past_faults
     if not isinstance(decompress, BuiltInFilter):
         return _refuse
     make = _MAKERS[decompress.name](decompress) if decompress.name in _MAKERS else None
-    if make is None:
+    if make is None or not isinstance(room, FaultRoom):
         return decompress
     streams = GzipStreams()
     if decompress.name in _DEFLATED:

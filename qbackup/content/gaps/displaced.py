@@ -17,7 +17,7 @@ from qbackup.content.slices import OUTPUT_SIZE
 from qbackup.storage.tar.fields import BLOCK_SIZE
 
 _ZEROS = 64  # bytes; data that begin behind so many zeros mostly begin a sector
-_BEGINNING = re.compile(rb"\0{%d}(?=[^\0])" % _ZEROS)
+_RUN = re.compile(rb"\0{%d,}" % _ZEROS)
 
 
 def find_displaced(file: SpareFile, position: int, shift: int, end: int) -> tuple[int, int]:
@@ -51,6 +51,7 @@ def _beginnings(file: SpareFile, end: int) -> Iterator[int]:
     last = b""
     for start in range(0, end, OUTPUT_SIZE):
         piece = last + bytes(file.read(start, min(OUTPUT_SIZE, end - start)))
-        for found in _BEGINNING.finditer(piece):
-            yield start - len(last) + found.end()
+        for found in _RUN.finditer(piece):
+            if found.end() < len(piece):
+                yield start - len(last) + found.end()
         last = piece[-_ZEROS:]

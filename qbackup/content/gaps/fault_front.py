@@ -26,6 +26,8 @@ class FaultRoom(SpareRoom):
             aside until then.
     """
 
+    is_unverified = True
+
     def __init__(self, make: Callable[[], SpareFile | None]) -> None:
         super().__init__(make)
         self.most: int | None = None
