@@ -68,7 +68,7 @@ def _decrypt(
     if not isinstance(sealed, ScryptChunk):
         raise ChunkDamaged("this format proves no part of a chunk that fails")
     key = pipeline.derive(sealed.derivation)
-    sealed.require(key)
+    sealed.require(key)  # before the body is read, as in a restore
     body = chunk.read_past_damage(format_.head_size)
     size = chunk.size - format_.head_size
     return sealed.open_unverified(key, body, size, pipeline.cipher.decrypt)

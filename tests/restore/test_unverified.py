@@ -126,6 +126,7 @@ class TestSector:
         check_bytes(kept, RECIPES[name].image, result.ranges)  # zeros where nothing is proven
         assert kept == (tmp_path / "proven/work/private.img.damaged").read_bytes()
         with_it, without = snapshot(tmp_path / "out"), snapshot(tmp_path / "proven")
+        assert not any("unverified" in path for path in without) and not proven.unverified
         assert set(with_it) - set(without) <= {f"work/{UNVERIFIED}"}
         good = [(part.start, part.end) for part in result.ranges if part.state == "good"]
         for part in result.unverified:
