@@ -1,6 +1,6 @@
 """Makes the backups in `tests/vectors/gaps` again: `python -m tests.make_gap_vectors [NAME…]`.
 
-Each holds one image, `mixed` of `tests.support.deflatestreams`, in several chunks. A test damages
+Each holds one image, of `tests.support.deflatestreams`, in several chunks. A test damages
 some of them. They are as short as the longest block of their filter lets them be.
 """
 
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.maker import BackupMaker
-from tests.support.deflatestreams import mixed
+from tests.support.deflatestreams import files, mixed
 
 FOLDER = Path(__file__).parent / "vectors/gaps"
 KIB = 1024
@@ -24,20 +25,22 @@ class Recipe:
     """A backup with one image.
 
     Args:
-        command: the filter.
+        command: the filter; None for none.
         size: length of the image, in bytes.
         chunk: length of a chunk.
         qubes_writer: Qubes' own writer stores the image.
+        content: makes the image.
     """
 
-    command: str
+    command: str | None
     size: int
     chunk: int
     qubes_writer: bool = False
+    content: Callable[[int], bytes] = mixed
 
     @property
     def image(self) -> bytes:
-        return mixed(self.size)
+        return self.content(self.size)
 
 
 RECIPES = {
@@ -49,6 +52,8 @@ RECIPES = {
     "xz-one-block": Recipe("xz", 100 * KIB, 8 * KIB),
     "zstd": Recipe("zstd", 100 * KIB, 8 * KIB),
     "lzma": Recipe("lzma", 100 * KIB, 8 * KIB),
+    "raw": Recipe(None, 300 * KIB, 64 * KIB),
+    "gzip-files": Recipe("gzip", 1_600 * KIB, 300 * KIB, content=files),
 }
 
 

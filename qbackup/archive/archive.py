@@ -79,8 +79,6 @@ class BackupArchive:
         """Closes everything opened and abandons work under way. Never raises."""
         self._opened.close()
 
-    # Facts on the backup, before and after unlocking
-
     @property
     def untrusted_header(self) -> BackupHeader:
         """The header as anybody could have written it.
@@ -156,8 +154,6 @@ class BackupArchive:
     def expect_list(self) -> None:
         """Announces that the list of qubes is going to be read; like `expect_all`."""
         self._opened.prefetch.expect(2)
-
-    # Content of the backup
 
     @property
     def metadata(self) -> bytes:
@@ -252,6 +248,7 @@ class BackupArchive:
         *,
         overwrite: bool = False,
         keep_damaged: bool = False,
+        unverified: bool = False,
         progress: OnProgress | None = None,
         check: bool = True,
     ) -> Report:
@@ -267,19 +264,22 @@ class BackupArchive:
             overwrite: replace files that exist already and differ.
             keep_damaged: leave the verified bytes of a damaged file as ``NAME.damaged``;
                 the report says which of its bytes are good.
+            unverified: with `keep_damaged`, in format 4, not from a pipe: leave what nothing proves
+                of it as ``NAME.unverified``. Whoever held the disk may have chosen these bytes.
             progress: called after every chunk.
             check: raise Incomplete unless every file is there and whole.
 
         Raises:
-            UsageError: the output is neither a path nor a Writer, or a Writer with an argument
-                that is for folders.
+            UsageError: the output is no path and no Writer, or an argument does not go with it.
             NotInBackup: a name is not in the backup; nothing was written.
             AlreadyPassed: a file asked for has already passed on the pipe; nothing was written.
             MachineError: this machine failed; its `report` says what was done.
             Incomplete: with `check`, the report is not ok.
         """
         job = self._opened.restore_job(names, progress=progress, check=check)
-        return job.restore(output, overwrite=overwrite, keep_damaged=keep_damaged)
+        return job.restore(
+            output, overwrite=overwrite, keep_damaged=keep_damaged, unverified=unverified
+        )
 
     def verify(
         self,

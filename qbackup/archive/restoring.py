@@ -41,6 +41,10 @@ from qbackup.restore.space import check_space
 from qbackup.storage.catalog import Catalog
 from qbackup.storage.source import Source
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from qbackup.restore.unverified import UnverifiedRestore
+
 _FAILING_DRIVE = (
     "some bytes of the backup could not be read, at least at the first try: the drive may be"
     " failing. Copy the backup to a healthy drive (e.g. with ddrescue) and restore from the copy"
@@ -53,6 +57,18 @@ _FAILING_SERVER = (
 _NO_JOURNAL = (
     f"the header can't be authenticated, so {JOURNAL_NAME} is not used: a second run can't tell"
     " which files this one has restored"
+)
+_NOT_ALONE = (
+    "--unverified (unverified) needs --keep-damaged (keep_damaged) beside it, which keeps what is"
+    " verified in a file of its own"
+)
+_FROM_A_PIPE = (
+    "--unverified (unverified) reads damaged files a second time, so the backup can't come from a"
+    " pipe: give the path of a file"
+)
+_OTHER_FORMAT = (
+    "--unverified (unverified) is for backups of format 4 only: in this format nothing in a chunk"
+    " that fails is proven"
 )
 _LARGE = 1 << 31
 _LARGE_COUNT = 1000
@@ -125,11 +141,14 @@ class RestoreJob:
         *,
         overwrite: bool,
         keep_damaged: bool,
+        unverified: bool = False,
     ) -> Report:
         """Restores files, see `BackupArchive.restore`."""
+        if unverified:
+            self._check_unverified(keep_damaged=keep_damaged)
         if not isinstance(output, str | bytes | os.PathLike):
             require_writer(output)
-            if overwrite or keep_damaged:
+            if overwrite or keep_damaged:  # unverified comes with keep_damaged only
                 raise UsageError(
                     "overwrite and keep_damaged are for folders: a Writer decides both"
                 )
@@ -137,9 +156,31 @@ class RestoreJob:
         plan = self._plan()
         writer = self._writer(output, overwrite, keep_damaged, plan)
         try:
-            return self._run(plan, writer, keep_metadata=True)
+            last_resort = self._last_resort(writer) if unverified else None
+            return self._run(plan, writer, keep_metadata=True, last_resort=last_resort)
         finally:
             writer.close()
+
+    def _check_unverified(self, *, keep_damaged: bool) -> None:
+        """Checks that unverified bytes can be had. Raises UsageError before anything is written."""
+        if not keep_damaged:
+            raise UsageError(_NOT_ALONE)
+        if not self.source.seekable:
+            raise UsageError(_FROM_A_PIPE)
+        from qbackup.pipeline.unverified import has_unverified
+
+        if not has_unverified(self.format):
+            raise UsageError(_OTHER_FORMAT)
+
+    def _last_resort(self, writer: ResumingWriter | FolderWriter) -> UnverifiedRestore:
+        from qbackup.pipeline.unverified import with_unverified
+        from qbackup.restore.unverified import UnverifiedRestore
+
+        return UnverifiedRestore(
+            writer,
+            lambda chunks: with_unverified(self.pipeline, self.format, chunks),
+            ranges_limit=self.limits.damaged_ranges,
+        )
 
     def verify(self) -> Report:
         """Verifies files, see `BackupArchive.verify`."""
@@ -187,7 +228,14 @@ class RestoreJob:
             "journal 1", self.front.digest, self.contents.digest, encode(same_filter(self.filter))
         )
 
-    def _run(self, plan: Plan, writer: Writer, *, keep_metadata: bool) -> Report:
+    def _run(
+        self,
+        plan: Plan,
+        writer: Writer,
+        *,
+        keep_metadata: bool,
+        last_resort: UnverifiedRestore | None = None,
+    ) -> Report:
         sizes = self._sizes(plan, writer)
         self.ahead.expect(sizes.chunks)
         self._check_disk(plan, writer, sizes)
@@ -205,6 +253,8 @@ class RestoreJob:
                 self.pipeline.unpack, self.format, past_gaps=writer.goes_past_damage
             )
             run.files(self.files.coming(), unpack, self._ignored)
+            if last_resort is not None:
+                run.revise(last_resort.revise)
         except MachineError as error:
             error.report = self._report(run, writer)
             raise

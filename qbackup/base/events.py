@@ -37,6 +37,20 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
+class UnverifiedData(Data):
+    """Plaintext of a chunk whose key fits and whose MAC does not. Whoever held the disk may have
+    chosen it.
+
+    Only the last resort of a restore makes these values, see `qbackup.restore.unverified`.
+
+    Args:
+        is_hole: the disk lost these bytes, and zeros stand in for them.
+    """
+
+    is_hole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """A chunk of which nothing can be believed.
 

@@ -10,7 +10,7 @@ from qbackup.base.advice import ANOTHER_COPY, ARCHIVE_DAMAGED, DAMAGED, REPAIR
 from qbackup.base.notices import HeaderReplaced, OtherBackup
 
 Status = Literal["ok", "damaged", "limit", "missing", "kept", "exists"]
-RangeState = Literal["good", "lost", "zero-filled"]
+RangeState = Literal["good", "lost", "zero-filled", "unverified"]
 Verdict = Literal["whole", "header", "other", "archive", "unproven", "files"]
 GOOD: tuple[Status, ...] = ("ok", "kept")
 _KEPT = "try another copy of the backup; before you mount or repair NAME.damaged, make a copy of it"
@@ -34,7 +34,8 @@ class ByteRange:
         start: offset of its first byte.
         end: offset behind its last byte; None if the file's length is not known.
         state: ``good`` (verified, holes included), ``lost``, or ``zero-filled`` (lost, and zeros
-            stand in its place in what was kept).
+            stand in its place in what was kept). In `FileResult.unverified` alone ``unverified``:
+            nothing proves these bytes.
     """
 
     start: int
@@ -90,6 +91,10 @@ class FileResult:
         unplaced_as: name of the file with the verified bytes behind a lost chunk whose place in
             this file is not known, ``NAME.unplaced``; None if there is none.
         unplaced_size: number of these bytes.
+        unverified_as: name of the file with bytes that nothing proves, ``NAME.unverified``; None if
+            there is none. Whoever held the disk may have chosen them.
+        unverified: the ranges of this file that stand in it; the rest of it is empty.
+        unverified_left_out: number of further such bytes, whose place is not known.
         restored_as: its path in the output folder, where that is not QUBE/NAME; None if it is. For
             a damaged file, the path of the kept part.
         unproven: nothing proves that the file was ever in the backup: ``qubes.xml`` does not name
@@ -115,6 +120,9 @@ class FileResult:
     restored_as: str | None = None
     unplaced_as: str | None = None
     unplaced_size: int = 0
+    unverified_as: str | None = None
+    unverified: tuple[ByteRange, ...] = ()
+    unverified_left_out: int = 0
     unproven: bool = False
 
     @property

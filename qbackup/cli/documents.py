@@ -130,6 +130,10 @@ def _damage_document(result: FileResult) -> Document:
         document["unplaced_size"] = result.unplaced_size
     if result.unplaced_as is not None:
         document["unplaced_as"] = json_name(result.unplaced_as)["name"]
+    if result.unverified_as is not None:
+        document["unverified_as"] = json_name(result.unverified_as)["name"]
+        document["unverified"] = [dataclasses.asdict(part) for part in result.unverified]
+        document["unverified_left_out"] = result.unverified_left_out
     if result.ranges:
         document["ranges"] = [dataclasses.asdict(part) for part in result.ranges]
         document["unplaced"] = result.unplaced

@@ -40,6 +40,7 @@ _STYLES = (
     ("THE ARCHIVE ", "bold red"),
     ("ALL ", "bold yellow"),
     ("UNPROVEN", "bold yellow"),
+    ("UNVERIFIED", "bold yellow"),
     ("EXISTS", "bold yellow"),
     ("ARCHIVE", "bold red"),
     ("LIMIT", "bold yellow"),

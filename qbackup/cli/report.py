@@ -36,6 +36,7 @@ _OVER_A_LIMIT = "not read (a limit is in the way)"
 _UNPROVEN = "that nothing proves"
 _IN_THE_WAY = "not written (something is in the way)"
 _KINDS = (_NOT_WHOLE, _OVER_A_LIMIT, _UNPROVEN, _IN_THE_WAY)  # in the order of a report's sum
+_CHOSEN = "whoever held the disk may have chosen these bytes"
 
 
 @contextlib.contextmanager
@@ -157,7 +158,7 @@ def report_text(report: Report, *, stopped: bool = False) -> str:
     lines += _unproven_lines(report)
     lines += _archive_lines(report)
     lines += [f"what to do: {text}" for text in ([] if stopped else report.advice)]
-    return "\n".join([*lines, _sum(report, stopped=stopped)])
+    return "\n".join([*lines, _sum(report, stopped=stopped), *_unverified_sum(report)])
 
 
 def _result_lines(result: FileResult) -> list[str]:
@@ -251,7 +252,7 @@ def _damage_lines(result: FileResult) -> list[str]:
         lines.append(
             kept + (f" (its bytes: {display(result.ranges_as)})" if result.ranges_as else "")
         )
-    return [*lines, *_unplaced(result)]
+    return [*lines, *_unplaced(result), *_unverified(result)]
 
 
 def _share(result: FileResult) -> list[str]:
@@ -301,6 +302,32 @@ def _unplaced(result: FileResult) -> list[str]:
             " search for files in raw data can read it"
         )
     return lines
+
+
+def _unverified(result: FileResult) -> list[str]:
+    """The bytes of a damaged file that nothing proves, where the user asked for them."""
+    lines = []
+    if result.unverified_as:
+        size = human_size(sum((part.end or 0) - part.start for part in result.unverified))
+        spans = _some([f"{part.start}-{part.end}" for part in result.unverified])
+        lines += [
+            f"    {size} that nothing proves were kept as {display(result.unverified_as)}:"
+            f" {_CHOSEN}",
+            f"    bytes that are not verified: {', '.join(spans)}",
+        ]
+    if result.unverified_left_out:
+        size = human_size(result.unverified_left_out)
+        lines.append(f"    {size} more could be decoded, and nothing shows their place: left out")
+    return lines
+
+
+def _unverified_sum(report: Report) -> list[str]:
+    """The last line, where anything was kept that nothing proves."""
+    count = sum(result.unverified_as is not None for result in report.files)
+    if not count:
+        return []
+    files = "1 file holds" if count == 1 else f"{count} files hold"
+    return [f"UNVERIFIED: {files} bytes that nothing proves (NAME.unverified): {_CHOSEN}."]
 
 
 def _range(part: ByteRange) -> str:

@@ -17,8 +17,9 @@ last 32     HMAC-SHA-256 of everything before
 
 The functions are called in the order in which they stand: `EncryptedHeader.parse` trusts
 nothing and costs nothing; `check_limits` decides if a derivation may be started;
-`fits` distinguishes a wrong passphrase from damage; `open_in_place` releases data only
+`accepts` distinguishes a wrong passphrase from damage; `open_in_place` releases data only
 after the MAC over all of them was checked. Every comparison of secrets takes constant time.
+`decrypt_unverified` is the one exception, for a user who asked for it by name.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ _CHECKSUM_OFFSET = 48
 _PASSPHRASE_CHECK_OFFSET = 64
 _LAYOUT = struct.Struct(">6sBBII32s16s32s")
 _HASH_PIECE = 1 << 30
+_SECTOR = 512
+_HOLES = (bytes(_SECTOR), b"\xff" * _SECTOR)  # no sector of encrypted bytes is like that
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,7 @@ def open_in_place(
 
     Args:
         header: the 96 bytes as they were read; the MAC is computed over these bytes.
-        key: 64 bytes for which `EncryptedHeader.fits` is true.
+        key: 64 bytes for which `EncryptedHeader.accepts` is true.
         body: all bytes behind the header, writable; overwritten with plaintext.
         decrypt: AES-256-CTR in place.
 
@@ -190,3 +193,41 @@ def open_in_place(
     if data:
         decrypt(key[:32], data)
     return data
+
+
+def decrypt_unverified(
+    key: bytes, data: memoryview, decrypt: CtrInPlace
+) -> list[tuple[int, int, bool]]:
+    """Decrypts data in place whose MAC was not checked, or is wrong.
+
+    Whoever held the disk may have chosen each of these bytes: AES in counter mode turns a bit that
+    was flipped in the data into a flipped bit of the plaintext.
+
+    Args:
+        key: 64 bytes for which `EncryptedHeader.accepts` is true.
+        data: the bytes behind the header, without the MAC; overwritten with plaintext.
+        decrypt: AES-256-CTR in place.
+
+    Returns:
+        Start and end of each part of the data, and True if it is a hole: sectors of zeros, or of
+        0xFF, as a disk gives for what it lost. Zeros stand there.
+    """
+    holes = _holes(data)
+    if data:
+        decrypt(key[:32], data)
+    parts, position = [], 0
+    for start, end in holes:
+        data[start:end] = bytes(end - start)
+        parts += [(position, start, False), (start, end, True)]
+        position = end
+    return [part for part in (*parts, (position, len(data), False)) if part[0] < part[1]]
+
+
+def _holes(data: memoryview) -> list[tuple[int, int]]:
+    """Finds runs of sectors that the disk lost; a member's first byte begins a sector."""
+    found: list[tuple[int, int]] = []
+    for start in range(-HEADER_SIZE % _SECTOR, len(data) - _SECTOR + 1, _SECTOR):
+        if data[start] in (0, 0xFF) and data[start : start + _SECTOR] in _HOLES:
+            first = found.pop()[0] if found and found[-1][1] == start else start
+            found.append((first, start + _SECTOR))
+    return found

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qbackup.base.errors import KEY_MISFIT, ChunkDamaged, QBackupError
-from qbackup.base.events import Data
+from qbackup.base.events import Data, UnverifiedData
 from qbackup.base.limits import Limits
 from qbackup.base.names import ENCRYPTED_SUFFIX, HEADER_NAME, METADATA_PATH, Naming, display, encode
 from qbackup.base.naming import naming
@@ -24,9 +24,11 @@ from qbackup.crypto.ciphers import CtrInPlace
 from qbackup.crypto.kdf import Derivation, secret_line
 from qbackup.crypto.scrypt_format import (
     HEADER_SIZE,
+    MAC_SIZE,
     OVERHEAD,
     EncryptedHeader,
     ScryptParameters,
+    decrypt_unverified,
     open_in_place,
 )
 from qbackup.crypto.subkeys import RootKey
@@ -98,6 +100,28 @@ class ScryptChunk:
         if self.on_open is not None:
             self.on_open()
         return Data(plaintext, stored_size, self.index)
+
+    def open_unverified(
+        self, key: bytes, body: memoryview, size: int, decrypt: CtrInPlace
+    ) -> list[UnverifiedData]:
+        """Decrypts what is left of a body whose MAC fails, see `decrypt_unverified`.
+
+        Args:
+            key: from the derivation.
+            body: the bytes behind the head, as far as they are there; overwritten with plaintext.
+            size: number of bytes that should be there.
+            decrypt: AES-256-CTR in place.
+
+        Raises:
+            ChunkDamaged: the key is wrong.
+        """
+        self.require(key)
+        span = max(0, size - MAC_SIZE)
+        data = body[:span]
+        return [
+            UnverifiedData(data[start:end], 0, self.index, start, span, is_hole)
+            for start, end, is_hole in decrypt_unverified(key, data, decrypt)
+        ]
 
 
 def _parse_head(

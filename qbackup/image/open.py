@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
@@ -13,6 +14,7 @@ from qbackup.base.errors import (
     NotInImage,
     PartitionUnreadable,
     UnsupportedFormat,
+    UsageError,
 )
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
@@ -40,8 +42,10 @@ from qbackup.image.mount_table import MountTable
 from qbackup.image.mounting import mount_all
 from qbackup.image.partitions import MBR_MARK
 from qbackup.image.tree import NO_DAMAGE, Damage, ImageTree
+from qbackup.restore.output.side_names import UNVERIFIED_SUFFIX
 from qbackup.storage.fileobject import require_binary
 
+_UNVERIFIED = re.compile(re.escape(UNVERIFIED_SUFFIX) + r"(\.\d+)?$")
 _FSTAB = "/etc/fstab"
 _SYSTEM_FILES = (_FSTAB, "/etc/os-release", "/usr/lib/os-release")
 _SYSTEM_SEARCH = 8 << 20  # bytes of folders that are read to find these; a few KiB mostly
@@ -72,7 +76,7 @@ def open_image(
             ``NAME.damaged.json`` beside it, if there is one.
 
     Raises:
-        UsageError: this is no path and no binary file.
+        UsageError: this is no path and no binary file, or what `restore` kept without verifying.
         NotInImage: there is no such partition.
         UnsupportedFormat: the image holds no ext4; the text names its content.
             PartitionUnreadable if a partition was named, or if there are partitions.
@@ -100,6 +104,12 @@ def open_image(
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
+    if _UNVERIFIED.search(os.fspath(path)):
+        raise UsageError(
+            "nothing proves what is in this file, so no command here reads it: whoever held the"
+            " disk may have chosen it",
+            file=display(os.fspath(path)),
+        )
     try:
         return open(path, "rb", buffering=0)  # the file system keeps blocks itself
     except OSError as error:

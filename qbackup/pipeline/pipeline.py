@@ -296,9 +296,11 @@ class Pipeline:
             for message in messages:
                 tell(message)
 
-    def run(self, format_: UnlockedFormat, chunks: Iterable[StoredChunk]) -> Iterator[Event]:
+    def run(
+        self, format_: UnlockedFormat, chunks: Iterable[StoredChunk], *, past_gaps: bool = False
+    ) -> Iterator[Event]:
         """Yields the events of one file in order, made ahead as far as the caller reads on."""
-        session = self._session(format_, [((), chunks)], eager=False)
+        session = self._session(format_, [((), chunks)], eager=False, past_gaps=past_gaps)
         try:
             for _, events in session:
                 yield from events

@@ -12,10 +12,14 @@ from qbackup.base.names import METADATA_PATH, display, folded, unsafe_reason, wi
 from qbackup.base.report import FileResult
 from qbackup.content.folder_files import archives_above, entry_below
 from qbackup.formats.metadata import QubeTable
-from qbackup.restore.output.side_names import DAMAGED_SUFFIX, UNPLACED_SUFFIX
+from qbackup.restore.output.side_names import (
+    DAMAGED_SUFFIX,
+    UNPLACED_SUFFIX,
+    UNVERIFIED_SUFFIX,
+)
 
 NO_FILES = "*"
-_KEPT_SUFFIXES = (DAMAGED_SUFFIX, UNPLACED_SUFFIX)
+_KEPT_SUFFIXES = (DAMAGED_SUFFIX, UNPLACED_SUFFIX, UNVERIFIED_SUFFIX)
 _NO_WRITER = (
     "no program that writes backups puts a file in a folder of a qube's folder, so somebody may"
     " have added it (qbackup cat reads it, if it is genuine)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from qbackup.base.events import Event
 from qbackup.base.limits import Limits
 from qbackup.base.names import display
 from qbackup.base.report import FileResult, OnProgress, Progress, UnprovenFiles
-from qbackup.pipeline.reader import FileReader
+from qbackup.pipeline.reader import FileReader, OnChunk
 from qbackup.restore.entries import pending
 from qbackup.restore.file_restore import FileRestore, Task
 from qbackup.restore.plan import Plan, Target
@@ -137,6 +138,27 @@ class FilesLoop:
         unpack(self._wanted(files, ignored), self._unpack_file, self._take)
         self._check_results()
         self._missing = [self._or_kept(result) for result in self._plan.missing(self._seen)]
+
+    def revise(
+        self, revise: Callable[[FileReader, Target, FileResult, OnChunk], FileResult]
+    ) -> None:
+        """Goes through the results of damaged files once more, after all files.
+
+        Args:
+            revise: gives a file's new result; the last argument is called after each chunk.
+        """
+        for number, (first, *others) in self._results.items():
+            file = self._files[number]
+            target = self._plan.target(file.path)
+            if first.status == "damaged" and target is not None and not target.entries:
+                on_chunk = functools.partial(self._read_again, Step(Task(number, file, target)))
+                self._results[number] = (revise(file, target, first, on_chunk), *others)
+                self._under_way.pop(number, None)
+
+    def _read_again(self, step: Step, size: int) -> None:
+        """Reports progress on a chunk that was counted already."""
+        if self._on_progress is not None:
+            self._on_progress(self._progress(step))
 
     def _check_results(self) -> None:
         """Checks that each file that was begun has a result, whatever became of its thread."""

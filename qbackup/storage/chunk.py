@@ -139,6 +139,17 @@ class StoredChunk:
             raise ChunkDamaged("the archive ends inside this chunk", chunk=display(self.name))
         return buffer
 
+    def read_past_damage(self, start: int) -> memoryview:
+        """Reads what is left of its bytes from `start` on: zeros where the drive fails.
+
+        Fewer bytes come where the archive ends inside the chunk.
+        """
+        from qbackup.storage.merging import fill_past_errors
+
+        self._check_size()
+        buffer = memoryview(bytearray(max(0, self.size - start)))
+        return buffer[: fill_past_errors(self._source, self.offset + start, buffer)]
+
     def read_hmac(self) -> bytes | None:
         """Reads its stored HMAC; None if there is none. Called after the body was read."""
         if self._hmac is None:

@@ -35,6 +35,7 @@ TESTED_ELSEWHERE = {
     "qbackup.cli.protect.*": "cli/test_protect.py",
     "qbackup.cli.recreate.*": "cli/test_script.py",
     "qbackup.content.*": "archive/test_file.py",
+    "qbackup.content.gaps.fault_places": "restore/test_unverified.py",
     "qbackup.content.placing": "storage/test_tar_sparse.py",
     "qbackup.content.volume*": "formats/test_v2.py",
     "qbackup.content.decoder_memory": "cli/test_limit_option.py",

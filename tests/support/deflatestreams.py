@@ -38,6 +38,18 @@ def mixed(size: int, seed: int = 1) -> bytes:
     return bytes(out[:size])
 
 
+def files(size: int, seed: int = 1) -> bytes:
+    """Files of text and noise as a file system holds them: each begins a block of 4 KiB."""
+    chance = random.Random(seed)
+    out = bytearray()
+    while len(out) < size:
+        length = chance.randrange(500, 12_000)
+        number = chance.randrange(1 << 30)
+        out += chance.randbytes(length) if number % 3 == 0 else text(length, number)
+        out += bytes(-len(out) % 4096)
+    return bytes(out[:size])
+
+
 def small_blocks(data: bytes, level: int = 6, strategy: int = zlib.Z_DEFAULT_STRATEGY) -> bytes:
     """The data in many small blocks, by zlib."""
     return deflate(data, level, 1, strategy)

@@ -39,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep what could be verified of a damaged file, as NAME.damaged",
     )
+    parser.add_argument(
+        "--unverified",
+        action="store_true",
+        help="last resort, with --keep-damaged: keep what nothing proves of a damaged file, as"
+        " NAME.unverified; whoever held the disk may have chosen these bytes (format 4 only)",
+    )
     add_passphrase(parser)
     add_common(parser, json=True)
 
@@ -58,6 +64,7 @@ def run(options: argparse.Namespace) -> int:
             options.names,
             overwrite=options.overwrite,
             keep_damaged=options.keep_damaged,
+            unverified=options.unverified,
             progress=warnings,
             check=False,
         )

@@ -99,7 +99,7 @@ def decode_past_gaps(
     file = None if first is None else room.open()
     if first is None or file is None:
         raise source.lost
-    segments = _Segments(lambda out: make(out, source.head), room, file, source.lost, limits)
+    segments = Segments(lambda out: make(out, source.head), room, file, source.lost, limits)
     segments.take(first)
     del first  # lets its buffer go before the next chunk comes
     for event in source:
@@ -109,8 +109,11 @@ def decode_past_gaps(
     yield OpenGap(source.lost, segments.place)
 
 
-class _Segments:
+class Segments:
     """Segments behind the first gap.
+
+    A segment with an error in it is dropped. Where the bytes are not verified, so that an error
+    tells nothing of the others, its bytes up to there are kept, and another segment begins.
 
     Args:
         make: makes a decoder for one segment.
@@ -118,6 +121,8 @@ class _Segments:
         file: the room's file.
         error: of the first gap.
         limits: see `decode_past_gaps`.
+        restarts: segments that may end in an error; 0 for verified bytes.
+        most: bytes after which no more are decoded; None for verified bytes.
     """
 
     def __init__(
@@ -127,7 +132,12 @@ class _Segments:
         file: SpareFile,
         error: QBackupError,
         limits: Limits,
+        *,
+        restarts: int = 0,
+        most: int | None = None,
     ) -> None:
+        self._restarts = restarts
+        self._most = most
         self._make = make
         self._room = room
         self._file = file
@@ -153,14 +163,20 @@ class _Segments:
 
     def place(self, end: ArchiveEnd) -> Iterator[memoryview | Gap] | None:
         """Gives the pieces from the first gap on; None if nothing shows where they belong."""
+        start = self.start(end)
+        if start is None:
+            return None
+        return self._pieces(start - end.position, self._room.segments.pop())
+
+    def start(self, end: ArchiveEnd) -> int | None:
+        """Gives the offset in the archive of the last segment; None if nothing shows it."""
         if not self._room.segments or not self._room.segments[-1].is_end:
             return None
         last = self._room.segments[-1]
         length = self._length(end, last)
         if length is None or length - last.length < end.position:
             return None
-        self._room.segments.pop()
-        return self._pieces(length - last.length - end.position, last)
+        return length - last.length
 
     def _length(self, end: ArchiveEnd, last: Segment) -> int | None:
         """Finds the length of the whole archive."""
@@ -180,8 +196,27 @@ class _Segments:
         if self._decoder is not None:
             try:
                 self._decoder.feed(data)
+                self._check_length(self._writer.segment)
             except NotDecodable:
                 self._decoder = None
+                if self._restarts:
+                    self._restarts -= 1
+                    self._keep_broken()
+
+    def _check_length(self, segment: Segment) -> None:
+        """Raises NotDecodable if more came out than the file can have."""
+        if self._most is not None and self._room.end + segment.length > self._most:
+            self._restarts = 0
+            raise NotDecodable
+
+    def _keep_broken(self) -> None:
+        """Keeps what was decoded of the segment under way in front of an error."""
+        writer, self._writer = self._writer, None
+        if writer is None or not writer.segment.runs.good:
+            self._file.cut(self._room.end)
+        else:
+            writer.segment.is_end = False
+            self._room.segments.append(writer.segment)
 
     def _end(self, *, is_end: bool) -> None:
         """Keeps the segment under way, if all of it could be decoded."""
@@ -196,6 +231,10 @@ class _Segments:
             if not writer.segment.runs.good:
                 raise NotDecodable
         except NotDecodable:
-            self._file.cut(self._room.end)
+            if self._restarts:
+                self._writer = writer
+                self._keep_broken()
+            else:
+                self._file.cut(self._room.end)
         else:
             self._room.segments.append(writer.segment)

@@ -148,18 +148,10 @@ class DeflateSegment:
             return
         if not inflater.eof:
             for output, marks in inflater.inflate(data):
-                self._put(output, marks)
+                put(self._out, memoryview(output), marks)
             data = inflater.unused_data
         if inflater.eof:
             self._pass_end(data)
-
-    def _put(self, output: bytes, marks: bytes) -> None:
-        view, position = memoryview(output), 0
-        for match in _DIFFERENT.finditer(marks):
-            self._out.good(view[position : match.start()])
-            self._out.lost(match.end() - match.start())
-            position = match.end()
-        self._out.good(view[position:])
 
     def _pass_end(self, data: bytes) -> None:
         """Takes the trailer, and zeros as tar pads with; nothing else follows the last block."""
@@ -169,3 +161,13 @@ class DeflateSegment:
         self._padding += len(zeros)
         if zeros.strip(b"\0") or self._padding >= RECORD_SIZE:
             raise NotDecodable
+
+
+def put(out: SegmentWriter, output: memoryview, marks: bytes) -> None:
+    """Writes output, of which each byte with a mark other than zero is lost."""
+    position = 0
+    for match in _DIFFERENT.finditer(marks):
+        out.good(output[position : match.start()])
+        out.lost(match.end() - match.start())
+        position = match.end()
+    out.good(output[position:])

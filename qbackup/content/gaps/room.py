@@ -157,6 +157,9 @@ class SpareRoom:
             there is nothing to say.
     """
 
+    is_unverified = False
+    """True if nothing proves the bytes, see `qbackup.content.gaps.fault_front`."""
+
     def __init__(self, make: Callable[[], SpareFile | None]) -> None:
         self._make = make
         self._file: SpareFile | None = None

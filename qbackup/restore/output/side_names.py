@@ -18,6 +18,7 @@ OLD_SUFFIX = ".part.part"  # of what is replaced; no file of a backup, nor a par
 DAMAGED_SUFFIX = ".damaged"  # of a file that is not whole and is kept
 UNPLACED_SUFFIX = ".unplaced"  # of bytes of such a file that have no known place in it
 RANGES_SUFFIX, MAP_SUFFIX = ".json", ".map"  # behind a kept image's name: its good and lost bytes
+UNVERIFIED_SUFFIX = ".unverified"  # of bytes that nothing proves, asked for by name
 _HASH_DIGITS = 32
 _ALWAYS_FIT = 64  # bytes of a name that every file system takes
 

@@ -41,7 +41,7 @@ from qbackup.restore.output.locations import Locations
 from qbackup.restore.output.lock import FolderLock
 from qbackup.restore.output.openfile import FILE_MODE, NEW_FILE, NEW_SPARE_FILE, translated
 from qbackup.restore.output.opentree import OpenTree
-from qbackup.restore.output.side_names import UNPLACED_SUFFIX, part_name
+from qbackup.restore.output.side_names import UNPLACED_SUFFIX, UNVERIFIED_SUFFIX, part_name
 from qbackup.restore.output.unkept import Unkept
 from qbackup.restore.sinks import (
     ExistingFile,
@@ -232,6 +232,10 @@ class FolderWriter:
     def spare(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
         """Opens a new file beside another one, as `Writer` says."""
         return self.beside(qube, name + UNPLACED_SUFFIX)
+
+    def unverified(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Opens a new file for bytes that nothing proves, gone at the end unless it is kept."""
+        return self.beside(qube, name + UNVERIFIED_SUFFIX)
 
     @contextlib.contextmanager
     def beside(self, qube: str, name: str) -> Iterator[SpareSink]:

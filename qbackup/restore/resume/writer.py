@@ -142,6 +142,10 @@ class ResumingWriter:
         """Opens a new file beside a kept one, as `Writer` says. Such a file is not journaled."""
         return self._writer.beside(qube, name)
 
+    def unverified(self, qube: str, name: str) -> contextlib.AbstractContextManager[SpareSink]:
+        """Opens a new file for bytes that nothing proves. Such a file is not journaled."""
+        return self._writer.unverified(qube, name)
+
     def _rename(self, qube: str, name: str, kind: Literal["file", "folder"]) -> JournaledRename:
         return JournaledRename(self._journal, qube, name, kind)
 

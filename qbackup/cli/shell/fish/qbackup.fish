@@ -116,6 +116,7 @@ complete -c qbackup -n '_shtab_qbackup_using restore' -l dask -x -d 'derive keys
 complete -c qbackup -n '_shtab_qbackup_using restore' -s o -l output -xka "(__fish_complete_directories)" -d 'the folder to write into'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l overwrite -d 'replace files, and whole folders, that are already there and differ'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l keep-damaged -d 'keep what could be verified of a damaged file, as NAME.damaged'
+complete -c qbackup -n '_shtab_qbackup_using restore' -l unverified -d 'last resort, with --keep-damaged: keep what nothing proves of a damaged file, as NAME.unverified; whoever held the disk may have chosen these bytes (format 4 only)'
 complete -c qbackup -n '_shtab_qbackup_using restore' -s p -l passphrase-file -xka "(__fish_complete_path (commandline -ct))" -d 'a file with the passphrase, or - for standard input'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l passphrase-command -x -d 'a program that prints the passphrase'
 complete -c qbackup -n '_shtab_qbackup_using restore' -l json -d 'print one JSON document on standard output'
