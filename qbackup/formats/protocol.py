@@ -8,9 +8,9 @@ gives a `FileDecryptor` for each file, and that gives a `SealedChunk` for each c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from qbackup.base.events import Data
+from qbackup.base.events import Data, UnverifiedData
 from qbackup.base.limits import Limits
 from qbackup.base.names import Naming
 from qbackup.crypto.ciphers import CtrInPlace
@@ -70,6 +70,32 @@ class SealedChunk(Protocol):
 
         Raises:
             ChunkDamaged: the chunk is not as written; no plaintext was released.
+        """
+        ...
+
+
+@runtime_checkable
+class ProvenHead(SealedChunk, Protocol):
+    """A chunk whose head proves the key, so that the rest can be decrypted without proof."""
+
+    @property
+    def derivation(self) -> Derivation:
+        """Derivation of the key."""
+        ...
+
+    def open_unverified(
+        self, key: bytes, body: memoryview, size: int, decrypt: CtrInPlace
+    ) -> list[UnverifiedData]:
+        """Decrypts what is left of a body that can't be verified.
+
+        Args:
+            key: from the derivation.
+            body: the bytes behind the head, as far as they are there; overwritten with plaintext.
+            size: number of bytes that should be there.
+            decrypt: AES-256-CTR in place.
+
+        Raises:
+            ChunkDamaged: the key is wrong.
         """
         ...
 
@@ -149,12 +175,14 @@ class UnlockedFormat(Protocol):
         room: free bytes that `SealedChunk.open` needs in front of a chunk's body.
         has_volumes: each chunk is a volume of its own, see `qbackup.content.volumes`, and the
             writer's tar changed every relative link; else a file is one stream.
+        proves_heads: a chunk's head is proven without the rest: each chunk is a `ProvenHead`.
     """
 
     head_size: int
     overhead: int
     room: int
     has_volumes: bool
+    proves_heads: bool
 
     def file(self) -> FileDecryptor:
         """Makes the decryptor for the chunks of one file."""

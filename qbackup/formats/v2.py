@@ -173,6 +173,7 @@ class UnlockedFormat2:
     head_size = 0
     overhead = 0
     has_volumes = True
+    proves_heads = False
 
     def __init__(
         self, passphrase: bytes, digest: str, cipher: CbcCipher | None, limits: Limits

@@ -61,6 +61,7 @@ class UnlockedFormat3:
     head_size = 0
     overhead = 0
     has_volumes = False
+    proves_heads = False
 
     def __init__(self, passphrase: bytes, digest: str, cipher: CbcCipher | None) -> None:
         self.room = LARGEST_BLOCK if cipher is not None else 0

@@ -104,22 +104,12 @@ class ScryptChunk:
     def open_unverified(
         self, key: bytes, body: memoryview, size: int, decrypt: CtrInPlace
     ) -> list[UnverifiedData]:
-        """Decrypts what is left of a body whose MAC fails, see `decrypt_unverified`.
-
-        Args:
-            key: from the derivation.
-            body: the bytes behind the head, as far as they are there; overwritten with plaintext.
-            size: number of bytes that should be there.
-            decrypt: AES-256-CTR in place.
-
-        Raises:
-            ChunkDamaged: the key is wrong.
-        """
+        """Decrypts what is left of a body whose MAC fails, see `ProvenHead`."""
         self.require(key)
         span = max(0, size - MAC_SIZE)
         data = body[:span]
         return [
-            UnverifiedData(data[start:end], 0, self.index, start, span, is_hole)
+            UnverifiedData(data[start:end], 0, self.index, start, span, is_hole=is_hole)
             for start, end, is_hole in decrypt_unverified(key, data, decrypt)
         ]
 
@@ -150,6 +140,7 @@ class UnlockedFormat4:
     overhead = OVERHEAD
     room = 0
     has_volumes = False
+    proves_heads = True
 
     def __init__(
         self,

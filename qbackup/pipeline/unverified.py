@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from qbackup.base.errors import FILE_ERRORS, ChunkDamaged
 from qbackup.base.events import Event, Lost, UnverifiedData
 from qbackup.content.stream import close_quietly
-from qbackup.formats.protocol import UnlockedFormat
-from qbackup.formats.v4 import ScryptChunk, UnlockedFormat4
+from qbackup.formats.protocol import ProvenHead, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.storage.chunk import StoredChunk, StoredChunks
 
 
 def has_unverified(format_: UnlockedFormat) -> bool:
     """Tells if a chunk of this format can be decrypted without its last HMAC."""
-    return isinstance(format_, UnlockedFormat4)
+    return format_.proves_heads
 
 
 def with_unverified(
@@ -65,7 +64,7 @@ def _decrypt(
     """Decrypts one chunk without its last HMAC. Raises ChunkDamaged where the key does not fit."""
     head = chunk.read_head(format_.head_size)
     sealed = format_.file().parse_head(chunk.name, chunk.index, head)
-    if not isinstance(sealed, ScryptChunk):
+    if not isinstance(sealed, ProvenHead):
         raise ChunkDamaged("this format proves no part of a chunk that fails")
     key = pipeline.derive(sealed.derivation)
     sealed.require(key)  # before the body is read, as in a restore

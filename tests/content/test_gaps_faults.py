@@ -30,7 +30,7 @@ STREAM = gzip.compress(IMAGE, 6, mtime=0)
 
 
 def unverified(data: bytes, index: int = 0, offset: int = 0, *, is_hole: bool = False) -> Event:
-    return UnverifiedData(memoryview(data), 0, index, offset, None, is_hole)
+    return UnverifiedData(memoryview(data), 0, index, offset, None, is_hole=is_hole)
 
 
 class TestRaw:
@@ -44,7 +44,7 @@ class TestRaw:
     def test_a_hole_is_a_gap_in_its_place(self) -> None:
         parts = [(b"abcd", 0, False), (b"\0\0", 4, True), (b"gh", 6, False)]
         events: list[Event] = [
-            UnverifiedData(memoryview(data), 0, 0, offset, 8, is_hole)
+            UnverifiedData(memoryview(data), 0, 0, offset, 8, is_hole=is_hole)
             for data, offset, is_hole in parts
         ]
         following = Data(memoryview(b"ijkl"), 0, 1)

@@ -298,6 +298,9 @@ class CopiesCatalog(SalvageCatalog):
             for fault in faults:
                 add_fault(self.faults, fault)
 
+    def _put_last(self, front: Sequence[StoredMember]) -> None:
+        """Leaves the order as it is: what is in front of a header may be a copy with none."""
+
     def _chunks(self, path: str, index: ChunkIndex, runs: list[int]) -> IndexedChunks:
         return CopiedChunks(path, index, runs, self._copies, self._origins)
 

@@ -124,8 +124,7 @@ class SalvageCatalog(SeekableCatalog):
             self.naming = self._naming_of(seen)
             if seen and seen[-1].name == HEADER_NAME:
                 found = seen[-1]
-                members = islice(self._members, len(seen) - 1, None)
-                self._members = behind_first(seen[:-1], members)
+                self._put_last(seen[:-1])
             else:
                 self.table()
                 found = super().header()
@@ -161,6 +160,10 @@ class SalvageCatalog(SeekableCatalog):
             self.error = error
         self._members = chain(seen, self._members)
         return seen
+
+    def _put_last(self, front: Sequence[StoredMember]) -> None:
+        """Puts the first members behind all others, which are of this backup more likely."""
+        self._members = behind_first(front, islice(self._members, len(front), None))
 
     def first_copy(self) -> StoredMember | None:
         """Gives the header's first copy, if that is among the first members."""
