@@ -17,10 +17,36 @@ from qbackup.base.errors import MachineError
 # wait ends, so no wait of a caller's thread may be longer than this.
 SIGNAL_SECONDS = 0.2
 
+_ROUNDS = 300  # of `SIGNAL_SECONDS`, in which each thread that is alive begins
 _ROOM = 16 * 1024**2  # bytes for a stack of common size, and for a thread's first objects
 
 
 LOST = "this machine failed: a thread ended without a word, as it does when memory runs out"
+
+
+class _Begun(threading.Event):
+    """Event that a thread sets in its first lines.
+
+    If memory runs out in these, a thread ends without setting the event, and `Thread.start` would
+    wait for ever. Rounds are counted, and no clock is read, so a process that was stopped and goes
+    on gives the thread its time.
+    """
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Waits as `Event.wait` does. Raises MemoryError where that would have no end."""
+        if timeout is not None:
+            return super().wait(timeout)
+        if any(super(_Begun, self).wait(SIGNAL_SECONDS) for _ in range(_ROUNDS)):
+            return True
+        raise MemoryError("a thread ended before its first line")
+
+
+class _Thread(threading.Thread):
+    """Thread whose start is not waited for without an end."""
+
+    def __init__(self, target: Callable[[], None], name: str) -> None:
+        super().__init__(target=target, name=name, daemon=True)
+        self._started = _Begun()
 
 
 class Daemon:
@@ -38,7 +64,7 @@ class Daemon:
         self._target = target
         self._may_work: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._has_ended = False
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread = _Thread(self._run, name)
 
     def start(self) -> None:
         """Starts the thread. After an error the work will not be done, even if the thread runs.

@@ -20,7 +20,9 @@ from qbackup.base.errors import MachineError, UsageError
 from qbackup.storage.sftp import is_sftp, open_sftp, parse_address, read_config, with_config
 from qbackup.storage.url_secrets import TORN_ADVICE, is_torn, printable, without_secrets
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+# with fsspec's simplecache::http://…, and with a slip that would show a password as a path
+_SLIP = re.compile(r"(?:https?|s?ftp|ssh|s3):/(?!/)", re.IGNORECASE)
+_URL = re.compile(rf"(?:[a-z][a-z0-9+.-]*::)*[a-z][a-z0-9+.-]+://|{_SLIP.pattern}", re.IGNORECASE)
 _NOT_FOUND, _PART = 404, 206  # of HTTP
 _SMALL = 16 * 1024
 _WINDOW = 128 * 1024  # fetched for a small read: headers, and the beginning of the data
@@ -46,6 +48,8 @@ def open_url(url: str) -> BinaryIO:
         UsageError: there is no such file or protocol, or a package that is needed is not installed.
         MachineError: the server can't be reached, or refuses.
     """
+    if _SLIP.match(url):
+        raise UsageError("a URL has two slashes behind its first colon, e.g. https://HOST/BACKUP")
     open_it = _open_sftp if is_sftp(url) else _open_any
     try:
         return cast(BinaryIO, open_it(url))

@@ -12,7 +12,7 @@ from qbackup.base.names import display
 
 TORN_ADVICE = "an @ stands behind a /, ? or #; in a password write these as %2F, %3F and %23"
 _CHAINED = re.compile(r"::(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)  # fsspec's zip::http://…
-_USER = re.compile(r"//(.*)@", re.DOTALL)  # a password may hold spaces and line ends
+_USER = re.compile(r"(?://|(?<=:)/)(.*)@", re.DOTALL)  # a password may hold spaces and line ends
 _QUERY = re.compile(r"(://[^\s?#'\"<>]*)[?#][^\s'\"<>]*")
 _ENDS_SERVER = re.compile("[/?#]")
 

@@ -56,6 +56,15 @@ class TestStart:
         assert int(kib) > 256, "no room even for its stack"
         assert error == "this machine can't start a thread"
 
+    def test_one_that_dies_before_its_first_line_is_not_waited_for(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Memory can run out in the lines of `Thread` that come before it says that it runs."""
+        monkeypatch.setattr(threads, "_ROUNDS", 2)
+        monkeypatch.setattr(threading.Thread, "_bootstrap_inner", lambda self: None)
+        with pytest.raises(MachineError, match="can't start a thread"):
+            start_daemon(lambda: None, "qbackup-test")
+
     def test_what_the_system_refuses_is_the_machine_s_fault(
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -27,6 +27,9 @@ class TestWithoutSecrets:
             ("http://user:/sec@re?t@host/a?secret", "http://…@host/a"),
             ("http://user:se cret@host/a", "http://host/a"),
             ("http://user:se\ncret@host/a", "http://host/a"),
+            ("simplecache::http://user:secret@host/a", "simplecache::http://host/a"),
+            ("http:/user:secret@host/a", "http://host/a"),
+            ("http:/user:sec/ret@host/a", "http://…@host/a"),
             ("http://host/a", "http://host/a"),
             ("http://host/a@b", "http://…@b"),
         ],
@@ -63,6 +66,9 @@ class TestMessages:
             "sftp://user:sec#ret@127.0.0.1:1/backup",
             "ftp://user:sec/ret@127.0.0.1:1/backup",
             "gopher://user:sec/ret@host/backup",
+            "simplecache::http://user:sec/ret@127.0.0.1:1/backup",
+            "http:/user:secret@127.0.0.1:1/backup",
+            "SFTP:/user:sec/ret@127.0.0.1:1/backup",
         ],
     )
     def test_no_command_shows_it(self, command: str, url: str) -> None:

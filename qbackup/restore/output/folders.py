@@ -33,15 +33,20 @@ def make_folders(path: str | os.PathLike[str]) -> None:
 
     Each new folder's name is written to the disk, as everything below is lost with that name.
     """
-    try:
-        _make_synced(path)
-    except FileExistsError:
-        if not os.path.isdir(path):
-            raise
-    except FileNotFoundError:
-        parent = os.path.dirname(os.path.abspath(path))
-        make_folders(parent)
-        _make_synced(path)
+    missing = []
+    while True:
+        try:
+            _make_synced(path)
+            break
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise
+            break
+        except FileNotFoundError:
+            missing.append(path)
+            path = os.path.dirname(os.path.abspath(path))
+    for folder in reversed(missing):
+        _make_synced(folder)
 
 
 def _make_synced(path: str | os.PathLike[str]) -> None:
