@@ -6,7 +6,7 @@ import argparse
 
 from qbackup.base.errors import UsageError
 from qbackup.cli import output
-from qbackup.cli.arguments import add_backup, limit, percent
+from qbackup.cli.arguments import limit, percent
 from qbackup.cli.exit_status import EXIT_INCOMPLETE, EXIT_OK
 
 EXAMPLES = """\
@@ -20,7 +20,9 @@ no passphrase is needed: what is kept are bytes of the backup as they are
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments and options to its parser."""
-    add_backup(parser)
+    parser.add_argument(
+        "backup", metavar="BACKUP", help="the backup's file, its first part, or its folder"
+    )
     parser.set_defaults(json=False)
     what = parser.add_mutually_exclusive_group()
     what.add_argument(

@@ -217,7 +217,7 @@ complete -c qbackup -n '_shtab_qbackup_using protect' -s o -l output -xka "(__fi
 complete -c qbackup -n '_shtab_qbackup_using protect' -l overwrite -d 'replace the front and the recovery blocks that are there'
 complete -c qbackup -n '_shtab_qbackup_using protect' -l limit -x -d 'raise a limit that an error names, e.g. metadata=32M; may be repeated'
 complete -c qbackup -n '_shtab_qbackup_using protect' -s q -l quiet -d 'show no progress'
-complete -c qbackup -n '_shtab_qbackup_using protect; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, or - for standard input'
+complete -c qbackup -n '_shtab_qbackup_using protect; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, its first part, or its folder'
 complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a kit -d 'Make a folder to keep beside a backup, so that Python alone restores it.'
 complete -c qbackup -n '_shtab_qbackup_using kit' -s h -l help -d 'show this help message and exit'
 complete -c qbackup -n '_shtab_qbackup_using kit' -s o -l output -xka "(__fish_complete_directories)" -d 'the folder to write into'
