@@ -39,7 +39,7 @@ from qbackup.formats.header import BackupHeader
 from qbackup.formats.protocol import Format, UnlockedFormat
 from qbackup.pipeline.pipeline import Pipeline
 from qbackup.pipeline.reader import Unlocked
-from qbackup.storage.catalog.copies import COPIES_KEY
+from qbackup.storage.catalog.origins import COPIES_KEY
 from qbackup.storage.copies import CopiesSource
 from qbackup.storage.kept_front import ForeignFront
 from qbackup.storage.source import Source

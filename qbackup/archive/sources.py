@@ -12,7 +12,7 @@ from qbackup.archive.options import OpenOptions
 from qbackup.archive.unlock.headerless import ReplaySource
 from qbackup.base.errors import UsageError
 from qbackup.storage.archive_padding import Warn
-from qbackup.storage.catalog.copies import COPIES_KEY, Note
+from qbackup.storage.catalog.origins import COPIES_KEY, Note
 from qbackup.storage.copies import CopiesSource, Copy, copy_name, open_copies
 from qbackup.storage.kept_front import contradicts, find_front
 from qbackup.storage.source import Source

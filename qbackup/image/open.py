@@ -86,8 +86,8 @@ def open_image(
     limits = limits or Limits()
     path = None
     if isinstance(source, str | os.PathLike):
-        path = os.fspath(source)
         stream = _open(source)
+        path = os.path.realpath(source)  # a link may have any name
     else:
         require_binary(source, "an image")
         stream = source
@@ -104,7 +104,7 @@ def open_image(
 
 
 def _open(path: str | os.PathLike[str]) -> BinaryIO:
-    if _UNVERIFIED.search(os.fspath(path)):
+    if _UNVERIFIED.search(os.path.realpath(path)):
         raise UsageError(
             "nothing proves what is in this file, so no command here reads it: whoever held the"
             " disk may have chosen it",

@@ -24,7 +24,7 @@ _ROOM = 16 * 1024**2  # bytes for a stack of common size, and for a thread's fir
 LOST = "this machine failed: a thread ended without a word, as it does when memory runs out"
 
 
-class _Begun(threading.Event):
+class _StartEvent(threading.Event):
     """Event that a thread sets in its first lines.
 
     If memory runs out in these, a thread ends without setting the event, and `Thread.start` would
@@ -36,7 +36,7 @@ class _Begun(threading.Event):
         """Waits as `Event.wait` does. Raises MemoryError where that would have no end."""
         if timeout is not None:
             return super().wait(timeout)
-        if any(super(_Begun, self).wait(SIGNAL_SECONDS) for _ in range(_ROUNDS)):
+        if any(super(_StartEvent, self).wait(SIGNAL_SECONDS) for _ in range(_ROUNDS)):
             return True
         raise MemoryError("a thread ended before its first line")
 
@@ -46,7 +46,7 @@ class _Thread(threading.Thread):
 
     def __init__(self, target: Callable[[], None], name: str) -> None:
         super().__init__(target=target, name=name, daemon=True)
-        self._started = _Begun()
+        self._started = _StartEvent()
 
 
 class Daemon:

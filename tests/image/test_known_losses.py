@@ -57,6 +57,13 @@ def ended(path: Path) -> str:
 
 
 class TestMarks:
+    def test_an_image_that_is_named_by_a_link(self, tmp_path: Path) -> None:
+        image = damaged(tmp_path, CONTENT)
+        (tmp_path / "link.img").symlink_to(image)
+        shown = call("ls", f"{tmp_path / 'link.img'}:/many")
+        assert shown.status == 1
+        assert shown.err == ended(image)
+
     @rows("lost", [CONTENT, INODE])
     def test_of_content_and_inode(self, tmp_path: Path, lost: tuple[int, int]) -> None:
         path = damaged(tmp_path, lost)

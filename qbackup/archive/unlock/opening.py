@@ -23,7 +23,7 @@ from qbackup.storage.catalog import (
     SalvageCatalog,
     SeekableCatalog,
 )
-from qbackup.storage.catalog.copies import Note
+from qbackup.storage.catalog.origins import Note
 from qbackup.storage.catalog.repacked import Packing
 from qbackup.storage.copies import CopiesSource
 from qbackup.storage.front import explain_front

@@ -78,12 +78,13 @@ def _repair(options: argparse.Namespace, path: str) -> int:
     if is_made:
         shown = display(options.output)
         output.print_result(
-            f"{shown}: as the backup was when it was protected. Restore from it, or see what it"
-            f" holds: qbackup verify {shown}"
+            f"{shown}: the backup as the recovery blocks describe it, of which nothing is verified"
+            f" yet. Restore from it, or see what it holds: qbackup verify {shown}"
         )
     else:
         output.print_result(
-            "nothing to repair: the backup is as it was when it was protected; no file was written"
+            "nothing to repair: the backup is as the recovery blocks describe it; no file was"
+            " written. If verify reports damage, the backup was damaged before it was protected"
         )
     return EXIT_OK
 

@@ -61,10 +61,11 @@ def files_of(path: str) -> list[str]:
     files = find_parts(path) or [path]
     for file in files:
         name = os.path.basename(file)
-        if _UNFIT & set(name) or not name.isprintable():
+        # par2 0.8.1 ends with SIGABRT where a name has one character
+        if _UNFIT & set(name) or not name.isprintable() or len(name) < 2:
             raise UsageError(
-                "par2 can't take this name as it is: rename the backup to plain letters and digits,"
-                " or add --front-only",
+                "par2 can't take this name as it is: rename the backup to two or more plain letters"
+                " and digits, or add --front-only",
                 file=display(file),
             )
     return files

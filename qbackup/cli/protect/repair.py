@@ -49,7 +49,7 @@ def repair(par2: str, path: str, output: str) -> bool:
         output: the new file.
 
     Returns:
-        False if the backup is as it was when it was protected; nothing is written then.
+        False if the backup is as the blocks describe it; nothing is written then.
 
     Raises:
         UsageError: there are no recovery blocks, they are not of this backup, or the new file's

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from qbackup.base.errors import ChunkDamaged, MachineError, QBackupError
 from qbackup.base.limits import Limits
-from qbackup.base.locks import Lock
 from qbackup.base.names import ChunkName, Naming
-from qbackup.base.notices import MemberWarning
+from qbackup.base.notices import HeaderReplaced, MemberWarning
 from qbackup.storage.archive_padding import Warn
 from qbackup.storage.catalog.common import add_fault
+from qbackup.storage.catalog.origins import ChunkOrigins, Note
 from qbackup.storage.catalog.salvage import SalvageCatalog, SalvageChunks, in_words
 from qbackup.storage.catalog.seekable import ChunkIndex, IndexedChunks
 from qbackup.storage.chunk import StoredChunk
@@ -30,74 +30,13 @@ from qbackup.storage.merging import merges
 from qbackup.storage.resync import scan_past_damage
 from qbackup.storage.scan import StoredMember
 
-# Called with a key and a warning; takes the place of an earlier warning with the same key.
-Note = Callable[[str, str], None]
-
-COPIES_KEY = "copies"  # of the note on what came from which copy
-_MERGES_LIMIT = 256  # of one archive, tried in vain; each may cost a derivation
+_UNBOUND_FRONT = (
+    "the backup's beginning is damaged, and {} stands in for it: this format proves who made that"
+    " front, and not that it is of this backup. Compare what `list` shows with what you know"
+)
 _GUESSES_LIMIT = 1000
 _NO_END = 1 << 62
 _COMPARED_LIMIT = 64  # HMACs by which copies are compared
-
-
-class ChunkOrigins:
-    """Count of the chunks that each copy gave.
-
-    Args:
-        names: names of the copies.
-        note: called with the sum as a warning, as soon as it says more than "all from the first".
-    """
-
-    def __init__(self, names: Sequence[str], note: Note) -> None:
-        self._names = names
-        self._note = note
-        self._from: dict[int, int | None] = {}  # hash of a chunk's name → copy
-        self._counts: Counter[int | None] = Counter()
-        self._header_from: int | None = 0
-        self._lock = Lock()
-        self.merges_left = _MERGES_LIMIT
-
-    def count(self, name: str, copy: int | None) -> None:
-        """Counts a chunk; copy None: the chunk was put together from several copies."""
-        if copy == 0:
-            return
-        with self._lock:
-            before = self._from.get(hash(name), 0)
-            if before == copy:
-                return
-            self._from[hash(name)] = copy
-            self._counts[copy] += 1
-            self._counts[before] -= 1
-            self._note(COPIES_KEY, self._sum())
-
-    def count_header(self, copy: int | None) -> None:
-        """Notes where the header or its authenticated copy came from, as `count` does."""
-        if copy == 0:
-            return
-        with self._lock:
-            self._header_from = copy
-            self._note(COPIES_KEY, self._sum())
-
-    def _sum(self) -> str:
-        named = [(number, name) for number, name in enumerate(self._names) if number]
-        places = [*named, (None, "parts of several copies, put together")]
-        parts = [
-            f"{' and '.join(given)} came from {name}"
-            for number, name in places
-            if (given := self._given_by(number))
-        ]
-        found = " and ".join(parts)
-        return f"of what could not be verified in {self._names[0]}, {found}; each is verified"
-
-    def _given_by(self, copy: int | None) -> list[str]:
-        """Names what came from a copy; None: from several."""
-        header = ["the header"] if self._header_from == copy else []
-        count = self._counts[copy]
-        return [*header, *([_chunks(count)] if count else [])]
-
-
-def _chunks(count: int) -> str:
-    return f"{count} chunk{'' if count == 1 else 's'}"
 
 
 class CopiedChunks(SalvageChunks):
@@ -228,7 +167,8 @@ class CopiesCatalog(SalvageCatalog):
         self._guesses: list[StoredMember] = []  # whose headers are broken
         super().__init__(source, limits, warn, namings)
         self._copies = source
-        self._origins = ChunkOrigins([copy.name for copy in source.copies], note)
+        names = [copy.name for copy in source.copies]
+        self._origins = ChunkOrigins(names, note, self._take_note_of_front)
         self._hmacs_limit = self._candidates_limit = 2 * len(source.copies) + 2
         self._members = self._scan_all()
 
@@ -306,6 +246,13 @@ class CopiesCatalog(SalvageCatalog):
 
     def _lose(self, text: str) -> None:
         """Ignores that the first copy does not begin with its header: another one's is as good."""
+
+    def _take_note_of_front(self, copy: int | None) -> None:
+        """Adds a fault where a kept front is used, and nothing proves whose front that is."""
+        used = self._copies.copies if copy is None else (self._copies.copies[copy],)
+        for name in (copy.name for copy in used if copy.is_front and self.naming.hmac_suffix):
+            if (fault := HeaderReplaced(_UNBOUND_FRONT.format(name))) not in self.faults:
+                add_fault(self.faults, fault)
 
     def member_count(self) -> int:
         """Counts the members of an average copy."""
