@@ -45,6 +45,11 @@ def check_all(healthy: Callable[[str], Healthy], seeds: range, folder: Path) -> 
     return tally
 
 
+def test_one_damage(healthy: Callable[[str], Healthy], room: Path) -> None:
+    tally = check_all(healthy, range(3), room)
+    assert tally.changed and tally.right, tally
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(0, SEEDS, 50))
 def test_no_wrong_file_is_unnamed_and_no_right_one_accused(

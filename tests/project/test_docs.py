@@ -97,7 +97,9 @@ def test_the_second_reader_reads_all_that_the_testkit_calls_sound() -> None:
     sound = [name for name in testkit.names() if name != "chunk-past-999"]  # takes long
     tried = 0
     for kit in map(testkit.load, sound):
-        if kit.expect == "success" and not kit.options:  # which are this program's own
+        # Options, and chunks of others beyond a file's end, are this program's own
+        has_foreign = any("/" in name for name in kit.warnings)
+        if kit.expect == "success" and not kit.options and not has_foreign:
             restored = Backup(kit.backup, kit.passphrase).restored()
             shown = {path: f"{size} {digest}" for path, (size, digest) in restored.items()}
             assert shown == {_own_name(path, kit): what for path, what in kit.files.items()}, (

@@ -23,7 +23,8 @@ def noise(size: int) -> bytes:
 
 
 FILES = {
-    ("work", "private.img"): noise(40 * KIB),
+    # the last chunk has some of it too, in front of the end
+    ("work", "private.img"): noise(48 * KIB),
     ("work", "firewall.xml"): b"<firewall/>",
     ("vault", "private.img"): noise(20 * KIB),
     ("vault", "notes.txt"): b"Nothing to see here.\n",
