@@ -63,15 +63,19 @@ def repair(par2: str, path: str, output: str) -> bool:
     if not blocks:
         raise UsageError("there are no recovery blocks beside the backup", file=display(path))
     files = files_of(path)
-    size = _checked_size(files, blocks)
     before = [_state(file) for file in files]
     with scratch_beside(output) as folder:
-        need_room(folder, size * (1 + (len(files) > 1)) + sum(map(os.path.getsize, blocks)))
-        repaired = _repair_in(folder, par2, path, files, blocks)
+        need_room(folder, sum(map(os.path.getsize, blocks)))
+        copies = _copied(blocks, folder)
+        size = _checked_size(files, copies)  # what was checked is what par2 reads
+        need_room(folder, size * (1 + (len(files) > 1)))
+        repaired = _repair_in(folder, par2, path, files, copies)
         if before != [_state(file) for file in files]:
             raise MachineError("the backup was changed meanwhile", file=display(path))
         if not any(os.path.lexists(_damaged_name(file)) for file in repaired):
             return False
+        if len(repaired) == 1 and os.path.islink(repaired[0]):
+            raise MachineError("par2 left the backup's file as it is", file=display(path))
         publish(_joined(repaired, folder), output, overwrite=False)
     return True
 
@@ -88,7 +92,8 @@ def _checked_size(files: Sequence[str], blocks: Sequence[str]) -> int:
     if names != expected:
         shown = ", ".join(display(os.fsdecode(name)[:80]) for name in names[:3]) or "nothing"
         raise UsageError(
-            f"the recovery blocks are not of this backup, but of: {shown}", file=display(blocks[0])
+            f"the recovery blocks are not of this backup, but of: {shown}",
+            file=display(os.path.basename(blocks[0])),
         )
     return sum(file.untrusted_size for file in described)
 
@@ -98,20 +103,34 @@ def _state(path: str) -> tuple[int, int, int]:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
+def _copied(blocks: Sequence[str], folder: str) -> list[str]:
+    """Copies the recovery blocks. Raises MachineError: they can't be read, or copied."""
+    copies = [os.path.join(folder, os.path.basename(block)) for block in blocks]
+    try:
+        for block, copy in zip(blocks, copies, strict=True):
+            shutil.copyfile(block, copy)
+    except OSError as error:
+        raise MachineError(
+            f"the recovery blocks can't be copied: {error.strerror}", file=display(folder)
+        ) from error
+    return copies
+
+
 def _repair_in(
     folder: str, par2: str, path: str, files: Sequence[str], blocks: Sequence[str]
 ) -> list[str]:
-    """Runs `par2` in a folder of its own; gives the paths of the backup's files in there."""
+    """Runs `par2` in a folder of its own that holds the recovery blocks.
+
+    Returns:
+        The paths of the backup's files in that folder.
+    """
     try:
-        for block in blocks:
-            shutil.copyfile(block, os.path.join(folder, os.path.basename(block)))
         names = [os.path.basename(file) for file in files]
         for file, name in zip(files, names, strict=True):
             _link_or_copy(file, os.path.join(folder, name))
     except OSError as error:
         raise MachineError(f"can't write: {error.strerror}", file=display(folder)) from error
-    first = os.path.join(folder, os.path.basename(blocks[0]))
-    status, printed = run_par2([par2, "repair", "-q", f"-B{folder}", "--", first], folder)
+    status, printed = run_par2([par2, "repair", "-q", f"-B{folder}", "--", blocks[0]], folder)
     if status:
         error_ = Damaged(f"par2 ended with status {status}: {printed}", file=display(path))
         error_.advice = _ENOUGH
