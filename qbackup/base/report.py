@@ -183,9 +183,9 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """What is wrong, in the worst case; every sum of a report begins with this.
+        """The worst of all outcomes, on which every sum of a report depends.
 
-        ``whole``: nothing. ``header``: all files are whole, and only the backup's header is not.
+        ``whole``: all is there. ``header``: all files are whole, and only the header is not.
         ``other``: all files are whole, and the file holds parts of another backup too. ``archive``:
         all files that were found are whole, and others may be lost. ``unproven``: all files are
         whole but those of which nothing proves that they were ever in the backup. ``files``: a file

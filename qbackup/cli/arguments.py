@@ -149,7 +149,7 @@ def add_common(parser: argparse.ArgumentParser, *, json: bool) -> None:
         help="with --salvage: search for that id among these, SECONDS[,PID-PID][,TIME],"
         " e.g. 60,1000-4000: a minute on each side of the time in the file's name",
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    add_quiet(parser)
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="show which libraries do the work"
     )
@@ -168,6 +168,11 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         type=size,
         help="memory that key derivation may use, e.g. 400M (default: half of RAM)",
     )
+    add_limit(parser)
+
+
+def add_limit(parser: argparse.ArgumentParser) -> None:
+    """Adds --limit."""
     parser.add_argument(
         "--limit",
         metavar="NAME=VALUE",
@@ -176,6 +181,11 @@ def _add_resources(parser: argparse.ArgumentParser) -> None:
         type=limit,
         help="raise a limit that an error names, e.g. decoder_memory=2G; may be repeated",
     )
+
+
+def add_quiet(parser: argparse.ArgumentParser) -> None:
+    """Adds --quiet."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
 
 # Types of values

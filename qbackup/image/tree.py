@@ -194,10 +194,11 @@ class ImageTree:
             faults: gets the error of a damaged folder, if lost bytes are known; else the error is
                 raised.
         """
-        on_error: OnError | None = None
-        if self.damage.lost is not None:
-            on_error = lambda path, error: faults.append(error)  # noqa: E731
-        names = self.names(folder, on_error)
+
+        def note(path: str, error: QBackupError) -> None:
+            faults.append(error)
+
+        names = self.names(folder, note if self.damage.lost is not None else None)
         known: dict[bytes, int] = {}
         if names.is_sorted:
             for other, number in names:

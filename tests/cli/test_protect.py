@@ -9,7 +9,6 @@ import random
 import shutil
 import signal
 import subprocess
-import time
 from importlib.resources import files
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from qbackup.cli.protect import program
 from qbackup.cli.protect.repair import repair_command
 from qbackup.storage.recovery_set import described_files, recovery_files
 from tests.support import protectkit, vectorfiles
-from tests.support.commandline import PATIENCE_SECONDS, Ended, call, run, start
+from tests.support.commandline import PATIENCE_SECONDS, Ended, call, run, start, wait_for
 from tests.support.programs import need
 from tests.support.protectkit import FOLDER, PROTECTED
 from tests.support.speed import rows
@@ -156,12 +155,9 @@ class TestProtecting:
             file.truncate(1 << 30)  # zeros behind its end: long enough to be interrupted
         process = start("protect", backup)
         try:
+            children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
             front = tmp_path / "backup.front"
-            for _ in range(PATIENCE_SECONDS * 20):
-                if front.exists() and list(tmp_path.glob(".qbackup-*")):
-                    break  # the program is at work on the blocks, or about to be
-                time.sleep(0.05)
-            time.sleep(0.5)
+            wait_for(lambda: front.exists() and bool(children.read_text()))  # par2 is at work
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE_SECONDS) == 130
         finally:

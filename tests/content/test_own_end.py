@@ -8,8 +8,9 @@ from __future__ import annotations
 import io
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -36,12 +37,16 @@ def members(backup: bytes) -> dict[str, bytes]:
     return {m.name: backup[m.offset : end] for m, end in zip(found, ends, strict=True)}
 
 
+#: Makes a file of two backups of a kind.
+Place: TypeAlias = Callable[[str], bytes]
+
+
 def behind(kind: str) -> bytes:
     return read(kind, "new") + read(kind, "old")
 
 
 def written_over(kind: str) -> bytes:
-    """What a device holds: the older backup's members behind the end of the newer one."""
+    """Bytes of a device: the newer backup, and behind its end the older one's last members."""
     new, old, place = read(kind, "new"), read(kind, "old"), 0
     for part in members(old).values():
         if place >= len(new):
@@ -68,10 +73,10 @@ def stored(data: bytes, folder: Path) -> Path:
     return path
 
 
-def restored(backup: Path, out: Path, kind: str, **options: bool) -> Report:
+def restored(backup: Path, out: Path, kind: str, **options: Any) -> Report:
     """Restores it, and makes sure that no wrong byte came out under a final name."""
     keep = options.pop("keep_damaged", False)
-    with qbackup.open(backup, passphrase=PASSPHRASE, **options) as archive:  # type: ignore[arg-type]
+    with qbackup.open(backup, passphrase=PASSPHRASE, **options) as archive:
         report = archive.restore(out, check=False, keep_damaged=keep)
     for qube, image in images(kind, "new").items():
         path = out / qube / "private.img"
@@ -91,8 +96,8 @@ def told(report: Report) -> list[str]:
 @rows("kind", list(KINDS), quick=2)
 @pytest.mark.parametrize("place", [behind, pytest.param(written_over, marks=pytest.mark.slow)])
 class TestAnOlderBackup:
-    def test_is_a_warning(self, tmp_path: Path, kind: str, place: object) -> None:
-        backup = stored(place(kind), tmp_path)  # type: ignore[operator]
+    def test_is_a_warning(self, tmp_path: Path, kind: str, place: Place) -> None:
+        backup = stored(place(kind), tmp_path)
         report = restored(backup, tmp_path / "out", kind)
         assert report.ok and report.verdict == "whole", report.errors
         (text,) = told(report)
@@ -106,9 +111,9 @@ class TestAnOlderBackup:
     @pytest.mark.slow
     @pytest.mark.parametrize("options", [{"salvage": True}, {"keep_damaged": True}])
     def test_is_no_damage_either_way(
-        self, tmp_path: Path, kind: str, place: object, options: dict[str, bool]
+        self, tmp_path: Path, kind: str, place: Place, options: dict[str, bool]
     ) -> None:
-        backup = stored(place(kind), tmp_path)  # type: ignore[operator]
+        backup = stored(place(kind), tmp_path)
         report = restored(backup, tmp_path / "out", kind, **options)
         assert not report.bad and len(told(report)) == 1
         # two backups, each of which could be meant
@@ -116,9 +121,9 @@ class TestAnOlderBackup:
         assert report.verdict == ("other" if both else "whole")
 
     @pytest.mark.slow
-    def test_hides_no_loss(self, tmp_path: Path, kind: str, place: object) -> None:
+    def test_hides_no_loss(self, tmp_path: Path, kind: str, place: Place) -> None:
         """Each chunk of the newer backup that holds more than padding is taken away in turn."""
-        whole = place(kind)  # type: ignore[operator]
+        whole = place(kind)
         for name, part in members(read(kind, "new")).items():
             qube = "work" if "vm1" in name or "work" in name else "vault"
             if "/private.img" in name and is_needed(kind, qube, name):
@@ -150,7 +155,7 @@ def parts_beyond(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 class TestOwnChunks:
-    """What is known to be of this backup counts, wherever it stands."""
+    """Chunks that are known to be of this backup count, wherever they stand."""
 
     @pytest.fixture
     def last(self) -> str:

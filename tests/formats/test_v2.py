@@ -1126,6 +1126,6 @@ class TestVolumesThatDoNotFit:
     def test_a_foreign_one_does_not_come_in_where_one_was_passed_over(
         self, tmp_path: Path, kind: str
     ) -> None:
-        """Its mark would have to name just the place that volumes of equal length give."""
+        """A volume of equal length in this place would have to have just the right mark."""
         result = self.kept(kind, tmp_path, salvage=False, moved={1: "{other}001", 2: "{other}001"})
         assert [part.state for part in result.ranges] == ["good", "zero-filled"]

@@ -45,7 +45,7 @@ def is_part(content: bytes, result: FileResult, whole: bytes) -> bool:
 
 
 def without_lists(out: Path) -> Snapshot:
-    """What stands in a folder, but for the lists of a damaged image's bytes.
+    """Takes the content of a folder, but for the lists of a damaged image's bytes.
 
     These have reasons and places in them, and a pipe knows fewer of both than a file.
     """

@@ -1,4 +1,4 @@
-"""What `NAME.damaged.json` beside an image shows of its files, and when it is believed.
+"""`NAME.damaged.json` beside an image: marks of its files, and when the list is believed.
 
 The image is a committed one that Linux wrote: ext4 without checksums of metadata, blocks of 1 KiB.
 Its blocks, by `debugfs`: the folder `many` is in blocks 1188 to 1205; `002-xx` in it is inode 132

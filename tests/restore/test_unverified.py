@@ -12,6 +12,7 @@ import random
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,8 +145,8 @@ class TestSector:
     def test_that_the_drive_can_not_read(self, tmp_path: Path) -> None:
         path = FOLDER / "raw.qbackup"
         place = path.read_bytes().find(alter.content(path, PERSONAL.format(2)))
-        source = Failing(path, range(place + 9 * KIB, place + 9 * KIB + 512))
-        with qbackup.open(source, passphrase=PASSPHRASE) as archive:  # type: ignore[arg-type]
+        source: Any = Failing(path, range(place + 9 * KIB, place + 9 * KIB + 512))
+        with qbackup.open(source, passphrase=PASSPHRASE) as archive:
             report = archive.restore(
                 tmp_path / "out", keep_damaged=True, unverified=True, check=False
             )
@@ -204,7 +205,7 @@ class TestNothing:
 
     @pytest.mark.slow
     def test_another_qubes_chunk(self, tmp_path: Path) -> None:
-        """Its key fits its own name only."""
+        """The key of a chunk fits the chunk's own name only."""
         path = FOLDER / "raw.qbackup"
         other = alter.content(path, PERSONAL.format(2))
 

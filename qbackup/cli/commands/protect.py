@@ -6,7 +6,7 @@ import argparse
 
 from qbackup.base.errors import UsageError
 from qbackup.cli import output
-from qbackup.cli.arguments import limit, percent
+from qbackup.cli.arguments import add_limit, add_quiet, percent
 from qbackup.cli.exit_status import EXIT_INCOMPLETE, EXIT_OK
 
 EXAMPLES = """\
@@ -47,15 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replace the front and the recovery blocks that are there",
     )
-    parser.add_argument(
-        "--limit",
-        metavar="NAME=VALUE",
-        dest="limits",
-        action="append",
-        type=limit,
-        help="raise a limit that an error names, e.g. metadata=32M; may be repeated",
-    )
-    parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
+    add_limit(parser)
+    add_quiet(parser)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -90,7 +90,7 @@ class Slices:
 
 
 class Front:
-    """What the filter itself decodes: up to the first error that shows.
+    """Bytes that the filter itself decodes, up to the first error that shows.
 
     Args:
         source: the file's events.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TypeAlias
 
 from qbackup.base.errors import QBackupError
 from qbackup.base.events import ArchiveEnd, Gap
@@ -11,9 +12,10 @@ from qbackup.content.gaps.fault_front import Front
 from qbackup.content.gaps.room import Segment, SpareFile, SpareRoom
 from qbackup.content.slices import OUTPUT_SIZE
 
-_NEAR = (
-    8 * 1024 * 1024
-)  # bytes around a fault that are left out: most of them are damaged or displaced
+# bytes around a fault that are left out: most of them are damaged or displaced
+_NEAR = 8 * 1024 * 1024
+# gives an offset or a length in the archive by what is known of its end; None if not known
+ByEnd: TypeAlias = Callable[[ArchiveEnd], "int | None"]
 
 
 class _Places:
@@ -24,13 +26,17 @@ class _Places:
         file: the room's file.
         error: for bytes that stay lost.
         front: facts about that segment.
+        by_end: see each kind of places.
     """
 
-    def __init__(self, room: SpareRoom, file: SpareFile, error: QBackupError, front: Front) -> None:
+    def __init__(
+        self, room: SpareRoom, file: SpareFile, error: QBackupError, front: Front, by_end: ByEnd
+    ) -> None:
         self._room = room
         self._file = file
         self._error = error
         self._front = front
+        self._by_end = by_end
 
     def _run(self, segment: Segment, start: int, end: int) -> Iterator[memoryview | Gap]:
         """Yields some bytes of a segment, with a gap for each run of lost ones."""
@@ -47,21 +53,8 @@ class _Places:
 class EndingPlaces(_Places):
     """Places where an error of the decoder showed the first fault.
 
-    Args:
-        start: gives the offset in the archive of the last segment; None if it is not known.
+    `by_end` gives the offset in the archive of the last segment.
     """
-
-    def __init__(
-        self,
-        room: SpareRoom,
-        file: SpareFile,
-        error: QBackupError,
-        front: Front,
-        *,
-        start: Callable[[ArchiveEnd], int | None],
-    ) -> None:
-        super().__init__(room, file, error, front)
-        self._start = start
 
     def place(self, end: ArchiveEnd) -> Iterator[memoryview | Gap]:
         """Gives the pieces from the first unverified byte on."""
@@ -69,7 +62,7 @@ class EndingPlaces(_Places):
         length = front.length
         if self._front.are_holes_known:
             length = min(length, self._front.holes[0])
-        start = self._start(end) if self._room.segments else None
+        start = self._by_end(end) if self._room.segments else None
         if start is None:
             return self._run(front, 0, length)
         last = self._room.segments.pop()
@@ -87,26 +80,13 @@ class EndingPlaces(_Places):
 class DisplacedPlaces(_Places):
     """Places where the decoder met no error, so that a fault may have displaced what follows.
 
-    Args:
-        length: gives the length of the whole archive; None if it is not known.
+    `by_end` gives the length of the whole archive.
     """
-
-    def __init__(
-        self,
-        room: SpareRoom,
-        file: SpareFile,
-        error: QBackupError,
-        front: Front,
-        *,
-        length: Callable[[ArchiveEnd], int | None],
-    ) -> None:
-        super().__init__(room, file, error, front)
-        self._length = length
 
     def place(self, end: ArchiveEnd) -> Iterator[memoryview | Gap]:
         """Gives the pieces from the first unverified byte on."""
         decoded = self._room.segments.pop(0)
-        length = self._length(end)
+        length = self._by_end(end)
         shift = 0 if length is None else length - end.position - decoded.length
         if not shift:
             return self._run(decoded, 0, decoded.length)

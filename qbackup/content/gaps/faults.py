@@ -99,11 +99,11 @@ def decode_past_faults(
             segments.take(event)
             del event
         segments.finish()
-        yield OpenGap(error, EndingPlaces(room, file, error, front, start=segments.start).place)
+        yield OpenGap(error, EndingPlaces(room, file, error, front, segments.start).place)
         return
 
     def length(end: ArchiveEnd) -> int | None:
         modulo = streams.rest()
         return None if modulo is None else length_by_rest(end, modulo, limits.trailing_zeros)
 
-    yield OpenGap(error, DisplacedPlaces(room, file, error, front, length=length).place)
+    yield OpenGap(error, DisplacedPlaces(room, file, error, front, length).place)

@@ -215,7 +215,7 @@ complete -c qbackup -n '_shtab_qbackup_using protect' -l front-only -d 'keep the
 complete -c qbackup -n '_shtab_qbackup_using protect' -l repair -d 'repair the backup with the recovery blocks beside it, into the new file that -o names; the backup itself is left as it is'
 complete -c qbackup -n '_shtab_qbackup_using protect' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'with --repair: the new file'
 complete -c qbackup -n '_shtab_qbackup_using protect' -l overwrite -d 'replace the front and the recovery blocks that are there'
-complete -c qbackup -n '_shtab_qbackup_using protect' -l limit -x -d 'raise a limit that an error names, e.g. metadata=32M; may be repeated'
+complete -c qbackup -n '_shtab_qbackup_using protect' -l limit -x -d 'raise a limit that an error names, e.g. decoder_memory=2G; may be repeated'
 complete -c qbackup -n '_shtab_qbackup_using protect' -s q -l quiet -d 'show no progress'
 complete -c qbackup -n '_shtab_qbackup_using protect; and test $_shtab_qbackup_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'the backup'"'"'s file, its first part, or its folder'
 complete -c qbackup -n '_shtab_qbackup_using; and test $_shtab_qbackup_npos -eq 0' -a kit -d 'Make a folder to keep beside a backup, so that Python alone restores it.'
