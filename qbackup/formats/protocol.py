@@ -86,16 +86,13 @@ class ProvenHead(SealedChunk, Protocol):
     def open_unverified(
         self, key: bytes, body: memoryview, size: int, decrypt: CtrInPlace
     ) -> list[UnverifiedData]:
-        """Decrypts what is left of a body that can't be verified.
+        """Decrypts what is left of a body that can't be verified. Call `require` before.
 
         Args:
             key: from the derivation.
             body: the bytes behind the head, as far as they are there; overwritten with plaintext.
             size: number of bytes that should be there.
             decrypt: AES-256-CTR in place.
-
-        Raises:
-            ChunkDamaged: the key is wrong.
         """
         ...
 

@@ -9,13 +9,16 @@ import random
 import shutil
 import signal
 import subprocess
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from qbackup.base.errors import UsageError
+from qbackup.base.errors import MachineError, UsageError
 from qbackup.cli.protect import program
+from qbackup.cli.protect import repair as repairing
 from qbackup.cli.protect.repair import repair_command
 from qbackup.storage.recovery_set import described_files, recovery_files
 from tests.support import protectkit, vectorfiles
@@ -120,7 +123,7 @@ class TestProtecting:
         assert run(*command, cwd=tmp_path).status == 0
         assert (tmp_path / "new").read_bytes() == DATA
 
-    @rows("name", ["a*b", "a?b", "a\nb", 'a"b', "a:b", "a\\b"])
+    @rows("name", ["a*b", "a?b", "a\nb", 'a"b', "a:b", "a\\b", "b"])
     def test_a_name_that_par2_would_change_is_refused(self, name: str, tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(DATA)
         ended = call("protect", tmp_path / name)
@@ -244,6 +247,39 @@ class TestRepairing:
         monkeypatch.setattr(os, "symlink", refuse)
         protectkit.punch(backup, 1)
         repaired(backup)
+
+    def test_par2_reads_the_blocks_that_were_checked(
+        self, backup: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A drive may answer otherwise when the blocks are read again."""
+        checked: list[Path] = []
+
+        def noted(path: str) -> Any:
+            checked.append(Path(path))
+            return described_files(path)
+
+        def run_par2(command: Sequence[str], folder: str) -> tuple[int, str]:
+            assert {path.parent for path in checked} == {Path(folder)}
+            assert command[-1] == str(checked[0])
+            return 0, ""
+
+        monkeypatch.setattr(repairing, "described_files", noted)
+        monkeypatch.setattr(repairing, "run_par2", run_par2)
+        assert not repairing.repair("par2", str(backup), str(backup) + ".repaired")
+        assert len(checked) == 2
+
+    def test_a_link_is_no_repaired_file(
+        self, backup: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def run_par2(command: Sequence[str], folder: str) -> tuple[int, str]:
+            (Path(folder) / f"{backup.name}.1").touch()  # as if the file had been repaired
+            return 0, ""
+
+        monkeypatch.setattr(repairing, "run_par2", run_par2)
+        output = backup.with_name("repaired")
+        with pytest.raises(MachineError, match="left the backup's file as it is"):
+            repairing.repair("par2", str(backup), str(output))
+        assert not os.path.lexists(output)
 
     def test_an_existing_file_is_not_replaced(self, backup: Path) -> None:
         need("par2")

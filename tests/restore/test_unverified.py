@@ -198,6 +198,13 @@ class TestNothing:
             archive.restore(tmp_path / "out", keep_damaged=True, unverified=True)
         assert not (tmp_path / "out").exists()
 
+    def test_no_command_reads_it_by_a_link(self, tmp_path: Path) -> None:
+        (tmp_path / UNVERIFIED).write_bytes(RECIPES["raw"].image)
+        (tmp_path / "link.img").symlink_to(UNVERIFIED)
+        for name in (UNVERIFIED, "link.img"):
+            ended = call("ls", f"{tmp_path / name}:/")
+            assert ended.status == 2 and "nothing proves what is in this file" in ended.err
+
     def test_a_whole_backup(self, tmp_path: Path) -> None:
         report = last_resort(FOLDER / "raw.qbackup", tmp_path / "out")
         assert report.ok

@@ -491,7 +491,7 @@ class TestDamagedArchives:
 
     def test_zeros_without_an_end_are_given_up_on(self) -> None:
         data = header(b"backup-header") + bytes(200 * BLOCK)
-        for limit in (200 * BLOCK, 100 * BLOCK):
+        for limit in (200 * BLOCK, 100 * BLOCK, 40 * BLOCK, 20 * BLOCK, 19 * BLOCK):
             for source in (seekable(data), pipe(data)):
                 members, error, (warning,) = collect(source, Limits(zeros=limit))
                 assert (len(members), error) == (1, None)
