@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from qbackup.base.errors import MachineError, UsageError
 from qbackup.base.names import display
+from qbackup.cli.signals import held
 from qbackup.storage.parts import find_parts
 from qbackup.storage.url import is_url
 
@@ -78,15 +79,21 @@ def scratch_beside(path: str) -> Iterator[str]:
     Raises:
         MachineError: the folder can't be written.
     """
-    parent = os.path.dirname(os.path.abspath(path))
+    folder = None
     try:
-        folder = tempfile.mkdtemp(prefix=".qbackup-", dir=parent)
-    except OSError as error:
-        raise MachineError(f"can't write there: {error.strerror}", file=display(parent)) from error
-    try:
+        with held():  # else an interruption could leave the folder without its name
+            folder = _new_folder(os.path.dirname(os.path.abspath(path)))
         yield folder
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _new_folder(parent: str) -> str:
+    try:
+        return tempfile.mkdtemp(prefix=".qbackup-", dir=parent)
+    except OSError as error:
+        raise MachineError(f"can't write there: {error.strerror}", file=display(parent)) from error
 
 
 def need_room(folder: str, size: int) -> None:

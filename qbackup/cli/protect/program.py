@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from qbackup.base.children import child_environment
 from qbackup.base.errors import MachineError
 from qbackup.base.names import decode, display
+from qbackup.cli.signals import held
 
 HOW_TO_GET = (
     "install the program par2: sudo apt install par2 (Debian, Ubuntu), sudo dnf install"
@@ -50,23 +51,24 @@ def run_par2(arguments: Sequence[str], folder: str) -> tuple[int, str]:
     Raises:
         MachineError: the program can't be started.
     """
+    process = None
     with tempfile.TemporaryFile() as printed:
         try:
-            process = subprocess.Popen(
-                arguments,
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=subprocess.STDOUT,
-                env=child_environment(),
-                start_new_session=True,  # a wheel's program starts another one: a group for both
-            )
+            with held():  # an interruption of the start would leave the program alone at work
+                process = subprocess.Popen(
+                    arguments,
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=subprocess.STDOUT,
+                    env=child_environment(),
+                    start_new_session=True,  # a wheel's program starts another: a group for both
+                )
+            status = process.wait()
         except OSError as error:
             raise MachineError(f"can't run {arguments[0]}: {error.strerror}") from error
-        try:
-            status = process.wait()
         finally:
-            if process.poll() is None:
+            if process is not None and process.poll() is None:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
